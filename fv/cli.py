@@ -1,0 +1,68 @@
+"""What every entry point shares: flags to options, one line for a user's mistake, exit codes."""
+
+import os
+import sys
+import textwrap
+from collections.abc import Callable, Sequence
+
+from absl import flags
+
+from fv import options as fv_options
+from fv.errors import UserError
+
+EXIT_ERROR = 2  # `fv.verify` needs 0 and 1 for its verdict
+EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells report it
+
+
+def run(main: Callable, options_class: type, positional: Sequence[str] = (), argv: Sequence[str] | None = None) -> None:
+    """Parses the command line, calls `main(options, *positional arguments)` and exits the process with what it returns.
+
+    Args:
+      main: function of the options and of one string per name in `positional`; returns the exit code, None for 0.
+      options_class: options dataclass (see `fv.options`) that defines the flags.
+      positional: names of the arguments that follow the flags, for messages.
+      argv: the command line with the program first; `sys.argv` by default.
+    """
+    argv = list(sys.argv if argv is None else argv)
+    program = os.path.basename(argv[0])
+    try:
+        options, arguments = _parse(main, options_class, positional, argv)
+        code = main(options, *arguments)
+    except UserError as error:
+        code = _fail(program, str(error))
+    except OSError as error:
+        code = _fail(program, f"{error.strerror or error}: {error.filename}" if error.filename else str(error))
+    except KeyboardInterrupt:
+        print(f"{program}: interrupted", file=sys.stderr)
+        code = EXIT_INTERRUPTED
+    sys.exit(code)
+
+
+def _parse(main: Callable, options_class: type, positional: Sequence[str], argv: list[str]):
+    values = flags.FlagValues()
+    fv_options.define_flags(options_class, values)
+    flags.DEFINE_boolean("help", False, "Print this text and exit.", flag_values=values, short_name="h")
+    try:
+        arguments = values(argv)[1:]
+    except (flags.Error, OSError) as error:
+        raise UserError(f"{' '.join(str(error).split())} (--help lists the flags)") from error
+    if values["help"].value:
+        _print_help(main, options_class, positional, argv[0])
+        sys.exit(0)
+    if len(arguments) != len(positional):
+        wanted = " ".join(positional) or "no arguments beside flags"
+        raise UserError(f"expected {wanted}, got {' '.join(arguments) or 'none'} (--help lists the flags)")
+    return fv_options.from_flags(options_class, values), arguments
+
+
+def _print_help(main: Callable, options_class: type, positional: Sequence[str], program: str) -> None:
+    print(f"{sys.modules[main.__module__].__doc__.strip()}\n\nusage: {program} [flags] {' '.join(positional)}\n")
+    for flag, help in fv_options.describe(options_class):
+        print(f"  {flag}")
+        print(textwrap.indent(textwrap.fill(help, 100), "      "))
+    print("  --flagfile=\n      Read flags from this file; give it first, since later flags win.")
+
+
+def _fail(program: str, message: str) -> int:
+    print(f"{program}: error: {' '.join(message.split())}", file=sys.stderr)
+    return EXIT_ERROR

@@ -1,0 +1,114 @@
+"""The manifest: what a folder of shards holds. The converter writes it last, so a folder with a manifest is whole."""
+
+import dataclasses
+import json
+import os
+
+from fv import files, record
+from fv.errors import UserError
+
+FILE_NAME = "manifest.json"
+SPLITS = ("train", "val", "test")
+
+
+@dataclasses.dataclass(frozen=True)
+class Shard:
+    """One TFRecord file: its name in the folder, its records, its size in bytes and the SHA-256 of its bytes (hex)."""
+
+    name: str
+    records: int
+    bytes: int
+    sha256: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Split:
+    """One split: its pairs by label, the images in them, the identities assigned to it (sorted), and its shards."""
+
+    genuine: int
+    impostor: int
+    images: int
+    identities: tuple[str, ...]
+    shards: tuple[Shard, ...]
+
+    @property
+    def pairs(self) -> int:
+        """Number of pairs, which is the number of records."""
+        return self.genuine + self.impostor
+
+
+@dataclasses.dataclass(frozen=True)
+class Manifest:
+    """A converted data set. `flags` is the converter's flagfile, `splits` maps the names in `SPLITS` to what they hold."""
+
+    seed: int
+    flags: str
+    splits: dict[str, Split]
+    schema_version: int = record.SCHEMA_VERSION
+
+    def split(self, name: str) -> Split:
+        """The split of that name.
+
+        Raises:
+          UserError: the data set has no such split, or no pair in it.
+        """
+        if name not in self.splits or not self.splits[name].pairs:
+            held = ", ".join(self.splits)
+            raise UserError(f"the shards hold no '{name}' pairs, only {held}: convert again with a {name} split")
+        return self.splits[name]
+
+
+def shard_name(split: str, index: int, count: int) -> str:
+    """File name of shard `index` of `count`, as in train-00000-of-00008.tfrecord."""
+    return f"{split}-{index:05d}-of-{count:05d}.tfrecord"
+
+
+def save(manifest: Manifest, folder: str) -> None:
+    """Writes the manifest into `folder`, whole or not at all."""
+    with files.atomic_open(os.path.join(folder, FILE_NAME)) as file:
+        json.dump(dataclasses.asdict(manifest), file, indent=1)
+        file.write("\n")
+
+
+def load(folder: str) -> Manifest:
+    """Reads the manifest of `folder` and checks that each shard is there with the size it was written with.
+
+    Raises:
+      UserError: no such folder, no manifest, a manifest of another schema, a shard missing or cut short.
+    """
+    path = os.path.join(folder, FILE_NAME)
+    if not os.path.exists(path):
+        raise UserError(f"{folder} holds no {FILE_NAME}: give a folder that tools/make_tfrecords.py finished")
+    with open(path, encoding="utf-8") as file:
+        manifest = _parse(file.read(), path)
+    for split in manifest.splits.values():
+        for shard in split.shards:
+            _check_size(folder, shard)
+    return manifest
+
+
+def _parse(text: str, path: str) -> Manifest:
+    try:
+        fields = json.loads(text)
+        version = fields["schema_version"]
+        if version != record.SCHEMA_VERSION:
+            raise UserError(f"{path} has schema {version}, this fv reads {record.SCHEMA_VERSION}: convert again")
+        splits = {name: _parse_split(split) for name, split in fields["splits"].items()}
+        return Manifest(**{**fields, "splits": splits})
+    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        raise UserError(f"{path} is not a manifest of fv ({error!r}): convert again") from error
+
+
+def _parse_split(fields: dict) -> Split:
+    shards = tuple(Shard(**shard) for shard in fields["shards"])
+    return Split(**{**fields, "identities": tuple(fields["identities"]), "shards": shards})
+
+
+def _check_size(folder: str, shard: Shard) -> None:
+    path = os.path.join(folder, shard.name)
+    if not os.path.exists(path):
+        raise UserError(f"{path} is missing, though {FILE_NAME} lists it: convert again with --overwrite")
+    size = os.path.getsize(path)
+    if size != shard.bytes:
+        damage = f"{path} has {size:,} bytes where {FILE_NAME} says {shard.bytes:,}"
+        raise UserError(f"{damage}: it was cut short or changed; convert again with --overwrite")
