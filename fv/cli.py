@@ -14,19 +14,28 @@ EXIT_ERROR = 2  # `fv.verify` needs 0 and 1 for its verdict
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells report it
 
 
-def run(main: Callable, options_class: type, positional: Sequence[str] = (), argv: Sequence[str] | None = None) -> None:
+def run(
+    main: Callable,
+    options_class: type,
+    positional: Sequence[str] = (),
+    *,
+    description: str | None = None,
+    argv: Sequence[str] | None = None,
+) -> None:
     """Parses the command line, calls `main(options, *positional arguments)` and exits the process with what it returns.
 
     Args:
       main: function of the options and of one string per name in `positional`; returns the exit code, None for 0.
       options_class: options dataclass (see `fv.options`) that defines the flags.
       positional: names of the arguments that follow the flags, for messages.
+      description: what `--help` says first; the docstring of main's module by default.
       argv: the command line with the program first; `sys.argv` by default.
     """
     argv = list(sys.argv if argv is None else argv)
     program = os.path.basename(argv[0])
     try:
-        options, arguments = _parse(main, options_class, positional, argv)
+        description = description or sys.modules[main.__module__].__doc__
+        options, arguments = _parse(options_class, positional, argv, description)
         code = main(options, *arguments)
     except UserError as error:
         code = _fail(program, str(error))
@@ -38,16 +47,18 @@ def run(main: Callable, options_class: type, positional: Sequence[str] = (), arg
     sys.exit(code)
 
 
-def _parse(main: Callable, options_class: type, positional: Sequence[str], argv: list[str]):
+def _parse(options_class: type, positional: Sequence[str], argv: list[str], description: str):
     values = flags.FlagValues()
     fv_options.define_flags(options_class, values)
     flags.DEFINE_boolean("help", False, "Print this text and exit.", flag_values=values, short_name="h")
     try:
         arguments = values(argv)[1:]
-    except (flags.Error, OSError) as error:
-        raise UserError(f"{' '.join(str(error).split())} (--help lists the flags)") from error
+    except flags.Error as error:
+        raise UserError(f"{str(error).removeprefix('ERROR:: ')} (--help lists the flags)") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"the flagfile is not a text file: {error}") from error
     if values["help"].value:
-        _print_help(main, options_class, positional, argv[0])
+        _print_help(options_class, positional, os.path.basename(argv[0]), description)
         sys.exit(0)
     if len(arguments) != len(positional):
         wanted = " ".join(positional) or "no arguments beside flags"
@@ -55,8 +66,8 @@ def _parse(main: Callable, options_class: type, positional: Sequence[str], argv:
     return fv_options.from_flags(options_class, values), arguments
 
 
-def _print_help(main: Callable, options_class: type, positional: Sequence[str], program: str) -> None:
-    print(f"{sys.modules[main.__module__].__doc__.strip()}\n\nusage: {program} [flags] {' '.join(positional)}\n")
+def _print_help(options_class: type, positional: Sequence[str], program: str, description: str) -> None:
+    print(f"{description.strip()}\n\nusage: {' '.join([program, '[flags]', *positional])}\n")
     for flag, help in fv_options.describe(options_class):
         print(f"  {flag}")
         print(textwrap.indent(textwrap.fill(help, 100), "      "))

@@ -5,6 +5,8 @@ import os
 from collections.abc import Iterator
 from typing import IO
 
+TEMPORARY_SUFFIX = ".tmp-"
+
 
 @contextlib.contextmanager
 def atomic_open(path: str, mode: str = "w") -> Iterator[IO]:
@@ -24,6 +26,3 @@ def atomic_open(path: str, mode: str = "w") -> Iterator[IO]:
         with contextlib.suppress(FileNotFoundError):
             os.remove(temporary)
         raise
-
-
-TEMPORARY_SUFFIX = ".tmp-"

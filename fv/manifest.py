@@ -76,15 +76,24 @@ def load(folder: str) -> Manifest:
     Raises:
       UserError: no such folder, no manifest, a manifest of another schema, a shard missing or cut short.
     """
-    path = os.path.join(folder, FILE_NAME)
-    if not os.path.exists(path):
-        raise UserError(f"{folder} holds no {FILE_NAME}: give a folder that tools/make_tfrecords.py finished")
-    with open(path, encoding="utf-8") as file:
-        manifest = _parse(file.read(), path)
+    manifest = read(folder)
     for split in manifest.splits.values():
         for shard in split.shards:
             _check_size(folder, shard)
     return manifest
+
+
+def read(folder: str) -> Manifest:
+    """Reads the manifest of `folder` without a look at the shards.
+
+    Raises:
+      UserError: no such folder, no manifest, a manifest of another schema.
+    """
+    path = os.path.join(folder, FILE_NAME)
+    if not os.path.exists(path):
+        raise UserError(f"{folder} holds no {FILE_NAME}: give a folder that tools/make_tfrecords.py finished")
+    with open(path, encoding="utf-8") as file:
+        return _parse(file.read(), path)
 
 
 def _parse(text: str, path: str) -> Manifest:

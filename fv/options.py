@@ -82,8 +82,9 @@ def describe(cls: type) -> Iterator[tuple[str, str]]:
     for field, _ in _leaves(cls):
         default = "" if field.default in (dataclasses.MISSING, None) else field.default
         choices = field.metadata.get("choices")
-        help = f"{field.metadata['help']} One of {', '.join(choices)}." if choices else field.metadata["help"]
-        yield f"--{field.name}={default}", help
+        before = "Required: " if field.metadata.get("required") else ""
+        after = f" One of {', '.join(choices)}." if choices else ""
+        yield f"--{field.name}={default}", f"{before}{field.metadata['help']}{after}"
 
 
 def _leaves(cls: type) -> Iterator[tuple[dataclasses.Field, type]]:

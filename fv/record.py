@@ -5,8 +5,10 @@ tfrecords/README.md). Writing needs no TensorFlow: the converter's processes sta
 The bytes are those of protobuf's deterministic serialisation, so the same pair gives the same bytes everywhere.
 """
 
+import functools
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from typing import BinaryIO
 
 import google_crc32c
 
@@ -22,7 +24,14 @@ GENUINE, IMPOSTOR = 1, 0
 BYTES_FIELDS = (IMAGE_A, IMAGE_B, IDENTITY_A, IDENTITY_B, PATH_A, PATH_B)
 INT64_FIELDS = (LABEL,)
 
-_LENGTH_DELIMITED = 2  # wire type, https://protobuf.dev/programming-guides/encoding/
+_VARINT, _FIXED64, _LENGTH_DELIMITED, _FIXED32 = 0, 1, 2, 5  # wire types, https://protobuf.dev/programming-guides/encoding/
+_FIXED_BYTES = {_FIXED64: 8, _FIXED32: 4}
+_FRAME_HEAD = struct.Struct("<QI")  # length and its CRC
+_FRAME_TAIL = struct.Struct("<I")
+
+
+class DamagedRecordError(ValueError):
+    """The bytes are not those of a record; the message says what is wrong with them."""
 
 
 def encode_pair(fields: Mapping[str, bytes | int]) -> bytes:
@@ -52,6 +61,51 @@ def frame(data: bytes) -> bytes:
     return b"".join((length, _masked_crc(length), data, _masked_crc(data)))
 
 
+def decode_pair(data: bytes) -> dict[str, bytes | int]:
+    """Reads what `encode_pair` wrote, or any other serialisation of the same `tf.train.Example`.
+
+    Args:
+      data: a serialised Example.
+
+    Returns:
+      The value of every name in `BYTES_FIELDS` and `INT64_FIELDS`; other features are passed over.
+
+    Raises:
+      DamagedRecordError: not an Example, or a field is missing or not a single value of its type.
+    """
+    features = {}
+    for entry in _submessages(_only(_submessages(data, 1), "features"), 1):
+        name = bytes(_only(_submessages(entry, 1), "feature name")).decode(errors="replace")
+        features[name] = _only(_submessages(entry, 2), name)
+    missing = [name for name in (*BYTES_FIELDS, *INT64_FIELDS) if name not in features]
+    if missing:
+        raise DamagedRecordError(f"field {missing[0]} is missing")
+    values = {name: bytes(_only(_submessages(_list(features[name], 1, name), 1), name)) for name in BYTES_FIELDS}
+    return {**values, **{name: _single_int64(_list(features[name], 3, name), name) for name in INT64_FIELDS}}
+
+
+def read_frames(file: BinaryIO) -> Iterator[tuple[int, bytes]]:
+    """Yields (byte at which it begins, data) of every record of a TFRecord file, its CRCs checked.
+
+    Raises:
+      DamagedRecordError: at the first record that is damaged or cut short.
+    """
+    offset = file.tell()
+    while head := file.read(_FRAME_HEAD.size):
+        if len(head) < _FRAME_HEAD.size:
+            raise DamagedRecordError("the file ends inside a record's length")
+        length, _ = _FRAME_HEAD.unpack(head)
+        if head[8:] != _masked_crc(head[:8]):
+            raise DamagedRecordError("the length does not match its checksum")
+        body = file.read(length + _FRAME_TAIL.size)
+        if len(body) < length + _FRAME_TAIL.size:
+            raise DamagedRecordError("the file ends inside a record")
+        if body[length:] != _masked_crc(body[:length]):
+            raise DamagedRecordError("the data does not match its checksum")
+        yield offset, body[:length]
+        offset = file.tell()
+
+
 def _masked_crc(data: bytes) -> bytes:
     crc = google_crc32c.value(data)
     return struct.pack("<I", ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF)
@@ -69,6 +123,7 @@ def _message(field: int, payload: bytes) -> bytes:
     return _varint(field << 3 | _LENGTH_DELIMITED) + _varint(len(payload)) + payload
 
 
+@functools.lru_cache(maxsize=4096)  # tags and short lengths come again in every record
 def _varint(value: int) -> bytes:
     encoded = bytearray()
     while value > 0x7F:
@@ -76,3 +131,59 @@ def _varint(value: int) -> bytes:
         value >>= 7
     encoded.append(value)
     return bytes(encoded)
+
+
+def _submessages(data: bytes | memoryview, field: int) -> list[memoryview]:
+    """The payloads of every length-delimited `field` of a message, in order."""
+    return [payload for number, payload in _fields(data) if number == field and isinstance(payload, memoryview)]
+
+
+def _fields(data: bytes | memoryview) -> Iterator[tuple[int, memoryview | int]]:
+    """Yields (field number, payload) of a message: bytes where length-delimited, an int where a varint."""
+    data, at = memoryview(data), 0
+    while at < len(data):
+        tag, at = _read_varint(data, at)
+        number, kind = tag >> 3, tag & 7
+        if kind == _VARINT:
+            payload, at = _read_varint(data, at)
+        else:
+            length, at = _read_varint(data, at) if kind == _LENGTH_DELIMITED else (_FIXED_BYTES.get(kind, len(data)), at)
+            payload, at = data[at : at + length], at + length
+        if at > len(data):
+            raise DamagedRecordError("not a tf.train.Example: a field reaches past its message")
+        yield number, payload
+
+
+def _read_varint(data: memoryview, at: int) -> tuple[int, int]:
+    """(value, byte after it)"""
+    value = 0
+    for index, byte in enumerate(data[at : at + 10]):  # 64 bits at 7 to a byte
+        value |= (byte & 0x7F) << 7 * index
+        if byte < 0x80:
+            return value, at + index + 1
+    raise DamagedRecordError("not a tf.train.Example: an integer does not end")
+
+
+def _list(feature: memoryview, kind: int, name: str) -> memoryview:
+    """The list inside a Feature: BytesList is its field 1, Int64List its field 3."""
+    return _only(_submessages(feature, kind), f"{name} as {'bytes' if kind == 1 else 'int64'}")
+
+
+def _single_int64(int64_list: memoryview, name: str) -> int:
+    """The one value of an Int64List, packed or not."""
+    values = []
+    for number, payload in _fields(int64_list):
+        at = 0
+        while number == 1 and isinstance(payload, memoryview) and at < len(payload):
+            value, at = _read_varint(payload, at)
+            values.append(value)
+        if number == 1 and isinstance(payload, int):
+            values.append(payload)
+    value = _only(values, name)
+    return value - (1 << 64) if value >> 63 else value
+
+
+def _only(values: list, name: str):
+    if len(values) != 1:
+        raise DamagedRecordError(f"{len(values)} values of {name} where one belongs")
+    return values[0]

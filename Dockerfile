@@ -1,0 +1,20 @@
+# fv in a container. CPU: docker build -t fv .     GPU: docker build -t fv:gpu --build-arg EXTRAS=gpu .
+# The GPU image needs no CUDA base: the extra `gpu` brings CUDA as wheels, the host brings its driver.
+FROM python:3.11-slim
+
+ARG EXTRAS=""
+
+WORKDIR /opt/fv
+# The code changes more often than its dependencies, so it comes after them: a rebuild then reuses this layer.
+COPY setup.py pyproject.toml constraints.txt LICENSE ./
+COPY fv/__init__.py fv/
+RUN pip install --no-cache-dir --editable ".${EXTRAS:+[$EXTRAS]}" --constraint constraints.txt
+COPY fv fv
+COPY tools tools
+COPY configs configs
+
+# Any user may run it (docker run --user), so what matplotlib and CUDA cache goes where all may write.
+ENV HOME=/tmp
+USER 1000
+# Configurations are named relative to /opt/fv; data and runs are mounted, by convention under /data.
+CMD ["python", "-m", "fv.train", "--help"]

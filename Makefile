@@ -1,0 +1,52 @@
+# A fresh machine needs Python and make: the first `make demo`, `make test` or `make lint` makes .venv and installs into it.
+# `make PYTHON=/path/to/python test` installs for that interpreter instead of the first one found.
+
+PYTHON =
+SUPPORTED = (3, 10) <= sys.version_info[:2] <= (3, 13)
+# 3.11 and 3.10 come first: tensorflow-addons has no wheels for newer ones.
+CANDIDATES = python3.11 python3.10 python3.12 python3.13 python3 python
+BIN = .venv/bin
+INSTALLED = .venv/installed-for
+
+ifneq ($(PYTHON),)
+CANDIDATES = "$(PYTHON)"
+ifneq ($(PYTHON),$(shell cat $(INSTALLED) 2>/dev/null))
+CLEAR = --clear
+$(INSTALLED): other-python
+endif
+endif
+
+.PHONY: help demo test lint other-python
+
+help: ## list the targets
+	@sed -n 's/^\([a-z]*\):.*## /  make \1	/p' Makefile
+
+demo: $(INSTALLED) ## from synthetic faces to a verified pair: every stage, with its command and its figures
+	@$(BIN)/python tools/demo.py
+
+test: $(INSTALLED) ## run the tests
+	@$(BIN)/python -m pytest
+
+lint: $(INSTALLED) ## check style and format
+	@$(BIN)/python -m ruff check .
+	@$(BIN)/python -m ruff format --check .
+
+# Candidates are run, not looked up: a pyenv shim exists for Pythons that it then refuses to run.
+$(INSTALLED): setup.py constraints.txt
+	@python= incomplete=; \
+	for candidate in $(CANDIDATES); do \
+	  "$$candidate" -c 'import sys; sys.exit(not $(SUPPORTED))' 2>/dev/null || continue; \
+	  "$$candidate" -c 'import ensurepip, venv' 2>/dev/null && python=$$candidate && break; \
+	  incomplete=$$candidate; \
+	done; \
+	fail() { echo "make: $$1" >&2; exit 1; }; \
+	if test -z "$$python$$incomplete"; then \
+	  fail 'no Python 3.10 to 3.13 among $(subst ",,$(CANDIDATES)): install one (3.11 is best), or name it: make PYTHON=/path/to/python'; \
+	elif test -z "$$python"; then \
+	  fail "$$incomplete has no ensurepip or venv module: install it (on Debian and Ubuntu: apt install python3-venv)"; \
+	fi; \
+	echo "making .venv with $$python and installing into it: about 3 GB, a few minutes"; \
+	"$$python" -m venv $(CLEAR) .venv >&2 || fail "$$python could not make .venv"; \
+	$(BIN)/python -m pip install --disable-pip-version-check -e '.[dev]' -c constraints.txt >.venv/pip.log 2>&1 || \
+	  fail "pip could not install (all it said is in .venv/pip.log): $$(sed -n 's/^ *ERROR: //p' .venv/pip.log | tail -n 1)"; \
+	echo "$$python" >$@

@@ -1,0 +1,121 @@
+"""The only door to tensorflow-addons 0.23: the few parts of it that fv uses, each imported on first use.
+
+tensorflow-addons has reached its end of life and has wheels for Python 3.11 and older, so it is optional: where it is not
+installed, the choices that need it are refused and all else works. TF_USE_LEGACY_KERAS and TF_ADDONS_PY_OPS, set by `fv`
+itself, have to precede the import of TensorFlow.
+"""
+
+import contextlib
+import functools
+import importlib.util
+import platform
+import re
+import sys
+import types
+import warnings
+from collections.abc import Iterator, Sequence
+
+import tensorflow as tf
+import tf_keras
+
+from fv.errors import UserError
+
+_KERAS = re.compile(r"(tensorflow\.)?keras(\.|$)")
+
+
+def available() -> bool:
+    """Whether tensorflow-addons is installed."""
+    return importlib.util.find_spec("tensorflow_addons") is not None
+
+
+def lamb(
+    learning_rate: float, weight_decay: float = 0.0, exclude_from_weight_decay: Sequence[str] = ()
+) -> tf_keras.optimizers.legacy.Optimizer:
+    """The LAMB optimizer for large batches (You et al. 2019, https://arxiv.org/abs/1904.00962).
+
+    Args:
+      learning_rate: step size; it multiplies the ratio of the weights' norm to the update's.
+      weight_decay: decoupled weight decay.
+      exclude_from_weight_decay: regular expressions; a variable whose name one of them matches is updated without decay
+        and without that ratio, as is usual for biases and normalisation.
+
+    Raises:
+      UserError: tensorflow-addons is not installed.
+    """
+    return _addons("the LAMB optimizer").optimizers.LAMB(
+        learning_rate, weight_decay=weight_decay, exclude_from_weight_decay=list(exclude_from_weight_decay)
+    )
+
+
+def rectified_adam_lookahead(
+    learning_rate: float, weight_decay: float = 0.0, sync_period: int = 6, slow_step_size: float = 0.5
+) -> tf_keras.optimizers.legacy.Optimizer:
+    """Rectified Adam (Liu et al. 2019, https://arxiv.org/abs/1908.03265) inside Lookahead (https://arxiv.org/abs/1907.08610).
+
+    Args:
+      learning_rate: step size of Rectified Adam.
+      weight_decay: decoupled weight decay.
+      sync_period: steps between two moves of the slow weights.
+      slow_step_size: how far the slow weights move towards the fast ones, (0, 1].
+
+    Raises:
+      UserError: tensorflow-addons is not installed.
+    """
+    optimizers = _addons("the Rectified Adam + Lookahead optimizer").optimizers
+    adam = optimizers.RectifiedAdam(learning_rate, weight_decay=weight_decay)
+    return optimizers.Lookahead(adam, sync_period=sync_period, slow_step_size=slow_step_size)
+
+
+@tf.autograph.experimental.do_not_convert  # AutoGraph would try to rewrite the import, and warn
+def cutout(images: tf.Tensor, mask_size: int | Sequence[int], offset: tf.Tensor) -> tf.Tensor:
+    """Sets one rectangle of each image to 0 (DeVries and Taylor 2017, https://arxiv.org/abs/1708.04552).
+
+    Args:
+      images: [batch, height, width, channels], any numeric dtype.
+      mask_size: side of a square, or (height, width), in pixels; even.
+      offset: int32 [batch, 2], each mask's centre (y, x): mask rows y - height / 2 to y + height / 2 - 1, columns alike.
+
+    Returns:
+      The images, same shape and dtype; a mask over the border is cut off there.
+
+    Raises:
+      UserError: tensorflow-addons is not installed.
+    """
+    return _addons("cutout").image.cutout(images, mask_size=mask_size, offset=offset)
+
+
+def _addons(choice: str) -> types.ModuleType:
+    if not available():
+        raise UserError(
+            f"{choice} needs tensorflow-addons, which is not installed: choose another, or install version 0.23.0 "
+            f"under Python 3.11 or older (it has no wheels for newer ones; this is {platform.python_version()})"
+        )
+    if tf.keras.Model is not tf_keras.Model:
+        raise UserError(f"{choice} needs tensorflow-addons, which needs tf.keras to be Keras 2: import fv before TensorFlow")
+    return _import_addons()
+
+
+@functools.cache
+def _import_addons() -> types.ModuleType:
+    with _tf_keras_as_keras(), warnings.catch_warnings():
+        # It warns of its end of life and of TensorFlow's version; both are known, see BUILD.md.
+        warnings.filterwarnings("ignore", category=UserWarning, module="tensorflow_addons")
+        return importlib.import_module("tensorflow_addons")
+
+
+@contextlib.contextmanager
+def _tf_keras_as_keras() -> Iterator[None]:
+    """Lets imports of `keras` and `tensorflow.keras` find tf_keras's modules, as tensorflow-addons expects of both.
+
+    Since TF 2.16 they are Keras 3, the second unless TF_USE_LEGACY_KERAS=1 was set before TensorFlow was imported.
+    """
+    before = {name: module for name, module in sys.modules.items() if _KERAS.match(name)}
+    for name in [name for name in sys.modules if name.partition(".")[0] == "tf_keras"]:
+        sys.modules[name.removeprefix("tf_")] = sys.modules[name]
+        sys.modules[f"tensorflow.{name.removeprefix('tf_')}"] = sys.modules[name]
+    try:
+        yield
+    finally:
+        for name in [name for name in sys.modules if _KERAS.match(name)]:
+            del sys.modules[name]
+        sys.modules.update(before)

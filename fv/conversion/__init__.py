@@ -1,0 +1,1 @@
+"""From folders of face images to shards of pairs. Nothing here imports TensorFlow."""

@@ -1,0 +1,75 @@
+"""The folder that a conversion writes into: one run at a time, and nothing removed but what the converter made."""
+
+import contextlib
+import fcntl
+import os
+import re
+import shutil
+from collections.abc import Iterator
+
+from fv import files, manifest
+from fv.errors import UserError
+
+LEFT_OUT = "left_out.csv"
+SCRATCH = ".scratch"
+LOCK = ".lock"
+
+_SPLITS = "|".join(manifest.SPLITS)
+_OURS = re.compile(
+    rf"(({_SPLITS})-\d{{5,}}-of-\d{{5,}}\.tfrecord|{re.escape(manifest.FILE_NAME)}|{re.escape(LEFT_OUT)})"
+    rf"({re.escape(files.TEMPORARY_SUFFIX)}\d+)?"
+)
+
+
+@contextlib.contextmanager
+def claim(folder: str, overwrite: bool) -> Iterator[str]:
+    """Makes the folder, keeps other runs out of it, and gives a scratch folder inside it that is removed at the end.
+
+    What an earlier run left stays until `clear`.
+
+    Args:
+      folder: the output folder.
+      overwrite: whether a finished data set there may be replaced.
+
+    Yields:
+      The scratch folder, empty.
+
+    Raises:
+      UserError: another run is writing there, or the folder holds a finished data set and `overwrite` is false.
+    """
+    os.makedirs(folder, exist_ok=True)
+    scratch = os.path.join(folder, SCRATCH)
+    with _locked(folder):
+        if os.path.exists(os.path.join(folder, manifest.FILE_NAME)) and not overwrite:
+            raise UserError(f"--output={folder} holds a finished data set: give another folder, or --overwrite")
+        shutil.rmtree(scratch, ignore_errors=True)
+        os.mkdir(scratch)
+        try:
+            yield scratch
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+
+
+def clear(folder: str) -> None:
+    """Removes what the converter made in the folder before, the manifest first, so that half a data set never has one."""
+    ours = [name for name in os.listdir(folder) if _OURS.fullmatch(name)]
+    for name in sorted(ours, key=lambda name: name != manifest.FILE_NAME):
+        os.remove(os.path.join(folder, name))
+
+
+@contextlib.contextmanager
+def _locked(folder: str) -> Iterator[None]:
+    """Holds an exclusive lock, which the system drops when this process ends, however it ends."""
+    path = os.path.join(folder, LOCK)
+    busy = UserError(f"another conversion is writing into {folder}: wait for it, or give another --output")
+    with open(path, "w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if not os.path.samestat(os.fstat(file.fileno()), os.stat(path)):
+                raise busy  # a run that has just ended removed the file, and another made it anew
+        except (BlockingIOError, FileNotFoundError) as error:
+            raise busy from error
+        try:
+            yield
+        finally:
+            os.remove(path)

@@ -1,0 +1,134 @@
+"""Pairs to shards: a globally shuffled order, cut into runs, each run written by one process."""
+
+import dataclasses
+import hashlib
+import os
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+import pandas as pd
+
+from fv import files, manifest, record
+from fv.conversion import checking, pairs
+
+DEFAULT_SHARDS = 8  # of the largest split: enough to interleave, and files for every worker of a small cluster
+LARGEST_DEFAULT_BYTES = 128 << 20  # long enough to read at a disk's full rate, short enough to shuffle whole shards
+_BUFFER_BYTES = 4 << 20  # a write of the operating system; below 1 MB its cost per call shows
+
+
+@dataclasses.dataclass(frozen=True)
+class Image:
+    """One image as a worker needs it: the file with its JPEG bytes, its path in the record, its identity."""
+
+    file: str
+    path: str
+    identity: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """One shard to write: pair i is of `images[a[i]]` and `images[b[i]]` and has label `labels[i]`."""
+
+    folder: str
+    name: str
+    images: tuple[Image, ...]
+    a: np.ndarray
+    b: np.ndarray
+    labels: np.ndarray
+
+
+def count_shards(tables: Mapping[str, pd.DataFrame], images: pd.DataFrame, wanted: int | None) -> dict[str, int]:
+    """How many shards each split gets: as many pairs to a shard in every split, as far as rounding up allows.
+
+    Args:
+      tables: pairs by split, with columns `a` and `b`.
+      images: table with column `bytes`, indexed by what `a` and `b` hold.
+      wanted: shards of the largest split; None for `DEFAULT_SHARDS`, or more so that none exceeds `LARGEST_DEFAULT_BYTES`.
+
+    Returns:
+      Shards by split, each at least one and at most one per pair.
+    """
+    name = max(tables, key=lambda name: len(tables[name]))
+    largest = tables[name]
+    if wanted is None:
+        size = sum(int(images["bytes"].loc[largest[column]].sum()) for column in ("a", "b"))
+        wanted = max(DEFAULT_SHARDS, -(-size // LARGEST_DEFAULT_BYTES))
+    wanted = min(wanted, len(largest))
+    return {name: max(1, -(-wanted * len(table) // len(largest))) for name, table in tables.items()}
+
+
+def plan_split(
+    split: str, table: pd.DataFrame, images: pd.DataFrame, count: int, seed: int, folders: tuple[str, str, str]
+) -> Iterator[Task]:
+    """Yields the tasks that write one split's pairs, in an order shuffled by the seed.
+
+    Args:
+      split: its name.
+      table: pairs, with columns `a`, `b` and `label`.
+      images: table with columns `path`, `identity` and `normalised`, indexed by what `a` and `b` hold.
+      count: number of shards.
+      seed: the conversion's seed.
+      folders: images folder, scratch folder, output folder.
+    """
+    root, scratch, output = folders
+    order = pairs.generator(seed, split, "order").permutation(len(table))
+    for index, part in enumerate(np.array_split(order, count)):
+        rows = table.iloc[part]
+        used, ends = np.unique(rows[["a", "b"]].to_numpy(), return_inverse=True)
+        a, b = ends.reshape(-1, 2).T
+        members = tuple(_images(images.loc[used], root, scratch))
+        yield Task(output, manifest.shard_name(split, index, count), members, a, b, rows["label"].to_numpy())
+
+
+def write_shard(task: Task) -> manifest.Shard:
+    """Writes one shard under a temporary name and renames it; the same task gives the same bytes.
+
+    Raises:
+      OSError: an image or the shard could not be read or written, with the file's name.
+    """
+    path = os.path.join(task.folder, task.name)
+    digest, size = hashlib.sha256(), 0
+    try:
+        with files.atomic_open(path, "wb") as file:
+            for buffer in _buffers(task):
+                digest.update(buffer)
+                file.write(buffer)
+                size += len(buffer)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, error.filename or path) from error
+    return manifest.Shard(task.name, len(task.labels), size, digest.hexdigest())
+
+
+def _buffers(task: Task) -> Iterator[bytes]:
+    """Yields the shard's bytes in runs of whole records."""
+    waiting, size = [], 0
+    for a, b, label in zip(task.a, task.b, task.labels, strict=True):
+        waiting.append(record.frame(record.encode_pair(_fields(task.images[a], task.images[b], int(label)))))
+        size += len(waiting[-1])
+        if size >= _BUFFER_BYTES:
+            yield b"".join(waiting)
+            waiting, size = [], 0
+    yield b"".join(waiting)
+
+
+def _fields(a: Image, b: Image, label: int) -> dict[str, bytes | int]:
+    return {
+        record.IMAGE_A: _read(a.file),
+        record.IMAGE_B: _read(b.file),
+        record.IDENTITY_A: a.identity.encode(),
+        record.IDENTITY_B: b.identity.encode(),
+        record.PATH_A: a.path.encode(),
+        record.PATH_B: b.path.encode(),
+        record.LABEL: label,
+    }
+
+
+def _images(members: pd.DataFrame, root: str, scratch: str) -> Iterator[Image]:
+    for row in members[["path", "identity", "normalised"]].itertuples():
+        file = checking.scratch_path(scratch, row.Index) if row.normalised else os.path.join(root, row.path)
+        yield Image(file, row.path, row.identity)
+
+
+def _read(path: str) -> bytes:
+    with open(path, "rb") as file:
+        return file.read()

@@ -1,0 +1,76 @@
+"""Worker processes that die with their parent, take their tasks a few at a time and answer in order."""
+
+import collections
+import contextlib
+import itertools
+import multiprocessing
+import multiprocessing.connection
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from concurrent import futures
+from concurrent.futures import process
+from typing import TypeVar
+
+from fv.errors import UserError
+
+Task = TypeVar("Task")
+Result = TypeVar("Result")
+
+_TASKS_AHEAD = 3  # a worker; more only takes memory
+_PRELOADED = ["fv.conversion.checking", "fv.conversion.shards"]  # imported once, shared by every worker
+_EXIT_ORPHAN = 1
+
+
+@contextlib.contextmanager
+def pool(count: int) -> Iterator[futures.ProcessPoolExecutor]:
+    """A pool of `count` processes; when the block ends, with or without an exception, work not yet begun is dropped.
+
+    Workers come from a fork server: a plain fork of a process with threads may deadlock, and a spawn of each takes half a
+    second and its own copy of every import.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(_PRELOADED)
+    executor = futures.ProcessPoolExecutor(count, mp_context=context, initializer=_begin_worker)
+    try:
+        yield executor
+    finally:
+        executor.shutdown(wait=True, cancel_futures=True)
+
+
+def map_ordered(
+    executor: futures.ProcessPoolExecutor, function: Callable[[Task], Result], tasks: Iterable[Task], count: int
+) -> Iterator[Result]:
+    """Yields `function(task)` in the order of `tasks`, which are drawn only as they are needed.
+
+    Args:
+      executor: from `pool`.
+      function: a module's function, run in a worker.
+      tasks: picklable arguments.
+      count: number of the executor's processes.
+
+    Raises:
+      UserError: a worker died, as when memory ran out.
+    """
+    tasks, pending = iter(tasks), collections.deque()
+    try:
+        while True:
+            room = count * _TASKS_AHEAD - len(pending)
+            pending.extend(executor.submit(function, task) for task in itertools.islice(tasks, room))
+            if not pending:
+                return
+            yield pending.popleft().result()
+    except process.BrokenProcessPool as error:
+        raise UserError("a worker process died, most often for want of memory: try fewer --workers") from error
+
+
+def _begin_worker() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C and ends the workers
+    threading.Thread(target=_die_with_parent, daemon=True).start()
+
+
+def _die_with_parent() -> None:
+    """Ends this process when its parent is gone, even by SIGKILL: an executor's orphans would wait for tasks for ever."""
+    multiprocessing.connection.wait([multiprocessing.parent_process().sentinel])
+    os._exit(_EXIT_ORPHAN)

@@ -1,0 +1,1 @@
+"""Evaluation: similarities and labels of pairs in, figures and pictures out."""

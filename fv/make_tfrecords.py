@@ -1,0 +1,51 @@
+"""Converts a folder of face images, one folder per person, to shards of image pairs.
+
+Writes OUTPUT/{train,val,test}-NNNNN-of-NNNNN.tfrecord, OUTPUT/manifest.json, and OUTPUT/left_out.csv where images could not
+be used. Pairs are sampled, or taken from an LFW pairs file or a CSV. tfrecords/README.md documents the record.
+"""
+
+import os
+import sys
+import time
+
+import pandas as pd
+
+from fv import cli, manifest
+from fv.conversion import convert, output, settings
+
+_LEFT_OUT_SHOWN = 10
+_COLUMNS = f"{'split':<6}{'identities':>12}{'images':>10}{'genuine':>12}{'impostor':>12}{'shards':>8}{'MB':>10}"
+
+
+def main(chosen: settings.Options) -> None:
+    """Converts and prints what was made."""
+    start = time.monotonic()
+    made, left_out = convert.convert(chosen)
+    _print_left_out(left_out, chosen.output)
+    print(_COLUMNS)
+    for name, split in made.splits.items():
+        _print_split(name, split)
+    size = sum(shard.bytes for split in made.splits.values() for shard in split.shards)
+    print(f"wrote {size / 1e6:,.1f} MB to {chosen.output} in {time.monotonic() - start:.1f} s")
+
+
+def _print_split(name: str, split: manifest.Split) -> None:
+    size = sum(shard.bytes for shard in split.shards) / 1e6
+    sources = f"{len(split.identities):>12,}{split.images:>10,}"
+    print(f"{name:<6}{sources}{split.genuine:>12,}{split.impostor:>12,}{len(split.shards):>8,}{size:>10,.1f}")
+
+
+def _print_left_out(left_out: pd.DataFrame, folder: str) -> None:
+    for row in left_out.head(_LEFT_OUT_SHOWN).itertuples():
+        print(f"left out: {row.path}: {row.reason}", file=sys.stderr)
+    if len(left_out):
+        print(f"{len(left_out):,} left out, all listed in {os.path.join(folder, output.LEFT_OUT)}", file=sys.stderr)
+
+
+def run() -> None:
+    """The console script."""
+    cli.run(main, settings.Options)
+
+
+if __name__ == "__main__":
+    run()

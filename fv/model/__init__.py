@@ -1,0 +1,1 @@
+"""Batches → embeddings → scores: backbones, heads and losses."""

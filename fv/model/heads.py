@@ -1,0 +1,86 @@
+"""Heads: what the embeddings are trained by, and how alike two of them are.
+
+Every head is a tf.Module with the same two methods:
+  losses(embeddings, label, identities) → float32 [batch], one loss per pair
+  similarity(embeddings_a, embeddings_b) → float32 [batch] in [0, 1]
+on unit embeddings: float32 [batch, 2, d], or [batch, d] each. `scoring` is the part that `similarity` needs of its
+variables, None where it needs none: the export carries no more than that.
+"""
+
+import tensorflow as tf
+import tf_keras
+
+from fv.model import losses
+from fv.model.options import ModelOptions
+
+
+def build_head(options: ModelOptions, identities: int) -> tf.Module:
+    """Builds the head that `options.head` names, for that many training identities."""
+    if options.head == "sigmoid":
+        return SigmoidHead(options.embedding_size)
+    if options.head == "distance":
+        return DistanceHead(options.contrastive_margin)
+    return SoftmaxHead(options.embedding_size, identities, options.softmax_scale, options.softmax_margin)
+
+
+def cosine_similarity(embeddings_a: tf.Tensor, embeddings_b: tf.Tensor) -> tf.Tensor:
+    """(1 + cosine) / 2 of unit embeddings, float32 [batch] in [0, 1]; the same as 1 − distance² / 4."""
+    cosine = tf.reduce_sum(embeddings_a * embeddings_b, axis=-1)
+    return tf.clip_by_value((1.0 + cosine) / 2.0, 0.0, 1.0)
+
+
+class SigmoidHead(tf.Module):
+    """A binary classifier of the pair: logistic regression on |a − b| and a · b, element by element."""
+
+    def __init__(self, embedding_size: int):
+        super().__init__(name="sigmoid_head")
+        self.scoring = tf_keras.layers.Dense(1, dtype="float32", name="pair_logit")
+        self.scoring.build((None, 2 * embedding_size))
+
+    def losses(self, embeddings: tf.Tensor, label: tf.Tensor, identities: tf.Tensor) -> tf.Tensor:
+        del identities
+        return losses.binary_cross_entropy(self._logits(embeddings[:, 0], embeddings[:, 1]), label)
+
+    def similarity(self, embeddings_a: tf.Tensor, embeddings_b: tf.Tensor) -> tf.Tensor:
+        return tf.sigmoid(self._logits(embeddings_a, embeddings_b))
+
+    def _logits(self, embeddings_a: tf.Tensor, embeddings_b: tf.Tensor) -> tf.Tensor:
+        # Unit vectors of d numbers have elements of size 1/√d, their products 1/d: scaled to the order of 1.
+        root = embeddings_a.shape[-1] ** 0.5
+        features = [root * tf.abs(embeddings_a - embeddings_b), root**2 * embeddings_a * embeddings_b]
+        return tf.squeeze(self.scoring(tf.concat(features, axis=-1)), axis=-1)
+
+
+class DistanceHead(tf.Module):
+    """Contrastive loss on the Euclidean distance of the pair."""
+
+    scoring = None
+    similarity = staticmethod(cosine_similarity)
+
+    def __init__(self, margin: float):
+        super().__init__(name="distance_head")
+        self._margin = margin
+
+    def losses(self, embeddings: tf.Tensor, label: tf.Tensor, identities: tf.Tensor) -> tf.Tensor:
+        del identities
+        return losses.contrastive(embeddings[:, 0], embeddings[:, 1], label, self._margin)
+
+
+class SoftmaxHead(tf.Module):
+    """A cosine softmax with margin over the training identities; both images of a pair are examples of their identity."""
+
+    scoring = None
+    similarity = staticmethod(cosine_similarity)
+
+    def __init__(self, embedding_size: int, identities: int, scale: float, margin: float):
+        super().__init__(name="softmax_head")
+        self._scale, self._margin = scale, margin
+        initial = tf_keras.initializers.GlorotUniform()((identities, embedding_size))
+        self.centres = tf.Variable(initial, name="identity_centres")
+
+    def losses(self, embeddings: tf.Tensor, label: tf.Tensor, identities: tf.Tensor) -> tf.Tensor:
+        del label
+        flat = tf.reshape(embeddings, (-1, embeddings.shape[-1]))
+        cosines = tf.matmul(flat, tf.math.l2_normalize(self.centres, axis=1), transpose_b=True)
+        per_image = losses.margin_softmax(cosines, tf.reshape(identities, [-1]), self._scale, self._margin)
+        return tf.reduce_mean(tf.reshape(per_image, (-1, 2)), axis=1)

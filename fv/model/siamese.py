@@ -1,0 +1,44 @@
+"""The siamese model: one encoder for both images of a pair, and a head on its embeddings."""
+
+import tensorflow as tf
+import tf_keras
+
+from fv.model import encoder as encoders
+from fv.model import heads
+from fv.model.options import ModelOptions
+
+
+class Siamese(tf.Module):
+    """Encoder and head; the weights of a run."""
+
+    def __init__(self, encoder: tf_keras.Model, head: tf.Module):
+        super().__init__(name="siamese")
+        self.encoder = encoder
+        self.head = head
+
+    def embed_pairs(self, images: tf.Tensor, training: bool) -> tf.Tensor:
+        """Embeds both images of each pair in one call: two calls per step would corrupt shared BatchNorm statistics.
+
+        Args:
+          images: uint8 or float [batch, 2, side, side, 3], values 0 to 255.
+          training: whether BatchNorm and dropout act as in training.
+
+        Returns:
+          float32 [batch, 2, embedding_size], unit length.
+        """
+        side, channels = images.shape[2], images.shape[4]
+        embeddings = self.encoder(tf.reshape(images, (-1, side, side, channels)), training=training)
+        return tf.reshape(embeddings, (-1, 2, embeddings.shape[-1]))
+
+    def similarities(self, images: tf.Tensor) -> tf.Tensor:
+        """Similarity of the images of each pair, float32 [batch] in [0, 1]; arguments as in `embed_pairs`."""
+        embeddings = self.embed_pairs(images, training=False)
+        return self.head.similarity(embeddings[:, 0], embeddings[:, 1])
+
+
+def build_siamese(
+    options: ModelOptions, identities: int, *, weights: str | None = None, sync_batch_norm: bool = False
+) -> Siamese:
+    """Builds the model for that many training identities; `weights` and `sync_batch_norm` as in `encoder.build_encoder`."""
+    encoder = encoders.build_encoder(options, weights=weights, sync_batch_norm=sync_batch_norm)
+    return Siamese(encoder, heads.build_head(options, identities))

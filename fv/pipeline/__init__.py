@@ -1,0 +1,1 @@
+"""Shards → batches: reading, decoding and augmenting pairs."""

@@ -1,0 +1,46 @@
+"""Imports TensorFlow with its start-up noise kept off the screen: entry points import this before what needs TensorFlow.
+
+TensorFlow 2.21 writes a few lines straight to file descriptor 2 while it loads, even with TF_CPP_MIN_LOG_LEVEL=3, which `fv`
+sets where the user has not. With a lower level everything is shown, as it is when the import fails.
+"""
+
+import contextlib
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+
+from fv import cli
+
+QUIET_LEVEL = "3"  # of TF_CPP_MIN_LOG_LEVEL
+STDERR = 2
+
+
+@contextlib.contextmanager
+def stderr_held_back() -> Iterator[None]:
+    """Keeps what is written to file descriptor 2, by C++ too, off the screen; shows it after all if the block raises."""
+    sys.stderr.flush()
+    screen = os.dup(STDERR)
+    with tempfile.TemporaryFile() as held:
+        os.dup2(held.fileno(), STDERR)
+        try:
+            yield
+        except BaseException:
+            sys.stderr.flush()
+            held.seek(0)
+            os.write(screen, held.read())
+            raise
+        finally:
+            sys.stderr.flush()
+            os.dup2(screen, STDERR)
+            os.close(screen)
+
+
+try:
+    with stderr_held_back() if os.environ["TF_CPP_MIN_LOG_LEVEL"] == QUIET_LEVEL else contextlib.nullcontext():
+        import tensorflow  # noqa: F401
+except ModuleNotFoundError as error:
+    if error.name != "tensorflow":
+        raise
+    print(f"fv: error: TensorFlow is not installed for {sys.executable}: pip install 'tensorflow==2.21.*'", file=sys.stderr)
+    sys.exit(cli.EXIT_ERROR)

@@ -1,0 +1,1 @@
+"""Weights → SavedModel → verdict."""

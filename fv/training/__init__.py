@@ -1,0 +1,1 @@
+"""Batches → weights: strategies, optimizers, the step and the loop around it."""

@@ -1,0 +1,42 @@
+"""The package `fv`: what it needs, in ranges. `constraints.txt` holds the exact versions that `make` installs."""
+
+import pathlib
+import re
+
+import setuptools
+
+VERSION = re.search(r'__version__ = "(.+)"', pathlib.Path("fv/__init__.py").read_text(encoding="utf-8"))[1]
+
+# The reason for each is in BUILD.md.
+REQUIRED = [
+    "tensorflow==2.21.*",
+    "tf_keras==2.21.*",
+    "tensorboard==2.21.*",
+    'tensorflow-addons==0.23.*; python_version < "3.12"',
+    "absl-py>=2.1",
+    "google-crc32c>=1.6",
+    "matplotlib>=3.9",
+    "numpy>=2.0,<3",
+    "pandas>=2.2,<4",
+    "pillow>=11,<13",
+    "simplejpeg>=1.8",
+    "tqdm>=4.66",
+]
+EXTRAS = {
+    "gpu": ["tensorflow[and-cuda]==2.21.*"],
+    "beam": ["apache-beam[dask]==2.77.*"],
+    "dev": ["pytest>=8", "ruff>=0.9", "scikit-learn>=1.6"],
+}
+COMMANDS = ["make_tfrecords", "train", "evaluate", "export", "verify"]
+
+setuptools.setup(
+    name="fv",
+    version=VERSION,
+    description="Trains face verifiers with TensorFlow: folders of faces in, a served verdict out.",
+    license="Apache-2.0",
+    packages=setuptools.find_packages(include=["fv", "fv.*"]),
+    python_requires=">=3.10,<3.14",
+    install_requires=REQUIRED,
+    extras_require=EXTRAS,
+    entry_points={"console_scripts": [f"fv-{name.replace('_', '-')} = fv.{name}:run" for name in COMMANDS]},
+)

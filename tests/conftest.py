@@ -1,0 +1,80 @@
+"""Fixtures that several test modules share."""
+
+import dataclasses
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+from fv import quiet_tensorflow  # noqa: F401  TensorFlow first, without its start-up noise
+from fv.model.options import ModelOptions
+from fv.pipeline.augment import AugmentOptions
+from fv.training.options import OptimizerOptions, TrainOptions
+from tests import samples
+
+TINY = ModelOptions(backbone="tiny", image_size=32, embedding_size=16, batch_norm_momentum=0.9)
+
+
+def pytest_configure():
+    """Splits the CPU in two before TensorFlow starts its devices, so that mirrored strategies can be tried in any test."""
+    import tensorflow as tf
+
+    (cpu,) = tf.config.list_physical_devices("CPU")
+    tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+
+
+@pytest.fixture(scope="session")
+def shards(tmp_path_factory) -> pathlib.Path:
+    """A folder of shards: 64 training, 22 validation and 30 test pairs, three shards each."""
+    folder = tmp_path_factory.mktemp("data") / "shards"
+    samples.write_shards(folder, {"train": 64, "val": 22, "test": 30})
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_run(shards, tmp_path_factory) -> TrainOptions:
+    """Options of a run of the tiny backbone on `shards`, seconds long; its workdir is not there yet."""
+    return TrainOptions(
+        tfrecords=str(shards),
+        workdir=str(tmp_path_factory.mktemp("runs") / "run"),
+        model=TINY,
+        augmentation=AugmentOptions(augment=False),
+        optimization=OptimizerOptions(learning_rate=3e-3, warmup_steps=5),
+        steps=30,
+        global_batch_size=8,
+        log_every=10,
+    )
+
+
+@pytest.fixture(scope="session")
+def trained(tiny_run) -> TrainOptions:
+    """A finished and evaluated training run."""
+    from fv.evaluation.run import EvaluateOptions, evaluate
+    from fv.training.run import train
+
+    options = dataclasses.replace(tiny_run, workdir=tiny_run.workdir + "-trained")
+    train(options)
+    evaluate(EvaluateOptions(workdir=options.workdir, tfrecords=options.tfrecords))
+    return options
+
+
+@pytest.fixture(scope="session")
+def exported(trained, tmp_path_factory) -> pathlib.Path:
+    """The version folder of the exported run."""
+    from fv.serving.export import ExportOptions, export
+
+    output = tmp_path_factory.mktemp("export")
+    export(ExportOptions(workdir=trained.workdir, output=str(output)))
+    return output / "1"
+
+
+@pytest.fixture
+def command():
+    """Runs a command line of this project under this Python, as a user would."""
+
+    def run(*arguments: str) -> subprocess.CompletedProcess:
+        root = pathlib.Path(__file__).parent.parent
+        return subprocess.run([sys.executable, *map(str, arguments)], capture_output=True, text=True, cwd=root, check=False)
+
+    return run

@@ -1,0 +1,92 @@
+import os
+
+import pytest
+
+from fv import manifest, record
+from fv.conversion import convert, inspection, settings
+from fv.errors import UserError
+from tests.conversion import making
+
+
+@pytest.fixture
+def shards(tmp_path):
+    """A folder of shards of 30 training and as many test pairs of 12 people."""
+    images = making.crowd(tmp_path / "images", identities=24, images=3)
+    flags = dict(val_fraction=0.0, test_fraction=0.5, max_pairs_per_identity=2, shards=2, workers=1)
+    convert.convert(settings.Options(images=str(images), output=str(tmp_path / "out"), **flags))
+    return tmp_path / "out"
+
+
+def first_shard(folder):
+    return folder / manifest.load(str(folder)).split("train").shards[0].name
+
+
+def test_sound_shards_are_counted(shards):
+    tallies, damage = inspection.inspect(str(shards))
+    described = manifest.load(str(shards))
+    assert damage == []
+    for name, tally in tallies.items():
+        split = described.split(name)
+        assert (tally.genuine, tally.impostor, len(tally.images)) == (split.genuine, split.impostor, split.images)
+        assert 0 < tally.image_bytes < sum(shard.bytes for shard in split.shards)
+
+
+def test_a_flipped_bit_is_named_with_its_record_and_byte(shards):
+    path = first_shard(shards)
+    with open(path, "rb") as file:
+        offsets = [offset for offset, _ in record.read_frames(file)]
+    data = bytearray(path.read_bytes())
+    data[offsets[3] + 100] ^= 1
+    path.write_bytes(data)
+    _, damage = inspection.inspect(str(shards))
+    assert damage == [f"{path}: record 3 at byte {offsets[3]}: the data does not match its checksum"]
+
+
+def test_a_shard_cut_short_is_named_with_its_record_and_byte(shards):
+    path = first_shard(shards)
+    with open(path, "rb") as file:
+        offsets = [offset for offset, _ in record.read_frames(file)]
+    os.truncate(path, offsets[-1] + 50)
+    assert inspection.inspect(str(shards))[1] == [
+        f"{path}: record {len(offsets) - 1} at byte {offsets[-1]}: the file ends inside a record"
+    ]
+    os.truncate(path, offsets[-1])
+    assert "records where manifest.json says" in inspection.inspect(str(shards))[1][0]
+
+
+def test_a_missing_shard_is_named(shards):
+    path = first_shard(shards)
+    path.unlink()
+    assert inspection.inspect(str(shards))[1] == [f"{path} is missing"]
+
+
+def test_whole_records_that_are_not_the_manifests_are_found(shards):
+    path = first_shard(shards)
+    with open(path, "rb") as file:
+        frames = [record.frame(data) for _, data in record.read_frames(file)]
+    path.write_bytes(b"".join(frames[::-1]))
+    assert "the checksums differ" in inspection.inspect(str(shards))[1][0]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({record.LABEL: 7}, "label is 7, neither 0 nor 1"),
+        ({record.LABEL: 0, record.IDENTITY_B: None}, "label is 0, which the identities contradict"),
+        ({record.IMAGE_B: b"GIF89a"}, "image_b/encoded is not a JPEG"),
+        ({record.LABEL: 0, record.IDENTITY_A: b"stranger"}, "image_a/identity is not an identity of the split"),
+    ],
+)
+def test_a_field_that_cannot_be_is_named(shards, change, message):
+    path = first_shard(shards)
+    with open(path, "rb") as file:
+        pairs = [record.decode_pair(data) for _, data in record.read_frames(file)]
+    pairs[2] |= {name: pairs[2][record.IDENTITY_A] if value is None else value for name, value in change.items()}
+    path.write_bytes(b"".join(record.frame(record.encode_pair(pair)) for pair in pairs))
+    (line,) = inspection.inspect(str(shards))[1]
+    assert "record 2 at byte" in line and message in line
+
+
+def test_a_folder_without_manifest_is_refused(tmp_path):
+    with pytest.raises(UserError, match=r"holds no manifest\.json"):
+        inspection.inspect(str(tmp_path))

@@ -1,0 +1,45 @@
+import pandas as pd
+import pytest
+
+from fv.conversion import listed
+from fv.errors import UserError
+
+IMAGES = pd.DataFrame({"path": ["a/1.jpg", "a/2.jpg", "b/1.jpg", "b/2.jpg"], "identity": pd.Categorical(list("aabb"))})
+NONE = pd.DataFrame(columns=["path", "reason"])
+
+
+def table(*rows):
+    return pd.DataFrame([(*row, line) for line, row in enumerate(rows, start=2)], columns=["a", "b", "label", "line"])
+
+
+def test_only_the_images_of_the_pairs_are_selected():
+    used = listed.select_images(table(("b/2.jpg", "b/1.jpg", 1)), IMAGES, NONE, "list")
+    assert list(used["path"]) == ["b/1.jpg", "b/2.jpg"]
+    assert list(used.index) == [0, 1]
+    assert list(used["identity"].cat.categories) == ["b"]
+
+
+def test_pairs_become_indices_in_their_order():
+    pairs = table(("b/2.jpg", "b/1.jpg", 1), ("a/1.jpg", "b/1.jpg", 0))
+    assert listed.to_indices(pairs, IMAGES, NONE, "list").to_numpy().tolist() == [[3, 2, 1], [0, 2, 0]]
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ([("a/1.jpg", "a/2.jpg", 1), ("a/1.jpg", "a/9.jpg", 1)], "list, line 3: a/9.jpg: no such image"),
+        ([("a/1.jpg", "b/1.jpg", 1)], "line 2: labelled same, but a/1.jpg and b/1.jpg lie in the folders of two identities"),
+        ([("a/1.jpg", "a/2.jpg", 0)], "line 2: labelled different, but .* of one identity"),
+        ([("a/1.jpg", "a/1.jpg", 1)], "line 2: a pair of a/1.jpg with itself"),
+        ([("a/1.jpg", "a/2.jpg", 1), ("a/2.jpg", "a/1.jpg", 1)], "line 3: the pair of line 2 again"),
+    ],
+)
+def test_a_pair_that_cannot_be_is_named_by_its_line(rows, message):
+    with pytest.raises(UserError, match=message):
+        listed.select_images(table(*rows), IMAGES, NONE, "list")
+
+
+def test_a_bad_image_is_named_with_its_line_and_reason():
+    bad = pd.DataFrame({"path": ["b/1.jpg"], "reason": ["empty file"]})
+    with pytest.raises(UserError, match="list, line 2: b/1.jpg: empty file; mend"):
+        listed.to_indices(table(("a/1.jpg", "b/1.jpg", 0)), IMAGES[IMAGES["path"] != "b/1.jpg"], bad, "list")

@@ -1,0 +1,71 @@
+import os
+
+import pandas as pd
+import pytest
+
+from fv import record
+from fv.conversion import checking, shards
+from tests.conversion import making
+
+
+def test_every_split_has_as_many_pairs_to_a_shard():
+    tables = {name: pd.DataFrame({"a": [0] * pairs, "b": [1] * pairs}) for name, pairs in (("train", 1000), ("val", 130))}
+    images = pd.DataFrame({"bytes": [10_000, 10_000]})
+    assert shards.count_shards(tables, images, 10) == {"train": 10, "val": 2}
+    assert shards.count_shards(tables, images, None) == {"train": 8, "val": 2}
+    assert shards.count_shards(tables, images, 10**6) == {"train": 1000, "val": 130}
+
+
+def test_default_shards_grow_with_the_bytes():
+    images = pd.DataFrame({"bytes": [1 << 30, 1 << 30]})
+    assert shards.count_shards({"train": pd.DataFrame({"a": [0] * 20, "b": [1] * 20})}, images, None) == {"train": 20}
+    assert shards.count_shards({"train": pd.DataFrame({"a": [0] * 900, "b": [1] * 900})}, images, None) == {"train": 900}
+
+
+@pytest.fixture
+def planned(tmp_path):
+    """Tasks for 7 pairs over 3 shards; image 2 was normalised."""
+    root, scratch, folder = making.people(tmp_path / "images", a=2, b=2), tmp_path / "scratch", tmp_path / "out"
+    scratch.mkdir()
+    folder.mkdir()
+    images = pd.DataFrame(
+        {"path": ["a/a_0001.jpg", "a/a_0002.jpg", "b/b_0001.jpg", "b/b_0002.jpg"], "identity": list("aabb")}
+    )
+    images["normalised"] = [False, False, True, False]
+    with open(checking.scratch_path(str(scratch), 2), "wb") as file:
+        file.write(making.jpeg(99))
+    table = pd.DataFrame({"a": [0, 2, 0, 1, 3, 3, 2], "b": [1, 3, 2, 3, 0, 1, 1], "label": [1, 1, 0, 0, 0, 0, 0]})
+    return table, images, tuple(map(str, (root, scratch, folder)))
+
+
+def test_shards_hold_every_pair_once_in_shuffled_order(planned):
+    table, images, folders = planned
+    found = []
+    for task in shards.plan_split("val", table, images, 3, 0, folders):
+        shard = shards.write_shard(task)
+        with open(os.path.join(folders[2], shard.name), "rb") as file:
+            pairs = [record.decode_pair(data) for _, data in record.read_frames(file)]
+        assert (len(pairs), os.path.getsize(file.name)) == (shard.records, shard.bytes)
+        found += pairs
+    paths = [(pair[record.PATH_A].decode(), pair[record.PATH_B].decode(), pair[record.LABEL]) for pair in found]
+    wanted = [(images["path"][a], images["path"][b], label) for a, b, label in table.to_numpy()]
+    assert sorted(paths) == sorted(wanted) and paths != wanted
+
+
+def test_a_normalised_image_is_taken_from_scratch_and_named_by_its_own_path(planned):
+    table, images, folders = planned
+    (task,) = shards.plan_split("val", table, images, 1, 0, folders)
+    shard = shards.write_shard(task)
+    with open(os.path.join(folders[2], shard.name), "rb") as file:
+        pairs = [record.decode_pair(data) for _, data in record.read_frames(file)]
+    normalised = [pair[record.IMAGE_A] for pair in pairs if pair[record.PATH_A] == b"b/b_0001.jpg"]
+    assert normalised == [making.jpeg(99)] * 2
+
+
+def test_an_image_that_vanished_is_named_and_no_shard_is_left(planned):
+    table, images, folders = planned
+    (task,) = shards.plan_split("val", table, images, 1, 0, folders)
+    os.remove(os.path.join(folders[0], "a", "a_0001.jpg"))
+    with pytest.raises(OSError, match="a_0001.jpg"):
+        shards.write_shard(task)
+    assert os.listdir(folders[2]) == []

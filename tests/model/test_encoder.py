@@ -1,0 +1,76 @@
+import dataclasses
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import tf_keras
+
+from fv.errors import UserError
+from fv.model import encoder
+from fv.model.options import ModelOptions
+from tests.conftest import TINY
+
+PIXELS = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), dtype=np.uint8)
+
+
+def test_embeddings_are_float32_of_unit_length_under_every_precision():
+    for policy in ("float32", "mixed_bfloat16", "mixed_float16"):
+        tf_keras.mixed_precision.set_global_policy(policy)
+        try:
+            embeddings = encoder.build_encoder(TINY)(PIXELS)
+        finally:
+            tf_keras.mixed_precision.set_global_policy("float32")
+        assert embeddings.dtype == tf.float32 and embeddings.shape == (3, 16)
+        np.testing.assert_allclose(np.linalg.norm(embeddings, axis=1), 1.0, atol=1e-5)
+
+
+@pytest.mark.parametrize("backbone", ["inception_v3", "resnet50"])
+def test_the_full_backbones_embed_at_75_pixels(backbone):
+    model = encoder.build_encoder(ModelOptions(backbone=backbone, image_size=75, embedding_size=8))
+    embeddings = model(np.zeros((2, 75, 75, 3), np.uint8))
+    np.testing.assert_allclose(np.linalg.norm(embeddings, axis=1), 1.0, atol=1e-5)
+
+
+def test_a_cut_backbone_ends_behind_the_named_layer():
+    options = ModelOptions(feature_layer="mixed7", pooling="flatten", embedding_size=8)
+    assert encoder.build_encoder(options).get_layer("backbone").output_shape == (None, 3, 3, 768)
+
+
+def test_an_unknown_layer_is_refused_with_those_there_are():
+    with pytest.raises(UserError, match="feature_layer=mixed99 is no layer of inception_v3.*mixed7"):
+        encoder.build_encoder(ModelOptions(feature_layer="mixed99"))
+
+
+def test_an_image_too_small_for_the_backbone_is_refused():
+    with pytest.raises(UserError, match="inception_v3 at 32 pixels"):
+        encoder.build_encoder(ModelOptions(image_size=32))
+
+
+def test_every_batch_norm_has_the_asked_momentum_and_synchronisation():
+    model = encoder.build_encoder(dataclasses.replace(TINY, batch_norm_momentum=0.7), sync_batch_norm=True)
+    layers = [layer for layer in model.get_layer("backbone").layers if isinstance(layer, tf_keras.layers.BatchNormalization)]
+    assert layers and all(layer.momentum == 0.7 and layer.synchronized for layer in layers)
+
+
+def test_a_frozen_backbone_keeps_its_weights_and_statistics_in_training():
+    model = encoder.build_encoder(TINY)
+    encoder.freeze_backbone(model)
+    before = [weight.numpy() for weight in model.get_layer("backbone").weights]
+    model(PIXELS, training=True)
+    assert [weight.name for weight in model.trainable_variables] == ["embedding/kernel:0"]
+    for weight, old in zip(model.get_layer("backbone").weights, before, strict=True):
+        np.testing.assert_array_equal(weight, old)
+
+
+def test_backbone_weights_come_back_from_a_file(tmp_path):
+    trained = encoder.build_encoder(TINY)
+    path = str(tmp_path / "backbone.weights.h5")
+    trained.get_layer("backbone").save_weights(path)
+    loaded = encoder.build_encoder(TINY, weights=path)
+    for one, other in zip(trained.get_layer("backbone").weights, loaded.get_layer("backbone").weights, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_weights_that_are_missing_are_refused():
+    with pytest.raises(UserError, match="weights 'no/such/file'"):
+        encoder.build_encoder(TINY, weights="no/such/file")

@@ -1,0 +1,45 @@
+import dataclasses
+
+import pytest
+
+from fv.errors import UserError
+from fv.model import model_record
+from tests.conftest import TINY
+
+PEOPLE = ("Ada", "Grace")
+
+
+def test_a_record_comes_back_as_it_was_saved(tmp_path):
+    record = model_record.describe(TINY, PEOPLE)
+    model_record.save(record, str(tmp_path))
+    assert model_record.load(str(tmp_path)) == record
+    model_record.check_same(record, str(tmp_path))
+
+
+def test_a_new_workdir_fits_any_model(tmp_path):
+    model_record.check_same(model_record.describe(TINY, PEOPLE), str(tmp_path / "new"))
+
+
+def test_another_model_in_the_workdir_is_refused_by_its_flags(tmp_path):
+    model_record.save(model_record.describe(TINY, PEOPLE), str(tmp_path))
+    other = model_record.describe(dataclasses.replace(TINY, embedding_size=7), PEOPLE)
+    with pytest.raises(UserError, match="another model.*--embedding_size=16, not 7"):
+        model_record.check_same(other, str(tmp_path))
+
+
+def test_other_training_people_in_the_workdir_are_refused(tmp_path):
+    model_record.save(model_record.describe(TINY, PEOPLE), str(tmp_path))
+    with pytest.raises(UserError, match="other data"):
+        model_record.check_same(model_record.describe(TINY, ("Ada", "Alan")), str(tmp_path))
+
+
+def test_a_folder_that_is_no_workdir_is_refused(tmp_path):
+    with pytest.raises(UserError, match=r"holds no model\.json"):
+        model_record.load(str(tmp_path))
+
+
+@pytest.mark.parametrize("content", ["{", "{}", '{"options": {"no_such": 1}, "identities": 1, "identities_sha256": ""}'])
+def test_a_damaged_record_is_refused(tmp_path, content):
+    (tmp_path / "model.json").write_text(content)
+    with pytest.raises(UserError, match=r"model\.json"):
+        model_record.load(str(tmp_path))

@@ -1,0 +1,61 @@
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from fv import addons
+from fv.pipeline import augment
+from fv.pipeline.augment import AugmentOptions
+
+IMAGES = np.random.default_rng(0).integers(0, 256, (4, 16, 16, 3), dtype=np.uint8)
+NOTHING = dict(flip=False, min_scale=1.0, brightness=0.0, contrast=0.0)
+
+
+def augmented(options: AugmentOptions, seed: int = 0, step: int = 0) -> np.ndarray:
+    draws = augment.draw(options, len(IMAGES), seed, tf.constant(step))
+    return augment.apply(tf.constant(IMAGES), draws, options).numpy()
+
+
+def test_strengths_of_zero_leave_images_as_they_are():
+    np.testing.assert_allclose(augmented(AugmentOptions(**NOTHING)), IMAGES, atol=1e-3)
+
+
+def test_augmentation_switched_off_draws_nothing():
+    assert augment.draw(AugmentOptions(augment=False), 4, 0, tf.constant(0)) is None
+
+
+def test_the_same_seed_and_step_repeat_and_others_differ():
+    options = AugmentOptions()
+    np.testing.assert_array_equal(augmented(options, 1, 2), augmented(options, 1, 2))
+    assert np.abs(augmented(options, 1, 2) - augmented(options, 1, 3)).max() > 1
+    assert np.abs(augmented(options, 1, 2) - augmented(options, 2, 2)).max() > 1
+
+
+def test_a_flip_mirrors_left_to_right():
+    options = AugmentOptions(**NOTHING | {"flip": True})
+    draws = np.full((4, 8), 0.9, np.float32)
+    draws[1:3, 3] = 0.1  # the column that decides on the mirror
+    result = augment.apply(tf.constant(IMAGES), tf.constant(draws), options).numpy()
+    np.testing.assert_allclose(result[1:3], IMAGES[1:3, :, ::-1], atol=1e-3)
+    np.testing.assert_allclose(result[[0, 3]], IMAGES[[0, 3]], atol=1e-3)
+
+
+def test_brightness_shifts_and_contrast_stretches_around_the_mean():
+    draws = tf.constant(np.full((4, 8), 1.0, np.float32))
+    brighter = augment.apply(tf.constant(IMAGES), draws, AugmentOptions(**NOTHING | {"brightness": 0.1})).numpy()
+    np.testing.assert_allclose(brighter, IMAGES + 25.5, atol=1e-2)
+    stretched = augment.apply(tf.constant(IMAGES), draws, AugmentOptions(**NOTHING | {"contrast": 0.5})).numpy()
+    mean = IMAGES.mean(axis=(1, 2), keepdims=True)
+    np.testing.assert_allclose(stretched, mean + 1.5 * (IMAGES - mean), atol=1e-2)
+
+
+def test_crops_stay_inside_the_image():
+    result = augmented(AugmentOptions(**NOTHING | {"min_scale": 0.5}))
+    assert result.min() >= IMAGES.min() and result.max() <= IMAGES.max()
+
+
+@pytest.mark.skipif(not addons.available(), reason="tensorflow-addons has no wheel for this Python")
+def test_cutout_blanks_a_square_and_leaves_the_rest():
+    result = augmented(AugmentOptions(**NOTHING | {"cutout": 0.5}))
+    blank = np.all(result == 0, axis=-1)
+    assert np.all(blank.sum(axis=(1, 2)) > 0) and np.all(blank.sum(axis=(1, 2)) <= 64)
+    np.testing.assert_allclose(result[~blank], IMAGES[~blank], atol=1e-3)

@@ -1,0 +1,25 @@
+import pytest
+
+from fv.errors import UserError
+from fv.manifest import Shard
+from fv.pipeline import slices
+
+
+def shards_of(*records: int) -> list[Shard]:
+    return [Shard(f"s{index}", count, 0, "") for index, count in enumerate(records)]
+
+
+@pytest.mark.parametrize("records", [(10,), (3, 7), (1, 1, 1, 7), (40, 2, 5, 9, 100, 3)])
+@pytest.mark.parametrize("workers", [1, 2, 3, 8])
+def test_every_record_is_read_exactly_once_and_counts_differ_by_at_most_one(records, workers):
+    shards = shards_of(*records)
+    per_worker = [slices.worker_slices("d", shards, worker, workers) for worker in range(workers)]
+    read = sorted((part.path, part.skip + i) for parts in per_worker for part in parts for i in range(part.take))
+    assert read == sorted((f"d/{shard.name}", i) for shard in shards for i in range(shard.records))
+    counts = [slices.count(parts) for parts in per_worker]
+    assert max(counts) - min(counts) <= 1
+
+
+def test_fewer_records_than_workers_is_refused():
+    with pytest.raises(UserError, match="2 pairs for 3 input workers"):
+        slices.worker_slices("d", shards_of(2), 0, 3)

@@ -1,0 +1,65 @@
+"""A user's mistakes on the command line: one clear line, exit code 2, nothing lost."""
+
+import shutil
+
+import pytest
+
+from fv import cli
+
+
+def assert_one_line(done, *parts: str) -> None:
+    assert done.returncode == cli.EXIT_ERROR, done.stderr
+    assert done.stderr.count("\n") == 1 and "Traceback" not in done.stderr, done.stderr
+    for part in parts:
+        assert part in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("module", "flags", "parts"),
+    [
+        ("fv.train", ["--tfrecords=x"], ["--workdir is missing"]),
+        ("fv.train", ["--tfrecords=x", "--workdir=y", "--head=no_such"], ["--head", "no_such", "sigmoid"]),
+        ("fv.train", ["--tfrecords=x", "--workdir=y", "--steps=0"], ["--steps"]),
+        ("fv.train", ["--tfrecords=x", "--workdir=y", "--no_such_flag=1"], ["no_such_flag"]),
+        ("fv.train", ["--flagfile=no/such/file"], ["no/such/file"]),
+        ("fv.train", ["--tfrecords=no/such/folder", "--workdir=y"], ["no/such/folder", "manifest.json"]),
+        ("fv.evaluate", ["--workdir=no/such/folder", "--tfrecords=x"], ["x", "manifest.json"]),
+        ("fv.export", ["--workdir=no/such/folder", "--output=x"], ["no/such/folder", "model.json"]),
+        ("fv.verify", ["--model=no/such/folder", "a.jpg", "b.jpg"], ["no/such/folder", "SavedModel"]),
+        ("fv.verify", ["--model=x", "a.jpg"], ["IMAGE_A IMAGE_B"]),
+    ],
+)
+def test_a_mistake_gets_one_line_that_names_it(command, tmp_path, module, flags, parts):
+    assert_one_line(command("-m", module, *flags), *parts)
+
+
+def test_a_shard_cut_short_stops_training_before_it_starts(command, shards, tmp_path):
+    broken = shutil.copytree(shards, tmp_path / "broken")
+    shard = sorted(broken.glob("train-*"))[1]
+    shard.write_bytes(shard.read_bytes()[:-100])
+    done = command("-m", "fv.train", f"--tfrecords={broken}", f"--workdir={tmp_path / 'run'}", "--backbone=tiny")
+    assert_one_line(done, shard.name, "cut short")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_flipped_bit_stops_training_with_the_shard_s_name(command, shards, tmp_path):
+    broken = shutil.copytree(shards, tmp_path / "broken")
+    shard = sorted(broken.glob("train-*"))[1]
+    data = bytearray(shard.read_bytes())
+    data[len(data) // 2] ^= 1
+    shard.write_bytes(data)
+    flags = ["--backbone=tiny", "--image_size=32", "--steps=30", "--global_batch_size=8"]
+    done = command("-m", "fv.train", f"--tfrecords={broken}", f"--workdir={tmp_path / 'run'}", *flags)
+    assert_one_line(done, str(broken), "damaged")
+
+
+def test_a_saved_model_answers_with_its_exit_code(command, exported, tmp_path):
+    from tests import samples
+
+    paths = [tmp_path / f"{name}.jpg" for name in "ab"]
+    for path, identity in zip(paths, (12, 13), strict=True):
+        path.write_bytes(samples.image_bytes(identity, 0))
+    done = command("-m", "fv.verify", f"--model={exported}", "--json", paths[0], paths[0])
+    assert done.returncode == 0 and '"same": true' in done.stdout and done.stderr == ""
+    (tmp_path / "notes.txt").write_text("no image")
+    assert_one_line(command("-m", "fv.verify", f"--model={exported}", paths[0], tmp_path / "notes.txt"), "notes.txt")

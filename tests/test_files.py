@@ -1,0 +1,44 @@
+"""Tests of fv.files."""
+
+import os
+
+import pytest
+
+from fv import files
+
+
+def test_the_file_appears_only_when_the_block_ends(tmp_path):
+    path = tmp_path / "report.txt"
+    with files.atomic_open(str(path)) as file:
+        file.write("größer")
+        assert not path.exists()
+    assert path.read_text(encoding="utf-8") == "größer"
+    assert os.listdir(tmp_path) == ["report.txt"]
+
+
+def test_bytes_are_written_as_they_are(tmp_path):
+    path = tmp_path / "shard"
+    with files.atomic_open(str(path), "wb") as file:
+        file.write(b"\r\n\xff")
+    assert path.read_bytes() == b"\r\n\xff"
+
+
+@pytest.mark.parametrize("failure", [ValueError, KeyboardInterrupt])
+def test_a_failing_block_leaves_the_old_file_and_nothing_beside_it(tmp_path, failure):
+    path = tmp_path / "manifest.json"
+    path.write_text("old")
+    with pytest.raises(failure), files.atomic_open(str(path)) as file:
+        file.write("half of the n")
+        raise failure
+    assert path.read_text() == "old"
+    assert os.listdir(tmp_path) == ["manifest.json"]
+
+
+def test_a_missing_folder_is_reported_as_such(tmp_path):
+    with pytest.raises(FileNotFoundError), files.atomic_open(str(tmp_path / "missing" / "file")):
+        pytest.fail("the block must not run")
+
+
+def test_the_temporary_file_bears_the_suffix_that_others_skip(tmp_path):
+    with files.atomic_open(str(tmp_path / "shard")):
+        assert os.listdir(tmp_path) == [f"shard{files.TEMPORARY_SUFFIX}{os.getpid()}"]

@@ -1,0 +1,89 @@
+"""Tests of fv.options."""
+
+import dataclasses
+
+import pytest
+from absl import flags
+
+from fv import options
+from fv.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class Augment:
+    """A group."""
+
+    flip: bool = options.option(True, "Mirror at random.")
+    noise: float = options.option(1e-7, "Standard deviation.", lower=0.0)
+
+
+@dataclasses.dataclass(frozen=True)
+class Train:
+    """Options with one of each kind."""
+
+    tfrecords: str = options.required("folder of shards.")
+    steps: int = options.option(100, "Training steps.", lower=1)
+    limit: int | None = options.option(None, "Examples to read, all if not given.", lower=1)
+    head: str = options.option("cosine", "Head.", choices=["cosine", "distance"])
+    note: str = options.option("", "Free text.")
+    augment: Augment = options.group(Augment)
+
+
+def parse(*arguments: str) -> Train:
+    values = flags.FlagValues()
+    options.define_flags(Train, values)
+    values(["train", *arguments])
+    return options.from_flags(Train, values)
+
+
+def test_flags_not_given_take_the_dataclass_defaults():
+    assert parse("--tfrecords=shards") == Train(tfrecords="shards")
+
+
+def test_flags_reach_plain_and_grouped_fields_with_their_types():
+    given = parse("--tfrecords=shards", "--steps=7", "--limit=3", "--head=distance", "--noflip", "--noise=0.5")
+    expected = Train("shards", steps=7, limit=3, head="distance", augment=Augment(flip=False, noise=0.5))
+    assert given == expected
+    assert type(given.steps) is int and type(given.augment.noise) is float
+
+
+def test_a_missing_required_flag_is_named_with_what_it_is():
+    with pytest.raises(UserError, match=r"--tfrecords is missing: folder of shards\."):
+        parse("--steps=7")
+
+
+@pytest.mark.parametrize(
+    "argument", ["--steps=0", "--limit=0", "--noise=-1", "--head=linear", "--steps=many", "--flip=perhaps"]
+)
+def test_a_value_out_of_range_or_of_the_wrong_kind_is_refused(argument):
+    with pytest.raises(flags.IllegalFlagValueError, match=argument.partition("=")[2]):
+        parse("--tfrecords=shards", argument)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        Train("shards"),
+        Train("a folder/with # and = signs", steps=7, limit=3, head="distance", note="two words"),
+        Train("shards", augment=Augment(flip=False, noise=0.1 + 0.2)),
+    ],
+)
+def test_a_saved_flagfile_reads_back_as_the_same_options(given, tmp_path):
+    flagfile = tmp_path / "saved.flags"
+    flagfile.write_text(options.to_flagfile(given))
+    assert parse(f"--flagfile={flagfile}") == given
+
+
+def test_describe_gives_every_flag_in_order_with_default_and_choices():
+    described = dict(options.describe(Train))
+    assert list(described) == [
+        "--tfrecords=",
+        "--steps=100",
+        "--limit=",
+        "--head=cosine",
+        "--note=",
+        "--flip=True",
+        "--noise=1e-07",
+    ]
+    assert described["--head=cosine"] == "Head. One of cosine, distance."
+    assert described["--tfrecords="] == "Required: folder of shards."

@@ -1,0 +1,109 @@
+import io
+
+import pytest
+
+from fv import record
+
+PAIR = {
+    record.IMAGE_A: b"\xff\xd8\xff" + bytes(300),
+    record.IMAGE_B: b"\xff\xd8\xff" + bytes(70_000),
+    record.IDENTITY_A: "Zoë".encode(),
+    record.IDENTITY_B: b"",
+    record.PATH_A: b"a/1.jpg",
+    record.PATH_B: b"b/1.jpg",
+    record.LABEL: record.GENUINE,
+}
+
+
+def example_of(pair, **more):
+    """The pair as TensorFlow builds it."""
+    tf = pytest.importorskip("tensorflow")
+    features = {name: tf.train.Feature(bytes_list=tf.train.BytesList(value=[pair[name]])) for name in record.BYTES_FIELDS}
+    label = tf.train.Int64List(value=[pair[record.LABEL]])
+    features[record.LABEL] = tf.train.Feature(int64_list=label)
+    return tf.train.Example(features=tf.train.Features(feature={**features, **more}))
+
+
+@pytest.mark.parametrize("label", [record.GENUINE, record.IMPOSTOR])
+def test_a_record_has_the_bytes_of_protobufs_deterministic_serialisation(label):
+    pair = {**PAIR, record.LABEL: label}
+    assert record.encode_pair(pair) == example_of(pair).SerializeToString(deterministic=True)
+
+
+@pytest.mark.parametrize("label", [0, 1, 300, -1])
+def test_what_tensorflow_wrote_is_read(label):
+    pair = {**PAIR, record.LABEL: label}
+    assert record.decode_pair(example_of(pair).SerializeToString()) == pair
+
+
+def test_what_was_written_is_read():
+    assert record.decode_pair(record.encode_pair(PAIR)) == PAIR
+
+
+def test_further_features_are_passed_over():
+    tf = pytest.importorskip("tensorflow")
+    scores = tf.train.Feature(float_list=tf.train.FloatList(value=[1.5, 2.5]))
+    assert record.decode_pair(example_of(PAIR, scores=scores).SerializeToString()) == PAIR
+
+
+def test_frames_are_what_tensorflow_reads_and_writes(tmp_path):
+    tf = pytest.importorskip("tensorflow")
+    written = [record.encode_pair(PAIR), b"", b"x" * 5000]
+    ours, theirs = str(tmp_path / "ours"), str(tmp_path / "theirs")
+    with open(ours, "wb") as file:
+        file.writelines(map(record.frame, written))
+    with tf.io.TFRecordWriter(theirs) as writer:
+        for data in written:
+            writer.write(data)
+    with open(ours, "rb") as first, open(theirs, "rb") as second:
+        assert first.read() == second.read()
+    with open(theirs, "rb") as file:
+        assert [data for _, data in record.read_frames(file)] == written
+
+
+def test_a_missing_field_is_named_when_writing():
+    with pytest.raises(KeyError, match="image_b/path"):
+        record.encode_pair({name: value for name, value in PAIR.items() if name != record.PATH_B})
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"", "0 values of features"),
+        (b"not an example", "not a tf.train.Example"),
+        (b"\x0a\x00", "field image_a/encoded is missing"),
+        (b"\x0a\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff", "an integer does not end"),
+        (record.encode_pair(PAIR)[:-5], "reaches past its message"),
+        (record.encode_pair(PAIR).replace(b"label", b"lebal"), "field label is missing"),
+    ],
+)
+def test_bytes_that_are_no_pair_are_refused(data, message):
+    with pytest.raises(record.DamagedRecordError, match=message):
+        record.decode_pair(data)
+
+
+def test_a_label_in_bytes_is_refused():
+    tf = pytest.importorskip("tensorflow")
+    wrong = tf.train.Feature(bytes_list=tf.train.BytesList(value=[b"1"]))
+    with pytest.raises(record.DamagedRecordError, match="label as int64"):
+        record.decode_pair(example_of(PAIR, **{record.LABEL: wrong}).SerializeToString())
+
+
+@pytest.mark.parametrize("at", [0, 9, 12, 400, -1])
+def test_a_flipped_bit_is_found_in_the_record_that_has_it(at):
+    frames = [record.frame(record.encode_pair(PAIR)) for _ in range(3)]
+    broken = bytearray(frames[1])
+    broken[at] ^= 4
+    reader = record.read_frames(io.BytesIO(frames[0] + broken + frames[2]))
+    assert next(reader)[0] == 0
+    with pytest.raises(record.DamagedRecordError, match="does not match its checksum|the file ends"):
+        next(reader)
+
+
+@pytest.mark.parametrize("left", [1, 11, 12, 50])
+def test_a_file_cut_short_is_found(left):
+    frame = record.frame(record.encode_pair(PAIR))
+    reader = record.read_frames(io.BytesIO(frame + frame[:left]))
+    next(reader)
+    with pytest.raises(record.DamagedRecordError, match="the file ends inside"):
+        next(reader)

@@ -1,0 +1,112 @@
+import dataclasses
+import pathlib
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from tensorflow.core.util import event_pb2
+
+from fv import workdir
+from fv.errors import UserError
+from fv.training.options import OptimizerOptions, StrategyOptions
+from fv.training.run import train
+from tests.conftest import TINY
+
+
+def logged_losses(folder: str) -> dict[int, float]:
+    """Step → loss, from TensorBoard's files."""
+    found = {}
+    for path in sorted(pathlib.Path(folder, workdir.TENSORBOARD).iterdir()):
+        for data in tf.data.TFRecordDataset(str(path)):
+            event = event_pb2.Event.FromString(data.numpy())
+            for value in event.summary.value:
+                if value.tag == "loss":
+                    found[event.step] = float(tf.make_ndarray(value.tensor))
+    return found
+
+
+def final_weights(folder: str) -> dict[str, np.ndarray]:
+    reader = tf.train.load_checkpoint(f"{folder}/{workdir.CHECKPOINTS}")
+    names = (name for name in reader.get_variable_to_shape_map() if "VARIABLE_VALUE" in name and "save_counter" not in name)
+    return {name: reader.get_tensor(name) for name in names}
+
+
+def test_a_run_learns_and_leaves_flags_model_checkpoint_and_scalars(trained):
+    left = pathlib.Path(trained.workdir)
+    assert {"train.flags", "model.json", "checkpoints", "tensorboard", "metrics.json"} <= {
+        path.name for path in left.iterdir()
+    }
+    found = logged_losses(trained.workdir)
+    assert sorted(found) == [10, 20, 30] and found[30] < found[10]
+
+
+def test_a_run_stopped_half_way_and_started_again_ends_with_the_same_weights(tiny_run, tmp_path):
+    options = dataclasses.replace(tiny_run, steps=12, log_every=1, checkpoint_every=5, workdir=str(tmp_path / "whole"))
+    train(options)
+    halved = dataclasses.replace(options, workdir=str(tmp_path / "halved"))
+    with pytest.raises(KeyboardInterrupt):
+        train_until_interrupted(halved, after=7)
+    train(halved)
+    whole, resumed = final_weights(options.workdir), final_weights(halved.workdir)
+    assert whole.keys() == resumed.keys()
+    for name, value in whole.items():
+        np.testing.assert_allclose(resumed[name], value, rtol=1e-4, atol=1e-6, err_msg=name)
+
+
+def train_until_interrupted(options, after: int) -> None:
+    """Interrupts a run when it logs step `after`, as Ctrl-C would."""
+    from fv.training import reporter
+
+    log = reporter.Reporter.log
+
+    def interrupt(self, step, losses):
+        log(self, step, losses)
+        if step == after:
+            raise KeyboardInterrupt
+
+    reporter.Reporter.log = interrupt
+    try:
+        train(options)
+    finally:
+        reporter.Reporter.log = log
+
+
+def test_a_workdir_of_another_model_is_refused_and_left_alone(trained):
+    before = final_weights(trained.workdir)
+    other = dataclasses.replace(trained, model=dataclasses.replace(TINY, embedding_size=8))
+    with pytest.raises(UserError, match="another model.*embedding_size"):
+        train(other)
+    after = final_weights(trained.workdir)
+    assert all(np.array_equal(before[name], after[name]) for name in before)
+
+
+def test_a_loss_that_is_not_finite_ends_the_run_with_its_step(tiny_run, tmp_path):
+    options = dataclasses.replace(
+        tiny_run, workdir=str(tmp_path / "run"), optimization=OptimizerOptions(optimizer="sgd", learning_rate=1e30)
+    )
+    with pytest.raises(UserError, match=r"the loss is (nan|inf) at step \d+: lower --learning_rate"):
+        train(options)
+
+
+@pytest.mark.parametrize("precision", ["mixed_float16", "mixed_bfloat16"])
+def test_mixed_precision_follows_float32(tiny_run, tmp_path, precision):
+    found = {}
+    for name in ("float32", precision):
+        options = dataclasses.replace(tiny_run, workdir=str(tmp_path / name), compute=StrategyOptions(precision=name))
+        train(options)
+        found[name] = logged_losses(options.workdir)
+    for step, loss in found["float32"].items():
+        assert found[precision][step] == pytest.approx(loss, rel=0.1)
+
+
+@pytest.mark.slow
+def test_two_deterministic_runs_of_one_seed_log_the_same_losses_and_another_seed_does_not(shards, tmp_path, command):
+    def run(name: str, seed: int) -> dict[int, float]:
+        folder = str(tmp_path / name)
+        flags = "--backbone=tiny --image_size=32 --steps=6 --log_every=1 --global_batch_size=8 --deterministic".split()
+        done = command("-m", "fv.train", f"--tfrecords={shards}", f"--workdir={folder}", f"--seed={seed}", *flags)
+        assert done.returncode == 0, done.stderr
+        return logged_losses(folder)
+
+    first = run("a", 1)
+    assert len(first) == 6 and run("b", 1) == first and run("c", 2) != first
