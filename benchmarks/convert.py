@@ -47,8 +47,7 @@ def main(options: BenchmarkOptions) -> None:
     figures = measure(options)
     print(json.dumps(figures, indent=2))
     if options.json:
-        with files.atomic_open(options.json) as file:
-            file.write(json.dumps(figures, indent=2) + "\n")
+        files.save_json(figures, options.json)
 
 
 def measure(options: BenchmarkOptions) -> dict:

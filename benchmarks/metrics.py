@@ -2,7 +2,6 @@
 
 import dataclasses
 import gc
-import json
 import os
 import resource
 import statistics
@@ -86,10 +85,8 @@ def report(options: Options, seconds: dict[str, float], peak_mib: int) -> None:
     for name, median in seconds.items():
         print(f"{name:30} {median:8.3f} s")
     if options.json:
-        with files.atomic_open(options.json) as file:
-            figures = dict(pairs=options.pairs, cores=os.cpu_count(), fv_peak_mib=peak_mib, seconds=seconds)
-            json.dump(figures, file, indent=1)
-            file.write("\n")
+        figures = dict(pairs=options.pairs, cores=os.cpu_count(), fv_peak_mib=peak_mib, seconds=seconds)
+        files.save_json(figures, options.json)
 
 
 if __name__ == "__main__":

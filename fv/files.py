@@ -1,9 +1,12 @@
 """Files that appear whole or not at all."""
 
 import contextlib
+import json
 import os
 from collections.abc import Iterator
 from typing import IO
+
+from fv.errors import UserError
 
 TEMPORARY_SUFFIX = ".tmp-"
 
@@ -26,3 +29,23 @@ def atomic_open(path: str, mode: str = "w") -> Iterator[IO]:
         with contextlib.suppress(FileNotFoundError):
             os.remove(temporary)
         raise
+
+
+def save_json(content: dict, path: str) -> None:
+    """Writes a JSON file, whole or not at all."""
+    with atomic_open(path) as file:
+        json.dump(content, file, indent=2)
+        file.write("\n")
+
+
+def load_json(path: str) -> dict:
+    """Reads a JSON file.
+
+    Raises:
+      UserError: it is not JSON.
+    """
+    with open(path, encoding="utf-8") as file:
+        try:
+            return json.load(file)
+        except json.JSONDecodeError as error:
+            raise UserError(f"{path} is not JSON ({error}): it was cut short or changed") from error

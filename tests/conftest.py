@@ -6,11 +6,15 @@ import subprocess
 import sys
 
 import pytest
+import tensorflow as tf
+import tf_keras
 
-from fv import quiet_tensorflow  # noqa: F401  TensorFlow first, without its start-up noise
+from fv.evaluation.run import EvaluateOptions, evaluate
 from fv.model.options import ModelOptions
 from fv.pipeline.augment import AugmentOptions
+from fv.serving.export import ExportOptions, export
 from fv.training.options import OptimizerOptions, TrainOptions
+from fv.training.run import train
 from tests import samples
 
 TINY = ModelOptions(backbone="tiny", image_size=32, embedding_size=16, batch_norm_momentum=0.9)
@@ -18,10 +22,15 @@ TINY = ModelOptions(backbone="tiny", image_size=32, embedding_size=16, batch_nor
 
 def pytest_configure():
     """Splits the CPU in two before TensorFlow starts its devices, so that mirrored strategies can be tried in any test."""
-    import tensorflow as tf
-
     (cpu,) = tf.config.list_physical_devices("CPU")
     tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+
+
+@pytest.fixture(autouse=True)
+def float32_after_each_test():
+    """Takes back the global precision policy that a training run sets."""
+    yield
+    tf_keras.mixed_precision.set_global_policy("float32")
 
 
 @pytest.fixture(scope="session")
@@ -50,9 +59,6 @@ def tiny_run(shards, tmp_path_factory) -> TrainOptions:
 @pytest.fixture(scope="session")
 def trained(tiny_run) -> TrainOptions:
     """A finished and evaluated training run."""
-    from fv.evaluation.run import EvaluateOptions, evaluate
-    from fv.training.run import train
-
     options = dataclasses.replace(tiny_run, workdir=tiny_run.workdir + "-trained")
     train(options)
     evaluate(EvaluateOptions(workdir=options.workdir, tfrecords=options.tfrecords))
@@ -62,8 +68,6 @@ def trained(tiny_run) -> TrainOptions:
 @pytest.fixture(scope="session")
 def exported(trained, tmp_path_factory) -> pathlib.Path:
     """The version folder of the exported run."""
-    from fv.serving.export import ExportOptions, export
-
     output = tmp_path_factory.mktemp("export")
     export(ExportOptions(workdir=trained.workdir, output=str(output)))
     return output / "1"

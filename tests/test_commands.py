@@ -5,6 +5,7 @@ import shutil
 import pytest
 
 from fv import cli
+from tests import samples
 
 
 def assert_one_line(done, *parts: str) -> None:
@@ -42,7 +43,7 @@ def test_a_shard_cut_short_stops_training_before_it_starts(command, shards, tmp_
     assert not (tmp_path / "run").exists()
 
 
-def test_a_flipped_bit_stops_training_with_the_shard_s_name(command, shards, tmp_path):
+def test_a_flipped_bit_stops_training_with_the_byte_and_the_command_that_names_the_shard(command, shards, tmp_path):
     broken = shutil.copytree(shards, tmp_path / "broken")
     shard = sorted(broken.glob("train-*"))[1]
     data = bytearray(shard.read_bytes())
@@ -50,12 +51,20 @@ def test_a_flipped_bit_stops_training_with_the_shard_s_name(command, shards, tmp
     shard.write_bytes(data)
     flags = ["--backbone=tiny", "--image_size=32", "--steps=30", "--global_batch_size=8"]
     done = command("-m", "fv.train", f"--tfrecords={broken}", f"--workdir={tmp_path / 'run'}", *flags)
-    assert_one_line(done, str(broken), "damaged")
+    assert_one_line(done, f"{broken} are damaged", "corrupted record at", "inspect_tfrecords")
+
+
+def test_the_inspector_names_the_damaged_shard(command, shards, tmp_path):
+    broken = shutil.copytree(shards, tmp_path / "broken")
+    shard = sorted(broken.glob("train-*"))[1]
+    data = bytearray(shard.read_bytes())
+    data[len(data) // 2] ^= 1
+    shard.write_bytes(data)
+    done = command("tools/inspect_tfrecords.py", broken)
+    assert done.returncode == cli.EXIT_ERROR and shard.name in done.stderr
 
 
 def test_a_saved_model_answers_with_its_exit_code(command, exported, tmp_path):
-    from tests import samples
-
     paths = [tmp_path / f"{name}.jpg" for name in "ab"]
     for path, identity in zip(paths, (12, 13), strict=True):
         path.write_bytes(samples.image_bytes(identity, 0))

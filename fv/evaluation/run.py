@@ -14,7 +14,7 @@ from fv.evaluation import plots
 from fv.model import model_record, restoring
 from fv.model.scoring import PairScorer
 from fv.options import option, required
-from fv.pipeline import input_pipeline
+from fv.pipeline import damage, input_pipeline
 from fv.pipeline.input_pipeline import PairSource
 
 ROC, HISTOGRAM, SCORES = "roc.png", "histogram.png", "scores.csv"
@@ -45,12 +45,10 @@ def evaluate(options: EvaluateOptions) -> None:
     scorer = PairScorer(tf.distribute.get_strategy(), model)
 
     def score(split: str) -> tuple[np.ndarray, np.ndarray]:
-        source = PairSource(
-            options.tfrecords, manifest.split(split), record.options.image_size, record.options.crop_fraction
-        )
+        source = PairSource.of(options.tfrecords, manifest, split, record.options.image_size, record.options.crop_fraction)
         batches = input_pipeline.evaluation_batches(source, batch_size=options.batch_size)
         steps = input_pipeline.evaluation_steps(source, options.batch_size)
-        with progress.progress(steps, f"score {split}", "batch") as line:
+        with damage.reported(options.tfrecords), progress.progress(steps, f"score {split}", "batch") as line:
             return scorer.score(batches, line.update)
 
     threshold = metrics.best_threshold(*score(options.threshold_split))
@@ -62,7 +60,7 @@ def evaluate(options: EvaluateOptions) -> None:
         "step": step,
         "tfrecords": options.tfrecords,
     }
-    workdir.save_json(figures | context, os.path.join(options.workdir, workdir.METRICS))
+    files.save_json(figures | context, os.path.join(options.workdir, workdir.METRICS))
     with files.atomic_open(os.path.join(options.workdir, SCORES)) as file:
         pd.DataFrame({"similarity": similarities, "label": labels}).to_csv(file, index=False)
     plots.draw_roc(os.path.join(options.workdir, ROC), similarities, labels)

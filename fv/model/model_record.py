@@ -5,7 +5,7 @@ import hashlib
 import os
 from collections.abc import Sequence
 
-from fv import workdir
+from fv import files, workdir
 from fv.errors import UserError
 from fv.model.options import ModelOptions
 
@@ -26,7 +26,7 @@ def describe(options: ModelOptions, identities: Sequence[str]) -> ModelRecord:
 
 def save(record: ModelRecord, folder: str) -> None:
     """Writes model.json."""
-    workdir.save_json(dataclasses.asdict(record), os.path.join(folder, workdir.MODEL))
+    files.save_json(dataclasses.asdict(record), os.path.join(folder, workdir.MODEL))
 
 
 def load(folder: str) -> ModelRecord:
@@ -39,7 +39,7 @@ def load(folder: str) -> ModelRecord:
     if not os.path.exists(path):
         raise UserError(f"{folder} holds no {workdir.MODEL}: give a --workdir that fv.train wrote")
     try:
-        fields = workdir.load_json(path)
+        fields = files.load_json(path)
         return ModelRecord(ModelOptions(**fields["options"]), fields["identities"], fields["identities_sha256"])
     except (KeyError, TypeError) as error:
         raise UserError(f"{path} does not describe a model of this fv ({error}): train into a new --workdir") from error

@@ -43,6 +43,14 @@ class PairSource:
     crop_fraction: float
     identities: tuple[str, ...] = ()
 
+    @classmethod
+    def of(
+        cls, folder: str, manifest: manifests.Manifest, split: str, image_size: int, crop_fraction: float
+    ) -> "PairSource":
+        """The split of that name, with identities indexed among the training split's."""
+        identities = manifest.splits["train"].identities if "train" in manifest.splits else ()
+        return cls(folder, manifest.split(split), image_size, crop_fraction, identities)
+
     def worker_slices(self, worker: int, workers: int) -> list[slices.Slice]:
         """What input worker `worker` of `workers` reads."""
         return slices.worker_slices(self.folder, self.split.shards, worker, workers)

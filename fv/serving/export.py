@@ -6,7 +6,7 @@ import shutil
 
 import tensorflow as tf
 
-from fv import workdir
+from fv import files, workdir
 from fv.errors import UserError
 from fv.model import model_record, restoring
 from fv.options import option, required
@@ -42,7 +42,7 @@ def _evaluated_threshold(folder: str, step: int) -> float:
     path = os.path.join(folder, workdir.METRICS)
     if not os.path.exists(path):
         raise UserError(f"{folder} holds no {workdir.METRICS} with a threshold: run fv.evaluate first, or give --threshold")
-    figures = workdir.load_json(path)
+    figures = files.load_json(path)
     if figures.get("step") != step:
         raise UserError(
             f"{path} is of step {figures.get('step')}, the last checkpoint of step {step}: run fv.evaluate again"

@@ -15,7 +15,7 @@ class Reporter:
     """Shows a run's state; the chief's only, the other workers stay silent."""
 
     def __init__(
-        self, folder: str, plan: Plan, first_step: int, schedule: WarmupThenDecay, *, global_batch_size: int, chief: bool
+        self, folder: str, plan: Plan, first_step: int, schedule: WarmupThenDecay, global_batch_size: int, chief: bool
     ):
         self._schedule, self._global_batch_size, self._chief = schedule, global_batch_size, chief
         self._writer = tf.summary.create_file_writer(os.path.join(folder, workdir.TENSORBOARD)) if chief else None
@@ -41,7 +41,10 @@ class Reporter:
             self._write(step, val_accuracy=accuracy, val_auc=auc)
         self._last_time = time.perf_counter()
 
-    def close(self) -> None:
+    def __enter__(self) -> "Reporter":
+        return self
+
+    def __exit__(self, *exception) -> None:
         """Ends the progress line and flushes TensorBoard's file."""
         self._line.close()
         if self._writer:

@@ -24,16 +24,15 @@ def start(options: StrategyOptions, seed: int) -> tf.distribute.Strategy:
     return strategy
 
 
-def per_replica_batch(strategy: tf.distribute.Strategy, global_batch_size: int) -> int:
-    """Pairs per replica and step.
+def check_divides(strategy: tf.distribute.Strategy, global_batch_size: int) -> None:
+    """Checks that the replicas can share the global batch evenly.
 
     Raises:
-      UserError: the replicas cannot share the global batch evenly.
+      UserError: they cannot.
     """
     replicas = strategy.num_replicas_in_sync
     if global_batch_size % replicas:
         raise UserError(f"--global_batch_size={global_batch_size} does not divide over {replicas} replicas: use a multiple")
-    return global_batch_size // replicas
 
 
 def is_chief(strategy: tf.distribute.Strategy) -> bool:
@@ -42,6 +41,16 @@ def is_chief(strategy: tf.distribute.Strategy) -> bool:
     if resolver is None or not resolver.task_type:
         return True
     return resolver.task_type in ("chief", "master") or (resolver.task_type == "worker" and resolver.task_id == 0)
+
+
+def mirrored_cpus(devices: int) -> tf.distribute.Strategy:
+    """A mirrored strategy over the first virtual CPU devices.
+
+    Their sums are made on one of them: collective ops remember shapes by number, and a second strategy of one process counts
+    from the same number again.
+    """
+    reduction = tf.distribute.ReductionToOneDevice()
+    return tf.distribute.MirroredStrategy([f"CPU:{index}" for index in range(devices)], cross_device_ops=reduction)
 
 
 def _split_cpu(devices: int) -> None:
@@ -57,7 +66,7 @@ def _one_device(options: StrategyOptions) -> tf.distribute.Strategy:
 
 def _mirrored(options: StrategyOptions) -> tf.distribute.Strategy:
     if options.virtual_devices > 1:
-        return tf.distribute.MirroredStrategy([f"CPU:{index}" for index in range(options.virtual_devices)])
+        return mirrored_cpus(options.virtual_devices)
     found = len(tf.config.list_physical_devices("GPU"))
     if not found:
         raise UserError(

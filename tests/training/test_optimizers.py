@@ -53,9 +53,6 @@ def test_gradients_are_clipped_to_their_global_norm():
 
 def test_float16_scales_the_loss():
     tf_keras.mixed_precision.set_global_policy("mixed_float16")
-    try:
-        options = OptimizerOptions()
-        optimizer = optimizers.build_optimizer(options, optimizers.build_schedule(options, 100))
-    finally:
-        tf_keras.mixed_precision.set_global_policy("float32")
+    options = OptimizerOptions()
+    optimizer = optimizers.build_optimizer(options, optimizers.build_schedule(options, 100))
     assert isinstance(optimizer, tf_keras.mixed_precision.LossScaleOptimizer)

@@ -11,6 +11,7 @@ from fv.pipeline import input_pipeline
 from fv.pipeline.augment import AugmentOptions
 from fv.pipeline.input_pipeline import PairSource
 from fv.training import optimizers
+from fv.training import strategy as strategies
 from fv.training.options import OptimizerOptions
 from fv.training.step import TrainStep
 from tests.conftest import TINY
@@ -29,7 +30,7 @@ def losses(strategy, shards, *, head="softmax", sync=True, frozen=False, augment
         model = siamese.build_siamese(dataclasses.replace(TINY, head=head), identities=6, sync_batch_norm=sync)
         if frozen:
             encoder.freeze_backbone(model.encoder)
-        optimizer = optimizers.build_optimizer(options, optimizers.build_schedule(options, STEPS))
+        optimizer = optimizers.build_optimizer(options, optimizers.build_schedule(options, sum(calls)))
     per_replica = GLOBAL_BATCH // strategy.num_replicas_in_sync
     batches = iter(
         strategy.distribute_datasets_from_function(
@@ -46,7 +47,7 @@ def one_device() -> tf.distribute.Strategy:
 
 
 def two_replicas() -> tf.distribute.Strategy:
-    return tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+    return strategies.mirrored_cpus(2)
 
 
 @pytest.mark.parametrize("head", ["softmax", "sigmoid", "distance"])

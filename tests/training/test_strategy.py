@@ -12,10 +12,10 @@ def test_one_device_is_one_replica():
 
 
 def test_a_batch_that_the_replicas_cannot_share_evenly_is_refused():
-    two = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
-    assert strategy.per_replica_batch(two, 6) == 3
+    two = strategy.mirrored_cpus(2)
+    strategy.check_divides(two, 6)
     with pytest.raises(UserError, match="global_batch_size=7 does not divide over 2 replicas"):
-        strategy.per_replica_batch(two, 7)
+        strategy.check_divides(two, 7)
 
 
 @pytest.mark.skipif(bool(tf.config.list_physical_devices("GPU")), reason="this machine has GPUs")

@@ -1,0 +1,112 @@
+"""`faces.json`: what a folder of faces was made with, so that no run mixes two worlds or removes what is not its own."""
+
+import dataclasses
+import json
+import os
+
+from fv import files
+from fv.errors import UserError
+
+FILE_NAME = "faces.json"
+RENDERER = 1  # raise it when the same seed starts to draw other pixels
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """What decides the bytes of a folder of faces."""
+
+    seed: int
+    image_size: int
+    identities: int
+    images_per_identity: int
+    renderer: int = RENDERER
+
+
+def settings_of(options) -> Settings:
+    """The settings in a `fv.faces.dataset.FacesOptions`."""
+    return Settings(options.seed, options.image_size, options.identities, options.images_per_identity)
+
+
+def person_name(identity: int) -> str:
+    """Name of the folder of person number `identity`."""
+    return f"person_{identity:05d}"
+
+
+def image_name(image: int) -> str:
+    """Name of the file of image number `image`."""
+    return f"{image:04d}.jpg"
+
+
+def claim(output: str, settings: Settings, overwrite: bool) -> None:
+    """Makes `output` the folder of these settings: new, begun by an earlier run, or smaller than asked.
+
+    Args:
+      output: folder; created where there is none.
+      settings: what is asked for.
+      overwrite: whether to remove the faces of other settings first.
+
+    Raises:
+      UserError: it holds faces made otherwise and `overwrite` is off, or files that are no faces of ours.
+    """
+    os.makedirs(output, exist_ok=True)
+    held = read(output)
+    if held is None and any(not name.startswith(FILE_NAME) for name in os.listdir(output)):
+        raise UserError(f"{output} holds files that make_faces did not write: choose an empty folder")
+    if held is not None and overwrite:
+        _remove(output, held)
+    elif held is not None:
+        _check(output, held, settings)
+    with files.atomic_open(os.path.join(output, FILE_NAME)) as file:
+        file.write(json.dumps(dataclasses.asdict(settings), indent=2) + "\n")
+
+
+def read(output: str) -> Settings | None:
+    """The settings that a folder records, None where it records none.
+
+    Raises:
+      UserError: its record is not one of ours.
+    """
+    path = os.path.join(output, FILE_NAME)
+    if not os.path.exists(path):
+        return None
+    try:
+        with open(path, encoding="utf-8") as file:
+            return Settings(**json.load(file))
+    except (ValueError, TypeError) as error:
+        raise UserError(f"{path} is damaged ({error}): choose another folder, or remove this one") from error
+
+
+def clear_partial(folder: str) -> set[str]:
+    """Removes what killed processes left half-written in a person's folder; returns the names of the whole files."""
+    names = set(os.listdir(folder))
+    partial = {name for name in names if files.TEMPORARY_SUFFIX in name}
+    for name in partial:
+        os.remove(os.path.join(folder, name))
+    return names - partial
+
+
+def _check(output: str, held: Settings, asked: Settings) -> None:
+    for field in ("seed", "image_size", "renderer"):
+        if getattr(held, field) != getattr(asked, field):
+            _refuse(output, field, held, asked)
+    for field in ("identities", "images_per_identity"):
+        if getattr(held, field) > getattr(asked, field):
+            _refuse(output, field, held, asked)
+
+
+def _refuse(output: str, field: str, held: Settings, asked: Settings) -> None:
+    values = f"{field}={getattr(held, field)}, not {getattr(asked, field)}"
+    raise UserError(f"{output} holds faces made with {values}: give --overwrite to remove them, or another --output")
+
+
+def _remove(output: str, held: Settings) -> None:
+    """Removes the images that `held` describes, then the folders that this leaves empty."""
+    for identity in range(held.identities):
+        folder = os.path.join(output, person_name(identity))
+        if not os.path.isdir(folder):
+            continue
+        ours = {image_name(image) for image in range(held.images_per_identity)}
+        for name in clear_partial(folder) & ours:
+            os.remove(os.path.join(folder, name))
+        if not os.listdir(folder):
+            os.rmdir(folder)
