@@ -18,8 +18,8 @@ import time
 
 import simplejpeg
 
-from fv import cli, files, manifest
-from fv.conversion import catalog, checking, convert, images, selection, settings, workers
+from fv import cli, files, manifest, workers
+from fv.conversion import catalog, checking, convert, images, selection, settings
 from fv.options import option, required
 
 SAMPLE_S = 0.05  # between two looks at memory

@@ -24,7 +24,7 @@ def assert_one_line(done, *parts: str) -> None:
         ("fv.train", ["--tfrecords=x", "--workdir=y", "--no_such_flag=1"], ["no_such_flag"]),
         ("fv.train", ["--flagfile=no/such/file"], ["no/such/file"]),
         ("fv.train", ["--tfrecords=no/such/folder", "--workdir=y"], ["no/such/folder", "manifest.json"]),
-        ("fv.evaluate", ["--workdir=no/such/folder", "--tfrecords=x"], ["x", "manifest.json"]),
+        ("fv.evaluate", ["--workdir=no/such/folder", "--tfrecords=x"], ["no/such/folder", "model.json"]),
         ("fv.export", ["--workdir=no/such/folder", "--output=x"], ["no/such/folder", "model.json"]),
         ("fv.verify", ["--model=no/such/folder", "a.jpg", "b.jpg"], ["no/such/folder", "SavedModel"]),
         ("fv.verify", ["--model=x", "a.jpg"], ["IMAGE_A IMAGE_B"]),

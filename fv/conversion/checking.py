@@ -7,8 +7,8 @@ from concurrent import futures
 import numpy as np
 import pandas as pd
 
-from fv import progress
-from fv.conversion import images, workers
+from fv import progress, workers
+from fv.conversion import images
 from fv.errors import UserError
 
 _IMAGES_PER_TASK = 64

@@ -5,8 +5,10 @@ from concurrent import futures
 
 import pandas as pd
 
-from fv import files, manifest, options, progress, record
-from fv.conversion import catalog, output, selection, settings, shards, workers
+from fv import files, manifest, options, progress, record, workers
+from fv.conversion import catalog, output, selection, settings, shards
+
+_PRELOADED = ("fv.conversion.checking", "fv.conversion.shards")
 
 
 def convert(chosen: settings.Options) -> tuple[manifest.Manifest, pd.DataFrame]:
@@ -24,7 +26,7 @@ def convert(chosen: settings.Options) -> tuple[manifest.Manifest, pd.DataFrame]:
     settings.require_consistent(chosen)
     found, odd = catalog.scan(chosen.images)
     catalog.require_identities(found, odd, chosen.images)
-    with output.claim(chosen.output, chosen.overwrite) as scratch, workers.pool(chosen.processes) as executor:
+    with output.claim(chosen.output, chosen.overwrite) as scratch, workers.pool(chosen.processes, _PRELOADED) as executor:
         selected = selection.select(chosen, found, odd, scratch, executor)
         output.clear(chosen.output)
         _save_left_out(selected.left_out, chosen.output)

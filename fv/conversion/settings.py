@@ -3,7 +3,7 @@
 import dataclasses
 import os
 
-from fv import manifest, options
+from fv import manifest, options, workers
 from fv.errors import UserError
 
 
@@ -46,7 +46,7 @@ class Options:
     @property
     def processes(self) -> int:
         """Number of worker processes."""
-        return self.workers or (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+        return self.workers or workers.cores()
 
 
 def require_consistent(chosen: Options) -> None:

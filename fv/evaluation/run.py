@@ -28,6 +28,7 @@ class EvaluateOptions:
     tfrecords: str = required("folder of shards that tools/make_tfrecords.py wrote.")
     split: str = option("test", "Pairs that the figures are of.", choices=manifests.SPLITS)
     threshold_split: str = option("val", "Pairs that the threshold is chosen on.", choices=manifests.SPLITS)
+    threshold_tfrecords: str | None = option(None, "Folder of shards that hold threshold_split; --tfrecords by default.")
     batch_size: int = option(64, "Pairs scored at once.", lower=1)
 
 
@@ -37,22 +38,18 @@ def evaluate(options: EvaluateOptions) -> None:
     Raises:
       UserError: no model, no such split, or threshold and figures would come from the same pairs.
     """
-    if options.split == options.threshold_split:
+    threshold_folder = options.threshold_tfrecords or options.tfrecords
+    if (options.split, options.tfrecords) == (options.threshold_split, threshold_folder):
         raise UserError(f"--threshold_split={options.split} is the split that is scored: choose the threshold on another")
-    manifest = manifests.load(options.tfrecords)
     record = model_record.load(options.workdir)
+    pixels = (record.options.image_size, record.options.crop_fraction)
+    chosen_on = PairSource.of(threshold_folder, manifests.load(threshold_folder), options.threshold_split, *pixels)
+    scored = PairSource.of(options.tfrecords, manifests.load(options.tfrecords), options.split, *pixels)
     model, step = restoring.load_model(options.workdir, record)
     scorer = PairScorer(tf.distribute.get_strategy(), model)
 
-    def score(split: str) -> tuple[np.ndarray, np.ndarray]:
-        source = PairSource.of(options.tfrecords, manifest, split, record.options.image_size, record.options.crop_fraction)
-        batches = input_pipeline.evaluation_batches(source, batch_size=options.batch_size)
-        steps = input_pipeline.evaluation_steps(source, options.batch_size)
-        with damage.reported(options.tfrecords), progress.progress(steps, f"score {split}", "batch") as line:
-            return scorer.score(batches, line.update)
-
-    threshold = metrics.best_threshold(*score(options.threshold_split))
-    similarities, labels = score(options.split)
+    threshold = metrics.best_threshold(*_score(scorer, chosen_on, options.batch_size))
+    similarities, labels = _score(scorer, scored, options.batch_size)
     figures = metrics.evaluate(similarities, labels, threshold)
     context = {
         "split": options.split,
@@ -66,6 +63,13 @@ def evaluate(options: EvaluateOptions) -> None:
     plots.draw_roc(os.path.join(options.workdir, ROC), similarities, labels)
     plots.draw_histogram(os.path.join(options.workdir, HISTOGRAM), similarities, labels, threshold)
     print(_table(figures, context))
+
+
+def _score(scorer: PairScorer, source: PairSource, batch_size: int) -> tuple[np.ndarray, np.ndarray]:
+    batches = input_pipeline.evaluation_batches(source, batch_size=batch_size)
+    steps = input_pipeline.evaluation_steps(source, batch_size)
+    with damage.reported(source.folder), progress.progress(steps, "score", "batch") as line:
+        return scorer.score(batches, line.update)
 
 
 def _table(figures: dict, context: dict) -> str:

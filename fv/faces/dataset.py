@@ -1,24 +1,17 @@
 """A folder of synthetic faces, one folder per person, written by processes: the same bytes however many there are."""
 
-import concurrent.futures
 import dataclasses
-import itertools
-import multiprocessing
-import multiprocessing.connection
+import functools
 import os
-import signal
-import threading
 from collections.abc import Iterator
 
-from fv import files
-from fv.errors import UserError
+from fv import files, workers
 from fv.faces import ledger
 from fv.faces.render import render_jpeg
 from fv.options import option, required
 from fv.progress import progress
 
 BATCH = 64  # images that a worker renders before it reports; longer waits less, shorter stops sooner
-START_METHOD = "spawn"  # forking a process that has threads may hang
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,28 +66,13 @@ def _missing(options: FacesOptions) -> Iterator[tuple[int, int]]:
 def _render_all(options: FacesOptions, missing: list[tuple[int, int]]) -> Iterator[int]:
     """Yields the size of every batch once it is written."""
     batches = [missing[start : start + BATCH] for start in range(0, len(missing), BATCH)]
-    workers = min(options.workers or _cores(), len(batches))
-    write = (_write_batch, itertools.repeat(options), batches)
-    if workers <= 1:
-        yield from map(*write)
+    write = functools.partial(_write_batch, options)
+    processes = min(options.workers or workers.cores(), len(batches))
+    if processes <= 1:
+        yield from map(write, batches)
         return
-    context = multiprocessing.get_context(START_METHOD)
-    try:
-        with concurrent.futures.ProcessPoolExecutor(workers, context, initializer=_follow_parent) as pool:
-            yield from pool.map(*write)
-    except concurrent.futures.process.BrokenProcessPool as error:
-        raise UserError("a worker was killed, perhaps for memory: run again with fewer --workers to finish") from error
-
-
-def _follow_parent() -> None:
-    """Makes a worker finish its batch where the user interrupts the run, and end where the run is killed."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    multiprocessing.connection.wait([multiprocessing.parent_process().sentinel])
-    os._exit(1)  # without it a killed run leaves idle workers behind for ever
+    with workers.pool(processes, preload=["fv.faces.render"]) as executor:
+        yield from workers.map_ordered(executor, write, batches, processes)
 
 
 def _write_batch(options: FacesOptions, batch: list[tuple[int, int]]) -> int:
@@ -103,8 +81,3 @@ def _write_batch(options: FacesOptions, batch: list[tuple[int, int]]) -> int:
         with files.atomic_open(image_path(options.output, identity, image), "wb") as file:
             file.write(encoded)
     return len(batch)
-
-
-def _cores() -> int:
-    """Cores that this process may use, which a container can make fewer than the machine's."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -56,6 +56,10 @@ def train(options: TrainOptions) -> None:
             validate=_validator(options, strategy, model, validation, reporter),
             save=checkpoints.save,
         )
+    if chief:
+        print(
+            f"{options.workdir}: at step {max(first_step, options.steps)}, {max(0, options.steps - first_step)} of them now"
+        )
 
 
 def _build_model(options: TrainOptions, identities: int) -> siamese.Siamese:

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from fv.conversion import workers
+from fv import workers
 from fv.errors import UserError
 
 
@@ -36,7 +36,7 @@ def test_a_worker_that_dies_is_one_clear_error():
 
 PARENT = """
 import os, sys
-from fv.conversion import workers
+from fv import workers
 if __name__ == "__main__":
     with workers.pool(2) as executor:
         print(*{executor.submit(os.getpid).result() for _ in range(20)}, flush=True)

@@ -8,7 +8,7 @@ import multiprocessing.connection
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent import futures
 from concurrent.futures import process
 from typing import TypeVar
@@ -19,24 +19,32 @@ Task = TypeVar("Task")
 Result = TypeVar("Result")
 
 _TASKS_AHEAD = 3  # a worker; more only takes memory
-_PRELOADED = ["fv.conversion.checking", "fv.conversion.shards"]  # imported once, shared by every worker
 _EXIT_ORPHAN = 1
 
 
 @contextlib.contextmanager
-def pool(count: int) -> Iterator[futures.ProcessPoolExecutor]:
+def pool(count: int, preload: Sequence[str] = ()) -> Iterator[futures.ProcessPoolExecutor]:
     """A pool of `count` processes; when the block ends, with or without an exception, work not yet begun is dropped.
+
+    Args:
+      count: number of processes.
+      preload: modules that are imported once and shared by every worker.
 
     Workers come from a fork server: a plain fork of a process with threads may deadlock, and a spawn of each takes half a
     second and its own copy of every import.
     """
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(_PRELOADED)
+    context.set_forkserver_preload(list(preload))
     executor = futures.ProcessPoolExecutor(count, mp_context=context, initializer=_begin_worker)
     try:
         yield executor
     finally:
         executor.shutdown(wait=True, cancel_futures=True)
+
+
+def cores() -> int:
+    """Cores that this process may use, which a container can make fewer than the machine's."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def map_ordered(

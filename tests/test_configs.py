@@ -1,0 +1,38 @@
+import pathlib
+
+import pytest
+from absl import flags
+
+from fv import options
+from fv.training.options import TrainOptions
+
+ROOT = pathlib.Path(__file__).parent.parent
+CONFIGS = sorted(path.name for path in (ROOT / "configs").glob("*.flags"))
+
+
+def resolved(name: str) -> TrainOptions:
+    values = flags.FlagValues()
+    options.define_flags(TrainOptions, values)
+    values(["fv-train", f"--flagfile=configs/{name}", "--tfrecords=DIR", "--workdir=DIR"])
+    return options.from_flags(TrainOptions, values)
+
+
+def test_there_is_a_flagfile_for_each_way_of_running():
+    expected = ("lfw", "mixed_precision", "multi_gpu", "multi_worker", "quickstart", "tpu")
+    assert [f"{name}.flags" for name in expected] == CONFIGS
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_every_flagfile_opens_with_purpose_expectation_and_command_and_resolves(name, monkeypatch):
+    monkeypatch.chdir(ROOT)  # nested flagfiles resolve from the current folder
+    header = (ROOT / "configs" / name).read_text().split("\n--", 1)[0]
+    for word in ("Purpose", "Expect", "Command", "Set these", "Commonly overridden", f"--flagfile=configs/{name}"):
+        assert word in header, word
+    assert isinstance(resolved(name), TrainOptions)
+
+
+def test_derived_flagfiles_state_their_differences_only(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    lfw, base = resolved("lfw.flags"), resolved("quickstart.flags")
+    assert lfw.model.feature_layer == base.model.feature_layer and lfw.model.crop_fraction != base.model.crop_fraction
+    assert resolved("multi_worker.flags").sync_batch_norm and resolved("tpu.flags").compute.strategy == "tpu"
