@@ -147,4 +147,4 @@ def _seconds(work) -> float:
 
 
 if __name__ == "__main__":
-    cli.run(main, BenchmarkOptions)
+    cli.run(main, BenchmarkOptions, description=__doc__)

@@ -93,4 +93,4 @@ def _score(images: np.ndarray, similarity, half: int, pairs: int) -> tuple[np.nd
 
 
 if __name__ == "__main__":
-    cli.run(main, BenchmarkOptions)
+    cli.run(main, BenchmarkOptions, description=__doc__)

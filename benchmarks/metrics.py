@@ -90,4 +90,4 @@ def report(options: Options, seconds: dict[str, float], peak_mib: int) -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main, Options)
+    cli.run(main, Options, description=__doc__)

@@ -19,7 +19,7 @@ def run(
     options_class: type,
     positional: Sequence[str] = (),
     *,
-    description: str | None = None,
+    description: str = "",
     argv: Sequence[str] | None = None,
 ) -> None:
     """Parses the command line, calls `main(options, *positional arguments)` and exits the process with what it returns.
@@ -28,13 +28,12 @@ def run(
       main: function of the options and of one string per name in `positional`; returns the exit code, None for 0.
       options_class: options dataclass (see `fv.options`) that defines the flags.
       positional: names of the arguments that follow the flags, for messages.
-      description: what `--help` says first; the docstring of main's module by default.
+      description: what `--help` says first: the entry point's docstring.
       argv: the command line with the program first; `sys.argv` by default.
     """
     argv = list(sys.argv if argv is None else argv)
     program = os.path.basename(argv[0])
     try:
-        description = description or sys.modules[main.__module__].__doc__
         options, arguments = _parse(options_class, positional, argv, description)
         code = main(options, *arguments)
     except UserError as error:

@@ -44,7 +44,7 @@ def _print_left_out(left_out: pd.DataFrame, folder: str) -> None:
 
 def run() -> None:
     """The console script."""
-    cli.run(main, settings.Options)
+    cli.run(main, settings.Options, description=__doc__)
 
 
 if __name__ == "__main__":

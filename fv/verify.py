@@ -35,7 +35,7 @@ def _sentence(verdict: Verdict) -> str:
 
 def run() -> None:
     """The console script."""
-    cli.run(verify, VerifyOptions, positional=("IMAGE_A", "IMAGE_B"))
+    cli.run(verify, VerifyOptions, positional=("IMAGE_A", "IMAGE_B"), description=__doc__)
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ class Options:
 def call(main, *arguments, positional=()):
     """Runs `main` as an entry point would; returns the exit code."""
     with pytest.raises(SystemExit) as exit:
-        cli.run(main, Options, positional, argv=["/usr/bin/fv-command", *arguments])
+        cli.run(main, Options, positional, description=__doc__, argv=["/usr/bin/fv-command", *arguments])
     return exit.value.code or 0
 
 

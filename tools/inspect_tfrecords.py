@@ -29,4 +29,4 @@ def main(_: NoOptions, folder: str) -> int:
 
 
 if __name__ == "__main__":
-    cli.run(main, NoOptions, positional=["DIR"])
+    cli.run(main, NoOptions, positional=["DIR"], description=__doc__)

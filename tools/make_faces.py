@@ -18,4 +18,4 @@ def main(options: dataset.FacesOptions) -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main, dataset.FacesOptions)
+    cli.run(main, dataset.FacesOptions, description=__doc__)
