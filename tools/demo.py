@@ -5,6 +5,7 @@ Run again, it goes on where it stopped. `make demo` runs it in the project's own
 
 import dataclasses
 import json
+import os
 import pathlib
 import shlex
 import subprocess
@@ -44,7 +45,7 @@ def demonstrate(options: DemoOptions) -> None:
     _stage("tools/make_faces.py", f"--output={faces}", *sizes, "--seed=1")
     _stage("tools/make_tfrecords.py", f"--images={faces}", f"--output={shards}", f"--pairs={options.pairs}", "--overwrite")
     steps = [f"--steps={options.steps}"] if options.steps else []
-    flagfile = f"--flagfile={options.flagfile_of_training}"
+    flagfile = f"--flagfile={os.path.relpath(options.flagfile_of_training)}"
     _stage("-m", "fv.train", flagfile, f"--tfrecords={shards}", f"--workdir={run}", *steps)
     _stage("-m", "fv.evaluate", f"--workdir={run}", f"--tfrecords={shards}", "--split=test")
     _stage("-m", "fv.export", f"--workdir={run}", f"--output={export}")

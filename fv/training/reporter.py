@@ -1,6 +1,7 @@
 """What a person watches: the progress line, validation lines, TensorBoard scalars."""
 
 import os
+import sys
 import time
 
 import numpy as np
@@ -38,6 +39,7 @@ class Reporter:
         if self._chief:
             scores = f"val accuracy {accuracy:.4f} at its own best threshold {threshold:.4f}, AUC {auc:.4f}"
             self._line.write(f"step {step}: {scores}")
+            sys.stdout.flush()  # a log file shows it now, not when the run ends
             self._write(step, val_accuracy=accuracy, val_auc=auc)
         self._last_time = time.perf_counter()
 
