@@ -27,7 +27,7 @@ class DemoOptions:
     output: str = option("demo", "Folder for everything that the demonstration makes.")
     identities: int = option(600, "Synthetic people.", lower=20)
     images_per_identity: int = option(12, "Images of each of them.", lower=2)
-    pairs: int = option(24000, "Pairs to convert.", lower=100)
+    pairs: int = option(16000, "Pairs to convert.", lower=100)
     flagfile_of_training: str = option(str(ROOT / "configs" / "quickstart.flags"), "Flagfile that the training run reads.")
     steps: int | None = option(None, "Training steps; the flagfile's if not given.", lower=1)
 
