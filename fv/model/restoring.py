@@ -38,7 +38,7 @@ def readable(path: str) -> Iterator[None]:
     """Turns TensorFlow's errors while restoring into one line."""
     try:
         yield
-    except (tf.errors.OpError, AssertionError, ValueError) as error:
+    except (tf.errors.OpError, AssertionError, IndexError, ValueError) as error:  # IndexError: a file cut short
         reason = str(error).split("\n", 1)[0]
         raise UserError(
             f"checkpoint {path} is damaged or of another model ({reason}): train into a new --workdir"
