@@ -43,23 +43,26 @@ def test_a_shard_cut_short_stops_training_before_it_starts(command, shards, tmp_
     assert not (tmp_path / "run").exists()
 
 
-def test_a_flipped_bit_stops_training_with_the_byte_and_the_command_that_names_the_shard(command, shards, tmp_path):
+@pytest.fixture
+def flipped(shards, tmp_path):
+    """A copy of the shards with one bit flipped, and the shard that has it."""
     broken = shutil.copytree(shards, tmp_path / "broken")
     shard = sorted(broken.glob("train-*"))[1]
     data = bytearray(shard.read_bytes())
     data[len(data) // 2] ^= 1
     shard.write_bytes(data)
+    return broken, shard
+
+
+def test_a_flipped_bit_stops_training_with_the_byte_and_the_command_that_names_the_shard(command, flipped, tmp_path):
+    broken, _ = flipped
     flags = ["--backbone=tiny", "--image_size=32", "--steps=30", "--global_batch_size=8"]
     done = command("-m", "fv.train", f"--tfrecords={broken}", f"--workdir={tmp_path / 'run'}", *flags)
     assert_one_line(done, f"{broken} are damaged", "corrupted record at", "inspect_tfrecords")
 
 
-def test_the_inspector_names_the_damaged_shard(command, shards, tmp_path):
-    broken = shutil.copytree(shards, tmp_path / "broken")
-    shard = sorted(broken.glob("train-*"))[1]
-    data = bytearray(shard.read_bytes())
-    data[len(data) // 2] ^= 1
-    shard.write_bytes(data)
+def test_the_inspector_names_the_damaged_shard(command, flipped):
+    broken, shard = flipped
     done = command("tools/inspect_tfrecords.py", broken)
     assert done.returncode == cli.EXIT_ERROR and shard.name in done.stderr
 
