@@ -4,7 +4,6 @@ Run again, it goes on where it stopped. `make demo` runs it in the project's own
 """
 
 import dataclasses
-import json
 import os
 import pathlib
 import shlex
@@ -12,7 +11,7 @@ import subprocess
 import sys
 import time
 
-from fv import cli, manifest, workdir
+from fv import cli, files, manifest, workdir
 from fv.errors import UserError
 from fv.options import option
 
@@ -49,7 +48,8 @@ def demonstrate(options: DemoOptions) -> None:
     _stage("-m", "fv.train", flagfile, f"--tfrecords={shards}", f"--workdir={run}", *steps)
     _stage("-m", "fv.evaluate", f"--workdir={run}", f"--tfrecords={shards}", "--split=test")
     _stage("-m", "fv.export", f"--workdir={run}", f"--output={export}")
-    model = str(max(pathlib.Path(export).iterdir(), key=lambda version: int(version.name)))
+    versions = (path for path in pathlib.Path(export).iterdir() if path.name.isdecimal())  # a killed export leaves others
+    model = str(max(versions, key=lambda version: int(version.name)))
     genuine, impostor = _strangers(faces, shards)
     for pair in (genuine, impostor):
         _stage("-m", "fv.verify", f"--model={model}", *pair, accepted=VERDICTS)
@@ -71,7 +71,7 @@ def _strangers(faces: str, shards: str) -> tuple[list[str], list[str]]:
 
 
 def _summary(run: str, model: str, shards: str, seconds: float) -> str:
-    figures = json.loads(pathlib.Path(run, workdir.METRICS).read_text())
+    figures = files.load_json(os.path.join(run, workdir.METRICS))
     people = len(manifest.load(shards).split("test").identities)
     rows = [
         ("accuracy", f"{figures['accuracy']:.4f}"),

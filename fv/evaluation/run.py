@@ -43,8 +43,9 @@ def evaluate(options: EvaluateOptions) -> None:
         raise UserError(f"--threshold_split={options.split} is the split that is scored: choose the threshold on another")
     record = model_record.load(options.workdir)
     pixels = (record.options.image_size, record.options.crop_fraction)
-    chosen_on = PairSource.of(threshold_folder, manifests.load(threshold_folder), options.threshold_split, *pixels)
-    scored = PairSource.of(options.tfrecords, manifests.load(options.tfrecords), options.split, *pixels)
+    held = {folder: manifests.load(folder) for folder in {threshold_folder, options.tfrecords}}
+    chosen_on = PairSource.of(threshold_folder, held[threshold_folder], options.threshold_split, *pixels)
+    scored = PairSource.of(options.tfrecords, held[options.tfrecords], options.split, *pixels)
     model, step = restoring.load_model(options.workdir, record)
     scorer = PairScorer(tf.distribute.get_strategy(), model)
 

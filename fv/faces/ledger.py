@@ -56,8 +56,7 @@ def claim(output: str, settings: Settings, overwrite: bool) -> None:
         _remove(output, held)
     elif held is not None:
         _check(output, held, settings)
-    with files.atomic_open(os.path.join(output, FILE_NAME)) as file:
-        file.write(json.dumps(dataclasses.asdict(settings), indent=2) + "\n")
+    files.save_json(dataclasses.asdict(settings), os.path.join(output, FILE_NAME))
 
 
 def read(output: str) -> Settings | None:

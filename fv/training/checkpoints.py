@@ -31,6 +31,6 @@ class Checkpoints:
         return int(self._step.numpy())
 
     def save(self, step: int) -> None:
-        """Saves the state after `step` steps, unless it is saved already."""
+        """Saves the state after `step` steps, and removes the oldest checkpoint where there are too many."""
         self._step.assign(step)
         self._manager.save(checkpoint_number=step)

@@ -17,12 +17,10 @@ def training_batches(
     def batches(context: tf.distribute.InputContext) -> tf.data.Dataset:
         return input_pipeline.training_batches(
             source,
-            batch_size=context.get_per_replica_batch_size(options.global_batch_size),
             seed=options.seed,
             shuffle_buffer=options.shuffle_buffer,
             start_record=first_step * options.global_batch_size // context.num_input_pipelines,
-            worker=context.input_pipeline_id,
-            workers=context.num_input_pipelines,
+            **_share(context, options),
         )
 
     return iter(strategy.distribute_datasets_from_function(batches))
@@ -34,10 +32,17 @@ def validation_batches(strategy: tf.distribute.Strategy, source: PairSource, opt
     def batches(context: tf.distribute.InputContext) -> tf.data.Dataset:
         return input_pipeline.evaluation_batches(
             source,
-            batch_size=context.get_per_replica_batch_size(options.global_batch_size),
-            worker=context.input_pipeline_id,
-            workers=context.num_input_pipelines,
             replicas=context.num_replicas_in_sync // context.num_input_pipelines,
+            **_share(context, options),
         )
 
     return strategy.distribute_datasets_from_function(batches)
+
+
+def _share(context: tf.distribute.InputContext, options: TrainOptions) -> dict[str, int]:
+    """What this input worker reads, and in batches of which size."""
+    return {
+        "batch_size": context.get_per_replica_batch_size(options.global_batch_size),
+        "worker": context.input_pipeline_id,
+        "workers": context.num_input_pipelines,
+    }
