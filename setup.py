@@ -17,6 +17,7 @@ REQUIRED = [
     "google-crc32c>=1.6",
     "matplotlib>=3.9",
     "numpy>=2.0,<3",
+    "opencv-python-headless>=4.10,<6",
     "pandas>=2.2,<4",
     "pillow>=11,<13",
     "simplejpeg>=1.8",

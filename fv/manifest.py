@@ -39,11 +39,20 @@ class Split:
 
 @dataclasses.dataclass(frozen=True)
 class Manifest:
-    """A converted data set. `flags` is the converter's flagfile, `splits` maps the names in `SPLITS` to what they hold."""
+    """A converted data set.
+
+    Attributes:
+      seed: of splits, pairs and order.
+      flags: the converter's flagfile.
+      splits: what each split holds, by its name in `SPLITS`.
+      image_side: side in pixels where every stored image is a square of one size, else None.
+      schema_version: of the record.
+    """
 
     seed: int
     flags: str
     splits: dict[str, Split]
+    image_side: int | None = None
     schema_version: int = record.SCHEMA_VERSION
 
     def split(self, name: str) -> Split:
