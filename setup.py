@@ -23,10 +23,11 @@ REQUIRED = [
     "simplejpeg>=1.8",
     "tqdm>=4.66",
 ]
+BEAM = ["apache-beam[dask]==2.77.*"]
 EXTRAS = {
     "gpu": ["tensorflow[and-cuda]==2.21.*"],
-    "beam": ["apache-beam[dask]==2.77.*"],
-    "dev": ["pytest>=8", "ruff>=0.9", "scikit-learn>=1.6"],
+    "beam": BEAM,
+    "dev": ["pytest>=8", "ruff>=0.9", "scikit-learn>=1.6", *BEAM],
 }
 COMMANDS = ["make_tfrecords", "train", "evaluate", "export", "verify"]
 

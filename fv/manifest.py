@@ -74,9 +74,7 @@ def shard_name(split: str, index: int, count: int) -> str:
 
 def save(manifest: Manifest, folder: str) -> None:
     """Writes the manifest into `folder`, whole or not at all."""
-    with files.atomic_open(os.path.join(folder, FILE_NAME)) as file:
-        json.dump(dataclasses.asdict(manifest), file, indent=1)
-        file.write("\n")
+    files.save_json(dataclasses.asdict(manifest), os.path.join(folder, FILE_NAME), indent=1)
 
 
 def load(folder: str) -> Manifest:
@@ -99,13 +97,12 @@ def read(folder: str) -> Manifest:
       UserError: no such folder, no manifest, a manifest of another schema.
     """
     path = os.path.join(folder, FILE_NAME)
-    if not os.path.exists(path):
+    if not files.exists(path):
         raise UserError(f"{folder} holds no {FILE_NAME}: give a folder that tools/make_tfrecords.py finished")
-    with open(path, encoding="utf-8") as file:
-        return _parse(file.read(), path)
+    return _parse(files.read_bytes(path), path)
 
 
-def _parse(text: str, path: str) -> Manifest:
+def _parse(text: bytes, path: str) -> Manifest:
     try:
         fields = json.loads(text)
         version = fields["schema_version"]
@@ -124,9 +121,9 @@ def _parse_split(fields: dict) -> Split:
 
 def _check_size(folder: str, shard: Shard) -> None:
     path = os.path.join(folder, shard.name)
-    if not os.path.exists(path):
+    if not files.exists(path):
         raise UserError(f"{path} is missing, though {FILE_NAME} lists it: convert again with --overwrite")
-    size = os.path.getsize(path)
+    size = files.size(path)
     if size != shard.bytes:
         damage = f"{path} has {size:,} bytes where {FILE_NAME} says {shard.bytes:,}"
         raise UserError(f"{damage}: it was cut short or changed; convert again with --overwrite")

@@ -2,6 +2,7 @@
 
 import collections
 import contextlib
+import functools
 import itertools
 import multiprocessing
 import multiprocessing.connection
@@ -17,27 +18,32 @@ from fv.errors import UserError
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
+Map = Callable[[Callable[[Task], Result], Iterable[Task]], Iterator[Result]]
 
 _TASKS_AHEAD = 3  # a worker; more only takes memory
 _EXIT_ORPHAN = 1
 
 
 @contextlib.contextmanager
-def pool(count: int, preload: Sequence[str] = ()) -> Iterator[futures.ProcessPoolExecutor]:
+def pool(count: int, preload: Sequence[str] = ()) -> Iterator[Map]:
     """A pool of `count` processes; when the block ends, with or without an exception, work not yet begun is dropped.
+
+    Workers come from a fork server: a plain fork of a process with threads may deadlock, and a spawn of each takes half a
+    second and its own copy of every import.
 
     Args:
       count: number of processes.
       preload: modules that are imported once and shared by every worker.
 
-    Workers come from a fork server: a plain fork of a process with threads may deadlock, and a spawn of each takes half a
-    second and its own copy of every import.
+    Yields:
+      A function that maps a module's function over picklable tasks, which are drawn only as they are needed, and yields the
+      results in order. It raises UserError where a worker died, as when memory ran out.
     """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(list(preload))
     executor = futures.ProcessPoolExecutor(count, mp_context=context, initializer=_begin_worker)
     try:
-        yield executor
+        yield functools.partial(_map_ordered, executor, count)
     finally:
         executor.shutdown(wait=True, cancel_futures=True)
 
@@ -47,20 +53,9 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def map_ordered(
-    executor: futures.ProcessPoolExecutor, function: Callable[[Task], Result], tasks: Iterable[Task], count: int
+def _map_ordered(
+    executor: futures.ProcessPoolExecutor, count: int, function: Callable[[Task], Result], tasks: Iterable[Task]
 ) -> Iterator[Result]:
-    """Yields `function(task)` in the order of `tasks`, which are drawn only as they are needed.
-
-    Args:
-      executor: from `pool`.
-      function: a module's function, run in a worker.
-      tasks: picklable arguments.
-      count: number of the executor's processes.
-
-    Raises:
-      UserError: a worker died, as when memory ran out.
-    """
     tasks, pending = iter(tasks), collections.deque()
     try:
         while True:

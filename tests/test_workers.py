@@ -22,24 +22,26 @@ def kill_itself(_):
 def test_results_come_in_order_and_tasks_are_drawn_as_needed():
     drawn = []
     tasks = (drawn.append(number) or number for number in range(40))
-    with workers.pool(2) as executor:
-        results = workers.map_ordered(executor, double, tasks, 2)
+    with workers.pool(2) as run:
+        results = run(double, tasks)
         assert next(results) == 0
         assert len(drawn) < 10
         assert list(results) == [2 * number for number in range(1, 40)]
 
 
 def test_a_worker_that_dies_is_one_clear_error():
-    with workers.pool(1) as executor, pytest.raises(UserError, match="a worker process died"):
-        list(workers.map_ordered(executor, kill_itself, [1], 1))
+    with workers.pool(1) as run, pytest.raises(UserError, match="a worker process died"):
+        list(run(kill_itself, [1]))
 
 
 PARENT = """
 import os, sys
 from fv import workers
+def pid(_):
+    return os.getpid()
 if __name__ == "__main__":
-    with workers.pool(2) as executor:
-        print(*{executor.submit(os.getpid).result() for _ in range(20)}, flush=True)
+    with workers.pool(2) as run:
+        print(*set(run(pid, range(20))), flush=True)
         sys.stdin.read()
 """
 

@@ -1,10 +1,12 @@
 """The catalog: which image files there are, and whose they are, from the folders' names alone."""
 
 import os
+import sys
 from collections.abc import Iterator
 
 import pandas as pd
 
+from fv import files
 from fv.errors import UserError
 
 SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".pgm", ".ppm", ".pnm", ".bmp", ".webp", ".tif", ".tiff", ".gif")
@@ -26,13 +28,18 @@ def scan(root: str) -> tuple[pd.DataFrame, pd.DataFrame]:
     Raises:
       UserError: no such folder.
     """
-    if not os.path.isdir(root):
+    if not files.is_folder(root):
         raise UserError(f"--images={root} is not a folder: give the folder that holds one folder of images per person")
-    found = sorted(_walk(os.path.realpath(root), ""))
-    images = pd.DataFrame([path for path, reason in found if not reason], columns=["path"], dtype=object)
-    images["identity"] = pd.Categorical(images["path"].map(identity_of))
-    left_out = pd.DataFrame([entry for entry in found if entry[1]], columns=["path", "reason"], dtype=object)
-    return images, left_out
+    paths, odd = [], []
+    for path, reason in _walk_remote(root, "") if files.is_remote(root) else _walk(os.path.realpath(root), ""):
+        if reason:
+            odd.append((path, reason))
+        else:
+            paths.append(path)
+    paths.sort()
+    images = pd.DataFrame({"path": pd.Series(paths, dtype=object)})
+    images["identity"] = pd.Categorical([sys.intern(identity_of(path)) for path in paths])  # one string for each, not many
+    return images, pd.DataFrame(sorted(odd), columns=["path", "reason"], dtype=object)
 
 
 def identity_of(path: str) -> str:
@@ -70,6 +77,18 @@ def _walk(root: str, folder: str) -> Iterator[tuple[str, str]]:
                 yield from _walk(root, path)
             elif _is_image_name(path) or (entry.is_symlink() and entry.is_dir()):
                 yield _printable(path), _reason_against(root, path, entry)
+
+
+def _walk_remote(root: str, folder: str) -> Iterator[tuple[str, str]]:
+    """As `_walk`, behind a scheme: there are no links, and what has an image's name is taken for a file without a look."""
+    for name in files.names(os.path.join(root, folder)):
+        path = f"{folder}/{name}" if folder else name
+        if name.startswith("."):
+            continue
+        if name.endswith("/") or not (_is_image_name(path) or not files.is_folder(os.path.join(root, path))):
+            yield from _walk_remote(root, path.rstrip("/"))
+        elif _is_image_name(path):
+            yield path, "" if "/" in path else "not in an identity's folder"
 
 
 def _reason_against(root: str, path: str, entry: os.DirEntry) -> str:

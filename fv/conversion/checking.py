@@ -2,113 +2,150 @@
 
 import dataclasses
 import os
-from concurrent import futures
+from collections.abc import Iterator
 
+import google_crc32c
 import numpy as np
 import pandas as pd
 
-from fv import progress, workers
-from fv.conversion import images
+from fv import files, progress, workers
+from fv.conversion import crops, fingerprint, images
+from fv.conversion.formats import BadImage
 from fv.errors import UserError
 
-_IMAGES_PER_TASK = 64
+_IMAGES_PER_TASK = 64  # small enough to share the work evenly, and to show progress
 _MOST_BYTES_PER_PIXEL = 9  # four channels of 16 bits, and a little for headers
+
+OWN_FILE = -1
+FINDING = np.dtype(
+    [
+        ("digest", np.uint64),  # of the file's bytes
+        ("hash", np.uint64, (fingerprint.WORDS,)),  # of the picture
+        ("offset", np.int64),  # of the stored bytes in the task's pack, OWN_FILE where they are the file's own
+        ("bytes", np.uint32),  # stored
+        ("crc", np.uint32),  # of the stored bytes
+        ("width", np.uint16),  # of the upright image, in pixels
+        ("height", np.uint16),
+        ("side", np.uint16),  # of what is stored, where it is a square, else 0
+    ]
+)
+KEPT_COLUMNS = ("offset", "bytes", "crc", "width", "height", "side")
 
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-    """A run of images for one worker; image `first + i` is at `paths[i]` below `root`."""
+    """A run of images for one worker; image `first + i` is at `paths[i]` below `root`, and `boxes[i]` of it is stored."""
 
     root: str
     paths: tuple[str, ...]
+    boxes: tuple[crops.Box | None, ...]
     first: int
     scratch: str
     rules: images.Rules
 
 
 @dataclasses.dataclass(frozen=True)
-class Verdict:
-    """What was found of one image: size of its JPEG bytes, whether these lie in the scratch folder, or why it is bad."""
+class Checked:
+    """The sound images, as in the catalog with `KEPT_COLUMNS`, and the bad ones, with columns `path` and `reason`.
 
-    bytes: int = 0
-    normalised: bool = False
-    reason: str = ""
+    `digests` (uint64 [n]) and `hashes` (uint64 [n, words]) are of the sound ones, in their order.
+    """
+
+    sound: pd.DataFrame
+    bad: pd.DataFrame
+    digests: np.ndarray
+    hashes: np.ndarray
 
 
 def check_images(
-    catalog: pd.DataFrame, root: str, scratch: str, rules: images.Rules, executor: futures.Executor, count: int, strict: bool
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Checks every image of the catalog; JPEG bytes that had to be made go to `scratch`.
+    catalog: pd.DataFrame, root: str, scratch: str, rules: images.Rules, crop: crops.Crop, run: workers.Map, strict: bool
+) -> Checked:
+    """Checks every image of the catalog; JPEG bytes that had to be made go to packs in `scratch`.
 
     Args:
-      catalog: table with columns `path` and `identity`.
+      catalog: table with columns `path` and `identity`, numbered from 0.
       root: the images folder.
       scratch: an empty folder.
       rules: what an image may be.
-      executor: pool of `count` processes.
-      count: number of processes.
+      crop: what is stored of it.
+      run: maps `check` over tasks, in order.
       strict: stop at the first bad image.
 
     Returns:
-      The sound images, as in `catalog` with the columns `bytes` (size of the JPEG) and `normalised` (its bytes lie at
-      `scratch_path` of its index, not at its own path); and the bad ones, with columns `path` and `reason`.
+      What was found.
 
     Raises:
-      UserError: `strict` and an image is bad.
+      UserError: `strict` and an image is bad, or the images folder vanished.
+      OSError: the scratch folder cannot be written.
     """
-    verdicts = []
+    findings, reasons, done = np.zeros(len(catalog), FINDING), {}, 0
     with progress.progress(len(catalog), "check", "image") as bar:
-        for found in workers.map_ordered(executor, check, _tasks(catalog, root, scratch, rules), count):
-            if strict:
-                _require_sound(found, catalog["path"].iloc[len(verdicts) :])
-            verdicts += found
+        for found, bad in run(check, _tasks(catalog, root, scratch, rules, crop)):
+            if strict and bad:
+                offset, reason = min(bad.items())
+                path = catalog["path"].iloc[done + offset]
+                raise UserError(f"{path}: {reason} (--strict stops here; without it the image is left out)")
+            findings[done : done + len(found)] = found
+            reasons |= {done + offset: reason for offset, reason in bad.items()}
+            done += len(found)
             bar.update(len(found))
-    sound = np.array([not verdict.reason for verdict in verdicts], bool)
-    checked = catalog.assign(
-        bytes=np.array([verdict.bytes for verdict in verdicts], np.int64),
-        normalised=np.array([verdict.normalised for verdict in verdicts], bool),
-    )
-    reasons = [verdict.reason for verdict in verdicts if verdict.reason]
-    return checked[sound], pd.DataFrame({"path": catalog["path"][~sound], "reason": reasons}, dtype=object)
+    sound = np.ones(len(catalog), bool)
+    sound[list(reasons)] = False
+    bad = pd.DataFrame({"path": catalog["path"].to_numpy()[list(reasons)], "reason": list(reasons.values())}, dtype=object)
+    findings = findings[sound]
+    kept = catalog[sound].assign(**{name: findings[name] for name in KEPT_COLUMNS})
+    return Checked(kept, bad, findings["digest"].copy(), findings["hash"].copy())
 
 
-def check(task: Task) -> list[Verdict]:
-    """Checks the images of one task, in their order."""
-    return [_check_one(task, offset) for offset in range(len(task.paths))]
+def check(task: Task) -> tuple[np.ndarray, dict[int, str]]:
+    """Checks the images of one task.
+
+    Returns:
+      `FINDING` of each image, and the reason of each that is bad, by its place in the task.
+    """
+    findings, reasons, pack = np.zeros(len(task.paths), FINDING), {}, bytearray()
+    for offset, (path, box) in enumerate(zip(task.paths, task.boxes, strict=True)):
+        try:
+            findings[offset] = _check_one(os.path.join(task.root, path), task.rules, box, pack)
+        except BadImage as error:
+            reasons[offset] = str(error)
+        except OSError as error:
+            _require_folder(task.root)
+            reasons[offset] = f"cannot be read: {error.strerror}"
+    if pack:
+        with files.atomic_open(pack_path(task.scratch, task.first), "wb") as file:
+            file.write(pack)
+    return findings, reasons
 
 
-def scratch_path(scratch: str, index: int) -> str:
-    """Where the JPEG bytes of image `index` of the catalog lie if it had to be normalised."""
-    return os.path.join(scratch, f"{index:09d}.jpg")
+def pack_path(scratch: str, index: int) -> str:
+    """The pack that holds the stored bytes of image `index` of the catalog, if they are not its file's own."""
+    return os.path.join(scratch, f"{index // _IMAGES_PER_TASK:09d}.pack")
 
 
-def _check_one(task: Task, offset: int) -> Verdict:
-    try:
-        data = _read(os.path.join(task.root, task.paths[offset]), task.rules)
-        encoded = images.to_jpeg(data, task.rules)
-    except images.BadImage as error:
-        return Verdict(reason=str(error))
-    except OSError as error:
-        return Verdict(reason=f"cannot be read: {error.strerror}")
-    if encoded is not data:
-        with open(scratch_path(task.scratch, task.first + offset), "wb") as file:
-            file.write(encoded)
-    return Verdict(bytes=len(encoded), normalised=encoded is not data)
+def _check_one(path: str, rules: images.Rules, box: crops.Box | None, pack: bytearray) -> tuple:
+    """What `FINDING` holds of one image; bytes that had to be made are added to the pack."""
+    if files.size(path) > rules.max_pixels * _MOST_BYTES_PER_PIXEL:
+        raise BadImage("a file larger than any image within --max_megapixels")
+    data = files.read_bytes(path)
+    image = images.load(data, rules, box)
+    offset = OWN_FILE
+    if image.stored is not data:
+        offset = len(pack)
+        pack += image.stored
+    height, width = image.grey.shape
+    side = image.stored_size[0] if image.stored_size[0] == image.stored_size[1] else 0
+    digest, picture = fingerprint.digest(data), fingerprint.perceptual_hash(image.grey)
+    return digest, picture, offset, len(image.stored), google_crc32c.value(image.stored), width, height, side
 
 
-def _read(path: str, rules: images.Rules) -> bytes:
-    with open(path, "rb") as file:
-        if os.fstat(file.fileno()).st_size > rules.max_pixels * _MOST_BYTES_PER_PIXEL:
-            raise images.BadImage("a file larger than any image within --max_megapixels")
-        return file.read()
-
-
-def _tasks(catalog: pd.DataFrame, root: str, scratch: str, rules: images.Rules):
+def _tasks(catalog: pd.DataFrame, root: str, scratch: str, rules: images.Rules, crop: crops.Crop) -> Iterator[Task]:
     for first in range(0, len(catalog), _IMAGES_PER_TASK):
-        yield Task(root, tuple(catalog["path"].iloc[first : first + _IMAGES_PER_TASK]), first, scratch, rules)
+        paths = tuple(catalog["path"].iloc[first : first + _IMAGES_PER_TASK])
+        boxes = tuple(crop.boxes[path] if crop.boxes is not None else None for path in paths)
+        yield Task(root, paths, boxes, first, scratch, rules)
 
 
-def _require_sound(verdicts: list[Verdict], paths: pd.Series) -> None:
-    for verdict, path in zip(verdicts, paths, strict=False):
-        if verdict.reason:
-            raise UserError(f"{path}: {verdict.reason} (--strict stops here; without it the image is left out)")
+def _require_folder(root: str) -> None:
+    if not files.is_folder(root):
+        raise UserError(f"--images={root} has vanished: mount it again and run the same command")

@@ -1,14 +1,12 @@
-"""The whole conversion, from a folder of images to shards and their manifest."""
+"""The whole conversion, from a folder of images to shards, their manifest and a report."""
 
 import os
-from concurrent import futures
 
 import pandas as pd
 
 from fv import files, manifest, options, progress, record, workers
-from fv.conversion import catalog, output, selection, settings, shards
-
-_PRELOADED = ("fv.conversion.checking", "fv.conversion.shards")
+from fv.conversion import catalog, output, runners, selection, settings, shards, written
+from fv.errors import UserError
 
 
 def convert(chosen: settings.Options) -> tuple[manifest.Manifest, pd.DataFrame]:
@@ -21,36 +19,40 @@ def convert(chosen: settings.Options) -> tuple[manifest.Manifest, pd.DataFrame]:
       The manifest, and the images left out, with columns `path` and `reason`.
 
     Raises:
-      UserError: the input or the options cannot be used.
+      UserError: the input or the options cannot be used, or the disk is full; what is whole stays for the next run.
     """
     settings.require_consistent(chosen)
     found, odd = catalog.scan(chosen.images)
     catalog.require_identities(found, odd, chosen.images)
-    with output.claim(chosen.output, chosen.overwrite) as scratch, workers.pool(chosen.processes, _PRELOADED) as executor:
-        selected = selection.select(chosen, found, odd, scratch, executor)
-        output.clear(chosen.output)
+    with output.claim(chosen.output, chosen.overwrite) as scratch, runners.start(chosen, scratch) as run:
+        selected = selection.select(chosen, found, odd, scratch, run)
+        counts = shards.count_shards(selected.tables, selected.images, chosen.shards)
+        output.clear(chosen.output, keep=[] if chosen.overwrite else _names(counts))
         _save_left_out(selected.left_out, chosen.output)
-        written = write_shards(chosen, selected, scratch, executor)
-        made = _describe(chosen, selected, written)
+        made = _describe(chosen, selected, write_shards(chosen, selected, counts, scratch, run))
         manifest.save(made, chosen.output)
+        written.forget(chosen.output)
     return made, selected.left_out
 
 
 def write_shards(
-    chosen: settings.Options, selected: selection.Selection, scratch: str, executor: futures.Executor
+    chosen: settings.Options, selected: selection.Selection, counts: dict[str, int], scratch: str, run: workers.Map
 ) -> dict[str, list[manifest.Shard]]:
-    """Writes every split's shards.
+    """Writes every split's shards but those that an earlier run left whole.
 
     Args:
-      chosen: the options; `output` has to exist.
+      chosen: the options; `output` has to be cleared.
       selected: images and pairs.
+      counts: number of shards of each split.
       scratch: folder of the images that were written anew.
-      executor: pool of `chosen.processes` processes.
+      run: maps a function over tasks.
 
     Returns:
       What was written, by split.
+
+    Raises:
+      UserError: an image or a shard could not be read or written; the message tells how many shards are whole.
     """
-    counts = shards.count_shards(selected.tables, selected.images, chosen.shards)
     folders = (chosen.images, scratch, chosen.output)
     tasks = (
         task
@@ -59,15 +61,30 @@ def write_shards(
     )
     done = []
     with progress.progress(sum(len(table) for table in selected.tables.values()), "write", "pair") as bar:
-        for shard in workers.map_ordered(executor, shards.write_shard, tasks, chosen.processes):
-            done.append(shard)
-            bar.update(shard.records)
-    written = iter(done)
-    return {split: [next(written) for _ in range(counts[split])] for split in selected.tables}
+        try:
+            for shard in run(shards.write_shard, tasks):
+                done.append(shard)
+                bar.update(shard.records)
+        except OSError as error:
+            raise UserError(_what_is_whole(error, chosen, sum(counts.values()))) from error
+    made = iter(done)
+    return {split: [next(made) for _ in range(counts[split])] for split in selected.tables}
+
+
+def _names(counts: dict[str, int]) -> list[str]:
+    return [manifest.shard_name(split, index, count) for split, count in counts.items() for index in range(count)]
+
+
+def _what_is_whole(error: OSError, chosen: settings.Options, total: int) -> str:
+    reason = f"{error.strerror}: {error.filename}"
+    if not files.is_folder(chosen.images):
+        reason = f"--images={chosen.images} has vanished"
+    whole = f"{written.count(chosen.output)} of {total} shards are whole in {chosen.output}"
+    return f"{reason}; {whole}, and the same command (without --overwrite) goes on from there once that is mended"
 
 
 def _describe(
-    chosen: settings.Options, selected: selection.Selection, written: dict[str, list[manifest.Shard]]
+    chosen: settings.Options, selected: selection.Selection, made: dict[str, list[manifest.Shard]]
 ) -> manifest.Manifest:
     described = {}
     for split, table in selected.tables.items():
@@ -77,9 +94,16 @@ def _describe(
             impostor=len(table) - genuine,
             images=len(pd.unique(table[["a", "b"]].to_numpy().ravel())),
             identities=selected.identities[split],
-            shards=tuple(written[split]),
+            shards=tuple(made[split]),
         )
-    return manifest.Manifest(seed=chosen.seed, flags=options.to_flagfile(chosen), splits=described)
+    return manifest.Manifest(chosen.seed, options.to_flagfile(chosen), described, _image_side(selected))
+
+
+def _image_side(selected: selection.Selection) -> int | None:
+    """The side of every stored image, where all are squares of one size."""
+    used = pd.unique(pd.concat([table[column] for table in selected.tables.values() for column in ("a", "b")]))
+    sides = selected.images["side"].loc[used].unique()
+    return int(sides[0]) if len(sides) == 1 and sides[0] else None
 
 
 def _save_left_out(left_out: pd.DataFrame, folder: str) -> None:

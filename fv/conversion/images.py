@@ -1,117 +1,117 @@
-"""From a file's bytes to sound JPEG bytes: untouched where they are that already, normalised once where they are not."""
+"""From a file's bytes to the JPEG bytes that are stored: untouched where they are sound, made once where they have to be."""
 
 import dataclasses
-import io
-import warnings
 
+import cv2
 import numpy as np
 import simplejpeg
-from PIL import Image, ImageOps
 
-from fv.conversion import jpeg
+from fv.conversion import crops, formats, jpeg
+from fv.conversion.formats import BadImage
 
-FORMATS = ("JPEG", "PNG", "PPM", "BMP", "WEBP", "TIFF", "GIF")  # the only decoders of Pillow that a file can reach
-_BACKGROUND = (255, 255, 255, 255)  # shows where an image is transparent
-
-Image.MAX_IMAGE_PIXELS = None  # `Rules.max_pixels` takes its place, and refuses where Pillow would warn
-
-
-class BadImage(ValueError):
-    """The bytes are no image that can be used; the message is the reason."""
+_WHOLE_SUBSAMPLING = "444"  # what was lossless keeps its colours
+_RESIZED_SUBSAMPLING = "420"  # as nearly every camera's JPEG; decodes faster, which is what resizing is for
 
 
 @dataclasses.dataclass(frozen=True)
 class Rules:
-    """What an image may be and becomes: most pixels it may have, and the quality (1 to 100) where it is written anew."""
+    """What an image may be and becomes.
+
+    Attributes:
+      max_pixels: most pixels it may have.
+      jpeg_quality: 1 to 100, where it is written anew.
+      store_size: longest that the shorter side of what is stored may be, in pixels; None to store images as they are.
+      crop_fraction: side of the centre square that is stored over the shorter side, in (0, 1]; None for the whole image or,
+        where one is given with it, an image's box.
+    """
 
     max_pixels: int
     jpeg_quality: int
+    store_size: int | None = None
+    crop_fraction: float | None = None
 
 
-def to_jpeg(data: bytes, rules: Rules) -> bytes:
-    """Decodes an image whole and returns JPEG bytes that every JPEG decoder reads the same way.
+@dataclasses.dataclass(frozen=True)
+class Sound:
+    """A sound image.
+
+    Attributes:
+      stored: the JPEG bytes to store, the file's own where these can be.
+      grey: uint8 [height, width], the whole upright image.
+      stored_size: width and height of what is stored, in pixels.
+    """
+
+    stored: bytes
+    grey: np.ndarray
+    stored_size: tuple[int, int]
+
+
+def load(data: bytes, rules: Rules, box: crops.Box | None = None) -> Sound:
+    """Decodes an image whole and gives JPEG bytes that every JPEG decoder reads the same way.
 
     Baseline and progressive JPEG, RGB or grey, upright, comes back untouched. All else becomes RGB JPEG without chroma
     subsampling: transparency on white, the first frame of several, 16 bits a channel scaled to 8, EXIF rotation applied.
+    With `rules.store_size`, every image is cut, made smaller by area averages where it is larger, and written anew.
 
     Args:
       data: the file's bytes.
-      rules: limits and quality.
+      rules: limits, quality and size.
+      box: the part to store.
 
     Raises:
       BadImage: empty, cut short, damaged, too large or not an image.
     """
     if not data:
         raise BadImage("empty file")
-    if data.startswith(jpeg.START):
-        head = _check_jpeg(data, rules)
-        if head.plain and head.orientation == 1:
-            return data
-    return _normalise(data, rules)
-
-
-def _check_jpeg(data: bytes, rules: Rules) -> jpeg.Head:
-    """Decodes a JPEG in strict mode: libjpeg alone pads a file that was cut short with grey and says nothing."""
+    if not data.startswith(jpeg.START):
+        return _store(formats.decode(data, rules.max_pixels), rules, box)
     try:
         head = jpeg.read_head(data)
-        _check_size(head.width, head.height, rules)
-        if head.plain:
-            simplejpeg.decode_jpeg(data, "RGB", strict=True)
-        elif b"\xff\xd9" not in data[-1024:]:  # the end marker; a few bytes of padding may follow it
-            raise ValueError("no end marker")
-        return head
+        formats.check_size(head.width, head.height, rules.max_pixels)
+        if not head.plain or head.orientation != 1:
+            _require_end(data)
+            return _store(formats.decode(data, rules.max_pixels), rules, box)
+        if rules.store_size:
+            return _store(simplejpeg.decode_jpeg(data, "RGB", strict=True), rules, box)
+        grey = simplejpeg.decode_jpeg(data, "GRAY", strict=True)[:, :, 0]
     except BadImage:
         raise
     except ValueError as error:
         raise BadImage(f"damaged JPEG: {error}") from error
+    return Sound(data, grey, (head.width, head.height))
 
 
-def _normalise(data: bytes, rules: Rules) -> bytes:
+def _store(rgb: np.ndarray, rules: Rules, box: crops.Box | None) -> Sound:
+    """Cuts, resizes and encodes the pixels of an upright image, uint8 [height, width, 3]."""
+    part, subsampling = rgb, _WHOLE_SUBSAMPLING
+    if rules.store_size:
+        part, subsampling = _resize(_cut(rgb, rules, box), rules.store_size), _RESIZED_SUBSAMPLING
+    if max(part.shape) > jpeg.MAX_SIDE:
+        raise BadImage(f"a side longer than the {jpeg.MAX_SIDE:,} pixels of a JPEG")
+    encoded = simplejpeg.encode_jpeg(np.ascontiguousarray(part), rules.jpeg_quality, "RGB", subsampling, fastdct=False)
+    return Sound(encoded, cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY), (part.shape[1], part.shape[0]))
+
+
+def _cut(rgb: np.ndarray, rules: Rules, box: crops.Box | None) -> np.ndarray:
+    height, width, _ = rgb.shape
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of metadata that is not used
-            image = _open(data, rules)
-            image.load()
-            rgb = _to_rgb(ImageOps.exif_transpose(image))
-    except BadImage:
-        raise
-    except Exception as error:  # Pillow's plugins raise nearly anything on damaged bytes
-        raise BadImage(f"damaged: {error or type(error).__name__}") from error
-    encoded = io.BytesIO()
-    rgb.save(encoded, "JPEG", quality=rules.jpeg_quality, subsampling="4:4:4")
-    return encoded.getvalue()
+        left, top, width, height = crops.window(width, height, rules.crop_fraction, box)
+    except ValueError as error:
+        raise BadImage(str(error)) from error
+    return rgb[top : top + height, left : left + width]
 
 
-def _open(data: bytes, rules: Rules) -> Image.Image:
-    """Reads the header only, so that a huge image is refused before it takes memory."""
-    try:
-        image = Image.open(io.BytesIO(data), formats=FORMATS)
-    except Image.UnidentifiedImageError as error:
-        raise BadImage("not an image") from error
-    _check_size(image.width, image.height, rules)
-    return image
+def _resize(rgb: np.ndarray, store_size: int) -> np.ndarray:
+    """Makes the shorter side `store_size` by exact area averages; an image that is smaller already stays as it is."""
+    height, width, _ = rgb.shape
+    scale = store_size / min(width, height)
+    if scale >= 1.0:
+        return rgb
+    size = max(store_size, round(width * scale)), max(store_size, round(height * scale))
+    return cv2.resize(rgb, size, interpolation=cv2.INTER_AREA)
 
 
-def _check_size(width: int, height: int, rules: Rules) -> None:
-    if width < 1 or height < 1:
-        raise BadImage(f"{width} × {height} pixels")
-    if width * height > rules.max_pixels:
-        raise BadImage(f"{width} × {height} pixels, more than the {rules.max_pixels / 1e6:g} million of --max_megapixels")
-
-
-def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I"):
-        return _from_16_bit(image)
-    if image.mode == "F":
-        raise BadImage("floating-point pixels, whose range is not known")
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, _BACKGROUND), image)
-    return image.convert("RGB")
-
-
-def _from_16_bit(image: Image.Image) -> Image.Image:
-    pixels = np.asarray(image).astype(np.int64)
-    if pixels.min() < 0 or pixels.max() > 0xFFFF:
-        raise BadImage("more than 16 bits a pixel")
-    return Image.fromarray((pixels // 257).astype(np.uint8)).convert("RGB")
+def _require_end(data: bytes) -> None:
+    """Refuses a JPEG that was cut short, where its decoder would not: grey fills the part that is missing."""
+    if b"\xff\xd9" not in data[-1024:]:  # the end marker; a few bytes of padding may follow it
+        raise BadImage("damaged JPEG: no end marker")

@@ -7,6 +7,7 @@ import dataclasses
 import struct
 
 START = b"\xff\xd8\xff"
+MAX_SIDE = 65_500  # pixels, of libjpeg; the format itself allows 65,535
 _FILL = b"\xff\xff"  # any number of 0xFF may stand before a marker
 _SOF = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # start of frame, one per coding process
 _PLAIN_SOF = (0xC0, 0xC1, 0xC2)  # Huffman-coded baseline, extended sequential, progressive

@@ -4,28 +4,28 @@ import contextlib
 import fcntl
 import os
 import re
-import shutil
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from fv import files, manifest
+from fv.conversion import written
 from fv.errors import UserError
 
 LEFT_OUT = "left_out.csv"
+REPORT = "report.json"
+REPORT_PAGE = "report.html"
 SCRATCH = ".scratch"
 LOCK = ".lock"
 
 _SPLITS = "|".join(manifest.SPLITS)
-_OURS = re.compile(
-    rf"(({_SPLITS})-\d{{5,}}-of-\d{{5,}}\.tfrecord|{re.escape(manifest.FILE_NAME)}|{re.escape(LEFT_OUT)})"
-    rf"({re.escape(files.TEMPORARY_SUFFIX)}\d+)?"
-)
+_TOLD = "|".join(map(re.escape, (manifest.FILE_NAME, LEFT_OUT, REPORT, REPORT_PAGE)))
+_OURS = re.compile(rf"(({_SPLITS})-\d{{5,}}-of-\d{{5,}}\.tfrecord|{_TOLD})({re.escape(files.TEMPORARY_SUFFIX)}\d+)?")
 
 
 @contextlib.contextmanager
 def claim(folder: str, overwrite: bool) -> Iterator[str]:
     """Makes the folder, keeps other runs out of it, and gives a scratch folder inside it that is removed at the end.
 
-    What an earlier run left stays until `clear`.
+    What an earlier run left stays until `clear`. A remote folder cannot be locked: there, two runs at once are not noticed.
 
     Args:
       folder: the output folder.
@@ -37,24 +37,31 @@ def claim(folder: str, overwrite: bool) -> Iterator[str]:
     Raises:
       UserError: another run is writing there, or the folder holds a finished data set and `overwrite` is false.
     """
-    os.makedirs(folder, exist_ok=True)
+    files.make_folder(folder)
     scratch = os.path.join(folder, SCRATCH)
-    with _locked(folder):
-        if os.path.exists(os.path.join(folder, manifest.FILE_NAME)) and not overwrite:
+    with contextlib.nullcontext() if files.is_remote(folder) else _locked(folder):
+        if files.exists(os.path.join(folder, manifest.FILE_NAME)) and not overwrite:
             raise UserError(f"--output={folder} holds a finished data set: give another folder, or --overwrite")
-        shutil.rmtree(scratch, ignore_errors=True)
-        os.mkdir(scratch)
+        files.remove_folder(scratch)
+        files.make_folder(scratch)
         try:
             yield scratch
         finally:
-            shutil.rmtree(scratch, ignore_errors=True)
+            files.remove_folder(scratch)
 
 
-def clear(folder: str) -> None:
-    """Removes what the converter made in the folder before, the manifest first, so that half a data set never has one."""
-    ours = [name for name in os.listdir(folder) if _OURS.fullmatch(name)]
+def clear(folder: str, keep: Collection[str] = ()) -> None:
+    """Removes what the converter made in the folder before, the manifest first, so that half a data set never has one.
+
+    Args:
+      folder: the output folder.
+      keep: names of shards that stay, with the notes that they are whole; where there are none the notes go too.
+    """
+    ours = [name for name in files.names(folder) if _OURS.fullmatch(name) and name not in keep]
     for name in sorted(ours, key=lambda name: name != manifest.FILE_NAME):
-        os.remove(os.path.join(folder, name))
+        files.remove(os.path.join(folder, name))
+    if not keep:
+        written.forget(folder)
 
 
 @contextlib.contextmanager

@@ -1,5 +1,6 @@
-"""The pairs of a data set: sampled on arrays of indices, balanced, capped, none twice."""
+"""The pairs of a data set: sampled on arrays of indices, in the wanted shares of labels, capped, none twice."""
 
+import dataclasses
 from collections.abc import Mapping
 
 import numpy as np
@@ -7,62 +8,83 @@ import pandas as pd
 
 from fv import record
 from fv.conversion import genuine, impostor
+from fv.conversion.caps import Caps
 from fv.errors import UserError
 
 
-def plan_quotas(images: pd.DataFrame, total: int | None, cap: int) -> dict[str, int]:
-    """How many genuine pairs, and as many impostor pairs, each split gets.
+@dataclasses.dataclass(frozen=True)
+class Wanted:
+    """What to sample: pairs over all splits (None for all that the caps allow), the share of genuine ones, and the caps."""
 
-    A split can give as many of each label as the caps allow of the scarcer one. `total` is shared among the splits in
-    proportion to that, by largest remainders.
+    total: int | None
+    genuine_fraction: float
+    caps: Caps
+
+
+@dataclasses.dataclass(frozen=True)
+class Quota:
+    """Pairs of each label."""
+
+    genuine: int
+    impostor: int
+
+
+def plan_quotas(images: pd.DataFrame, wanted: Wanted) -> dict[str, Quota]:
+    """How many pairs of each label each split gets.
+
+    A split can give as many of each label as the caps allow, in the wanted shares. `wanted.total` is shared among the splits
+    in proportion to that, each label by largest remainders.
 
     Args:
       images: table with columns `split` and `identity` (both categorical).
-      total: pairs of both labels over all splits; None for as many as the caps allow.
-      cap: most pairs of one label of one identity.
+      wanted: what to sample.
 
     Returns:
-      Pairs of each label, by split.
+      The quota of each split.
 
     Raises:
-      UserError: `total` is odd, more than there are, or too few to reach every split; or a split can have no pair.
+      UserError: the total cannot be cut into the wanted shares, is more than there is, or too few to reach every split; or
+        a split can have no pair.
     """
-    available = {name: _count_available(sizes, cap) for name, sizes in _sizes_by_split(images).items()}
-    for name, count in available.items():
-        if not count:
+    available = {name: _available(sizes, wanted) for name, sizes in _sizes_by_split(images).items()}
+    for name, quota in available.items():
+        if not quota.genuine or not quota.impostor:
             raise UserError(f"no identity of the {name} split has two images: add images, or set --{name}_fraction=0")
-    if total is None:
+    if wanted.total is None:
         return available
-    _require_possible(total, sum(available.values()), len(available), cap)
-    return _apportion(available, total // 2)
+    genuines = {name: quota.genuine for name, quota in available.items()}
+    impostors = {name: quota.impostor for name, quota in available.items()}
+    count = min(round(wanted.total * wanted.genuine_fraction), sum(genuines.values()))
+    _require_possible(wanted, count, sum(genuines.values()) + sum(impostors.values()), len(available))
+    genuines, impostors = _apportion(genuines, count), _apportion(impostors, wanted.total - count)
+    return {name: Quota(genuines[name], impostors[name]) for name in available}
 
 
-def sample_pairs(
-    images: pd.DataFrame, quotas: Mapping[str, int], total: int | None, cap: int, seed: int
-) -> dict[str, pd.DataFrame]:
+def sample_pairs(images: pd.DataFrame, quotas: Mapping[str, Quota], wanted: Wanted, seed: int) -> dict[str, pd.DataFrame]:
     """Samples the pairs of every split.
 
     Args:
       images: table with columns `split` and `identity` (both categorical); its index numbers the images.
       quotas: from `plan_quotas`.
-      total: as in `plan_quotas`; where None, a split whose impostor pairs fall short takes fewer genuine ones.
-      cap: most pairs of one label of one identity.
+      wanted: as in `plan_quotas`; without a total, a split whose impostor pairs fall short takes fewer genuine ones.
       seed: the conversion's seed.
 
     Returns:
-      By split, a table with columns `a`, `b` (index of an image, int64) and `label` (int64).
+      By split, a table with columns `a`, `b` (index of an image, int32) and `label` (int8).
 
     Raises:
-      UserError: the caps leave fewer impostor pairs than `total` asks for.
+      UserError: the caps leave fewer impostor pairs than the total asks for.
     """
     tables = {}
-    for name, count in quotas.items():
+    for name, quota in quotas.items():
         members = images[images["split"] == name]
-        rng = generator(seed, name, "pairs")
-        tables[name] = _sample_split(members, count, cap, rng)
-        if total is not None and len(tables[name]) < 2 * count:
-            found = len(tables[name]) // 2
-            raise UserError(f"only {found:,} of {count:,} impostor pairs of the {name} split fit: lower --pairs={total}")
+        tables[name] = _sample_split(members, quota, wanted, generator(seed, name, "pairs"))
+        found = int((tables[name]["label"] == record.IMPOSTOR).sum())
+        if wanted.total is not None and found < quota.impostor:
+            raise UserError(
+                f"only {found:,} of {quota.impostor:,} impostor pairs of the {name} split fit: lower --pairs={wanted.total} "
+                f"or raise --max_pairs_per_identity or --max_pairs_per_image"
+            )
     return tables
 
 
@@ -71,20 +93,33 @@ def generator(seed: int, *names: str) -> np.random.Generator:
     return np.random.default_rng([seed, *"/".join(names).encode()])
 
 
-def _sample_split(members: pd.DataFrame, count: int, cap: int, rng: np.random.Generator) -> pd.DataFrame:
-    """Samples `count` pairs of each label, or as many as impostor pairs can be had, each pair's images in random order."""
+def _sample_split(members: pd.DataFrame, quota: Quota, wanted: Wanted, rng: np.random.Generator) -> pd.DataFrame:
+    """Samples a split's pairs, each pair's images in random order."""
     members = members.sort_values("identity", kind="stable")
     sizes = _sizes(members)
-    impostors = impostor.sample_impostors(sizes, count, cap, rng)
-    genuines = genuine.sample_genuine(sizes, len(impostors), cap, rng)
-    ends = members.index.to_numpy(np.int64)[np.concatenate([genuines, impostors])]
-    ends = rng.permuted(ends, axis=1)
-    labels = np.repeat([record.GENUINE, record.IMPOSTOR], len(impostors))
+    impostors = impostor.sample_impostors(sizes, quota.impostor, wanted.caps, rng)
+    count = quota.genuine if len(impostors) == quota.impostor else _in_proportion(len(impostors), wanted.genuine_fraction)
+    genuines = genuine.sample_genuine(sizes, count, wanted.caps, rng)
+    labels = np.repeat(np.array([record.GENUINE, record.IMPOSTOR], np.int8), [len(genuines), len(impostors)])
+    ends = members.index.to_numpy(np.int32)[np.concatenate([genuines, impostors])]
+    swapped = rng.random(len(ends)) < 0.5
+    ends[swapped] = ends[swapped, ::-1]
     return pd.DataFrame({"a": ends[:, 0], "b": ends[:, 1], "label": labels})
 
 
-def _count_available(sizes: np.ndarray, cap: int) -> int:
-    return min(genuine.count_available(sizes, cap), impostor.count_available(sizes, cap))
+def _available(sizes: np.ndarray, wanted: Wanted) -> Quota:
+    """Most pairs of each label, in the wanted shares."""
+    genuines = genuine.count_available(sizes, wanted.caps)
+    impostors = impostor.count_available(sizes, wanted.caps)
+    share = wanted.genuine_fraction
+    if genuines * (1.0 - share) <= impostors * share:
+        return Quota(genuines, min(impostors, round(genuines * (1.0 - share) / share)))
+    return Quota(min(genuines, _in_proportion(impostors, share)), impostors)
+
+
+def _in_proportion(impostors: int, share: float) -> int:
+    """Genuine pairs beside so many impostor pairs."""
+    return round(impostors * share / (1.0 - share))
 
 
 def _sizes_by_split(images: pd.DataFrame) -> dict[str, np.ndarray]:
@@ -97,16 +132,18 @@ def _sizes(members: pd.DataFrame) -> np.ndarray:
     return counts[counts > 0].astype(np.int64)
 
 
-def _require_possible(total: int, available: int, splits: int, cap: int) -> None:
-    if total % 2:
+def _require_possible(wanted: Wanted, genuines: int, most: int, splits: int) -> None:
+    total, caps = wanted.total, wanted.caps
+    if wanted.genuine_fraction == 0.5 and total % 2:
         raise UserError(f"--pairs={total} is odd, and half of the pairs are genuine, half impostor: give an even number")
-    if total > 2 * available:
+    if total > most:
         raise UserError(
-            f"--pairs={total} asks for more than the {2 * available} pairs there are with at most {cap} of each label to an "
-            f"identity: ask for fewer, raise --max_pairs_per_identity, or add images"
+            f"--pairs={total} asks for more than the {most} pairs there are with at most {caps.identity} of each label to "
+            f"an identity and {caps.image} to an image: ask for fewer, add images, or raise --max_pairs_per_identity or "
+            f"--max_pairs_per_image"
         )
-    if total < 2 * splits:
-        raise UserError(f"--pairs={total} is too few for {splits} splits: ask for {2 * splits} or more")
+    if min(genuines, total - genuines) < splits:
+        raise UserError(f"--pairs={total} is too few for one pair of each label in {splits} splits: ask for more")
 
 
 def _apportion(available: Mapping[str, int], count: int) -> dict[str, int]:

@@ -1,11 +1,12 @@
 """What to write: the sound images and the pairs of each split, sampled or listed."""
 
 import dataclasses
-from concurrent import futures
 
 import pandas as pd
 
-from fv.conversion import catalog, checking, csv_pairs, images, lfw_pairs, listed, pairs, splits
+from fv import workers
+from fv.conversion import catalog, checking, copies, crops, csv_pairs, images, lfw_pairs, listed, pairs, splits
+from fv.conversion.caps import Caps
 from fv.conversion.settings import Options
 from fv.errors import UserError
 
@@ -14,18 +15,25 @@ _PIXELS_PER_MEGAPIXEL = 1_000_000
 
 @dataclasses.dataclass(frozen=True)
 class Selection:
-    """Sound images (`path`, `identity`, `bytes`, `normalised`), and by split the pairs (`a`, `b`, `label`) and identities.
+    """What a conversion found and chose.
 
-    `left_out` has the images that were not used, with columns `path` and `reason`.
+    Attributes:
+      images: the images in the splits, with columns `path`, `identity`, `split` (both categorical) and
+        `checking.KEPT_COLUMNS`; the index numbers them.
+      tables: by split, the pairs, with columns `a`, `b` (indices of images) and `label`.
+      identities: by split, the names assigned to it.
+      left_out: the images that were not used, with columns `path` and `reason`.
+      copies: the copies that were found among the sound images, with the paths of both (`copies.find`).
     """
 
     images: pd.DataFrame
     tables: dict[str, pd.DataFrame]
     identities: dict[str, tuple[str, ...]]
     left_out: pd.DataFrame
+    copies: pd.DataFrame
 
 
-def select(chosen: Options, found: pd.DataFrame, odd: pd.DataFrame, scratch: str, executor: futures.Executor) -> Selection:
+def select(chosen: Options, found: pd.DataFrame, odd: pd.DataFrame, scratch: str, run: workers.Map) -> Selection:
     """Checks the images and chooses the pairs.
 
     Args:
@@ -33,46 +41,65 @@ def select(chosen: Options, found: pd.DataFrame, odd: pd.DataFrame, scratch: str
       found: images of the catalog.
       odd: what the catalog left out.
       scratch: an empty folder for images that have to be written anew.
-      executor: pool of `chosen.processes` processes.
+      run: maps a function over tasks.
 
     Raises:
       UserError: the images, the list of pairs or the number of pairs asked for cannot be used.
     """
     if chosen.pairs_list:
-        return _listed(chosen, found, odd, scratch, executor)
+        return _listed(chosen, found, odd, scratch, run)
     if chosen.strict and len(odd):
         raise UserError(f"{odd['path'].iloc[0]}: {odd['reason'].iloc[0]} (--strict stops here; without it it is left out)")
-    return _sampled(chosen, found, odd, scratch, executor)
+    return _sampled(chosen, found, odd, scratch, run)
 
 
-def _sampled(chosen: Options, found: pd.DataFrame, odd: pd.DataFrame, scratch: str, executor: futures.Executor) -> Selection:
+def _sampled(chosen: Options, found: pd.DataFrame, odd: pd.DataFrame, scratch: str, run: workers.Map) -> Selection:
     shares = splits.fractions(chosen.val_fraction, chosen.test_fraction)
-    sound, bad = _check(chosen, found, scratch, executor, chosen.strict)
-    left_out = pd.concat([odd, bad]).sort_values("path", ignore_index=True)
+    crop = crops.parse(chosen.crop)
+    found, boxless = crops.boxed(found, crop, chosen.crop)
+    checked = _check(chosen, found, crop, scratch, run, chosen.strict)
+    duplicates = copies.find(checked, chosen.near_distance)
+    sound, unwanted = checked.sound, boxless.iloc[:0]
+    if not chosen.keep_duplicates:
+        sound, unwanted = copies.leave_out(checked, duplicates)
+    left_out = pd.concat([odd, boxless, checked.bad, unwanted]).sort_values("path", ignore_index=True)
     catalog.require_identities(sound, left_out, chosen.images)
     names = sound["identity"].unique().sort_values()
     by_identity = pd.Series(splits.assign(names, shares, chosen.seed), list(names), dtype=object)
     identities = {name: tuple(by_identity.index[by_identity == name]) for name in shares}
     splits.require_two_identities({name: len(members) for name, members in identities.items()})
-    split = pd.Categorical(by_identity.reindex(sound["identity"].astype(object)), categories=list(shares))
-    sound = sound.assign(split=split)
-    quotas = pairs.plan_quotas(sound, chosen.pairs, chosen.max_pairs_per_identity)
-    tables = pairs.sample_pairs(sound, quotas, chosen.pairs, chosen.max_pairs_per_identity, chosen.seed)
-    return Selection(sound, tables, identities, left_out)
+    sound = sound.assign(split=_categorical(by_identity, sound["identity"], list(shares)))
+    wanted = pairs.Wanted(
+        chosen.pairs, chosen.genuine_fraction, Caps(chosen.max_pairs_per_identity, chosen.max_pairs_per_image)
+    )
+    tables = pairs.sample_pairs(sound, pairs.plan_quotas(sound, wanted), wanted, chosen.seed)
+    return Selection(sound, tables, identities, left_out, duplicates)
 
 
-def _listed(chosen: Options, found: pd.DataFrame, odd: pd.DataFrame, scratch: str, executor: futures.Executor) -> Selection:
-    source = chosen.pairs_list
+def _listed(chosen: Options, found: pd.DataFrame, odd: pd.DataFrame, scratch: str, run: workers.Map) -> Selection:
+    """As the list has it: copies are reported and stay, for a protocol must not change silently."""
+    source, crop = chosen.pairs_list, crops.parse(chosen.crop)
     table = lfw_pairs.read(source, found) if chosen.pairs_file else csv_pairs.read(source)
     used = listed.select_images(table, found, odd, source)
-    sound, bad = _check(chosen, used, scratch, executor, strict=False)  # the refusal names the list's line instead
-    indices = listed.to_indices(table, sound, bad, source)
-    identities = tuple(sorted(sound["identity"].unique()))
-    return Selection(sound, {chosen.pairs_split: indices}, {chosen.pairs_split: identities}, bad)
+    used, boxless = crops.boxed(used, crop, chosen.crop)
+    checked = _check(chosen, used, crop, scratch, run, strict=False)  # the refusal names the list's line instead
+    bad = pd.concat([boxless, checked.bad])
+    indices = listed.to_indices(table, checked.sound, bad, source)
+    identities = tuple(sorted(checked.sound["identity"].unique()))
+    sound = checked.sound.assign(split=pd.Categorical([chosen.pairs_split] * len(checked.sound)))
+    duplicates = copies.find(checked, chosen.near_distance)
+    return Selection(sound, {chosen.pairs_split: indices}, {chosen.pairs_split: identities}, bad, duplicates)
+
+
+def _categorical(by_identity: pd.Series, identity: pd.Series, names: list[str]) -> pd.Categorical:
+    """The split of each image, by way of the identities' codes: one lookup for each identity, not for each image."""
+    places = pd.Categorical(by_identity.reindex(identity.cat.categories), categories=names).codes
+    return pd.Categorical.from_codes(places[identity.cat.codes], categories=names)
 
 
 def _check(
-    chosen: Options, table: pd.DataFrame, scratch: str, executor: futures.Executor, strict: bool
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    rules = images.Rules(int(chosen.max_megapixels * _PIXELS_PER_MEGAPIXEL), chosen.jpeg_quality)
-    return checking.check_images(table, chosen.images, scratch, rules, executor, chosen.processes, strict)
+    chosen: Options, table: pd.DataFrame, crop: crops.Crop, scratch: str, run: workers.Map, strict: bool
+) -> checking.Checked:
+    pixels = int(chosen.max_megapixels * _PIXELS_PER_MEGAPIXEL)
+    rules = images.Rules(pixels, chosen.jpeg_quality, chosen.store_size, crop.fraction)
+    return checking.check_images(table, chosen.images, scratch, rules, crop, run, strict)

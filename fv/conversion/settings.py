@@ -3,40 +3,63 @@
 import dataclasses
 import os
 
-from fv import manifest, options, workers
+from fv import files, manifest, workers
+from fv.conversion import crops, duplicates, fingerprint
 from fv.errors import UserError
+from fv.options import option, required
+
+LOCAL = "local"
 
 
 @dataclasses.dataclass(frozen=True)
 class Options:
     """What to convert, and how."""
 
-    images: str = options.required("folder that holds one folder of images per person")
-    output: str = options.option("tfrecords", "Folder for the shards and manifest.json.")
-    pairs: int | None = options.option(
-        None, "Pairs over all splits, half genuine, half impostor; as many as the cap allows if not given.", lower=2
-    )
-    pairs_file: str | None = options.option(None, "LFW pairs file; its pairs are converted instead of sampled ones.")
-    pairs_csv: str | None = options.option(
+    images: str = required("folder that holds one folder of images per person")
+    output: str = option("tfrecords", "Folder for the shards and manifest.json.")
+    pairs: int | None = option(None, "Pairs over all splits; as many as the caps allow if not given.", lower=2)
+    genuine_fraction: float = option(0.5, "Share of genuine pairs among those sampled.", lower=0.01, upper=0.99)
+    pairs_file: str | None = option(None, "LFW pairs file; its pairs are converted instead of sampled ones.")
+    pairs_csv: str | None = option(
         None, "CSV of image_a,image_b,label (1 same, 0 different); its pairs are converted instead of sampled ones."
     )
-    pairs_split: str = options.option("test", "Split that listed pairs go to.", choices=manifest.SPLITS)
-    max_pairs_per_identity: int = options.option(
+    pairs_split: str = option("test", "Split that listed pairs go to.", choices=manifest.SPLITS)
+    max_pairs_per_identity: int = option(
         50, "Most genuine pairs, and most impostor pairs, that one identity takes part in.", lower=1
     )
-    val_fraction: float = options.option(0.1, "Share of identities in the validation split.", lower=0.0, upper=1.0)
-    test_fraction: float = options.option(0.1, "Share of identities in the test split.", lower=0.0, upper=1.0)
-    shards: int | None = options.option(
+    max_pairs_per_image: int = option(
+        20, "Most genuine pairs, and most impostor pairs, that one image takes part in.", lower=1
+    )
+    val_fraction: float = option(0.1, "Share of identities in the validation split.", lower=0.0, upper=1.0)
+    test_fraction: float = option(0.1, "Share of identities in the test split.", lower=0.0, upper=1.0)
+    shards: int | None = option(
         None, "Shards of the largest split, others in proportion; if not given 8, or as many as hold 128 MB each.", lower=1
     )
-    seed: int = options.option(0, "Seed of splits, pairs and their order.", lower=0)
-    workers: int | None = options.option(
-        None, "Processes, which do not change the shards; one per core if not given.", lower=1
+    seed: int = option(0, "Seed of splits, pairs and their order.", lower=0)
+    store_size: int | None = option(
+        None, "Store images with a shorter side of this many pixels at most; as they are if not given.", lower=8, upper=4096
     )
-    jpeg_quality: int = options.option(95, "Quality where an image has to be written anew as JPEG.", lower=1, upper=100)
-    max_megapixels: float = options.option(64.0, "Largest image taken, in millions of pixels.", lower=0.0)
-    strict: bool = options.option(False, "Stop at the first image that cannot be used, instead of leaving it out.")
-    overwrite: bool = options.option(False, "Replace a finished data set in the output folder.")
+    crop: str = option(
+        crops.WHOLE,
+        "What is stored with --store_size: none (all of an image), the centre square's side over the shorter side, "
+        "in (0, 1], or a CSV of path,left,top,width,height in pixels.",
+    )
+    jpeg_quality: int = option(95, "Quality where an image has to be written anew as JPEG.", lower=1, upper=100)
+    max_megapixels: float = option(64.0, "Largest image taken, in millions of pixels.", lower=0.0)
+    near_distance: int = option(
+        fingerprint.DISTANCE,
+        f"Most bits, of {fingerprint.BITS}, in which the perceptual hashes of two copies of a picture differ.",
+        lower=0,
+        upper=duplicates.MOST_DISTANCE,
+    )
+    keep_duplicates: bool = option(
+        False, "Also sample pairs of pictures found under two identities, and of copies of one identity's file."
+    )
+    strict: bool = option(False, "Stop at the first image that cannot be used, instead of leaving it out.")
+    overwrite: bool = option(False, "Replace a finished data set in the output folder, and write every shard anew.")
+    workers: int | None = option(None, "Processes, which do not change the shards; one per core if not given.", lower=1)
+    runner: str = option(LOCAL, "local, or an Apache Beam runner: DirectRunner, DaskRunner, DataflowRunner, …")
+    runner_options: str = option("", "Options of the Beam runner, as on its command line.")
 
     @property
     def pairs_list(self) -> str | None:
@@ -59,8 +82,12 @@ def require_consistent(chosen: Options) -> None:
         raise UserError("--pairs_file and --pairs_csv both list pairs: give one of them")
     if chosen.pairs_list and chosen.pairs is not None:
         raise UserError(f"--pairs={chosen.pairs} samples pairs, but {chosen.pairs_list} lists them: give one of them")
-    root, folder = (os.path.realpath(path) for path in (chosen.images, chosen.output))
-    if os.path.commonpath([root, folder]) == root:
+    if chosen.crop != crops.WHOLE and chosen.store_size is None:
+        raise UserError(f"--crop={chosen.crop} cuts images as they are stored small: give --store_size too")
+    if chosen.runner_options and chosen.runner == LOCAL:
+        raise UserError(f"--runner_options={chosen.runner_options} are for a Beam runner: give --runner too")
+    root, folder = (path if files.is_remote(path) else os.path.realpath(path) for path in (chosen.images, chosen.output))
+    if f"{folder}/".startswith(f"{root}/"):
         raise UserError(f"--output={chosen.output} lies in --images={chosen.images}: give a folder outside it")
-    if os.path.exists(folder) and not os.path.isdir(folder):
+    if files.exists(folder) and not files.is_folder(folder):
         raise UserError(f"--output={chosen.output} is a file: give a folder")

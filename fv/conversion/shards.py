@@ -5,11 +5,12 @@ import hashlib
 import os
 from collections.abc import Iterator, Mapping
 
+import google_crc32c
 import numpy as np
 import pandas as pd
 
 from fv import files, manifest, record
-from fv.conversion import checking, pairs
+from fv.conversion import checking, pairs, written
 
 DEFAULT_SHARDS = 8  # of the largest split: enough to interleave, and files for every worker of a small cluster
 LARGEST_DEFAULT_BYTES = 128 << 20  # long enough to read at a disk's full rate, short enough to shuffle whole shards
@@ -18,9 +19,12 @@ _BUFFER_BYTES = 4 << 20  # a write of the operating system; below 1 MB its cost 
 
 @dataclasses.dataclass(frozen=True)
 class Image:
-    """One image as a worker needs it: the file with its JPEG bytes, its path in the record, its identity."""
+    """One image as a worker needs it: where its stored bytes lie, their CRC-32C, its path in the record, its identity."""
 
     file: str
+    offset: int
+    bytes: int
+    crc: int
     path: str
     identity: str
 
@@ -35,6 +39,13 @@ class Task:
     a: np.ndarray
     b: np.ndarray
     labels: np.ndarray
+
+    def key(self) -> str:
+        """A digest of all that decides the shard's bytes."""
+        images = [(image.path, image.identity, image.bytes, image.crc) for image in self.images]
+        parts = [repr((record.SCHEMA_VERSION, images)).encode()]
+        parts += [np.asarray(part, np.int64).tobytes() for part in (self.a, self.b, self.labels)]
+        return hashlib.sha256(b"".join(parts)).hexdigest()
 
 
 def count_shards(tables: Mapping[str, pd.DataFrame], images: pd.DataFrame, wanted: int | None) -> dict[str, int]:
@@ -65,7 +76,7 @@ def plan_split(
     Args:
       split: its name.
       table: pairs, with columns `a`, `b` and `label`.
-      images: table with columns `path`, `identity` and `normalised`, indexed by what `a` and `b` hold.
+      images: table with columns `path`, `identity`, `offset`, `bytes` and `crc`, indexed by what `a` and `b` hold.
       count: number of shards.
       seed: the conversion's seed.
       folders: images folder, scratch folder, output folder.
@@ -81,11 +92,17 @@ def plan_split(
 
 
 def write_shard(task: Task) -> manifest.Shard:
-    """Writes one shard under a temporary name and renames it; the same task gives the same bytes.
+    """Writes one shard under a temporary name and renames it, or finds it whole from an earlier run.
+
+    The same task gives the same bytes.
 
     Raises:
       OSError: an image or the shard could not be read or written, with the file's name.
     """
+    key = task.key()
+    found = written.find(task.folder, task.name, key)
+    if found:
+        return found
     path = os.path.join(task.folder, task.name)
     digest, size = hashlib.sha256(), 0
     try:
@@ -96,7 +113,9 @@ def write_shard(task: Task) -> manifest.Shard:
                 size += len(buffer)
     except OSError as error:
         raise OSError(error.errno, error.strerror, error.filename or path) from error
-    return manifest.Shard(task.name, len(task.labels), size, digest.hexdigest())
+    shard = manifest.Shard(task.name, len(task.labels), size, digest.hexdigest())
+    written.note(task.folder, shard, key)
+    return shard
 
 
 def _buffers(task: Task) -> Iterator[bytes]:
@@ -113,8 +132,8 @@ def _buffers(task: Task) -> Iterator[bytes]:
 
 def _fields(a: Image, b: Image, label: int) -> dict[str, bytes | int]:
     return {
-        record.IMAGE_A: _read(a.file),
-        record.IMAGE_B: _read(b.file),
+        record.IMAGE_A: _read(a),
+        record.IMAGE_B: _read(b),
         record.IDENTITY_A: a.identity.encode(),
         record.IDENTITY_B: b.identity.encode(),
         record.PATH_A: a.path.encode(),
@@ -124,11 +143,17 @@ def _fields(a: Image, b: Image, label: int) -> dict[str, bytes | int]:
 
 
 def _images(members: pd.DataFrame, root: str, scratch: str) -> Iterator[Image]:
-    for row in members[["path", "identity", "normalised"]].itertuples():
-        file = checking.scratch_path(scratch, row.Index) if row.normalised else os.path.join(root, row.path)
-        yield Image(file, row.path, row.identity)
+    for row in members[["path", "identity", "offset", "bytes", "crc"]].itertuples():
+        packed = row.offset != checking.OWN_FILE
+        file = checking.pack_path(scratch, row.Index) if packed else os.path.join(root, row.path)
+        yield Image(file, max(row.offset, 0), row.bytes, row.crc, row.path, row.identity)
 
 
-def _read(path: str) -> bytes:
-    with open(path, "rb") as file:
-        return file.read()
+def _read(image: Image) -> bytes:
+    """The bytes to store, which are those that were checked."""
+    with files.open_bytes(image.file) as file:
+        file.seek(image.offset)
+        data = file.read(image.bytes)
+    if google_crc32c.value(data) != image.crc:
+        raise OSError(None, "changed while it was converted: run the same command again", image.file)
+    return data

@@ -71,8 +71,8 @@ def _render_all(options: FacesOptions, missing: list[tuple[int, int]]) -> Iterat
     if processes <= 1:
         yield from map(write, batches)
         return
-    with workers.pool(processes, preload=["fv.faces.render"]) as executor:
-        yield from workers.map_ordered(executor, write, batches, processes)
+    with workers.pool(processes, preload=["fv.faces.render"]) as run:
+        yield from run(write, batches)
 
 
 def _write_batch(options: FacesOptions, batch: list[tuple[int, int]]) -> int:

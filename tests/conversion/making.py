@@ -25,6 +25,11 @@ def jpeg(seed: int = 0, size: int = 24, **options) -> bytes:
     return encode(Image.fromarray(pixels(seed, size)), **options)
 
 
+def grey(seed: int, size: int = 24) -> Image.Image:
+    """The grey picture of `pixels(seed, size)`."""
+    return Image.fromarray(pixels(seed, size)).convert("L")
+
+
 def people(folder: pathlib.Path, **images: int) -> pathlib.Path:
     """Fills `folder` with NAME/NAME_0001.jpg …, so many images for each name, and returns it."""
     seed = 0

@@ -1,4 +1,5 @@
 import hashlib
+import io
 import os
 import pathlib
 
@@ -142,3 +143,80 @@ def test_manifest_keeps_the_flags(crowd, tmp_path):
     made, _ = run(crowd, tmp_path, pairs=100, seed=3)
     assert made.seed == 3
     assert {"--pairs=100", "--seed=3", f"--images={crowd}"} <= set(made.flags.splitlines())
+
+
+def test_a_run_that_broke_off_goes_on_where_it_was(crowd, tmp_path, monkeypatch):
+    run(crowd, tmp_path / "whole", shards=6)
+    chosen = settings.Options(images=str(crowd), output=str(tmp_path / "broken"), shards=6, **SHARES)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(convert.manifest, "save", interrupt)
+        convert.convert(chosen)
+    os.remove(tmp_path / "broken" / "train-00003-of-00006.tfrecord")
+    before = {path: path.stat().st_ino for path in (tmp_path / "broken").glob("*.tfrecord")}
+    convert.convert(chosen)
+    assert digests(tmp_path / "broken") == digests(tmp_path / "whole")
+    assert all(path.stat().st_ino == number for path, number in before.items())
+    assert sorted(os.listdir(tmp_path / "broken")) == sorted(os.listdir(tmp_path / "whole"))
+
+
+def interrupt(*_):
+    raise KeyboardInterrupt
+
+
+def test_other_flags_leave_nothing_of_a_run_that_broke_off(crowd, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(convert.manifest, "save", interrupt)
+        run(crowd, tmp_path / "out", shards=6, seed=5)
+    run(crowd, tmp_path / "out", shards=3)
+    run(crowd, tmp_path / "new", shards=3)
+    assert digests(tmp_path / "out") == digests(tmp_path / "new")
+
+
+def test_an_image_that_goes_while_shards_are_written_is_one_line_with_what_is_whole(crowd, tmp_path, monkeypatch):
+    images = making.crowd(tmp_path / "images", identities=30, images=4)
+    select = convert.selection.select
+
+    def then_remove(*arguments):
+        selected = select(*arguments)
+        os.remove(images / selected.images["path"].loc[selected.tables["test"]["a"].iloc[0]])
+        return selected
+
+    monkeypatch.setattr(convert.selection, "select", then_remove)
+    whole = r"p0.*jpg; \d+ of 16 shards are whole in .*, and the same command \(without --overwrite\) goes on from there"
+    with pytest.raises(UserError, match=whole):
+        run(images, tmp_path / "out", shards=8)
+    assert not (tmp_path / "out" / "manifest.json").exists()
+
+
+def test_a_picture_under_two_names_is_in_no_pair_unless_it_is_kept(tmp_path):
+    images = making.crowd(tmp_path / "images", identities=20, images=4)
+    (images / "p007" / "copy.jpg").write_bytes((images / "p003" / "p003_0001.jpg").read_bytes())
+    (images / "p004" / "again.jpg").write_bytes((images / "p004" / "p004_0002.jpg").read_bytes())
+    _, left_out = run(images, tmp_path / "out")
+    reasons = dict(left_out.to_numpy())
+    assert set(reasons) == {"p003/p003_0001.jpg", "p007/copy.jpg", "p004/p004_0002.jpg"}
+    assert reasons["p007/copy.jpg"] == "the same picture as p003/p003_0001.jpg, and two identities have it"
+    assert reasons["p004/p004_0002.jpg"] == "the same bytes as p004/again.jpg"
+    used = {pair[f"image_{side}/path"].decode() for pair in pairs_of(tmp_path / "out") for side in "ab"}
+    assert not used & set(reasons)
+    _, left_out = run(images, tmp_path / "kept", keep_duplicates=True)
+    assert left_out.empty
+
+
+def test_a_stored_size_is_in_the_records_and_in_the_manifest(crowd, tmp_path):
+    made, _ = run(crowd, tmp_path / "small", store_size=16, crop="0.75")
+    sizes = {Image.open(io.BytesIO(pair[record.IMAGE_A])).size for pair in pairs_of(tmp_path / "small")}
+    assert sizes == {(16, 16)} and made.image_side == 16
+    assert run(crowd, tmp_path / "whole")[0].image_side == 24
+    assert digests(tmp_path / "small").keys() == digests(tmp_path / "whole").keys()
+
+
+def test_images_of_two_sizes_have_no_side_in_the_manifest(tmp_path):
+    images = making.crowd(tmp_path / "images", identities=20, images=3)
+    (images / "p000" / "large.jpg").write_bytes(making.jpeg(4000, 30))
+    assert run(images, tmp_path / "out", val_fraction=0.0, test_fraction=0.0)[0].image_side is None
+
+
+def test_a_crop_without_a_stored_size_is_refused(crowd, tmp_path):
+    with pytest.raises(UserError, match="--crop=0.5 cuts images as they are stored small: give --store_size too"):
+        run(crowd, tmp_path, crop="0.5")

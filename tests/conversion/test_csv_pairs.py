@@ -22,7 +22,7 @@ def test_pairs_are_read_whatever_the_order_of_columns(tmp_path):
     [
         ("", "no column image_a, image_b, label"),
         ("image_a,image_b\na/1.jpg,a/2.jpg\n", "no column label"),
-        (HEADER, "lists no pair"),
+        (HEADER, "lists nothing"),
         (HEADER + "a/1.jpg,a/2.jpg,same\n", "line 2: label 'same' is neither"),
         (HEADER + "a/1.jpg,a/2.jpg,1\na/1.jpg,a/2.jpg\n", "line 3: label '' is neither"),
         (HEADER + "a/1.jpg,,1\n", "line 2: an image's path is empty"),

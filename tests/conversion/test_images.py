@@ -1,14 +1,17 @@
+import dataclasses
 import io
 import struct
 
 import numpy as np
 import pytest
+import simplejpeg
 from PIL import Image
 
-from fv.conversion import images
+from fv.conversion import crops, formats, images
 from tests.conversion import making
 
 RULES = images.Rules(max_pixels=10_000, jpeg_quality=95)
+LUMA = (0.299, 0.587, 0.114)
 PICTURE = Image.fromarray(making.pixels(1))
 
 
@@ -25,44 +28,44 @@ def grey16() -> np.ndarray:
 @pytest.mark.parametrize("options", [{}, {"progressive": True}, {"quality": 30}, {"subsampling": "4:4:4"}])
 def test_sound_jpeg_bytes_come_back_untouched(options):
     data = making.encode(PICTURE, **options)
-    assert images.to_jpeg(data, RULES) is data
+    assert images.load(data, RULES).stored is data
 
 
 def test_a_grey_jpeg_comes_back_untouched():
     data = making.encode(PICTURE.convert("L"))
-    assert images.to_jpeg(data, RULES) is data
+    assert images.load(data, RULES).stored is data
 
 
 @pytest.mark.parametrize("format", ["PNG", "PPM", "BMP", "TIFF"])
 def test_a_lossless_format_becomes_jpeg_that_looks_the_same(format):
-    made = decoded(images.to_jpeg(making.encode(PICTURE, format), RULES))
+    made = decoded(images.load(making.encode(PICTURE, format), RULES).stored)
     assert np.abs(made - making.pixels(1)).mean() < 2
 
 
 @pytest.mark.parametrize("format", ["WEBP", "GIF"])
 def test_a_lossy_format_becomes_jpeg(format):
-    made = decoded(images.to_jpeg(making.encode(PICTURE, format), RULES))
+    made = decoded(images.load(making.encode(PICTURE, format), RULES).stored)
     assert np.abs(made - making.pixels(1)).mean() < 10
 
 
 @pytest.mark.parametrize("mode", ["L", "1", "P", "LA", "RGBA"])
 def test_every_mode_becomes_rgb(mode):
-    assert decoded(images.to_jpeg(making.encode(PICTURE.convert(mode), "PNG"), RULES)).shape == (24, 24, 3)
+    assert decoded(images.load(making.encode(PICTURE.convert(mode), "PNG"), RULES).stored).shape == (24, 24, 3)
 
 
 @pytest.mark.parametrize("format", ["PNG", "TIFF", "PPM"])
 def test_sixteen_bits_are_scaled_to_eight(format):
-    made = decoded(images.to_jpeg(making.encode(Image.fromarray(grey16()), format), RULES))
+    made = decoded(images.load(making.encode(Image.fromarray(grey16()), format), RULES).stored)
     assert np.abs(made - making.pixels(1)[..., :1]).mean() < 2
 
 
 def test_transparency_shows_white():
     clear = Image.new("RGBA", (16, 16), (0, 0, 0, 0))
-    assert decoded(images.to_jpeg(making.encode(clear, "PNG"), RULES)).min() > 250
+    assert decoded(images.load(making.encode(clear, "PNG"), RULES).stored).min() > 250
 
 
 def test_cmyk_becomes_rgb():
-    made = decoded(images.to_jpeg(making.encode(PICTURE.convert("CMYK"), quality=95), RULES))
+    made = decoded(images.load(making.encode(PICTURE.convert("CMYK"), quality=95), RULES).stored)
     assert np.abs(made - making.pixels(1)).mean() < 6
 
 
@@ -70,7 +73,7 @@ def test_exif_rotation_is_applied_and_the_tag_is_gone():
     exif = Image.Exif()
     exif[0x0112] = 6  # turned a quarter anticlockwise: shown right by turning it back
     wide = Image.fromarray(making.pixels(2)[:12])
-    made = images.to_jpeg(making.encode(wide, exif=exif, quality=95), RULES)
+    made = images.load(making.encode(wide, exif=exif, quality=95), RULES).stored
     assert np.abs(decoded(made) - np.rot90(making.pixels(2)[:12], -1)).mean() < 6
     assert not Image.open(io.BytesIO(made)).getexif()
 
@@ -79,17 +82,17 @@ def test_exif_rotation_is_applied_and_the_tag_is_gone():
 def test_a_jpeg_cut_short_anywhere_is_bad(progressive):
     data = making.encode(PICTURE, progressive=progressive)
     for length in range(3, len(data), 7):
-        with pytest.raises(images.BadImage):
-            images.to_jpeg(data[:length], RULES)
-    with pytest.raises(images.BadImage, match="damaged JPEG"):
-        images.to_jpeg(data[:-1], RULES)
+        with pytest.raises(formats.BadImage):
+            images.load(data[:length], RULES)
+    with pytest.raises(formats.BadImage, match="damaged JPEG"):
+        images.load(data[:-1], RULES)
 
 
 @pytest.mark.parametrize("format", ["PNG", "PPM", "BMP", "TIFF", "WEBP", "GIF"])
 def test_another_format_cut_in_half_is_bad(format):
     data = making.encode(PICTURE, format)
-    with pytest.raises(images.BadImage):
-        images.to_jpeg(data[: len(data) // 2], RULES)
+    with pytest.raises(formats.BadImage):
+        images.load(data[: len(data) // 2], RULES)
 
 
 @pytest.mark.parametrize(
@@ -102,21 +105,21 @@ def test_another_format_cut_in_half_is_bad(format):
     ],
 )
 def test_what_is_no_image_is_bad_with_a_reason(data, reason):
-    with pytest.raises(images.BadImage, match=reason):
-        images.to_jpeg(data, RULES)
+    with pytest.raises(formats.BadImage, match=reason):
+        images.load(data, RULES)
 
 
 @pytest.mark.parametrize("format", ["JPEG", "PNG", "GIF"])
 def test_more_pixels_than_allowed_are_refused(format):
-    with pytest.raises(images.BadImage, match="101 × 100 pixels, more than the 0.01 million"):
-        images.to_jpeg(making.encode(Image.new("RGB", (101, 100)), format), RULES)
+    with pytest.raises(formats.BadImage, match="101 × 100 pixels, more than the 0.01 million"):
+        images.load(making.encode(Image.new("RGB", (101, 100)), format), RULES)
 
 
 def test_a_decompression_bomb_is_refused_from_its_header():
     data = bytearray(making.encode(PICTURE, "PNG"))
     data[16:24] = struct.pack(">II", 65_000, 65_000)
-    with pytest.raises(images.BadImage):
-        images.to_jpeg(bytes(data), RULES)
+    with pytest.raises(formats.BadImage):
+        images.load(bytes(data), RULES)
 
 
 def test_bit_flips_are_either_refused_or_leave_a_jpeg_that_tensorflow_decodes():
@@ -126,9 +129,54 @@ def test_bit_flips_are_either_refused_or_leave_a_jpeg_that_tensorflow_decodes():
         flipped = bytearray(data)
         flipped[rng.integers(len(data))] ^= 1 << rng.integers(8)
         try:
-            made = images.to_jpeg(bytes(flipped), RULES)
-        except images.BadImage:
+            made = images.load(bytes(flipped), RULES).stored
+        except formats.BadImage:
             continue
         kept += 1
         assert tf.io.decode_jpeg(made, channels=3).shape[-1] == 3
     assert 0 < kept < 300
+
+
+@pytest.mark.parametrize("form", ["JPEG", "PNG"])
+def test_a_stored_size_is_cut_and_made_small_by_area_averages(form):
+    rules = dataclasses.replace(RULES, store_size=8, crop_fraction=0.8, jpeg_quality=100)
+    sound = images.load(making.encode(Image.fromarray(making.pixels(1, 40)), form, quality=95), rules)
+    wanted = making.pixels(1, 40)[4:36, 4:36].reshape(8, 4, 8, 4, 3).mean((1, 3)) @ LUMA
+    assert sound.stored_size == (8, 8) and sound.grey.shape == (40, 40)
+    assert np.abs(decoded(sound.stored) @ LUMA - wanted).mean() < 2  # chroma is stored at half the size
+
+
+def test_a_box_is_stored_with_its_proportions():
+    rules = dataclasses.replace(RULES, store_size=10)
+    sound = images.load(making.jpeg(1, 60), rules, crops.Box(10, 20, 40, 20))
+    assert sound.stored_size == (20, 10) == Image.open(io.BytesIO(sound.stored)).size
+    with pytest.raises(formats.BadImage, match="lies outside"):
+        images.load(making.jpeg(1, 60), rules, crops.Box(60, 0, 5, 5))
+
+
+def test_an_image_smaller_than_the_stored_size_is_not_enlarged():
+    assert images.load(making.jpeg(1, 24), dataclasses.replace(RULES, store_size=100)).stored_size == (24, 24)
+
+
+def test_a_jpeg_of_rgb_planes_is_sound():
+    sound = images.load(making.encode(PICTURE, quality=95, keep_rgb=True), RULES)
+    assert np.abs(sound.grey.astype(int) - np.asarray(PICTURE.convert("L"))).mean() < 3
+
+
+def test_looking_at_the_grey_picture_only_misses_no_damage():
+    rng, data = np.random.default_rng(0), making.jpeg(3, 60)
+    verdicts = []
+    for _ in range(400):
+        flipped = bytearray(data)
+        flipped[rng.integers(len(data))] ^= 1 << rng.integers(8)
+        verdicts.append([whole_is_sound(bytes(flipped), colours) for colours in ("GRAY", "RGB")])
+    assert all(grey == colour for grey, colour in verdicts)
+    assert 0 < sum(grey for grey, _ in verdicts) < 400
+
+
+def whole_is_sound(data: bytes, colours: str) -> bool:
+    try:
+        simplejpeg.decode_jpeg(data, colours, strict=True)
+        return True
+    except ValueError:
+        return False

@@ -2,7 +2,8 @@ import os
 
 import pytest
 
-from fv.conversion import output
+from fv import manifest
+from fv.conversion import output, written
 from fv.errors import UserError
 
 
@@ -34,8 +35,19 @@ def test_scratch_is_empty_at_the_start_and_gone_at_the_end(tmp_path):
 
 def test_clear_removes_what_the_converter_made_and_nothing_else(tmp_path):
     ours = ["train-00000-of-00002.tfrecord", "val-00000-of-00001.tfrecord.tmp-123", "manifest.json", "left_out.csv"]
+    ours += ["report.json", "report.html"]
     theirs = ["README.md", "train.tfrecord", "notes-00000-of-00001.tfrecord", "manifest.json.bak"]
     for name in ours + theirs:
         (tmp_path / name).write_bytes(b"x")
     output.clear(str(tmp_path))
     assert sorted(os.listdir(tmp_path)) == sorted(theirs)
+
+
+def test_clear_keeps_the_shards_that_are_asked_for_and_their_notes(tmp_path):
+    for name in ("train-00000-of-00002.tfrecord", "train-00000-of-00003.tfrecord", "manifest.json"):
+        (tmp_path / name).write_bytes(b"x")
+    written.note(str(tmp_path), manifest.Shard("train-00000-of-00002.tfrecord", 1, 1, "00"), "key")
+    output.clear(str(tmp_path), keep=["train-00000-of-00002.tfrecord"])
+    assert sorted(os.listdir(tmp_path)) == [written.FOLDER, "train-00000-of-00002.tfrecord"]
+    output.clear(str(tmp_path))
+    assert os.listdir(tmp_path) == []

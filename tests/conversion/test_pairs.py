@@ -4,6 +4,7 @@ import pytest
 
 from fv import record
 from fv.conversion import pairs
+from fv.conversion.caps import Caps
 from fv.errors import UserError
 
 
@@ -18,13 +19,25 @@ def table(train: int, test: int, images: int = 4) -> pd.DataFrame:
     return frame.sample(frac=1, random_state=0)
 
 
+def wanted(total=None, share=0.5, identity=50, image=50) -> pairs.Wanted:
+    return pairs.Wanted(total, share, Caps(identity, image))
+
+
+def sample(images: pd.DataFrame, asked: pairs.Wanted, seed: int = 0) -> dict[str, pd.DataFrame]:
+    return pairs.sample_pairs(images, pairs.plan_quotas(images, asked), asked, seed)
+
+
+def plan(images: pd.DataFrame, asked: pairs.Wanted) -> dict[str, tuple[int, int]]:
+    return {name: (quota.genuine, quota.impostor) for name, quota in pairs.plan_quotas(images, asked).items()}
+
+
 def keys(sampled: pd.DataFrame) -> set:
     return {frozenset(ends) for ends in sampled[["a", "b"]].to_numpy().tolist()}
 
 
 def test_pairs_are_balanced_distinct_and_labelled_by_identity():
     images = table(train=12, test=6)
-    sampled = pairs.sample_pairs(images, pairs.plan_quotas(images, 100, 50), 100, 50, seed=0)
+    sampled = sample(images, wanted(100))
     assert sum(map(len, sampled.values())) == 100
     for name, frame in sampled.items():
         owners = [images["identity"][frame[column]].to_numpy() for column in ("a", "b")]
@@ -34,45 +47,63 @@ def test_pairs_are_balanced_distinct_and_labelled_by_identity():
         assert set(images["split"][frame["a"]]) | set(images["split"][frame["b"]]) == {name}
 
 
-def test_no_identity_exceeds_the_cap_of_either_label():
+def test_no_identity_and_no_image_exceeds_its_cap_of_either_label():
     images = table(train=12, test=6, images=9)
-    sampled = pairs.sample_pairs(images, pairs.plan_quotas(images, None, 7), None, 7, seed=0)
+    sampled = sample(images, wanted(identity=7, image=3))
     for frame in sampled.values():
         for label, columns in ((record.GENUINE, ["a"]), (record.IMPOSTOR, ["a", "b"])):
             ends = frame[frame["label"] == label][columns].to_numpy().ravel()
             assert images["identity"][ends].value_counts().max() <= 7
+        for _, same in frame.groupby("label"):
+            assert same[["a", "b"]].stack().value_counts().max() <= 3
 
 
 def test_either_image_may_come_first():
     images = table(train=12, test=6)
-    frame = pairs.sample_pairs(images, pairs.plan_quotas(images, None, 50), None, 50, seed=0)["train"]
+    frame = sample(images, wanted())["train"]
     assert 0.3 < (frame["a"] < frame["b"]).mean() < 0.7
 
 
 def test_the_seed_alone_decides():
     images = table(train=12, test=6)
-    quotas = pairs.plan_quotas(images, 60, 50)
-    first, again, other = (pairs.sample_pairs(images, quotas, 60, 50, seed)["train"] for seed in (1, 1, 2))
+    first, again, other = (sample(images, wanted(60), seed)["train"] for seed in (1, 1, 2))
     pd.testing.assert_frame_equal(first, again)
     assert keys(first) != keys(other)
 
 
 def test_quotas_are_in_proportion_to_what_the_caps_allow():
-    assert pairs.plan_quotas(table(train=30, test=10), None, 50) == {"train": 180, "test": 60}
-    assert pairs.plan_quotas(table(train=30, test=10), 100, 50) == {"train": 38, "test": 12}
-    assert pairs.plan_quotas(table(train=30, test=10), 480, 50) == {"train": 180, "test": 60}
-    assert pairs.plan_quotas(table(train=40, test=2), 6, 50) == {"train": 2, "test": 1}
+    assert plan(table(train=30, test=10), wanted()) == {"train": (180, 180), "test": (60, 60)}
+    assert plan(table(train=30, test=10), wanted(100)) == {"train": (38, 38), "test": (12, 12)}
+    assert plan(table(train=30, test=10), wanted(480)) == {"train": (180, 180), "test": (60, 60)}
+    assert plan(table(train=40, test=2), wanted(6)) == {"train": (2, 2), "test": (1, 1)}
+
+
+@pytest.mark.parametrize("share", [0.1, 0.25, 0.5, 2 / 3, 0.9])
+def test_the_share_of_genuine_pairs_is_the_one_asked_for(share):
+    images = table(train=30, test=10)
+    for total in (None, 120, 121 if share != 0.5 else 120):
+        frames = sample(images, wanted(total, share))
+        counts = [int((frame["label"] == label).sum()) for frame in frames.values() for label in (1, 0)]
+        assert sum(counts) == total or total is None
+        assert abs((counts[0] + counts[2]) / sum(counts) - share) <= 1 / sum(counts)
+        assert abs(counts[0] / (counts[0] + counts[1]) - share) <= 2 / (counts[0] + counts[1])
+
+
+def test_without_a_total_genuine_pairs_follow_impostor_pairs_that_fall_short():
+    images = table(train=2, test=2, images=6)
+    frame = sample(images, wanted(share=0.5, identity=15, image=2))["train"]
+    assert (frame["label"] == record.GENUINE).sum() == (frame["label"] == record.IMPOSTOR).sum() <= 12
 
 
 @pytest.mark.parametrize(
     ("total", "message"),
-    [(481, "481 is odd"), (482, "more than the 480 pairs there are with at most 50"), (2, "too few for 2")],
+    [(481, "481 is odd"), (482, "more than the 480 pairs there are with at most 50"), (2, "too few for one pair of each")],
 )
 def test_a_number_of_pairs_that_cannot_be_is_refused(total, message):
     with pytest.raises(UserError, match=message):
-        pairs.plan_quotas(table(train=30, test=10), total, 50)
+        pairs.plan_quotas(table(train=30, test=10), wanted(total))
 
 
 def test_a_split_of_single_images_is_refused():
     with pytest.raises(UserError, match="no identity of the train split has two images"):
-        pairs.plan_quotas(table(train=5, test=5, images=1), None, 50)
+        pairs.plan_quotas(table(train=5, test=5, images=1), wanted())

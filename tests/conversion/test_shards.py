@@ -1,10 +1,12 @@
 import os
+import pathlib
 
+import google_crc32c
 import pandas as pd
 import pytest
 
 from fv import record
-from fv.conversion import checking, shards
+from fv.conversion import checking, shards, written
 from tests.conversion import making
 
 
@@ -24,16 +26,16 @@ def test_default_shards_grow_with_the_bytes():
 
 @pytest.fixture
 def planned(tmp_path):
-    """Tasks for 7 pairs over 3 shards; image 2 was normalised."""
+    """Tasks for 7 pairs over 3 shards; the stored bytes of image 2 lie in a pack."""
     root, scratch, folder = making.people(tmp_path / "images", a=2, b=2), tmp_path / "scratch", tmp_path / "out"
     scratch.mkdir()
     folder.mkdir()
-    images = pd.DataFrame(
-        {"path": ["a/a_0001.jpg", "a/a_0002.jpg", "b/b_0001.jpg", "b/b_0002.jpg"], "identity": list("aabb")}
-    )
-    images["normalised"] = [False, False, True, False]
-    with open(checking.scratch_path(str(scratch), 2), "wb") as file:
-        file.write(making.jpeg(99))
+    paths = ["a/a_0001.jpg", "a/a_0002.jpg", "b/b_0001.jpg", "b/b_0002.jpg"]
+    stored = [(root / path).read_bytes() for path in paths]
+    stored[2] = making.jpeg(99)
+    pathlib.Path(checking.pack_path(str(scratch), 2)).write_bytes(b"another" + stored[2] + b"and more")
+    images = pd.DataFrame({"path": paths, "identity": list("aabb"), "offset": [-1, -1, 7, -1]})
+    images["bytes"], images["crc"] = list(map(len, stored)), list(map(google_crc32c.value, stored))
     table = pd.DataFrame({"a": [0, 2, 0, 1, 3, 3, 2], "b": [1, 3, 2, 3, 0, 1, 1], "label": [1, 1, 0, 0, 0, 0, 0]})
     return table, images, tuple(map(str, (root, scratch, folder)))
 
@@ -52,7 +54,7 @@ def test_shards_hold_every_pair_once_in_shuffled_order(planned):
     assert sorted(paths) == sorted(wanted) and paths != wanted
 
 
-def test_a_normalised_image_is_taken_from_scratch_and_named_by_its_own_path(planned):
+def test_an_image_that_was_made_anew_is_taken_from_its_pack_and_named_by_its_own_path(planned):
     table, images, folders = planned
     (task,) = shards.plan_split("val", table, images, 1, 0, folders)
     shard = shards.write_shard(task)
@@ -69,3 +71,51 @@ def test_an_image_that_vanished_is_named_and_no_shard_is_left(planned):
     with pytest.raises(OSError, match="a_0001.jpg"):
         shards.write_shard(task)
     assert os.listdir(folders[2]) == []
+
+
+def test_an_image_that_changed_since_it_was_checked_is_not_written(planned):
+    table, images, folders = planned
+    (task,) = shards.plan_split("val", table, images, 1, 0, folders)
+    pathlib.Path(folders[0], "a", "a_0001.jpg").write_bytes(making.jpeg(1234))
+    with pytest.raises(OSError, match=r"changed while it was converted.*a_0001.jpg"):
+        shards.write_shard(task)
+    assert os.listdir(folders[2]) == []
+
+
+def test_a_whole_shard_of_the_same_task_is_not_written_twice(planned):
+    table, images, folders = planned
+    (task,) = shards.plan_split("val", table, images, 1, 0, folders)
+    shard = shards.write_shard(task)
+    path = pathlib.Path(folders[2], shard.name)
+    before = path.stat()
+    assert shards.write_shard(task) == shard
+    assert (path.stat().st_ino, path.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+
+
+@pytest.mark.parametrize("change", ["flip", "cut", "task"])
+def test_a_shard_that_is_not_what_the_task_makes_is_written_again(planned, change):
+    table, images, folders = planned
+    (task,) = shards.plan_split("val", table, images, 1, 0, folders)
+    path = pathlib.Path(folders[2], shards.write_shard(task).name)
+    whole = path.read_bytes()
+    if change == "flip":
+        path.write_bytes(whole[:100] + bytes([whole[100] ^ 1]) + whole[101:])
+    elif change == "cut":
+        path.write_bytes(whole[:-1])
+    else:
+        (task,) = shards.plan_split("val", table.iloc[:-1], images, 1, 0, folders)
+    shards.write_shard(task)
+    assert (path.read_bytes() == whole) == (change != "task")
+
+
+def test_no_note_or_half_a_note_is_no_whole_shard(planned):
+    table, images, folders = planned
+    (task,) = shards.plan_split("val", table, images, 1, 0, folders)
+    shard = shards.write_shard(task)
+    assert written.count(folders[2]) == 1
+    note = pathlib.Path(folders[2], written.FOLDER, f"{shard.name}.json")
+    note.write_text(note.read_text()[:40])
+    assert written.find(folders[2], shard.name, task.key()) is None
+    written.forget(folders[2])
+    assert written.count(folders[2]) == 0
+    assert shards.write_shard(task) == shard

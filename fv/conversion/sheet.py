@@ -1,0 +1,144 @@
+"""A contact sheet: pairs of images with their labels and names, for a person to judge."""
+
+import dataclasses
+import functools
+import importlib.util
+import io
+import os
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+from PIL import Image, ImageDraw, ImageFont
+
+from fv import record
+from fv.conversion import ranks
+
+_GAP, _PAIR_GAP, _MARGIN = 3, 18, 14  # pixels: within a pair, between pairs, around the sheet
+_TEXT, _HEADING = 11, 15  # pixels
+_LINE = 16  # pixels from one line of text to the next
+_PAPER, _INK, _EMPTY = (255, 255, 255), (40, 42, 46), (226, 229, 233)
+_HEADINGS = {
+    record.GENUINE: ("genuine: same person", (24, 112, 62)),
+    record.IMPOSTOR: ("impostor: different people", (168, 50, 15)),
+}
+_JPEG_QUALITY = 85
+
+
+@dataclasses.dataclass(frozen=True)
+class Pair:
+    """Two images' JPEG bytes, the label (`record.GENUINE` or `record.IMPOSTOR`), and what stands below each image."""
+
+    a: bytes
+    b: bytes
+    label: int
+    caption_a: str
+    caption_b: str
+
+
+def choose(tables: Mapping[str, pd.DataFrame], count: int, seed: int) -> pd.DataFrame:
+    """Draws pairs for a sheet, as many of either label where there are, over all splits alike.
+
+    Args:
+      tables: pairs by split, with columns `a`, `b` and `label`.
+      count: how many.
+      seed: of the draw.
+
+    Returns:
+      Rows of the tables, genuine ones first.
+    """
+    rng = np.random.default_rng(seed)
+    shares = {record.GENUINE: count - count // 2, record.IMPOSTOR: count // 2}
+    return pd.concat([_draw_rows(list(tables.values()), label, share, rng) for label, share in shares.items()])
+
+
+def draw(pairs: Sequence[Pair], columns: int = 4, side: int = 112) -> Image.Image:
+    """Draws genuine pairs in the left columns and impostor pairs in the right ones, or one kind over all of them.
+
+    Args:
+      pairs: what to draw.
+      columns: pairs beside each other, even.
+      side: of the square that each image is fitted into, in pixels.
+
+    Returns:
+      An RGB image.
+    """
+    kinds = [(label, [pair for pair in pairs if pair.label == label]) for label in (record.GENUINE, record.IMPOSTOR)]
+    kinds = [(label, members) for label, members in kinds if members]
+    across = max(1, columns // max(1, len(kinds)))
+    rows = max((-(-len(members) // across) for _, members in kinds), default=0)
+    pitch_x, pitch_y = 2 * side + _GAP + _PAIR_GAP, side + _LINE + _PAIR_GAP // 2
+    top = _MARGIN + _HEADING + _LINE // 2
+    width = 2 * _MARGIN + max(1, len(kinds)) * across * pitch_x - _PAIR_GAP
+    sheet = Image.new("RGB", (width, top + rows * pitch_y + _MARGIN), _PAPER)
+    for block, (label, members) in enumerate(kinds):
+        left = _MARGIN + block * across * pitch_x
+        heading, colour = _HEADINGS[label]
+        _write(sheet, heading, (left, _MARGIN), across * pitch_x - _PAIR_GAP, _HEADING, colour)
+        for index, pair in enumerate(members):
+            _draw_pair(sheet, pair, (left + index % across * pitch_x, top + index // across * pitch_y), side)
+    return sheet
+
+
+def to_jpeg(sheet: Image.Image) -> bytes:
+    """The sheet's bytes for a page."""
+    buffer = io.BytesIO()
+    sheet.save(buffer, "JPEG", quality=_JPEG_QUALITY)
+    return buffer.getvalue()
+
+
+def _draw_rows(tables: list[pd.DataFrame], label: int, count: int, rng: np.random.Generator) -> pd.DataFrame:
+    """Rows with that label, each row of all tables as likely as any other."""
+    places = [np.flatnonzero(table["label"].to_numpy() == label) for table in tables]
+    ends = np.cumsum([0, *map(len, places)])
+    drawn = np.sort(ranks.distinct_integers(int(ends[-1]), min(count, int(ends[-1])), rng))
+    owners = np.searchsorted(ends, drawn, side="right") - 1
+    rows = [table.iloc[places[at][drawn[owners == at] - ends[at]]] for at, table in enumerate(tables)]
+    return pd.concat(rows)
+
+
+def _draw_pair(sheet: Image.Image, pair: Pair, corner: tuple[int, int], side: int) -> None:
+    for offset, data, caption in ((0, pair.a, pair.caption_a), (side + _GAP, pair.b, pair.caption_b)):
+        x, y = corner[0] + offset, corner[1]
+        sheet.paste(_EMPTY, (x, y, x + side, y + side))
+        picture = _fit(data, side)
+        if picture:
+            sheet.paste(picture, (x + (side - picture.width) // 2, y + (side - picture.height) // 2))
+        else:
+            _write(sheet, "not decodable", (x + _GAP, y + side // 2), side - 2 * _GAP, _TEXT, _INK)
+        _write(sheet, caption, (x, y + side + 1), side, _TEXT, _INK)
+
+
+def _fit(data: bytes, side: int) -> Image.Image | None:
+    """The image with its longer side of `side` pixels; None where it cannot be decoded."""
+    try:
+        picture = Image.open(io.BytesIO(data), formats=("JPEG",))
+        picture.draft("RGB", (2 * side, 2 * side))  # decodes a large one at a fraction of its size
+        picture = picture.convert("RGB")
+    except (OSError, SyntaxError):
+        return None
+    scale = side / max(picture.size)
+    width, height = (max(1, round(length * scale)) for length in picture.size)
+    return picture.resize((width, height), Image.Resampling.LANCZOS)
+
+
+def _write(sheet: Image.Image, text: str, corner: tuple[int, int], width: int, size: int, colour: tuple) -> None:
+    font = _font(size)
+    ImageDraw.Draw(sheet).text(corner, _shorten(text, width, font), fill=colour, font=font)
+
+
+@functools.cache
+def _font(size: int) -> ImageFont.FreeTypeFont:
+    """DejaVu Sans, which has European, Arabic and many other letters, from Matplotlib's files; Pillow's own is ASCII only."""
+    folder = importlib.util.find_spec("matplotlib").submodule_search_locations[0]  # not imported: that takes half a second
+    return ImageFont.truetype(os.path.join(folder, "mpl-data", "fonts", "ttf", "DejaVuSans.ttf"), size)
+
+
+def _shorten(text: str, width: int, font: ImageFont.FreeTypeFont) -> str:
+    """The text, its middle left out where it is wider than `width` pixels: names often differ at their ends only."""
+    text = text.encode(errors="replace").decode()
+    kept, shown = len(text), text
+    while kept and font.getlength(shown) > width:
+        kept -= 1
+        shown = f"{text[: kept - kept // 2]}…{text[len(text) - kept // 2 :]}"
+    return shown

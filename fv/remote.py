@@ -1,0 +1,96 @@
+"""Files behind a scheme (gs://, hdfs://, s3://, file://), by `tf.io.gfile`: what `fv.files` does with a remote path.
+
+TensorFlow's errors are raised as the OSError that a local file would raise.
+"""
+
+import contextlib
+import errno
+import os
+import uuid
+from collections.abc import Iterator
+from typing import IO
+
+import tensorflow as tf
+
+import fv.quiet_tensorflow  # noqa: F401
+
+_ERRNO = {
+    tf.errors.NotFoundError: errno.ENOENT,
+    tf.errors.PermissionDeniedError: errno.EACCES,
+    tf.errors.ResourceExhaustedError: errno.ENOSPC,
+}
+
+
+@contextlib.contextmanager
+def as_os_errors(path: str) -> Iterator[None]:
+    """Raises an OSError with the file's name in place of TensorFlow's own errors."""
+    try:
+        yield
+    except tf.errors.OpError as error:
+        code = next((code for kind, code in _ERRNO.items() if isinstance(error, kind)), errno.EIO)
+        raise OSError(code, error.message.splitlines()[0], path) from error
+
+
+def open_bytes(path: str) -> IO[bytes]:
+    """As `fv.files.open_bytes`."""
+    with as_os_errors(path):
+        file = tf.io.gfile.GFile(path, "rb")
+        file.size()  # opens it now, so that a missing file is told here
+        return file
+
+
+def size(path: str) -> int:
+    """As `fv.files.size`."""
+    with as_os_errors(path):
+        return tf.io.gfile.stat(path).length
+
+
+def exists(path: str) -> bool:
+    """As `fv.files.exists`."""
+    with as_os_errors(path):
+        return tf.io.gfile.exists(path)
+
+
+def is_folder(path: str) -> bool:
+    """As `fv.files.is_folder`."""
+    with as_os_errors(path):
+        return tf.io.gfile.isdir(path)
+
+
+def names(folder: str) -> list[str]:
+    """As `fv.files.names`; an object store ends the names of folders with '/', which stays."""
+    with as_os_errors(folder):
+        return tf.io.gfile.listdir(folder)
+
+
+def make_folder(path: str) -> None:
+    """As `fv.files.make_folder`."""
+    with as_os_errors(path):
+        tf.io.gfile.makedirs(path)
+
+
+def remove(path: str) -> None:
+    """As `fv.files.remove`."""
+    with as_os_errors(path):
+        tf.io.gfile.remove(path)
+
+
+def remove_folder(path: str) -> None:
+    """As `fv.files.remove_folder`."""
+    with contextlib.suppress(tf.errors.OpError):
+        tf.io.gfile.rmtree(path)
+
+
+@contextlib.contextmanager
+def atomic_open(path: str, mode: str, suffix: str) -> Iterator[IO]:
+    """As `fv.files.atomic_open`."""
+    temporary = f"{path}{suffix}{os.getpid()}{uuid.getnode()}"
+    with as_os_errors(path):
+        try:
+            with tf.io.gfile.GFile(temporary, mode) as file:
+                yield file
+            tf.io.gfile.rename(temporary, path, overwrite=True)
+        except BaseException:
+            with contextlib.suppress(tf.errors.OpError):
+                tf.io.gfile.remove(temporary)
+            raise

@@ -1,0 +1,85 @@
+import os
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+from fv.conversion import convert, settings
+from fv.errors import UserError
+from tests.conversion import making
+from tests.conversion.test_convert import digests
+
+pytest.importorskip("apache_beam", reason="the extra `beam` is not installed")
+
+DIRECT = "--direct_num_workers=2 --direct_running_mode=multi_processing"
+DASK_CLUSTER = """
+import subprocess, sys
+from dask.distributed import LocalCluster
+
+if __name__ == "__main__":
+    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster:
+        options = f"--runner_options=--dask_client_address={cluster.scheduler_address}"
+        sys.exit(subprocess.run([*sys.argv[1:], "--runner=DaskRunner", options]).returncode)
+"""
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory):
+    """30 people of 4 images, some of which have to be written anew, one bad, one there twice."""
+    folder = making.crowd(tmp_path_factory.mktemp("crowd"), identities=30, images=4)
+    for index in range(5):
+        (folder / f"p{index:03d}" / "grey picture.pgm").write_bytes(making.encode(making.grey(index), "PPM"))
+    (folder / "p009" / "broken.jpg").write_bytes(b"\xff\xd8\xff")
+    (folder / "p010" / "twice.jpg").write_bytes((folder / "p011" / "p011_0001.jpg").read_bytes())
+    return folder
+
+
+@pytest.fixture(scope="module")
+def local(images, tmp_path_factory):
+    """What a local run makes of them."""
+    folder = tmp_path_factory.mktemp("local") / "out"
+    convert.convert(settings.Options(str(images), str(folder), shards=6, store_size=20))
+    return folder
+
+
+def assert_same(folder: pathlib.Path, local: pathlib.Path) -> None:
+    assert digests(folder) == digests(local)
+    assert sorted(os.listdir(folder)) == sorted(os.listdir(local))
+    assert (folder / "left_out.csv").read_text() == (local / "left_out.csv").read_text()
+
+
+@pytest.mark.slow
+def test_two_worker_processes_of_the_direct_runner_write_the_bytes_of_a_local_run(images, local, tmp_path):
+    chosen = settings.Options(str(images), str(tmp_path), shards=6, store_size=20, runner="DirectRunner", runner_options=DIRECT)
+    convert.convert(chosen)
+    assert_same(tmp_path, local)
+
+
+@pytest.mark.slow
+def test_a_dask_cluster_of_two_workers_writes_the_bytes_of_a_local_run(images, local, tmp_path):
+    pytest.importorskip("distributed")
+    (tmp_path / "cluster.py").write_text(DASK_CLUSTER)
+    tool = pathlib.Path(__file__).parents[2] / "tools" / "make_tfrecords.py"
+    command = [tool, f"--images={images}", f"--output={tmp_path / 'out'}", "--shards=6", "--store_size=20"]
+    environment = {**os.environ, "PYTHONPATH": str(tool.parents[1])}
+    subprocess.run([sys.executable, tmp_path / "cluster.py", sys.executable, *command], env=environment, check=True)
+    assert_same(tmp_path / "out", local)
+
+
+@pytest.mark.slow
+def test_remote_paths_are_read_and_written_by_tensorflow(images, local, tmp_path):
+    chosen = settings.Options(f"file://{images}", f"file://{tmp_path}/out", shards=6, store_size=20)
+    convert.convert(chosen)
+    assert_same(tmp_path / "out", local)
+
+
+def test_what_a_task_ends_in_is_told_as_in_a_local_run(images, tmp_path):
+    chosen = settings.Options(str(images), str(tmp_path), strict=True, runner="DirectRunner")
+    with pytest.raises(UserError, match="p009/broken.jpg: damaged JPEG"):
+        convert.convert(chosen)
+
+
+def test_a_runner_that_is_not_there_is_one_line(images, tmp_path):
+    with pytest.raises(UserError, match="--runner=NoRunner failed"):
+        convert.convert(settings.Options(str(images), str(tmp_path), runner="NoRunner"))
