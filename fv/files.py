@@ -20,10 +20,17 @@ def is_remote(path: str) -> bool:
     return "://" in path
 
 
-def read_bytes(path: str) -> bytes:
-    """The whole of a file."""
-    with open_bytes(path) as file:
-        return file.read()
+def read_bytes(path: str, offset: int = 0, length: int | None = None) -> bytes:
+    """Reads `length` bytes of a file from `offset` on, or less where it ends; all of it where no length is given."""
+    if is_remote(path):
+        return _remote().read_bytes(path, offset, length)
+    file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)  # a third of the time of open(), which counts for small images
+    try:
+        return os.pread(file, os.fstat(file).st_size if length is None else length, offset)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, path) from error
+    finally:
+        os.close(file)
 
 
 def open_bytes(path: str) -> IO[bytes]:

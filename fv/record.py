@@ -23,6 +23,7 @@ GENUINE, IMPOSTOR = 1, 0
 
 BYTES_FIELDS = (IMAGE_A, IMAGE_B, IDENTITY_A, IDENTITY_B, PATH_A, PATH_B)
 INT64_FIELDS = (LABEL,)
+_IN_ORDER = sorted((*BYTES_FIELDS, *INT64_FIELDS))
 
 _VARINT, _FIXED64, _LENGTH_DELIMITED, _FIXED32 = 0, 1, 2, 5  # wire types, https://protobuf.dev/programming-guides/encoding/
 _FIXED_BYTES = {_FIXED64: 8, _FIXED32: 4}
@@ -46,10 +47,12 @@ def encode_pair(fields: Mapping[str, bytes | int]) -> bytes:
     Raises:
       KeyError: a field is missing.
     """
-    features = [(name, _bytes_feature(fields[name])) for name in BYTES_FIELDS]
-    features += [(name, _int64_feature(fields[name])) for name in INT64_FIELDS]
-    entries = (_message(1, _message(1, name.encode()) + _message(2, feature)) for name, feature in sorted(features))
-    return _message(1, b"".join(entries))
+    parts = []
+    for name in _IN_ORDER:
+        value = fields[name] if name in BYTES_FIELDS else _varint(fields[name])
+        parts += (_entry_head(name, len(value)), value)
+    body = b"".join(parts)  # the only copy of the images
+    return _head(1, len(body)) + body
 
 
 def frame(data: bytes) -> bytes:
@@ -111,16 +114,22 @@ def _masked_crc(data: bytes) -> bytes:
     return struct.pack("<I", ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF)
 
 
-def _bytes_feature(value: bytes) -> bytes:
-    return _message(1, _message(1, value))  # Feature.bytes_list, BytesList.value
+@functools.lru_cache(maxsize=1 << 16)  # images have some thousand lengths, names few
+def _entry_head(name: str, length: int) -> bytes:
+    """What stands before the value of a feature, from the tag of its entry in Features on.
+
+    Bytes are in Feature.bytes_list (1), integers packed in Feature.int64_list (3), the value is field 1 of either.
+    """
+    value = _head(1, length)
+    lists = _head(1 if name in BYTES_FIELDS else 3, len(value) + length) + value
+    feature = _head(2, len(lists) + length) + lists
+    key = _head(1, len(name)) + name.encode()
+    return _head(1, len(key) + len(feature) + length) + key + feature
 
 
-def _int64_feature(value: int) -> bytes:
-    return _message(3, _message(1, _varint(value)))  # Feature.int64_list, packed Int64List.value
-
-
-def _message(field: int, payload: bytes) -> bytes:
-    return _varint(field << 3 | _LENGTH_DELIMITED) + _varint(len(payload)) + payload
+def _head(field: int, length: int) -> bytes:
+    """Tag and length of a length-delimited field."""
+    return _varint(field << 3 | _LENGTH_DELIMITED) + _varint(length)
 
 
 @functools.lru_cache(maxsize=4096)  # tags and short lengths come again in every record

@@ -31,6 +31,13 @@ def as_os_errors(path: str) -> Iterator[None]:
         raise OSError(code, error.message.splitlines()[0], path) from error
 
 
+def read_bytes(path: str, offset: int, length: int | None) -> bytes:
+    """As `fv.files.read_bytes`."""
+    with as_os_errors(path), tf.io.gfile.GFile(path, "rb") as file:
+        file.seek(offset)
+        return file.read(-1 if length is None else length)
+
+
 def open_bytes(path: str) -> IO[bytes]:
     """As `fv.files.open_bytes`."""
     with as_os_errors(path):

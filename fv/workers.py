@@ -20,7 +20,7 @@ Task = TypeVar("Task")
 Result = TypeVar("Result")
 Map = Callable[[Callable[[Task], Result], Iterable[Task]], Iterator[Result]]
 
-_TASKS_AHEAD = 3  # a worker; more only takes memory
+_TASKS_AHEAD = 2  # a worker; more only takes memory
 _EXIT_ORPHAN = 1
 
 

@@ -1,9 +1,9 @@
 """The catalog: which image files there are, and whose they are, from the folders' names alone."""
 
 import os
-import sys
 from collections.abc import Iterator
 
+import numpy as np
 import pandas as pd
 
 from fv import files
@@ -37,8 +37,7 @@ def scan(root: str) -> tuple[pd.DataFrame, pd.DataFrame]:
         else:
             paths.append(path)
     paths.sort()
-    images = pd.DataFrame({"path": pd.Series(paths, dtype=object)})
-    images["identity"] = pd.Categorical([sys.intern(identity_of(path)) for path in paths])  # one string for each, not many
+    images = pd.DataFrame({"path": pd.Series(paths, dtype=object), "identity": _identities(paths)})
     return images, pd.DataFrame(sorted(odd), columns=["path", "reason"], dtype=object)
 
 
@@ -64,6 +63,14 @@ def require_identities(images: pd.DataFrame, left_out: pd.DataFrame, root: str) 
     raise UserError(
         f"--images={root} holds {held}{why}: give a folder with a folder of images for each of two people or more"
     )
+
+
+def _identities(paths: list[str]) -> pd.Categorical:
+    """The identity of each path, without a string for each."""
+    names = sorted({identity_of(path) for path in paths})
+    numbers = {name: number for number, name in enumerate(names)}
+    codes = np.fromiter((numbers[identity_of(path)] for path in paths), np.int32, len(paths))
+    return pd.Categorical.from_codes(codes, pd.Index(names, dtype=object))
 
 
 def _walk(root: str, folder: str) -> Iterator[tuple[str, str]]:

@@ -24,15 +24,20 @@ def convert(chosen: settings.Options) -> tuple[manifest.Manifest, pd.DataFrame]:
     settings.require_consistent(chosen)
     found, odd = catalog.scan(chosen.images)
     catalog.require_identities(found, odd, chosen.images)
-    with output.claim(chosen.output, chosen.overwrite) as scratch, runners.start(chosen, scratch) as run:
-        selected = selection.select(chosen, found, odd, scratch, run)
-        counts = shards.count_shards(selected.tables, selected.images, chosen.shards)
-        output.clear(chosen.output, keep=[] if chosen.overwrite else _names(counts))
-        _save_left_out(selected.left_out, chosen.output)
-        made = _describe(chosen, selected, write_shards(chosen, selected, counts, scratch, run))
-        manifest.save(made, chosen.output)
-        written.forget(chosen.output)
-    return made, selected.left_out
+    with output.claim(chosen.output, chosen.overwrite) as scratch:
+        try:
+            with runners.start(chosen, scratch) as run:
+                return _convert(chosen, found, odd, scratch, run)
+        except UnfinishedError as error:  # told when the last worker has ended, so that the count of whole shards is true
+            raise UserError(_what_is_whole(error, chosen)) from error
+
+
+class UnfinishedError(Exception):
+    """Not all of `total` shards could be written: `cause`, an OSError, came in between."""
+
+    def __init__(self, cause: OSError, total: int):
+        super().__init__(str(cause))
+        self.cause, self.total = cause, total
 
 
 def write_shards(
@@ -51,7 +56,7 @@ def write_shards(
       What was written, by split.
 
     Raises:
-      UserError: an image or a shard could not be read or written; the message tells how many shards are whole.
+      UnfinishedError: an image or a shard could not be read or written.
     """
     folders = (chosen.images, scratch, chosen.output)
     tasks = (
@@ -66,20 +71,33 @@ def write_shards(
                 done.append(shard)
                 bar.update(shard.records)
         except OSError as error:
-            raise UserError(_what_is_whole(error, chosen, sum(counts.values()))) from error
+            raise UnfinishedError(error, sum(counts.values())) from error
     made = iter(done)
     return {split: [next(made) for _ in range(counts[split])] for split in selected.tables}
+
+
+def _convert(
+    chosen: settings.Options, found: pd.DataFrame, odd: pd.DataFrame, scratch: str, run: workers.Map
+) -> tuple[manifest.Manifest, pd.DataFrame]:
+    selected = selection.select(chosen, found, odd, scratch, run)
+    counts = shards.count_shards(selected.tables, selected.images, chosen.shards)
+    output.clear(chosen.output, keep=[] if chosen.overwrite else _names(counts))
+    _save_left_out(selected.left_out, chosen.output)
+    made = _describe(chosen, selected, write_shards(chosen, selected, counts, scratch, run))
+    manifest.save(made, chosen.output)
+    written.forget(chosen.output)
+    return made, selected.left_out
 
 
 def _names(counts: dict[str, int]) -> list[str]:
     return [manifest.shard_name(split, index, count) for split, count in counts.items() for index in range(count)]
 
 
-def _what_is_whole(error: OSError, chosen: settings.Options, total: int) -> str:
-    reason = f"{error.strerror}: {error.filename}"
+def _what_is_whole(error: UnfinishedError, chosen: settings.Options) -> str:
+    reason = f"{error.cause.strerror}: {error.cause.filename}"
     if not files.is_folder(chosen.images):
         reason = f"--images={chosen.images} has vanished"
-    whole = f"{written.count(chosen.output)} of {total} shards are whole in {chosen.output}"
+    whole = f"{written.count(chosen.output)} of {error.total} shards are whole in {chosen.output}"
     return f"{reason}; {whole}, and the same command (without --overwrite) goes on from there once that is mended"
 
 

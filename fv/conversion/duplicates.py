@@ -19,6 +19,7 @@ MOST_DISTANCE = 32  # bits; beyond it bands are so short that chance fills them
 LONGEST_RUN = 256  # images: where more agree in a band, each is compared with so many next to it in the order of their bits
 _CHUNK = 1 << 18  # hashes at once; their words stay in a core's cache
 _WORD_BITS = 64
+_MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)  # odd, and its bits look random: 2⁶⁴ over the golden ratio
 
 
 def find(digests: np.ndarray, hashes: np.ndarray, identities: np.ndarray, distance: int) -> pd.DataFrame:
@@ -97,35 +98,41 @@ def redundant(copies: pd.DataFrame, identities: np.ndarray) -> np.ndarray:
     return found
 
 
-def _connect(digests: np.ndarray, hashes: np.ndarray, distance: int) -> tuple[np.ndarray, np.ndarray]:
-    """Pairs (first, second) of copies that connect every group."""
-    files = _firsts(digests[:, None])
-    exact = np.flatnonzero(files != np.arange(len(files)))
-    different = np.flatnonzero(files == np.arange(len(files)))
-    pictures = different[_firsts(hashes[different])]
-    equal = pictures != different
-    single = different[~equal]
-    near = _connect_near(hashes[single], distance)
-    parts = ((files[exact], exact), (pictures[equal], different[equal]), (single[near[0]], single[near[1]]))
-    return tuple(np.concatenate(ends) for ends in zip(*parts, strict=True))
+def _connect(digests: np.ndarray, hashes: np.ndarray, distance: int) -> np.ndarray:
+    """Pairs (first, second) of copies that connect every group, int64 [2, pairs]."""
+    exact, originals = _repeats(digests)
+    different = np.delete(np.arange(len(digests)), exact)
+    equal, firsts = _repeats(_mixed(hashes)[different])
+    pairs = np.stack([different[firsts], different[equal]])
+    same = (hashes[pairs[0]] == hashes[pairs[1]]).all(axis=1)
+    near = _connect_near(hashes, np.delete(different, equal[same]), distance)
+    return np.concatenate([np.stack([originals, exact]), pairs[:, same], near], axis=1)
 
 
-def _firsts(keys: np.ndarray) -> np.ndarray:
-    """For each row of `keys`, uint64 [n, words], the first row that is equal to it, int64 [n]."""
-    order = np.lexsort(keys.T)  # stable, so that of equal rows the first leads
+def _repeats(keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Places of keys, uint64 [n], that are there before, and the first place of each; both int64."""
+    order = np.argsort(keys, kind="stable")  # so that of equal keys the first leads
     ordered = keys[order]
-    begins = np.ones(len(keys), bool)
-    begins[1:] = (ordered[1:] != ordered[:-1]).any(axis=1)
-    firsts = np.empty(len(keys), np.int64)
-    firsts[order] = order[begins][np.cumsum(begins) - 1]
-    return firsts
+    begins = np.append(True, ordered[1:] != ordered[:-1])[: len(keys)]
+    starts, again = np.flatnonzero(begins), np.flatnonzero(~begins)
+    return order[again], order[starts[np.searchsorted(starts, again) - 1]]
 
 
-def _connect_near(hashes: np.ndarray, distance: int) -> tuple[np.ndarray, np.ndarray]:
-    """As `_connect`, for hashes that all differ."""
+def _mixed(hashes: np.ndarray) -> np.ndarray:
+    """64 bits for each hash, equal for equal ones and hardly ever for others, uint64 [n]."""
+    mixed = np.zeros(len(hashes), np.uint64)
+    for word in range(fingerprint.WORDS):
+        mixed ^= hashes[:, word]
+        mixed *= _MULTIPLIER
+        mixed ^= mixed >> np.uint64(_WORD_BITS // 2)
+    return mixed
+
+
+def _connect_near(hashes: np.ndarray, rows: np.ndarray, distance: int) -> np.ndarray:
+    """As `_connect`, for the hashes of some rows, which all differ."""
     groups = Groups(len(hashes))
     found = [np.empty((2, 0), np.int64)]
-    for a, b in _candidates(hashes, groups, distance):
+    for a, b in _candidates(hashes, rows, groups, distance):
         near = fingerprint.distances(hashes[a], hashes[b]) <= distance
         ends = np.sort([a[near], b[near]], axis=0)
         found.append(ends[:, groups.join(*ends)])
@@ -144,17 +151,21 @@ def _as_stars(edges: np.ndarray, groups: Groups, hashes: np.ndarray, distance: i
     return edges[:, np.concatenate(used)]
 
 
-def _candidates(hashes: np.ndarray, groups: Groups, distance: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def _candidates(
+    hashes: np.ndarray, rows: np.ndarray, groups: Groups, distance: int
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yields rows (a, b), not of one group yet, of hashes that agree in a band."""
     edges = np.linspace(0, fingerprint.BITS, distance + 2).astype(int)
     for start, stop in itertools.pairwise(edges.tolist()):
-        keys = _bits_from(hashes, start)
-        order = np.argsort(keys, kind="stable")
-        bands = keys[order] >> np.uint64(_WORD_BITS - min(stop - start, _WORD_BITS))
-        for at in range(0, len(order), _CHUNK):
-            rows = order[at : at + _CHUNK + LONGEST_RUN]
-            probes = hashes[rows, (start // _WORD_BITS + fingerprint.WORDS // 2) % fingerprint.WORDS]  # not in the band
-            yield from _agreeing(rows, bands[at : at + len(rows)], probes, groups, distance)
+        bands = _bits_from(hashes, start)[rows]
+        places = np.argsort(bands, kind="stable")
+        bands = bands[places] >> np.uint64(_WORD_BITS - min(stop - start, _WORD_BITS))
+        ordered = rows[places]
+        del places
+        for at in range(0, len(ordered), _CHUNK):
+            part = ordered[at : at + _CHUNK + LONGEST_RUN]
+            probes = hashes[part, (start // _WORD_BITS + fingerprint.WORDS // 2) % fingerprint.WORDS]  # not in the band
+            yield from _agreeing(part, bands[at : at + len(part)], probes, groups, distance)
 
 
 def _agreeing(

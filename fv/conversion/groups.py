@@ -32,5 +32,14 @@ class Groups:
             left, low, high = left[apart], ends.min(axis=0)[apart], ends.max(axis=0)[apart]
             high, first = np.unique(high, return_index=True)  # one new parent for each root, and always a lower one
             self._parents[high] = low[first]
+            self._flatten(high)
             used.append(left[first])
         return np.sort(np.concatenate(used)) if used else np.empty(0, np.int64)
+
+    def _flatten(self, rows: np.ndarray) -> None:
+        """Makes roots the parents of `rows`, which are all that were joined to others just now; a chain halves each time."""
+        while True:
+            higher = self._parents[self._parents[rows]]
+            if (higher == self._parents[rows]).all():
+                return
+            self._parents[rows] = higher

@@ -7,7 +7,7 @@ from fv.conversion.caps import Caps, Room
 
 _ROOM = 1.2  # candidates drawn for each pair wanted; some repeat a pair or meet a cap
 _FEWEST_CANDIDATES = 4_096
-_CANDIDATES_AT_ONCE = 1 << 20  # tried against the caps, so that memory does not grow with them
+_CANDIDATES_AT_ONCE = 1 << 16  # tried against the caps, so that memory does not grow with them
 
 
 def count_available(sizes: np.ndarray, caps: Caps) -> int:

@@ -3,12 +3,15 @@
 import dataclasses
 import hashlib
 import os
+from collections.abc import Callable
 
 from fv import manifest, progress, record
 from fv.conversion import jpeg
 
 _FRAME_BYTES = 16  # of a record, beside its data
 _READ_BYTES = 4 << 20
+
+Visit = Callable[[dict[str, bytes | int]], None]
 
 
 @dataclasses.dataclass
@@ -35,11 +38,12 @@ class Tally:
         self.images |= {pair[record.PATH_A], pair[record.PATH_B]}
 
 
-def inspect(folder: str) -> tuple[dict[str, Tally], list[str]]:
+def inspect(folder: str, visit: Visit | None = None) -> tuple[dict[str, Tally], list[str]]:
     """Reads every record of every shard.
 
     Args:
       folder: what the converter wrote.
+      visit: is called with every sound record, as `record.decode_pair` gives it.
 
     Returns:
       A tally by split, of the records that are sound; and the damage found, one line each, empty where there is none.
@@ -53,21 +57,24 @@ def inspect(folder: str) -> tuple[dict[str, Tally], list[str]]:
         for name, split in described.splits.items():
             tallies[name] = Tally()
             for shard in split.shards:
-                damage += _inspect_shard(folder, shard, set(split.identities), tallies[name])
+                damage += _inspect_shard(folder, shard, set(split.identities), tallies[name], visit)
                 bar.update(shard.records)
             if not damage:
                 damage += _disagreement(name, split, tallies[name])
     return tallies, damage + _leaks(described)
 
 
-def _inspect_shard(folder: str, shard: manifest.Shard, identities: set[str], tally: Tally) -> list[str]:
+def _inspect_shard(folder: str, shard: manifest.Shard, identities: set[str], tally: Tally, visit: Visit | None) -> list[str]:
     """Adds the shard's records to the tally, up to the first that is damaged; returns the damage."""
     path = os.path.join(folder, shard.name)
     number, offset = 0, 0
     try:
         with open(path, "rb") as file:
             for offset, data in record.read_frames(file):
-                tally.add(_checked(data, identities))
+                pair = _checked(data, identities)
+                tally.add(pair)
+                if visit:
+                    visit(pair)
                 number, offset = number + 1, offset + _FRAME_BYTES + len(data)
     except FileNotFoundError:
         return [f"{path} is missing"]

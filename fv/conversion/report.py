@@ -84,17 +84,15 @@ def _kinds(reasons: pd.Series) -> pd.Series:
 
 
 def _copies(copies: pd.DataFrame) -> dict:
-    """Copies by kind; images is that of all groups of the kind."""
-    ends, codes = _groups(copies)
-    mixed = pd.Series(~copies["same_identity"].to_numpy(bool)).groupby(codes[: len(copies)]).any()
-    sizes = np.bincount(codes)
+    """Copies set apart by identity and by likeness, those of the same bytes listed first, then the nearest."""
+    sizes, mixed = _groups(copies)
     report = {
         "groups": int((sizes > 0).sum()),
         "largest_group": int(sizes.max(initial=0)),
-        "images_under_two_identities": int(sizes[mixed.index[mixed].to_numpy(np.int64)].sum()) if len(ends) else 0,
+        "images_under_two_identities": int(sizes[mixed].sum()),
     }
     for name, same in (("two_identities", False), ("same_identity", True)):
-        rows = copies[copies["same_identity"] == same]
+        rows = copies[copies["same_identity"].to_numpy(bool) == same]
         rows = rows.sort_values(["exact", "distance", "first_path", "second_path"], ascending=[False, True, True, True])
         exact = int(rows["exact"].sum())
         listed = rows[["first_path", "second_path", "exact", "distance"]].head(LISTED)
@@ -103,10 +101,88 @@ def _copies(copies: pd.DataFrame) -> dict:
 
 
 def _groups(copies: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
-    """The images that are in copies, and for every end of a row (all of `first`, then the images) the root of its group."""
-    ends = copies[["first", "second"]].to_numpy(np.int64)
-    images, places = np.unique(ends, return_inverse=True)
+    """By a group's root, or 0 and False where there is none: its number of images, and whether it is of two identities."""
+    images, places = np.unique(copies[["first", "second"]].to_numpy(np.int64), return_inverse=True)
     first, second = places.reshape(-1, 2).T
     groups = Groups(len(images))
     groups.join(first, second)
-    return images, groups.roots(first)
+    mixed = np.zeros(len(images), bool)
+    mixed[groups.roots(first[~copies["same_identity"].to_numpy(bool)])] = True
+    return np.bincount(groups.roots(np.arange(len(images))), minlength=len(images)), mixed
+
+
+def _identities(images: pd.DataFrame, left_out: pd.DataFrame) -> dict:
+    """Identities kept, those kept with one image (which no genuine pair can have), and those with no sound image."""
+    sizes = _per_identity(images)
+    paths = left_out["path"].astype(str)
+    folders = paths[paths.str.contains("/", regex=False)].str.split("/", n=1).str[0]
+    lost = np.setdiff1d(folders.unique().astype(str), sizes.index.to_numpy(str))
+    single = sizes.index[sizes == 1].astype(str)
+    return {
+        "kept": len(sizes),
+        "left_out": len(lost),
+        "left_out_names": lost[:LISTED].tolist(),
+        "of_one_image": len(single),
+        "of_one_image_names": sorted(single[:LISTED]),
+    }
+
+
+def _per_identity(images: pd.DataFrame) -> pd.Series:
+    """Number of images of each identity that has one, in the order of the names."""
+    return images.groupby("identity", observed=True).size().sort_index()
+
+
+def _split(split: manifest.Split) -> dict:
+    return {
+        "identities": len(split.identities),
+        "images": split.images,
+        "genuine": split.genuine,
+        "impostor": split.impostor,
+        "shards": len(split.shards),
+        "bytes": sum(shard.bytes for shard in split.shards),
+    }
+
+
+def _sizes(images: pd.DataFrame) -> dict:
+    """The most frequent sizes, and a histogram of the shorter side."""
+    sizes = images.groupby(["width", "height"]).size().rename("images").reset_index()
+    common = sizes.sort_values("images", ascending=False, kind="stable").head(_MOST_SIZES)
+    shorter = np.minimum(images["width"].to_numpy(), images["height"].to_numpy())
+    return {
+        "different": len(sizes),
+        "most_frequent": _records(common),
+        "shorter_side": _histogram(shorter, _SIDE_EDGES, "images"),
+    }
+
+
+def _pairs_per_identity(images: pd.DataFrame, tables: Mapping[str, pd.DataFrame]) -> dict:
+    """The identities in most pairs, and how many are in none; a genuine pair counts once for its identity."""
+    codes = pd.Series(images["identity"].cat.codes.to_numpy(), images.index)
+    names = images["identity"].cat.categories
+    counts = {label: np.zeros(len(names), np.int64) for label in (record.GENUINE, record.IMPOSTOR)}
+    for table in tables.values():
+        labels = table["label"].to_numpy()
+        for label, columns in ((record.GENUINE, ("a",)), (record.IMPOSTOR, ("a", "b"))):
+            for column in columns:
+                ends = table[column].to_numpy()[labels == label]
+                counts[label] += np.bincount(codes.reindex(ends).to_numpy(), minlength=len(names))
+    total = counts[record.GENUINE] + counts[record.IMPOSTOR]
+    most = np.argsort(-total, kind="stable")[: min(_MOST_IDENTITIES, int((total > 0).sum()))]
+    columns = {"identity": names[most].astype(str), "genuine": counts[record.GENUINE][most]}
+    unused = int((total[np.unique(codes)] == 0).sum())
+    return {"in_none": unused, "most": _records(pd.DataFrame({**columns, "impostor": counts[record.IMPOSTOR][most]}))}
+
+
+def _histogram(values: np.ndarray, edges: tuple[int, ...], counted: str) -> list[dict]:
+    """Numbers of values from each edge up to the next, without the empty ends; `to` is None in the last, open bin."""
+    counts = np.histogram(values, [*edges, np.inf])[0]
+    filled = np.flatnonzero(counts)
+    bins = zip(edges, [*(edge - 1 for edge in edges[1:]), None], counts.tolist(), strict=True)
+    rows = [{"from": low, "to": high, counted: count} for low, high, count in bins]
+    return rows[filled[0] : filled[-1] + 1] if len(filled) else []
+
+
+def _records(table: pd.DataFrame) -> list[dict]:
+    """Rows as dictionaries of Python's own types."""
+    columns = {name: table[name].tolist() for name in table}
+    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]

@@ -72,7 +72,8 @@ def _sampled(chosen: Options, found: pd.DataFrame, odd: pd.DataFrame, scratch: s
     wanted = pairs.Wanted(
         chosen.pairs, chosen.genuine_fraction, Caps(chosen.max_pairs_per_identity, chosen.max_pairs_per_image)
     )
-    tables = pairs.sample_pairs(sound, pairs.plan_quotas(sound, wanted), wanted, chosen.seed)
+    owners = sound[["identity", "split"]]
+    tables = pairs.sample_pairs(owners, pairs.plan_quotas(owners, wanted), wanted, chosen.seed)
     return Selection(sound, tables, identities, left_out, duplicates)
 
 

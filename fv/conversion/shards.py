@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from fv import files, manifest, record
-from fv.conversion import checking, pairs, written
+from fv.conversion import catalog, checking, pairs, written
 
 DEFAULT_SHARDS = 8  # of the largest split: enough to interleave, and files for every worker of a small cluster
 LARGEST_DEFAULT_BYTES = 128 << 20  # long enough to read at a disk's full rate, short enough to shuffle whole shards
@@ -18,33 +18,57 @@ _BUFFER_BYTES = 4 << 20  # a write of the operating system; below 1 MB its cost 
 
 
 @dataclasses.dataclass(frozen=True)
-class Image:
-    """One image as a worker needs it: where its stored bytes lie, their CRC-32C, its path in the record, its identity."""
+class Images:
+    """The images of a shard, in columns: a shard may have 100,000 of them, and several wait for a worker.
 
-    file: str
-    offset: int
-    bytes: int
-    crc: int
-    path: str
-    identity: str
+    Attributes:
+      root: the images folder.
+      scratch: the folder of packs.
+      paths: below `root`, object [n].
+      numbers: in the catalog, int64 [n].
+      offsets: of the stored bytes in their pack, int64 [n]; `checking.OWN_FILE` where they are the file's own.
+      sizes: of the stored bytes, uint32 [n].
+      crcs: CRC-32C of the stored bytes, uint32 [n].
+    """
+
+    root: str
+    scratch: str
+    paths: np.ndarray
+    numbers: np.ndarray
+    offsets: np.ndarray
+    sizes: np.ndarray
+    crcs: np.ndarray
+
+    def read(self, index: int) -> bytes:
+        """The bytes to store, which are those that were checked.
+
+        Raises:
+          OSError: they cannot be read, or changed since.
+        """
+        offset, path = int(self.offsets[index]), os.path.join(self.root, self.paths[index])
+        file = path if offset == checking.OWN_FILE else checking.pack_path(self.scratch, int(self.numbers[index]))
+        data = files.read_bytes(file, max(offset, 0), int(self.sizes[index]))
+        if google_crc32c.value(data) != self.crcs[index]:
+            raise OSError(None, "changed while it was converted: run the same command again", path)
+        return data
 
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-    """One shard to write: pair i is of `images[a[i]]` and `images[b[i]]` and has label `labels[i]`."""
+    """One shard to write: pair i is of images `a[i]` and `b[i]` and has label `labels[i]`."""
 
     folder: str
     name: str
-    images: tuple[Image, ...]
+    images: Images
     a: np.ndarray
     b: np.ndarray
     labels: np.ndarray
 
     def key(self) -> str:
         """A digest of all that decides the shard's bytes."""
-        images = [(image.path, image.identity, image.bytes, image.crc) for image in self.images]
-        parts = [repr((record.SCHEMA_VERSION, images)).encode()]
-        parts += [np.asarray(part, np.int64).tobytes() for part in (self.a, self.b, self.labels)]
+        numbers = (self.images.sizes, self.images.crcs, self.a, self.b, self.labels)
+        parts = [repr((record.SCHEMA_VERSION, list(self.images.paths))).encode()]
+        parts += [np.asarray(each, np.int64).tobytes() for each in numbers]
         return hashlib.sha256(b"".join(parts)).hexdigest()
 
 
@@ -76,7 +100,7 @@ def plan_split(
     Args:
       split: its name.
       table: pairs, with columns `a`, `b` and `label`.
-      images: table with columns `path`, `identity`, `offset`, `bytes` and `crc`, indexed by what `a` and `b` hold.
+      images: table with columns `path`, `offset`, `bytes` and `crc`, indexed by what `a` and `b` hold.
       count: number of shards.
       seed: the conversion's seed.
       folders: images folder, scratch folder, output folder.
@@ -87,7 +111,8 @@ def plan_split(
         rows = table.iloc[part]
         used, ends = np.unique(rows[["a", "b"]].to_numpy(), return_inverse=True)
         a, b = ends.reshape(-1, 2).T
-        members = tuple(_images(images.loc[used], root, scratch))
+        paths, offsets, sizes, crcs = (images[name].loc[used].to_numpy() for name in ("path", "offset", "bytes", "crc"))
+        members = Images(root, scratch, paths, used, offsets, sizes, crcs)
         yield Task(output, manifest.shard_name(split, index, count), members, a, b, rows["label"].to_numpy())
 
 
@@ -122,7 +147,7 @@ def _buffers(task: Task) -> Iterator[bytes]:
     """Yields the shard's bytes in runs of whole records."""
     waiting, size = [], 0
     for a, b, label in zip(task.a, task.b, task.labels, strict=True):
-        waiting.append(record.frame(record.encode_pair(_fields(task.images[a], task.images[b], int(label)))))
+        waiting.append(record.frame(record.encode_pair(_fields(task.images, a, b, int(label)))))
         size += len(waiting[-1])
         if size >= _BUFFER_BYTES:
             yield b"".join(waiting)
@@ -130,30 +155,13 @@ def _buffers(task: Task) -> Iterator[bytes]:
     yield b"".join(waiting)
 
 
-def _fields(a: Image, b: Image, label: int) -> dict[str, bytes | int]:
+def _fields(images: Images, a: int, b: int, label: int) -> dict[str, bytes | int]:
     return {
-        record.IMAGE_A: _read(a),
-        record.IMAGE_B: _read(b),
-        record.IDENTITY_A: a.identity.encode(),
-        record.IDENTITY_B: b.identity.encode(),
-        record.PATH_A: a.path.encode(),
-        record.PATH_B: b.path.encode(),
+        record.IMAGE_A: images.read(a),
+        record.IMAGE_B: images.read(b),
+        record.IDENTITY_A: catalog.identity_of(images.paths[a]).encode(),
+        record.IDENTITY_B: catalog.identity_of(images.paths[b]).encode(),
+        record.PATH_A: images.paths[a].encode(),
+        record.PATH_B: images.paths[b].encode(),
         record.LABEL: label,
     }
-
-
-def _images(members: pd.DataFrame, root: str, scratch: str) -> Iterator[Image]:
-    for row in members[["path", "identity", "offset", "bytes", "crc"]].itertuples():
-        packed = row.offset != checking.OWN_FILE
-        file = checking.pack_path(scratch, row.Index) if packed else os.path.join(root, row.path)
-        yield Image(file, max(row.offset, 0), row.bytes, row.crc, row.path, row.identity)
-
-
-def _read(image: Image) -> bytes:
-    """The bytes to store, which are those that were checked."""
-    with files.open_bytes(image.file) as file:
-        file.seek(image.offset)
-        data = file.read(image.bytes)
-    if google_crc32c.value(data) != image.crc:
-        raise OSError(None, "changed while it was converted: run the same command again", image.file)
-    return data

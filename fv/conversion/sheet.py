@@ -18,11 +18,10 @@ _GAP, _PAIR_GAP, _MARGIN = 3, 18, 14  # pixels: within a pair, between pairs, ar
 _TEXT, _HEADING = 11, 15  # pixels
 _LINE = 16  # pixels from one line of text to the next
 _PAPER, _INK, _EMPTY = (255, 255, 255), (40, 42, 46), (226, 229, 233)
-_HEADINGS = {
-    record.GENUINE: ("genuine: same person", (24, 112, 62)),
-    record.IMPOSTOR: ("impostor: different people", (168, 50, 15)),
-}
+_COLOURS = {record.GENUINE: (24, 112, 62), record.IMPOSTOR: (168, 50, 15)}
 _JPEG_QUALITY = 85
+
+HEADINGS = {record.GENUINE: "genuine: same person", record.IMPOSTOR: "impostor: different people"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,29 +51,34 @@ def choose(tables: Mapping[str, pd.DataFrame], count: int, seed: int) -> pd.Data
     return pd.concat([_draw_rows(list(tables.values()), label, share, rng) for label, share in shares.items()])
 
 
-def draw(pairs: Sequence[Pair], columns: int = 4, side: int = 112) -> Image.Image:
+def from_record(pair: Mapping[str, bytes | int]) -> Pair:
+    """A pair as `record.decode_pair` gives it, with the identities as captions."""
+    names = (pair[name].decode(errors="replace") for name in (record.IDENTITY_A, record.IDENTITY_B))
+    return Pair(pair[record.IMAGE_A], pair[record.IMAGE_B], pair[record.LABEL], *names)
+
+
+def draw(pairs: Sequence[Pair], columns: int = 4, side: int = 112, headings: Mapping[int, str] = HEADINGS) -> Image.Image:
     """Draws genuine pairs in the left columns and impostor pairs in the right ones, or one kind over all of them.
 
     Args:
       pairs: what to draw.
       columns: pairs beside each other, even.
       side: of the square that each image is fitted into, in pixels.
+      headings: what stands above the pairs of each label.
 
     Returns:
       An RGB image.
     """
-    kinds = [(label, [pair for pair in pairs if pair.label == label]) for label in (record.GENUINE, record.IMPOSTOR)]
-    kinds = [(label, members) for label, members in kinds if members]
-    across = max(1, columns // max(1, len(kinds)))
-    rows = max((-(-len(members) // across) for _, members in kinds), default=0)
+    blocks = [[pair for pair in pairs if pair.label == label] for label in (record.GENUINE, record.IMPOSTOR)]
+    blocks = [members for members in blocks if members]
+    across = columns // max(1, len(blocks))
+    rows = max((-(-len(members) // across) for members in blocks), default=0)
     pitch_x, pitch_y = 2 * side + _GAP + _PAIR_GAP, side + _LINE + _PAIR_GAP // 2
     top = _MARGIN + _HEADING + _LINE // 2
-    width = 2 * _MARGIN + max(1, len(kinds)) * across * pitch_x - _PAIR_GAP
-    sheet = Image.new("RGB", (width, top + rows * pitch_y + _MARGIN), _PAPER)
-    for block, (label, members) in enumerate(kinds):
-        left = _MARGIN + block * across * pitch_x
-        heading, colour = _HEADINGS[label]
-        _write(sheet, heading, (left, _MARGIN), across * pitch_x - _PAIR_GAP, _HEADING, colour)
+    sheet = Image.new("RGB", (2 * _MARGIN + columns * pitch_x - _PAIR_GAP, top + rows * pitch_y + _MARGIN // 2), _PAPER)
+    for block, members in enumerate(blocks):
+        left, label = _MARGIN + block * across * pitch_x, members[0].label
+        _write(sheet, headings[label], (left, _MARGIN), across * pitch_x - _PAIR_GAP, _HEADING, _COLOURS[label])
         for index, pair in enumerate(members):
             _draw_pair(sheet, pair, (left + index % across * pitch_x, top + index // across * pitch_y), side)
     return sheet
@@ -129,7 +133,7 @@ def _write(sheet: Image.Image, text: str, corner: tuple[int, int], width: int, s
 
 @functools.cache
 def _font(size: int) -> ImageFont.FreeTypeFont:
-    """DejaVu Sans, which has European, Arabic and many other letters, from Matplotlib's files; Pillow's own is ASCII only."""
+    """DejaVu Sans from Matplotlib's files, which has European, Arabic and more letters; Pillow's own has ASCII only."""
     folder = importlib.util.find_spec("matplotlib").submodule_search_locations[0]  # not imported: that takes half a second
     return ImageFont.truetype(os.path.join(folder, "mpl-data", "fonts", "ttf", "DejaVuSans.ttf"), size)
 

@@ -51,8 +51,8 @@ def assert_same(folder: pathlib.Path, local: pathlib.Path) -> None:
 
 @pytest.mark.slow
 def test_two_worker_processes_of_the_direct_runner_write_the_bytes_of_a_local_run(images, local, tmp_path):
-    chosen = settings.Options(str(images), str(tmp_path), shards=6, store_size=20, runner="DirectRunner", runner_options=DIRECT)
-    convert.convert(chosen)
+    workers = dict(runner="DirectRunner", runner_options=DIRECT)
+    convert.convert(settings.Options(str(images), str(tmp_path), shards=6, store_size=20, **workers))
     assert_same(tmp_path, local)
 
 

@@ -2,6 +2,9 @@ import hashlib
 import io
 import os
 import pathlib
+import re
+import subprocess
+import sys
 
 import pandas as pd
 import pytest
@@ -172,20 +175,58 @@ def test_other_flags_leave_nothing_of_a_run_that_broke_off(crowd, tmp_path, monk
     assert digests(tmp_path / "out") == digests(tmp_path / "new")
 
 
-def test_an_image_that_goes_while_shards_are_written_is_one_line_with_what_is_whole(crowd, tmp_path, monkeypatch):
-    images = making.crowd(tmp_path / "images", identities=30, images=4)
+WHOLE = r"; \d+ of 16 shards are whole in .*, and the same command \(without --overwrite\) goes on from there"
+
+
+@pytest.fixture
+def before_writing(monkeypatch):
+    """A function that has another called between the choice of pairs and the first shard."""
     select = convert.selection.select
 
-    def then_remove(*arguments):
-        selected = select(*arguments)
-        os.remove(images / selected.images["path"].loc[selected.tables["test"]["a"].iloc[0]])
-        return selected
+    def patch(action):
+        def select_and_act(*arguments):
+            selected = select(*arguments)
+            action(selected)
+            return selected
 
-    monkeypatch.setattr(convert.selection, "select", then_remove)
-    whole = r"p0.*jpg; \d+ of 16 shards are whole in .*, and the same command \(without --overwrite\) goes on from there"
-    with pytest.raises(UserError, match=whole):
+        monkeypatch.setattr(convert.selection, "select", select_and_act)
+
+    return patch
+
+
+def test_an_image_that_goes_while_shards_are_written_is_one_line_with_what_is_whole(tmp_path, before_writing):
+    images = making.crowd(tmp_path / "images", identities=30, images=4)
+    before_writing(lambda chosen: os.remove(images / chosen.images["path"].loc[chosen.tables["test"]["a"].iloc[0]]))
+    with pytest.raises(UserError, match=r"No such file or directory: .*\.jpg" + WHOLE):
         run(images, tmp_path / "out", shards=8)
     assert not (tmp_path / "out" / "manifest.json").exists()
+
+
+def test_an_images_folder_that_vanishes_is_one_line_with_what_is_whole(tmp_path, before_writing):
+    images = making.crowd(tmp_path / "images", identities=30, images=4)
+    before_writing(lambda _: images.rename(tmp_path / "elsewhere"))
+    with pytest.raises(UserError, match="--images=.* has vanished" + WHOLE):
+        run(images, tmp_path / "out", shards=8)
+
+
+LIMITED = """
+import resource, runpy, sys
+resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, 60_000))
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+def test_a_full_disk_is_one_line_and_the_rest_is_written_when_there_is_room(crowd, tmp_path):
+    out = tmp_path / "out"
+    command = ["tools/make_tfrecords.py", f"--images={crowd}", f"--output={out}", "--shards=3"]
+    where = dict(cwd=pathlib.Path(__file__).parents[2], env=os.environ | {"PYTHONPATH": "."}, capture_output=True)
+    full = subprocess.run([sys.executable, "-c", LIMITED, *command], **where, text=True, check=False)
+    assert full.returncode == 2
+    assert re.fullmatch(r".*error: File too large: .*; \d of \d shards are whole in .*\n", full.stderr)
+    subprocess.run([sys.executable, *command], **where, check=True)
+    run(crowd, tmp_path / "undisturbed", shards=3, val_fraction=0.1, test_fraction=0.1)
+    assert digests(out) == digests(tmp_path / "undisturbed")
 
 
 def test_a_picture_under_two_names_is_in_no_pair_unless_it_is_kept(tmp_path):

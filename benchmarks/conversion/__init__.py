@@ -1,0 +1,1 @@
+"""The parts of benchmarks/convert.py: each measures one promise of the converter."""

@@ -1,0 +1,1 @@
+"""What a host can feed and what a model takes, in one unit: images per second."""
