@@ -1,7 +1,8 @@
 """Converts a folder of face images, one folder per person, to shards of image pairs.
 
-Writes OUTPUT/{train,val,test}-NNNNN-of-NNNNN.tfrecord, OUTPUT/manifest.json, and OUTPUT/left_out.csv where images could not
-be used. Pairs are sampled, or taken from an LFW pairs file or a CSV. tfrecords/README.md documents the record.
+Writes OUTPUT/{train,val,test}-NNNNN-of-NNNNN.tfrecord, OUTPUT/manifest.json, OUTPUT/report.html (and .json), which tells what
+was found, and OUTPUT/left_out.csv where images were not used. Pairs are sampled, or taken from an LFW pairs file or a CSV.
+Killed at any moment and run again, it goes on with the shards that are missing. tfrecords/README.md documents the record.
 """
 
 import os
@@ -11,7 +12,7 @@ import time
 import pandas as pd
 
 from fv import cli, manifest
-from fv.conversion import convert, output, settings
+from fv.conversion import convert, output, report, settings
 
 _LEFT_OUT_SHOWN = 10
 _COLUMNS = f"{'split':<6}{'identities':>12}{'images':>10}{'genuine':>12}{'impostor':>12}{'shards':>8}{'MB':>10}"
@@ -27,6 +28,7 @@ def main(chosen: settings.Options) -> None:
         _print_split(name, split)
     size = sum(shard.bytes for split in made.splits.values() for shard in split.shards)
     print(f"wrote {size / 1e6:,.1f} MB to {chosen.output} in {time.monotonic() - start:.1f} s")
+    print(f"what was found: {os.path.join(chosen.output, report.PAGE_NAME)}")
 
 
 def _print_split(name: str, split: manifest.Split) -> None:

@@ -5,7 +5,7 @@ import os
 import pandas as pd
 
 from fv import files, manifest, options, progress, record, workers
-from fv.conversion import catalog, output, runners, selection, settings, shards, written
+from fv.conversion import catalog, output, report_files, runners, selection, settings, shards, written
 from fv.errors import UserError
 
 
@@ -84,6 +84,7 @@ def _convert(
     output.clear(chosen.output, keep=[] if chosen.overwrite else _names(counts))
     _save_left_out(selected.left_out, chosen.output)
     made = _describe(chosen, selected, write_shards(chosen, selected, counts, scratch, run))
+    report_files.write(chosen, len(found) + len(odd), selected, made, scratch)
     manifest.save(made, chosen.output)
     written.forget(chosen.output)
     return made, selected.left_out

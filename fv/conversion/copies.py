@@ -8,8 +8,9 @@ from fv.conversion.checking import Checked
 
 
 def find(checked: Checked, distance: int) -> pd.DataFrame:
-    """The copies among the sound images: what `duplicates.find` gives, by rows of `checked.sound`."""
-    return duplicates.find(checked.digests, checked.hashes, _codes(checked), distance)
+    """The copies among the sound images, by rows of `checked.sound` and by path: see `duplicates.find` and `.named`."""
+    found = duplicates.find(checked.digests, checked.hashes, _codes(checked), distance)
+    return duplicates.named(found, checked.sound["path"].to_numpy())
 
 
 def leave_out(checked: Checked, copies: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -24,18 +25,20 @@ def leave_out(checked: Checked, copies: pd.DataFrame) -> tuple[pd.DataFrame, pd.
     """
     doubtful = duplicates.found_under_two(copies, _codes(checked))
     again = duplicates.redundant(copies, _codes(checked)) & ~doubtful
-    others = {int(a): int(b) for a, b in copies[["second", "first"]].to_numpy()[::-1]}
-    others = {int(b): int(a) for a, b in copies[["second", "first"]].to_numpy()[::-1]} | others
-    paths = checked.sound["path"].to_numpy()
     rows = np.flatnonzero(doubtful | again)
-    reasons = [
-        f"the same picture as {paths[others[row]]}, and two identities have it"
-        if doubtful[row]
-        else f"the same bytes as {paths[others[row]]}"
-        for row in rows
-    ]
-    left_out = pd.DataFrame({"path": paths[rows], "reason": reasons}, dtype=object)
+    others = "'" + _other_ends(copies).reindex(rows).to_numpy(object) + "'"
+    same = np.where(doubtful[rows], "the same picture as ", "the same bytes as ").astype(object)
+    why = np.where(doubtful[rows], ", and two identities have it", "").astype(object)
+    left_out = pd.DataFrame({"path": checked.sound["path"].to_numpy()[rows], "reason": same + others + why}, dtype=object)
     return checked.sound[~(doubtful | again)], left_out
+
+
+def _other_ends(copies: pd.DataFrame) -> pd.Series:
+    """The path of a copy of each image that has one, of another identity where there is such a one; indexed by row."""
+    ordered = copies.sort_values("same_identity", kind="stable")
+    ends = [ordered.set_index(end)[f"{other}_path"] for end, other in (("second", "first"), ("first", "second"))]
+    both = pd.concat(ends)
+    return both[~both.index.duplicated()]
 
 
 def _codes(checked: Checked) -> np.ndarray:

@@ -7,17 +7,15 @@ import re
 from collections.abc import Collection, Iterator
 
 from fv import files, manifest
-from fv.conversion import written
+from fv.conversion import report, written
 from fv.errors import UserError
 
 LEFT_OUT = "left_out.csv"
-REPORT = "report.json"
-REPORT_PAGE = "report.html"
 SCRATCH = ".scratch"
 LOCK = ".lock"
 
 _SPLITS = "|".join(manifest.SPLITS)
-_TOLD = "|".join(map(re.escape, (manifest.FILE_NAME, LEFT_OUT, REPORT, REPORT_PAGE)))
+_TOLD = "|".join(map(re.escape, (manifest.FILE_NAME, LEFT_OUT, report.FILE_NAME, report.PAGE_NAME)))
 _OURS = re.compile(rf"(({_SPLITS})-\d{{5,}}-of-\d{{5,}}\.tfrecord|{_TOLD})({re.escape(files.TEMPORARY_SUFFIX)}\d+)?")
 
 

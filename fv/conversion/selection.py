@@ -10,8 +10,6 @@ from fv.conversion.caps import Caps
 from fv.conversion.settings import Options
 from fv.errors import UserError
 
-_PIXELS_PER_MEGAPIXEL = 1_000_000
-
 
 @dataclasses.dataclass(frozen=True)
 class Selection:
@@ -23,7 +21,7 @@ class Selection:
       tables: by split, the pairs, with columns `a`, `b` (indices of images) and `label`.
       identities: by split, the names assigned to it.
       left_out: the images that were not used, with columns `path` and `reason`.
-      copies: the copies that were found among the sound images, with the paths of both (`copies.find`).
+      copies: the copies that were found among the sound images (`copies.find`).
     """
 
     images: pd.DataFrame
@@ -101,6 +99,5 @@ def _categorical(by_identity: pd.Series, identity: pd.Series, names: list[str]) 
 def _check(
     chosen: Options, table: pd.DataFrame, crop: crops.Crop, scratch: str, run: workers.Map, strict: bool
 ) -> checking.Checked:
-    pixels = int(chosen.max_megapixels * _PIXELS_PER_MEGAPIXEL)
-    rules = images.Rules(pixels, chosen.jpeg_quality, chosen.store_size, crop.fraction)
+    rules = images.Rules(chosen.max_pixels, chosen.jpeg_quality, chosen.store_size, crop.fraction)
     return checking.check_images(table, chosen.images, scratch, rules, crop, run, strict)

@@ -9,6 +9,7 @@ from fv.errors import UserError
 from fv.options import option, required
 
 LOCAL = "local"
+_PIXELS_PER_MEGAPIXEL = 1_000_000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,6 +66,11 @@ class Options:
     def pairs_list(self) -> str | None:
         """The file that lists pairs, None where they are sampled."""
         return self.pairs_file or self.pairs_csv
+
+    @property
+    def max_pixels(self) -> int:
+        """Most pixels that an image may have."""
+        return int(self.max_megapixels * _PIXELS_PER_MEGAPIXEL)
 
     @property
     def processes(self) -> int:

@@ -14,6 +14,7 @@ from fv.conversion import catalog, checking, pairs, written
 
 DEFAULT_SHARDS = 8  # of the largest split: enough to interleave, and files for every worker of a small cluster
 LARGEST_DEFAULT_BYTES = 128 << 20  # long enough to read at a disk's full rate, short enough to shuffle whole shards
+_COLUMNS = ("path", "offset", "bytes", "crc")
 _BUFFER_BYTES = 4 << 20  # a write of the operating system; below 1 MB its cost per call shows
 
 
@@ -111,9 +112,14 @@ def plan_split(
         rows = table.iloc[part]
         used, ends = np.unique(rows[["a", "b"]].to_numpy(), return_inverse=True)
         a, b = ends.reshape(-1, 2).T
-        paths, offsets, sizes, crcs = (images[name].loc[used].to_numpy() for name in ("path", "offset", "bytes", "crc"))
-        members = Images(root, scratch, paths, used, offsets, sizes, crcs)
+        members = stored_images(images.loc[used, list(_COLUMNS)], root, scratch)
         yield Task(output, manifest.shard_name(split, index, count), members, a, b, rows["label"].to_numpy())
+
+
+def stored_images(images: pd.DataFrame, root: str, scratch: str) -> Images:
+    """Images of a table with columns `path`, `offset`, `bytes` and `crc`, indexed by their number in the catalog."""
+    paths, *numbers = (images[name].to_numpy() for name in _COLUMNS)
+    return Images(root, scratch, paths, images.index.to_numpy(), *numbers)
 
 
 def write_shard(task: Task) -> manifest.Shard:

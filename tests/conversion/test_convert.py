@@ -236,8 +236,8 @@ def test_a_picture_under_two_names_is_in_no_pair_unless_it_is_kept(tmp_path):
     _, left_out = run(images, tmp_path / "out")
     reasons = dict(left_out.to_numpy())
     assert set(reasons) == {"p003/p003_0001.jpg", "p007/copy.jpg", "p004/p004_0002.jpg"}
-    assert reasons["p007/copy.jpg"] == "the same picture as p003/p003_0001.jpg, and two identities have it"
-    assert reasons["p004/p004_0002.jpg"] == "the same bytes as p004/again.jpg"
+    assert reasons["p007/copy.jpg"] == "the same picture as 'p003/p003_0001.jpg', and two identities have it"
+    assert reasons["p004/p004_0002.jpg"] == "the same bytes as 'p004/again.jpg'"
     used = {pair[f"image_{side}/path"].decode() for pair in pairs_of(tmp_path / "out") for side in "ab"}
     assert not used & set(reasons)
     _, left_out = run(images, tmp_path / "kept", keep_duplicates=True)

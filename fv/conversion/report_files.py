@@ -1,0 +1,67 @@
+"""The data report beside the manifest: report.json for machines, report.html for people."""
+
+import os
+
+import numpy as np
+import pandas as pd
+
+from fv import files, manifest, record
+from fv.conversion import formats, images, report, report_page, shards, sheet
+from fv.conversion.selection import Selection
+from fv.conversion.settings import Options
+
+_PAIRS_SHOWN = 24
+_SUSPECTS_SHOWN = 12
+_COLUMNS = 2  # of pairs, that fit the width of a page
+_SUSPECT = {record.IMPOSTOR: "one picture, two identities"}
+
+
+def write(chosen: Options, found: int, selected: Selection, made: manifest.Manifest, scratch: str) -> None:
+    """Writes both reports; the same conversion writes the same bytes.
+
+    Args:
+      chosen: the options.
+      found: number of image files there were.
+      selected: what was chosen of them.
+      made: the manifest.
+      scratch: folder of the images that were written anew.
+    """
+    facts = report.Facts(found, selected.images, selected.left_out, selected.copies, selected.tables, made)
+    content = report.build(facts)
+    files.save_json(content, os.path.join(chosen.output, report.FILE_NAME))
+    page = report_page.render(content, _draw_suspects(chosen, content), _draw_pairs(chosen, selected, scratch))
+    with files.atomic_open(os.path.join(chosen.output, report.PAGE_NAME)) as file:
+        file.write(page)
+
+
+def _draw_pairs(chosen: Options, selected: Selection, scratch: str) -> bytes:
+    """A sheet of sampled pairs, as they are stored."""
+    rows = sheet.choose(selected.tables, _PAIRS_SHOWN, chosen.seed)
+    used, ends = np.unique(rows[["a", "b"]].to_numpy(), return_inverse=True)
+    stored = shards.stored_images(selected.images.loc[used], chosen.images, scratch)
+    names = selected.images["identity"].loc[used].astype(str).to_numpy()
+    pairs = [
+        sheet.Pair(stored.read(a), stored.read(b), label, names[a], names[b])
+        for (a, b), label in zip(ends.reshape(-1, 2), rows["label"], strict=True)
+    ]
+    return sheet.to_jpeg(sheet.draw(pairs, _COLUMNS))
+
+
+def _draw_suspects(chosen: Options, content: dict) -> bytes | None:
+    """A sheet of the pictures found under two identities that the report lists first; None where there is none."""
+    listed = pd.DataFrame(content["copies"]["two_identities"]["listed"]).head(_SUSPECTS_SHOWN)
+    if listed.empty:
+        return None
+    rules = images.Rules(chosen.max_pixels, chosen.jpeg_quality)
+    pairs = [
+        sheet.Pair(*(_picture(chosen.images, path, rules) for path in paths), record.IMPOSTOR, *paths)
+        for paths in listed[["first_path", "second_path"]].itertuples(index=False)
+    ]
+    return sheet.to_jpeg(sheet.draw(pairs, _COLUMNS, headings=_SUSPECT))
+
+
+def _picture(root: str, path: str, rules: images.Rules) -> bytes:
+    try:
+        return images.load(files.read_bytes(os.path.join(root, path)), rules).stored
+    except (OSError, formats.BadImage):  # sound when it was checked: the sheet says that it is not decodable now
+        return b""
