@@ -1,4 +1,7 @@
-"""What people do today, on the same pairs of the same images: none of them looks whether an image is sound."""
+"""What people do today, on the same pairs of the same images: none of them looks whether an image is sound.
+
+Every way is timed until its bytes are on the disk, fv from the start of its process.
+"""
 
 import importlib.util
 import itertools
@@ -97,6 +100,7 @@ def _write_examples(pairs, path: str) -> None:
                 record.LABEL: tf.train.Feature(int64_list=tf.train.Int64List(value=[label])),
             }
             writer.write(tf.train.Example(features=tf.train.Features(feature=features)).SerializeToString())
+    _sync(path)
 
 
 def _write_tar(pairs, path: str) -> None:
@@ -105,6 +109,12 @@ def _write_tar(pairs, path: str) -> None:
     with webdataset.TarWriter(path) as writer:
         for index, (a, b, label) in enumerate(pairs):
             writer.write({"__key__": f"{index:09d}", "a.jpg": _read(a), "b.jpg": _read(b), "cls": label})
+    _sync(path)
+
+
+def _sync(path: str) -> None:
+    with open(path, "rb+") as file:
+        os.fsync(file.fileno())
 
 
 def _read(path: str) -> bytes:
