@@ -3,6 +3,7 @@
 Every way is timed until its bytes are on the disk, fv from the start of its process.
 """
 
+import dataclasses
 import importlib.util
 import itertools
 import os
@@ -14,6 +15,7 @@ import time
 
 from benchmarks.conversion import command
 from benchmarks.conversion.options import BenchmarkOptions
+from benchmarks.conversion.rates import run_anew
 from fv import manifest, record
 from fv.conversion import catalog
 
@@ -24,9 +26,9 @@ FIRST_LISTED = 1_000  # images; doubled until the memory ends
 def measure(options: BenchmarkOptions, folder: str) -> dict:
     """Pairs/s of each way of writing, and how many images the seed's lists of all combinations can hold."""
     made = os.path.join(folder, "peers")
-    figures = {"fv, all cores": _rate(options, lambda: command.run([*options.flags(made), "--overwrite"]))}
-    flags = [flag for flag in options.flags(made) if not flag.startswith("--workers=")]
-    figures["fv, one process"] = _rate(options, lambda: command.run([*flags, "--workers=1", "--overwrite"]))
+    one = dataclasses.replace(options, workers=1)
+    figures = {"fv, one process": round(options.pairs / min(run_anew(one, made)[0] for _ in range(options.repeats)))}
+    figures["fv, all cores"] = round(options.pairs / min(run_anew(options, made)[0] for _ in range(options.repeats)))
     pairs = list(_pairs_of(made, options.images))
     figures["tf.train.Example loop"] = _rate(options, lambda: _write_examples(pairs, os.path.join(folder, "loop.tfrecord")))
     if importlib.util.find_spec("webdataset"):
