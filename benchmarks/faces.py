@@ -7,14 +7,14 @@ python benchmarks/faces.py --json=/tmp/faces.json
 """
 
 import dataclasses
-import json
 import os
 import tempfile
 import time
 
 import numpy as np
 
-from fv import cli, files
+from fv import cli
+from fv.benchmarking import figures
 from fv.faces import baselines, camera, dataset
 from fv.options import option
 
@@ -35,10 +35,7 @@ class BenchmarkOptions:
 
 
 def main(options: BenchmarkOptions) -> None:
-    figures = measure(options)
-    print(json.dumps(figures, indent=2))
-    if options.json:
-        files.save_json(figures, options.json)
+    figures.publish(measure(options), options.json)
 
 
 def measure(options: BenchmarkOptions) -> dict:

@@ -55,10 +55,10 @@ def flipped(shards, tmp_path):
 
 
 def test_a_flipped_bit_stops_training_with_the_byte_and_the_command_that_names_the_shard(command, flipped, tmp_path):
-    broken, _ = flipped
+    broken, shard = flipped
     flags = ["--backbone=tiny", "--image_size=32", "--steps=30", "--global_batch_size=8"]
     done = command("-m", "fv.train", f"--tfrecords={broken}", f"--workdir={tmp_path / 'run'}", *flags)
-    assert_one_line(done, f"{broken} are damaged", "corrupted record at", "inspect_tfrecords")
+    assert_one_line(done, f"{broken} are damaged", shard.name, "record ", "at byte", "inspect_tfrecords")
 
 
 def test_the_inspector_names_the_damaged_shard(command, flipped):

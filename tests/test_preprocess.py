@@ -1,4 +1,5 @@
 import io
+import itertools
 
 import numpy as np
 import pytest
@@ -66,3 +67,68 @@ def test_the_same_pixels_come_out_eagerly_and_inside_tf_data():
 def test_what_is_no_whole_image_raises(data):
     with pytest.raises(tf.errors.InvalidArgumentError):
         preprocess.load_image(data, 16, 1.0)
+
+
+def on_host(data: bytes, size: int, fraction: float) -> np.ndarray:
+    result = np.empty((size, size, 3), np.uint8)
+    preprocess.load_on_host(data, fraction, result)
+    return result
+
+
+FORMS = {
+    "4:4:4": dict(subsampling=0),
+    "4:2:2": dict(subsampling=1),
+    "4:2:0": dict(subsampling=2),
+    "progressive": dict(progressive=True, subsampling=2),
+    "coarse": dict(quality=20),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("shape", [(24, 24), (41, 41), (23, 40), (51, 37)])
+def test_both_decoders_give_the_same_pixels_bit_for_bit(form, shape):
+    pixels = np.random.default_rng(1).integers(0, 256, (*shape, 3), dtype=np.uint8)
+    for image in (pixels, pixels[..., 0]):
+        data, side = encoded(image, "JPEG", **FORMS[form]), min(shape)
+        np.testing.assert_array_equal(on_host(data, side, 1.0), preprocess.load_jpeg(data, side, 1.0))
+
+
+def test_a_crop_is_bit_for_bit_the_middle_of_the_whole_image():
+    for fraction, side in ((0.5, 18), (0.77, 28), (0.35, 13)):
+        data = encoded(np.random.default_rng(2).integers(0, 256, (51, 37, 3), dtype=np.uint8), "JPEG", subsampling=2)
+        top, left, _ = preprocess.centre_window(51, 37, fraction)
+        window = decoded(data)[top : top + side, left : left + side]
+        for loaded in (preprocess.load_jpeg(data, side, fraction), on_host(data, side, fraction)):
+            np.testing.assert_array_equal(loaded, window)
+
+
+@pytest.mark.parametrize("size", [7, 16, 31, 64])
+@pytest.mark.parametrize("fraction", [1.0, 0.77, 0.5])
+def test_both_resizes_agree_within_a_level(size, fraction):
+    data = encoded(np.random.default_rng(2).integers(0, 256, (51, 37, 3), dtype=np.uint8), "JPEG", quality=95)
+    difference = np.int32(on_host(data, size, fraction)) - np.int32(preprocess.load_jpeg(data, size, fraction))
+    assert np.abs(difference).max() <= preprocess.RESIZE_TOLERANCE
+
+
+def test_both_cut_the_same_window_of_any_size():
+    for height, width, fraction in itertools.product(
+        range(1, 260, 7), range(1, 260, 11), (0.01, 0.35, 0.5, 0.64, 0.999, 1.0)
+    ):
+        top, left, side = preprocess.centre_window(height, width, fraction)
+        graph = preprocess._centre_square(tf.constant([height, width]), fraction).numpy()
+        assert (top, left, side, side) == tuple(graph)
+
+
+def test_an_image_larger_than_any_before_grows_the_thread_s_memory():
+    pixels = np.random.default_rng(3).integers(0, 256, (700, 650, 3), dtype=np.uint8)
+    data = encoded(pixels, "JPEG")
+    np.testing.assert_array_equal(on_host(data, 650, 1.0), preprocess.load_jpeg(data, 650, 1.0))
+
+
+def test_what_simplejpeg_refuses_is_tensorflow_s_to_decide():
+    sound = encoded(PIXELS, "JPEG")
+    noisy = sound[:20] + b"\0\0" + sound[20:]  # stray bytes between segments: libjpeg warns and reads on
+    np.testing.assert_array_equal(on_host(noisy, 16, 1.0), preprocess.load_jpeg(noisy, 16, 1.0))
+    for data in (b"", b"no image", sound[:300]):
+        with pytest.raises(tf.errors.InvalidArgumentError):
+            on_host(data, 16, 1.0)

@@ -69,7 +69,7 @@ def evaluate(options: EvaluateOptions) -> None:
 def _score(scorer: PairScorer, source: PairSource, batch_size: int) -> tuple[np.ndarray, np.ndarray]:
     batches = input_pipeline.evaluation_batches(source, batch_size=batch_size)
     steps = input_pipeline.evaluation_steps(source, batch_size)
-    with damage.reported(source.folder), progress.progress(steps, "score", "batch") as line:
+    with damage.reported(source.folder, source.split.shards), progress.progress(steps, "score", "batch") as line:
         return scorer.score(batches, line.update)
 
 

@@ -41,32 +41,41 @@ def draw(options: AugmentOptions, images: int, seed: int, step: tf.Tensor) -> tf
     return tf.random.stateless_uniform((images, _DRAWS), seed=tf.stack([seed, tf.cast(step, tf.int32)]))
 
 
-def apply(images: tf.Tensor, draws: tf.Tensor, options: AugmentOptions) -> tf.Tensor:
+def resize(images: tf.Tensor, side: int) -> tf.Tensor:
+    """Brings pairs of images, uint8 [n, 2, any side, any side, 3], to `side`: float32 where that is another, else as is."""
+    if images.shape[2] == side:
+        return images
+    flat = tf.reshape(images, (-1, *images.shape[2:]))
+    return tf.reshape(tf.image.resize(flat, (side, side)), (-1, 2, side, side, images.shape[-1]))
+
+
+def apply(images: tf.Tensor, draws: tf.Tensor, options: AugmentOptions, side: int | None = None) -> tf.Tensor:
     """Augments a batch.
 
     Args:
-      images: uint8 or float [n, side, side, 3], values 0 to 255.
+      images: uint8 or float [n, any side, any side, 3], values 0 to 255.
       draws: float32 [n, draws] in [0, 1), rows of what `draw` returned.
       options: what to apply.
+      side: of the result in pixels; that of the images by default. The crop's resampling brings them to it.
 
     Returns:
       float32 [n, side, side, 3]; colour may leave [0, 255] by the strengths of brightness and contrast.
     """
     columns = tf.unstack(draws, axis=1)
-    images = _crop_and_flip(images, columns[0:4], options)
+    images = _crop_and_flip(images, columns[0:4], options, side or images.shape[1])
     images = _colour(images, columns[4:6], options)
     return _cutout(images, columns[6:8], options) if options.cutout else images
 
 
-def _crop_and_flip(images: tf.Tensor, columns: list[tf.Tensor], options: AugmentOptions) -> tf.Tensor:
-    """One resampling for crop, scale and mirror: `crop_and_resize` mirrors a box whose left lies right of its right."""
+def _crop_and_flip(images: tf.Tensor, columns: list[tf.Tensor], options: AugmentOptions, side: int) -> tf.Tensor:
+    """One resampling for crop, size and mirror: `crop_and_resize` mirrors a box whose left lies right of its right."""
     scale, top, left, mirror = columns
     scale = options.min_scale + (1.0 - options.min_scale) * scale
     top, left = top * (1.0 - scale), left * (1.0 - scale)
     right = left + scale
     mirrored = tf.logical_and(mirror < 0.5, options.flip)
     boxes = tf.stack([top, tf.where(mirrored, right, left), top + scale, tf.where(mirrored, left, right)], axis=1)
-    return tf.image.crop_and_resize(images, boxes, tf.range(tf.shape(images)[0]), images.shape[1:3])
+    return tf.image.crop_and_resize(images, boxes, tf.range(tf.shape(images)[0]), (side, side))
 
 
 def _colour(images: tf.Tensor, columns: list[tf.Tensor], options: AugmentOptions) -> tf.Tensor:

@@ -1,30 +1,139 @@
-"""What reading a damaged shard ends in: one line with the command that finds the place."""
+"""Damaged records: what reading one ends in, one line that names it, and how many of them a run may skip."""
 
 import contextlib
-import re
-from collections.abc import Iterator
+import os
+import struct
+import sys
+import threading
+from collections.abc import Iterator, Sequence
 
 import tensorflow as tf
 
+from fv import progress, record
 from fv.errors import UserError
+from fv.manifest import Shard
+from fv.pipeline import fields, slices
+from fv.pipeline.slices import Slice
 
-_WHERE = re.compile(r"(corrupted|truncated) record at \d+")
+_LENGTH = struct.Struct("<Q")
+_FRAME_BYTES = 16  # of a record, beside its data
+_ANSWERED = (tf.errors.DataLossError, tf.errors.InvalidArgumentError, tf.errors.UnknownError)
+
+
+class BadRecords:
+    """The damaged records that a process has met, each counted once however many epochs meet it."""
+
+    def __init__(self, folder: str, allowed: int = 0):
+        """Args: where the shards are, and how many records may be skipped."""
+        self._folder, self.allowed = folder, allowed
+        self._found: set[tuple[str, int]] = set()
+        self._lock = threading.Lock()
+        self.error: UserError | None = None  # kept, since an exception loses its type on the way through tf.data
+
+    @property
+    def count(self) -> int:
+        """How many there were so far."""
+        return len(self._found)
+
+    def add_record(self, parts: Sequence[Slice], index: int, reason: str) -> None:
+        """As `add`, for record `index` of a worker's slices."""
+        path, number = slices.locate(parts, index)
+        self.add(path, number, _byte_of(path, number), reason)
+
+    def add(self, path: str, number: int, offset: int, reason: str) -> None:
+        """Counts record `number`, at byte `offset` of the shard `path`, and prints it where it is skipped.
+
+        Raises:
+          UserError: it is one more than may be skipped.
+        """
+        with self._lock:
+            if (path, number) in self._found:
+                return
+            self._found.add((path, number))
+            line = f"{path}: record {number} at byte {offset}: {reason}"
+            if self.count > self.allowed:
+                self.error = UserError(self._refusal(line))
+                raise self.error
+            print(f"skipped {line} ({self.count} of at most {self.allowed})", file=sys.stderr, flush=True)
+
+    def _refusal(self, line: str) -> str:
+        which = f"{self.count:,} records, {self.allowed:,} allowed, the last " if self.allowed else ""
+        return line_of_damage(self._folder, line, which)
+
+
+def line_of_damage(folder: str, line: str, which: str = "") -> str:
+    """The one line that a run ends with."""
+    advice = f"python tools/inspect_tfrecords.py {folder} checks the whole set, --max_bad_records=N skips up to N records"
+    return f"the shards in {folder} are damaged: {which}{line}; {advice}"
 
 
 @contextlib.contextmanager
-def reported(folder: str) -> Iterator[None]:
-    """Turns TensorFlow's error about a record that does not match its checksum into a user's error.
+def reported(folder: str, shards: Sequence[Shard], bad: BadRecords | None = None) -> Iterator[None]:
+    """Turns the errors of a damaged record, met while the block reads, into a user's error that names it.
 
     Args:
-      folder: the shards that the block reads.
+      folder: where the shards are.
+      shards: those that the block reads.
+      bad: what the block's reader and decoder reported to.
 
     Raises:
-      UserError: a shard is damaged.
+      UserError: a record is damaged, or more than may be.
     """
     try:
         yield
-    except tf.errors.DataLossError as error:
-        where = _WHERE.search(str(error))
-        found = f"{where[0]} (the byte in its shard)" if where else "a record cannot be read"
-        advice = f"python tools/inspect_tfrecords.py {folder} names the shard; then convert again with --overwrite"
-        raise UserError(f"the shards in {folder} are damaged: {found}; {advice}") from error
+    except _ANSWERED as error:
+        if bad and bad.error:
+            raise bad.error from error
+        if not _is_about_records(error):
+            raise
+        line = find(folder, shards)
+        if line is None:
+            raise
+        raise UserError(line_of_damage(folder, line)) from error
+
+
+def find(folder: str, shards: Sequence[Shard]) -> str | None:
+    """The first damaged record of the shards, as 'PATH: record N at byte B: what is wrong'; None where all are sound.
+
+    Frames and fields are checked first, which reads each shard once; images are decoded only where those are sound.
+    """
+    return _find(folder, shards, record.decode_pair) or _find(folder, shards, _decode_images)
+
+
+def _find(folder: str, shards: Sequence[Shard], check) -> str | None:
+    with progress.progress(sum(shard.records for shard in shards), "look for the damage", "pair") as line:
+        for path in (os.path.join(folder, shard.name) for shard in shards):
+            number, offset = 0, 0
+            try:
+                with open(path, "rb") as file:
+                    for offset, data in record.read_frames(file):
+                        check(data)
+                        number, offset = number + 1, offset + _FRAME_BYTES + len(data)
+                        line.update()
+            except record.DamagedRecordError as error:
+                return f"{path}: record {number} at byte {offset}: {error}"
+    return None
+
+
+def _decode_images(data: bytes) -> None:
+    pair = record.decode_pair(data)
+    for name in fields.IMAGES:
+        try:
+            tf.io.decode_jpeg(pair[name])
+        except tf.errors.InvalidArgumentError as error:
+            raise record.DamagedRecordError(f"{name} is no whole JPEG") from error
+
+
+def _is_about_records(error: tf.errors.OpError) -> bool:
+    """Whether reading or decoding raised it: the step's own errors have the same types."""
+    return isinstance(error, tf.errors.DataLossError) or any(word in str(error) for word in ("JPEG", "Example", "example"))
+
+
+def _byte_of(path: str, number: int) -> int:
+    """Where record `number` begins, by the lengths of those before it."""
+    offset = 0
+    with open(path, "rb") as file:
+        for _ in range(number):
+            file.seek(offset)
+            offset += _LENGTH.unpack(file.read(_LENGTH.size))[0] + _FRAME_BYTES
+    return offset

@@ -1,59 +1,22 @@
-"""Shards → batches of pairs: one straight line for training, one for evaluation.
+"""Shards → batches of pairs: one straight line for training, one for evaluation (reasons and figures: docs/pipeline.md).
 
 A batch is a dict of
   images      uint8 [batch, 2, image_size, image_size, 3], RGB; pixels leave the host as bytes, a quarter of float32's size
   label       int32 [batch], 1 = same person
   identities  int32 [batch, 2], index among the training identities, -1 for any other
-  valid       bool [batch], evaluation only: False on the padding that fills the last batches
+  valid       bool [batch], False on the padding that fills evaluation's last batches and in the place of a skipped record
 """
-
-import dataclasses
 
 import tensorflow as tf
 
-from fv import manifest as manifests
-from fv import preprocess, record
-from fv.pipeline import slices
+from fv.pipeline import cache, fields, lenient_reader, order, service, slices
+from fv.pipeline.damage import BadRecords
+from fv.pipeline.host_decoder import HostDecoder
+from fv.pipeline.options import InputOptions
+from fv.pipeline.source import PairSource
+from fv.pipeline.tensorflow_decoder import TensorFlowDecoder
 
-_READ_BUFFER_BYTES = 1 << 20
-_SHARDS_READ_AT_ONCE = 8
-_EPOCHS_PER_SEED = 1_000_003  # a prime: neighbouring seeds share no epoch's order for the first million epochs
-_GRAPH_SEED = 1  # any but 0, at which tf.data asks whether the epoch's seed, a tensor, is 0 too
-_NO_IDENTITIES = ("",)  # a lookup table cannot be empty, a name is never
-_IMAGES = (record.IMAGE_A, record.IMAGE_B)
-_FEATURES = {name: tf.io.FixedLenFeature([], tf.string) for name in record.BYTES_FIELDS}
-_FEATURES |= {name: tf.io.FixedLenFeature([], tf.int64) for name in record.INT64_FIELDS}
-
-
-@dataclasses.dataclass(frozen=True)
-class PairSource:
-    """A split of converted pairs and what is needed to turn its records into tensors.
-
-    Attributes:
-      folder: where the shards are.
-      split: the split, from the manifest.
-      image_size: side of the images in a batch, in pixels.
-      crop_fraction: side of the centre square that is kept, over the shorter side, in (0, 1].
-      identities: names whose position is their index in a batch's `identities`.
-    """
-
-    folder: str
-    split: manifests.Split
-    image_size: int
-    crop_fraction: float
-    identities: tuple[str, ...] = ()
-
-    @classmethod
-    def of(
-        cls, folder: str, manifest: manifests.Manifest, split: str, image_size: int, crop_fraction: float
-    ) -> "PairSource":
-        """The split of that name, with identities indexed among the training split's."""
-        identities = manifest.splits["train"].identities if "train" in manifest.splits else ()
-        return cls(folder, manifest.split(split), image_size, crop_fraction, identities)
-
-    def worker_slices(self, worker: int, workers: int) -> list[slices.Slice]:
-        """What input worker `worker` of `workers` reads."""
-        return slices.worker_slices(self.folder, self.split.shards, worker, workers)
+BATCHES_AHEAD = 2  # that wait, finished, for the step
 
 
 def training_batches(
@@ -65,6 +28,8 @@ def training_batches(
     start_record: int = 0,
     worker: int = 0,
     workers: int = 1,
+    options: InputOptions = InputOptions(),  # noqa: B008  frozen
+    bad: BadRecords | None = None,
 ) -> tf.data.Dataset:
     """Endless shuffled batches; their order is a pure function of (seed, epoch, shards, worker, workers).
 
@@ -77,38 +42,52 @@ def training_batches(
         reading past encoded records of the current epoch only, decoding none.
       worker: index of this input worker.
       workers: number of input workers.
+      options: how the pairs come; under a data service the order is no longer the seed's alone.
+      bad: counts damaged records; by default none may be skipped.
+
+    Raises:
+      UserError: the options exclude each other, a cache does not fit in memory, or a record that it reads is damaged.
     """
+    options.check()
     parts = source.worker_slices(worker, workers)
+    if options.data_service:
+        order_of = dict(batch_size=batch_size, seed=seed, shuffle_buffer=shuffle_buffer)
+        return service.batches(source, parts, options.data_service, **order_of)
+    read, decoder = _reading(source, parts, options, bad or BadRecords(source.folder))
     first_epoch, skip = divmod(start_record, slices.count(parts))
     return (
         tf.data.Dataset.range(first_epoch, tf.int64.max)
-        .flat_map(lambda epoch: _epoch_records(parts, seed, epoch, shuffle_buffer))  # shuffles bytes, never pixels
+        .flat_map(lambda epoch: order.shuffled_epoch(parts, seed, epoch, shuffle_buffer, read))  # bytes, never pixels
         .skip(skip)
-        .map(_decoder(source), num_parallel_calls=tf.data.AUTOTUNE)  # one fused map: chained ones run at 0.8 ×
-        .batch(batch_size, drop_remainder=True)
-        .prefetch(tf.data.AUTOTUNE)
+        .apply(lambda records: decoder.batches(records, batch_size))
+        .prefetch(BATCHES_AHEAD)
     )
 
 
 def evaluation_batches(
-    source: PairSource, *, batch_size: int, worker: int = 0, workers: int = 1, replicas: int = 1
+    source: PairSource,
+    *,
+    batch_size: int,
+    worker: int = 0,
+    workers: int = 1,
+    replicas: int = 1,
+    bad: BadRecords | None = None,
 ) -> tf.data.Dataset:
     """Batches that hold every pair of the source exactly once, in the shards' order, the last ones padded.
 
     Every worker gets the same number of batches, all of them full, one for each of its replicas in every step: no replica
     starves. Arguments as in `training_batches`, and `replicas`, the number of replicas that share this worker's batches.
+    TensorFlow's kernels decode, as they do in the exported graph; where `bad` lets records be skipped, the host does.
     """
     parts = source.worker_slices(worker, workers)
-    padding = tf.data.Dataset.from_tensors(_padding(source.image_size)).repeat()
+    lenient = bad is not None and bad.allowed > 0
+    options = InputOptions(decoder="host" if lenient else "tensorflow", max_bad_records=bad.allowed if lenient else 0)
+    read, decoder = _reading(source, parts, options, bad or BadRecords(source.folder))
     return (
-        _slice_dataset(parts)
-        .flat_map(_read_slice)
-        .map(_decoder(source), num_parallel_calls=tf.data.AUTOTUNE)
-        .map(lambda pair: pair | {"valid": tf.constant(True)})
-        .concatenate(padding)
-        .batch(batch_size, drop_remainder=True)
+        order.stored_order(parts, read)
+        .apply(lambda records: decoder.padded_batches(records, batch_size))
         .take(replicas * evaluation_steps(source, batch_size * replicas, workers))
-        .prefetch(tf.data.AUTOTUNE)
+        .prefetch(BATCHES_AHEAD)
     )
 
 
@@ -118,46 +97,15 @@ def evaluation_steps(source: PairSource, batch_size: int, workers: int = 1) -> i
     return -(-most // batch_size)
 
 
-def _epoch_records(parts: list[slices.Slice], seed: int, epoch: tf.Tensor, shuffle_buffer: int) -> tf.data.Dataset:
-    """The encoded records of one epoch: slices shuffled, several read at once, records shuffled."""
-    tf.compat.v1.set_random_seed(_GRAPH_SEED)  # of flat_map's graph alone: tf.random.set_seed must not change the order
-    epoch_seed = seed * _EPOCHS_PER_SEED + epoch
-    ordered = _slice_dataset(parts).shuffle(len(parts), seed=epoch_seed, reshuffle_each_iteration=False)
-    records = ordered.interleave(_read_slice, cycle_length=_SHARDS_READ_AT_ONCE)
-    return records.shuffle(shuffle_buffer, seed=epoch_seed, reshuffle_each_iteration=False)
-
-
-def _slice_dataset(parts: list[slices.Slice]) -> tf.data.Dataset:
-    return tf.data.Dataset.from_tensor_slices(tuple(map(list, zip(*parts, strict=True))))
-
-
-def _read_slice(path: tf.Tensor, skip: tf.Tensor, take: tf.Tensor) -> tf.data.Dataset:
-    records = tf.data.TFRecordDataset(path, buffer_size=_READ_BUFFER_BYTES)
-    return records.skip(tf.cast(skip, tf.int64)).take(tf.cast(take, tf.int64))
-
-
-def _decoder(source: PairSource):
-    """The map from one encoded record to the tensors of one pair."""
-    names = tf.constant(source.identities or _NO_IDENTITIES)
-    indices = tf.range(tf.size(names), dtype=tf.int32)
-    index_of = tf.lookup.StaticHashTable(tf.lookup.KeyValueTensorInitializer(names, indices), default_value=-1)
-
-    def decode(encoded: tf.Tensor) -> dict[str, tf.Tensor]:
-        pair = tf.io.parse_single_example(encoded, _FEATURES)
-        images = [preprocess.load_jpeg(pair[name], source.image_size, source.crop_fraction) for name in _IMAGES]
-        return {
-            "images": tf.stack(images),
-            "label": tf.cast(pair[record.LABEL], tf.int32),
-            "identities": index_of.lookup(tf.stack([pair[record.IDENTITY_A], pair[record.IDENTITY_B]])),
-        }
-
-    return decode
-
-
-def _padding(image_size: int) -> dict[str, tf.Tensor]:
-    return {
-        "images": tf.zeros((2, image_size, image_size, preprocess.CHANNELS), tf.uint8),
-        "label": tf.constant(record.IMPOSTOR, tf.int32),
-        "identities": tf.constant((-1, -1), tf.int32),
-        "valid": tf.constant(False),
-    }
+def _reading(source: PairSource, parts: list[slices.Slice], options: InputOptions, bad: BadRecords):
+    """What is read of each record, and what makes batches of that; with a cache, after one pass over the records."""
+    read = lenient_reader.reader(bad) if options.max_bad_records else order.read_records
+    index_of = fields.indexing(source.identities)
+    if options.cache == "decoded":
+        return order.read_indices, cache.hold_decoded(source, parts, read, index_of, bad)
+    pixels = (source.image_size, source.crop_fraction, index_of)
+    on_host = options.decodes_on_host(source.crop_fraction)
+    decoder = HostDecoder(*pixels, parts, bad) if on_host else TensorFlowDecoder(*pixels)
+    if options.cache == "encoded":
+        return order.read_indices, cache.hold_encoded(source, parts, read, decoder)
+    return read, decoder

@@ -47,3 +47,12 @@ def worker_slices(folder: str, shards: Sequence[Shard], worker: int, workers: in
 def count(slices: Sequence[Slice]) -> int:
     """Number of records in the slices."""
     return sum(part.take for part in slices)
+
+
+def locate(slices: Sequence[Slice], index: int) -> tuple[str, int]:
+    """(path of the shard, number of the record in it) of record `index` of a worker's slices."""
+    for part in slices:
+        if index < part.take:
+            return part.path, part.skip + index
+        index -= part.take
+    raise IndexError(index)

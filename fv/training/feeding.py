@@ -1,18 +1,35 @@
 """What each replica is fed: the pipeline's batches, distributed by the strategy."""
 
+import dataclasses
 from collections.abc import Iterator
 
 import tensorflow as tf
 
-from fv.pipeline import input_pipeline
+from fv import manifest as manifests
+from fv.pipeline import input_pipeline, load_size
+from fv.pipeline.damage import BadRecords
 from fv.pipeline.input_pipeline import PairSource
 from fv.training.options import TrainOptions
 
 
+def sources(options: TrainOptions) -> tuple[PairSource, PairSource]:
+    """The pairs to train on, at the side that they leave the host with, and those to validate on, at the network's.
+
+    Raises:
+      UserError: no data set, none of this schema, a split missing, or a shard cut short though no record may be skipped.
+    """
+    lenient = options.input.max_bad_records > 0
+    manifest = (manifests.read if lenient else manifests.load)(options.tfrecords)
+    pixels = (options.model.image_size, options.model.crop_fraction)
+    training, validation = (PairSource.of(options.tfrecords, manifest, split, *pixels) for split in ("train", "val"))
+    side = load_size.choose(options.input.load_size, manifest, *pixels)
+    return dataclasses.replace(training, image_size=side), validation
+
+
 def training_batches(
-    strategy: tf.distribute.Strategy, source: PairSource, options: TrainOptions, first_step: int
+    strategy: tf.distribute.Strategy, source: PairSource, options: TrainOptions, first_step: int, bad: BadRecords
 ) -> Iterator:
-    """The training stream behind `first_step` steps, in per-replica batches."""
+    """The training stream behind `first_step` steps, in per-replica batches; `bad` counts the damaged records."""
 
     def batches(context: tf.distribute.InputContext) -> tf.data.Dataset:
         return input_pipeline.training_batches(
@@ -20,23 +37,41 @@ def training_batches(
             seed=options.seed,
             shuffle_buffer=options.shuffle_buffer,
             start_record=first_step * options.global_batch_size // context.num_input_pipelines,
+            options=options.input,
+            bad=bad,
             **_share(context, options),
         )
 
     return iter(strategy.distribute_datasets_from_function(batches))
 
 
-def validation_batches(strategy: tf.distribute.Strategy, source: PairSource, options: TrainOptions) -> tf.data.Dataset:
-    """All pairs of the source, in per-replica batches as large as in training."""
+def validation_batches(
+    strategy: tf.distribute.Strategy, source: PairSource, options: TrainOptions, bad: BadRecords
+) -> tf.data.Dataset:
+    """All pairs of the source, in per-replica batches as large as in training; `bad` as in `training_batches`."""
 
     def batches(context: tf.distribute.InputContext) -> tf.data.Dataset:
         return input_pipeline.evaluation_batches(
             source,
             replicas=context.num_replicas_in_sync // context.num_input_pipelines,
+            bad=bad,
             **_share(context, options),
         )
 
     return strategy.distribute_datasets_from_function(batches)
+
+
+def advice(options: TrainOptions) -> str:
+    """What to change where training waits for its input, cheapest first."""
+    ways = [
+        "give it more processor cores",
+        "store the images smaller (--store_size of tools/make_tfrecords.py)",
+    ]
+    if options.input.cache != "decoded":
+        ways.insert(0, "set --cache=decoded where the images fit in memory")
+    if not options.input.data_service:
+        ways.append("let other hosts decode (--data_service)")
+    return f"{', '.join(ways[:-1])}, or {ways[-1]}"
 
 
 def _share(context: tf.distribute.InputContext, options: TrainOptions) -> dict[str, int]:

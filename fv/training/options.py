@@ -5,6 +5,7 @@ import dataclasses
 from fv.model.options import ModelOptions
 from fv.options import group, option, required
 from fv.pipeline.augment import AugmentOptions
+from fv.pipeline.options import InputOptions
 
 STRATEGIES = ("one_device", "mirrored", "multi_worker", "tpu")
 PRECISIONS = ("float32", "mixed_float16", "mixed_bfloat16")
@@ -59,6 +60,7 @@ class TrainOptions:
     optimization: OptimizerOptions = group(OptimizerOptions)
     steps: int = option(500, "Training steps in all.", lower=1)
     global_batch_size: int = option(32, "Pairs per step over all replicas.", lower=1)
+    input: InputOptions = group(InputOptions)
     shuffle_buffer: int = option(2048, "Encoded pairs held for shuffling, per input worker.", lower=1)
     seed: int = option(0, "Of initial weights, order and augmentation.", lower=0, upper=2**31 - 1)
     log_every: int = option(20, "Steps between log entries; the device works through them without the host.", lower=1)

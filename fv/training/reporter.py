@@ -1,5 +1,6 @@
 """What a person watches: the progress line, validation lines, TensorBoard scalars."""
 
+import dataclasses
 import os
 import sys
 import time
@@ -8,17 +9,29 @@ import numpy as np
 import tensorflow as tf
 
 from fv import progress, workdir
+from fv.pipeline.damage import BadRecords
 from fv.training.loop import Plan
 from fv.training.optimizers import WarmupThenDecay
+from fv.training.stall import StallMeter
 
 
 class Reporter:
     """Shows a run's state; the chief's only, the other workers stay silent."""
 
     def __init__(
-        self, folder: str, plan: Plan, first_step: int, schedule: WarmupThenDecay, global_batch_size: int, chief: bool
+        self,
+        folder: str,
+        plan: Plan,
+        first_step: int,
+        schedule: WarmupThenDecay,
+        global_batch_size: int,
+        *,
+        chief: bool,
+        meter: StallMeter,
+        bad: BadRecords,
     ):
         self._schedule, self._global_batch_size, self._chief = schedule, global_batch_size, chief
+        self._meter, self._metered, self._bad = meter, StallMeter(), bad
         self._writer = tf.summary.create_file_writer(os.path.join(folder, workdir.TENSORBOARD)) if chief else None
         self._line = progress.progress(plan.steps if chief else 0, "train", "step", initial=first_step)
         self._last_step, self._last_time = first_step, time.perf_counter()
@@ -30,8 +43,12 @@ class Reporter:
         learning_rate = float(self._schedule(step))
         if self._chief:
             self._line.update(step - self._last_step)
-            self._line.set_postfix_str(f"loss {losses.mean():.4f}, lr {learning_rate:.2g}, {rate:.0f} pairs/s")
+            share = self._meter.since(self._metered).share
+            pace = f"{rate:.0f} pairs/s, input {share:.0%}{self._skipped()}"
+            self._line.set_postfix_str(f"loss {losses.mean():.4f}, lr {learning_rate:.2g}, {pace}")
             self._write(step, loss=losses.mean(), learning_rate=learning_rate, pairs_per_second=rate)
+            self._write(step, input_share=share, bad_records=self._bad.count)
+            self._metered = dataclasses.replace(self._meter)
         self._last_step, self._last_time = step, now
 
     def validated(self, step: int, accuracy: float, auc: float, threshold: float) -> None:
@@ -51,6 +68,9 @@ class Reporter:
         self._line.close()
         if self._writer:
             self._writer.close()
+
+    def _skipped(self) -> str:
+        return f", {self._bad.count} bad records skipped" if self._bad.count else ""
 
     def _write(self, step: int, **scalars: float) -> None:
         with self._writer.as_default(step=step):

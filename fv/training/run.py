@@ -1,24 +1,24 @@
 """A training run from its options: the parts, put together."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import tensorflow as tf
-import tf_keras
 
 from fv import files, metrics, workdir
-from fv import manifest as manifests
 from fv import options as fv_options
 from fv.model import encoder, model_record, siamese
 from fv.model.scoring import PairScorer
 from fv.pipeline import damage
+from fv.pipeline.damage import BadRecords
 from fv.pipeline.input_pipeline import PairSource
 from fv.training import feeding, loop, optimizers
 from fv.training import strategy as strategies
 from fv.training.checkpoints import Checkpoints
 from fv.training.options import TrainOptions
 from fv.training.reporter import Reporter
+from fv.training.stall import StallMeter
 from fv.training.step import TrainStep
 
 
@@ -28,9 +28,8 @@ def train(options: TrainOptions) -> None:
     Raises:
       UserError: shards, workdir, devices or flags do not fit each other, or the loss is no longer finite.
     """
-    manifest = manifests.load(options.tfrecords)
-    pixels = (options.model.image_size, options.model.crop_fraction)
-    training, validation = (PairSource.of(options.tfrecords, manifest, split, *pixels) for split in ("train", "val"))
+    options.input.check()
+    training, validation = feeding.sources(options)
     record = model_record.describe(options.model, training.identities)
     model_record.check_same(record, options.workdir)
 
@@ -47,19 +46,28 @@ def train(options: TrainOptions) -> None:
         _describe_run(options, record)
 
     plan = loop.Plan(options.steps, options.log_every, options.validate_every, options.checkpoint_every)
-    with Reporter(options.workdir, plan, first_step, schedule, options.global_batch_size, chief) as reporter:
+    batch, bad = options.global_batch_size, BadRecords(options.tfrecords, options.input.max_bad_records)
+    step = TrainStep(strategy, model, optimizer, options.augmentation, global_batch_size=batch, seed=options.seed)
+    with Reporter(options.workdir, plan, first_step, schedule, batch, chief=chief, meter=step.meter, bad=bad) as reporter:
         loop.run(
             plan,
             first_step,
-            run_steps=_stepper(options, strategy, model, optimizer, training, first_step),
+            run_steps=_stepper(step, feeding.training_batches(strategy, training, options, first_step, bad), training, bad),
             log=reporter.log,
-            validate=_validator(options, strategy, model, validation, reporter),
+            validate=_validator(strategy, model, validation, options, bad, reporter),
             save=checkpoints.save,
         )
     if chief:
-        print(
-            f"{options.workdir}: at step {max(first_step, options.steps)}, {max(0, options.steps - first_step)} of them now"
-        )
+        _say_what_was_done(options, first_step, step.meter, bad)
+
+
+def _say_what_was_done(options: TrainOptions, first_step: int, meter: StallMeter, bad: BadRecords) -> None:
+    now = max(0, options.steps - first_step)
+    print(f"{options.workdir}: at step {max(first_step, options.steps)}, {now} of them now")
+    if now:
+        print(meter.verdict(feeding.advice(options)))
+    if bad.count:
+        print(f"{bad.count:,} damaged records were skipped, each is named above: convert again with --overwrite")
 
 
 def _build_model(options: TrainOptions, identities: int) -> siamese.Siamese:
@@ -70,37 +78,27 @@ def _build_model(options: TrainOptions, identities: int) -> siamese.Siamese:
     return model
 
 
-def _stepper(
-    options: TrainOptions,
-    strategy: tf.distribute.Strategy,
-    model: siamese.Siamese,
-    optimizer: tf_keras.optimizers.Optimizer,
-    source: PairSource,
-    first_step: int,
-) -> Callable[[int, int], np.ndarray]:
-    batch = options.global_batch_size
-    step = TrainStep(strategy, model, optimizer, options.augmentation, global_batch_size=batch, seed=options.seed)
-    batches = feeding.training_batches(strategy, source, options, first_step)
-
+def _stepper(step: TrainStep, batches: Iterator, source: PairSource, bad: BadRecords) -> Callable[[int, int], np.ndarray]:
     def run_steps(first: int, count: int) -> np.ndarray:
-        with damage.reported(options.tfrecords):
+        with damage.reported(source.folder, source.split.shards, bad):
             return step.run(batches, first, count)
 
     return run_steps
 
 
 def _validator(
-    options: TrainOptions,
     strategy: tf.distribute.Strategy,
     model: siamese.Siamese,
     source: PairSource,
+    options: TrainOptions,
+    bad: BadRecords,
     reporter: Reporter,
 ) -> Callable[[int], None]:
     scorer = PairScorer(strategy, model)
-    batches = feeding.validation_batches(strategy, source, options)
+    batches = feeding.validation_batches(strategy, source, options, bad)
 
     def validate(step: int) -> None:
-        with damage.reported(options.tfrecords):
+        with damage.reported(source.folder, source.split.shards, bad):
             similarities, labels = scorer.score(batches)
         curve = metrics.roc(similarities, labels)
         threshold = curve.best_threshold()

@@ -59,3 +59,19 @@ def test_cutout_blanks_a_square_and_leaves_the_rest():
     blank = np.all(result == 0, axis=-1)
     assert np.all(blank.sum(axis=(1, 2)) > 0) and np.all(blank.sum(axis=(1, 2)) <= 64)
     np.testing.assert_allclose(result[~blank], IMAGES[~blank], atol=1e-3)
+
+
+def test_images_of_another_side_are_brought_to_the_asked_one_by_the_crop_s_resampling():
+    ramp = np.broadcast_to(np.linspace(0, 240, 16, dtype=np.float32)[None, None, :, None], (4, 16, 16, 3))
+    draws = augment.draw(AugmentOptions(**NOTHING), 4, 0, tf.constant(0))
+    result = augment.apply(tf.constant(ramp), draws, AugmentOptions(**NOTHING), side=11).numpy()
+    assert result.shape == (4, 11, 11, 3)
+    np.testing.assert_allclose(result[0, 0, :, 0], np.linspace(0, 240, 11), atol=1e-3)
+
+
+def test_without_augmentation_a_plain_resize_brings_pairs_to_the_asked_side():
+    pairs = tf.constant(IMAGES.reshape(2, 2, 16, 16, 3))
+    assert augment.resize(pairs, 16) is pairs
+    resized = augment.resize(pairs, 8).numpy()
+    blocks = IMAGES.reshape(2, 2, 8, 2, 8, 2, 3).mean(axis=(3, 5))
+    np.testing.assert_allclose(resized, blocks, atol=1e-3)

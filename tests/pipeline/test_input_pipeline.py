@@ -4,35 +4,33 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from fv import manifest, record
+from fv import preprocess, record
+from fv.errors import UserError
 from fv.pipeline import input_pipeline
 from fv.pipeline.input_pipeline import PairSource
+from fv.pipeline.options import CACHES, InputOptions
+from tests.pipeline.streams import pairs_of, source_of, stream
 
 RECORDS = 64
+WAYS = [InputOptions(decoder="host"), InputOptions(decoder="tensorflow"), InputOptions(cache="encoded")]
+WAYS += [InputOptions(cache="decoded"), InputOptions(max_bad_records=1)]
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def source(shards) -> PairSource:
-    return source_of(shards, "train")
+    return source_of(shards)
 
 
-def source_of(shards, split: str) -> PairSource:
-    held = manifest.load(str(shards))
-    return PairSource(str(shards), held.split(split), 16, 1.0, held.split("train").identities)
-
-
-def stream(source: PairSource, pairs: int, **arguments) -> list[bytes]:
-    """The first pairs of a training stream, each as the bytes of its pixels."""
-    arguments = dict(batch_size=1, seed=3, shuffle_buffer=10) | arguments
-    batches = input_pipeline.training_batches(source, **arguments)
-    return [batch["images"].numpy().tobytes() for batch in batches.take(pairs)]
-
-
-def test_a_batch_has_the_documented_shapes_and_types(source):
-    batch = next(iter(input_pipeline.training_batches(source, batch_size=4, seed=0, shuffle_buffer=8)))
-    assert batch["images"].dtype == tf.uint8 and batch["images"].shape == (4, 2, 16, 16, 3)
-    assert batch["label"].dtype == tf.int32 and batch["label"].shape == (4,)
-    assert batch["identities"].dtype == tf.int32 and batch["identities"].shape == (4, 2)
+@pytest.mark.parametrize("options", WAYS)
+def test_a_batch_has_the_documented_shapes_and_types(source, options):
+    batches = input_pipeline.training_batches(source, batch_size=4, seed=0, shuffle_buffer=8, options=options)
+    assert batches.element_spec == {
+        "images": tf.TensorSpec((4, 2, 16, 16, 3), tf.uint8),
+        "label": tf.TensorSpec((4,), tf.int32),
+        "identities": tf.TensorSpec((4, 2), tf.int32),
+        "valid": tf.TensorSpec((4,), tf.bool),
+    }
+    assert next(iter(batches))["valid"].numpy().all()
 
 
 def test_identities_index_the_training_identities_and_agree_with_the_label(source):
@@ -48,13 +46,10 @@ def test_people_outside_the_training_split_have_no_index(shards):
 
 
 def test_an_epoch_holds_every_record_once_and_the_next_has_another_order(source):
-    first, second = split_epochs(stream(source, 2 * RECORDS))
+    pairs = stream(source, 2 * RECORDS)
+    first, second = pairs[:RECORDS], pairs[RECORDS:]
     assert len(set(first)) == RECORDS
     assert set(first) == set(second) and first != second
-
-
-def split_epochs(pairs: list[bytes]) -> tuple[list[bytes], list[bytes]]:
-    return pairs[:RECORDS], pairs[RECORDS:]
 
 
 def test_the_same_seed_repeats_the_order_whatever_the_global_seed_and_another_changes_it(source):
@@ -65,11 +60,29 @@ def test_the_same_seed_repeats_the_order_whatever_the_global_seed_and_another_ch
     assert stream(source, RECORDS, seed=4) != first
 
 
+def test_batches_decoded_in_parallel_keep_their_order(source):
+    one_by_one = stream(source, 5 * RECORDS)
+    assert stream(source, 5 * RECORDS, batch_size=3) == one_by_one
+
+
+@pytest.mark.parametrize("options", WAYS[1:])
+def test_every_decoder_and_cache_gives_the_same_stream(source, options):
+    expected, found = (np.array(list(map(list, stream(source, 2 * RECORDS, options=way)))) for way in (WAYS[0], options))
+    tolerance = preprocess.RESIZE_TOLERANCE if options.decoder == "tensorflow" else 0
+    assert np.abs(expected - found).max() <= tolerance
+
+
 @pytest.mark.parametrize("consumed", [1, 17, 63, 64, 100])
 @pytest.mark.parametrize("workers", [1, 3])
 def test_a_restart_goes_on_with_the_very_next_record(source, consumed, workers):
-    whole = stream(source, consumed + 20, worker=0, workers=workers)
-    assert stream(source, 20, worker=0, workers=workers, start_record=consumed) == whole[consumed:]
+    whole = stream(source, consumed + 20, worker=workers - 1, workers=workers)
+    assert stream(source, 20, worker=workers - 1, workers=workers, start_record=consumed) == whole[consumed:]
+
+
+@pytest.mark.parametrize("cache", CACHES)
+def test_a_restart_from_a_cache_is_as_exact(source, cache):
+    arguments = dict(batch_size=4, options=InputOptions(cache=cache))
+    assert stream(source, 20, start_record=72, **arguments) == stream(source, 92, **arguments)[72:]
 
 
 @pytest.mark.parametrize("workers", [2, 3, 8])
@@ -87,10 +100,23 @@ def test_evaluation_sees_every_pair_once_in_full_batches(shards, batch_size, wor
     arguments = dict(batch_size=batch_size, workers=workers, replicas=replicas)
     per_worker = [list(input_pipeline.evaluation_batches(source, worker=w, **arguments)) for w in range(workers)]
     assert len({len(batches) for batches in per_worker}) == 1 and len(per_worker[0]) % replicas == 0
-    seen = []
-    for batch in itertools.chain(*per_worker):
-        assert len(batch["images"]) == batch_size
-        seen += [
-            image.tobytes() for image, valid in zip(batch["images"].numpy(), batch["valid"].numpy(), strict=True) if valid
-        ]
-    assert len(seen) == 30 and sorted(seen) == sorted(stream(source, 30))
+    assert all(len(batch["images"]) == batch_size for batch in itertools.chain(*per_worker))
+    seen = [pair for batch in itertools.chain(*per_worker) for pair in pairs_of(batch) if pair]
+    assert len(seen) == 30 and sorted(seen) == sorted(stream(source, 30, options=InputOptions(decoder="tensorflow")))
+
+
+def test_options_that_exclude_each_other_are_refused(source):
+    for options in (
+        InputOptions(decoder="tensorflow", max_bad_records=1),
+        InputOptions(decoder="tensorflow", cache="decoded"),
+        InputOptions(data_service="grpc://h:1", cache="encoded"),
+        InputOptions(data_service="grpc://h:1", decoder="host"),
+        InputOptions(data_service="h:1"),
+    ):
+        with pytest.raises(UserError, match="--"):
+            stream(source, 1, options=options)
+
+
+def test_the_crop_decides_which_decoder_is_the_faster():
+    assert InputOptions().decodes_on_host(1.0) and not InputOptions().decodes_on_host(0.64)
+    assert InputOptions(cache="decoded").decodes_on_host(0.64) and not InputOptions("tensorflow").decodes_on_host(1.0)

@@ -1,0 +1,1 @@
+"""The side-by-side run: one workload, every contestant in a process of its own, in turns."""

@@ -1,0 +1,77 @@
+"""Images per second and per second of CPU time of anything that yields batches."""
+
+import dataclasses
+import os
+import pathlib
+import time
+from collections.abc import Callable, Iterator
+
+_CPU_FIELDS = slice(11, 13)  # utime and stime in /proc/PID/stat, counted behind the name (man 5 proc)
+
+
+@dataclasses.dataclass(frozen=True)
+class Rate:
+    """What was measured over `seconds` of wall time: the images, and the CPU time of the process and all below it."""
+
+    images: int
+    seconds: float
+    cpu_seconds: float
+
+    @property
+    def images_per_s(self) -> float:
+        """Images per second of wall time."""
+        return self.images / self.seconds
+
+    @property
+    def images_per_cpu_s(self) -> float:
+        """Images per second of CPU time: what one busy core delivers."""
+        return self.images / max(self.cpu_seconds, 1e-9)
+
+
+def measure(
+    batches: Iterator, images_in: Callable, *, seconds: float, warm_up_s: float = 0.0, warm_up_images: int = 0
+) -> Rate:
+    """Draws batches and does nothing with them.
+
+    Args:
+      batches: endless.
+      images_in: number of images in a batch.
+      seconds: for how long, at least one batch.
+      warm_up_s: seconds before, which do not count: buffers fill and tf.data tunes itself.
+      warm_up_images: images before, such as an epoch's where a cache fills; the longer of the two holds.
+    """
+    _draw(batches, images_in, warm_up_s, warm_up_images)
+    cpu, start = cpu_seconds(), time.perf_counter()
+    images = _draw(batches, images_in, seconds, 1)
+    return Rate(images, time.perf_counter() - start, cpu_seconds() - cpu)
+
+
+def cpu_seconds() -> float:
+    """CPU time of this process, of those below it that live (Linux only) and of its children that have ended."""
+    return sum(os.times()[:4]) + sum(map(_cpu_seconds_of, _living_below(os.getpid())))
+
+
+def _draw(batches: Iterator, images_in: Callable, seconds: float, images: int) -> int:
+    end, drawn = time.perf_counter() + seconds, 0
+    while drawn < images or time.perf_counter() < end:
+        drawn += images_in(next(batches))
+    return drawn
+
+
+def _living_below(pid: int) -> Iterator[int]:
+    for thread in pathlib.Path(f"/proc/{pid}/task").glob("*/children"):  # each thread has the children that it forked
+        for child in map(int, _read(thread).split()):
+            yield child
+            yield from _living_below(child)
+
+
+def _cpu_seconds_of(pid: int) -> float:
+    fields = _read(pathlib.Path(f"/proc/{pid}/stat")).rpartition(")")[2].split()
+    return sum(map(int, fields[_CPU_FIELDS])) / os.sysconf("SC_CLK_TCK")
+
+
+def _read(path: pathlib.Path) -> str:
+    try:
+        return path.read_text()
+    except OSError:  # it has just ended
+        return ""

@@ -1,0 +1,42 @@
+"""Memory that this process may still take."""
+
+import os
+
+_MEMINFO = "/proc/meminfo"
+_GROUP_FILES = (  # limit, usage and the statistics that name the page cache, in cgroup v2 and v1
+    ("memory.max", "memory.current", "memory.stat"),
+    ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes", "memory/memory.stat"),
+)
+_RECLAIMABLE = ("inactive_file", "total_inactive_file")
+
+
+def available(root: str = "/sys/fs/cgroup") -> int | None:
+    """Bytes left to this process: the least of what the machine and its control group have; None where neither says.
+
+    Args:
+      root: where control groups are mounted; a container sees its own there.
+    """
+    figures = [_of_machine(), *(_of_group(*(os.path.join(root, name) for name in names)) for names in _GROUP_FILES)]
+    return min((figure for figure in figures if figure is not None), default=None)
+
+
+def _of_machine() -> int | None:
+    fields = dict(line.split(":", 1) for line in _read(_MEMINFO).splitlines())
+    return int(fields["MemAvailable"].split()[0]) * 1024 if "MemAvailable" in fields else None
+
+
+def _of_group(limit_file: str, usage_file: str, statistics_file: str) -> int | None:
+    limit, usage = _read(limit_file).strip(), _read(usage_file).strip()
+    if not (limit.isdecimal() and usage.isdecimal()):
+        return None  # no such group, or "max"
+    statistics = dict(line.split() for line in _read(statistics_file).splitlines())
+    page_cache = max(int(statistics.get(name, 0)) for name in _RECLAIMABLE)
+    return max(0, int(limit) - int(usage) + page_cache)
+
+
+def _read(path: str) -> str:
+    try:
+        with open(path, encoding="utf-8") as file:
+            return file.read()
+    except OSError:
+        return ""

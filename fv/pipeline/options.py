@@ -1,0 +1,71 @@
+"""How pairs come from disk to the step."""
+
+import dataclasses
+
+from fv.errors import UserError
+from fv.options import option
+
+DECODERS = ("auto", "tensorflow", "host")
+CACHES = ("none", "encoded", "decoded")
+_WHOLE_ENOUGH = 0.7  # at a crop of 0.64 TensorFlow's kernels, which decode the crop alone, give 1.09 × the images of host's
+
+
+@dataclasses.dataclass(frozen=True)
+class InputOptions:
+    """The choices that a training run has; all of them give the same pairs in the same order."""
+
+    decoder: str = option(
+        "auto",
+        "What decodes JPEGs: TensorFlow's kernels, or simplejpeg and OpenCV in threads of this process (host). auto takes "
+        "the faster: tensorflow where crop_fraction is under 0.7, since it decodes no more than the crop, else host.",
+        choices=DECODERS,
+    )
+    load_size: int | None = option(
+        None,
+        "Side in pixels of the images that leave the host; the device resizes them to image_size. By default the stored "
+        "side where all stored images are squares of one size of at most 1.5 × image_size, else image_size.",
+        lower=8,
+        upper=4096,
+    )
+    cache: str = option(
+        "none",
+        "What memory holds after one pass over the shards: their records (encoded), or the pixels of every distinct image, "
+        "once (decoded). Refused at the start where it will not fit.",
+        choices=CACHES,
+    )
+    max_bad_records: int = option(
+        0, "Damaged records that an input worker may skip, each is reported; the next one stops the run.", lower=0
+    )
+    data_service: str = option(
+        "", "Let a tf.data service decode: its dispatcher's address, grpc://HOST:PORT (see tools/data_service.py)."
+    )
+
+    def decodes_on_host(self, crop_fraction: float) -> bool:
+        """Whether simplejpeg decodes, under `check`ed options."""
+        needed = self.cache == "decoded" or self.max_bad_records > 0
+        return self.decoder == "host" or (self.decoder == "auto" and (needed or crop_fraction >= _WHOLE_ENOUGH))
+
+    def check(self) -> None:
+        """Checks that the choices go together.
+
+        Raises:
+          UserError: they do not.
+        """
+        if self.data_service:
+            self._check_travels()
+        if self.decoder == "tensorflow" and self.max_bad_records:
+            raise UserError("--max_bad_records needs --decoder=host: TensorFlow's kernels do not say which record failed")
+        if self.decoder == "tensorflow" and self.cache == "decoded":
+            raise UserError("--cache=decoded needs --decoder=host, which fills it")
+
+    def _check_travels(self) -> None:
+        if not self.data_service.startswith("grpc://"):
+            raise UserError(f"--data_service={self.data_service} is no address: give grpc://HOST:PORT of the dispatcher")
+        local = {
+            "--decoder=host": self.decoder == "host",
+            f"--cache={self.cache}": self.cache != "none",
+            "--max_bad_records": self.max_bad_records > 0,
+        }
+        for flag, given in local.items():
+            if given:
+                raise UserError(f"{flag} acts in this process and cannot travel to --data_service: leave one of them out")

@@ -1,0 +1,157 @@
+import pathlib
+import shutil
+
+import numpy as np
+import pytest
+
+from fv import record
+from fv.errors import UserError
+from fv.pipeline import damage, input_pipeline
+from fv.pipeline.damage import BadRecords
+from fv.pipeline.options import InputOptions
+from tests import samples
+from tests.pipeline.streams import pairs_of, source_of, stream
+
+RECORDS = 64
+HEAD = 12  # bytes before a record's data
+LENIENT = InputOptions(max_bad_records=30)
+
+
+class Broken:
+    """A copy of the shards, and what to break in its second training shard."""
+
+    def __init__(self, folder: pathlib.Path):
+        self.folder = folder
+        self.path = sorted(folder.glob("train-*"))[1]
+
+    @property
+    def frames(self) -> list[tuple[int, bytes]]:
+        with open(self.path, "rb") as file:
+            return list(record.read_frames(file))
+
+    def flip(self, offset: int) -> None:
+        data = bytearray(self.path.read_bytes())
+        data[offset] ^= 1
+        self.path.write_bytes(data)
+
+    def cut(self, size: int) -> None:
+        self.path.write_bytes(self.path.read_bytes()[:size])
+
+    def replace_image(self, number: int, image: bytes) -> None:
+        """Frames the record anew, with valid checksums, around another image."""
+        datas = [data for _, data in self.frames]
+        datas[number] = record.encode_pair(record.decode_pair(datas[number]) | {record.IMAGE_B: image})
+        self.path.write_bytes(b"".join(map(record.frame, datas)))
+
+
+@pytest.fixture
+def broken(shards, tmp_path) -> Broken:
+    return Broken(shutil.copytree(shards, tmp_path / "broken"))
+
+
+def read(broken: Broken, pairs: int = RECORDS, **arguments) -> list[bytes]:
+    source = source_of(broken.folder)
+    with damage.reported(source.folder, source.split.shards, arguments.get("bad")):
+        return stream(source, pairs, **arguments)
+
+
+def assert_named(error: pytest.ExceptionInfo, broken: Broken, place: str, reason: str) -> None:
+    said = str(error.value)
+    assert f"{broken.path}: record {place}: " in said and reason in said
+    assert f"python tools/inspect_tfrecords.py {broken.folder} " in said and "--max_bad_records" in said and "\n" not in said
+
+
+@pytest.mark.parametrize("decoder", ["host", "tensorflow"])
+def test_a_flipped_bit_ends_reading_with_shard_record_and_byte(broken, decoder):
+    offset = broken.frames[3][0]
+    broken.flip(offset + HEAD + 50)
+    with pytest.raises(UserError) as error:
+        read(broken, options=InputOptions(decoder=decoder))
+    assert_named(error, broken, f"3 at byte {offset}", "the data does not match its checksum")
+
+
+def test_a_record_cut_short_ends_reading_with_its_place(broken):
+    number, offset = len(broken.frames) - 1, broken.frames[-1][0]
+    broken.cut(offset + 100)
+    with pytest.raises(UserError) as error:
+        read(broken)
+    assert_named(error, broken, f"{number} at byte {offset}", "the file ends inside a record")
+
+
+@pytest.mark.parametrize("options", [InputOptions("host"), InputOptions("tensorflow"), InputOptions(cache="decoded")])
+@pytest.mark.parametrize("image", [b"no image", samples.image_bytes(0, 0)[:500]])
+def test_an_image_that_does_not_decode_is_named_though_its_record_is_sound(broken, options, image):
+    broken.replace_image(2, image)
+    with pytest.raises(UserError) as error:
+        read(broken, options=options, bad=BadRecords(str(broken.folder)))
+    assert_named(error, broken, f"2 at byte {broken.frames[2][0]}", "image_b/encoded is no whole JPEG")
+
+
+@pytest.mark.parametrize("cache", ["none", "encoded", "decoded"])
+def test_what_may_be_skipped_leaves_a_hole_and_every_other_record_its_place(broken, shards, cache, capsys):
+    sound = stream(source_of(shards), 2 * RECORDS)
+    broken.replace_image(2, b"no image")
+    offsets = [offset for offset, _ in broken.frames]
+    broken.flip(offsets[4] + HEAD + 50)
+    bad = BadRecords(str(broken.folder), 2)
+    found = read(broken, 2 * RECORDS, batch_size=4, bad=bad, options=InputOptions(max_bad_records=2, cache=cache))
+    holes = [place for place, pair in enumerate(found) if not pair]
+    assert len(holes) == 4 and bad.count == 2  # two in each epoch, counted once
+    assert all(pair in (b"", expected) for pair, expected in zip(found, sound, strict=True))
+    said = capsys.readouterr().err
+    assert f"skipped {broken.path}: record 2 at byte {offsets[2]}: image_b/encoded is no whole JPEG" in said
+    assert f"skipped {broken.path}: record 4 at byte {offsets[4]}: the data does not" in said
+
+
+def test_one_more_than_may_be_skipped_ends_reading(broken):
+    offsets = [offset for offset, _ in broken.frames]
+    for number in (1, 3, 4):
+        broken.flip(offsets[number] + HEAD + 50)
+    with pytest.raises(UserError, match=r"are damaged: 3 records, 2 allowed, the last .*: record \d at byte \d+"):
+        read(broken, options=InputOptions(max_bad_records=2), bad=BadRecords(str(broken.folder), 2))
+
+
+@pytest.mark.parametrize("harm", ["length", "cut"])
+def test_a_lost_length_takes_the_rest_of_its_shard_and_counts_all_of_it(broken, harm):
+    number = len(broken.frames) - 3
+    offset = broken.frames[number][0]
+    broken.flip(offset) if harm == "length" else broken.cut(offset + 100)
+    bad = BadRecords(str(broken.folder), 30)
+    found = read(broken, bad=bad, options=LENIENT)
+    assert bad.count == 3 and found.count(b"") == 3
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_a_restart_behind_a_hole_is_exact_and_workers_still_share_all_that_is_sound(broken, shards, workers):
+    broken.flip(broken.frames[1][0] + HEAD + 50)
+    found = []
+    for worker in range(workers):
+        count = sum(part.take for part in source_of(shards).worker_slices(worker, workers))
+        arguments = dict(worker=worker, workers=workers, options=LENIENT)
+        pairs = read(broken, count, bad=BadRecords(str(broken.folder), 30), **arguments)
+        assert read(broken, count - 7, bad=BadRecords(str(broken.folder), 30), start_record=7, **arguments) == pairs[7:]
+        found += pairs
+    assert len(found) == RECORDS and found.count(b"") == 1
+    assert set(found) - {b""} < set(stream(source_of(shards), RECORDS))
+
+
+def test_the_place_of_a_skipped_record_holds_another_pair_s_pixels(broken):
+    broken.replace_image(2, b"no image")
+    arguments = dict(batch_size=RECORDS, seed=0, shuffle_buffer=4, options=LENIENT, bad=BadRecords(str(broken.folder), 30))
+    batch = next(iter(input_pipeline.training_batches(source_of(broken.folder), **arguments)))
+    valid, images = batch["valid"].numpy(), batch["images"].numpy()
+    assert (~valid).sum() == 1
+    np.testing.assert_array_equal(images[~valid][0], images[valid][0])
+
+
+def test_evaluation_leaves_out_what_may_be_skipped(broken):
+    broken.replace_image(2, b"no image")
+    bad = BadRecords(str(broken.folder), 1)
+    batches = input_pipeline.evaluation_batches(source_of(broken.folder), batch_size=10, bad=bad)
+    assert sum(bool(pair) for batch in batches for pair in pairs_of(batch)) == RECORDS - 1
+
+
+def test_the_step_s_own_errors_pass_through(shards):
+    source = source_of(shards)
+    with pytest.raises(ZeroDivisionError), damage.reported(source.folder, source.split.shards):
+        raise ZeroDivisionError

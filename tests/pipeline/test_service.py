@@ -1,0 +1,92 @@
+import collections
+import contextlib
+import pathlib
+import signal
+import subprocess
+import sys
+
+import pytest
+import tensorflow as tf
+
+from fv.errors import UserError
+from fv.pipeline import service
+from fv.pipeline.options import InputOptions
+from fv.pipeline.service_process import ServiceOptions, serve
+from tests import samples
+from tests.pipeline.streams import pairs_of, source_of, stream
+
+ROOT = pathlib.Path(__file__).parents[2]
+RECORDS = 600
+ARGUMENTS = dict(batch_size=1, seed=3, shuffle_buffer=4)
+
+
+@pytest.fixture(scope="module")
+def many_shards(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("service") / "shards"
+    samples.write_shards(folder, {"train": RECORDS}, shards=30)
+    return folder
+
+
+@contextlib.contextmanager
+def process(*flags: str):
+    """A process of the tool and the first line that it prints."""
+    command = [sys.executable, "tools/data_service.py", *flags]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
+        try:
+            yield running, running.stdout.readline()
+        finally:
+            running.kill()
+
+
+@pytest.fixture(scope="module")
+def running():
+    """(address of a dispatcher, its process, its two workers' processes)"""
+    with process("--role=dispatcher") as (dispatcher, said):
+        address = said.split()[-1]
+        worker = ("--role=worker", f"--dispatcher={address.removeprefix('grpc://')}", "--host=localhost")
+        with process(*worker) as (first, _), process(*worker) as (second, _):
+            yield address, dispatcher, (first, second)
+
+
+def drawn(source, address: str, **arguments):
+    batches = service.batches(source, source.worker_slices(0, 1), address, **ARGUMENTS | arguments)
+    return (pairs_of(batch)[0] for batch in batches)
+
+
+@pytest.mark.slow
+def test_the_service_deals_every_record_once_goes_on_without_a_worker_and_stops_cleanly(many_shards, running):
+    address, dispatcher, (first, second) = running
+    source = source_of(many_shards)
+    local = stream(source, RECORDS, options=InputOptions(decoder="tensorflow"))
+    assert sorted(drawn(source, address, epochs=1)) == sorted(local)  # pixels, labels and indices of identities too
+
+    pairs = drawn(source, address)
+    before = [next(pairs) for _ in range(20)]
+    first.send_signal(signal.SIGKILL)
+    first.wait()
+    counts = collections.Counter(before + [next(pairs) for _ in range(3 * RECORDS)])
+    assert set(counts) == set(local)  # what the dead worker held comes in the next epoch
+    assert max(counts.values()) <= 5  # in three epochs and the parts of two at either end
+    for process in (second, dispatcher):
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=20) == 0 and process.stderr.read() == ""
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (ServiceOptions(role="boss"), "--role=boss is neither"),
+        (ServiceOptions(role="worker"), "--dispatcher=HOST:PORT belongs to --role=worker"),
+        (ServiceOptions(role="worker", dispatcher="nowhere"), "--dispatcher=nowhere is no HOST:PORT"),
+    ],
+)
+def test_a_mistake_is_one_line(options, message):
+    with pytest.raises(UserError, match=message):
+        serve(options)
+
+
+def test_a_taken_port_is_refused():
+    taken = tf.data.experimental.service.DispatchServer()
+    port = int(taken.target.rpartition(":")[2])
+    with pytest.raises(UserError, match=f"--port={port} cannot be listened on"):
+        serve(ServiceOptions(role="dispatcher", port=port))

@@ -1,0 +1,14 @@
+"""Starts one process of a tf.data service, which reads and decodes for training on other hosts, until it is stopped.
+
+python tools/data_service.py --role=dispatcher --port=5050
+python tools/data_service.py --role=worker --dispatcher=HOST:5050 [--port=5051 --host=NAME]
+python -m fv.train --data_service=grpc://HOST:5050 …
+
+One dispatcher and as many workers as are needed; every worker must find the shards under the path that --tfrecords gives.
+"""
+
+from fv import cli, quiet_tensorflow  # noqa: F401  TensorFlow first, without its start-up noise
+from fv.pipeline.service_process import ServiceOptions, serve
+
+if __name__ == "__main__":
+    cli.run(serve, ServiceOptions, description=__doc__)
