@@ -35,7 +35,7 @@ def test_a_rate_counts_images_over_wall_time_and_over_cpu_time():
     rate = metering.measure(slow, int, seconds=0.2)
     assert rate.images % 5 == 0 and 0 < rate.images_per_s <= 500
     assert rate.images_per_s == rate.images / rate.seconds
-    assert rate.images_per_cpu_s == rate.images / rate.cpu_seconds
+    assert metering.Rate(images=100, seconds=0.5, cpu_seconds=0.25).images_per_cpu_s == 400
 
 
 def test_the_warm_up_lasts_as_many_images_as_asked():
