@@ -27,6 +27,9 @@ BEAM = ["apache-beam[dask]==2.77.*"]
 EXTRAS = {
     "gpu": ["tensorflow[and-cuda]==2.21.*"],
     "beam": BEAM,
+    "serving": ["tensorflow-serving-api==2.21.*"],
+    "tflite": ["ai-edge-litert>=2.3,<3"],
+    "onnx": ["tf2onnx>=1.17", "onnx>=1.23", "onnxruntime>=1.32"],
     "dev": ["pytest>=8", "ruff>=0.9", "scikit-learn>=1.6", *BEAM],
 }
 COMMANDS = ["make_tfrecords", "train", "evaluate", "export", "verify"]

@@ -1,7 +1,7 @@
 """Encoded image → pixels: the one way that training, evaluation and the exported graph share, so they cannot drift apart.
 
-`load_jpeg` and `load_image` are TensorFlow ops on one image, for `tf.data` maps and exported graphs alike. `load_on_host` is
-the same in simplejpeg and OpenCV, faster: the decoded pixels are equal bit for bit, the resized ones to within one level.
+`load_jpeg` is TensorFlow ops on one image, for `tf.data` maps and exported graphs alike. `load_on_host` is the same in
+simplejpeg and OpenCV, faster: the decoded pixels are equal bit for bit, the resized ones to within one level.
 """
 
 import functools
@@ -13,9 +13,8 @@ import simplejpeg
 import tensorflow as tf
 
 CHANNELS = 3
-_JPEG_MAGIC = b"\xff\xd8\xff"
 RESIZE_TOLERANCE = 1  # levels of 255 by which the two resizes may differ: OpenCV's weights have 11 bits
-_DCT = "INTEGER_ACCURATE"  # bit-exact with Pillow and simplejpeg; TensorFlow's default is a fast, inexact DCT
+DCT = "INTEGER_ACCURATE"  # bit-exact with Pillow and simplejpeg; TensorFlow's default is a fast, inexact DCT
 _MARGIN = 1  # pixels around a crop: at its own edge libjpeg has no neighbour to interpolate colour from, up to 32 levels off
 _FIRST_BYTES = 1 << 20  # of a thread's memory for pixels: 590 × 590 of them; it grows with the images
 
@@ -36,24 +35,12 @@ def load_jpeg(encoded: tf.Tensor, image_size: int, crop_fraction: float) -> tf.T
       uint8 [image_size, image_size, 3], RGB.
     """
     shape = tf.io.extract_jpeg_shape(encoded)
-    top, left, height, width = tf.unstack(_centre_square(shape, crop_fraction))
+    top, left, height, width = tf.unstack(centre_square(shape, crop_fraction))
     above, before = tf.minimum(top, _MARGIN), tf.minimum(left, _MARGIN)
     window = (top - above, left - before, _MARGIN + above + height, _MARGIN + before + width)
     window = tf.minimum(window, (shape[0], shape[1], shape[0] - window[0], shape[1] - window[1]))
-    image = tf.io.decode_and_crop_jpeg(encoded, window, channels=CHANNELS, dct_method=_DCT)
-    return _resize(image[above : above + height, before : before + width], image_size)
-
-
-def load_image(encoded: tf.Tensor, image_size: int, crop_fraction: float) -> tf.Tensor:
-    """As `load_jpeg`, for JPEG, PNG, BMP and the first frame of a GIF.
-
-    The op raises InvalidArgumentError for what is none of these.
-    """
-    return tf.cond(
-        tf.strings.substr(encoded, 0, len(_JPEG_MAGIC)) == _JPEG_MAGIC,
-        lambda: load_jpeg(encoded, image_size, crop_fraction),
-        lambda: _load_other(encoded, image_size, crop_fraction),
-    )
+    image = tf.io.decode_and_crop_jpeg(encoded, window, channels=CHANNELS, dct_method=DCT)
+    return resize(image[above : above + height, before : before + width], image_size)
 
 
 def load_on_host(encoded: bytes, crop_fraction: float, result: np.ndarray) -> None:
@@ -91,20 +78,7 @@ def centre_window(height: int, width: int, crop_fraction: float) -> tuple[int, i
     return (height - side) // 2, (width - side) // 2, side
 
 
-def _thread_memory(size: int) -> bytearray:
-    """This thread's own memory, `size` bytes or more, for its next image: new memory for each would cost page faults."""
-    if len(getattr(_thread, "pixels", b"")) < size:
-        _thread.pixels = bytearray(max(size, _FIRST_BYTES))
-    return _thread.pixels
-
-
-def _load_other(encoded: tf.Tensor, image_size: int, crop_fraction: float) -> tf.Tensor:
-    image = tf.io.decode_image(encoded, channels=CHANNELS, expand_animations=False)
-    top, left, height, width = tf.unstack(_centre_square(tf.shape(image), crop_fraction))
-    return _resize(image[top : top + height, left : left + width], image_size)
-
-
-def _centre_square(shape: tf.Tensor, crop_fraction: float) -> tf.Tensor:
+def centre_square(shape: tf.Tensor, crop_fraction: float) -> tf.Tensor:
     """The window int32 [top, left, height, width] of the centre square of an image of int32 `shape` [height, width, …]."""
     height, width = shape[0], shape[1]
     shorter = tf.cast(tf.minimum(height, width), tf.float32)
@@ -112,8 +86,16 @@ def _centre_square(shape: tf.Tensor, crop_fraction: float) -> tf.Tensor:
     return tf.stack([(height - side) // 2, (width - side) // 2, side, side])
 
 
-def _resize(image: tf.Tensor, image_size: int) -> tf.Tensor:
+def resize(image: tf.Tensor, image_size: int) -> tf.Tensor:
+    """Resizes uint8 or float [height, width, 3], 0 to 255, bilinearly to uint8 [image_size, image_size, 3]."""
     resized = tf.image.resize(image, (image_size, image_size), method="bilinear")
     resized = tf.cast(tf.round(resized), tf.uint8)
     resized.set_shape((image_size, image_size, CHANNELS))
     return resized
+
+
+def _thread_memory(size: int) -> bytearray:
+    """This thread's own memory, `size` bytes or more, for its next image: new memory for each would cost page faults."""
+    if len(getattr(_thread, "pixels", b"")) < size:
+        _thread.pixels = bytearray(max(size, _FIRST_BYTES))
+    return _thread.pixels

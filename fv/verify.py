@@ -1,14 +1,22 @@
 """Says whether two images show the same person: python -m fv.verify --model=DIR/<version> A.jpg B.jpg
 
-Exits with 0 for the same person, 1 for different people, 2 for an error.
+Exits with 0 for the same person, 1 for different people, 2 for an error. With --pairs_csv it answers for every row of a
+table (columns image_a and image_b, and label, 1 for the same person, if known) and exits with 0.
 """
 
 import dataclasses
 import json
+import os
+import sys
+from collections.abc import Callable
 
-from fv import cli, quiet_tensorflow  # noqa: F401  TensorFlow first, without its start-up noise
+import pandas as pd
+
+from fv import cli, metrics, quiet_tensorflow  # TensorFlow first, without its start-up noise
+from fv.errors import UserError
 from fv.options import option, required
-from fv.serving.verifier import Verdict, Verifier
+from fv.serving import pairs_table, picture
+from fv.serving.verifier import Verifier
 
 EXIT_SAME, EXIT_DIFFERENT = 0, 1
 
@@ -17,25 +25,77 @@ EXIT_SAME, EXIT_DIFFERENT = 0, 1
 class VerifyOptions:
     """Which model answers, and how."""
 
-    model: str = required("version folder that fv.export wrote, such as export/1.")
+    model: str = required("version folder that fv.export wrote, such as export/1, or the folder above: its highest version.")
+    threshold: float | None = option(
+        None, "Similarity from which on two images are the same person; the model's by default.", lower=0.0, upper=1.0
+    )
     json: bool = option(False, "Print one JSON object instead of a sentence.")
+    picture: str | None = option(None, "Write a PNG of both images and the score on its scale.")
+    pairs_csv: str | None = option(None, "CSV with columns image_a and image_b, paths from its own folder on: many pairs.")
+    output: str | None = option(None, "CSV of verdicts on --pairs_csv; its name with -verdicts before .csv by default.")
 
 
-def verify(options: VerifyOptions, image_a: str, image_b: str) -> int:
-    """Prints the verdict and returns the exit code."""
-    verdict = Verifier(options.model).verify(image_a, image_b)
-    print(json.dumps(dataclasses.asdict(verdict)) if options.json else _sentence(verdict))
+def verify(options: VerifyOptions, *images: str) -> int:
+    """Prints the verdict, or what the verdicts come to, and returns the exit code."""
+    verifier = Verifier(options.model, options.threshold)
+    if options.pairs_csv:
+        _verify_pairs(options, verifier)
+        return EXIT_SAME
+    verdict = _quietly(verifier.verify, *images)
+    if options.picture:
+        picture.draw(options.picture, *images, verdict)
+    print(json.dumps(dataclasses.asdict(verdict)) if options.json else verdict.sentence())
     return EXIT_SAME if verdict.same else EXIT_DIFFERENT
 
 
-def _sentence(verdict: Verdict) -> str:
-    said = "same person" if verdict.same else "different people"
-    return f"{said}: similarity {verdict.similarity:.4f}, threshold {verdict.threshold:.4f}"
+def _quietly(call: Callable, *arguments):
+    """Calls without what libjpeg writes to stderr of a damaged file: the error says it in one line."""
+    with quiet_tensorflow.stderr_held_back():
+        try:
+            return call(*arguments)
+        except UserError as error:
+            failure = error
+    raise failure
+
+
+def _verify_pairs(options: VerifyOptions, verifier: Verifier) -> None:
+    output = options.output or f"{os.path.splitext(options.pairs_csv)[0]}-verdicts.csv"
+    table = pairs_table.verify_table(verifier, options.pairs_csv, output)
+    answered = table[table[pairs_table.ERROR] == ""]
+    summary = {
+        "output": output,
+        "pairs": len(table),
+        "answered": len(answered),
+        "same": int(answered["same"].sum()),
+        **_measure(answered, verifier.threshold),
+    }
+    print(json.dumps(summary) if options.json else ", ".join(f"{name} {value}" for name, value in summary.items()))
+
+
+def _measure(answered: pd.DataFrame, threshold: float) -> dict[str, float]:
+    """Accuracy, false accept and false reject rate where the table has labels of both kinds."""
+    labels = answered.get(pairs_table.LABEL)
+    if labels is None or set(labels) != {0, 1}:
+        return {}
+    same, genuine = answered["same"].astype(bool), labels == 1
+    similarities = answered["similarity"].to_numpy(float)
+    return {
+        "accuracy": float((same == genuine).mean()),
+        "false_accept_rate": float(same[~genuine].mean()),
+        "false_reject_rate": float((~same[genuine]).mean()),
+        "auc": metrics.auc(similarities, labels.to_numpy()),
+        "threshold": threshold,
+    }
+
+
+def _asks_for_pairs(arguments: list[str]) -> bool:
+    return any(argument.lstrip("-").split("=")[0] == "pairs_csv" for argument in arguments)
 
 
 def run() -> None:
     """The console script."""
-    cli.run(verify, VerifyOptions, positional=("IMAGE_A", "IMAGE_B"), description=__doc__)
+    images = () if _asks_for_pairs(sys.argv[1:]) else ("IMAGE_A", "IMAGE_B")
+    cli.run(verify, VerifyOptions, positional=images, description=__doc__)
 
 
 if __name__ == "__main__":

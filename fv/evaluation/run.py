@@ -57,6 +57,7 @@ def evaluate(options: EvaluateOptions) -> None:
         "threshold_split": options.threshold_split,
         "step": step,
         "tfrecords": options.tfrecords,
+        "threshold_tfrecords": threshold_folder,
     }
     files.save_json(figures | context, os.path.join(options.workdir, workdir.METRICS))
     with files.atomic_open(os.path.join(options.workdir, SCORES)) as file:

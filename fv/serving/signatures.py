@@ -1,10 +1,23 @@
-"""The exported graph: encoded images in, verdicts out; decoding, preprocessing and threshold are inside."""
+"""The exported graph: encoded images, pixels or embeddings in, verdicts out; all that lies between is inside.
+
+The names, dtypes, shapes and meaning of what goes in and comes out are a contract, written down in docs/serving.md.
+"""
 
 import tensorflow as tf
 
 from fv import preprocess
 from fv.model.options import ModelOptions
 from fv.model.siamese import Siamese
+from fv.serving import geometry, images
+from fv.serving.calibration import Calibration
+from fv.serving.decoding import Rules
+
+IMAGE_A, IMAGE_B, IMAGE = "image_a", "image_b", "image"
+EMBEDDING_A, EMBEDDING_B, EMBEDDING = "embedding_a", "embedding_b", "embedding"
+LENGTH_TOLERANCE = 0.01  # of an embedding that should have length 1; float16 keeps 0.001
+_SERVE = [tf.TensorSpec([None], tf.string, name) for name in (IMAGE_A, IMAGE_B)]
+_EMBED = [tf.TensorSpec([None], tf.string, IMAGE)]
+_EMBED_PIXELS = [tf.TensorSpec([None, None, None, preprocess.CHANNELS], tf.uint8, IMAGE)]
 
 
 class ServedVerifier(tf.Module):
@@ -12,50 +25,88 @@ class ServedVerifier(tf.Module):
 
     Attributes:
       threshold: float32 scalar; two images show the same person where their similarity is at least this.
+      calibration: float32 [2], slope and offset of the logit of `probability` over similarity.
     """
 
-    def __init__(self, model: Siamese, options: ModelOptions, threshold: float):
+    def __init__(self, model: Siamese, options: ModelOptions, rules: Rules, threshold: float, calibration: Calibration):
         super().__init__(name="served_verifier")
-        self._options = options
+        self._options, self._rules = options, rules
         self.threshold = tf.Variable(threshold, trainable=False, dtype=tf.float32, name="threshold")
+        logit = (calibration.slope, calibration.offset)
+        self.calibration = tf.Variable(logit, trainable=False, dtype=tf.float32, name="calibration")
         # Plain variables, not Keras objects: those would be saved with every layer's own functions.
         scoring = model.head.scoring
         self.weights = [*model.encoder.variables, *(scoring.variables if scoring else [])]
         self._model = _Untracked(model)
+        self._load = _Untracked(images.loader(rules))
 
-    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, "image_a"), tf.TensorSpec([None], tf.string, "image_b")])
+    @tf.function(input_signature=_SERVE, autograph=False)
     def serve(self, image_a: tf.Tensor, image_b: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Compares pairs.
+        """Compares pairs of encoded images.
 
         Args:
-          image_a: string [batch], encoded images (JPEG, PNG, BMP or GIF).
+          image_a: string [batch], JPEG, PNG, BMP or GIF.
           image_b: as image_a.
 
         Returns:
-          similarity: float32 [batch] in [0, 1]; same: bool [batch], similarity ≥ threshold.
+          similarity: float32 [batch] in [0, 1]; probability: float32 [batch] in [0, 1]; distance: float32 [batch] in [0, 2],
+          of the embeddings; same: bool [batch], similarity ≥ threshold.
         """
-        tf.debugging.assert_equal(tf.size(image_a), tf.size(image_b), "image_a and image_b differ in length")
-        embeddings = self._embed(tf.concat([image_a, image_b], axis=0))
-        similarity = self._model.object.head.similarity(*tf.split(embeddings, 2))
-        return {"similarity": similarity, "same": similarity >= self.threshold}
+        _check_lengths(image_a, image_b, IMAGE_A, IMAGE_B)
+        names = tf.concat([_names(IMAGE_A, image_a), _names(IMAGE_B, image_b)], axis=0)
+        embeddings = self._embed(self._load.object(tf.concat([image_a, image_b], axis=0), names))
+        return self._answer(*tf.split(embeddings, 2))
 
-    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, "image")])
+    @tf.function(input_signature=_EMBED, autograph=False)
     def embed(self, image: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Embeds images: string [batch] → embedding: float32 [batch, embedding_size], unit length."""
-        return {"embedding": self._embed(image)}
+        """Embeds encoded images: string [batch] → embedding: float32 [batch, embedding_size], unit length."""
+        return {EMBEDDING: self._embed(self._load.object(image, _names(IMAGE, image)))}
+
+    @tf.function(input_signature=_EMBED_PIXELS, autograph=False)
+    def embed_pixels(self, image: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Embeds upright RGB pixels: uint8 [batch, height, width, 3] → as `embed`, cropped and resized as others."""
+        rules = self._rules
+        side = rules.image_size
+        pixels = tf.map_fn(
+            lambda one: geometry.to_input(one, side, rules.crop_fraction, rules.antialias_from),
+            image,
+            fn_output_signature=tf.TensorSpec([side, side, preprocess.CHANNELS], tf.uint8),
+        )
+        return {EMBEDDING: self._embed(pixels)}
+
+    @tf.function(autograph=False)
+    def compare(self, embedding_a: tf.Tensor, embedding_b: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Compares embeddings that `embed` or `embed_pixels` made: float32 [batch, embedding_size] each → as `serve`."""
+        _check_lengths(embedding_a, embedding_b, EMBEDDING_A, EMBEDDING_B)
+        checks = [_check_unit(embedding_a, EMBEDDING_A), _check_unit(embedding_b, EMBEDDING_B)]
+        with tf.control_dependencies(checks):
+            return self._answer(tf.identity(embedding_a), tf.identity(embedding_b))
 
     def signatures(self) -> dict[str, tf.types.experimental.ConcreteFunction]:
         """The signatures by their served names."""
-        return {"serving_default": self.serve.get_concrete_function(), "embed": self.embed.get_concrete_function()}
+        shape = [None, self._options.embedding_size]
+        embeddings = [tf.TensorSpec(shape, tf.float32, name) for name in (EMBEDDING_A, EMBEDDING_B)]
+        return {
+            "serving_default": self.serve.get_concrete_function(),
+            "embed": self.embed.get_concrete_function(),
+            "compare": self.compare.get_concrete_function(*embeddings),
+            "embed_pixels": self.embed_pixels.get_concrete_function(),
+        }
 
-    def _embed(self, encoded: tf.Tensor) -> tf.Tensor:
-        size = self._options.image_size
-        pixels = tf.map_fn(
-            lambda image: preprocess.load_image(image, size, self._options.crop_fraction),
-            encoded,
-            fn_output_signature=tf.TensorSpec([size, size, preprocess.CHANNELS], tf.uint8),
-        )
-        return self._model.object.encoder(pixels, training=False)
+    def _embed(self, pixels: tf.Tensor) -> tf.Tensor:
+        count = tf.shape(pixels)[0]
+        # TensorFlow's fused convolutions fail on no image: where the batch is empty, one is embedded for nothing.
+        padded = tf.pad(pixels, [[0, tf.cast(count == 0, tf.int32)], [0, 0], [0, 0], [0, 0]])
+        return self._model.object.encoder(padded, training=False)[:count]
+
+    def _answer(self, embeddings_a: tf.Tensor, embeddings_b: tf.Tensor) -> dict[str, tf.Tensor]:
+        similarity = self._model.object.head.similarity(embeddings_a, embeddings_b)
+        return {
+            "similarity": similarity,
+            "probability": tf.sigmoid(self.calibration[0] * similarity + self.calibration[1]),
+            "distance": tf.norm(embeddings_a - embeddings_b, axis=-1),
+            "same": similarity >= self.threshold,
+        }
 
 
 class _Untracked:
@@ -63,3 +114,21 @@ class _Untracked:
 
     def __init__(self, held: object):
         self.object = held
+
+
+def _names(name: str, batch: tf.Tensor) -> tf.Tensor:
+    """name[0], name[1] and so on, string [batch]."""
+    return tf.strings.join([f"{name}[", tf.strings.as_string(tf.range(tf.shape(batch)[0])), "]"])
+
+
+def _check_lengths(batch_a: tf.Tensor, batch_b: tf.Tensor, name_a: str, name_b: str) -> None:
+    tf.debugging.assert_equal(tf.shape(batch_a)[0], tf.shape(batch_b)[0], f"{name_a} and {name_b} differ in length")
+
+
+def _check_unit(embeddings: tf.Tensor, name: str) -> tf.Operation:
+    length = tf.norm(embeddings, axis=-1)
+    # NaN by name: Grappler makes `not <=`, which is true of it, into `>`, which is not.
+    bad = tf.where(tf.math.is_nan(length) | (tf.abs(length - 1.0) > LENGTH_TOLERANCE))[:1, 0]
+    found = [tf.gather(_names(name, embeddings), bad), tf.strings.as_string(tf.gather(length, bad))]
+    message = tf.strings.join([found[0], " has length ", found[1], ", not 1: it is no embedding of this model"])
+    return tf.debugging.Assert(tf.size(bad) == 0, [message])

@@ -1,83 +1,136 @@
 """The verdict on two images, from a SavedModel and nothing else."""
 
-import dataclasses
-import os
+import re
+import sys
+from collections.abc import Sequence
 
+import numpy as np
 import tensorflow as tf
 
 from fv.errors import UserError
+from fv.serving import checksums, signatures, sources, versions
+from fv.serving.sources import ImageSource
+from fv.serving.verdict import Verdict
 
-
-@dataclasses.dataclass(frozen=True)
-class Verdict:
-    """The answer on one pair.
-
-    Attributes:
-      same: whether both images show the same person, which is similarity ≥ threshold.
-      similarity: in [0, 1]; a score to compare with the threshold, not a probability.
-      threshold: the similarity from which on the model calls two images the same person.
-    """
-
-    same: bool
-    similarity: float
-    threshold: float
+Batch = Sequence[ImageSource] | np.ndarray
+_ASSERTION = re.compile(r"assertion failed: \[(?:b')?(.+?)'?\]\s*$", re.MULTILINE)
+_NAMED = re.compile(r"^\w+\[(\d+)\] (.+)$")
+_NOT_VOUCHED = (
+    f"fv: warning: %s has no {checksums.FILE_NAME}, so nothing vouches for it: a SavedModel is code that runs with your "
+    "rights; load it only if you trust where it comes from"
+)
 
 
 class Verifier:
-    """A loaded SavedModel that `fv.export` wrote."""
+    """A SavedModel that `fv.export` wrote, loaded once. Threads may share one: nothing changes after it is made."""
 
-    def __init__(self, path: str):
-        """Loads the model.
+    def __init__(self, path: str, threshold: float | None = None):
+        """Loads the model; where it has no checksums, a warning on stderr says that a SavedModel is code.
 
         Args:
-          path: folder of one version, such as export/1.
+          path: folder of one version, such as export/1, or of versions, whose highest is taken.
+          threshold: similarity from which on two images are the same person, in [0, 1]; the model's by default.
 
         Raises:
-          UserError: the folder is missing or holds no SavedModel of fv.
+          UserError: the folder holds no SavedModel of fv, or its files are not what its checksums say.
         """
-        if not os.path.exists(os.path.join(path, "saved_model.pb")):
-            raise UserError(f"{path} holds no SavedModel: give a version folder that fv.export wrote, such as export/1")
+        self.path = versions.latest(path)
+        if checksums.exist(self.path):
+            checksums.check(self.path)
+        else:
+            print(_NOT_VOUCHED % self.path, file=sys.stderr)
         try:
-            self._model = tf.saved_model.load(path)
-            self._compare = self._model.signatures["serving_default"]
-            self._embed = self._model.signatures["embed"]
-            self._threshold = float(self._model.threshold.numpy())
+            self._model = tf.saved_model.load(self.path)
+            self._signatures = {name: self._model.signatures[name] for name in ("serving_default", "embed", "compare")}
+            trained = float(self._model.threshold.numpy())
         except (OSError, KeyError, AttributeError, ValueError, tf.errors.OpError) as error:
             reason = str(error).split("\n", 1)[0]
             raise UserError(f"{path} holds no SavedModel that fv.export wrote, or a damaged one ({reason})") from error
+        self.threshold = trained if threshold is None else _checked(threshold)
 
-    def verify(self, image_a: str | bytes, image_b: str | bytes) -> Verdict:
-        """Compares two images.
+    def verify(
+        self, image_a: ImageSource | Batch, image_b: ImageSource | Batch, threshold: float | None = None
+    ) -> Verdict | list[Verdict]:
+        """Compares two images, or two batches of them pair by pair.
 
         Args:
-          image_a: path of an image file, or its bytes (JPEG, PNG, BMP or GIF).
+          image_a: a path, bytes (JPEG, PNG, BMP or GIF), a uint8 array [height, width, 3], a PIL image; or a list of these,
+            or a uint8 array [batch, height, width, 3].
           image_b: as image_a.
+          threshold: in place of the verifier's.
+
+        Returns:
+          A verdict, or for batches a list of them.
 
         Raises:
-          UserError: an image is missing or broken; the message names it.
+          UserError: an image is missing, broken or too large, and the message names it; or the batches differ in length.
         """
-        encoded_a, encoded_b = _read(image_a), _read(image_b)
-        try:
-            answer = self._compare(image_a=tf.constant([encoded_a]), image_b=tf.constant([encoded_b]))
-        except tf.errors.InvalidArgumentError:
-            self._check(image_a, encoded_a)
-            self._check(image_b, encoded_b)
-            raise
-        similarity, same = (answer[name].numpy()[0].item() for name in ("similarity", "same"))
-        return Verdict(same=same, similarity=similarity, threshold=self._threshold)
+        if sources.is_batch(image_a) != sources.is_batch(image_b):
+            raise UserError("one image and a batch cannot be compared: give two images, or two lists of one length")
+        if sources.is_batch(image_a):
+            return self._verify(list(image_a), list(image_b), threshold)
+        return self._verify([image_a], [image_b], threshold)[0]
 
-    def _check(self, image: str | bytes, encoded: bytes) -> None:
+    def embed(self, images: ImageSource | Batch) -> np.ndarray:
+        """Embeds images, given as in `verify`; float32 [batch, d] of unit length, or [d] for a single image."""
+        batch = list(images) if sources.is_batch(images) else [images]
+        embeddings = self._call("embed", {signatures.IMAGE: batch})["embedding"].numpy()
+        return embeddings if sources.is_batch(images) else embeddings[0]
+
+    def compare(
+        self, embedding_a: np.ndarray, embedding_b: np.ndarray, threshold: float | None = None
+    ) -> Verdict | list[Verdict]:
+        """Compares embeddings that `embed` made: [d] each for a verdict, [batch, d] for a list of them.
+
+        Raises:
+          UserError: shapes differ or are not this model's, or an embedding is not of unit length.
+        """
+        pair = [np.asarray(embedding, np.float32) for embedding in (embedding_a, embedding_b)]
+        size = self._signatures["compare"].structured_input_signature[1][signatures.EMBEDDING_A].shape[1]
+        if pair[0].shape != pair[1].shape or pair[0].ndim not in (1, 2) or pair[0].shape[-1] != size:
+            shapes = " and ".join(str(list(one.shape)) for one in pair)
+            raise UserError(f"embeddings {shapes} do not fit: give [{size}] each, or [batch, {size}] each")
+        inputs = dict(zip((signatures.EMBEDDING_A, signatures.EMBEDDING_B), map(np.atleast_2d, pair), strict=True))
+        verdicts = self._verdicts(self._run("compare", inputs, {}), threshold)
+        return verdicts if pair[0].ndim == 2 else verdicts[0]
+
+    def _verify(self, images_a: list, images_b: list, threshold: float | None) -> list[Verdict]:
+        if len(images_a) != len(images_b):
+            raise UserError(f"{len(images_a):,} and {len(images_b):,} images are no pairs: give two lists of one length")
+        answer = self._call("serving_default", {signatures.IMAGE_A: images_a, signatures.IMAGE_B: images_b})
+        return self._verdicts(answer, threshold)
+
+    def _call(self, signature: str, batches: dict[str, list]) -> dict[str, tf.Tensor]:
+        encoded = {name: np.array([sources.encode(image) for image in batch], object) for name, batch in batches.items()}
+        return self._run(signature, encoded, batches)
+
+    def _run(self, signature: str, inputs: dict[str, np.ndarray], batches: dict[str, list]) -> dict[str, tf.Tensor]:
+        strings = {name: tf.constant(values, tf.string if name in batches else None) for name, values in inputs.items()}
         try:
-            self._embed(image=tf.constant([encoded]))
+            return self._signatures[signature](**strings)
         except tf.errors.InvalidArgumentError as error:
-            name = image if isinstance(image, str) else f"an image of {len(image):,} bytes"
-            raise UserError(f"{name} is no whole JPEG, PNG, BMP or GIF") from error
+            raise UserError(_said_of(str(error), batches)) from error
+
+    def _verdicts(self, answer: dict[str, tf.Tensor], threshold: float | None) -> list[Verdict]:
+        threshold = self.threshold if threshold is None else _checked(threshold)
+        columns = [answer[name].numpy() for name in ("similarity", "probability", "distance")]
+        same = (columns[0] >= np.float32(threshold)).tolist()
+        rows = zip(same, *(column.tolist() for column in columns), strict=True)
+        return [
+            Verdict(same, similarity, threshold, probability, distance) for same, similarity, probability, distance in rows
+        ]
 
 
-def _read(image: str | bytes) -> bytes:
-    if isinstance(image, bytes):
-        return image
-    if not os.path.isfile(image):
-        raise UserError(f"{image} is no file")
-    with open(image, "rb") as file:
-        return file.read()
+def _checked(threshold: float) -> float:
+    if not 0.0 <= threshold <= 1.0:
+        raise UserError(f"the threshold {threshold} is no similarity: give one from 0 to 1")
+    return float(threshold)
+
+
+def _said_of(message: str, batches: dict[str, list]) -> str:
+    """What the graph says of an image, with the caller's name for it in place of image_a[0]."""
+    found = _ASSERTION.search(message)
+    said = found[1] if found else message.split("\n", 1)[0]
+    named = _NAMED.match(said)
+    batch = batches.get(said.split("[", 1)[0])
+    return f"{sources.name(batch[int(named[1])])} {named[2]}" if named and batch else said

@@ -1,58 +1,107 @@
 import dataclasses
+import hashlib
 import json
 import pathlib
 import shutil
+import subprocess
+import sys
 
+import numpy as np
 import pytest
 import tensorflow as tf
 
 from fv.errors import UserError
-from fv.serving.export import ExportOptions, export
+from fv.serving import checksums, export
+from fv.serving.export import ExportOptions
 
 
-def test_versions_count_up_and_leave_nothing_else(trained, tmp_path):
-    options = ExportOptions(workdir=trained.workdir, output=str(tmp_path))
-    export(options)
-    export(options)
-    (tmp_path / "7").mkdir()
-    export(options)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["1", "2", "7", "8"]
+def options(trained, tmp_path, **changes) -> ExportOptions:
+    return ExportOptions(workdir=trained.workdir, output=str(tmp_path / "export"), **changes)
 
 
-def test_the_threshold_is_the_evaluator_s_unless_one_is_given(trained, tmp_path):
-    options = ExportOptions(workdir=trained.workdir, output=str(tmp_path))
-    export(options)
-    export(dataclasses.replace(options, threshold=0.25))
+@pytest.fixture(scope="module")
+def at_far(trained, tmp_path_factory):
+    """An export at a false accept rate, and its card."""
+    chosen = options(trained, tmp_path_factory.mktemp("far"), target_far=0.2, keep=1)
+    export.export(chosen)
+    folder = pathlib.Path(chosen.output, "1")
+    return folder, json.loads((folder / "model_card.json").read_text())
+
+
+def test_the_threshold_is_the_evaluator_s_by_default(exported, trained):
     measured = json.loads(pathlib.Path(trained.workdir, "metrics.json").read_text())["threshold"]
-    thresholds = [tf.saved_model.load(str(tmp_path / version)).threshold.numpy() for version in ("1", "2")]
-    assert thresholds == pytest.approx([measured, 0.25])
+    card = json.loads((exported / "model_card.json").read_text())
+    assert card["operating_point"]["threshold"] == measured and card["operating_point"]["chosen_by"] == "best accuracy"
+    assert tf.saved_model.load(str(exported)).threshold.numpy() == pytest.approx(measured)
+
+
+def test_a_target_far_is_kept_and_stored_with_its_counts(at_far):
+    folder, card = at_far
+    point = card["operating_point"]
+    assert point["far"] == point["impostors_accepted"] / point["impostors"] <= 0.2 and point["split"] == "val"
+    assert tf.saved_model.load(str(folder)).threshold.numpy() == np.float32(point["threshold"])
+    text = (folder / "model_card.md").read_text()
+    assert f"{point['impostors_accepted']:,} of {point['impostors']:,} impostor pairs" in text and "must not" not in text
+
+
+def test_the_card_says_what_the_model_was_trained_and_measured_on(at_far, trained, shards):
+    _, card = at_far
+    digest = hashlib.sha256((shards / "manifest.json").read_bytes()).hexdigest()
+    assert card["data"]["training"]["manifest_sha256"] == card["data"]["validation"]["manifest_sha256"] == digest
+    assert card["training_flags"] == pathlib.Path(trained.workdir, "train.flags").read_text()
+    assert card["metrics"] == json.loads(pathlib.Path(trained.workdir, "metrics.json").read_text())
+    assert card["calibration"]["held_out"]["pairs"] == card["metrics"]["pairs"] == 30
+    assert card["step"] == 30 and card["intended_use"] and len(card["limits"]) >= 5
+
+
+@pytest.mark.slow
+def test_two_exports_of_one_checkpoint_are_the_same_bytes(trained, tmp_path):
+    digests = []
+    for name in ("first", "second"):  # in processes of their own: TensorFlow counts the functions it has ever made
+        command = [sys.executable, "-m", "fv.export", f"--workdir={trained.workdir}", f"--output={tmp_path / name}"]
+        subprocess.run(command, check=True, capture_output=True)
+        digests.append((tmp_path / name / "1" / checksums.FILE_NAME).read_text())
+    assert digests[0] == digests[1] and "saved_model.pb" in digests[0] and "variables.data" in digests[0]
 
 
 def test_a_threshold_of_another_checkpoint_is_refused(trained, tmp_path):
     workdir = shutil.copytree(trained.workdir, tmp_path / "run")
     metrics = json.loads((workdir / "metrics.json").read_text())
     (workdir / "metrics.json").write_text(json.dumps(metrics | {"step": 1}))
+    chosen = dataclasses.replace(options(trained, tmp_path), workdir=str(workdir))
     with pytest.raises(UserError, match="of step 1, the last checkpoint of step 30"):
-        export(ExportOptions(workdir=str(workdir), output=str(tmp_path / "export")))
+        export.export(chosen)
     (workdir / "metrics.json").unlink()
-    with pytest.raises(UserError, match=r"run fv\.evaluate first"):
-        export(ExportOptions(workdir=str(workdir), output=str(tmp_path / "export")))
+    with pytest.raises(UserError, match=r"run fv\.evaluate first, or give --tfrecords"):
+        export.export(chosen)
 
 
-def test_an_export_that_fails_leaves_no_version(trained, tmp_path, monkeypatch):
-    save = tf.saved_model.save
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"threshold": 0.5, "target_far": 0.1}, "exclude each other"),
+        ({"target_far": 0.001}, "cannot be measured"),
+        ({"formats": "saved_model,caffe"}, "'caffe' is none of saved_model, tflite, onnx"),
+        ({"tfrecords": "no/such/folder"}, "the export is calibrated on these pairs"),
+    ],
+)
+def test_a_mistake_gets_one_line_and_leaves_nothing(trained, tmp_path, changes, said):
+    with pytest.raises(UserError, match=said):
+        export.export(options(trained, tmp_path, **changes))
+    assert not (tmp_path / "export").exists()
 
-    def save_and_fail(*arguments, **options):
-        save(*arguments, **options)
-        raise OSError("no space left on device")
 
-    monkeypatch.setattr(tf.saved_model, "save", save_and_fail)
-    with pytest.raises(OSError, match="no space"):
-        export(ExportOptions(workdir=trained.workdir, output=str(tmp_path)))
-    assert list(tmp_path.iterdir()) == []
+def test_a_graph_that_scores_unlike_the_evaluator_is_not_exported(trained, tmp_path, monkeypatch):
+    monkeypatch.setattr(export, "_TOLERANCE", 0.0)
+    monkeypatch.setattr(export.validation, "first_images", lambda pairs, count: ([_grey()] * count, [_grey()] * count))
+    with pytest.raises(UserError, match="off the evaluator's similarity"):
+        export.export(options(trained, tmp_path))
 
 
-def test_the_saved_model_holds_no_more_weights_than_scoring_needs(trained, tmp_path):
-    export(ExportOptions(workdir=trained.workdir, output=str(tmp_path)))
-    names = [name for name, _ in tf.train.list_variables(str(tmp_path / "1" / "variables" / "variables"))]
+def test_the_saved_model_holds_no_more_weights_than_scoring_needs(exported):
+    names = [name for name, _ in tf.train.list_variables(str(exported / "variables" / "variables"))]
     assert not any("centres" in name for name in names) and any("weights" in name for name in names)
+
+
+def _grey() -> bytes:
+    return tf.io.encode_jpeg(np.full((40, 40, 3), 128, np.uint8)).numpy()

@@ -1,15 +1,21 @@
+import concurrent.futures
 import csv
+import io
 import json
+import pathlib
+import shutil
 import subprocess
 import sys
 
 import numpy as np
 import pytest
 import tensorflow as tf
+from PIL import Image
 
 import fv
 from fv.errors import UserError
 from tests import samples
+from tests.serving import making
 
 WITHOUT_FV = """
 import json, sys
@@ -25,55 +31,123 @@ print(json.dumps({name: value.numpy().tolist() for name, value in answer.items()
 """
 
 
-def test_a_process_without_fv_gets_the_evaluator_s_scores_and_decisions(exported, trained, shards):
-    done = subprocess.run(
-        [sys.executable, "-c", WITHOUT_FV, str(exported), str(shards)], capture_output=True, text=True, check=True
-    )
-    answer = json.loads(done.stdout)
+@pytest.fixture(scope="module")
+def verifier(exported):
+    return fv.Verifier(str(exported))
+
+
+@pytest.fixture
+def evaluated(trained):
+    """The evaluator's similarities of the test pairs, and its decisions."""
     with open(f"{trained.workdir}/scores.csv") as file:
         scores = np.array([float(row["similarity"]) for row in csv.DictReader(file)])
-    with open(f"{trained.workdir}/metrics.json") as file:
-        threshold = json.load(file)["threshold"]
-    np.testing.assert_allclose(answer["similarity"], scores, atol=1e-5)
-    np.testing.assert_array_equal(answer["same"], scores >= threshold)
+    return scores, scores >= json.loads(pathlib.Path(trained.workdir, "metrics.json").read_text())["threshold"]
 
 
-def test_the_signatures_have_the_documented_inputs_and_outputs(exported):
-    signatures = tf.saved_model.load(str(exported)).signatures
-    serve, embed = signatures["serving_default"], signatures["embed"]
-    assert serve.structured_input_signature[1] == {
-        name: tf.TensorSpec([None], tf.string, name) for name in ("image_a", "image_b")
-    }
-    outputs = {name: (spec.shape.as_list(), spec.dtype) for name, spec in serve.structured_outputs.items()}
-    assert outputs == {"similarity": ([None], tf.float32), "same": ([None], tf.bool)}
-    assert embed.structured_outputs["embedding"].shape.as_list() == [None, 16]
+def test_a_process_without_fv_gets_the_evaluator_s_scores_and_decisions(exported, evaluated, shards):
+    command = [sys.executable, "-c", WITHOUT_FV, str(exported), str(shards)]
+    answer = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    np.testing.assert_allclose(answer["similarity"], evaluated[0], atol=1e-5)
+    np.testing.assert_array_equal(answer["same"], evaluated[1])
 
 
-def test_a_verdict_agrees_with_the_threshold_and_takes_paths_and_bytes(exported, tmp_path):
-    verifier = fv.Verifier(str(exported))
-    path = tmp_path / "a.jpg"
-    path.write_bytes(samples.image_bytes(12, 0))
-    verdict = verifier.verify(str(path), samples.image_bytes(12, 1))
-    assert verdict.same == (verdict.similarity >= verdict.threshold)
-    assert verifier.verify(samples.image_bytes(12, 0), samples.image_bytes(12, 1)) == verdict
-    assert verifier.verify(str(path), str(path)).similarity == pytest.approx(1.0, abs=1e-5)
+def test_saved_model_cli_gets_them_too(exported, evaluated, shards, tmp_path):
+    paths = sorted(map(str, shards.glob("test-*")))
+    pairs = [tf.train.Example.FromString(data.numpy()).features.feature for data in tf.data.TFRecordDataset(paths)]
+    for name in ("image_a", "image_b"):
+        images = np.array([pair[f"{name}/encoded"].bytes_list.value[0] for pair in pairs], object)
+        np.save(tmp_path / f"{name}.npy", images.astype("S"))
+    inputs = ";".join(f"{name}={tmp_path / name}.npy" for name in ("image_a", "image_b"))
+    command = [str(pathlib.Path(sys.executable).with_name("saved_model_cli")), "run", "--dir", str(exported)]
+    command += ["--tag_set", "serve", "--signature_def", "serving_default", "--inputs", inputs, "--outdir", str(tmp_path)]
+    subprocess.run(command, check=True, capture_output=True)
+    np.testing.assert_allclose(np.load(tmp_path / "similarity.npy"), evaluated[0], atol=1e-5)
+    np.testing.assert_array_equal(np.load(tmp_path / "same.npy"), evaluated[1])
 
 
-def test_other_formats_of_the_same_pixels_score_alike(exported):
-    verifier = fv.Verifier(str(exported))
-    png, bmp = samples.image_bytes(12, 0, form="PNG"), samples.image_bytes(12, 0, form="BMP")
-    assert verifier.verify(png, bmp).similarity == pytest.approx(1.0, abs=1e-5)
+def test_paths_bytes_arrays_and_pil_images_of_the_same_pixels_get_the_same_verdict(verifier, tmp_path):
+    image = making.picture()
+    path = tmp_path / "a.png"
+    image.save(path)
+    others = [path.read_bytes(), str(path), path, np.asarray(image), image]
+    verdicts = [verifier.verify(other, samples.image_bytes(12, 1)) for other in others]
+    assert len(set(verdicts)) == 1
+    assert verdicts[0].same == (verdicts[0].similarity >= verdicts[0].threshold) and 0 <= verdicts[0].probability <= 1
 
 
-def test_a_broken_image_is_named(exported, tmp_path):
+def test_a_pil_image_is_turned_upright_as_its_file_would_be(verifier):
+    encoded = making.turned(6)
+    opened = Image.open(io.BytesIO(encoded))
+    assert verifier.verify(opened, encoded).distance < 0.01
+
+
+def test_batches_get_the_verdicts_of_their_pairs_in_order(verifier):
+    images = [samples.image_bytes(12, 0), making.picture(), samples.image_bytes(14, 0)]
+    verdicts = verifier.verify(images, images[::-1])
+    singles = [verifier.verify(a, b) for a, b in zip(images, images[::-1], strict=True)]
+    np.testing.assert_allclose([one.similarity for one in verdicts], [one.similarity for one in singles], atol=1e-6)
+    assert verdicts[1].similarity == pytest.approx(1.0, abs=1e-5)
+    stacked = np.stack([np.asarray(making.picture())] * 2)
+    assert [one.same for one in verifier.verify(stacked, stacked)] == [True, True]
+    assert verifier.verify([], []) == []
+
+
+def test_embeddings_compare_as_their_images(verifier):
+    images = [samples.image_bytes(12, 0), samples.image_bytes(13, 0)]
+    a, b = verifier.embed(images)
+    verdict = verifier.verify(*images)
+    assert verifier.compare(a, b).similarity == pytest.approx(verdict.similarity, abs=1e-6)
+    assert [one.same for one in verifier.compare(np.stack([a, b]), np.stack([a, b]))] == [True, True]
+    assert verifier.embed(images[0]).shape == (16,)
+    with pytest.raises(UserError, match="embeddings .* do not fit"):
+        verifier.compare(a[:5], b[:5])
+    with pytest.raises(UserError, match=r"embedding_a\[0\] has length"):
+        verifier.compare(3 * a, b)
+
+
+def test_the_threshold_can_be_given_to_the_verifier_and_to_a_call(exported, verifier):
+    pair = samples.image_bytes(12, 0), samples.image_bytes(13, 0)
+    similarity = verifier.verify(*pair).similarity
+    assert verifier.verify(*pair, threshold=similarity).same and not verifier.verify(*pair, threshold=similarity + 1e-6).same
+    strict = fv.Verifier(str(exported.parent), threshold=1.0)
+    assert strict.verify(*pair).threshold == 1.0 and strict.path == str(exported)
+    with pytest.raises(UserError, match="1.5 is no similarity"):
+        verifier.verify(*pair, threshold=1.5)
+
+
+def test_threads_get_their_own_answers(verifier):
+    images = [samples.image_bytes(identity, 0) for identity in range(12, 18)]
+    wanted = [verifier.verify(images[0], image).similarity for image in images]
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda index: verifier.verify(images[0], images[index % 6]).similarity, range(96)))
+    np.testing.assert_allclose(found, wanted * 16, atol=1e-6)
+
+
+def test_a_bad_image_is_named_as_the_caller_named_it(verifier, tmp_path):
     good, broken = tmp_path / "good.jpg", tmp_path / "broken.jpg"
     good.write_bytes(samples.image_bytes(12, 0))
     broken.write_bytes(samples.image_bytes(12, 0)[:400])
-    verifier = fv.Verifier(str(exported))
-    with pytest.raises(UserError, match=r"broken\.jpg is no whole JPEG"):
-        verifier.verify(str(good), str(broken))
+    for call in (lambda: verifier.verify(str(good), str(broken)), lambda: verifier.embed([good, broken])):
+        with pytest.raises(UserError, match=r"broken\.jpg is no whole JPEG"):
+            call()
     with pytest.raises(UserError, match=r"none\.jpg is no file"):
         verifier.verify(str(tmp_path / "none.jpg"), str(good))
+    with pytest.raises(UserError, match="an image of 5 bytes is no JPEG"):
+        verifier.verify(good, b"hello")
+
+
+@pytest.mark.parametrize("image", [None, 7, np.zeros((4, 4)), np.zeros((4, 4, 2), np.uint8), np.zeros((0, 4, 3), np.uint8)])
+def test_what_is_no_image_is_refused_with_what_would_be(verifier, image):
+    with pytest.raises(UserError, match="is no image: give a path, bytes"):
+        verifier.verify(image, samples.image_bytes(12, 0))
+
+
+def test_batches_that_are_no_pairs_are_refused(verifier):
+    image = samples.image_bytes(12, 0)
+    with pytest.raises(UserError, match="2 and 1 images are no pairs"):
+        verifier.verify([image, image], [image])
+    with pytest.raises(UserError, match="one image and a batch"):
+        verifier.verify(image, [image])
 
 
 def test_a_folder_that_holds_no_saved_model_is_refused(tmp_path):
@@ -84,7 +158,18 @@ def test_a_folder_that_holds_no_saved_model_is_refused(tmp_path):
         fv.Verifier(str(tmp_path))
 
 
-def test_a_saved_model_of_something_else_is_refused(tmp_path):
+def test_a_saved_model_of_something_else_is_refused_behind_a_warning_that_it_is_code(tmp_path, capsys):
     tf.saved_model.save(tf.Module(), str(tmp_path / "other"))
     with pytest.raises(UserError, match="holds no SavedModel that fv.export wrote"):
         fv.Verifier(str(tmp_path / "other"))
+    assert "a SavedModel is code" in capsys.readouterr().err
+
+
+def test_a_changed_export_is_refused_before_it_is_loaded(exported, tmp_path, capsys):
+    changed = shutil.copytree(exported, tmp_path / "1")
+    graph = bytearray((changed / "saved_model.pb").read_bytes())
+    graph[len(graph) // 2] ^= 1
+    (changed / "saved_model.pb").write_bytes(graph)
+    with pytest.raises(UserError, match=r"saved_model\.pb is not what fv\.export wrote"):
+        fv.Verifier(str(changed))
+    assert capsys.readouterr().err == ""

@@ -1,0 +1,163 @@
+"""One encoded image → the network's input, in the graph: its kind and size are read from the header before it is decoded.
+
+What an image is refused for is a value, not an error, so that the caller can say which image of a batch it was. Damage
+that only the decoder finds is an error of its op.
+"""
+
+import dataclasses
+from collections.abc import Callable
+
+import tensorflow as tf
+
+from fv import preprocess
+from fv.serving import bmp, geometry, gif, image_bytes, orientation
+
+JPEG = b"\xff\xd8\xff"  # what such a file begins with
+_HEAD_BYTES = 32
+_MAGICS = (JPEG, b"\x89PNG\r\n\x1a\n", b"BM", b"GIF8")  # in the order of the branches below
+_OPAQUE = 255
+_RGBA = 4
+_PNG_SIZE_AT, _PNG_COLOURS_AT, _GIF_SIZE_AT = 16, 25, 6
+_PNG_ALPHA = 4  # bit of the kind of colours
+_HAS_PNG_TRANSPARENCY = r"\C*tRNS\C*"  # RE2; \C is any byte
+_PNG_SEARCHED_BYTES = 1 << 18  # of the file: the chunk stands before the pixels, behind colour profiles
+_SCAN = (0xFF, 0xDA)  # the marker before a JPEG's scan
+_MOST_SCANS = 100  # decoding takes time in proportion; encoders write ten
+
+Loaded = tuple[tf.Tensor, tf.Tensor]
+
+
+@dataclasses.dataclass(frozen=True)
+class Rules:
+    """What images may be and become.
+
+    Attributes:
+      image_size: side of the network's input in pixels.
+      crop_fraction: side of the centre square that is kept, over the shorter side, in (0, 1].
+      max_pixels: most pixels an image may have, by its header.
+      antialias_from: as in `geometry.to_input`.
+    """
+
+    image_size: int
+    crop_fraction: float
+    max_pixels: int
+    antialias_from: float
+
+
+def load(encoded: tf.Tensor, rules: Rules) -> Loaded:
+    """Decodes a JPEG, PNG, BMP or the first frame of a GIF, turns it upright, crops and resizes it.
+
+    Args:
+      encoded: scalar string, the bytes of an image.
+      rules: limits and sizes.
+
+    Returns:
+      uint8 [image_size, image_size, 3], RGB, and a string, empty, or else the reason why the pixels are all zero, to be
+      read behind the image's name.
+
+    The ops raise InvalidArgumentError for a damaged image.
+    """
+    head = image_bytes.head(encoded, _HEAD_BYTES)
+    is_kind = [tf.reduce_all(head[: len(magic)] == tf.constant(tuple(magic), tf.uint8)) for magic in _MAGICS]
+    known = tf.reduce_any(is_kind)
+    kind = tf.where(known, tf.argmax(tf.cast(is_kind, tf.int32), output_type=tf.int32), len(_MAGICS))
+    loaders = [_load_jpeg, _load_png, _load_bmp, _load_gif, _refuse]
+    return tf.switch_case(kind, [_bound(loader, encoded, head, rules) for loader in loaders])
+
+
+def has_few_scans(encoded: tf.Tensor) -> tf.Tensor:
+    """Whether a JPEG has at most 100 scans; each costs a pass over all of its pixels, and an empty one has twelve bytes."""
+    data = tf.io.decode_raw(encoded, tf.uint8)
+    return tf.math.count_nonzero((data[:-1] == _SCAN[0]) & (data[1:] == _SCAN[1])) <= _MOST_SCANS
+
+
+def _bound(loader: Callable[..., Loaded], *arguments) -> Callable[[], Loaded]:
+    return lambda: loader(*arguments)
+
+
+def _refuse(encoded: tf.Tensor, head: tf.Tensor, rules: Rules) -> Loaded:
+    del head
+    unknown = "is no JPEG, PNG, BMP or GIF: its first bytes are those of none"
+    return _nothing(rules), tf.where(encoded == "", "is empty", unknown)
+
+
+def _load_jpeg(encoded: tf.Tensor, head: tf.Tensor, rules: Rules) -> Loaded:
+    del head
+    shape = tf.io.extract_jpeg_shape(encoded)
+    complaint = _size_complaint(tf.cast(shape[1], tf.int64), tf.cast(shape[0], tf.int64), rules)
+    complaint = tf.where(has_few_scans(encoded), complaint, f"has more than {_MOST_SCANS} scans")
+    return _unless(complaint, lambda: _decode_jpeg(encoded, shape, rules), rules)
+
+
+def _decode_jpeg(encoded: tf.Tensor, shape: tf.Tensor, rules: Rules) -> tf.Tensor:
+    turned = orientation.read(encoded)
+    side = geometry.crop_side(shape, rules.crop_fraction)
+    plain = (turned == orientation.UPRIGHT) & ~geometry.is_large(side, rules.image_size, rules.antialias_from)
+
+    def decode_whole():
+        image = tf.io.decode_jpeg(encoded, channels=preprocess.CHANNELS, dct_method=preprocess.DCT)
+        return _to_input(orientation.apply(image, turned), rules)
+
+    return tf.cond(plain, lambda: preprocess.load_jpeg(encoded, rules.image_size, rules.crop_fraction), decode_whole)
+
+
+def _load_png(encoded: tf.Tensor, head: tf.Tensor, rules: Rules) -> Loaded:
+    width, height = (image_bytes.big_endian(head[at : at + 4]) for at in (_PNG_SIZE_AT, _PNG_SIZE_AT + 4))
+    start = tf.strings.substr(encoded, 0, _PNG_SEARCHED_BYTES)
+    opaque = (head[_PNG_COLOURS_AT] & _PNG_ALPHA == 0) & ~tf.strings.regex_full_match(start, _HAS_PNG_TRANSPARENCY)
+
+    def decode():
+        # Four channels of an opaque image of less than 8 bits would have the wrong opacity.
+        image = tf.cond(opaque, lambda: tf.io.decode_png(encoded, channels=3), lambda: _on_white(_decode_rgba(encoded)))
+        return _to_input(image, rules)
+
+    return _unless(_size_complaint(width, height, rules), decode, rules)
+
+
+def _decode_rgba(encoded: tf.Tensor) -> tf.Tensor:
+    return tf.io.decode_png(encoded, channels=_RGBA)
+
+
+def _load_bmp(encoded: tf.Tensor, head: tf.Tensor, rules: Rules) -> Loaded:
+    del head
+    header = bmp.read_header(encoded)
+    complaint = tf.where(header.complaint == "", _size_complaint(header.width, header.height, rules), header.complaint)
+    return _unless(complaint, lambda: _to_input(_on_white(bmp.decode(encoded, header)), rules), rules)
+
+
+def _load_gif(encoded: tf.Tensor, head: tf.Tensor, rules: Rules) -> Loaded:
+    screen = [image_bytes.little_endian(head[at : at + 2]) for at in (_GIF_SIZE_AT, _GIF_SIZE_AT + 2)]
+    alone, width, height = gif.first_frame(encoded)
+    complaint = _size_complaint(tf.maximum(width, screen[0]), tf.maximum(height, screen[1]), rules)
+    return _unless(complaint, lambda: _to_input(tf.io.decode_gif(alone)[0], rules), rules)
+
+
+def _to_input(image: tf.Tensor, rules: Rules) -> tf.Tensor:
+    return geometry.to_input(image, rules.image_size, rules.crop_fraction, rules.antialias_from)
+
+
+def _on_white(image: tf.Tensor) -> tf.Tensor:
+    """Lays uint8 [height, width, 4], RGB and opacity, on white: uint8 [height, width, 3]."""
+    colours, opacity = image[:, :, : preprocess.CHANNELS], image[:, :, preprocess.CHANNELS :]
+
+    def blend():
+        share = tf.cast(opacity, tf.uint16)  # products stay below 2^16
+        mixed = tf.cast(colours, tf.uint16) * share + _OPAQUE * (_OPAQUE - share) + _OPAQUE // 2
+        return tf.cast(mixed // _OPAQUE, tf.uint8)
+
+    return tf.cond(tf.reduce_all(opacity == _OPAQUE), lambda: colours, blend)
+
+
+def _size_complaint(width: tf.Tensor, height: tf.Tensor, rules: Rules) -> tf.Tensor:
+    size = tf.strings.join(["has ", tf.strings.as_string(width), " x ", tf.strings.as_string(height), " pixels"])
+    too_large = tf.strings.join([size, f", more than the {rules.max_pixels / 1e6:g} million that this model takes"])
+    fits = (width > 0) & (height > 0)
+    return tf.where(fits, tf.where(width * height > rules.max_pixels, too_large, ""), size)
+
+
+def _unless(complaint: tf.Tensor, decode: Callable[[], tf.Tensor], rules: Rules) -> Loaded:
+    return tf.cond(complaint == "", decode, lambda: _nothing(rules)), complaint
+
+
+def _nothing(rules: Rules) -> tf.Tensor:
+    return tf.zeros((rules.image_size, rules.image_size, preprocess.CHANNELS), tf.uint8)

@@ -1,0 +1,24 @@
+"""Numbers in an image file's header, read in the graph from the file's bytes."""
+
+import tensorflow as tf
+
+
+def head(encoded: tf.Tensor, length: int) -> tf.Tensor:
+    """The first `length` bytes of a scalar string, uint8 [length]; zeros follow where it is shorter."""
+    return tf.reshape(tf.io.decode_raw(tf.reshape(encoded, [1]), tf.uint8, fixed_length=length), [length])
+
+
+def big_endian(data: tf.Tensor) -> tf.Tensor:
+    """The unsigned number in uint8 [n], most significant byte first; int64 scalar, for n up to 4."""
+    count = tf.size(data, tf.int64)
+    return tf.reduce_sum(tf.bitwise.left_shift(tf.cast(data, tf.int64), 8 * (count - 1 - tf.range(count))))
+
+
+def little_endian(data: tf.Tensor) -> tf.Tensor:
+    """As `big_endian`, least significant byte first."""
+    return tf.reduce_sum(tf.bitwise.left_shift(tf.cast(data, tf.int64), 8 * tf.range(tf.size(data, tf.int64))))
+
+
+def signed(number: tf.Tensor) -> tf.Tensor:
+    """The 32-bit two's complement number whose unsigned reading is `number`."""
+    return tf.where(number < 1 << 31, number, number - (1 << 32))

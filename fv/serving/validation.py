@@ -1,0 +1,95 @@
+"""The validation pairs of an export: where they are, and how the model scores them."""
+
+import dataclasses
+import hashlib
+import os
+
+import numpy as np
+import tensorflow as tf
+
+from fv import files, progress, record, workdir
+from fv import manifest as manifests
+from fv.errors import UserError
+from fv.model.model_record import ModelRecord
+from fv.model.scoring import PairScorer
+from fv.model.siamese import Siamese
+from fv.pipeline import damage, fields, input_pipeline
+from fv.pipeline.input_pipeline import PairSource
+
+_BATCH_SIZE = 64  # pairs
+
+
+@dataclasses.dataclass(frozen=True)
+class Measured:
+    """What fv.evaluate left in a workdir, or nothing, and where the pairs are that an export is calibrated on.
+
+    Attributes:
+      figures: metrics.json, None where there is none.
+      tfrecords: folder of shards.
+      split: their split.
+    """
+
+    figures: dict | None
+    tfrecords: str
+    split: str
+
+
+def find(folder: str, step: int, tfrecords: str | None) -> Measured:
+    """Finds what an export of a workdir's last checkpoint, of that step, needs.
+
+    Args:
+      folder: the workdir.
+      step: of its last checkpoint.
+      tfrecords: folder of shards with a validation split; the one that fv.evaluate read, if None.
+
+    Raises:
+      UserError: fv.evaluate measured another checkpoint, or it did not run and no folder is given.
+    """
+    path = os.path.join(folder, workdir.METRICS)
+    figures = files.load_json(path) if os.path.exists(path) else None
+    if figures is None and tfrecords is None:
+        lacking = f"{folder} holds no {workdir.METRICS} that says where validation pairs are"
+        raise UserError(f"{lacking}: run fv.evaluate first, or give --tfrecords")
+    if figures is None:
+        return Measured(None, tfrecords, "val")
+    if figures.get("step") != step:
+        raise UserError(
+            f"{path} is of step {figures.get('step')}, the last checkpoint of step {step}: run fv.evaluate again"
+        )
+    source = tfrecords or figures.get("threshold_tfrecords") or figures["tfrecords"]
+    return Measured(figures, source, figures.get("threshold_split", "val"))
+
+
+def source(found: Measured, held: ModelRecord) -> PairSource:
+    """The validation pairs.
+
+    Raises:
+      UserError: no such shards, or none with that split.
+    """
+    try:
+        manifest = manifests.load(found.tfrecords)
+        pixels = (held.options.image_size, held.options.crop_fraction)
+        return PairSource.of(found.tfrecords, manifest, found.split, *pixels)
+    except UserError as error:
+        raise UserError(f"{error} (the export is calibrated on these pairs: --tfrecords names their folder)") from error
+
+
+def score(pairs: PairSource, model: Siamese) -> tuple[np.ndarray, np.ndarray]:
+    """Similarities float32 [n] and labels int32 [n] of the pairs, in the shards' order."""
+    batches = input_pipeline.evaluation_batches(pairs, batch_size=_BATCH_SIZE)
+    steps = input_pipeline.evaluation_steps(pairs, _BATCH_SIZE)
+    with damage.reported(pairs.folder, pairs.split.shards), progress.progress(steps, "calibrate", "batch") as line:
+        return PairScorer(tf.distribute.get_strategy(), model).score(batches, line.update)
+
+
+def first_images(pairs: PairSource, count: int) -> tuple[list[bytes], list[bytes]]:
+    """The encoded images of the first `count` pairs, or of all where there are fewer."""
+    paths = [os.path.join(pairs.folder, shard.name) for shard in pairs.split.shards]
+    records = [fields.parse_one(data) for data in tf.data.TFRecordDataset(paths).take(count)]
+    return tuple([pair[name].numpy() for pair in records] for name in (record.IMAGE_A, record.IMAGE_B))
+
+
+def manifest_sha256(folder: str) -> str | None:
+    """SHA-256 of a data set's manifest, which holds those of its shards; None where there is none."""
+    path = os.path.join(folder, manifests.FILE_NAME)
+    return hashlib.sha256(files.read_bytes(path)).hexdigest() if files.exists(path) else None

@@ -1,0 +1,99 @@
+"""The contract of docs/serving.md: names, dtypes, shapes and meaning of what goes in and comes out."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from tensorflow.python.saved_model import loader_impl
+
+from fv import preprocess
+from tests import samples
+from tests.conftest import TINY
+from tests.serving import making
+
+ANSWERS = {
+    "similarity": ([None], tf.float32),
+    "probability": ([None], tf.float32),
+    "distance": ([None], tf.float32),
+    "same": ([None], tf.bool),
+}
+EMBEDDING = {"embedding": ([None, TINY.embedding_size], tf.float32)}
+CONTRACT = {
+    "serving_default": ({name: ([None], tf.string) for name in ("image_a", "image_b")}, ANSWERS),
+    "embed": ({"image": ([None], tf.string)}, EMBEDDING),
+    "compare": (dict.fromkeys(("embedding_a", "embedding_b"), EMBEDDING["embedding"]), ANSWERS),
+    "embed_pixels": ({"image": ([None, None, None, 3], tf.uint8)}, EMBEDDING),
+}
+FORBIDDEN_OPS = {"PyFunc", "PyFuncStateless", "EagerPyFunc", "ReadFile", "WriteFile"}
+
+
+@pytest.fixture(scope="module")
+def model(exported):
+    return tf.saved_model.load(str(exported))
+
+
+def test_names_dtypes_and_shapes_are_those_of_the_contract(model):
+    found = {}
+    for name, signature in model.signatures.items():
+        inputs, outputs = signature.structured_input_signature[1], signature.structured_outputs
+        shown = [{key: (spec.shape.as_list(), spec.dtype) for key, spec in part.items()} for part in (inputs, outputs)]
+        found[name] = tuple(shown)
+    assert found == CONTRACT
+
+
+def test_every_answer_means_what_the_contract_says(model):
+    images_a = [samples.image_bytes(12, 0), samples.image_bytes(13, 0), samples.image_bytes(12, 0)]
+    images_b = [samples.image_bytes(12, 1), samples.image_bytes(14, 0), samples.image_bytes(12, 0)]
+    answer = model.signatures["serving_default"](image_a=tf.constant(images_a), image_b=tf.constant(images_b))
+    a, b = (model.signatures["embed"](image=tf.constant(images))["embedding"].numpy() for images in (images_a, images_b))
+    np.testing.assert_allclose(np.linalg.norm([a, b], axis=-1), 1, atol=1e-5)
+    np.testing.assert_allclose(answer["distance"], np.linalg.norm(a - b, axis=1), atol=1e-5)
+    np.testing.assert_allclose(answer["similarity"], (1 + np.sum(a * b, axis=1)) / 2, atol=1e-6)
+    slope, offset = model.calibration.numpy()
+    np.testing.assert_allclose(
+        answer["probability"], 1 / (1 + np.exp(-slope * answer["similarity"].numpy() - offset)), rtol=1e-5
+    )
+    np.testing.assert_array_equal(answer["same"], answer["similarity"].numpy() >= model.threshold.numpy())
+    compared = model.signatures["compare"](embedding_a=tf.constant(a), embedding_b=tf.constant(b))
+    for name in ANSWERS:
+        np.testing.assert_allclose(compared[name], answer[name], atol=1e-6)
+
+
+def test_pixels_are_embedded_as_the_image_file_they_came_from(model):
+    image = making.picture()
+    pixels = tf.constant(np.asarray(image)[np.newaxis])
+    encoded = tf.constant([making.encode(image, "PNG")])
+    wanted = model.signatures["embed"](image=encoded)["embedding"]
+    np.testing.assert_allclose(model.signatures["embed_pixels"](image=pixels)["embedding"], wanted, atol=1e-5)
+
+
+def test_a_bad_image_is_named_by_argument_and_place(model):
+    good = samples.image_bytes(12, 0)
+    with pytest.raises(tf.errors.InvalidArgumentError, match=r"image_b\[1\] is empty"):
+        model.signatures["serving_default"](image_a=tf.constant([good] * 3), image_b=tf.constant([good, b"", good]))
+    with pytest.raises(tf.errors.InvalidArgumentError, match=r"image\[1\] is no whole JPEG"):
+        model.signatures["embed"](image=tf.constant([good, good[:300]]))
+
+
+def test_batches_of_two_lengths_and_embeddings_of_no_model_are_refused(model):
+    good = samples.image_bytes(12, 0)
+    with pytest.raises(tf.errors.InvalidArgumentError, match="image_a and image_b differ in length"):
+        model.signatures["serving_default"](image_a=tf.constant([good]), image_b=tf.constant([good, good]))
+    unit, long = np.eye(3, 16, dtype=np.float32), 2 * np.eye(3, 16, dtype=np.float32)
+    for bad in (long, np.full_like(unit, np.nan)):
+        with pytest.raises(tf.errors.InvalidArgumentError, match=r"embedding_b\[0\] has length"):
+            model.signatures["compare"](embedding_a=tf.constant(unit), embedding_b=tf.constant(bad))
+
+
+def test_an_empty_batch_has_an_empty_answer(model):
+    nothing = tf.constant([], tf.string)
+    answer = model.signatures["serving_default"](image_a=nothing, image_b=nothing)
+    assert {name: values.shape.as_list() for name, values in answer.items()} == {name: [0] for name in ANSWERS}
+
+
+def test_the_graph_calls_no_python_and_touches_no_file(exported):
+    saved = loader_impl.parse_saved_model(str(exported))
+    graphs = [meta.graph_def for meta in saved.meta_graphs]
+    # The functions are what the signatures run; the graph around them restores the weights.
+    ops = {node.op for graph in graphs for function in graph.library.function for node in function.node_def}
+    assert "DecodePng" in ops and not ops & FORBIDDEN_OPS
+    assert CONTRACT["embed_pixels"][0]["image"][0][-1] == preprocess.CHANNELS

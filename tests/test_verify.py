@@ -1,0 +1,85 @@
+import csv
+import io
+import json
+import sys
+
+import pytest
+from PIL import Image
+
+from fv import cli, verify
+from tests import samples
+
+
+@pytest.fixture
+def call(exported, capsys, monkeypatch):
+    """Runs the command line in this process: (exit code, stdout, stderr)."""
+
+    def run(*arguments) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["verify", f"--model={exported}", *map(str, arguments)])
+        with pytest.raises(SystemExit) as exit:
+            verify.run()
+        return (exit.value.code, *capsys.readouterr())
+
+    return run
+
+
+@pytest.fixture
+def images(tmp_path):
+    """Two images of one person and one of another."""
+    paths = [tmp_path / f"{name}.jpg" for name in ("a", "b", "c")]
+    for path, (identity, image) in zip(paths, ((12, 0), (12, 1), (15, 0)), strict=True):
+        path.write_bytes(samples.image_bytes(identity, image))
+    return paths
+
+
+def test_the_exit_code_is_the_verdict(call, images):
+    assert call("--threshold=0", *images[::2])[0] == verify.EXIT_SAME
+    code, said, _ = call("--threshold=1", *images[::2])
+    assert code == verify.EXIT_DIFFERENT and said.startswith("different people: similarity 0.")
+
+
+def test_json_has_every_field_of_the_verdict(call, images):
+    code, said, _ = call("--json", images[0], images[0])
+    answer = json.loads(said)
+    assert code == 0 and set(answer) == {"same", "similarity", "threshold", "probability", "distance"} and answer["same"]
+
+
+def test_a_picture_shows_both_images(call, images, tmp_path):
+    call(f"--picture={tmp_path / 'verdict.png'}", *images[:2])
+    picture = Image.open(io.BytesIO((tmp_path / "verdict.png").read_bytes()))
+    assert picture.format == "PNG" and picture.width > 500
+
+
+def test_a_damaged_image_gets_one_line(call, images):
+    images[1].write_bytes(images[1].read_bytes()[:300])
+    code, said, complaint = call(*images[:2])
+    assert code == cli.EXIT_ERROR and said == "" and complaint.count("\n") == 1 and "b.jpg is no whole JPEG" in complaint
+
+
+def test_a_table_of_pairs_gets_a_table_of_verdicts_and_its_figures(call, images, tmp_path):
+    rows = ["a.jpg,b.jpg,1,x", "a.jpg,c.jpg,0,y", "c.jpg,none.jpg,0,z"]
+    (tmp_path / "pairs.csv").write_text("\n".join(["image_a,image_b,label,note", *rows]))
+    code, said, _ = call(f"--pairs_csv={tmp_path / 'pairs.csv'}", "--json")
+    summary = json.loads(said)
+    assert code == 0 and (summary["pairs"], summary["answered"]) == (3, 2) and {"accuracy", "auc"} <= set(summary)
+    with open(tmp_path / "pairs-verdicts.csv") as file:
+        answers = list(csv.DictReader(file))
+    assert [row["note"] for row in answers] == ["x", "y", "z"] and answers[2]["same"] == ""
+    assert answers[2]["error"].endswith("none.jpg is no file") and answers[0]["error"] == ""
+    alone = json.loads(call("--json", *images[:2])[1])
+    assert float(answers[0]["similarity"]) == pytest.approx(alone["similarity"], abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("image_a,image\na,b\n", "no column image_b"),
+        ("image_a,image_b\n", "has no row"),
+        ("image_a,image_b\nx,y\n", "not one of"),
+    ],
+)
+def test_a_table_that_cannot_be_used_gets_one_line(call, tmp_path, content, said):
+    (tmp_path / "pairs.csv").write_text(content)
+    code, _, complaint = call(f"--pairs_csv={tmp_path / 'pairs.csv'}")
+    assert code == cli.EXIT_ERROR and complaint.count("\n") == 1 and said in complaint
+    assert not (tmp_path / "pairs-verdicts.csv").exists()
