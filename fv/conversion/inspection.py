@@ -1,15 +1,13 @@
 """A look at finished shards: is every byte what the converter wrote, and what do the records hold."""
 
 import dataclasses
-import hashlib
 import os
 from collections.abc import Callable
 
-from fv import manifest, progress, record
+from fv import files, manifest, progress, record
 from fv.conversion import jpeg
 
 _FRAME_BYTES = 16  # of a record, beside its data
-_READ_BYTES = 4 << 20
 
 Visit = Callable[[dict[str, bytes | int]], None]
 
@@ -82,7 +80,7 @@ def _inspect_shard(folder: str, shard: manifest.Shard, identities: set[str], tal
         return [f"{path}: record {number} at byte {offset}: {error}"]
     if number != shard.records:
         return [f"{path}: ends at byte {offset} after {number} records where {manifest.FILE_NAME} says {shard.records}"]
-    if _sha256(path) != shard.sha256:
+    if files.sha256(path) != shard.sha256:
         return [f"{path}: every record is whole, but they are not those of {manifest.FILE_NAME}: the checksums differ"]
     return []
 
@@ -117,11 +115,3 @@ def _leaks(described: manifest.Manifest) -> list[str]:
             both = sorted(set(described.splits[name].identities) & set(described.splits[other].identities))
             found += [f"identity {identity} is in {name} and in {other}" for identity in both]
     return found
-
-
-def _sha256(path: str) -> str:
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while block := file.read(_READ_BYTES):
-            digest.update(block)
-    return digest.hexdigest()

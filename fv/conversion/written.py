@@ -1,7 +1,6 @@
 """Which shards of an unfinished conversion are whole: a note beside each, so that a later run need not write it again."""
 
 import dataclasses
-import hashlib
 import json
 import os
 
@@ -9,7 +8,6 @@ from fv import files, manifest
 
 FOLDER = ".shards"
 _SUFFIX = ".json"
-_READ_BYTES = 4 << 20
 
 
 def note(folder: str, shard: manifest.Shard, key: str) -> None:
@@ -30,7 +28,7 @@ def find(folder: str, name: str, key: str) -> manifest.Shard | None:
         noted = json.loads(files.read_bytes(_path(folder, name)))
         if noted.pop("key") != key or files.size(os.path.join(folder, name)) != noted["bytes"]:
             return None
-        return manifest.Shard(**noted) if sha256(os.path.join(folder, name)) == noted["sha256"] else None
+        return manifest.Shard(**noted) if files.sha256(os.path.join(folder, name)) == noted["sha256"] else None
     except (OSError, ValueError, TypeError, KeyError):  # no note, or one that another version wrote
         return None
 
@@ -44,15 +42,6 @@ def count(folder: str) -> int:
 def forget(folder: str) -> None:
     """Removes all notes, as when a manifest says that every shard is whole."""
     files.remove_folder(os.path.join(folder, FOLDER))
-
-
-def sha256(path: str) -> str:
-    """SHA-256 of a file, in hexadecimal."""
-    digest = hashlib.sha256()
-    with files.open_bytes(path) as file:
-        while block := file.read(_READ_BYTES):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def _path(folder: str, name: str) -> str:

@@ -3,19 +3,17 @@
 It shows damage and mix-ups. It is no signature: who can change a file can change its line.
 """
 
-import hashlib
 import os
 
 from fv import files
 from fv.errors import UserError
 
 FILE_NAME = "SHA256SUMS"
-_CHUNK = 1 << 20  # bytes
 
 
 def write(folder: str) -> None:
     """Writes the checksums of every file in a folder and below it."""
-    lines = [f"{_sha256(os.path.join(folder, path))}  {path}\n" for path in _paths(folder)]
+    lines = [f"{files.sha256(os.path.join(folder, path))}  {path}\n" for path in _paths(folder)]
     with files.atomic_open(os.path.join(folder, FILE_NAME)) as file:
         file.writelines(lines)
 
@@ -37,7 +35,7 @@ def check(folder: str) -> None:
             raise UserError(f"{os.path.join(folder, path)} is no file of this export: remove it, or export again")
         if not os.path.isfile(os.path.join(folder, path)):
             raise UserError(f"{os.path.join(folder, path)} is missing, though {FILE_NAME} lists it: copy the export again")
-        if _sha256(os.path.join(folder, path)) != listed[path]:
+        if files.sha256(os.path.join(folder, path)) != listed[path]:
             raise UserError(f"{os.path.join(folder, path)} is not what fv.export wrote ({FILE_NAME}): copy the export again")
 
 
@@ -57,11 +55,3 @@ def _paths(folder: str) -> list[str]:
         folders[:] = [name for name in folders if not name.startswith(".")]
         found += [os.path.relpath(os.path.join(above, name), folder) for name in names if not name.startswith(".")]
     return sorted(path.replace(os.sep, "/") for path in found if path != FILE_NAME)
-
-
-def _sha256(path: str) -> str:
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while chunk := file.read(_CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()
