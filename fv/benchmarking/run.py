@@ -11,7 +11,7 @@ from fv.benchmarking.report import Report
 from fv.errors import UserError
 from fv.model.options import ModelOptions
 from fv.options import group, option, required
-from fv.pipeline import damage, load_size
+from fv.pipeline import damage
 from fv.pipeline.augment import AugmentOptions
 from fv.pipeline.damage import BadRecords
 from fv.pipeline.options import InputOptions
@@ -56,19 +56,12 @@ def benchmark(options: BenchmarkOptions) -> Report:
     if options.compute.strategy not in ONE_HOST:
         raise UserError(f"--strategy={options.compute.strategy} is not measured: one host is, with {' or '.join(ONE_HOST)}")
     options.input.check()
-    source = _source(options)
+    source = feeding.training_source(options.training(), manifests.load(options.tfrecords))
     strategy = strategies.start(options.compute, options.seed)
     strategies.check_divides(strategy, options.global_batch_size)
     bad = BadRecords(options.tfrecords, options.input.max_bad_records)
     with damage.reported(source.folder, source.split.shards, bad):
         return _measure(options, strategy, source, bad)
-
-
-def _source(options: BenchmarkOptions) -> PairSource:
-    """The training pairs, at the side that they leave the host with."""
-    manifest, pixels = manifests.load(options.tfrecords), (options.model.image_size, options.model.crop_fraction)
-    source = PairSource.of(options.tfrecords, manifest, "train", *pixels)
-    return dataclasses.replace(source, image_size=load_size.choose(options.input.load_size, manifest, *pixels))
 
 
 def _measure(options: BenchmarkOptions, strategy: tf.distribute.Strategy, source: PairSource, bad: BadRecords) -> Report:

@@ -24,8 +24,8 @@ FINDING = np.dtype(
         ("offset", np.int64),  # of the stored bytes in the task's pack, OWN_FILE where they are the file's own
         ("bytes", np.uint32),  # stored
         ("crc", np.uint32),  # of the stored bytes
-        ("width", np.uint16),  # of the upright image, in pixels
-        ("height", np.uint16),
+        ("width", np.uint32),  # of the upright image, in pixels; what is cut from it may be stored though it is too long
+        ("height", np.uint32),
         ("side", np.uint16),  # of what is stored, where it is a square, else 0
     ]
 )

@@ -1,7 +1,6 @@
 """The validation pairs of an export: where they are, and how the model scores them."""
 
 import dataclasses
-import hashlib
 import os
 
 import numpy as np
@@ -92,4 +91,4 @@ def first_images(pairs: PairSource, count: int) -> tuple[list[bytes], list[bytes
 def manifest_sha256(folder: str) -> str | None:
     """SHA-256 of a data set's manifest, which holds those of its shards; None where there is none."""
     path = os.path.join(folder, manifests.FILE_NAME)
-    return hashlib.sha256(files.read_bytes(path)).hexdigest() if files.exists(path) else None
+    return files.sha256(path) if files.exists(path) else None

@@ -1,6 +1,5 @@
 """What each replica is fed: the pipeline's batches, distributed by the strategy."""
 
-import dataclasses
 from collections.abc import Iterator
 
 import tensorflow as tf
@@ -21,9 +20,18 @@ def sources(options: TrainOptions) -> tuple[PairSource, PairSource]:
     lenient = options.input.max_bad_records > 0
     manifest = (manifests.read if lenient else manifests.load)(options.tfrecords)
     pixels = (options.model.image_size, options.model.crop_fraction)
-    training, validation = (PairSource.of(options.tfrecords, manifest, split, *pixels) for split in ("train", "val"))
+    return training_source(options, manifest), PairSource.of(options.tfrecords, manifest, "val", *pixels)
+
+
+def training_source(options: TrainOptions, manifest: manifests.Manifest) -> PairSource:
+    """The pairs to train on, at the side that they leave the host with.
+
+    Raises:
+      UserError: the data set has no training split.
+    """
+    pixels = (options.model.image_size, options.model.crop_fraction)
     side = load_size.choose(options.input.load_size, manifest, *pixels)
-    return dataclasses.replace(training, image_size=side), validation
+    return PairSource.of(options.tfrecords, manifest, "train", side, options.model.crop_fraction)
 
 
 def training_batches(

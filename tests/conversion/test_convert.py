@@ -261,3 +261,12 @@ def test_images_of_two_sizes_have_no_side_in_the_manifest(tmp_path):
 def test_a_crop_without_a_stored_size_is_refused(crowd, tmp_path):
     with pytest.raises(UserError, match="--crop=0.5 cuts images as they are stored small: give --store_size too"):
         run(crowd, tmp_path, crop="0.5")
+
+
+def test_an_image_longer_than_a_jpeg_may_be_is_stored_small(tmp_path):
+    images = making.crowd(tmp_path / "images", identities=20, images=4)
+    Image.new("L", (70_000, 8), 90).save(images / "p000" / "long.png")
+    _, left_out = run(images, tmp_path / "small", store_size=8, crop="1")
+    assert left_out.empty
+    _, left_out = run(images, tmp_path / "whole")
+    assert left_out["reason"].tolist() == ["a side longer than the 65,500 pixels of a JPEG"]
