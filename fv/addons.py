@@ -66,6 +66,29 @@ def rectified_adam_lookahead(
     return optimizers.Lookahead(adam, sync_period=sync_period, slow_step_size=slow_step_size)
 
 
+@tf.autograph.experimental.do_not_convert  # as in `cutout`
+def triplet_loss(embeddings: tf.Tensor, identities: tf.Tensor, margin: float, hardest: bool) -> tf.Tensor:
+    """Triplet loss on squared distances over all images of a batch.
+
+    Args:
+      embeddings: float32 [n, d], unit length.
+      identities: int [n].
+      margin: squared distance by which an impostor has to be farther than a genuine image, (0, 4].
+      hardest: take each anchor's farthest genuine and nearest impostor image (Hermans et al. 2017,
+        https://arxiv.org/abs/1703.07737), else the nearest impostor beyond each genuine one, semi-hard (Schroff et al. 2015,
+        https://arxiv.org/abs/1503.03832).
+
+    Returns:
+      float32 scalar.
+
+    Raises:
+      UserError: tensorflow-addons is not installed.
+    """
+    losses = _addons("the triplet loss").losses
+    loss = losses.triplet_hard_loss if hardest else losses.triplet_semihard_loss
+    return loss(identities, embeddings, margin=margin, distance_metric="squared-L2")
+
+
 @tf.autograph.experimental.do_not_convert  # AutoGraph would try to rewrite the import, and warn
 def cutout(images: tf.Tensor, mask_size: int | Sequence[int], offset: tf.Tensor) -> tf.Tensor:
     """Sets one rectangle of each image to 0 (DeVries and Taylor 2017, https://arxiv.org/abs/1708.04552).

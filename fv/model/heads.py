@@ -1,26 +1,50 @@
 """Heads: what the embeddings are trained by, and how alike two of them are.
 
 Every head is a tf.Module with the same two methods:
-  losses(embeddings, label, identities) → float32 [batch], one loss per pair
+  losses(embeddings, label, identities) → float32 [batch], one loss per pair; identities int32 [batch, 2], −1 for unknown
   similarity(embeddings_a, embeddings_b) → float32 [batch] in [0, 1]
 on unit embeddings: float32 [batch, 2, d], or [batch, d] each. `scoring` is the part that `similarity` needs of its
 variables, None where it needs none: the export carries no more than that.
 """
 
+import functools
+from collections.abc import Callable
+
 import tensorflow as tf
 import tf_keras
 
+from fv import addons
 from fv.model import losses
 from fv.model.options import ModelOptions
 
 
 def build_head(options: ModelOptions, identities: int) -> tf.Module:
-    """Builds the head that `options.head` names, for that many training identities."""
-    if options.head == "sigmoid":
+    """Builds the head that `options` name, for that many training identities."""
+    head = _build_one(options.head, options, identities)
+    if options.second_head == "none":
+        return head
+    return SumHead(head, _build_one(options.second_head, options, identities), options.second_head_weight)
+
+
+def _build_one(name: str, options: ModelOptions, identities: int) -> tf.Module:
+    if name == "sigmoid":
         return SigmoidHead(options.embedding_size)
-    if options.head == "distance":
+    if name == "distance":
         return DistanceHead(options.contrastive_margin)
-    return SoftmaxHead(options.embedding_size, identities, options.softmax_scale, options.softmax_margin)
+    if name == "softmax":
+        margins = (options.softmax_margin, options.softmax_angular_margin)
+        return SoftmaxHead(options.embedding_size, identities, options.softmax_scale, *margins)
+    return BatchHead(name, _batch_loss(name, options))
+
+
+def _batch_loss(name: str, options: ModelOptions) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
+    """(embeddings, identities) → the loss of all pairs of a batch, a scalar."""
+    if name == "all_distances":
+        return functools.partial(losses.contrastive_of_batch, margin=options.contrastive_margin)
+    if name == "n_pairs":
+        return functools.partial(losses.n_pairs, scale=options.softmax_scale)
+    hardest = name == "triplet_hard"
+    return functools.partial(addons.triplet_loss, margin=options.triplet_margin, hardest=hardest)
 
 
 def cosine_similarity(embeddings_a: tf.Tensor, embeddings_b: tf.Tensor) -> tf.Tensor:
@@ -72,9 +96,9 @@ class SoftmaxHead(tf.Module):
     scoring = None
     similarity = staticmethod(cosine_similarity)
 
-    def __init__(self, embedding_size: int, identities: int, scale: float, margin: float):
+    def __init__(self, embedding_size: int, identities: int, scale: float, margin: float, angular_margin: float):
         super().__init__(name="softmax_head")
-        self._scale, self._margin = scale, margin
+        self._scale, self._margins = scale, (margin, angular_margin)
         initial = tf_keras.initializers.GlorotUniform()((identities, embedding_size))
         self.centres = tf.Variable(initial, name="identity_centres")
 
@@ -82,5 +106,35 @@ class SoftmaxHead(tf.Module):
         del label
         flat = tf.reshape(embeddings, (-1, embeddings.shape[-1]))
         cosines = tf.matmul(flat, tf.math.l2_normalize(self.centres, axis=1), transpose_b=True)
-        per_image = losses.margin_softmax(cosines, tf.reshape(identities, [-1]), self._scale, self._margin)
+        per_image = losses.margin_softmax(cosines, tf.reshape(tf.maximum(identities, 0), [-1]), self._scale, *self._margins)
         return tf.reduce_mean(tf.reshape(per_image, (-1, 2)), axis=1)
+
+
+class BatchHead(tf.Module):
+    """A loss on every pair that the images of a replica's batch make, told apart by identity: n(n − 1) / 2 of n images."""
+
+    scoring = None
+    similarity = staticmethod(cosine_similarity)
+
+    def __init__(self, name: str, loss: Callable[[tf.Tensor, tf.Tensor], tf.Tensor]):
+        super().__init__(name=f"{name}_head")
+        self._loss = loss
+
+    def losses(self, embeddings: tf.Tensor, label: tf.Tensor, identities: tf.Tensor) -> tf.Tensor:
+        flat, identities = tf.reshape(embeddings, (-1, embeddings.shape[-1])), tf.reshape(identities, [-1])
+        known = identities >= 0
+        loss = self._loss(tf.boolean_mask(flat, known), tf.boolean_mask(identities, known))
+        return tf.fill(tf.shape(label), loss)
+
+
+class SumHead(tf.Module):
+    """Two heads' losses on the same embeddings; the first one's similarity."""
+
+    def __init__(self, first: tf.Module, second: tf.Module, weight: float):
+        super().__init__(name="sum_head")
+        self._first, self._second, self._weight = first, second, weight
+        self.scoring, self.similarity = first.scoring, first.similarity
+
+    def losses(self, embeddings: tf.Tensor, label: tf.Tensor, identities: tf.Tensor) -> tf.Tensor:
+        first = self._first.losses(embeddings, label, identities)
+        return first + self._weight * self._second.losses(embeddings, label, identities)

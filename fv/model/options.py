@@ -5,7 +5,7 @@ import dataclasses
 from fv.options import option
 
 BACKBONES = ("inception_v3", "resnet50", "tiny")
-HEADS = ("sigmoid", "distance", "softmax")
+HEADS = ("sigmoid", "distance", "softmax", "all_distances", "n_pairs", "triplet_semihard", "triplet_hard")
 POOLINGS = ("average", "flatten")
 
 
@@ -30,11 +30,22 @@ class ModelOptions:
     head: str = option(
         "softmax",
         "What the embeddings are trained by: a binary classifier of the pair (sigmoid), contrastive loss on the pair's "
-        "distance (distance), or a cosine softmax with margin over the training identities (softmax).",
+        "distance (distance), a cosine softmax with margin over the training identities (softmax), or, over all images of a "
+        "replica's batch, contrastive loss of every pair (all_distances), N-pairs, or triplets (tensorflow-addons).",
         choices=HEADS,
     )
-    softmax_scale: float = option(16.0, "Softmax head: factor on the cosines.", lower=1.0, upper=128.0)
-    softmax_margin: float = option(0.1, "Softmax head: subtracted from the true identity's cosine.", lower=0.0, upper=1.0)
+    second_head: str = option("none", "Another one whose loss is added; --head still scores.", choices=("none", *HEADS))
+    second_head_weight: float = option(1.0, "Factor on the second head's loss.", lower=0.0)
+    softmax_scale: float = option(16.0, "Softmax and n_pairs: factor on the cosines.", lower=1.0, upper=128.0)
+    softmax_margin: float = option(
+        0.1, "Softmax: subtracted from the true identity's cosine, as in CosFace.", lower=0.0, upper=1.0
+    )
+    softmax_angular_margin: float = option(
+        0.0, "Softmax: added to the true identity's angle, as in ArcFace, in radians.", lower=0.0, upper=1.5
+    )
     contrastive_margin: float = option(
-        1.0, "Distance head: impostors are pushed to this distance, (0, 2].", lower=0.01, upper=2.0
+        1.0, "Distance and all_distances: impostors are pushed to this distance, (0, 2].", lower=0.01, upper=2.0
+    )
+    triplet_margin: float = option(
+        0.2, "Triplets: squared distance by which an impostor has to be farther, (0, 4].", lower=0.01, upper=4.0
     )

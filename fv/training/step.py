@@ -76,7 +76,7 @@ class TrainStep:
         variables = self._model.trainable_variables
         with tf.GradientTape() as tape:
             embeddings = self._model.embed_pairs(images, training=True)
-            losses = self._model.head.losses(embeddings, batch["label"], tf.maximum(batch["identities"], 0))
+            losses = self._model.head.losses(embeddings, batch["label"], batch["identities"])
             losses = tf.where(batch["valid"], losses, 0.0)  # a skipped record's place counts for nothing
             loss = tf.reduce_sum(losses) / self._global_batch_size  # replicas' gradients are summed
             objective = self._scaled(loss)
