@@ -1,13 +1,17 @@
 """Augmentation in the step, on the device: stateless, a pure function of (seed, step) and the place in the global batch."""
 
 import dataclasses
+import math
 
 import tensorflow as tf
 
 from fv import addons
 from fv.options import option
+from fv.pipeline import degrade, warp
 
-_DRAWS = 8  # uniform numbers per image; the columns are named where they are used
+_DRAWS = 12  # uniform numbers per image; the columns are named where they are used
+_LUMA = (0.299, 0.587, 0.114)  # of R, G and B, ITU-R BT.601
+_FINEST_STEPS = 0.02  # of JPEG's tables, quality 99: 0 would divide by nothing
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,6 +23,15 @@ class AugmentOptions:
     min_scale: float = option(0.85, "Random crops keep this to 1.0 of the side, (0, 1].", lower=0.05, upper=1.0)
     brightness: float = option(0.15, "Add up to ± this times 255 to the pixels, [0, 1].", lower=0.0, upper=1.0)
     contrast: float = option(0.2, "Stretch pixels around their image's mean by 1 ± this, [0, 1].", lower=0.0, upper=1.0)
+    saturation: float = option(0.0, "Stretch colours around grey by 1 ± this, [0, 1].", lower=0.0, upper=1.0)
+    rotation: float = option(0.0, "Turn by up to ± this many degrees, [0, 45].", lower=0.0, upper=45.0)
+    blur: float = option(0.0, "Blur up to this share of a Gaussian of one pixel, [0, 1].", lower=0.0, upper=1.0)
+    jpeg: float = option(
+        0.0,
+        "Round as JPEG does, by up to this times its tables at quality 50: 1 is 50, 2 is 25, [0, 4].",
+        lower=0.0,
+        upper=4.0,
+    )
     cutout: float = option(
         0.0, "Blank a square of this times the side, [0, 1); needs tensorflow-addons.", lower=0.0, upper=0.99
     )
@@ -59,30 +72,35 @@ def apply(images: tf.Tensor, draws: tf.Tensor, options: AugmentOptions, side: in
       side: of the result in pixels; that of the images by default. The crop's resampling brings them to it.
 
     Returns:
-      float32 [n, side, side, 3]; colour may leave [0, 255] by the strengths of brightness and contrast.
+      float32 [n, side, side, 3]; colour may leave [0, 255] by the strengths of brightness, contrast and saturation.
     """
     columns = tf.unstack(draws, axis=1)
-    images = _crop_and_flip(images, columns[0:4], options, side or images.shape[1])
-    images = _colour(images, columns[4:6], options)
+    images = _crop(images, columns[0:4], columns[9], options, side or images.shape[1])
+    images = _colour(images, columns[4:6], columns[8], options)
+    if options.blur:
+        images = degrade.blur(images, options.blur * columns[10])
+    if options.jpeg:
+        images = degrade.quantise(images, _FINEST_STEPS + options.jpeg * columns[11])
     return _cutout(images, columns[6:8], options) if options.cutout else images
 
 
-def _crop_and_flip(images: tf.Tensor, columns: list[tf.Tensor], options: AugmentOptions, side: int) -> tf.Tensor:
-    """One resampling for crop, size and mirror: `crop_and_resize` mirrors a box whose left lies right of its right."""
+def _crop(images: tf.Tensor, columns: list[tf.Tensor], turn: tf.Tensor, options: AugmentOptions, side: int) -> tf.Tensor:
     scale, top, left, mirror = columns
     scale = options.min_scale + (1.0 - options.min_scale) * scale
-    top, left = top * (1.0 - scale), left * (1.0 - scale)
-    right = left + scale
     mirrored = tf.logical_and(mirror < 0.5, options.flip)
-    boxes = tf.stack([top, tf.where(mirrored, right, left), top + scale, tf.where(mirrored, left, right)], axis=1)
-    return tf.image.crop_and_resize(images, boxes, tf.range(tf.shape(images)[0]), (side, side))
+    angle = math.radians(options.rotation) * (2.0 * turn - 1.0)
+    window = warp.Window(scale, top * (1.0 - scale), left * (1.0 - scale), mirrored, angle)
+    return (warp.crop_turned if options.rotation else warp.crop)(images, window, side)
 
 
-def _colour(images: tf.Tensor, columns: list[tf.Tensor], options: AugmentOptions) -> tf.Tensor:
-    shift, stretch = (_per_image(2.0 * column - 1.0) for column in columns)
+def _colour(images: tf.Tensor, columns: list[tf.Tensor], vividness: tf.Tensor, options: AugmentOptions) -> tf.Tensor:
+    shift, stretch, vivid = (_per_image(2.0 * column - 1.0) for column in (*columns, vividness))
     mean = tf.reduce_mean(images, axis=(1, 2), keepdims=True)
-    stretched = mean + (images - mean) * (1.0 + options.contrast * stretch)
-    return stretched + 255.0 * options.brightness * shift
+    images = mean + (images - mean) * (1.0 + options.contrast * stretch)
+    if options.saturation:
+        grey = tf.reduce_sum(images * tf.constant(_LUMA), axis=-1, keepdims=True)
+        images = grey + (images - grey) * (1.0 + options.saturation * vivid)
+    return images + 255.0 * options.brightness * shift
 
 
 def _cutout(images: tf.Tensor, columns: list[tf.Tensor], options: AugmentOptions) -> tf.Tensor:

@@ -7,6 +7,7 @@ from fv.pipeline import augment
 from fv.pipeline.augment import AugmentOptions
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (4, 16, 16, 3), dtype=np.uint8)
+DRAWS = augment.draw(AugmentOptions(), 1, 0, tf.constant(0)).shape[1]
 NOTHING = dict(flip=False, min_scale=1.0, brightness=0.0, contrast=0.0)
 
 
@@ -32,7 +33,7 @@ def test_the_same_seed_and_step_repeat_and_others_differ():
 
 def test_a_flip_mirrors_left_to_right():
     options = AugmentOptions(**NOTHING | {"flip": True})
-    draws = np.full((4, 8), 0.9, np.float32)
+    draws = np.full((4, DRAWS), 0.9, np.float32)
     draws[1:3, 3] = 0.1  # the column that decides on the mirror
     result = augment.apply(tf.constant(IMAGES), tf.constant(draws), options).numpy()
     np.testing.assert_allclose(result[1:3], IMAGES[1:3, :, ::-1], atol=1e-3)
@@ -40,7 +41,7 @@ def test_a_flip_mirrors_left_to_right():
 
 
 def test_brightness_shifts_and_contrast_stretches_around_the_mean():
-    draws = tf.constant(np.full((4, 8), 1.0, np.float32))
+    draws = tf.constant(np.full((4, DRAWS), 1.0, np.float32))
     brighter = augment.apply(tf.constant(IMAGES), draws, AugmentOptions(**NOTHING | {"brightness": 0.1})).numpy()
     np.testing.assert_allclose(brighter, IMAGES + 25.5, atol=1e-2)
     stretched = augment.apply(tf.constant(IMAGES), draws, AugmentOptions(**NOTHING | {"contrast": 0.5})).numpy()
@@ -51,6 +52,33 @@ def test_brightness_shifts_and_contrast_stretches_around_the_mean():
 def test_crops_stay_inside_the_image():
     result = augmented(AugmentOptions(**NOTHING | {"min_scale": 0.5}))
     assert result.min() >= IMAGES.min() and result.max() <= IMAGES.max()
+
+
+def test_a_rotation_turns_around_the_middle_and_stays_within_its_angle():
+    options = AugmentOptions(**NOTHING | {"rotation": 30.0})
+    draws = np.full((1, DRAWS), 0.5, np.float32)
+    draws[0, 9] = 1.0  # the column of the angle: the whole 30 degrees
+    point = np.zeros((1, 33, 33, 3), np.float32)
+    point[0, 16, 16 + 12] = 255.0  # 12 pixels right of the middle
+    result = augment.apply(tf.constant(point), tf.constant(draws), options).numpy()[0, :, :, 0]
+    row, column = np.unravel_index(result.argmax(), result.shape)
+    angle = np.degrees(np.arctan2(row - 16, column - 16))
+    assert abs(np.hypot(row - 16, column - 16) - 12) < 1 and abs(abs(angle) - 30) < 4
+
+
+def test_saturation_stretches_colours_around_their_grey():
+    draws = tf.constant(np.full((4, DRAWS), 1.0, np.float32))
+    vivid = augment.apply(tf.constant(IMAGES), draws, AugmentOptions(**NOTHING | {"saturation": 0.5})).numpy()
+    grey = (IMAGES @ np.array([0.299, 0.587, 0.114]))[..., np.newaxis]
+    np.testing.assert_allclose(vivid, grey + 1.5 * (IMAGES - grey), atol=1e-2)
+
+
+@pytest.mark.parametrize("strength", [{"blur": 1.0}, {"jpeg": 2.0}, {"rotation": 20.0}, {"saturation": 0.5}])
+def test_every_strength_changes_images_and_repeats_with_its_seed(strength):
+    options = AugmentOptions(**NOTHING | strength)
+    np.testing.assert_array_equal(augmented(options, 1, 2), augmented(options, 1, 2))
+    assert np.abs(augmented(options, 1, 2) - IMAGES).max() > 1
+    assert np.abs(augmented(options, 1, 2) - augmented(options, 1, 3)).max() > 1
 
 
 @pytest.mark.skipif(not addons.available(), reason="tensorflow-addons has no wheel for this Python")
