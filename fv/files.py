@@ -35,9 +35,9 @@ def read_bytes(path: str, offset: int = 0, length: int | None = None) -> bytes:
         os.close(file)
 
 
-def open_bytes(path: str) -> IO[bytes]:
-    """Opens a file for reading."""
-    return _remote().open_bytes(path) if is_remote(path) else open(path, "rb")
+def open_bytes(path: str, buffering: int = -1) -> IO[bytes]:
+    """Opens a file for reading; a local one reads `buffering` bytes at a time."""
+    return _remote().open_bytes(path) if is_remote(path) else open(path, "rb", buffering)
 
 
 def size(path: str) -> int:

@@ -54,21 +54,29 @@ def load_on_host(encoded: bytes, crop_fraction: float, result: np.ndarray) -> No
     Raises:
       tf.errors.InvalidArgumentError: no whole JPEG; where simplejpeg refuses one, TensorFlow's decoder has the last word.
     """
+    if crop_fraction == 1.0 and getattr(_thread, "shape", None) == result.shape and _fits(encoded, result):
+        return
     try:
         height, width, _, _ = simplejpeg.decode_jpeg_header(encoded)
-        top, left, side = centre_window(height, width, crop_fraction)
-        if result.shape[:2] == (height, width) == (side, side):
-            simplejpeg.decode_jpeg(encoded, "RGB", buffer=result)
-            return
         image = simplejpeg.decode_jpeg(encoded, "RGB", buffer=_thread_memory(height * width * CHANNELS))
     except ValueError:
         result[:] = load_jpeg(tf.constant(encoded), result.shape[0], crop_fraction).numpy()
         return
+    _thread.shape = image.shape
+    top, left, side = centre_window(height, width, crop_fraction)
     window = image[top : top + side, left : left + side]
     if side == result.shape[0]:
         result[:] = window
     else:
         cv2.resize(window, result.shape[:2], dst=result, interpolation=cv2.INTER_LINEAR)
+
+
+def _fits(encoded: bytes, result: np.ndarray) -> bool:
+    """Decodes into the result, as when the image before it was as large as that; False where this one is not."""
+    try:
+        return simplejpeg.decode_jpeg(encoded, "RGB", buffer=result).shape == result.shape
+    except ValueError:
+        return False
 
 
 @functools.lru_cache(maxsize=1024)  # sizes are few, and it takes as long as a hundredth of a decode

@@ -27,8 +27,10 @@ _IN_ORDER = sorted((*BYTES_FIELDS, *INT64_FIELDS))
 
 _VARINT, _FIXED64, _LENGTH_DELIMITED, _FIXED32 = 0, 1, 2, 5  # wire types, https://protobuf.dev/programming-guides/encoding/
 _FIXED_BYTES = {_FIXED64: 8, _FIXED32: 4}
-_FRAME_HEAD = struct.Struct("<QI")  # length and its CRC
-_FRAME_TAIL = struct.Struct("<I")
+_LENGTH = struct.Struct("<Q")
+_CRC_BYTES = 4
+HEAD_BYTES = _LENGTH.size + _CRC_BYTES  # of a frame: the length of its data, and the CRC of that
+FRAME_BYTES = HEAD_BYTES + _CRC_BYTES  # of a frame, beside its data
 
 
 class DamagedRecordError(ValueError):
@@ -60,7 +62,7 @@ def frame(data: bytes) -> bytes:
 
     Source: https://www.tensorflow.org/tutorials/load_data/tfrecord#tfrecords_format_details
     """
-    length = struct.pack("<Q", len(data))
+    length = _LENGTH.pack(len(data))
     return b"".join((length, _masked_crc(length), data, _masked_crc(data)))
 
 
@@ -94,19 +96,38 @@ def read_frames(file: BinaryIO) -> Iterator[tuple[int, bytes]]:
       DamagedRecordError: at the first record that is damaged or cut short.
     """
     offset = file.tell()
-    while head := file.read(_FRAME_HEAD.size):
-        if len(head) < _FRAME_HEAD.size:
-            raise DamagedRecordError("the file ends inside a record's length")
-        length, _ = _FRAME_HEAD.unpack(head)
-        if head[8:] != _masked_crc(head[:8]):
-            raise DamagedRecordError("the length does not match its checksum")
-        body = file.read(length + _FRAME_TAIL.size)
-        if len(body) < length + _FRAME_TAIL.size:
-            raise DamagedRecordError("the file ends inside a record")
-        if body[length:] != _masked_crc(body[:length]):
-            raise DamagedRecordError("the data does not match its checksum")
-        yield offset, body[:length]
+    while head := file.read(HEAD_BYTES):
+        length = data_length(head)
+        yield offset, checked_data(file.read(length + _CRC_BYTES), length)
         offset = file.tell()
+
+
+def data_length(head: bytes) -> int:
+    """Bytes of data in the frame whose first `HEAD_BYTES` these are.
+
+    Raises:
+      DamagedRecordError: they are fewer, or do not match their checksum.
+    """
+    if len(head) < HEAD_BYTES:
+        raise DamagedRecordError("the file ends inside a record's length")
+    length = head[: _LENGTH.size]
+    if head[_LENGTH.size :] != _masked_crc(length):
+        raise DamagedRecordError("the length does not match its checksum")
+    return _LENGTH.unpack(length)[0]
+
+
+def checked_data(body: bytes, length: int) -> bytes:
+    """The `length` bytes of data of a frame, of all that stands behind its head.
+
+    Raises:
+      DamagedRecordError: the frame is cut short, or the data does not match its checksum.
+    """
+    if len(body) < length + _CRC_BYTES:
+        raise DamagedRecordError("the file ends inside a record")
+    data = body[:length]
+    if body[length:] != _masked_crc(data):
+        raise DamagedRecordError("the data does not match its checksum")
+    return data
 
 
 def _masked_crc(data: bytes) -> bytes:

@@ -69,9 +69,9 @@ def run_module(module: str, *arguments, timeout: float) -> dict:
         except subprocess.TimeoutExpired:
             return {"failed": f"no result after {timeout:.0f} s"}
         finally:
-            _end_group(process)
-        result = _last_line(said)
-        return json.loads(result) if result and not code else {"failed": _last_line(complaint) or f"exit code {code}"}
+            end_group(process)
+        result = last_line(said)
+        return json.loads(result) if result and not code else {"failed": last_line(complaint) or f"exit code {code}"}
 
 
 def summarise(results: list[dict]) -> dict:
@@ -83,6 +83,19 @@ def summarise(results: list[dict]) -> dict:
     return {**spread, "dtype": results[0]["dtype"], "runs": len(results)}
 
 
+def end_group(process: subprocess.Popen) -> None:
+    """Ends the contestant's worker processes too: it has a process group of its own."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def last_line(file: TextIO) -> str:
+    """The last line that is not blank, or an empty one."""
+    file.seek(0)
+    return next((line for line in reversed(file.read().splitlines()) if line.strip()), "")
+
+
 def _file(result: dict, name: str, results: dict[str, list], absent: dict[str, str]) -> None:
     if "missing" in result:
         absent[name] = f"{result['missing']} is not installed"
@@ -90,15 +103,3 @@ def _file(result: dict, name: str, results: dict[str, list], absent: dict[str, s
         absent[name] = result["failed"]
     else:
         results[name].append(result)
-
-
-def _end_group(process: subprocess.Popen) -> None:
-    """Ends the contestant's worker processes too: it has a process group of its own."""
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-
-
-def _last_line(file: TextIO) -> str:
-    file.seek(0)
-    return next((line for line in reversed(file.read().splitlines()) if line.strip()), "")

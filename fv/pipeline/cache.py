@@ -1,7 +1,8 @@
 """What memory holds of a worker's records after one pass over them; batches are then made of indices into it."""
 
 import hashlib
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Iterable, Sequence
 from concurrent import futures
 
 import numpy as np
@@ -11,7 +12,7 @@ from fv import preprocess, progress, record, workers
 from fv.errors import UserError
 from fv.pipeline import damage, fields, host_decoder, leaving, memory, order, slices
 from fv.pipeline.damage import BadRecords
-from fv.pipeline.host_decoder import HostDecoder
+from fv.pipeline.fields import Pair
 from fv.pipeline.slices import Slice
 from fv.pipeline.source import PairSource
 from fv.pipeline.tensorflow_decoder import TensorFlowDecoder
@@ -21,31 +22,45 @@ _RECORDS_AT_ONCE = 256
 _DIGEST_BYTES = 16
 
 
-def hold_encoded(
-    source: PairSource, parts: list[Slice], read: order.Reader, decoder: TensorFlowDecoder | HostDecoder
-) -> "EncodedCache":
-    """Holds the records of a worker's slices.
+def hold_encoded(source: PairSource, parts: Sequence[Slice], records: Iterable[bytes | None], bad: BadRecords) -> list:
+    """The records of a worker's slices, for the host decoder; arguments and errors as in `hold_decoded`."""
+    _check_encoded_fits(source, parts)
+    with damage.reported(source.folder, source.split.shards, bad):
+        return list(records)
+
+
+def hold_encoded_for_kernels(source: PairSource, parts: Sequence[Slice], decoder: TensorFlowDecoder) -> "EncodedCache":
+    """Holds the records of a worker's slices for TensorFlow's kernels.
 
     Raises:
       UserError: they do not fit in memory.
     """
-    count, stored = slices.count(parts), source.split
-    needed = sum(shard.bytes for shard in stored.shards) * count // sum(shard.records for shard in stored.shards)
-    check_fits("--cache=encoded", needed, f"{count:,} records")
-    return EncodedCache(order.stored_order(parts, read), count, decoder)
+    _check_encoded_fits(source, parts)
+    return EncodedCache(order.stored_order(parts, order.read_records), slices.count(parts), decoder)
 
 
 def hold_decoded(
-    source: PairSource, parts: list[Slice], read: order.Reader, index_of: Callable, bad: BadRecords
+    source: PairSource,
+    parts: Sequence[Slice],
+    records: Iterable[bytes | None],
+    index_of: Callable[[Sequence[bytes]], list[int]],
+    bad: BadRecords,
 ) -> "DecodedCache":
     """Holds the pixels of a worker's slices.
+
+    Args:
+      source: the pairs.
+      parts: the slices.
+      records: theirs in order, None in the place of one that was skipped.
+      index_of: the map from a pair's identities to their indices.
+      bad: is told of records that do not decode, and says when they are too many.
 
     Raises:
       UserError: they do not fit in memory, more records are damaged than may be, or the manifest counts too few images.
     """
     held = DecodedCache(slices.count(parts), source.split.images, source.image_size)
     with damage.reported(source.folder, source.split.shards, bad):
-        held.fill(order.stored_order(parts, read), source.crop_fraction, index_of, parts, bad)
+        held.fill(records, source.crop_fraction, index_of, parts, bad)
     return held
 
 
@@ -62,9 +77,9 @@ def check_fits(flag: str, needed: int, held: str) -> None:
 
 
 class EncodedCache:
-    """The records as they are."""
+    """The records as they are, in a tensor of TensorFlow's."""
 
-    def __init__(self, records: tf.data.Dataset, count: int, decoder: TensorFlowDecoder | HostDecoder):
+    def __init__(self, records: tf.data.Dataset, count: int, decoder: TensorFlowDecoder):
         """Reads `count` records, (index, encoded) in the order of the indices; the decoder makes batches of them."""
         self._decoder = decoder
         self._records = records.map(lambda _, encoded: encoded).batch(count).get_single_element()
@@ -88,44 +103,39 @@ class DecodedCache:
         Raises:
           UserError: they do not fit in memory.
         """
-        shape = (min(distinct, 2 * count) + 1, image_size, image_size, preprocess.CHANNELS)  # the last for what is missing
-        check_fits("--cache=decoded", int(np.prod(shape)), f"{shape[0] - 1:,} images of {image_size} × {image_size} pixels")
-        self._images = np.empty(shape, np.uint8)  # pages that no image comes to are never taken
+        shape = (min(distinct, 2 * count), image_size, image_size, preprocess.CHANNELS)
+        check_fits("--cache=decoded", int(np.prod(shape)), f"{shape[0]:,} images of {image_size} × {image_size} pixels")
+        self._images = np.zeros(shape, np.uint8)  # pages that no image comes to are never taken
         self._rows = np.zeros((count, 2), np.int32)
         self._labels = np.full(count, record.IMPOSTOR, np.int32)
-        self._identities = np.full((count, 2), -1, np.int32)
+        self._identities = np.full((count, 2), fields.NO_IDENTITY, np.int32)
         self._valid = np.zeros(count, bool)
 
     def fill(
         self,
-        records: tf.data.Dataset,
+        records: Iterable[bytes | None],
         crop_fraction: float,
-        index_of: Callable[[tf.Tensor], tf.Tensor],
-        parts: list[Slice],
+        index_of: Callable[[Sequence[bytes]], list[int]],
+        parts: Sequence[Slice],
         bad: BadRecords,
     ) -> None:
-        """Reads (index, encoded) of every record, in any order, and decodes each distinct image.
-
-        Args:
-          records: holes among them where a record was skipped.
-          crop_fraction, index_of, parts, bad: as in `host_decoder.HostDecoder`.
+        """Decodes each distinct image of the records; arguments as in `hold_decoded`.
 
         Raises:
           UserError: more records are damaged than may be, or more images are distinct than the manifest says.
         """
-        blocks = records.batch(_RECORDS_AT_ONCE).map(lambda indices, data: (indices, _parse(data, index_of))).prefetch(2)
-        shown = progress.progress(len(self._labels), "decode", "pair")
-        images = _DistinctImages(self._images, crop_fraction)
-        with shown:
-            for indices, (encoded, labels, identities) in blocks.as_numpy_iterator():
-                self._rows[indices] = images.add(encoded)
-                self._labels[indices], self._identities[indices] = labels, identities
-                for index, pair, label in zip(indices, encoded, labels, strict=True):
-                    reason = images.damage(self._rows[index]) or host_decoder.damaged_label(label)
-                    self._valid[index] = not reason
-                    if reason and not host_decoder.is_hole(label, pair):
-                        bad.add_record(parts, int(index), reason)
-                shown.update(len(indices))
+        images, numbered = _DistinctImages(self._images, crop_fraction), enumerate(records)
+        with progress.progress(len(self._labels), "decode", "pair") as shown:
+            while block := list(itertools.islice(numbered, _RECORDS_AT_ONCE)):
+                pairs = _parse(block, parts, bad)
+                rows = images.add([pair.images for pair in pairs.values()])
+                for (index, pair), row in zip(pairs.items(), rows, strict=True):
+                    if reason := images.damage(row):
+                        bad.add_record(parts, index, reason)
+                        continue
+                    self._rows[index], self._labels[index], self._valid[index] = row, pair.label, True
+                    self._identities[index] = index_of(pair.identities)
+                shown.update(len(block))
 
     def batches(self, indices: tf.data.Dataset, batch_size: int) -> tf.data.Dataset:
         """Full batches of records by their indices."""
@@ -161,31 +171,28 @@ class _DistinctImages:
     def __init__(self, images: np.ndarray, crop_fraction: float):
         self._images, self._crop_fraction = images, crop_fraction
         self._row_of: dict[bytes, int] = {}
-        self._none = len(images) - 1  # the row of what is missing
-        self._broken = {self._none}
+        self._broken: set[int] = set()
 
-    def add(self, encoded: np.ndarray) -> np.ndarray:
-        """Rows, int32 [n, 2], of the images of n pairs, objects [n, 2]; those not seen before are decoded."""
+    def add(self, pairs: Sequence[tuple[bytes, bytes]]) -> list[list[int]]:
+        """Rows of both images of each pair; those not seen before are decoded."""
         decoding = []
-        rows = [self._row(data, decoding) for data in encoded.ravel()]
+        rows = [[self._row(data, decoding) for data in images] for images in pairs]
         for decoded in decoding:
             decoded.result()
-        return np.int32(rows).reshape(encoded.shape)
+        return rows
 
-    def damage(self, rows: np.ndarray) -> str:
+    def damage(self, rows: Sequence[int]) -> str:
         """What is wrong with the images of one pair, "" where nothing is."""
-        return next(
-            (host_decoder.no_jpeg(name) for name, row in zip(fields.IMAGES, rows, strict=True) if row in self._broken), ""
-        )
+        broken = (name for name, row in zip(fields.IMAGES, rows, strict=True) if row in self._broken)
+        return next(map(host_decoder.no_jpeg, broken), "")
 
     def _row(self, data: bytes, decoding: list[futures.Future]) -> int:
-        if not data:
-            return self._none
         digest = hashlib.blake2b(data, digest_size=_DIGEST_BYTES).digest()  # a path alone does not say what the bytes are
-        row = self._row_of.setdefault(digest, len(self._row_of))
-        if row == self._none:
-            raise UserError(f"the shards hold more than the {row:,} distinct images of their manifest: convert again")
-        if row == len(self._row_of) - 1:
+        known = len(self._row_of)
+        row = self._row_of.setdefault(digest, known)
+        if row >= len(self._images):
+            raise UserError(f"the shards hold more than the {known:,} distinct images of their manifest: convert again")
+        if row == known:
             decoding.append(host_decoder.decoding_threads().submit(self._decode, data, row))
         return row
 
@@ -196,11 +203,22 @@ class _DistinctImages:
             self._broken.add(row)
 
 
-def _parse(encoded: tf.Tensor, index_of: Callable[[tf.Tensor], tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """Encoded images, labels and identities of a block of records."""
-    pairs = fields.parse_batch(encoded)
-    images = tf.stack([pairs[name] for name in fields.IMAGES], axis=1)
-    return images, tf.cast(pairs[record.LABEL], tf.int32), index_of(fields.identities(pairs))
+def _parse(block: Iterable[tuple[int, bytes | None]], parts: Sequence[Slice], bad: BadRecords) -> dict[int, Pair]:
+    """The pairs of those records that are sound, by their indices."""
+    pairs = {}
+    for index, encoded in block:
+        try:
+            if encoded is not None:
+                pairs[index] = fields.parse_on_host(encoded)
+        except record.DamagedRecordError as error:
+            bad.add_record(parts, index, str(error))
+    return pairs
+
+
+def _check_encoded_fits(source: PairSource, parts: Sequence[Slice]) -> None:
+    count, stored = slices.count(parts), source.split
+    needed = sum(shard.bytes for shard in stored.shards) * count // sum(shard.records for shard in stored.shards)
+    check_fits("--cache=encoded", needed, f"{count:,} records")
 
 
 def _mebibytes(count: int) -> str:

@@ -2,21 +2,19 @@
 
 import contextlib
 import os
-import struct
 import sys
 import threading
 from collections.abc import Iterator, Sequence
 
 import tensorflow as tf
 
-from fv import progress, record
+from fv import files, progress, record
 from fv.errors import UserError
 from fv.manifest import Shard
 from fv.pipeline import fields, slices
+from fv.pipeline.shard_index import ShardIndex
 from fv.pipeline.slices import Slice
 
-_LENGTH = struct.Struct("<Q")
-_FRAME_BYTES = 16  # of a record, beside its data
 _ANSWERED = (tf.errors.DataLossError, tf.errors.InvalidArgumentError, tf.errors.UnknownError)
 
 
@@ -38,7 +36,7 @@ class BadRecords:
     def add_record(self, parts: Sequence[Slice], index: int, reason: str) -> None:
         """As `add`, for record `index` of a worker's slices."""
         path, number = slices.locate(parts, index)
-        self.add(path, number, _byte_of(path, number), reason)
+        self.add(path, number, ShardIndex(path).span(number)[0], reason)
 
     def add(self, path: str, number: int, offset: int, reason: str) -> None:
         """Counts record `number`, at byte `offset` of the shard `path`, and prints it where it is skipped.
@@ -105,10 +103,10 @@ def _find(folder: str, shards: Sequence[Shard], check) -> str | None:
         for path in (os.path.join(folder, shard.name) for shard in shards):
             number, offset = 0, 0
             try:
-                with open(path, "rb") as file:
+                with files.open_bytes(path) as file:
                     for offset, data in record.read_frames(file):
                         check(data)
-                        number, offset = number + 1, offset + _FRAME_BYTES + len(data)
+                        number, offset = number + 1, offset + record.FRAME_BYTES + len(data)
                         line.update()
             except record.DamagedRecordError as error:
                 return f"{path}: record {number} at byte {offset}: {error}"
@@ -127,13 +125,3 @@ def _decode_images(data: bytes) -> None:
 def _is_about_records(error: tf.errors.OpError) -> bool:
     """Whether reading or decoding raised it: the step's own errors have the same types."""
     return isinstance(error, tf.errors.DataLossError) or any(word in str(error) for word in ("JPEG", "Example", "example"))
-
-
-def _byte_of(path: str, number: int) -> int:
-    """Where record `number` begins, by the lengths of those before it."""
-    offset = 0
-    with open(path, "rb") as file:
-        for _ in range(number):
-            file.seek(offset)
-            offset += _LENGTH.unpack(file.read(_LENGTH.size))[0] + _FRAME_BYTES
-    return offset

@@ -7,12 +7,16 @@ A batch is a dict of
   valid       bool [batch], False on the padding that fills evaluation's last batches and in the place of a skipped record
 """
 
+from collections.abc import Iterator
+
 import tensorflow as tf
 
-from fv.pipeline import cache, fields, lenient_reader, order, service, slices
+from fv import files
+from fv.pipeline import cache, fields, order, service, slices
 from fv.pipeline.damage import BadRecords
 from fv.pipeline.host_decoder import HostDecoder
 from fv.pipeline.options import InputOptions
+from fv.pipeline.shard_reader import ShardReader
 from fv.pipeline.source import PairSource
 from fv.pipeline.tensorflow_decoder import TensorFlowDecoder
 
@@ -37,9 +41,9 @@ def training_batches(
       source: the pairs.
       batch_size: pairs in one batch; batches run across the ends of epochs, so no pair is dropped.
       seed: of the order.
-      shuffle_buffer: encoded records held for shuffling; memory is this times a record's bytes.
+      shuffle_buffer: records held for shuffling: eight bytes each where the host decodes shards on a disk, else their own.
       start_record: records of this worker's endless stream that earlier runs consumed: the stream goes on behind them,
-        reading past encoded records of the current epoch only, decoding none.
+        going past indices (or encoded records) of the current epoch only, decoding none.
       worker: index of this input worker.
       workers: number of input workers.
       options: how the pairs come; under a data service the order is no longer the seed's alone.
@@ -57,7 +61,7 @@ def training_batches(
     first_epoch, skip = divmod(start_record, slices.count(parts))
     return (
         tf.data.Dataset.range(first_epoch, tf.int64.max)
-        .flat_map(lambda epoch: order.shuffled_epoch(parts, seed, epoch, shuffle_buffer, read))  # bytes, never pixels
+        .flat_map(lambda epoch: order.shuffled_epoch(parts, seed, epoch, shuffle_buffer, read))  # indices or bytes
         .skip(skip)
         .apply(lambda records: decoder.batches(records, batch_size))
         .prefetch(BATCHES_AHEAD)
@@ -98,14 +102,31 @@ def evaluation_steps(source: PairSource, batch_size: int, workers: int = 1) -> i
 
 
 def _reading(source: PairSource, parts: list[slices.Slice], options: InputOptions, bad: BadRecords):
-    """What is read of each record, and what makes batches of that; with a cache, after one pass over the records."""
-    read = lenient_reader.reader(bad) if options.max_bad_records else order.read_records
-    index_of = fields.indexing(source.identities)
+    """What is read of each record for the order, and what makes batches of that; a cache is filled here.
+
+    Of shards on a disk the order needs indices alone: the threads that decode read the records. Remote ones are read by
+    TensorFlow, ahead and in order.
+    """
+    if not options.decodes_on_host(source.crop_fraction):
+        return _reading_for_kernels(source, parts, options)
+    remote, reader = files.is_remote(source.folder), ShardReader(parts, bad)
+    records = _remote_records(parts) if remote else map(reader.read, range(slices.count(parts)))
+    index_of = fields.indexing_on_host(source.identities)
     if options.cache == "decoded":
-        return order.read_indices, cache.hold_decoded(source, parts, read, index_of, bad)
-    pixels = (source.image_size, source.crop_fraction, index_of)
-    on_host = options.decodes_on_host(source.crop_fraction)
-    decoder = HostDecoder(*pixels, parts, bad) if on_host else TensorFlowDecoder(*pixels)
+        return order.read_indices, cache.hold_decoded(source, parts, records, index_of, bad)
+    pixels = (source.image_size, source.crop_fraction, index_of, parts, bad)
     if options.cache == "encoded":
-        return order.read_indices, cache.hold_encoded(source, parts, read, decoder)
-    return read, decoder
+        return order.read_indices, HostDecoder(*pixels, cache.hold_encoded(source, parts, records, bad).__getitem__)
+    return (order.read_records, HostDecoder(*pixels)) if remote else (order.read_indices, HostDecoder(*pixels, reader.read))
+
+
+def _reading_for_kernels(source: PairSource, parts: list[slices.Slice], options: InputOptions):
+    """As `_reading`, for TensorFlow's decoder."""
+    decoder = TensorFlowDecoder(source.image_size, source.crop_fraction, fields.indexing(source.identities))
+    if options.cache == "encoded":
+        return order.read_indices, cache.hold_encoded_for_kernels(source, parts, decoder)
+    return order.read_records, decoder
+
+
+def _remote_records(parts: list[slices.Slice]) -> Iterator[bytes]:
+    return (encoded for _, encoded in order.stored_order(parts, order.read_records).as_numpy_iterator())

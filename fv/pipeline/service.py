@@ -1,8 +1,9 @@
 """The pipeline on other hosts: a tf.data service decodes, this process indexes identities and trains.
 
 Promised is what tf.data's dynamic sharding promises. In an epoch without failures every record comes exactly once, in no
-fixed order. A worker that dies takes what it held out of that epoch (its open shards and its shuffle buffer), nothing of it
-comes twice, and the workers that are left go on with all records. A restarted training run begins an epoch anew.
+fixed order. A worker that dies takes what it held out of that epoch (its open shards and its shuffle buffer); TensorFlow
+documents that nothing of it comes twice. The workers that are left go on with all records; only a stream of counted epochs
+has no end then. A restarted training run begins an epoch anew.
 """
 
 import numpy as np

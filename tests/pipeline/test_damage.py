@@ -51,7 +51,8 @@ def broken(shards, tmp_path) -> Broken:
 
 def read(broken: Broken, pairs: int = RECORDS, **arguments) -> list[bytes]:
     source = source_of(broken.folder)
-    with damage.reported(source.folder, source.split.shards, arguments.get("bad")):
+    arguments.setdefault("bad", BadRecords(source.folder))
+    with damage.reported(source.folder, source.split.shards, arguments["bad"]):
         return stream(source, pairs, **arguments)
 
 
@@ -83,7 +84,7 @@ def test_a_record_cut_short_ends_reading_with_its_place(broken):
 def test_an_image_that_does_not_decode_is_named_though_its_record_is_sound(broken, options, image):
     broken.replace_image(2, image)
     with pytest.raises(UserError) as error:
-        read(broken, options=options, bad=BadRecords(str(broken.folder)))
+        read(broken, options=options)
     assert_named(error, broken, f"2 at byte {broken.frames[2][0]}", "image_b/encoded is no whole JPEG")
 
 

@@ -1,3 +1,4 @@
+import dataclasses
 import itertools
 
 import numpy as np
@@ -7,6 +8,7 @@ import tensorflow as tf
 from fv import preprocess, record
 from fv.errors import UserError
 from fv.pipeline import input_pipeline
+from fv.pipeline.damage import BadRecords
 from fv.pipeline.input_pipeline import PairSource
 from fv.pipeline.options import CACHES, InputOptions
 from tests.pipeline.streams import pairs_of, source_of, stream
@@ -70,6 +72,20 @@ def test_every_decoder_and_cache_gives_the_same_stream(source, options):
     expected, found = (np.array(list(map(list, stream(source, 2 * RECORDS, options=way)))) for way in (WAYS[0], options))
     tolerance = preprocess.RESIZE_TOLERANCE if options.decoder == "tensorflow" else 0
     assert np.abs(expected - found).max() <= tolerance
+
+
+@pytest.mark.parametrize("cache", CACHES)
+def test_shards_behind_a_scheme_give_the_same_stream(source, cache):
+    remote = dataclasses.replace(source, folder=f"file://{source.folder}")
+    assert stream(remote, 80, options=InputOptions(cache=cache), batch_size=4) == stream(source, 80)
+
+
+def test_evaluation_behind_a_scheme_pads_too(source):
+    remote = dataclasses.replace(source, folder=f"file://{source.folder}")
+    arguments = dict(batch_size=10, bad=BadRecords(remote.folder, 1))  # the host decodes where records may be skipped
+    batches = list(input_pipeline.evaluation_batches(remote, **arguments))
+    assert [len(batch["images"]) for batch in batches] == [10] * 7
+    assert sorted(pair for batch in batches for pair in pairs_of(batch) if pair) == sorted(stream(source, RECORDS))
 
 
 @pytest.mark.parametrize("consumed", [1, 17, 63, 64, 100])

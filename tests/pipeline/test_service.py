@@ -1,5 +1,6 @@
 import collections
 import contextlib
+import dataclasses
 import pathlib
 import signal
 import subprocess
@@ -12,6 +13,7 @@ from fv.errors import UserError
 from fv.pipeline import service
 from fv.pipeline.options import InputOptions
 from fv.pipeline.service_process import ServiceOptions, serve
+from fv.training.run import train
 from tests import samples
 from tests.pipeline.streams import pairs_of, source_of, stream
 
@@ -51,6 +53,15 @@ def running():
 def drawn(source, address: str, **arguments):
     batches = service.batches(source, source.worker_slices(0, 1), address, **ARGUMENTS | arguments)
     return (pairs_of(batch)[0] for batch in batches)
+
+
+def test_a_training_run_takes_its_batches_from_the_service(tiny_run, running, tmp_path, capsys):
+    address, *_ = running
+    options = dataclasses.replace(
+        tiny_run, workdir=str(tmp_path / "run"), steps=10, input=InputOptions(data_service=address)
+    )
+    train(options)
+    assert "step 10" in capsys.readouterr().out and (tmp_path / "run" / "checkpoints").is_dir()
 
 
 @pytest.mark.slow
