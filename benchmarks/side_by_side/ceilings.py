@@ -29,10 +29,17 @@ def _count(work: Workload, load: Callable[[bytes], object]) -> Iterator[int]:
     encoded = [path.read_bytes() for path in work.image_paths()]
     context = multiprocessing.get_context("fork")  # the images and `load` are there at once
     counters = [context.Value("q", 0) for _ in range(work.cores)]
-    for first, counter in enumerate(counters):
-        images = encoded[first :: work.cores] or encoded
-        context.Process(target=_load_for_ever, args=(images, load, counter), daemon=True).start()
-    return _differences(counters)
+    parts = [encoded[first :: work.cores] or encoded for first in range(work.cores)]
+    arguments = [(part, load, counter) for part, counter in zip(parts, counters, strict=True)]
+    processes = [context.Process(target=_load_for_ever, args=each, daemon=True) for each in arguments]
+    for process in processes:
+        process.start()
+    try:
+        yield from _differences(counters)
+    finally:
+        for process in processes:
+            process.kill()
+            process.join()
 
 
 def _differences(counters: list) -> Iterator[int]:

@@ -1,6 +1,7 @@
 """Rounds, workloads and sections of the side-by-side run."""
 
 import dataclasses
+import multiprocessing
 
 import numpy as np
 import pytest
@@ -48,6 +49,7 @@ def test_a_contestant_that_breaks_gives_its_last_words(work, tmp_path):
 def test_a_ceiling_counts_what_its_processes_load(work):
     found = contestant.compete("ceiling", work, seconds=0.3, warm_up_s=0.1)
     assert found["images_per_s"] > 100 and found["images_per_cpu_s"] > 100
+    assert not multiprocessing.active_children()  # they would take the cores from what comes next
 
 
 def test_a_summary_has_the_median_and_the_spread():
