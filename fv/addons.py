@@ -29,21 +29,21 @@ def available() -> bool:
 
 
 def lamb(
-    learning_rate: float, weight_decay: float = 0.0, exclude_from_weight_decay: Sequence[str] = ()
+    learning_rate: float, weight_decay: float = 0.0, *, adapts_layers: bool = True
 ) -> tf_keras.optimizers.legacy.Optimizer:
     """The LAMB optimizer for large batches (You et al. 2019, https://arxiv.org/abs/1904.00962).
 
     Args:
       learning_rate: step size; it multiplies the ratio of the weights' norm to the update's.
       weight_decay: decoupled weight decay.
-      exclude_from_weight_decay: regular expressions; a variable whose name one of them matches is updated without decay
-        and without that ratio, as is usual for biases and normalisation.
+      adapts_layers: False leaves that ratio and the decay out, as is usual for biases and normalisation.
 
     Raises:
       UserError: tensorflow-addons is not installed.
     """
+    excluded = [] if adapts_layers else [""]  # regular expressions of variables' names; this one matches every name
     return _addons("the LAMB optimizer").optimizers.LAMB(
-        learning_rate, weight_decay=weight_decay, exclude_from_weight_decay=list(exclude_from_weight_decay)
+        learning_rate, weight_decay=weight_decay, exclude_from_weight_decay=excluded
     )
 
 

@@ -8,10 +8,11 @@ from collections.abc import Callable, Sequence
 from absl import flags
 
 from fv import options as fv_options
-from fv.errors import UserError
+from fv.errors import Stopped, UserError, WorkerLost
 
 EXIT_ERROR = 2  # `fv.verify` needs 0 and 1 for its verdict
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells report it
+EXIT_SAVED = 138  # stopped by a signal with all saved: Kubeflow starts 138 again, and takes 1 to 127 for permanent errors
 
 
 def run(
@@ -27,7 +28,7 @@ def run(
     Args:
       main: function of the options and of one string per name in `positional`; returns the exit code, None for 0.
       options_class: options dataclass (see `fv.options`) that defines the flags.
-      positional: names of the arguments that follow the flags, for messages.
+      positional: names of the arguments that follow the flags, for messages; one that ends in '…' takes any number.
       description: what `--help` says first: the entry point's docstring.
       argv: the command line with the program first; `sys.argv` by default.
     """
@@ -40,6 +41,9 @@ def run(
         code = _fail(program, str(error))
     except OSError as error:
         code = _fail(program, f"{error.strerror or error}: {error.filename}" if error.filename else str(error))
+    except (Stopped, WorkerLost) as stop:
+        print(f"{program}: {stop}", file=sys.stderr)
+        code = EXIT_SAVED
     except KeyboardInterrupt:
         print(f"{program}: interrupted", file=sys.stderr)
         code = EXIT_INTERRUPTED
@@ -59,7 +63,7 @@ def _parse(options_class: type, positional: Sequence[str], argv: list[str], desc
     if values["help"].value:
         _print_help(options_class, positional, os.path.basename(argv[0]), description)
         sys.exit(0)
-    if len(arguments) != len(positional):
+    if len(arguments) != len(positional) and not "".join(positional).endswith("…"):
         wanted = " ".join(positional) or "no arguments beside flags"
         raise UserError(f"expected {wanted}, got {' '.join(arguments) or 'none'} (--help lists the flags)")
     return fv_options.from_flags(options_class, values), arguments

@@ -1,4 +1,8 @@
-"""Measures a trained verifier on pairs it never saw: python -m fv.evaluate --workdir=DIR --tfrecords=DIR --split=test"""
+"""Measures a trained verifier on people it never saw: python -m fv.evaluate --workdir=DIR --tfrecords=DIR --split=test
+
+Instead of a split of shards: --images=DIR with --pairs_file=pairs.txt (LFW's format, with its folds) or --pairs_csv=FILE.
+Finished evaluations side by side: python -m fv.evaluate --compare RUN RUN …
+"""
 
 from fv import cli, quiet_tensorflow  # noqa: F401  TensorFlow first, without its start-up noise
 from fv.evaluation.run import EvaluateOptions, evaluate
@@ -6,7 +10,7 @@ from fv.evaluation.run import EvaluateOptions, evaluate
 
 def run() -> None:
     """The console script."""
-    cli.run(evaluate, EvaluateOptions, description=__doc__)
+    cli.run(evaluate, EvaluateOptions, positional=["…"], description=__doc__)
 
 
 if __name__ == "__main__":

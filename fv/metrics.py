@@ -16,7 +16,7 @@ from fv.roc import Roc, TarAtFar, check, roc
 
 __all__ = ["FARS", "Roc", "TarAtFar", "accuracy", "auc", "best_threshold", "eer", "evaluate", "roc", "tar_at_far"]
 
-FARS = (0.1, 0.01)  # where TAR is reported unless asked otherwise
+FARS = (0.1, 0.01, 0.001, 0.0001)  # where TAR is reported unless asked otherwise
 
 
 def accuracy(similarities: np.ndarray, labels: np.ndarray, threshold: float) -> float:

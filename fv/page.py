@@ -38,6 +38,10 @@ summary { cursor: pointer }
 """
 
 
+class Written(str):
+    """A number, or several, that is written already: it stands on the right of its cell and is never broken."""
+
+
 def page(title: str, *parts: str) -> str:
     """A whole document of parts that the other functions made."""
     head = (
@@ -66,14 +70,14 @@ def fold(summary: str, *parts: str) -> str:
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str | int | float]], caption: str = "") -> str:
-    """A table; ints get thousands separators, floats the digits they have, and both stand on the right.
+    """A table; ints get thousands separators, floats the digits they have; these and what is `Written` stand on the right.
 
     Args:
       header: heading of each column.
       rows: cells, a row for each.
       caption: what the table shows.
     """
-    numeric = [bool(rows) and not isinstance(rows[0][column], str) for column in range(len(header))]
+    numeric = [bool(rows) and not _is_text(rows[0][column]) for column in range(len(header))]
     heads = zip(header, numeric, strict=True)
     top = "".join(f'<th scope="col"{_class("n" * right)}>{html.escape(text)}</th>' for text, right in heads)
     body = "\n".join(f"<tr>{''.join(_cell(value) for value in row)}</tr>" for row in rows)
@@ -123,13 +127,15 @@ def _bar(row: int, label: str, value: int | float, longest: int | float) -> str:
 
 
 def _cell(value: str | int | float) -> str:
-    if isinstance(value, str):
-        return f"<td>{html.escape(value)}</td>"
-    return f'<td class="n">{_number(value)}</td>'
+    return f"<td>{html.escape(value)}</td>" if _is_text(value) else f'<td class="n">{_number(value)}</td>'
 
 
-def _number(value: int | float) -> str:
-    return f"{value:,}"
+def _is_text(value: str | int | float) -> bool:
+    return isinstance(value, str) and not isinstance(value, Written)
+
+
+def _number(value: Written | int | float) -> str:
+    return html.escape(value) if isinstance(value, Written) else f"{value:,}"
 
 
 def _class(name: str) -> str:

@@ -1,4 +1,8 @@
-"""Trains a face verifier: python -m fv.train --flagfile=configs/X.flags --tfrecords=DIR --workdir=DIR"""
+"""Trains a face verifier: python -m fv.train --flagfile=configs/X.flags --tfrecords=DIR --workdir=DIR
+
+The same command goes on where it was killed. SIGTERM and Ctrl-C save first and end it within seconds with exit code 138; a
+second one ends it at once. Where to go on is all that 138 says, also after another worker was lost: start it again.
+"""
 
 from fv import cli, quiet_tensorflow  # noqa: F401  TensorFlow first, without its start-up noise
 from fv.training.options import TrainOptions

@@ -8,14 +8,13 @@ import dataclasses
 import json
 import os
 import sys
-from collections.abc import Callable
 
 import pandas as pd
 
-from fv import cli, metrics, quiet_tensorflow  # TensorFlow first, without its start-up noise
-from fv.errors import UserError
+from fv import cli, metrics, quiet_tensorflow  # noqa: F401  TensorFlow first, without its start-up noise
 from fv.options import option, required
 from fv.serving import pairs_table, picture
+from fv.serving.quiet_calls import quietly
 from fv.serving.verifier import Verifier
 
 EXIT_SAME, EXIT_DIFFERENT = 0, 1
@@ -41,21 +40,11 @@ def verify(options: VerifyOptions, *images: str) -> int:
     if options.pairs_csv:
         _verify_pairs(options, verifier)
         return EXIT_SAME
-    verdict = _quietly(verifier.verify, *images)
+    verdict = quietly(verifier.verify, *images)
     if options.picture:
         picture.draw(options.picture, *images, verdict)
     print(json.dumps(dataclasses.asdict(verdict)) if options.json else verdict.sentence())
     return EXIT_SAME if verdict.same else EXIT_DIFFERENT
-
-
-def _quietly(call: Callable, *arguments):
-    """Calls without what libjpeg writes to stderr of a damaged file: the error says it in one line."""
-    with quiet_tensorflow.stderr_held_back():
-        try:
-            return call(*arguments)
-        except UserError as error:
-            failure = error
-    raise failure
 
 
 def _verify_pairs(options: VerifyOptions, verifier: Verifier) -> None:

@@ -15,15 +15,16 @@ from fv.pipeline.augment import AugmentOptions
 from fv.serving.export import ExportOptions, export
 from fv.training.options import OptimizerOptions, TrainOptions
 from fv.training.run import train
+from fv.training.watching.report_options import ReportOptions
 from tests import samples
 
 TINY = ModelOptions(backbone="tiny", image_size=32, embedding_size=16, batch_norm_momentum=0.9)
 
 
 def pytest_configure():
-    """Splits the CPU in two before TensorFlow starts its devices, so that mirrored strategies can be tried in any test."""
+    """Splits the CPU in four before TensorFlow starts its devices, so that mirrored strategies can be tried in any test."""
     (cpu,) = tf.config.list_physical_devices("CPU")
-    tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+    tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 4)
 
 
 @pytest.fixture(autouse=True)
@@ -52,7 +53,7 @@ def tiny_run(shards, tmp_path_factory) -> TrainOptions:
         optimization=OptimizerOptions(learning_rate=3e-3, warmup_steps=5),
         steps=30,
         global_batch_size=8,
-        log_every=10,
+        report=ReportOptions(log_every=10),
     )
 
 

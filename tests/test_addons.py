@@ -28,9 +28,9 @@ def test_one_lamb_step_is_the_papers_formula():
 
 
 @needs_addons
-def test_lamb_updates_an_excluded_variable_without_decay_and_trust_ratio():
+def test_lamb_that_adapts_no_layers_updates_without_decay_and_trust_ratio():
     bias = tf.Variable(WEIGHTS, name="dense/bias")
-    optimizer = addons.lamb(0.1, weight_decay=0.01, exclude_from_weight_decay=["bias"])
+    optimizer = addons.lamb(0.1, weight_decay=0.01, adapts_layers=False)
     optimizer.apply_gradients([(tf.constant(GRADIENT), bias)])
 
     np.testing.assert_allclose(bias, WEIGHTS - 0.1 * np.sign(GRADIENT), rtol=1e-5)

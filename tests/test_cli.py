@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from fv import cli
-from fv.errors import UserError
+from fv.errors import Stopped, UserError
 from fv.options import group, option, required
 
 
@@ -110,6 +110,14 @@ def test_an_interrupt_exits_as_shells_expect(capsys):
 
     assert call(main, "--images=faces") == 130
     assert capsys.readouterr().err == "fv-command: interrupted\n"
+
+
+def test_a_run_that_saved_and_stopped_as_asked_has_an_exit_code_of_its_own(capsys):
+    def main(options):
+        raise Stopped("saved at step 3")
+
+    assert call(main, "--images=faces") == cli.EXIT_SAVED == 138
+    assert capsys.readouterr().err == "fv-command: saved at step 3\n"
 
 
 @pytest.mark.parametrize("flag", ["--help", "-h"])

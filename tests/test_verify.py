@@ -8,17 +8,19 @@ from PIL import Image
 
 from fv import cli, verify
 from tests import samples
+from tests.serving import loading
 
 
 @pytest.fixture
-def call(exported, capsys, monkeypatch):
+def call(exported, capfd, monkeypatch):
     """Runs the command line in this process: (exit code, stdout, stderr)."""
 
     def run(*arguments) -> tuple[int, str, str]:
+        monkeypatch.setattr("tensorflow.saved_model.load", loading.load)
         monkeypatch.setattr(sys, "argv", ["verify", f"--model={exported}", *map(str, arguments)])
         with pytest.raises(SystemExit) as exit:
             verify.run()
-        return (exit.value.code, *capsys.readouterr())
+        return (exit.value.code, *capfd.readouterr())
 
     return run
 
@@ -57,15 +59,18 @@ def test_a_damaged_image_gets_one_line(call, images):
 
 
 def test_a_table_of_pairs_gets_a_table_of_verdicts_and_its_figures(call, images, tmp_path):
-    rows = ["a.jpg,b.jpg,1,x", "a.jpg,c.jpg,0,y", "c.jpg,none.jpg,0,z"]
+    (tmp_path / "cut.jpg").write_bytes(images[0].read_bytes()[:-200])
+    rows = ["a.jpg,b.jpg,1,x", "a.jpg,c.jpg,0,y", "c.jpg,none.jpg,0,z", "a.jpg,cut.jpg,1,w"]
     (tmp_path / "pairs.csv").write_text("\n".join(["image_a,image_b,label,note", *rows]))
-    code, said, _ = call(f"--pairs_csv={tmp_path / 'pairs.csv'}", "--json")
+    code, said, complaint = call(f"--pairs_csv={tmp_path / 'pairs.csv'}", "--json")
     summary = json.loads(said)
-    assert code == 0 and (summary["pairs"], summary["answered"]) == (3, 2) and {"accuracy", "auc"} <= set(summary)
+    assert complaint == "", "libjpeg writes there of what is cut short"
+    assert code == 0 and (summary["pairs"], summary["answered"]) == (4, 2) and {"accuracy", "auc"} <= set(summary)
     with open(tmp_path / "pairs-verdicts.csv") as file:
         answers = list(csv.DictReader(file))
-    assert [row["note"] for row in answers] == ["x", "y", "z"] and answers[2]["same"] == ""
+    assert [row["note"] for row in answers] == ["x", "y", "z", "w"] and answers[2]["same"] == ""
     assert answers[2]["error"].endswith("none.jpg is no file") and answers[0]["error"] == ""
+    assert "cut.jpg is no whole JPEG" in answers[3]["error"]
     alone = json.loads(call("--json", *images[:2])[1])
     assert float(answers[0]["similarity"]) == pytest.approx(alone["similarity"], abs=1e-6)
 

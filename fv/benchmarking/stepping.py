@@ -9,9 +9,10 @@ import tensorflow as tf
 
 from fv.benchmarking import metering
 from fv.model import siamese
-from fv.training import optimizers
 from fv.training.options import TrainOptions
 from fv.training.step import TrainStep
+from fv.training.updates import schedule as schedules
+from fv.training.updates.updater import Updater
 
 _CALL_S = 0.5  # about how long the device works before the host looks again, as between two lines of a training log
 _MOST_STEPS = 50  # in one call
@@ -23,11 +24,17 @@ class Stepper:
     def __init__(self, strategy: tf.distribute.Strategy, options: TrainOptions, identities: int):
         with strategy.scope():
             model = siamese.build_siamese(options.model, identities, sync_batch_norm=options.sync_batch_norm)
-            schedule = optimizers.build_schedule(options.optimization, options.steps)
-            optimizer = optimizers.build_optimizer(options.optimization, schedule)
+            schedule = schedules.build_schedule(options.optimization, options.steps, options.global_batch_size)
+            updater = Updater(options.optimization, schedule, model)
         self._batch = options.global_batch_size
         self._step = TrainStep(
-            strategy, model, optimizer, options.augmentation, global_batch_size=self._batch, seed=options.seed
+            strategy,
+            model,
+            updater,
+            options.augmentation,
+            global_batch_size=self._batch,
+            seed=options.seed,
+            xla=options.compute.xla,
         )
 
     def measure(self, batches: Iterator, seconds: float, warm_up_s: float) -> tuple[metering.Rate, float]:

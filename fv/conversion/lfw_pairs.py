@@ -43,6 +43,12 @@ def read(path: str, images: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(found, columns=["a", "b", "label", "line"])
 
 
+def count_folds(path: str) -> int:
+    """Number of folds of equal size that a file in LFW's format holds; errors as in `read`."""
+    lines = _read_lines(path)
+    return _parse_header(lines[0] if lines else "", path)[0]
+
+
 def _read_lines(path: str) -> list[str]:
     try:
         with open(path, encoding="utf-8-sig") as file:

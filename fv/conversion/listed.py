@@ -24,7 +24,7 @@ def select_images(pairs: pd.DataFrame, images: pd.DataFrame, left_out: pd.DataFr
       UserError: an image is not in the catalog; a pair is of one image, is listed twice, or its label and folders disagree.
     """
     _require_images(pairs, set(images["path"]), left_out, source)
-    _require_agreement(pairs, source)
+    require_agreement(pairs, source)
     _require_once(pairs, source)
     used = images[images["path"].isin(pd.concat([pairs["a"], pairs["b"]]))].reset_index(drop=True)
     return used.assign(identity=used["identity"].cat.remove_unused_categories())
@@ -61,7 +61,12 @@ def _require_images(pairs: pd.DataFrame, known: set[str], left_out: pd.DataFrame
             raise UserError(f"{source}, line {line}: {path}: {reason}; mend the image or take its pairs from the list")
 
 
-def _require_agreement(pairs: pd.DataFrame, source: str) -> None:
+def require_agreement(pairs: pd.DataFrame, source: str) -> None:
+    """Checks that labels and folders say the same; arguments as in `select_images`.
+
+    Raises:
+      UserError: they do not.
+    """
     same = pairs["a"].map(catalog.identity_of) == pairs["b"].map(catalog.identity_of)
     wrong = pairs[same != (pairs["label"] == record.GENUINE)]
     if len(wrong):

@@ -1,18 +1,16 @@
 """The folder that a conversion writes into: one run at a time, and nothing removed but what the converter made."""
 
 import contextlib
-import fcntl
 import os
 import re
 from collections.abc import Collection, Iterator
 
-from fv import files, manifest
+from fv import files, folder_lock, manifest
 from fv.conversion import report, written
 from fv.errors import UserError
 
 LEFT_OUT = "left_out.csv"
 SCRATCH = ".scratch"
-LOCK = ".lock"
 
 _SPLITS = "|".join(manifest.SPLITS)
 _TOLD = "|".join(map(re.escape, (manifest.FILE_NAME, LEFT_OUT, report.FILE_NAME, report.PAGE_NAME)))
@@ -37,7 +35,7 @@ def claim(folder: str, overwrite: bool) -> Iterator[str]:
     """
     files.make_folder(folder)
     scratch = os.path.join(folder, SCRATCH)
-    with contextlib.nullcontext() if files.is_remote(folder) else _locked(folder):
+    with folder_lock.held(folder, f"another conversion is writing into {folder}: wait for it, or give another --output"):
         if files.exists(os.path.join(folder, manifest.FILE_NAME)) and not overwrite:
             raise UserError(f"--output={folder} holds a finished data set: give another folder, or --overwrite")
         files.remove_folder(scratch)
@@ -60,21 +58,3 @@ def clear(folder: str, keep: Collection[str] = ()) -> None:
         files.remove(os.path.join(folder, name))
     if not keep:
         written.forget(folder)
-
-
-@contextlib.contextmanager
-def _locked(folder: str) -> Iterator[None]:
-    """Holds an exclusive lock, which the system drops when this process ends, however it ends."""
-    path = os.path.join(folder, LOCK)
-    busy = UserError(f"another conversion is writing into {folder}: wait for it, or give another --output")
-    with open(path, "w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if not os.path.samestat(os.fstat(file.fileno()), os.stat(path)):
-                raise busy  # a run that has just ended removed the file, and another made it anew
-        except (BlockingIOError, FileNotFoundError) as error:
-            raise busy from error
-        try:
-            yield
-        finally:
-            os.remove(path)

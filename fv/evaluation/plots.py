@@ -19,6 +19,7 @@ CURVE_STYLE = dict(color=GENUINE_COLOUR, linewidth=2)
 MARK_STYLE = dict(linestyle="none", markersize=8, markeredgecolor="white", clip_on=False, zorder=3)
 MARKERS = "os^vPX"  # one per FAR, used in turn
 CHANCE = np.geomspace(1e-9, 1, 200)  # the curve of a coin
+TIES = ""
 BINS = 61  # odd, so that constant similarities fill the middle one
 NARROWEST_RANGE = 1e-6  # of similarities; below it they are drawn as constant
 DPI = 150
@@ -56,7 +57,7 @@ def draw_roc(
     for axes in (linear, logarithmic):
         axes.plot(CHANCE, CHANCE, color=FAINT_COLOUR, linestyle=":")
         axes.set_xlabel("FAR (impostor pairs accepted)")
-    _save(figure, path, _titled(title, curve.genuine, curve.impostors))
+    save(figure, path, _titled(title, curve.genuine, curve.impostors))
 
 
 def draw_histogram(
@@ -85,7 +86,7 @@ def draw_histogram(
     _draw_bars(axes, impostor, bins, IMPOSTOR_COLOUR, f"impostor: {accepted:,} of {len(impostor):,} accepted")
     axes.axvline(threshold, color=MARK_COLOUR, linestyle="--", label=f"threshold {threshold:.4g}: accuracy {accuracy:.4f}")
     axes.set(xlabel="similarity", ylabel="share of the class's pairs", ylim=(0, None))
-    _save(figure, path, _titled(title, len(genuine), len(impostor)))
+    save(figure, path, _titled(title, len(genuine), len(impostor)))
 
 
 def _draw_linear_roc(axes: Axes, curve: metrics.Roc) -> None:
@@ -126,7 +127,8 @@ def _titled(title: str, genuine: int, impostors: int) -> str:
     return f"{title} · {genuine:,} genuine and {impostors:,} impostor pairs"
 
 
-def _save(figure: Figure, path: str, title: str) -> None:
+def save(figure: Figure, path: str, title: str) -> None:
+    """Writes a figure as PNG, whole or not at all, its legend below it."""
     for axes in figure.axes:
         axes.grid(alpha=0.25)
         axes.spines[["top", "right"]].set_visible(False)

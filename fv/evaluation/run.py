@@ -1,94 +1,150 @@
-"""An evaluation from its options: threshold from one split, figures from another."""
+"""An evaluation from its options: pairs, similarities, verdicts by others' threshold, figures, and what is written."""
 
-import dataclasses
 import os
 
-import numpy as np
 import pandas as pd
-import tensorflow as tf
+import tf_keras
 
-from fv import files, metrics, progress, workdir
-from fv import manifest as manifests
+from fv import files, workdir
+from fv import options as fv_options
 from fv.errors import UserError
-from fv.evaluation import plots
-from fv.model import model_record, restoring
-from fv.model.scoring import PairScorer
-from fv.options import option, required
-from fv.pipeline import damage, input_pipeline
-from fv.pipeline.input_pipeline import PairSource
+from fv.evaluation import bootstrap, comparing, comparison, figures, protocols, report, slices, sources, strangers, table
+from fv.evaluation.describing import Describer, Description
+from fv.evaluation.options import EvaluateOptions
+from fv.evaluation.protocols import Judged
+from fv.evaluation.sources import Task
+from fv.model import model_record, restoring, siamese
+from fv.model.model_record import ModelRecord
 
-ROC, HISTOGRAM, SCORES = "roc.png", "histogram.png", "scores.csv"
-
-
-@dataclasses.dataclass(frozen=True)
-class EvaluateOptions:
-    """What is evaluated, and on what."""
-
-    workdir: str = required("folder that fv.train wrote; metrics.json and the pictures go there.")
-    tfrecords: str = required("folder of shards that tools/make_tfrecords.py wrote.")
-    split: str = option("test", "Pairs that the figures are of.", choices=manifests.SPLITS)
-    threshold_split: str = option("val", "Pairs that the threshold is chosen on.", choices=manifests.SPLITS)
-    threshold_tfrecords: str | None = option(None, "Folder of shards that hold threshold_split; --tfrecords by default.")
-    batch_size: int = option(64, "Pairs scored at once.", lower=1)
+SCORES, FLAGS = "scores.csv", "evaluate.flags"
 
 
-def evaluate(options: EvaluateOptions) -> None:
-    """Scores both splits with the workdir's last checkpoint; writes metrics.json, scores.csv, the pictures; prints a table.
+def evaluate(options: EvaluateOptions, *runs: str) -> None:
+    """Scores pairs with the workdir's model; writes metrics.json, report.html, scores.csv, the pictures; prints a table.
+
+    With `options.compare` it puts that run and `runs` side by side instead.
 
     Raises:
-      UserError: no model, no such split, or threshold and figures would come from the same pairs.
+      UserError: no model, no such pairs, flags that do not fit each other, pairs of people whom the model was trained on,
+        or similarities that are not finite.
     """
-    threshold_folder = options.threshold_tfrecords or options.tfrecords
-    if (options.split, options.tfrecords) == (options.threshold_split, threshold_folder):
-        raise UserError(f"--threshold_split={options.split} is the split that is scored: choose the threshold on another")
+    if options.compare:
+        comparison.compare([options.compare, *runs], options.output)
+        return
+    if runs:
+        raise UserError(f"'{runs[0]}' is no flag: only --compare takes folders after it")
+    options.check()
     record = model_record.load(options.workdir)
-    pixels = (record.options.image_size, record.options.crop_fraction)
-    held = {folder: manifests.load(folder) for folder in {threshold_folder, options.tfrecords}}
-    chosen_on = PairSource.of(threshold_folder, held[threshold_folder], options.threshold_split, *pixels)
-    scored = PairSource.of(options.tfrecords, held[options.tfrecords], options.split, *pixels)
-    model, step = restoring.load_model(options.workdir, record)
-    scorer = PairScorer(tf.distribute.get_strategy(), model)
+    task = sources.read(options)
+    seen = strangers.check(record, options.workdir, task.scored, allowed=options.allow_seen_identities)
+    model, step = restoring.load_model(options.workdir, record, options.checkpoint)
+    describer = Describer(
+        model, record.options, _untrained(options, record), flip=options.flip, batch_size=options.batch_size
+    )
+    task, found, judged = _judge(task, describer, model, options)
+    context = _context(options, task, record, step) | {"seen_identities": seen}
+    content = _measure(task, found, judged, options) | context
+    content["notes"] = _notes(task, judged, seen)
+    _write(_output_folder(options, task), options, task, found, judged[comparing.MODEL], content)
+    print(table.render(content))
 
-    threshold = metrics.best_threshold(*_score(scorer, chosen_on, options.batch_size))
-    similarities, labels = _score(scorer, scored, options.batch_size)
-    figures = metrics.evaluate(similarities, labels, threshold)
-    context = {
-        "split": options.split,
-        "threshold_split": options.threshold_split,
+
+def _untrained(options: EvaluateOptions, record: ModelRecord) -> siamese.Siamese | None:
+    if not options.baselines:
+        return None
+    tf_keras.utils.set_random_seed(options.seed)
+    return siamese.build_siamese(record.options, record.identities)
+
+
+def _judge(
+    task: Task, describer: Describer, model: siamese.Siamese, options: EvaluateOptions
+) -> tuple[Task, Description, dict[str, Judged]]:
+    """The task without pairs that are lost, descriptions of the scored images, and verdicts by who says them."""
+    scored, found, similarities = _score(task.scored, describer, model, options)
+    if task.choosing is None:
+        folds = protocols.split_folds(scored)
+        judged = {name: protocols.cross_validate(said, scored.labels, *folds) for name, said in similarities.items()}
+        return Task(scored, None, task.rule), found, judged
+    choosing, _, others = _score(task.choosing, describer, model, options)
+    judged = {
+        name: protocols.hold_out(said, scored.labels, others[name], choosing.labels) for name, said in similarities.items()
+    }
+    return Task(scored, choosing, task.rule), found, judged
+
+
+def _score(pairs, describer: Describer, model: siamese.Siamese, options: EvaluateOptions):
+    found = describer.describe(pairs.images, pairs.name)
+    pairs = sources.leave_out_broken(pairs, found, options.allow_missing)
+    return pairs, found, comparing.compare(pairs, found, model)
+
+
+def _measure(task: Task, found: Description, judged: dict[str, Judged], options: EvaluateOptions) -> dict:
+    """The figures of the model at the top, those of the baselines below."""
+    plan, people = bootstrap.Plan(options.bootstrap, options.seed), task.scored.people()
+    measured = {
+        name: figures.measure(verdicts) | figures.measure_intervals(verdicts, people, plan)
+        for name, verdicts in judged.items()
+    }
+    own = measured.pop(comparing.MODEL)
+    cuts = slices.cut(task.scored, found, judged[comparing.MODEL].right)
+    return own | {
+        "bootstrap": figures.describe_bootstrap(plan),
+        "probability": figures.measure_probability(judged[comparing.MODEL]),
+        "baselines": measured,
+        "slices": {name: [vars(part) for part in parts] for name, parts in cuts.items()},
+    }
+
+
+def _context(options: EvaluateOptions, task: Task, record: ModelRecord, step: int) -> dict:
+    choosing = task.choosing.name if task.choosing else None
+    return {
+        "split": task.scored.name,
+        "threshold_split": choosing,
+        "threshold_rule": task.rule,
         "step": step,
         "tfrecords": options.tfrecords,
-        "threshold_tfrecords": threshold_folder,
+        "threshold_tfrecords": options.threshold_tfrecords or options.tfrecords,
+        "run": report.describe_run(options, record),
     }
-    files.save_json(figures | context, os.path.join(options.workdir, workdir.METRICS))
-    with files.atomic_open(os.path.join(options.workdir, SCORES)) as file:
-        pd.DataFrame({"similarity": similarities, "label": labels}).to_csv(file, index=False)
-    plots.draw_roc(os.path.join(options.workdir, ROC), similarities, labels)
-    plots.draw_histogram(os.path.join(options.workdir, HISTOGRAM), similarities, labels, threshold)
-    print(_table(figures, context))
 
 
-def _score(scorer: PairScorer, source: PairSource, batch_size: int) -> tuple[np.ndarray, np.ndarray]:
-    batches = input_pipeline.evaluation_batches(source, batch_size=batch_size)
-    steps = input_pipeline.evaluation_steps(source, batch_size)
-    with damage.reported(source.folder, source.split.shards), progress.progress(steps, "score", "batch") as line:
-        return scorer.score(batches, line.update)
-
-
-def _table(figures: dict, context: dict) -> str:
-    held, rule = "{split}: {pairs:,} pairs, step {step}", "similarity >= {threshold:.4f}, chosen on {threshold_split}"
-    known = figures | context
-    lines = [
-        held.format(**known),
-        f"accuracy      {figures['accuracy']:.4f} ± {figures['accuracy_standard_error']:.4f}  {rule.format(**known)}",
-        f"AUC           {figures['auc']:.4f}",
-        f"EER           {figures['eer']:.4f}",
+def _notes(task: Task, judged: dict[str, Judged], seen: dict) -> list[str]:
+    baselines = {name: verdicts for name, verdicts in judged.items() if name != comparing.MODEL}
+    people = strangers.shared(task.scored, task.choosing) if task.choosing else ""
+    lost = [task.scored.lost, task.choosing.lost if task.choosing else ""]
+    return [
+        note
+        for note in (*figures.warn(judged[comparing.MODEL], baselines), strangers.note(seen, task.scored), people, *lost)
+        if note
     ]
-    return "\n".join(lines + [_tar_line(far, point) for far, point in figures["tar_at_far"].items()])
 
 
-def _tar_line(far: str, point: dict) -> str:
-    name = f"TAR@FAR {far}".ljust(14)
-    if point["tar"] is None:
-        return f"{name}not measurable on {point['impostors']:,} impostor pairs"
-    accepted = "{genuine_accepted:,} of {genuine:,} genuine, {impostors_accepted:,} of {impostors:,} impostor pairs accepted"
-    return f"{name}{point['tar']:.4f}  {accepted.format(**point)}"
+def _output_folder(options: EvaluateOptions, task: Task) -> str:
+    """The workdir only where fv.export may take the threshold from there: it knows no folds and no mirrored images."""
+    if options.output:
+        return options.output
+    if options.tfrecords and task.choosing and not options.threshold_list and not options.flip:
+        return options.workdir
+    folds = f"-{options.folds}-folds" if options.folds else ""
+    name = os.path.splitext(task.scored.name)[0]
+    return os.path.join(options.workdir, f"{name}{folds}{'-flip' if options.flip else ''}")
+
+
+def _write(folder: str, options: EvaluateOptions, task: Task, found: Description, judged: Judged, content: dict) -> None:
+    os.makedirs(folder, exist_ok=True)
+    files.save_json(content, os.path.join(folder, workdir.METRICS))
+    with files.atomic_open(os.path.join(folder, FLAGS)) as file:
+        file.write(fv_options.to_flagfile(options))
+    scored, paths = task.scored, task.scored.images.paths
+    columns = {
+        "similarity": judged.similarities,
+        "label": judged.labels,
+        "probability": judged.probabilities,
+        "same": judged.same.astype(int),
+        "fold": scored.folds,
+        "image_a": [paths[image] for image in scored.first],
+        "image_b": [paths[image] for image in scored.second],
+    }
+    with files.atomic_open(os.path.join(folder, SCORES)) as file:
+        pd.DataFrame(columns).to_csv(file, index=False)
+    report.write(folder, scored, found, judged, content)

@@ -1,27 +1,53 @@
-"""The model record: what a workdir's weights belong to, so that they are never put into another model."""
+"""The model record: what a workdir's weights belong to, so that they are never put into another model.
+
+It can say of a name whether the model trained on that person, and lists no name: each is a salted hash of 64 bits. Who has a
+name can ask for it; among a million training identities, another name is taken for one of them once in 10^13 cases.
+"""
 
 import dataclasses
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from fv import files, workdir
 from fv.errors import UserError
 from fv.model.options import ModelOptions
 
+_HASH_BYTES = 8
+
 
 @dataclasses.dataclass(frozen=True)
 class ModelRecord:
-    """What a workdir's weights belong to: the model, and the training identities (their number and names' SHA-256)."""
+    """What a workdir's weights belong to: the model, and the training identities.
+
+    Attributes:
+      options: the model.
+      identities: number of training identities.
+      identities_sha256: of their names in order.
+      identity_hashes: of each name, salted with `identities_sha256`; None in a workdir of an fv that did not keep them.
+    """
 
     options: ModelOptions
     identities: int
     identities_sha256: str
+    identity_hashes: tuple[str, ...] | None = None
+
+    def trained_on(self, names: Iterable[str]) -> list[str]:
+        """Those of the names that are training identities, sorted.
+
+        Raises:
+          UserError: the record does not say.
+        """
+        if self.identity_hashes is None:
+            raise UserError(f"{workdir.MODEL} is of an older fv and cannot say whom the model was trained on")
+        known = frozenset(self.identity_hashes)
+        return sorted(name for name in set(names) if _hash(name, self.identities_sha256) in known)
 
 
 def describe(options: ModelOptions, identities: Sequence[str]) -> ModelRecord:
     """The record of a model that is trained on these identities."""
-    return ModelRecord(options, len(identities), hashlib.sha256("\n".join(identities).encode()).hexdigest())
+    digest = hashlib.sha256("\n".join(identities).encode()).hexdigest()
+    return ModelRecord(options, len(identities), digest, tuple(_hash(name, digest) for name in identities))
 
 
 def save(record: ModelRecord, folder: str) -> None:
@@ -40,7 +66,9 @@ def load(folder: str) -> ModelRecord:
         raise UserError(f"{folder} holds no {workdir.MODEL}: give a --workdir that fv.train wrote")
     try:
         fields = files.load_json(path)
-        return ModelRecord(ModelOptions(**fields["options"]), fields["identities"], fields["identities_sha256"])
+        hashes = fields.get("identity_hashes")
+        held = ModelOptions(**fields["options"]), fields["identities"], fields["identities_sha256"]
+        return ModelRecord(*held, None if hashes is None else tuple(hashes))
     except (KeyError, TypeError) as error:
         raise UserError(f"{path} does not describe a model of this fv ({error}): train into a new --workdir") from error
 
@@ -61,3 +89,9 @@ def check_same(record: ModelRecord, folder: str) -> None:
     if there.identities_sha256 != record.identities_sha256:
         data = f"{there.identities:,} training identities, not these {record.identities:,}"
         raise UserError(f"{folder} was trained on other data ({data}): give its --tfrecords or another --workdir")
+
+
+def _hash(name: str, salt: str) -> str:
+    return hashlib.blake2b(
+        name.encode(errors="surrogateescape"), digest_size=_HASH_BYTES, salt=bytes.fromhex(salt)[:16]
+    ).hexdigest()

@@ -2,19 +2,29 @@
 
 import contextlib
 import os
+import sys
 from collections.abc import Iterator
 
 import tensorflow as tf
 
 from fv import workdir as workdirs
 from fv.errors import UserError
-from fv.model import siamese
+from fv.model import checkpoint_files, siamese
 from fv.model.model_record import ModelRecord
 from fv.model.siamese import Siamese
 
+LAST, BEST = "last", "best"
+CHECKPOINTS = (LAST, BEST)
+_AVERAGES = "averages"  # what `fv.training.learner` calls them in a checkpoint
 
-def load_model(workdir: str, record: ModelRecord) -> tuple[Siamese, int]:
-    """Builds the model of a workdir, in float32 whatever precision trained it, and restores its last checkpoint.
+
+def load_model(workdir: str, record: ModelRecord, which: str = LAST) -> tuple[Siamese, int]:
+    """Builds the model of a workdir, in float32 whatever precision trained it, and restores one of its checkpoints.
+
+    The last one, that is, which is whole, or the one that validated best.
+
+    Where the run kept averages of its weights (--average_weights), these are what is restored, BatchNorm's statistics with
+    them: what a run validates is what is evaluated and exported.
 
     Returns:
       The model, and the number of steps it was trained for.
@@ -22,15 +32,22 @@ def load_model(workdir: str, record: ModelRecord) -> tuple[Siamese, int]:
     Raises:
       UserError: the workdir holds no checkpoint, or one that does not fit the model.
     """
-    path = tf.train.latest_checkpoint(os.path.join(workdir, workdirs.CHECKPOINTS))
+    folder = os.path.join(workdir, workdirs.BEST if which == BEST else workdirs.CHECKPOINTS)
+    path = checkpoint_files.find_whole(folder, lambda line: print(line, file=sys.stderr))
     if not path:
-        raise UserError(f"{workdir} holds no checkpoint: run fv.train into it first")
+        raise UserError(f"{folder} holds no whole checkpoint: run fv.train into {workdir} first")
     model = siamese.build_siamese(record.options, record.identities)
     step = tf.Variable(0, dtype=tf.int64, trainable=False)
     with readable(path):
-        restored = tf.train.Checkpoint(model=model, step=step).restore(path)
+        held = {_AVERAGES: tf.train.Checkpoint(model=model)} if _holds_averages(path) else {"model": model}
+        restored = tf.train.Checkpoint(step=step, **held).read(path)
         restored.assert_existing_objects_matched().expect_partial()
     return model, int(step.numpy())
+
+
+def _holds_averages(path: str) -> bool:
+    names = tf.train.load_checkpoint(path).get_variable_to_shape_map()
+    return any(name.startswith(f"{_AVERAGES}/") for name in names)
 
 
 @contextlib.contextmanager

@@ -16,6 +16,11 @@ class Siamese(tf.Module):
         self.encoder = encoder
         self.head = head
 
+    @property
+    def trainable_variables(self) -> list[tf.Variable]:
+        """The weights that learn; tf.Module's own list would hold those of frozen layers too."""
+        return [*self.encoder.trainable_variables, *self.head.trainable_variables]
+
     def embed_pairs(self, images: tf.Tensor, training: bool) -> tf.Tensor:
         """Embeds both images of each pair in one call: two calls per step would corrupt shared BatchNorm statistics.
 

@@ -19,9 +19,9 @@ _OPAQUE = 255
 _RGBA = 4
 _PNG_SIZE_AT, _PNG_COLOURS_AT, _GIF_SIZE_AT = 16, 25, 6
 _PNG_ALPHA = 4  # bit of the kind of colours
-_HAS_PNG_TRANSPARENCY = r"\C*tRNS\C*"  # RE2; \C is any byte
+_PNG_TRANSPARENCY = b"tRNS"  # name of its chunk
 _PNG_SEARCHED_BYTES = 1 << 18  # of the file: the chunk stands before the pixels, behind colour profiles
-_SCAN = (0xFF, 0xDA)  # the marker before a JPEG's scan
+_SCAN = b"\xff\xda"  # the marker before a JPEG's scan
 _MOST_SCANS = 100  # decoding takes time in proportion; encoders write ten
 
 Loaded = tuple[tf.Tensor, tf.Tensor]
@@ -66,9 +66,11 @@ def load(encoded: tf.Tensor, rules: Rules) -> Loaded:
 
 
 def has_few_scans(encoded: tf.Tensor) -> tf.Tensor:
-    """Whether a JPEG has at most 100 scans; each costs a pass over all of its pixels, and an empty one has twelve bytes."""
-    data = tf.io.decode_raw(encoded, tf.uint8)
-    return tf.math.count_nonzero((data[:-1] == _SCAN[0]) & (data[1:] == _SCAN[1])) <= _MOST_SCANS
+    """Whether JPEGs, string [n], have at most 100 scans each, bool scalar.
+
+    A scan costs a pass over all pixels of its image, and an empty one has twelve bytes.
+    """
+    return image_bytes.most_occurrences(encoded, _SCAN, _MOST_SCANS + 1) <= _MOST_SCANS
 
 
 def _bound(loader: Callable[..., Loaded], *arguments) -> Callable[[], Loaded]:
@@ -85,7 +87,7 @@ def _load_jpeg(encoded: tf.Tensor, head: tf.Tensor, rules: Rules) -> Loaded:
     del head
     shape = tf.io.extract_jpeg_shape(encoded)
     complaint = _size_complaint(tf.cast(shape[1], tf.int64), tf.cast(shape[0], tf.int64), rules)
-    complaint = tf.where(has_few_scans(encoded), complaint, f"has more than {_MOST_SCANS} scans")
+    complaint = tf.where(has_few_scans(encoded[tf.newaxis]), complaint, f"has more than {_MOST_SCANS} scans")
     return _unless(complaint, lambda: _decode_jpeg(encoded, shape, rules), rules)
 
 
@@ -103,8 +105,9 @@ def _decode_jpeg(encoded: tf.Tensor, shape: tf.Tensor, rules: Rules) -> tf.Tenso
 
 def _load_png(encoded: tf.Tensor, head: tf.Tensor, rules: Rules) -> Loaded:
     width, height = (image_bytes.big_endian(head[at : at + 4]) for at in (_PNG_SIZE_AT, _PNG_SIZE_AT + 4))
-    start = tf.strings.substr(encoded, 0, _PNG_SEARCHED_BYTES)
-    opaque = (head[_PNG_COLOURS_AT] & _PNG_ALPHA == 0) & ~tf.strings.regex_full_match(start, _HAS_PNG_TRANSPARENCY)
+    start = tf.strings.substr(encoded[tf.newaxis], 0, _PNG_SEARCHED_BYTES)
+    named = image_bytes.most_occurrences(start, _PNG_TRANSPARENCY, 1)
+    opaque = (head[_PNG_COLOURS_AT] & _PNG_ALPHA == 0) & (named == 0)
 
     def decode():
         # Four channels of an opaque image of less than 8 bits would have the wrong opacity.

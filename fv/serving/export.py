@@ -10,15 +10,15 @@ import tensorflow as tf
 from tensorflow.core.protobuf import fingerprint_pb2
 
 import fv
-from fv import files, workdir
+from fv import calibration, files, workdir
+from fv.calibration import Calibration
 from fv.errors import UserError
 from fv.evaluation import run as evaluation
 from fv.model import model_record, restoring
 from fv.model.model_record import ModelRecord
 from fv.options import option, required
 from fv.pipeline.input_pipeline import PairSource
-from fv.serving import calibration, checksums, formats, model_card, operating_point, parity, validation, versions, warm_up
-from fv.serving.calibration import Calibration
+from fv.serving import checksums, formats, model_card, operating_point, parity, validation, versions, warm_up
 from fv.serving.decoding import Rules
 from fv.serving.operating_point import OperatingPoint
 from fv.serving.signatures import ServedVerifier
@@ -36,6 +36,9 @@ class ExportOptions:
 
     workdir: str = required("folder that fv.train wrote and fv.evaluate measured.")
     output: str = required("folder that gets a subfolder <version>, the next free integer.")
+    checkpoint: str = option(
+        restoring.LAST, "Which checkpoint: the last one, or the one that validated best.", choices=restoring.CHECKPOINTS
+    )
     tfrecords: str | None = option(
         None, "Folder of shards whose validation pairs calibrate the export; fv.evaluate's by default."
     )
@@ -52,6 +55,9 @@ class ExportOptions:
         "Images whose crop is this many times the network's side or more are averaged before they are resized.",
         lower=4.0,
     )
+    merge_images: int = option(
+        64, "Images of requests that arrive together which go through the network at once; 0: each request alone.", lower=0
+    )
     formats: str = option("saved_model", "What is written, separated by commas: saved_model, tflite, onnx.")
 
 
@@ -66,21 +72,22 @@ def export(options: ExportOptions) -> None:
         raise UserError("--threshold and --target_far exclude each other: give one of them")
     wanted = formats.parse(options.formats)
     held = model_record.load(options.workdir)
-    model, step = restoring.load_model(options.workdir, held)
+    model, step = restoring.load_model(options.workdir, held, options.checkpoint)
     found = validation.find(options.workdir, step, options.tfrecords)
     pairs = validation.source(found, held)
     similarities, labels = validation.score(pairs, model)
     point = _operating_point(options, found, similarities, labels)
     fitted = calibration.fit(similarities, labels)
-    served = ServedVerifier(model, held.options, _rules(options, held), point.threshold, fitted)
+    served = ServedVerifier(model, held.options, _rules(options, held), point.threshold, fitted, options.merge_images)
     _check_promise(served, pairs, similarities)
     card = _card(options, found, held, step, point, fitted)
     with versions.new_version(options.output) as folder:
         _save(served, folder)
         warm_up.write(folder, held.options.embedding_size)
-        examples = parity.pixels_of(pairs, _RANGE_IMAGES) if wanted else None
-        written = formats.write(wanted, folder, model.encoder, examples)
-        card["formats"] = parity.compare(written, model, _parity_pairs(found, held, pairs), point.threshold)
+        if wanted:
+            written = formats.write(wanted, folder, model.encoder, parity.pixels_of(pairs, _RANGE_IMAGES))
+            measured = _parity_pairs(found, held, pairs)
+            card["formats"] = parity.compare(written, model, measured, point.threshold, pairs, _rule(options, found))
         model_card.write(card, folder)
         checksums.write(folder)
     print(_summary(options.output, point, step))
@@ -106,6 +113,12 @@ def _operating_point(options: ExportOptions, found: validation.Measured, similar
         point = choose(threshold=found.figures["threshold"], target_far=None)
         return dataclasses.replace(point, chosen_by=operating_point.BEST_ACCURACY)
     return choose(threshold=options.threshold, target_far=options.target_far)
+
+
+def _rule(options: ExportOptions, found: validation.Measured) -> parity.Choose:
+    """How a format's own threshold is chosen: as the export's."""
+    asked = {"threshold": options.threshold, "target_far": options.target_far}
+    return lambda similarities, labels: operating_point.choose(similarities, labels, found.split, **asked).threshold
 
 
 def _check_promise(served: ServedVerifier, pairs: PairSource, similarities: np.ndarray) -> None:
@@ -137,14 +150,16 @@ def _save(served: ServedVerifier, folder: str) -> None:
 
 def _card(options: ExportOptions, found, held, step: int, point: OperatingPoint, fitted: Calibration) -> dict:
     flags = _training_flags(options.workdir)
-    trained_on = next((line.split("=", 1)[1] for line in flags.splitlines() if line.startswith("--tfrecords=")), "unknown")
+    trained_on = _flag(flags, "tfrecords") or "unknown"
     share = point.genuine / (point.genuine + point.impostors)
     return {
         "fv": fv.__version__,
         "tensorflow": tf.__version__,
         "step": step,
+        "checkpoint": options.checkpoint,
+        "weights_averaged_by": _flag(flags, "average_weights") or "none",  # restored where a run kept them
         "model": dataclasses.asdict(held.options),
-        "images": {"max_megapixels": options.max_megapixels, "antialias_from": options.antialias_from},
+        "images": {name: getattr(options, name) for name in ("max_megapixels", "antialias_from", "merge_images")},
         "operating_point": dataclasses.asdict(point),
         "calibration": dataclasses.asdict(fitted) | {"genuine_share": share, "held_out": _held_out(options, found, fitted)},
         "metrics": found.figures,
@@ -163,6 +178,11 @@ def _held_out(options: ExportOptions, found: validation.Measured, fitted: Calibr
         return None
     scores = pd.read_csv(path)
     return calibration.evaluate(fitted, scores["similarity"].to_numpy(), scores["label"].to_numpy())
+
+
+def _flag(flags: str, name: str) -> str | None:
+    """A flag's value among the lines of a flagfile."""
+    return next((line.split("=", 1)[1] for line in flags.splitlines() if line.startswith(f"--{name}=")), None)
 
 
 def _training_flags(folder: str) -> str:

@@ -1,7 +1,7 @@
 """A batch of encoded images → the network's input; a bad one is named by its place in the batch.
 
-A data set is the one thing in a graph that goes on after an op's error, so the decoders run in one, in parallel. What it
-costs grows with the ops in its map: plain JPEGs, which nearly all images are, go through a small one first.
+A data set is the one thing in a graph that goes on after an op's error, so the decoders run in one. To start it takes time:
+plain JPEGs, which nearly all images are, go through it as one element, and image by image only where that fails.
 """
 
 from collections.abc import Callable
@@ -33,8 +33,8 @@ def loader(rules: decoding.Rules) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
         return _load_any(encoded, names, rules)
 
     def load(encoded, names):
-        is_jpeg = tf.strings.substr(encoded, 0, len(decoding.JPEG)) == decoding.JPEG
-        plain = tf.reduce_all(is_jpeg & ~orientation.may_be_turned(encoded))
+        is_jpeg = tf.reduce_all(tf.strings.substr(encoded, 0, len(decoding.JPEG)) == decoding.JPEG)
+        plain = is_jpeg & ~orientation.may_be_turned(encoded) & decoding.has_few_scans(encoded)
         pixels = tf.cond(plain, lambda: _load_plain(encoded, rules), lambda: _nothing(rules)[:0])
         whole = tf.shape(pixels)[0] == tf.size(encoded)  # else the longer way finds out what is wrong with which
         return tf.cond(whole, lambda: pixels, lambda: load_any(encoded, names))
@@ -43,25 +43,33 @@ def loader(rules: decoding.Rules) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 
 
 def _load_plain(encoded: tf.Tensor, rules: decoding.Rules) -> tf.Tensor:
-    """Pixels of those plain JPEGs that are whole and of ordinary size."""
-    rows = tf.data.Dataset.from_tensor_slices(encoded)
-    return _collect(rows, lambda image: _load_ordinary(image, rules), _nothing(rules), tf.size(encoded, tf.int64))[:-1]
+    """Pixels of plain JPEGs if all are whole and of ordinary size; else of none."""
+    spec = tf.TensorSpec(_nothing(rules).shape[1:], tf.uint8)
+
+    def load_all(batch):
+        return tf.map_fn(lambda image: _load_ordinary(image, rules), batch, fn_output_signature=spec)
+
+    loaded = tf.data.Dataset.from_tensors(encoded).map(load_all).ignore_errors()
+    return loaded.concatenate(tf.data.Dataset.from_tensors(_nothing(rules)[:0])).take(1).get_single_element()
 
 
 def _load_ordinary(encoded: tf.Tensor, rules: decoding.Rules) -> tf.Tensor:
     shape = tf.io.extract_jpeg_shape(encoded)
     side = geometry.crop_side(shape, rules.crop_fraction)
     fits = tf.cast(shape[0], tf.int64) * tf.cast(shape[1], tf.int64) <= rules.max_pixels
-    ordinary = fits & decoding.has_few_scans(encoded) & ~geometry.is_large(side, rules.image_size, rules.antialias_from)
-    with tf.control_dependencies([tf.debugging.Assert(ordinary, ["large"])]):
+    ordinary = fits & ~geometry.is_large(side, rules.image_size, rules.antialias_from)
+    with tf.control_dependencies(
+        [tf.raw_ops.Assert(condition=ordinary, data=["large"])]
+    ):  # tf.debugging's has a branch more
         return preprocess.load_jpeg(tf.identity(encoded), rules.image_size, rules.crop_fraction)
 
 
 def _load_any(encoded: tf.Tensor, names: tf.Tensor, rules: decoding.Rules) -> tf.Tensor:
     count = tf.size(encoded, tf.int64)
     rows = tf.data.Dataset.from_tensor_slices((tf.range(count), encoded))
-    nothing = (count[tf.newaxis], tf.constant([""]), _nothing(rules))
-    good, complaints, pixels = _collect(rows, lambda index, image: (index, *_load_one(image, rules)), nothing, count)
+    loaded = rows.map(lambda index, image: (index, *_load_one(image, rules)), DECODES_AT_ONCE, deterministic=True)
+    last = tf.data.Dataset.from_tensors((count, "", _nothing(rules)[0]))  # so that there is a batch, be it of this alone
+    good, complaints, pixels = loaded.ignore_errors().concatenate(last).batch(count + 1).get_single_element()
     complaints = tf.tensor_scatter_nd_update(tf.fill([count + 1], _DAMAGED), good[:, tf.newaxis], complaints)[:count]
     bad = tf.where(complaints != "")[:1, 0]
     message = tf.strings.join([tf.gather(names, bad), tf.gather(complaints, bad)], " ")
@@ -72,13 +80,6 @@ def _load_any(encoded: tf.Tensor, names: tf.Tensor, rules: decoding.Rules) -> tf
 def _load_one(image: tf.Tensor, rules: decoding.Rules) -> tuple[tf.Tensor, tf.Tensor]:
     pixels, complaint = decoding.load(image, rules)
     return complaint, tf.ensure_shape(pixels, _nothing(rules).shape[1:])
-
-
-def _collect(rows: tf.data.Dataset, load: Callable, last, count: tf.Tensor):
-    """What `load` makes of those rows that raise no error, in order, and `last`, as one batch."""
-    loaded = rows.map(load, num_parallel_calls=DECODES_AT_ONCE, deterministic=True).ignore_errors()
-    ended = loaded.concatenate(tf.data.Dataset.from_tensor_slices(last))  # so that there is a batch, be it of this alone
-    return ended.batch(count + 1).get_single_element()
 
 
 def _nothing(rules: decoding.Rules) -> tf.Tensor:

@@ -43,7 +43,8 @@ def to_markdown(card: dict) -> str:
     parts = [
         "# Face verifier",
         f"{model['backbone']} at {model['image_size']} pixels, head {model['head']}, {model['embedding_size']} numbers an "
-        f"embedding, {card['step']:,} training steps, exported by fv {card['fv']}.",
+        f"embedding, {card['step']:,} training steps ({card['checkpoint']} checkpoint, weights averaged by: "
+        f"{card['weights_averaged_by']}), exported by fv {card['fv']}.",
         f"## Use\n\n{card['intended_use']}",
         "## Limits\n\n" + "\n".join(f"- {limit}" for limit in card["limits"]),
         "## Threshold\n\n"

@@ -7,6 +7,7 @@ import pandas as pd
 
 from fv import files, progress
 from fv.errors import UserError
+from fv.serving.quiet_calls import quietly
 from fv.serving.verifier import Verifier
 
 IMAGE_A, IMAGE_B, LABEL = "image_a", "image_b", "label"
@@ -73,8 +74,9 @@ def _embed(verifier: Verifier, folder: str, images: list[str]) -> tuple[dict[str
     with progress.progress(len(images), "verify", "image") as line:
         for start in range(0, len(images), _BATCH):
             batch = images[start : start + _BATCH]
+            paths = [os.path.join(folder, image) for image in batch]
             try:
-                embeddings.update(zip(batch, verifier.embed([os.path.join(folder, image) for image in batch]), strict=True))
+                embeddings.update(zip(batch, quietly(verifier.embed, paths), strict=True))
             except UserError:
                 _embed_one_by_one(verifier, folder, batch, embeddings, errors)
             line.update(len(batch))
@@ -84,6 +86,6 @@ def _embed(verifier: Verifier, folder: str, images: list[str]) -> tuple[dict[str
 def _embed_one_by_one(verifier: Verifier, folder: str, batch: list[str], embeddings: dict, errors: dict) -> None:
     for image in batch:
         try:
-            embeddings[image] = verifier.embed(os.path.join(folder, image))
+            embeddings[image] = quietly(verifier.embed, os.path.join(folder, image))
         except UserError as error:
             errors[image] = str(error)

@@ -2,6 +2,7 @@
 
 import os
 import time
+from collections.abc import Callable
 
 import numpy as np
 import tensorflow as tf
@@ -13,40 +14,45 @@ from fv.pipeline.input_pipeline import PairSource
 from fv.serving import engines
 from fv.serving.engines import Embed
 
+Choose = Callable[[np.ndarray, np.ndarray], float]
 FAR = 0.1  # where TAR is compared
 _BATCH_SIZE = 32  # pairs
 _TIMED_CALLS = 20
 _BYTES_PER_MB = 1_000_000
 
 
-def compare(paths: list[str], model: Siamese, pairs: PairSource, threshold: float) -> list[dict]:
+def compare(
+    paths: list[str], model: Siamese, pairs: PairSource, threshold: float, chosen_on: PairSource, choose: Choose
+) -> list[dict]:
     """Measures the trained encoder and each file on the same labelled pairs.
 
     Args:
       paths: files that `formats.write` wrote.
       model: the trained one, in float32.
-      pairs: that neither trained it nor chose the threshold.
+      pairs: that neither trained it nor chose a threshold.
       threshold: of the export.
+      chosen_on: pairs on which a file's own threshold is chosen: fewer bits move the scores.
+      choose: the rule, a function of similarities and labels.
 
     Returns:
       One row a format: `format`, `largest_difference` of an embedding's number to the trained encoder's, `accuracy` at the
-      threshold, `tar_at_far_0.1`, `megabytes` (None for the trained encoder) and `latency_ms` of one image (median).
+      export's threshold, `own_threshold` and `accuracy_at_own`, `tar_at_far_0.1`, `megabytes` (None for the trained encoder)
+      and `latency_ms` of one image (median).
     """
-    if not paths:
-        return []
     pixels, labels = _pairs(pairs)
-
+    own_pixels, own_labels = _pairs(chosen_on)
     compiled = tf.function(lambda images: model.encoder(images, training=False), reduce_retracing=True, autograph=False)
 
     def embed_trained(images: np.ndarray) -> np.ndarray:
         return compiled(tf.constant(images)).numpy()
 
     trained = _embed_all(embed_trained, pixels)
-    rows = [_measure("trained encoder", embed_trained, trained, trained, model, labels, pixels, threshold)]
+    rows = [_measure("trained encoder", embed_trained, trained, trained, model, labels, pixels, threshold, threshold)]
     for path in paths:
         embed = engines.open_engine(path)
+        own = choose(_similarities(model, _embed_all(embed, own_pixels)), own_labels)
         found = _embed_all(embed, pixels)
-        row = _measure(os.path.basename(path), embed, found, trained, model, labels, pixels, threshold)
+        row = _measure(os.path.basename(path), embed, found, trained, model, labels, pixels, threshold, own)
         rows.append(row | {"megabytes": os.path.getsize(path) / _BYTES_PER_MB})
     return rows
 
@@ -72,12 +78,20 @@ def _embed_all(embed: Embed, pixels: np.ndarray) -> np.ndarray:
     return np.concatenate(parts).reshape(len(pixels), 2, -1)
 
 
-def _measure(name: str, embed: Embed, found, trained, model: Siamese, labels, pixels, threshold: float) -> dict:
-    similarities = model.head.similarity(found[:, 0], found[:, 1]).numpy()
+def _similarities(model: Siamese, embeddings: np.ndarray) -> np.ndarray:
+    return model.head.similarity(embeddings[:, 0], embeddings[:, 1]).numpy()
+
+
+def _measure(
+    name: str, embed: Embed, found, trained, model: Siamese, labels, pixels, threshold: float, own_threshold: float
+) -> dict:
+    similarities = _similarities(model, found)
     return {
         "format": name,
         "largest_difference": float(np.abs(found - trained).max()),
         "accuracy": metrics.accuracy(similarities, labels, threshold),
+        "own_threshold": own_threshold,
+        "accuracy_at_own": metrics.accuracy(similarities, labels, own_threshold),
         f"tar_at_far_{FAR}": metrics.tar_at_far(similarities, labels, FAR).tar,
         "megabytes": None,
         "latency_ms": _latency(embed, pixels[0, :1]),

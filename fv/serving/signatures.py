@@ -3,13 +3,16 @@
 The names, dtypes, shapes and meaning of what goes in and comes out are a contract, written down in docs/serving.md.
 """
 
+import hashlib
+from collections.abc import Callable
+
 import tensorflow as tf
 
 from fv import preprocess
+from fv.calibration import Calibration
 from fv.model.options import ModelOptions
 from fv.model.siamese import Siamese
-from fv.serving import geometry, images
-from fv.serving.calibration import Calibration
+from fv.serving import geometry, images, merging
 from fv.serving.decoding import Rules
 
 IMAGE_A, IMAGE_B, IMAGE = "image_a", "image_b", "image"
@@ -28,7 +31,16 @@ class ServedVerifier(tf.Module):
       calibration: float32 [2], slope and offset of the logit of `probability` over similarity.
     """
 
-    def __init__(self, model: Siamese, options: ModelOptions, rules: Rules, threshold: float, calibration: Calibration):
+    def __init__(
+        self,
+        model: Siamese,
+        options: ModelOptions,
+        rules: Rules,
+        threshold: float,
+        calibration: Calibration,
+        merged_images: int,
+    ):
+        """Makes the graph of a model; `merged_images` of concurrent requests are embedded at once, with 0 each alone."""
         super().__init__(name="served_verifier")
         self._options, self._rules = options, rules
         self.threshold = tf.Variable(threshold, trainable=False, dtype=tf.float32, name="threshold")
@@ -38,6 +50,7 @@ class ServedVerifier(tf.Module):
         scoring = model.head.scoring
         self.weights = [*model.encoder.variables, *(scoring.variables if scoring else [])]
         self._model = _Untracked(model)
+        self._encode = _Untracked(_encoder(model, options, merged_images))
         self._load = _Untracked(images.loader(rules))
 
     @tf.function(input_signature=_SERVE, autograph=False)
@@ -97,7 +110,7 @@ class ServedVerifier(tf.Module):
         count = tf.shape(pixels)[0]
         # TensorFlow's fused convolutions fail on no image: where the batch is empty, one is embedded for nothing.
         padded = tf.pad(pixels, [[0, tf.cast(count == 0, tf.int32)], [0, 0], [0, 0], [0, 0]])
-        return self._model.object.encoder(padded, training=False)[:count]
+        return self._encode.object(padded)[:count]
 
     def _answer(self, embeddings_a: tf.Tensor, embeddings_b: tf.Tensor) -> dict[str, tf.Tensor]:
         similarity = self._model.object.head.similarity(embeddings_a, embeddings_b)
@@ -114,6 +127,22 @@ class _Untracked:
 
     def __init__(self, held: object):
         self.object = held
+
+
+def _encoder(model: Siamese, options: ModelOptions, merged_images: int) -> Callable[[tf.Tensor], tf.Tensor]:
+    """uint8 [n, side, side, 3] → embeddings float32 [n, d]."""
+    side = options.image_size
+
+    @tf.function(input_signature=[tf.TensorSpec([None, side, side, preprocess.CHANNELS], tf.uint8)], autograph=False)
+    def encode(pixels):
+        return model.encoder(pixels, training=False)
+
+    if not merged_images:
+        return encode
+    digest = hashlib.sha256(repr(options).encode())
+    for weight in model.encoder.variables:
+        digest.update(weight.numpy())
+    return merging.merge(encode.get_concrete_function(), merged_images, f"fv-{digest.hexdigest()}")
 
 
 def _names(name: str, batch: tf.Tensor) -> tf.Tensor:

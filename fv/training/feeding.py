@@ -8,19 +8,25 @@ from fv import manifest as manifests
 from fv.pipeline import input_pipeline, load_size
 from fv.pipeline.damage import BadRecords
 from fv.pipeline.input_pipeline import PairSource
+from fv.training import synthetic
 from fv.training.options import TrainOptions
 
 
-def sources(options: TrainOptions) -> tuple[PairSource, PairSource]:
+def sources(options: TrainOptions) -> tuple[PairSource, PairSource | None]:
     """The pairs to train on, at the side that they leave the host with, and those to validate on, at the network's.
+
+    With synthetic input there are none to validate on, and of the others the names alone are used.
 
     Raises:
       UserError: no data set, none of this schema, a split missing, or a shard cut short though no record may be skipped.
     """
-    lenient = options.input.max_bad_records > 0
-    manifest = (manifests.read if lenient else manifests.load)(options.tfrecords)
+    unread = options.input.max_bad_records > 0 or options.synthetic_input
+    manifest = (manifests.read if unread else manifests.load)(options.tfrecords)
+    training = training_source(options, manifest)
+    if options.synthetic_input:
+        return training, None
     pixels = (options.model.image_size, options.model.crop_fraction)
-    return training_source(options, manifest), PairSource.of(options.tfrecords, manifest, "val", *pixels)
+    return training, PairSource.of(options.tfrecords, manifest, "val", *pixels)
 
 
 def training_source(options: TrainOptions, manifest: manifests.Manifest) -> PairSource:
@@ -38,6 +44,10 @@ def training_batches(
     strategy: tf.distribute.Strategy, source: PairSource, options: TrainOptions, first_step: int, bad: BadRecords
 ) -> Iterator:
     """The training stream behind `first_step` steps, in per-replica batches; `bad` counts the damaged records."""
+    if options.synthetic_input:
+        pairs = options.global_batch_size // options.optimization.accumulate_steps // strategy.num_replicas_in_sync
+        batch = synthetic.noise(pairs, source.image_size, len(source.identities), options.seed)
+        return synthetic.ConstantBatches(strategy, batch)
 
     def batches(context: tf.distribute.InputContext) -> tf.data.Dataset:
         return input_pipeline.training_batches(
@@ -85,7 +95,7 @@ def advice(options: TrainOptions) -> str:
 def _share(context: tf.distribute.InputContext, options: TrainOptions) -> dict[str, int]:
     """What this input worker reads, and in batches of which size."""
     return {
-        "batch_size": context.get_per_replica_batch_size(options.global_batch_size),
+        "batch_size": context.get_per_replica_batch_size(options.global_batch_size // options.optimization.accumulate_steps),
         "worker": context.input_pipeline_id,
         "workers": context.num_input_pipelines,
     }

@@ -1,11 +1,13 @@
 """The outer loop: when to log, validate and save. It knows nothing of what a step computes."""
 
 import dataclasses
+import time
 from collections.abc import Callable
 
 import numpy as np
 
-from fv.errors import UserError
+from fv.errors import Stopped, UserError
+from fv.training.saving.pulse import Beat, StopAsked
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,39 +29,72 @@ class Plan:
         return step == self.steps or (period > 0 and step % period == 0)
 
 
-def run(
-    plan: Plan,
-    first_step: int,
-    *,
-    run_steps: Callable[[int, int], np.ndarray],
-    log: Callable[[int, np.ndarray], None],
-    validate: Callable[[int], None],
-    save: Callable[[int], None],
-) -> None:
+@dataclasses.dataclass(frozen=True)
+class Work:
+    """What the loop calls.
+
+    Attributes:
+      run_steps: (first step, number of steps) → the loss of each.
+      log: (steps done, losses since the last log).
+      validate: (steps done); raises StopAsked where it is broken off.
+      save: (steps done), which does nothing where these are saved.
+      beat: (steps of the last host call, its seconds) → what happens beside the plan.
+    """
+
+    run_steps: Callable[[int, int], np.ndarray]
+    log: Callable[[int, np.ndarray], None]
+    validate: Callable[[int], None]
+    save: Callable[[int], None]
+    beat: Callable[[int, float], Beat]
+
+
+def run(plan: Plan, first_step: int, work: Work, *, validated: bool = True) -> None:
     """Goes from `first_step` to the plan's last step.
+
+    A host call ends where the plan has something to do, or sooner, so that a request to stop is heard within seconds.
 
     Args:
       plan: when what happens.
       first_step: steps that earlier runs did.
-      run_steps: (first step, number of steps) → the loss of each.
-      log: (steps done, losses since the last log).
-      validate: (steps done).
-      save: (steps done).
+      work: what happens.
+      validated: whether the weights after `first_step` steps were validated, where the plan wants it.
 
     Raises:
+      Stopped: someone asked for it; all is saved.
       UserError: a loss is not finite; nothing is saved from then on.
     """
-    step = first_step
+    if first_step and not validated and plan.is_due(plan.validate_every, first_step):
+        _validate(first_step, work)
+    step, losses, affordable = first_step, [], 1
     while step < plan.steps:
-        stop = plan.next_stop(step)
-        losses = run_steps(step, stop - step)
-        _check_finite(losses, step)
-        step = stop
-        log(step, losses)
-        if plan.is_due(plan.checkpoint_every, step):
-            save(step)
+        count = min(plan.next_stop(step) - step, affordable)
+        began = time.perf_counter()
+        losses.append(work.run_steps(step, count))
+        _check_finite(losses[-1], step)
+        step += count
+        beat = work.beat(count, time.perf_counter() - began)
+        affordable = beat.steps
+        if beat.leave or step == plan.next_stop(step - 1):
+            work.log(step, np.concatenate(losses))
+            losses = []
+        if beat.leave or beat.save or plan.is_due(plan.checkpoint_every, step):
+            work.save(step)
+        if beat.leave:
+            _leave(step)
         if plan.is_due(plan.validate_every, step):
-            validate(step)
+            _validate(step, work)
+
+
+def _validate(step: int, work: Work) -> None:
+    try:
+        work.validate(step)
+    except StopAsked:
+        work.save(step)
+        _leave(step)
+
+
+def _leave(step: int) -> None:
+    raise Stopped(f"stopped as asked, saved at step {step}: the same command goes on from there")
 
 
 def _check_finite(losses: np.ndarray, first_step: int) -> None:

@@ -1,64 +1,145 @@
 """A training run from its options: the parts, put together."""
 
+import contextlib
 import os
 from collections.abc import Callable, Iterator
 
 import numpy as np
 import tensorflow as tf
 
-from fv import files, metrics, workdir
+from fv import files, folder_lock, workdir
 from fv import options as fv_options
-from fv.model import encoder, model_record, siamese
-from fv.model.scoring import PairScorer
+from fv.model import model_record
 from fv.pipeline import damage
 from fv.pipeline.damage import BadRecords
 from fv.pipeline.input_pipeline import PairSource
-from fv.training import feeding, loop, optimizers
+from fv.training import feeding, learner, loop
 from fv.training import strategy as strategies
-from fv.training.checkpoints import Checkpoints
+from fv.training.clusters import facts, losing
+from fv.training.clusters.agreement import Agreement
+from fv.training.learner import Learner
+from fv.training.loop import Plan, Work
 from fv.training.options import TrainOptions
-from fv.training.reporter import Reporter
-from fv.training.stall import StallMeter
+from fv.training.saving import full_disk
+from fv.training.saving.best import Best
+from fv.training.saving.checkpoints import Checkpoints
+from fv.training.saving.interruption import Interruption
+from fv.training.saving.pulse import Pulse
 from fv.training.step import TrainStep
+from fv.training.updates import schedule
+from fv.training.watching import run_record, summary
+from fv.training.watching.profiling import Profiler
+from fv.training.watching.reporter import Reporter, Run
+from fv.training.watching.stall import StallMeter
+from fv.training.watching.validation import Validator
 
 
 def train(options: TrainOptions) -> None:
     """Trains a model, or goes on where an earlier run in the same workdir stopped.
 
     Raises:
-      UserError: shards, workdir, devices or flags do not fit each other, or the loss is no longer finite.
+      UserError: shards, workdir, devices or flags do not fit each other, the disk is full, or the loss is no longer finite.
+      Stopped: SIGTERM or SIGINT asked for it; all is saved.
+      WorkerLost: another worker has ended or is silent.
     """
     options.input.check()
+    options.report.profiled(options.steps)
     training, validation = feeding.sources(options)
     record = model_record.describe(options.model, training.identities)
     model_record.check_same(record, options.workdir)
 
-    strategy = strategies.start(options.compute, options.seed)
-    strategies.check_divides(strategy, options.global_batch_size)
+    strategy = strategies.start(options.compute, options.seed, facts.of_run(options))
+    strategies.check_divides(strategy, options.global_batch_size, options.optimization.accumulate_steps)
     chief = strategies.is_chief(strategy)
-    schedule = optimizers.build_schedule(options.optimization, options.steps)
-    with strategy.scope():
-        model = _build_model(options, len(training.identities))
-        optimizer = optimizers.build_optimizer(options.optimization, schedule)
-    checkpoints = Checkpoints(options.workdir, model, optimizer, keep=options.keep_checkpoints, chief=chief)
-    first_step = checkpoints.restore()
-    if chief:
-        _describe_run(options, record)
+    mine = _claimed(options.workdir) if chief else contextlib.nullcontext()
+    with losing.named(strategy), full_disk.told(options.workdir), mine:
+        rate = schedule.build_schedule(options.optimization, options.steps, options.global_batch_size)
+        trained = learner.build(options, rate, strategy, len(training.identities))
+        agreement = Agreement(strategy)
+        keep = options.saving.keep_checkpoints
+        checkpoints = Checkpoints(options.workdir, agreement, keep=keep, chief=chief, **trained.state())
+        first_step = checkpoints.restore()
+        if chief:
+            _describe_run(options, record)
 
-    plan = loop.Plan(options.steps, options.log_every, options.validate_every, options.checkpoint_every)
-    batch, bad = options.global_batch_size, BadRecords(options.tfrecords, options.input.max_bad_records)
-    step = TrainStep(strategy, model, optimizer, options.augmentation, global_batch_size=batch, seed=options.seed)
-    with Reporter(options.workdir, plan, first_step, schedule, batch, chief=chief, meter=step.meter, bad=bad) as reporter:
-        loop.run(
-            plan,
-            first_step,
-            run_steps=_stepper(step, feeding.training_batches(strategy, training, options, first_step, bad), training, bad),
-            log=reporter.log,
-            validate=_validator(strategy, model, validation, options, bad, reporter),
-            save=checkpoints.save,
-        )
-    if chief:
-        _say_what_was_done(options, first_step, step.meter, bad)
+        plan = Plan(options.steps, options.report.log_every, options.report.validate_every, options.saving.checkpoint_every)
+        bad = BadRecords(options.tfrecords, options.input.max_bad_records)
+        step = _build_step(options, strategy, trained)
+        batches = feeding.training_batches(strategy, training, options, first_step, bad)
+        validator = Validator(strategy, trained.judged, validation, options, bad) if validation else None
+        best = Best(options.workdir, options.saving.keep_best, agreement, chief=chief)
+        run = Run(options.workdir, plan, first_step, options.global_batch_size, training.split.pairs, rate, chief)
+        with Reporter(run, step.meter, bad) as reporter, _summarised(options, strategy, run, reporter):
+            with Interruption() as interruption:
+                pulse = Pulse(agreement, interruption, checkpoints, options.saving.checkpoint_minutes)
+                work = Work(
+                    run_steps=_stepper(step, batches, training, options, bad),
+                    log=reporter.log,
+                    validate=_judge(validator, reporter, best, checkpoints, pulse),
+                    save=checkpoints.save,
+                    beat=pulse.beat,
+                )
+                loop.run(plan, first_step, work, validated=best.validated(first_step))
+            if chief:
+                _say_what_was_done(options, first_step, step.meter, bad)
+
+
+def _claimed(folder: str) -> contextlib.AbstractContextManager:
+    """Makes the workdir and keeps other runs out of it."""
+    files.make_folder(folder)
+    return folder_lock.held(folder, f"another run is training in {folder}: wait for it, or give another --workdir")
+
+
+def _describe_run(options: TrainOptions, record: model_record.ModelRecord) -> None:
+    with files.atomic_open(os.path.join(options.workdir, workdir.FLAGS)) as file:
+        file.write(fv_options.to_flagfile(options))
+    model_record.save(record, options.workdir)
+
+
+def _build_step(options: TrainOptions, strategy: tf.distribute.Strategy, trained: Learner) -> TrainStep:
+    return TrainStep(
+        strategy,
+        trained.model,
+        trained.updater,
+        options.augmentation,
+        global_batch_size=options.global_batch_size,
+        seed=options.seed,
+        averages=trained.averages,
+        xla=options.compute.xla,
+    )
+
+
+@contextlib.contextmanager
+def _summarised(options: TrainOptions, strategy: tf.distribute.Strategy, run: Run, reporter: Reporter) -> Iterator[None]:
+    if not run.chief:
+        yield
+        return
+    with summary.written_at_the_end(reporter, run_record.begin(options, strategy, run.first_step)):
+        yield
+
+
+def _stepper(
+    step: TrainStep, batches: Iterator, source: PairSource, options: TrainOptions, bad: BadRecords
+) -> Callable[[int, int], np.ndarray]:
+    def run_steps(first: int, count: int) -> np.ndarray:
+        with damage.reported(source.folder, source.split.shards, bad):
+            return step.run(batches, first, count)
+
+    profiled = options.report.profiled(options.steps)
+    return Profiler(run_steps, *profiled, os.path.join(options.workdir, workdir.TENSORBOARD)) if profiled else run_steps
+
+
+def _judge(
+    validator: Validator | None, reporter: Reporter, best: Best, checkpoints: Checkpoints, pulse: Pulse
+) -> Callable[[int], None]:
+    def judge(step: int) -> None:
+        if validator is None:
+            return
+        found = validator.validate(pulse.between_batches)
+        reporter.validated(step, found)
+        best.offer(step, {"auc": found.auc, "accuracy": found.accuracy}, checkpoints.save_best)
+
+    return judge
 
 
 def _say_what_was_done(options: TrainOptions, first_step: int, meter: StallMeter, bad: BadRecords) -> None:
@@ -68,47 +149,3 @@ def _say_what_was_done(options: TrainOptions, first_step: int, meter: StallMeter
         print(meter.verdict(feeding.advice(options)))
     if bad.count:
         print(f"{bad.count:,} damaged records were skipped, each is named above: convert again with --overwrite")
-
-
-def _build_model(options: TrainOptions, identities: int) -> siamese.Siamese:
-    weights = None if options.init_weights == "none" else options.init_weights
-    model = siamese.build_siamese(options.model, identities, weights=weights, sync_batch_norm=options.sync_batch_norm)
-    if options.freeze_backbone:
-        encoder.freeze_backbone(model.encoder)
-    return model
-
-
-def _stepper(step: TrainStep, batches: Iterator, source: PairSource, bad: BadRecords) -> Callable[[int, int], np.ndarray]:
-    def run_steps(first: int, count: int) -> np.ndarray:
-        with damage.reported(source.folder, source.split.shards, bad):
-            return step.run(batches, first, count)
-
-    return run_steps
-
-
-def _validator(
-    strategy: tf.distribute.Strategy,
-    model: siamese.Siamese,
-    source: PairSource,
-    options: TrainOptions,
-    bad: BadRecords,
-    reporter: Reporter,
-) -> Callable[[int], None]:
-    scorer = PairScorer(strategy, model)
-    batches = feeding.validation_batches(strategy, source, options, bad)
-
-    def validate(step: int) -> None:
-        with damage.reported(source.folder, source.split.shards, bad):
-            similarities, labels = scorer.score(batches)
-        curve = metrics.roc(similarities, labels)
-        threshold = curve.best_threshold()
-        reporter.validated(step, metrics.accuracy(similarities, labels, threshold), curve.auc(), threshold)
-
-    return validate
-
-
-def _describe_run(options: TrainOptions, record: model_record.ModelRecord) -> None:
-    os.makedirs(options.workdir, exist_ok=True)
-    with files.atomic_open(os.path.join(options.workdir, workdir.FLAGS)) as file:
-        file.write(fv_options.to_flagfile(options))
-    model_record.save(record, options.workdir)

@@ -1,19 +1,21 @@
 """The training step: several of them in one host call, on every replica. It knows nothing of the loop around it."""
 
+import contextlib
 import time
 from collections.abc import Iterator
 
 import numpy as np
 import tensorflow as tf
-import tf_keras
 
 from fv.model.siamese import Siamese
-from fv.pipeline import augment
 from fv.pipeline.augment import AugmentOptions
-from fv.training import stall
-from fv.training.stall import StallMeter
-
-_IMAGES_PER_PAIR = 2
+from fv.training.updates import compiling, unfreezing
+from fv.training.updates.accumulation import Accumulators
+from fv.training.updates.averaging import Averages
+from fv.training.updates.gradients import Gradients
+from fv.training.updates.updater import SUM, Updater
+from fv.training.watching import stall
+from fv.training.watching.stall import StallMeter
 
 
 class TrainStep:
@@ -23,15 +25,24 @@ class TrainStep:
         self,
         strategy: tf.distribute.Strategy,
         model: Siamese,
-        optimizer: tf_keras.optimizers.Optimizer,
+        updater: Updater,
         augmentation: AugmentOptions,
         *,
         global_batch_size: int,
         seed: int,
+        averages: Averages | None = None,
+        xla: bool = False,
     ):
-        self._strategy, self._model, self._optimizer = strategy, model, optimizer
-        self._augmentation, self._seed = augmentation, seed
-        self._global_batch_size = global_batch_size
+        """Raises UserError where XLA is known not to compile the step."""
+        if xla:
+            compiling.check(strategy, model)
+        self._xla = xla
+        self._strategy, self._model, self._updater, self._averages = strategy, model, updater, averages
+        self._parts, self._frozen_steps = updater.options.accumulate_steps, updater.options.freeze_backbone_steps
+        sizes = dict(global_batch_size=global_batch_size, parts=self._parts)
+        self._gradients = Gradients(strategy, model, updater, augmentation, **sizes, seed=seed, xla=xla)
+        with strategy.scope():
+            self._sums = Accumulators(model.trainable_variables) if self._parts > 1 else None
         self.meter = StallMeter()
 
     def run(self, batches: Iterator, first_step: int, steps: int) -> np.ndarray:
@@ -39,69 +50,85 @@ class TrainStep:
 
         Args:
           batches: iterator of a dataset that the strategy distributes (see `fv.pipeline.input_pipeline`), of images of any
-            one side: the step brings them to the model's.
+            one side: the step brings them to the model's. A step takes as many batches as it has parts.
           first_step: number of steps done before.
           steps: how many to run.
 
         Returns:
           float32 [steps], the mean loss of each step's global batch, before its update; `meter` has counted the wait.
         """
-        losses, waited, began = self._steps(batches, tf.constant(first_step), tf.constant(steps))
+        stages = unfreezing.stages(first_step, steps, self._frozen_steps)
+        with compiling.explained() if self._xla else contextlib.nullcontext():
+            return np.concatenate([self._run(batches, *stage) for stage in stages])
+
+    def _run(self, batches: Iterator, first_step: int, steps: int, frozen: bool) -> np.ndarray:
+        losses, waited, began = self._steps(batches, tf.constant(first_step), tf.constant(steps), frozen)
         losses = losses.numpy()
         self.meter.add(float(waited), time.time() - float(began))
         return losses
 
     @tf.function(reduce_retracing=True)
-    def _steps(self, batches: Iterator, first_step: tf.Tensor, steps: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    def _steps(
+        self, batches: Iterator, first_step: tf.Tensor, steps: tf.Tensor, frozen: bool
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         """(losses; seconds in which the device had no batch; when the first step began, in seconds of the clock).
 
-        A batch is late by as much as it comes after the loss of the step before it. That step's loss is waited for only when
-        the next step is on its way to the device, so the device never waits for the host to look at its clock.
+        A Python bool, `frozen` makes one graph of each stage.
         """
         losses = tf.TensorArray(tf.float32, steps)
         loss, waited, began = tf.constant(0.0), tf.constant(0.0, tf.float64), stall.clock()
-        for index in tf.range(steps):
-            with tf.device("CPU:0"), tf.control_dependencies([tf.identity(loss)]):
-                free = stall.clock()
-            batch = next(batches)
-            with tf.device("CPU:0"), tf.control_dependencies([free, *tf.nest.flatten(batch, expand_composites=True)]):
-                waited += stall.clock() - free
-            per_replica = self._strategy.run(self._replica_step, args=(batch, first_step + index))
-            loss = self._strategy.reduce(tf.distribute.ReduceOp.SUM, per_replica, axis=None)
-            losses = losses.write(index, loss)
+        with unfreezing.standing_still(self._model, frozen):
+            for index in tf.range(steps):
+                loss, late = self._step(batches, first_step + index, loss)
+                waited += late
+                losses = losses.write(index, loss)
         return losses.stack(), waited, began
 
-    def _replica_step(self, batch: dict[str, tf.Tensor], step: tf.Tensor) -> tf.Tensor:
-        images = self._augment(batch["images"], step)
-        variables = self._model.trainable_variables
-        with tf.GradientTape() as tape:
-            embeddings = self._model.embed_pairs(images, training=True)
-            losses = self._model.head.losses(embeddings, batch["label"], batch["identities"])
-            losses = tf.where(batch["valid"], losses, 0.0)  # a skipped record's place counts for nothing
-            loss = tf.reduce_sum(losses) / self._global_batch_size  # replicas' gradients are summed
-            objective = self._scaled(loss)
-        self._update(tape.gradient(objective, variables), variables)
+    def _step(self, batches: Iterator, step: tf.Tensor, before: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """(loss; seconds in which the device had no batch) of one step; `before` is the loss of the last one."""
+        if self._parts == 1:
+            batch, waited = _next(batches, before)
+            per_replica, applied = self._strategy.run(self._replica_step, args=(batch, step))
+            loss = self._strategy.reduce(SUM, per_replica, axis=None)
+        else:
+            loss, waited = self._accumulate(batches, step, before)
+            applied = self._strategy.run(self._replica_update)
+        if self._averages:
+            self._averages.update(self._strategy, step + 1, self._strategy.experimental_local_results(applied)[0])
+        return loss, waited
+
+    def _accumulate(self, batches: Iterator, step: tf.Tensor, before: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """As `_step`, without the update; a loop, not one graph of all parts, so that no two are in memory at once."""
+        total, loss, waited = tf.constant(0.0), before, tf.constant(0.0, tf.float64)
+        for part in tf.range(self._parts):
+            batch, late = _next(batches, loss)
+            loss = self._strategy.reduce(SUM, self._strategy.run(self._replica_part, args=(batch, step, part)), axis=None)
+            total += loss
+            waited += late
+        return total, waited
+
+    def _replica_step(self, batch: dict[str, tf.Tensor], step: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        loss, gradients = self._gradients.compute(batch, step, 0)
+        return loss, self._updater.apply(gradients, self._model.trainable_variables)
+
+    def _replica_part(self, batch: dict[str, tf.Tensor], step: tf.Tensor, part: tf.Tensor) -> tf.Tensor:
+        loss, gradients = self._gradients.compute(batch, step, part)
+        self._sums.add(gradients, self._model.trainable_variables)
         return loss
 
-    def _augment(self, images: tf.Tensor, step: tf.Tensor) -> tf.Tensor:
-        draws = augment.draw(self._augmentation, self._global_batch_size * _IMAGES_PER_PAIR, self._seed, step)
-        side = self._model.encoder.input_shape[1]
-        if draws is None:
-            return augment.resize(images, side)
-        count = draws.shape[0] // self._strategy.num_replicas_in_sync
-        replica = tf.distribute.get_replica_context().replica_id_in_sync_group
-        rows = tf.slice(draws, (count * replica, 0), (count, draws.shape[1]))
-        augmented = augment.apply(tf.reshape(images, (count, *images.shape[2:])), rows, self._augmentation, side)
-        return tf.reshape(augmented, (-1, images.shape[1], *augmented.shape[1:]))
+    def _replica_update(self) -> tf.Tensor:
+        variables = self._model.trainable_variables
+        return self._updater.apply(self._sums.take(variables), variables)
 
-    def _scaled(self, loss: tf.Tensor) -> tf.Tensor:
-        return self._optimizer.get_scaled_loss(loss) if self._scales_loss else loss
 
-    def _update(self, gradients: list[tf.Tensor], variables: list[tf.Variable]) -> None:
-        if self._scales_loss:
-            gradients = self._optimizer.get_unscaled_gradients(gradients)
-        self._optimizer.apply_gradients(zip(gradients, variables, strict=True))
+def _next(batches: Iterator, before: tf.Tensor) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
+    """The next batch, and by how many seconds it comes after the loss of the step before it.
 
-    @property
-    def _scales_loss(self) -> bool:
-        return isinstance(self._optimizer, tf_keras.mixed_precision.LossScaleOptimizer)
+    That loss is waited for only when the next step is on its way to the device, so the device never waits for the host to
+    look at its clock.
+    """
+    with tf.device("CPU:0"), tf.control_dependencies([tf.identity(before)]):
+        free = stall.clock()
+    batch = next(batches)
+    with tf.device("CPU:0"), tf.control_dependencies([free, *tf.nest.flatten(batch, expand_composites=True)]):
+        return batch, stall.clock() - free

@@ -1,38 +1,50 @@
 """The tf.distribute strategy, and everything that has to be set before TensorFlow starts its devices."""
 
 import os
+from collections.abc import Mapping
 
 import tensorflow as tf
 import tf_keras
 
 from fv.errors import UserError
-from fv.training.options import StrategyOptions
+from fv.training.clusters import finding, forming, gathering, gpu_sharing
+from fv.training.strategy_options import StrategyOptions
 
 
-def start(options: StrategyOptions, seed: int) -> tf.distribute.Strategy:
+def start(options: StrategyOptions, seed: int, facts: Mapping[str, str] | None = None) -> tf.distribute.Strategy:
     """Sets devices, determinism, seed and precision, and makes the strategy. Call it once, before any op runs.
 
+    Args:
+      options: where to compute.
+      seed: of what TensorFlow draws by itself.
+      facts: what has to be the same for all workers of a cluster, by name.
+
     Raises:
-      UserError: the devices or the cluster that were asked for are not there.
+      UserError: the devices or the cluster that were asked for are not there, or its workers disagree.
     """
+    options.check()
     _split_cpu(options.virtual_devices)
     if options.deterministic:
         tf.config.experimental.enable_op_determinism()
-    strategy = _STRATEGIES[options.strategy](options)
+    if options.strategy == "multi_worker":
+        strategy = _multi_worker(options, facts or {})
+    else:
+        strategy = _STRATEGIES[options.strategy](options)
     tf_keras.utils.set_random_seed(seed)
     tf_keras.mixed_precision.set_global_policy(options.precision)
     return strategy
 
 
-def check_divides(strategy: tf.distribute.Strategy, global_batch_size: int) -> None:
-    """Checks that the replicas can share the global batch evenly.
+def check_divides(strategy: tf.distribute.Strategy, global_batch_size: int, parts: int = 1) -> None:
+    """Checks that the replicas can share the global batch, worked through in so many parts, evenly.
 
     Raises:
       UserError: they cannot.
     """
     replicas = strategy.num_replicas_in_sync
-    if global_batch_size % replicas:
-        raise UserError(f"--global_batch_size={global_batch_size} does not divide over {replicas} replicas: use a multiple")
+    if global_batch_size % (replicas * parts):
+        among = f"{replicas} replicas" + (f" in {parts} parts (--accumulate_steps)" if parts > 1 else "")
+        raise UserError(f"--global_batch_size={global_batch_size} does not divide over {among}: use a multiple")
 
 
 def is_chief(strategy: tf.distribute.Strategy) -> bool:
@@ -54,45 +66,60 @@ def mirrored_cpus(devices: int) -> tf.distribute.Strategy:
 
 
 def _split_cpu(devices: int) -> None:
-    if devices > 1:
-        (cpu,) = tf.config.list_physical_devices("CPU")
+    (cpu,) = tf.config.list_physical_devices("CPU")
+    if devices > len(tf.config.get_logical_device_configuration(cpu) or [cpu]):
         tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * devices)
 
 
 def _one_device(options: StrategyOptions) -> tf.distribute.Strategy:
-    del options
-    return tf.distribute.OneDeviceStrategy("GPU:0" if tf.config.list_physical_devices("GPU") else "CPU:0")
+    return tf.distribute.OneDeviceStrategy("GPU:0" if _use_gpus(options) else "CPU:0")
 
 
 def _mirrored(options: StrategyOptions) -> tf.distribute.Strategy:
     if options.virtual_devices > 1:
         return mirrored_cpus(options.virtual_devices)
-    found = len(tf.config.list_physical_devices("GPU"))
-    if not found:
+    gpus = _use_gpus(options)
+    if not gpus:
         raise UserError(
             "--strategy=mirrored finds no GPU: use --strategy=one_device, or --virtual_devices=N to try it on a CPU"
         )
-    wanted = options.num_gpus or found
-    if wanted > found:
-        raise UserError(f"--num_gpus={wanted} asks for more GPUs than the {found} there are")
-    return tf.distribute.MirroredStrategy([f"GPU:{index}" for index in range(wanted)])
+    return tf.distribute.MirroredStrategy([f"GPU:{index}" for index in range(gpus)])
 
 
-def _multi_worker(options: StrategyOptions) -> tf.distribute.Strategy:
-    del options
-    if not os.environ.get("TF_CONFIG"):
-        raise UserError("--strategy=multi_worker needs TF_CONFIG in the environment: see 'Several machines' in BUILD.md")
-    return tf.distribute.MultiWorkerMirroredStrategy()
+def _multi_worker(options: StrategyOptions, facts: Mapping[str, str]) -> tf.distribute.Strategy:
+    cluster = finding.find(options, os.environ)
+    gpus = _use_gpus(options, cluster.local_index, cluster.local_count)
+    return gathering.form(cluster, gpus, facts, options.startup_timeout)
+
+
+def _use_gpus(options: StrategyOptions, process: int = 0, processes: int = 1) -> int:
+    """Shows TensorFlow the GPUs that are this process's, and returns their number.
+
+    Args:
+      options: how many it may use.
+      process: place of this process among those that share the machine's GPUs.
+      processes: number of these; Slurm binds each to its own GPUs or shows all of them to each.
+    """
+    found = tf.config.list_physical_devices("GPU")
+    shared = gpu_sharing.share(found, process, processes, os.environ)
+    wanted = options.num_gpus or len(shared)
+    if wanted > len(shared):
+        raise UserError(f"--num_gpus={wanted} asks for more GPUs than the {len(shared)} there are for this process")
+    if wanted < len(found):
+        tf.config.set_visible_devices(shared[:wanted], "GPU")
+    return wanted
 
 
 def _tpu(options: StrategyOptions) -> tf.distribute.Strategy:
+    late = f"no answer from the TPU at '{options.tpu}' within --startup_timeout={options.startup_timeout:g} seconds"
     try:
         resolver = tf.distribute.cluster_resolver.TPUClusterResolver(tpu=options.tpu)
-        tf.config.experimental_connect_to_cluster(resolver)
-        tf.tpu.experimental.initialize_tpu_system(resolver)
+        with forming.bounded(options.startup_timeout, f"{late}: check --tpu and the network"):
+            tf.config.experimental_connect_to_cluster(resolver)
+            tf.tpu.experimental.initialize_tpu_system(resolver)
     except (ValueError, tf.errors.OpError) as error:
         raise UserError(f"--strategy=tpu finds no TPU at '{options.tpu or 'local'}': {error}") from error
     return tf.distribute.TPUStrategy(resolver)
 
 
-_STRATEGIES = {"one_device": _one_device, "mirrored": _mirrored, "multi_worker": _multi_worker, "tpu": _tpu}
+_STRATEGIES = {"one_device": _one_device, "mirrored": _mirrored, "tpu": _tpu}

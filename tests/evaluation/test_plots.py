@@ -40,7 +40,7 @@ def legend_of(monkeypatch, draw, *arguments, **options) -> tuple[list[str], str]
         lines = [line for axes in figure.axes for line in axes.get_legend_handles_labels()[1]]
         said.append((lines, title))
 
-    monkeypatch.setattr(plots, "_save", keep)
+    monkeypatch.setattr(plots, "save", keep)
     draw("unused.png", *arguments, **options)
     return said[0]
 
@@ -91,7 +91,7 @@ def test_histogram_names_the_threshold_and_counts_its_errors(monkeypatch):
 
 def test_bars_of_each_class_add_up_to_one_whatever_its_size(monkeypatch):
     figures = []
-    monkeypatch.setattr(plots, "_save", lambda figure, path, title: figures.append(figure))
+    monkeypatch.setattr(plots, "save", lambda figure, path, title: figures.append(figure))
     similarities, labels = sample()
     plots.draw_histogram("unused.png", similarities[:150], np.sort(labels[:150] * (np.arange(150) < 60)), threshold=0.5)
     (axes,) = figures[0].axes
@@ -101,7 +101,7 @@ def test_bars_of_each_class_add_up_to_one_whatever_its_size(monkeypatch):
 
 def test_marks_of_tar_at_far_lie_on_the_stepped_curve(monkeypatch):
     figures = []
-    monkeypatch.setattr(plots, "_save", lambda figure, path, title: figures.append(figure))
+    monkeypatch.setattr(plots, "save", lambda figure, path, title: figures.append(figure))
     similarities, labels = sample()
     plots.draw_roc("unused.png", np.round(similarities), labels, fars=(0.1, 0.02))
     curve, *marks = figures[0].axes[1].lines[:3]

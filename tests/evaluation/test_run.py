@@ -2,12 +2,22 @@ import dataclasses
 import json
 import pathlib
 
+import numpy as np
 import pandas as pd
 import pytest
+import tensorflow as tf
 
-from fv import metrics
+from fv import cli, manifest, metrics
 from fv.errors import UserError
+from fv.evaluation import describing
 from fv.evaluation.run import EvaluateOptions, evaluate
+from fv.model import model_record, restoring
+from fv.model.scoring import PairScorer
+from fv.pipeline import input_pipeline
+from fv.pipeline.input_pipeline import PairSource
+from tests import samples
+
+STRANGERS = range(20, 28)  # person_020 and on: in no shard
 
 
 @pytest.fixture
@@ -15,22 +25,176 @@ def options(trained) -> EvaluateOptions:
     return EvaluateOptions(workdir=trained.workdir, tfrecords=trained.tfrecords)
 
 
+@pytest.fixture(scope="module")
+def listed(tmp_path_factory):
+    """A folder of images of strangers, and a list of two folds over them with people of their own."""
+    folder = tmp_path_factory.mktemp("listed")
+    for person in STRANGERS:
+        name = f"S{person}"
+        (folder / "images" / name).mkdir(parents=True)
+        for image in (1, 2, 3):
+            (folder / "images" / name / f"{name}_{image:04d}.jpg").write_bytes(samples.image_bytes(person, image))
+    lines = ["2\t6"]
+    for start in (20, 24):
+        lines += [f"S{start + at % 4}\t{1 + at % 2}\t3" for at in range(6)]
+        lines += [f"S{start + at % 4}\t{1 + at % 3}\tS{start + (at + 1) % 4}\t{1 + at // 2}" for at in range(6)]
+    (folder / "pairs.txt").write_text("\n".join(lines) + "\n")
+    return folder
+
+
+@pytest.fixture
+def k_fold(trained, listed, tmp_path) -> EvaluateOptions:
+    return EvaluateOptions(
+        workdir=trained.workdir,
+        images=str(listed / "images"),
+        pairs_file=str(listed / "pairs.txt"),
+        output=str(tmp_path / "out"),
+        baselines=False,
+        bootstrap=20,
+    )
+
+
+def figures_of(folder) -> dict:
+    return json.loads(pathlib.Path(folder, "metrics.json").read_text())
+
+
 def test_the_figures_are_those_of_the_written_scores(options):
-    figures = json.loads(pathlib.Path(options.workdir, "metrics.json").read_text())
+    figures = figures_of(options.workdir)
     scores = pd.read_csv(pathlib.Path(options.workdir, "scores.csv"))
     expected = metrics.evaluate(scores.similarity.to_numpy(), scores.label.to_numpy(), figures["threshold"])
     assert figures["pairs"] == 30 and figures["step"] == 30
     assert figures["auc"] == pytest.approx(expected["auc"]) and figures["accuracy"] == expected["accuracy"]
+    assert list(figures["tar_at_far"]) == ["0.1", "0.01", "0.001", "0.0001"]
+    assert len(figures["baselines"]) == 4 and figures["intervals"]["auc"][0] <= figures["auc"]
+    assert figures["seen_identities"] == dict(known=True, people=6, seen=0)
 
 
-def test_pictures_are_written(options):
-    for name in ("roc.png", "histogram.png"):
+def test_a_pair_scores_as_training_validates_it_though_each_image_is_embedded_once(options):
+    record = model_record.load(options.workdir)
+    model, _ = restoring.load_model(options.workdir, record)
+    pixels = (record.options.image_size, record.options.crop_fraction)
+    source = PairSource.of(options.tfrecords, manifest.load(options.tfrecords), "test", *pixels)
+    batches = input_pipeline.evaluation_batches(source, batch_size=8)
+    expected, labels = PairScorer(tf.distribute.get_strategy(), model).score(batches)
+    scores = pd.read_csv(pathlib.Path(options.workdir, "scores.csv"))
+    np.testing.assert_allclose(scores.similarity, expected, atol=1e-5)
+    np.testing.assert_array_equal(scores.label, labels)
+
+
+def test_pictures_and_a_page_that_loads_nothing_else_are_written(options):
+    for name in ("roc.png", "det.png", "histogram.png", "reliability.png", "embeddings.png"):
         assert pathlib.Path(options.workdir, name).read_bytes().startswith(b"\x89PNG")
+    page = pathlib.Path(options.workdir, "report.html").read_text()
+    assert page.count("<img") == 7 and page.count('src="data:image/') == 7 and "http" not in page.split("</style>")[1]
+    for said in (
+        "Brier score",
+        "untrained network",
+        "The model trained on none of these people",
+        "Worst pairs",
+        "crop_fraction",
+    ):
+        assert said in page
 
 
-def test_the_threshold_may_not_come_from_the_pairs_that_are_scored(options):
-    with pytest.raises(UserError, match="choose the threshold on another"):
-        evaluate(dataclasses.replace(options, split="val"))
+def test_a_list_with_folds_is_cross_validated_beside_the_workdir_s_own_figures(k_fold, options):
+    evaluate(k_fold)
+    figures = figures_of(k_fold.output)
+    assert figures["pairs"] == 24 and [fold["pairs"] for fold in figures["folds"]] == [12, 12]
+    assert [fold["chosen_on"] for fold in figures["folds"]] == [12, 12]
+    assert figures["accuracy"] == pytest.approx(np.mean([fold["accuracy"] for fold in figures["folds"]]))
+    assert figures_of(options.workdir)["split"] == "test"
+
+
+def test_flip_makes_an_image_and_its_mirror_image_one(trained):
+    record = model_record.load(trained.workdir)
+    model, _ = restoring.load_model(trained.workdir, record)
+    describer = describing.Describer(model, record.options, None, flip=True, batch_size=4)
+    pixels = tf.constant(np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3)), tf.uint8)
+    embeddings = describer._embed(model, pixels)
+    np.testing.assert_allclose(embeddings, describer._embed(model, pixels[:, :, ::-1]), atol=1e-6)
+    np.testing.assert_allclose(np.linalg.norm(embeddings, axis=1), 1, atol=1e-5)
+
+
+def test_a_list_whose_threshold_comes_from_shards_needs_no_folds_and_flips_on_demand(k_fold, options):
+    chosen = dataclasses.replace(k_fold, threshold_tfrecords=options.tfrecords, flip=True)
+    evaluate(chosen)
+    figures = figures_of(k_fold.output)
+    assert figures["threshold_split"] == "val" and "folds" not in figures and figures["run"]["flags"]["flip"] is True
+
+
+def test_a_broken_image_is_named_and_left_out_only_on_demand(k_fold, listed, tmp_path):
+    images = tmp_path / "images"
+    for path in (listed / "images").rglob("*.jpg"):
+        (images / path.parent.name).mkdir(parents=True, exist_ok=True)
+        (images / path.parent.name / path.name).write_bytes(path.read_bytes())
+    (images / "S20" / "S20_0003.jpg").write_bytes(b"no image")
+    broken = dataclasses.replace(k_fold, images=str(images))
+    with pytest.raises(UserError, match=r"images that are missing or broken: S20/S20_0003\.jpg"):
+        evaluate(broken)
+    evaluate(dataclasses.replace(broken, allow_missing=True))
+    figures = figures_of(k_fold.output)
+    assert figures["pairs"] < 24 and "S20/S20_0003.jpg" in figures["notes"][-1]
+
+
+def test_a_model_of_constant_scores_is_called_so_in_figures_page_and_table(k_fold, monkeypatch, capsys):
+    monkeypatch.setattr(describing.Describer, "_embed", lambda self, model, pixels: np.eye(1, 16).repeat(len(pixels), 0))
+    evaluate(k_fold)
+    figures = figures_of(k_fold.output)
+    assert "every pair the same similarity (1)" in figures["notes"][0] and figures["auc"] == 0.5
+    assert "tells nobody apart" in pathlib.Path(k_fold.output, "report.html").read_text()
+    assert "tells nobody apart" in capsys.readouterr().out
+
+
+def test_embeddings_that_are_not_finite_are_refused_by_the_first_image(k_fold, monkeypatch):
+    monkeypatch.setattr(describing.Describer, "_embed", lambda self, model, pixels: np.full((len(pixels), 16), np.nan))
+    with pytest.raises(UserError, match=r"22 of 22 embeddings are not finite, the first is that of S20/S20_0001\.jpg"):
+        evaluate(k_fold)
+    assert not pathlib.Path(k_fold.output).exists()
+
+
+def test_people_of_the_training_split_are_refused_and_reported_on_demand(options, tmp_path):
+    training = dataclasses.replace(options, split="train", output=str(tmp_path), baselines=False, bootstrap=0)
+    with pytest.raises(UserError, match="6 of the 6 people in train are training identities"):
+        evaluate(training)
+    evaluate(dataclasses.replace(training, allow_seen_identities=True))
+    assert figures_of(tmp_path)["seen_identities"]["seen"] == 6
+    assert "do not hold for strangers" in pathlib.Path(tmp_path, "report.html").read_text()
+
+
+def test_the_saved_flags_give_the_same_figures_again(options, tmp_path):
+    flags = pathlib.Path(options.workdir, "evaluate.flags")
+    with pytest.raises(SystemExit) as left:
+        cli.run(evaluate, EvaluateOptions, ["…"], argv=["x", f"--flagfile={flags}", f"--output={tmp_path}"])
+    assert not left.value.code
+    again, before = figures_of(tmp_path), figures_of(options.workdir)
+    assert {**again, "run": None} == {**before, "run": None}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (dict(split="val"), "choose the threshold on another"),
+        (dict(workdir=None), "--workdir is missing"),
+        (dict(tfrecords=None), "no pairs to score"),
+        (dict(tfrecords=None, pairs_file="pairs.txt"), "--images is missing"),
+        (dict(pairs_file="pairs.txt", images="x"), "both name pairs to score"),
+        (dict(folds=3, threshold_pairs_file="p.txt", images="x"), "exclude each other"),
+    ],
+)
+def test_flags_that_do_not_fit_each_other_are_refused(options, changes, message):
+    with pytest.raises(UserError, match=message):
+        evaluate(dataclasses.replace(options, **changes))
+
+
+def test_a_list_without_folds_needs_to_be_told_where_its_threshold_comes_from(k_fold, tmp_path):
+    (tmp_path / "one.txt").write_text("1\nS20\t1\t2\nS20\t1\tS21\t1\n")
+    with pytest.raises(UserError, match="has no folds, and its threshold may not come from itself"):
+        evaluate(dataclasses.replace(k_fold, pairs_file=str(tmp_path / "one.txt")))
+
+
+def test_folders_after_other_flags_are_refused(options):
+    with pytest.raises(UserError, match="'more' is no flag: only --compare"):
+        evaluate(options, "more")
 
 
 def test_a_workdir_without_a_model_is_refused(options, tmp_path):

@@ -6,7 +6,7 @@ import tensorflow as tf
 import tf_keras
 
 from fv.errors import UserError
-from fv.model import encoder
+from fv.model import backbones, encoder
 from fv.model.options import ModelOptions
 from tests.conftest import TINY
 
@@ -21,16 +21,35 @@ def test_embeddings_are_float32_of_unit_length_under_every_precision():
         np.testing.assert_allclose(np.linalg.norm(embeddings, axis=1), 1.0, atol=1e-5)
 
 
-@pytest.mark.parametrize("backbone", ["inception_v3", "resnet50"])
+@pytest.mark.parametrize("backbone", ["inception_v3", "resnet50", "efficientnet_v2_b0", "mobilenet_v3"])
 def test_the_full_backbones_embed_at_75_pixels(backbone):
     model = encoder.build_encoder(ModelOptions(backbone=backbone, image_size=75, embedding_size=8))
-    embeddings = model(np.zeros((2, 75, 75, 3), np.uint8))
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 75, 75, 3), dtype=np.uint8)
+    embeddings = model(pixels, training=True)  # untrained, MobileNetV3 without statistics shrinks features to 1e-6
     np.testing.assert_allclose(np.linalg.norm(embeddings, axis=1), 1.0, atol=1e-5)
 
 
 def test_a_cut_backbone_ends_behind_the_named_layer():
     options = ModelOptions(feature_layer="mixed7", pooling="flatten", embedding_size=8)
     assert encoder.build_encoder(options).get_layer("backbone").output_shape == (None, 3, 3, 768)
+
+
+@pytest.mark.parametrize(
+    ("backbone", "layer"), [("efficientnet_v2_b0", "block4c_add"), ("mobilenet_v3", "expanded_conv_9/Add")]
+)
+def test_a_light_backbone_is_cut_too_and_has_no_randomness_of_its_own(backbone, layer):
+    model = encoder.build_encoder(ModelOptions(backbone=backbone, feature_layer=layer, image_size=64, embedding_size=8))
+    pixels = np.random.default_rng(0).integers(0, 256, (4, 64, 64, 3), dtype=np.uint8)
+    np.testing.assert_array_equal(model(pixels, training=True), model(pixels, training=True))
+
+
+def test_efficientnet_s_pixels_are_what_keras_s_own_preprocessing_makes():
+    pixels = np.random.default_rng(0).integers(0, 256, (1, 64, 64, 3)).astype(np.float32)
+    whole = tf_keras.applications.EfficientNetV2B0(include_top=False, weights=None, input_shape=(64, 64, 3))
+    ours = backbones.normalise("efficientnet_v2_b0", tf.constant(pixels))
+    first = next(layer for layer in whole.layers if isinstance(layer, tf_keras.layers.Conv2D))
+    theirs = tf_keras.Model(whole.input, first.input)(pixels)
+    np.testing.assert_allclose(ours, theirs, atol=1e-5)
 
 
 def test_an_unknown_layer_is_refused_with_those_there_are():

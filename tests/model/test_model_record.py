@@ -43,3 +43,17 @@ def test_a_damaged_record_is_refused(tmp_path, content):
     (tmp_path / "model.json").write_text(content)
     with pytest.raises(UserError, match=r"model\.json"):
         model_record.load(str(tmp_path))
+
+
+def test_a_record_knows_its_training_people_and_lists_no_name(tmp_path):
+    model_record.save(model_record.describe(TINY, PEOPLE), str(tmp_path))
+    assert model_record.load(str(tmp_path)).trained_on(["Grace", "Alan", "Grace"]) == ["Grace"]
+    assert not any(name in (tmp_path / "model.json").read_text() for name in PEOPLE)
+
+
+def test_a_record_of_an_older_fv_loads_and_cannot_tell(tmp_path):
+    held = dataclasses.replace(model_record.describe(TINY, PEOPLE), identity_hashes=None)
+    model_record.save(held, str(tmp_path))
+    assert model_record.load(str(tmp_path)).identity_hashes is None
+    with pytest.raises(UserError, match="older fv"):
+        held.trained_on(["Ada"])

@@ -37,3 +37,4 @@ def test_a_format_embeds_as_the_saved_model_does(trained, tmp_path, name, needed
         np.testing.assert_allclose(embed(pixels), wanted, atol=tolerance)
         np.testing.assert_allclose(embed(pixels[:2]), embed(pixels)[:2], atol=1e-6)
         assert rows[file_name]["largest_difference"] <= tolerance and rows[file_name]["megabytes"] > 0
+        assert rows[file_name]["accuracy_at_own"] > 0.5 and 0 < rows[file_name]["own_threshold"] < 1

@@ -2,7 +2,6 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-import fv
 from benchmarks.serving_parts import hostile
 from fv.errors import UserError
 from tests import samples
@@ -16,8 +15,8 @@ def mutants():
     return list(hostile.mutate(list(making.kinds().values()), COUNT, seed=7))
 
 
-def test_every_mutant_gets_a_verdict_or_one_line(exported, mutants):
-    verifier, good = fv.Verifier(str(exported)), samples.image_bytes(12, 0)
+def test_every_mutant_gets_a_verdict_or_one_line(verifier, mutants):
+    good = samples.image_bytes(12, 0)
     verdicts = errors = 0
     for mutant in mutants:
         try:
@@ -29,8 +28,8 @@ def test_every_mutant_gets_a_verdict_or_one_line(exported, mutants):
     assert verdicts + errors == COUNT and verdicts > COUNT / 20 and errors > COUNT / 5
 
 
-def test_a_batch_of_mutants_fails_by_the_place_of_the_first_bad_one(exported, mutants):
-    embed = tf.saved_model.load(str(exported)).signatures["embed"]
+def test_a_batch_of_mutants_fails_by_the_place_of_the_first_bad_one(model, mutants):
+    embed = model.signatures["embed"]
     good = samples.image_bytes(12, 0)
     alone = embed(image=tf.constant([good]))["embedding"]
     for place, mutant in enumerate(mutants[:16]):

@@ -13,9 +13,3 @@ def test_the_model_config_parses_into_the_real_proto():
     text = (CONFIGS / "models.config").read_text()
     (model,) = text_format.Parse(text, model_server_config_pb2.ModelServerConfig()).model_config_list.config
     assert (model.name, model.base_path, model.model_version_policy.latest.num_versions) == ("fv", "/models/fv", 2)
-
-
-def test_the_batching_config_has_the_fields_that_the_server_reads():
-    names = [line.split()[0] for line in (CONFIGS / "batching.config").read_text().splitlines() if line[0] != "#"]
-    known = {"max_batch_size", "batch_timeout_micros", "max_enqueued_batches", "num_batch_threads", "allowed_batch_sizes"}
-    assert names and set(names) <= known

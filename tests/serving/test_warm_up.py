@@ -27,9 +27,9 @@ def test_a_request_is_what_the_real_protos_write(apis):
     assert written == wanted.SerializeToString(deterministic=True)
 
 
-def test_the_requests_of_an_export_replay_against_it(apis, exported):
+def test_the_requests_of_an_export_replay_against_it(apis, exported, model):
     prediction_logs, _ = apis
-    signatures = tf.saved_model.load(str(exported)).signatures
+    signatures = model.signatures
     seen = []
     for data in tf.data.TFRecordDataset(str(exported / warm_up.PATH)):
         request = prediction_logs.PredictionLog.FromString(data.numpy()).predict_log.request
@@ -41,7 +41,7 @@ def test_the_requests_of_an_export_replay_against_it(apis, exported):
     assert len(seen) <= 1000 and set(seen) == {(name, size) for name in signatures for size in warm_up.BATCH_SIZES}
 
 
-def test_a_grpc_request_and_its_answer_survive_the_wire(apis, exported):
+def test_a_grpc_request_and_its_answer_survive_the_wire(apis, model):
     _, predictions = apis
     request = predictions.PredictRequest()
     request.model_spec.name, request.model_spec.signature_name = "fv", "compare"
@@ -51,7 +51,7 @@ def test_a_grpc_request_and_its_answer_survive_the_wire(apis, exported):
     arrived = predictions.PredictRequest.FromString(request.SerializeToString())
     inputs = {name: tf.constant(tf.make_ndarray(tensor)) for name, tensor in arrived.inputs.items()}
     answer = predictions.PredictResponse()
-    for name, values in tf.saved_model.load(str(exported)).signatures["compare"](**inputs).items():
+    for name, values in model.signatures["compare"](**inputs).items():
         answer.outputs[name].CopyFrom(tf.make_tensor_proto(values))
     parsed = predictions.PredictResponse.FromString(answer.SerializeToString())
     np.testing.assert_allclose(tf.make_ndarray(parsed.outputs["similarity"]), [0.5, 0.5])

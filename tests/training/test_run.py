@@ -8,9 +8,9 @@ from tensorflow.core.util import event_pb2
 
 from fv import workdir
 from fv.errors import UserError
-from fv.training import reporter
-from fv.training.options import OptimizerOptions, StrategyOptions
 from fv.training.run import train
+from fv.training.strategy_options import StrategyOptions
+from fv.training.updates.optimizer_options import OptimizerOptions
 from tests.conftest import TINY
 
 
@@ -41,35 +41,6 @@ def test_a_run_learns_and_leaves_flags_model_checkpoint_and_scalars(trained):
     assert sorted(found) == [10, 20, 30] and found[30] < found[10]
 
 
-def test_a_run_stopped_half_way_and_started_again_ends_with_the_same_weights(tiny_run, tmp_path):
-    options = dataclasses.replace(tiny_run, steps=12, log_every=1, checkpoint_every=5, workdir=str(tmp_path / "whole"))
-    train(options)
-    halved = dataclasses.replace(options, workdir=str(tmp_path / "halved"))
-    with pytest.raises(KeyboardInterrupt):
-        train_until_interrupted(halved, after=7)
-    train(halved)
-    whole, resumed = final_weights(options.workdir), final_weights(halved.workdir)
-    assert whole.keys() == resumed.keys()
-    for name, value in whole.items():
-        np.testing.assert_allclose(resumed[name], value, rtol=1e-4, atol=1e-6, err_msg=name)
-
-
-def train_until_interrupted(options, after: int) -> None:
-    """Interrupts a run when it logs step `after`, as Ctrl-C would."""
-    log = reporter.Reporter.log
-
-    def interrupt(self, step, losses):
-        log(self, step, losses)
-        if step == after:
-            raise KeyboardInterrupt
-
-    reporter.Reporter.log = interrupt
-    try:
-        train(options)
-    finally:
-        reporter.Reporter.log = log
-
-
 def test_a_workdir_of_another_model_is_refused_and_left_alone(trained):
     before = final_weights(trained.workdir)
     other = dataclasses.replace(trained, model=dataclasses.replace(TINY, embedding_size=8))
@@ -95,8 +66,7 @@ def test_mixed_precision_follows_float32(tiny_run, tmp_path, precision):
         train(options)
         found[name] = logged_losses(options.workdir)
     for step, loss in found["float32"].items():
-        # float16's first steps overflow at the initial loss scale and are skipped, which leaves its curve a little behind
-        assert found[precision][step] == pytest.approx(loss, rel=0.25)
+        assert found[precision][step] == pytest.approx(loss, rel=0.1)  # closer over 200 steps: updates/test_precision.py
 
 
 @pytest.mark.slow

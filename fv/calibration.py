@@ -1,0 +1,113 @@
+"""Similarity → the probability that two images show the same person.
+
+Platt scaling, p = sigmoid(slope · similarity + offset), fitted by maximum likelihood with targets held off 0 and 1 (Platt,
+Probabilistic Outputs for Support Vector Machines, 1999), by Newton's method with step halving (Lin, Lin and Weng, A Note on
+Platt's Probabilistic Outputs, 2007). Two numbers, so some hundred pairs determine them, and the order of scores stays.
+"""
+
+import dataclasses
+
+import numpy as np
+
+from fv import metrics
+
+_MOST_STEPS = 100
+_TOLERANCE = 1e-10  # of the gradient, per pair
+_RIDGE = 1e-12  # keeps the Hessian invertible
+_BINS = 10  # of the calibration error and the reliability curve
+
+
+@dataclasses.dataclass(frozen=True)
+class Calibration:
+    """Slope and offset of the probability's logit over similarity; the slope is never below 0."""
+
+    slope: float
+    offset: float
+
+    def probability(self, similarities: np.ndarray) -> np.ndarray:
+        """Probabilities, float64 [n] in [0, 1], of similarities [n]."""
+        return _sigmoid(self.slope * np.asarray(similarities, np.float64) + self.offset)
+
+
+def fit(similarities: np.ndarray, labels: np.ndarray) -> Calibration:
+    """Fits the calibration of labelled pairs; arguments and errors as `metrics.roc`.
+
+    The probability holds where as large a share of the pairs is genuine as here. A model that finds strangers more alike
+    than images of one person gets the slope 0: its scores say nothing.
+    """
+    curve = metrics.roc(similarities, labels)
+    high, low = (curve.genuine + 1) / (curve.genuine + 2), 1 / (curve.impostors + 2)
+    targets = np.where(np.asarray(labels) == 1, high, low)
+    features = np.stack([np.asarray(similarities, np.float64), np.ones(len(targets))], axis=1)
+    slope, offset = _maximise(features, targets)
+    if slope < 0:
+        slope, offset = 0.0, np.log(targets.mean() / (1 - targets.mean()))
+    return Calibration(float(slope), float(offset))
+
+
+def evaluate(calibration: Calibration, similarities: np.ndarray, labels: np.ndarray) -> dict[str, float | int]:
+    """`measure` of the probabilities that a calibration gives labelled pairs which did not fit it."""
+    return measure(calibration.probability(similarities), labels)
+
+
+def measure(probabilities: np.ndarray, labels: np.ndarray) -> dict[str, float | int]:
+    """How well probabilities [n] agree with what came true, labels [n] of 0 and 1.
+
+    Returns:
+      `brier`: mean squared difference of probability and label, 0.25 for a coin (Brier, Monthly Weather Review 78, 1950);
+      `log_loss` in nats, 0.69 for a coin; `expected_calibration_error`: mean difference of a bin's mean probability and its
+      share of genuine pairs, weighted by the bins' pairs (Naeini, Cooper and Hauskrecht, AAAI 2015); and `pairs`.
+    """
+    labels = np.asarray(labels, np.float64)
+    gaps = np.abs(np.bincount(_bins(probabilities), probabilities - labels, _BINS))
+    log_likelihood = np.log(np.where(labels == 1, probabilities, 1 - probabilities).clip(1e-15))
+    return dict(
+        brier=float(np.mean((probabilities - labels) ** 2)),
+        log_loss=float(-log_likelihood.mean()),
+        expected_calibration_error=float(gaps.sum() / len(labels)),
+        pairs=len(labels),
+    )
+
+
+def reliability(probabilities: np.ndarray, labels: np.ndarray) -> list[dict[str, float | int]]:
+    """The reliability curve: 10 bins of equal width over [0, 1], those without a pair left out.
+
+    Returns:
+      For each bin its `pairs`, their mean `probability` and the share of them that is `genuine`.
+    """
+    bins, labels = _bins(probabilities), np.asarray(labels, np.float64)
+    pairs = np.bincount(bins, minlength=_BINS)
+    sums = np.bincount(bins, probabilities, _BINS), np.bincount(bins, labels, _BINS)
+    return [
+        dict(pairs=int(pairs[at]), probability=float(sums[0][at] / pairs[at]), genuine=float(sums[1][at] / pairs[at]))
+        for at in np.flatnonzero(pairs)
+    ]
+
+
+def _bins(probabilities: np.ndarray) -> np.ndarray:
+    return np.minimum((probabilities * _BINS).astype(int), _BINS - 1)
+
+
+def _maximise(features: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    weights = np.zeros(2)
+    for _ in range(_MOST_STEPS):
+        probabilities = _sigmoid(features @ weights)
+        gradient = features.T @ (probabilities - targets)
+        if np.abs(gradient).max() < _TOLERANCE * len(targets):
+            break
+        spread = features * (probabilities * (1 - probabilities))[:, np.newaxis]
+        step = np.linalg.solve(features.T @ spread + _RIDGE * np.eye(2), gradient)
+        loss, length = _loss(features, targets, weights), 1.0
+        while _loss(features, targets, weights - length * step) > loss and length > _TOLERANCE:
+            length /= 2
+        weights = weights - length * step
+    return weights
+
+
+def _loss(features: np.ndarray, targets: np.ndarray, weights: np.ndarray) -> float:
+    logits = features @ weights
+    return float(np.sum(np.logaddexp(0, logits) - targets * logits))
+
+
+def _sigmoid(logits: np.ndarray) -> np.ndarray:
+    return np.exp(-np.logaddexp(0, -logits))

@@ -1,0 +1,110 @@
+"""Finished evaluations side by side: one table, one page."""
+
+import os
+from collections.abc import Sequence
+
+from fv import files, page, workdir
+from fv.errors import UserError
+from fv.evaluation import table
+
+FILE_NAME = "comparison.html"
+_HEADER = ("run", "pairs", "accuracy", "interval", "AUC", "EER", "Brier score")
+_NEEDED = ("accuracy", "accuracy_standard_error", "auc", "eer", "tar_at_far", "pairs", "split", "probability", "notes")
+
+
+def compare(runs: Sequence[str], output: str | None) -> None:
+    """Prints a table of finished evaluations and writes comparison.html.
+
+    Args:
+      runs: folders that hold metrics.json.
+      output: folder for the page; the first run's if None.
+
+    Raises:
+      UserError: fewer than two runs, or one is no evaluation of this fv.
+    """
+    if len(runs) < 2:
+        raise UserError(f"--compare={runs[0]} is one run: give two or more, --compare RUN RUN …")
+    found = {run: _load(run) for run in runs}
+    folder = output or runs[0]
+    os.makedirs(folder, exist_ok=True)
+    path = os.path.join(folder, FILE_NAME)
+    with files.atomic_open(path) as file:
+        file.write(render(found))
+    print("\n".join([*_warnings(found), to_text(found), path]))
+
+
+def to_text(found: dict[str, dict]) -> str:
+    """The table for a terminal, a line a run."""
+    rows = [list(_header(found)), *_rows(found)]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows)
+
+
+def render(found: dict[str, dict]) -> str:
+    """The page, which needs no other file.
+
+    Args:
+      found: metrics.json by run.
+    """
+    warnings = [page.paragraph(text, "alert") for text in _warnings(found)]
+    notes = [[run, note] for run, content in found.items() for note in content["notes"]]
+    return page.page(
+        f"{len(found)} evaluations",
+        *warnings,
+        page.section("Figures", page.table(_header(found), _rows(found))),
+        page.section("Accuracy", page.bars(_labels(found), [round(c["accuracy"], 4) for c in found.values()], "Accuracy")),
+        page.section("Notes", page.table(["run", "note"], notes)) if notes else "",
+        page.section("Models", _differences(found)),
+    )
+
+
+def _load(run: str) -> dict:
+    path = os.path.join(run, workdir.METRICS)
+    if not os.path.exists(path):
+        raise UserError(f"{run} holds no {workdir.METRICS}: run fv.evaluate first")
+    content = files.load_json(path)
+    lacking = [name for name in _NEEDED if name not in content]
+    if lacking:
+        raise UserError(f"{path} has no '{lacking[0]}': it is of an older fv, run fv.evaluate again")
+    return content
+
+
+def _fars(found: dict[str, dict]) -> list[str]:
+    """FARs that every run has."""
+    first, *others = (content["tar_at_far"] for content in found.values())
+    return [far for far in first if all(far in other for other in others)]
+
+
+def _header(found: dict[str, dict]) -> tuple[str, ...]:
+    return (*_HEADER, *(f"TAR@FAR {far}" for far in _fars(found)))
+
+
+def _rows(found: dict[str, dict]) -> list[list[str]]:
+    fars = _fars(found)
+    return [[run, f"{content['split']}: {content['pairs']:,}", *_figures(content, fars)] for run, content in found.items()]
+
+
+def _figures(content: dict, fars: Sequence[str]) -> list[str]:
+    rates = [content["auc"], content["eer"], content["probability"]["brier"]]
+    cells = [table.accuracy(content), table.interval(content, "accuracy"), *(f"{rate:.4f}" for rate in rates)]
+    return [page.Written(cell) for cell in (*cells, *(table.tar(content["tar_at_far"][far]) for far in fars))]
+
+
+def _warnings(found: dict[str, dict]) -> list[str]:
+    kinds = {(content["split"], content["pairs"], content["genuine"]) for content in found.values()}
+    return ["These runs were not scored on the same pairs: their figures do not compare."] if len(kinds) > 1 else []
+
+
+def _labels(found: dict[str, dict]) -> list[str]:
+    return [os.path.basename(os.path.normpath(run))[-16:] for run in found]
+
+
+def _differences(found: dict[str, dict]) -> str:
+    """The settings in which the models differ."""
+    models = {run: content["run"]["model"] | {"step": content["step"]} for run, content in found.items()}
+    names = sorted({name for model in models.values() for name in model})
+    differing = [name for name in names if len({str(model.get(name)) for model in models.values()}) > 1]
+    if not differing:
+        return page.paragraph("Same options, same step.", "soft")
+    rows = [[run, *(str(model.get(name)) for name in differing)] for run, model in models.items()]
+    return page.table(["run", *differing], rows)

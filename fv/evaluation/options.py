@@ -1,0 +1,94 @@
+"""What an evaluation may be told."""
+
+import dataclasses
+import os
+
+from fv import manifest
+from fv.errors import UserError
+from fv.model import restoring
+from fv.options import option
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluateOptions:
+    """What is evaluated, and on what."""
+
+    workdir: str | None = option(None, "Folder that fv.train wrote.")
+    checkpoint: str = option(
+        restoring.LAST, "Which checkpoint: the last one, or the one that validated best.", choices=restoring.CHECKPOINTS
+    )
+    output: str | None = option(
+        None,
+        "Folder for what is written: the workdir where a split of shards is scored as the export scores, else a folder in "
+        "it that is named after the pairs.",
+    )
+    tfrecords: str | None = option(None, "Folder of shards that tools/make_tfrecords.py wrote.")
+    split: str = option("test", "Pairs of the shards that the figures are of.", choices=manifest.SPLITS)
+    images: str | None = option(None, "Folder of images that a list is over, one folder per person.")
+    pairs_file: str | None = option(None, "Instead of shards: pairs in LFW's format (pairs.txt, pairsDevTest.txt).")
+    pairs_csv: str | None = option(None, "Instead of shards: a CSV of pairs with the columns image_a, image_b, label.")
+    threshold_split: str = option(
+        "val", "Pairs of shards that the threshold and the probability are chosen on.", choices=manifest.SPLITS
+    )
+    threshold_tfrecords: str | None = option(None, "Folder of shards that hold threshold_split; --tfrecords by default.")
+    threshold_pairs_file: str | None = option(None, "Choose the threshold on this list in LFW's format, over --images.")
+    threshold_pairs_csv: str | None = option(None, "Choose the threshold on this CSV of pairs, over --images.")
+    folds: int | None = option(
+        None,
+        "Deal the people to this many folds; the other folds choose a fold's threshold. A list with folds needs none.",
+        lower=2,
+        upper=1000,
+    )
+    crop: str = option("none", "What the converter's --crop was for the training shards, for the images of a list.")
+    store_size: int | None = option(None, "What the converter's --store_size was for the training shards.", lower=8)
+    flip: bool = option(False, "Add to each embedding that of the mirrored image.")
+    baselines: bool = option(True, "Score raw pixels, SSIM, grey histograms and the untrained network too.")
+    bootstrap: int = option(300, "Times that people are drawn anew for the intervals; 0 for none.", lower=0, upper=100_000)
+    seed: int = option(0, "Of the draws, of made folds and of the untrained network.", lower=0)
+    batch_size: int = option(64, "Images embedded at once.", lower=1)
+    allow_missing: bool = option(False, "Leave out the pairs of a list whose images are missing or broken, and say so.")
+    allow_seen_identities: bool = option(False, "Report on people whom the model was trained on, and say so.")
+    compare: str | None = option(
+        None, "Put finished evaluations side by side: --compare RUN RUN …, folders with metrics.json."
+    )
+
+    @property
+    def pairs_list(self) -> str | None:
+        """The file that lists the scored pairs, None where they are in shards."""
+        return self.pairs_file or self.pairs_csv
+
+    @property
+    def threshold_list(self) -> str | None:
+        """The file that lists the pairs which the threshold is chosen on, None where it is chosen otherwise."""
+        return self.threshold_pairs_file or self.threshold_pairs_csv
+
+    def check(self) -> None:
+        """Checks what no single flag's range can.
+
+        Raises:
+          UserError: a flag is missing, or two contradict each other.
+        """
+        if self.workdir is None:
+            raise UserError("--workdir is missing: give the folder that fv.train wrote (or --compare RUN RUN …)")
+        if not (self.tfrecords or self.pairs_list):
+            raise UserError("no pairs to score: give --tfrecords, or --images with --pairs_file or --pairs_csv")
+        if (self.pairs_list or self.threshold_list) and not self.images:
+            raise UserError(f"--images is missing: give the folder that {self.pairs_list or self.threshold_list} is over")
+        if self.tfrecords and self.pairs_list:
+            raise UserError("--tfrecords and a list both name pairs to score: name the threshold's by --threshold_tfrecords")
+        self._check_one("--pairs_file and --pairs_csv", self.pairs_file, self.pairs_csv)
+        choosing = (self.threshold_tfrecords, self.threshold_pairs_file, self.threshold_pairs_csv, self.folds)
+        self._check_one("--threshold_tfrecords, --threshold_pairs_file, --threshold_pairs_csv and --folds", *choosing)
+        self._check_others_choose()
+
+    @staticmethod
+    def _check_one(flags: str, *values: object) -> None:
+        if sum(value is not None for value in values) > 1:
+            raise UserError(f"{flags} exclude each other: give one of them")
+
+    def _check_others_choose(self) -> None:
+        splits = (self.split, self.tfrecords) == (self.threshold_split, self.threshold_tfrecords or self.tfrecords)
+        if self.tfrecords and splits and not (self.threshold_list or self.folds):
+            raise UserError(f"--threshold_split={self.split} is the split that is scored: choose the threshold on another")
+        if self.pairs_list and self.threshold_list and os.path.samefile(self.pairs_list, self.threshold_list):
+            raise UserError(f"{self.pairs_list} is the list that is scored: choose the threshold on another, or by --folds")

@@ -1,0 +1,63 @@
+"""Labelled pairs of images, wherever they come from: what is scored, and what a threshold is chosen on."""
+
+import dataclasses
+from collections.abc import Callable
+
+import numpy as np
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Images:
+    """The distinct images of a set of pairs.
+
+    Attributes:
+      paths: of each, relative.
+      identities: name of the person on each.
+      of_identity: int [m], how many images of that person the data holds.
+      read: index of an image → the JPEG bytes that a shard holds of it.
+    """
+
+    paths: list[str]
+    identities: list[str]
+    of_identity: np.ndarray
+    read: Callable[[int], bytes]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class PairSet:
+    """Labelled pairs.
+
+    Attributes:
+      name: what the pairs are called.
+      images: the images in them.
+      first: int [n], index of one image of each pair.
+      second: int [n], of the other.
+      labels: int [n], 1 for a genuine pair and 0 for an impostor pair.
+      folds: int [n], from 0.
+      lost: what is said of the pairs that the list has and this set lacks; empty where there are none.
+    """
+
+    name: str
+    images: Images
+    first: np.ndarray
+    second: np.ndarray
+    labels: np.ndarray
+    folds: np.ndarray
+    lost: str = ""
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def people(self) -> np.ndarray:
+        """Numbers of both people of each pair, int64 [n, 2], in the order of their names from 0."""
+        numbers = np.unique(np.array(self.images.identities), return_inverse=True)[1].reshape(-1)
+        return np.stack([numbers[self.first], numbers[self.second]], axis=1)
+
+    def names(self) -> set[str]:
+        """Names of the people in the pairs."""
+        return {self.images.identities[image] for image in np.union1d(self.first, self.second)}
+
+    def select(self, kept: np.ndarray, lost: str) -> "PairSet":
+        """The pairs where bool [n] `kept` is true."""
+        columns = {name: getattr(self, name)[kept] for name in ("first", "second", "labels", "folds")}
+        return dataclasses.replace(self, **columns, lost="; ".join(filter(None, (self.lost, lost))))

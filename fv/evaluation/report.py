@@ -1,0 +1,85 @@
+"""The report of an evaluation: its pictures, and a page that holds them and needs no other file."""
+
+import dataclasses
+import os
+
+import numpy as np
+import tensorflow as tf
+
+import fv
+from fv import files, record
+from fv.conversion import sheet
+from fv.evaluation import pictures, plots, report_page
+from fv.evaluation.describing import Description
+from fv.evaluation.options import EvaluateOptions
+from fv.evaluation.pair_set import PairSet
+from fv.evaluation.protocols import Judged
+from fv.model.model_record import ModelRecord
+
+FILE_NAME = "report.html"
+ROC, DET, HISTOGRAM, RELIABILITY, MAP = "roc.png", "det.png", "histogram.png", "reliability.png", "embeddings.png"
+_WORST = 12  # pairs of either kind that are shown
+_SHEET_COLUMNS, _SHEET_SIDE = 3, 150  # pairs beside each other, and the side of an image in pixels
+
+
+def describe_run(options: EvaluateOptions, held: ModelRecord) -> dict:
+    """What made the figures: the model, the versions, the flags."""
+    flags = {name: value for name, value in vars(options).items() if value is not None}
+    devices = [device.device_type for device in tf.config.list_physical_devices()]
+    return dict(
+        workdir=options.workdir,
+        fv=fv.__version__,
+        tensorflow=tf.__version__,
+        devices=", ".join(sorted(set(devices))),
+        model=dataclasses.asdict(held.options),
+        training_identities=held.identities,
+        flags=flags,
+    )
+
+
+def write(folder: str, scored: PairSet, found: Description, judged: Judged, content: dict) -> None:
+    """Writes the pictures and report.html.
+
+    Args:
+      folder: where to.
+      scored: the pairs.
+      found: descriptions of their images.
+      judged: the verdicts.
+      content: of metrics.json.
+    """
+    _draw(folder, scored, found, judged, content)
+    drawn = {name: files.read_bytes(os.path.join(folder, name)) for name in (ROC, DET, HISTOGRAM, RELIABILITY, MAP)}
+    worst = {label: _draw_worst(scored, judged, label) for label in (record.GENUINE, record.IMPOSTOR)}
+    with files.atomic_open(os.path.join(folder, FILE_NAME)) as file:
+        file.write(report_page.render(content, drawn, worst))
+
+
+def find_worst(judged: Judged, label: int, count: int) -> np.ndarray:
+    """Indices of the pairs of a label whose similarity is most against it, the worst first; ties in the pairs' order."""
+    members = np.flatnonzero(judged.labels == label)
+    against = judged.similarities[members] * (1 if label == record.GENUINE else -1)
+    return members[np.argsort(against, kind="stable")[:count]]
+
+
+def _draw(folder: str, scored: PairSet, found: Description, judged: Judged, content: dict) -> None:
+    paths = {name: os.path.join(folder, name) for name in (ROC, DET, HISTOGRAM, RELIABILITY, MAP)}
+    pairs = (judged.similarities, judged.labels)
+    plots.draw_roc(paths[ROC], *pairs)
+    pictures.draw_det(paths[DET], *pairs)
+    plots.draw_histogram(paths[HISTOGRAM], *pairs, content["threshold"])
+    pictures.draw_reliability(paths[RELIABILITY], content["probability"]["reliability"])
+    used = np.union1d(scored.first, scored.second)
+    pictures.draw_map(paths[MAP], found.embeddings[used], [scored.images.identities[image] for image in used])
+
+
+def _draw_worst(scored: PairSet, judged: Judged, label: int) -> bytes:
+    pairs = [_to_sheet(scored, judged, pair) for pair in find_worst(judged, label, _WORST)]
+    headings = {label: f"{sheet.HEADINGS[label]}, the worst first, with their similarity"}
+    return sheet.to_jpeg(sheet.draw(pairs, _SHEET_COLUMNS, _SHEET_SIDE, headings))
+
+
+def _to_sheet(scored: PairSet, judged: Judged, pair: int) -> sheet.Pair:
+    ends = scored.first[pair], scored.second[pair]
+    images = [scored.images.read(end) for end in ends]
+    names = [os.path.splitext(os.path.basename(scored.images.paths[end]))[0] for end in ends]
+    return sheet.Pair(*images, int(judged.labels[pair]), f"{judged.similarities[pair]:.3f}  {names[0]}", names[1])

@@ -1,0 +1,59 @@
+"""What a run trains: the model, the rules that update it, and the averages of its weights."""
+
+import dataclasses
+
+import tensorflow as tf
+
+from fv.model import encoder, siamese
+from fv.model.siamese import Siamese
+from fv.training.options import TrainOptions
+from fv.training.updates.averaging import Averages
+from fv.training.updates.schedule import WarmupThenDecay
+from fv.training.updates.updater import Updater
+
+
+@dataclasses.dataclass(frozen=True)
+class Learner:
+    """What a run trains; all variables are made with it, so that a checkpoint restores every one.
+
+    Attributes:
+      model: whose weights learn.
+      updater: gradients → weights.
+      averages: of the weights, None where none are kept.
+    """
+
+    model: Siamese
+    updater: Updater
+    averages: Averages | None
+
+    @property
+    def judged(self) -> Siamese:
+        """The model that is validated, evaluated and exported."""
+        return self.averages.model if self.averages else self.model
+
+    def state(self) -> dict:
+        """What a checkpoint holds, by name."""
+        averages = dict(averages=self.averages.state) if self.averages else {}
+        return dict(model=self.model, optimizer=self.updater) | averages
+
+
+def build(options: TrainOptions, schedule: WarmupThenDecay, strategy: tf.distribute.Strategy, identities: int) -> Learner:
+    """Builds the learner of a run on that many training identities.
+
+    Raises:
+      UserError: the model's sizes do not fit, its weights are missing, or a choice needs tensorflow-addons.
+    """
+    with strategy.scope():
+        model = _build_model(options, identities)
+        updater = Updater(options.optimization, schedule, model)
+        if options.averaging.average_weights == "none":
+            return Learner(model, updater, None)
+        return Learner(model, updater, Averages(options.averaging, options.steps, model, _build_model(options, identities)))
+
+
+def _build_model(options: TrainOptions, identities: int) -> Siamese:
+    weights = None if options.init_weights == "none" else options.init_weights
+    model = siamese.build_siamese(options.model, identities, weights=weights, sync_batch_norm=options.sync_batch_norm)
+    if options.freeze_backbone:
+        encoder.freeze_backbone(model.encoder)
+    return model

@@ -1,0 +1,1 @@
+"""From gradients to new weights: precision, accumulation, update rules, averages."""

@@ -1,0 +1,1 @@
+"""What a person watches: progress, TensorBoard, validation, the run's record and summary."""

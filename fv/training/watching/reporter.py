@@ -1,0 +1,124 @@
+"""What a person watches: the progress line, validation lines, TensorBoard; and the summary that a script reads."""
+
+import dataclasses
+import os
+import sys
+import time
+
+import numpy as np
+
+from fv import progress, workdir
+from fv.pipeline.damage import BadRecords
+from fv.training.loop import Plan
+from fv.training.updates.schedule import WarmupThenDecay
+from fv.training.watching.stall import StallMeter
+from fv.training.watching.tensorboard import Board
+from fv.training.watching.validation import Validation
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """What a reporter has to know of the run that it reports.
+
+    Attributes:
+      folder: the workdir.
+      plan: when what happens.
+      first_step: steps that earlier starts did.
+      global_batch_size: pairs per step.
+      pairs: pairs in an epoch.
+      schedule: step → learning rate.
+      chief: whether this process shows and writes anything.
+    """
+
+    folder: str
+    plan: Plan
+    first_step: int
+    global_batch_size: int
+    pairs: int
+    schedule: WarmupThenDecay
+    chief: bool
+
+
+class Reporter:
+    """Shows a run's state; the chief's only, the other workers stay silent."""
+
+    def __init__(self, run: Run, meter: StallMeter, bad: BadRecords):
+        """Args:
+        run: what is reported.
+        meter: counts the time that the run waits for its input.
+        bad: counts the records that were skipped.
+        """
+        self._run, self._meter, self._metered, self._bad = run, meter, dataclasses.replace(meter), bad
+        self._board = Board(os.path.join(run.folder, workdir.TENSORBOARD)) if run.chief else None
+        self._line = progress.progress(run.plan.steps if run.chief else 0, "train", "step", initial=run.first_step)
+        self._began = self._last_time = time.perf_counter()
+        self._step, self._loss, self._validation = run.first_step, None, None
+
+    def log(self, step: int, losses: np.ndarray) -> None:
+        """Reports the steps since the last log, which ended at `step`; `losses` are those of each."""
+        now, steps = time.perf_counter(), step - self._step
+        rate = steps * self._run.global_batch_size / (now - self._last_time)
+        self._step, self._loss, self._last_time = step, float(losses.mean()), now
+        if self._run.chief:
+            self._show(steps, rate)
+
+    def validated(self, step: int, found: Validation) -> None:
+        """Reports a validation and leaves the time that it took out of the training rate."""
+        if self._run.chief:
+            accuracy = f"val accuracy {found.accuracy:.4f} at its own best threshold {found.threshold:.4f}"
+            self._line.write(f"step {step}: {accuracy}, AUC {found.auc:.4f}")
+            sys.stdout.flush()  # a log file shows it now, not when the run ends
+            self._board.validation(step, found)
+        self._validation = found
+        self._last_time = time.perf_counter()
+
+    def summary(self, reason: str) -> dict:
+        """What a script wants to know at the end: how far the run came, how good, how fast, and why it ended.
+
+        Args:
+          reason: finished, stopped or failed.
+
+        Returns:
+          JSON values. `loss` is the mean since the last log but one, `val_accuracy` and `val_auc` are of the last validation
+          of this start, each None where there was none; `pairs_per_second` and `input_share` are of the steps alone, without
+          compilation, validation and checkpoints; `seconds` begin before the first step is compiled.
+        """
+        steps, found = self._step - self._run.first_step, self._validation
+        rate = steps * self._run.global_batch_size / self._meter.elapsed if steps else None
+        return {
+            "workdir": self._run.folder,
+            "reason": reason,
+            "step": self._step,
+            "steps": self._run.plan.steps,
+            "steps_now": steps,
+            "loss": self._loss,
+            "val_accuracy": found and found.accuracy,
+            "val_auc": found and found.auc,
+            "pairs_per_second": rate and round(rate, 2),
+            "input_share": round(self._meter.share, 4),
+            "bad_records": self._bad.count,
+            "seconds": round(time.perf_counter() - self._began, 2),
+        }
+
+    def __enter__(self) -> "Reporter":
+        return self
+
+    def __exit__(self, *exception) -> None:
+        """Ends the progress line and flushes TensorBoard's file."""
+        self._line.close()
+        if self._board:
+            self._board.close()
+
+    def _show(self, steps: int, rate: float) -> None:
+        share = self._meter.since(self._metered).share
+        self._metered = dataclasses.replace(self._meter)
+        learning_rate = float(self._run.schedule(self._step))
+        epoch = self._step * self._run.global_batch_size / self._run.pairs
+        self._line.update(steps)
+        pace = f"{rate:.0f} pairs/s, input {share:.0%}{self._skipped()}"
+        self._line.set_postfix_str(f"epoch {epoch:.2f}, loss {self._loss:.4f}, lr {learning_rate:.2g}, {pace}")
+        figures = dict(loss=self._loss, learning_rate=learning_rate, pairs_per_second=rate)
+        self._board.scalars(self._step, **figures, epoch=epoch, input_share=share, bad_records=self._bad.count)
+
+    def _skipped(self) -> str:
+        return f", {self._bad.count} bad records skipped" if self._bad.count else ""

@@ -1,0 +1,95 @@
+"""run.json: what each start of a run computed with, and how it ended.
+
+{"starts": [{"at", "command", "first_step", "python", "versions", "revision", "host", "devices", "replicas",
+             "manifest_sha256", "flags", "ended"}]}, the first start first. `ended` is the summary that
+`fv.training.watching.summary` prints, null where the process was killed.
+"""
+
+import dataclasses
+import datetime
+import os
+import platform
+import shlex
+import subprocess
+import sys
+from importlib import metadata
+
+import tensorflow as tf
+
+import fv
+from fv import files, manifest, workdir
+from fv import options as fv_options
+from fv.training.options import TrainOptions
+
+_PACKAGES = ("tensorflow", "tf_keras", "tensorflow-addons", "numpy", "simplejpeg", "opencv-python-headless")
+_GIT_SECONDS = 10
+
+
+@dataclasses.dataclass(frozen=True)
+class Start:
+    """One start of a run in a workdir."""
+
+    path: str
+    number: int
+
+
+def begin(options: TrainOptions, strategy: tf.distribute.Strategy, first_step: int) -> Start:
+    """Adds this start to the workdir's run.json."""
+    path = os.path.join(options.workdir, workdir.RUN)
+    starts = files.load_json(path)["starts"] if files.exists(path) else []
+    files.save_json({"starts": [*starts, describe(options, strategy, first_step)]}, path)
+    return Start(path, len(starts))
+
+
+def end(start: Start, summary: dict) -> None:
+    """Notes how that start ended."""
+    record = files.load_json(start.path)
+    record["starts"][start.number]["ended"] = summary
+    files.save_json(record, start.path)
+
+
+def describe(options: TrainOptions, strategy: tf.distribute.Strategy, first_step: int) -> dict:
+    """What this process computes with."""
+    return {
+        "at": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        "command": shlex.join(sys.argv),
+        "first_step": first_step,
+        "python": platform.python_version(),
+        "versions": {"fv": fv.__version__, **{name: version for name in _PACKAGES if (version := _version(name))}},
+        "revision": revision(os.path.dirname(os.path.abspath(fv.__file__))),
+        "host": platform.node(),
+        "devices": [_device(device) for device in tf.config.list_physical_devices()],
+        "replicas": strategy.num_replicas_in_sync,
+        "manifest_sha256": files.sha256(os.path.join(options.tfrecords, manifest.FILE_NAME)),
+        "flags": fv_options.to_flagfile(options).splitlines(),
+        "ended": None,
+    }
+
+
+def revision(folder: str) -> str | None:
+    """The commit that a folder's files are of, with "-dirty" where tracked ones were changed; None outside a repository."""
+    if _git(folder, "ls-files", "--error-unmatch", "__init__.py") is None:  # installed inside someone else's repository
+        return None
+    return _git(folder, "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*")
+
+
+def _git(folder: str, *arguments: str) -> str | None:
+    try:
+        done = subprocess.run(
+            ["git", "-C", folder, *arguments], capture_output=True, text=True, timeout=_GIT_SECONDS, check=True
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()
+
+
+def _device(device: tf.config.PhysicalDevice) -> str:
+    details = tf.config.experimental.get_device_details(device)
+    return " ".join(filter(None, [device.device_type, device.name, details.get("device_name", "")]))
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None

@@ -1,0 +1,26 @@
+"""The line of JSON that ends a run's output, whichever way the run ends."""
+
+import contextlib
+import json
+from collections.abc import Iterator
+
+from fv.errors import Stopped
+from fv.training.watching import run_record
+from fv.training.watching.reporter import Reporter
+from fv.training.watching.run_record import Start
+
+
+@contextlib.contextmanager
+def written_at_the_end(reporter: Reporter, start: Start) -> Iterator[None]:
+    """Prints the reporter's summary on stdout when the block ends, and notes it in run.json."""
+    reason = "failed"
+    try:
+        yield
+        reason = "finished"
+    except Stopped:
+        reason = "stopped"
+        raise
+    finally:
+        summary = reporter.summary(reason)
+        print(json.dumps(summary), flush=True)
+        run_record.end(start, summary)

@@ -1,0 +1,78 @@
+import pytest
+
+from fv.conversion.images import Rules
+from fv.errors import UserError
+from fv.evaluation import listed_pairs
+from tests import samples
+
+RULES = listed_pairs.rules_of("none", None)
+TWO_FOLDS = "2\t1\nAda\t1\t2\nAda\t1\tBob\t1\nCy\t1\t2\nCy\t1\tDi\t2\n"
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory):
+    """Four people, two images each, named as LFW's are; those of Di are PNG files."""
+    folder = tmp_path_factory.mktemp("people")
+    for number, name in enumerate(("Ada", "Bob", "Cy", "Di")):
+        (folder / name).mkdir()
+        form, suffix = ("PNG", ".png") if name == "Di" else ("JPEG", ".jpg")
+        for image in (1, 2):
+            (folder / name / f"{name}_{image:04d}{suffix}").write_bytes(samples.image_bytes(number, image, form=form))
+    return folder
+
+
+def read(tmp_path, images, text, name="pairs.txt", **options):
+    (tmp_path / name).write_text(text)
+    arguments = dict(is_csv=name.endswith(".csv"), allow_missing=False) | options
+    return listed_pairs.read(str(tmp_path / name), str(images), RULES, **arguments)
+
+
+def test_a_list_in_lfw_s_format_gives_its_pairs_with_the_folds_of_its_header(tmp_path, images):
+    pairs = read(tmp_path, images, TWO_FOLDS)
+    assert pairs.folds.tolist() == [0, 0, 1, 1] and pairs.labels.tolist() == [1, 0, 1, 0]
+    ends = [(pairs.images.paths[a], pairs.images.paths[b]) for a, b in zip(pairs.first, pairs.second, strict=True)]
+    assert ends[0] == ("Ada/Ada_0001.jpg", "Ada/Ada_0002.jpg") and ends[3] == ("Cy/Cy_0001.jpg", "Di/Di_0002.png")
+    assert pairs.names() == {"Ada", "Bob", "Cy", "Di"} and pairs.images.of_identity.tolist() == [2] * 6
+
+
+def test_an_image_is_read_as_the_converter_stores_it(tmp_path, images):
+    pairs = read(tmp_path, images, TWO_FOLDS)
+    sound, png = (pairs.images.paths.index(path) for path in ("Ada/Ada_0001.jpg", "Di/Di_0002.png"))
+    assert pairs.images.read(sound) == (images / "Ada/Ada_0001.jpg").read_bytes()
+    assert pairs.images.read(png).startswith(b"\xff\xd8")
+
+
+def test_a_csv_is_one_fold(tmp_path, images):
+    text = "image_a,image_b,label\nAda/Ada_0001.jpg,Ada/Ada_0002.jpg,1\nAda/Ada_0001.jpg,Cy/Cy_0001.jpg,0\n"
+    pairs = read(tmp_path, images, text, "pairs.csv")
+    assert pairs.folds.tolist() == [0, 0] and pairs.labels.tolist() == [1, 0]
+
+
+def test_images_that_are_not_there_are_named_and_counted(tmp_path, images):
+    text = TWO_FOLDS.replace("Bob\t1", "Eve\t7").replace("Di\t2", "Di\t9")
+    with pytest.raises(UserError, match=r"2 of 4 pairs lack one of 2 .*Eve/Eve_0007\.jpg, Di/Di_0009\.jpg.*allow_missing"):
+        read(tmp_path, images, text)
+    pairs = read(tmp_path, images, text, allow_missing=True)
+    assert pairs.labels.tolist() == [1, 1] and pairs.folds.tolist() == [0, 1]
+    assert "2 of 4 pairs" in pairs.lost and "Eve/Eve_0007.jpg" in pairs.lost
+
+
+def test_a_list_without_one_known_image_is_refused_whatever_is_allowed(tmp_path, images):
+    with pytest.raises(UserError, match="2 of 2 pairs lack"):
+        read(tmp_path, images, "1\nEve\t1\t2\nEve\t1\tMax\t2\n", allow_missing=True)
+
+
+def test_a_label_that_the_folders_contradict_is_refused(tmp_path, images):
+    with pytest.raises(UserError, match="line 2: labelled same, but"):
+        read(tmp_path, images, "image_a,image_b,label\nAda/Ada_0001.jpg,Cy/Cy_0001.jpg,1\n", "pairs.csv")
+
+
+def test_the_converter_s_crop_and_size_are_taken_over_and_boxes_refused(tmp_path):
+    rules = listed_pairs.rules_of("0.5", 64)
+    assert (rules.crop_fraction, rules.store_size) == (0.5, 64) and isinstance(rules, Rules)
+    with pytest.raises(UserError, match="give --store_size too"):
+        listed_pairs.rules_of("0.5", None)
+    boxes = tmp_path / "boxes.csv"
+    boxes.write_text("path,left,top,width,height\nAda/Ada_0001.jpg,0,0,9,9\n")
+    with pytest.raises(UserError, match="gives boxes"):
+        listed_pairs.rules_of(str(boxes), 64)

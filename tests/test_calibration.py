@@ -1,0 +1,66 @@
+import numpy as np
+import pytest
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import brier_score_loss
+
+from fv import calibration
+from fv.errors import UserError
+
+
+@pytest.fixture
+def scored():
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 2, 2000)
+    return np.clip(0.6 + 0.15 * labels + rng.normal(0, 0.1, 2000), 0, 1), labels
+
+
+def test_the_fit_is_that_of_a_logistic_regression(scored):
+    similarities, labels = scored
+    fitted = calibration.fit(similarities, labels)
+    peer = LogisticRegression(C=np.inf, tol=1e-10, max_iter=1000).fit(similarities[:, np.newaxis], labels)
+    assert fitted.slope == pytest.approx(peer.coef_[0, 0], rel=0.02)  # targets held off 0 and 1 make it a little flatter
+    np.testing.assert_allclose(
+        fitted.probability(similarities), peer.predict_proba(similarities[:, np.newaxis])[:, 1], atol=0.01
+    )
+
+
+def test_probabilities_agree_with_the_share_that_is_genuine(scored):
+    similarities, labels = scored
+    fitted = calibration.fit(similarities[::2], labels[::2])
+    found = calibration.evaluate(fitted, similarities[1::2], labels[1::2])
+    assert found["expected_calibration_error"] < 0.06 and found["brier"] < 0.2 and found["pairs"] == 1000
+    assert calibration.evaluate(fitted, similarities[1::2], 1 - labels[1::2])["brier"] > 0.4
+
+
+def test_classes_that_a_threshold_splits_give_finite_numbers_that_keep_the_order():
+    similarities, labels = np.array([0.1, 0.2, 0.3, 0.7, 0.8, 0.9]), np.array([0, 0, 0, 1, 1, 1])
+    probabilities = calibration.fit(similarities, labels).probability(similarities)
+    assert np.all(np.diff(probabilities) > 0) and probabilities[0] > 0.05 and probabilities[-1] < 0.95
+
+
+def test_a_model_worse_than_chance_gets_a_probability_that_says_so(scored):
+    similarities, labels = scored
+    fitted = calibration.fit(similarities, 1 - labels)
+    assert fitted.slope == 0 and fitted.probability(similarities)[0] == pytest.approx(1 - labels.mean(), abs=0.01)
+
+
+def test_pairs_of_one_class_are_refused():
+    with pytest.raises(UserError, match="no impostor pair"):
+        calibration.fit(np.array([0.1, 0.2]), np.array([1, 1]))
+
+
+def test_brier_score_and_reliability_of_a_hand_worked_case():
+    probabilities, labels = np.array([0.05, 0.05, 0.55, 0.55, 1.0]), np.array([0, 0, 1, 0, 1])
+    found = calibration.measure(probabilities, labels)
+    assert found["brier"] == pytest.approx((2 * 0.05**2 + 0.45**2 + 0.55**2) / 5)
+    assert found["expected_calibration_error"] == pytest.approx((0.1 + 0.1) / 5)
+    assert calibration.reliability(probabilities, labels) == [
+        dict(pairs=2, probability=pytest.approx(0.05), genuine=0.0),
+        dict(pairs=2, probability=pytest.approx(0.55), genuine=0.5),
+        dict(pairs=1, probability=1.0, genuine=1.0),
+    ]
+
+
+def test_brier_score_is_scikit_learns(scored):
+    similarities, labels = scored
+    assert calibration.measure(similarities, labels)["brier"] == pytest.approx(brier_score_loss(labels, similarities))

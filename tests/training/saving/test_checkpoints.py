@@ -1,0 +1,139 @@
+import os
+import pathlib
+import resource
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from fv.errors import UserError
+from fv.model import checkpoint_files
+from fv.training.clusters.agreement import Agreement
+from fv.training.saving.checkpoints import Checkpoints
+
+SIZE = 50_000  # float32, so that a checkpoint is larger than the small limits on files below
+
+
+class Weights(tf.Module):
+    """Something to save."""
+
+    def __init__(self, value: float = 0.0, size: int = SIZE):
+        super().__init__()
+        self.kernel = tf.Variable(tf.fill([size], value))
+
+
+def checkpoints(workdir: pathlib.Path, model: tf.Module, keep: int = 3) -> Checkpoints:
+    agreement = Agreement(tf.distribute.OneDeviceStrategy("CPU:0"))
+    return Checkpoints(str(workdir), agreement, keep=keep, chief=True, model=model)
+
+
+def saved(workdir: pathlib.Path, steps: list[int], keep: int = 3) -> None:
+    """Saves a model whose weights are the step's number at each step."""
+    model = Weights()
+    made = checkpoints(workdir, model, keep)
+    for step in steps:
+        model.kernel.assign(tf.fill([SIZE], float(step)))
+        made.save(step)
+
+
+def restored(workdir: pathlib.Path) -> tuple[int, float]:
+    model = Weights(-1.0)
+    return checkpoints(workdir, model).restore(), float(model.kernel[0])
+
+
+def held(workdir: pathlib.Path, folder: str = "checkpoints") -> list[int]:
+    return sorted(map(checkpoint_files.step_of, checkpoint_files.find(str(workdir / folder))))
+
+
+def test_the_last_ones_are_kept_and_found_by_tensorflow_too(tmp_path):
+    saved(tmp_path, [5, 10, 15, 20], keep=2)
+    assert held(tmp_path) == [15, 20] and restored(tmp_path) == (20, 20.0)
+    assert tf.train.latest_checkpoint(str(tmp_path / "checkpoints")).endswith("ckpt-20")
+    assert len(os.listdir(tmp_path / "checkpoints")) == 5  # two of data, two indices and TensorFlow's list: nothing is left
+
+
+def test_an_empty_workdir_starts_at_step_0(tmp_path):
+    assert restored(tmp_path) == (0, -1.0)
+
+
+@pytest.mark.parametrize("what", ["index cut", "data cut", "data gone", "one bit of data"])
+def test_a_damaged_checkpoint_is_passed_over_with_a_line_and_not_counted_among_the_kept(tmp_path, capsys, what):
+    saved(tmp_path, [5, 10])
+    data, index = (tmp_path / "checkpoints" / f"ckpt-10.{name}" for name in ("data-00000-of-00001", "index"))
+    if what == "data gone":
+        data.unlink()
+    elif what == "one bit of data":
+        content = bytearray(data.read_bytes())
+        content[1000] ^= 1
+        data.write_bytes(content)
+    else:
+        file = index if what == "index cut" else data
+        file.write_bytes(file.read_bytes()[:-20])
+    assert restored(tmp_path) == (5, 5.0)
+    said = capsys.readouterr().err
+    assert "ckpt-10 is damaged" in said and said.count("\n") == 1
+    model = Weights(7.0)
+    again = checkpoints(tmp_path, model, keep=2)
+    again.restore()
+    again.save(7)
+    assert {5, 7} <= set(held(tmp_path))  # the damaged one takes nobody's place
+    again.save(10)
+    assert restored(tmp_path) == (10, 5.0)
+
+
+def test_no_whole_checkpoint_at_all_is_refused_rather_than_begun_anew(tmp_path):
+    saved(tmp_path, [5])
+    (tmp_path / "checkpoints" / "ckpt-5.data-00000-of-00001").write_bytes(b"")
+    with pytest.raises(UserError, match="no checkpoint in .* is whole"):
+        restored(tmp_path)
+
+
+def test_a_checkpoint_of_other_weights_is_refused_in_one_line(tmp_path):
+    saved(tmp_path, [5])
+    with pytest.raises(UserError, match="ckpt-5 is of another model.*train.flags"):
+        checkpoints(tmp_path, Weights(size=3)).restore()
+
+
+def test_what_a_killed_save_left_is_neither_found_nor_kept(tmp_path):
+    saved(tmp_path, [5])
+    writing = tmp_path / "checkpoints" / ".writing"
+    (writing / "ckpt-10_temp").mkdir(parents=True)
+    (writing / "ckpt-10.index").write_bytes(b"half")
+    (tmp_path / "checkpoints" / "ckpt-10.data-00000-of-00001").write_bytes(b"renamed before its index")
+    assert restored(tmp_path) == (5, 5.0)
+    saved(tmp_path, [10])
+    assert restored(tmp_path) == (10, 10.0) and not writing.exists()
+
+
+@pytest.fixture
+def small_files():
+    """Lets this process write files of 50 kB at most, as a full disk would."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_a_checkpoint_that_does_not_fit_ends_in_one_line_and_leaves_the_one_before_it(tmp_path, request):
+    model = Weights(5.0)
+    made = checkpoints(tmp_path, model)
+    made.save(5)
+    request.getfixturevalue("small_files")
+    with pytest.raises(UserError, match=r"step 10 cannot be written into .*\(.+\); the one at step 5 is whole: make room"):
+        made.save(10)
+    assert restored(tmp_path) == (5, 5.0) and held(tmp_path) == [5]
+    assert sorted(os.listdir(tmp_path / "checkpoints")) == ["checkpoint", "ckpt-5.data-00000-of-00001", "ckpt-5.index"]
+
+
+def test_the_best_is_kept_apart_and_replaced_whole(tmp_path):
+    model = Weights(1.0)
+    made = checkpoints(tmp_path, model, keep=1)
+    made.save_best(5)
+    made.save(10)
+    made.save(15)
+    assert held(tmp_path, "best") == [5] and held(tmp_path) == [15]
+    made.save_best(15)
+    assert held(tmp_path, "best") == [15]
+    reader = tf.train.load_checkpoint(checkpoint_files.find(str(tmp_path / "best"))[0])
+    np.testing.assert_array_equal(reader.get_tensor("model/kernel/.ATTRIBUTES/VARIABLE_VALUE"), 1.0)
+    assert reader.get_tensor("step/.ATTRIBUTES/VARIABLE_VALUE") == 15

@@ -1,0 +1,107 @@
+"""Training steps of a fresh tiny model on small shards, for the tests of everything that shapes a step."""
+
+import dataclasses
+import pathlib
+from collections.abc import Iterator
+
+import numpy as np
+import tensorflow as tf
+import tf_keras
+
+from fv import manifest
+from fv.model import encoder, siamese
+from fv.model.options import ModelOptions
+from fv.model.siamese import Siamese
+from fv.pipeline import input_pipeline
+from fv.pipeline.augment import AugmentOptions
+from fv.pipeline.input_pipeline import PairSource
+from fv.pipeline.options import InputOptions
+from fv.training import strategy as strategies
+from fv.training.step import TrainStep
+from fv.training.updates import schedule
+from fv.training.updates.averaging import Averages
+from fv.training.updates.optimizer_options import AveragingOptions, OptimizerOptions
+from fv.training.updates.updater import Updater
+from tests.conftest import TINY
+
+GLOBAL_BATCH = 8
+KERNELS = InputOptions(decoder="tensorflow")  # so little is decoded that threads would cost more than they give
+DEFAULTS = OptimizerOptions(learning_rate=1e-2, warmup_steps=0)
+
+
+def one_device() -> tf.distribute.Strategy:
+    return tf.distribute.OneDeviceStrategy("CPU:0")
+
+
+def two_replicas() -> tf.distribute.Strategy:
+    return strategies.mirrored_cpus(2)
+
+
+@dataclasses.dataclass
+class Trainer:
+    """A model, what trains it, and its stream of batches."""
+
+    model: Siamese
+    updater: Updater
+    averages: Averages | None
+    step: TrainStep
+    batches: Iterator
+    done: int = 0
+
+    def run(self, steps: int) -> np.ndarray:
+        """The losses of the next steps."""
+        losses = self.step.run(self.batches, self.done, steps)
+        self.done += steps
+        return losses
+
+    def weights(self) -> dict[str, np.ndarray]:
+        """Name, without its layer's number, and place → value, of all weights and statistics."""
+        held = [*self.model.encoder.weights, *self.model.head.variables]
+        return {f"{place} {variable.name.split('/')[-1]}": variable.numpy() for place, variable in enumerate(held)}
+
+
+def trainer(
+    shards: pathlib.Path,
+    strategy: tf.distribute.Strategy | None = None,
+    options: OptimizerOptions = DEFAULTS,
+    *,
+    model: ModelOptions = TINY,
+    averaging: AveragingOptions | None = None,
+    steps: int = 100,
+    sync: bool = False,
+    frozen: bool = False,
+    augment: bool = False,
+    xla: bool = False,
+) -> Trainer:
+    """A trainer of one seed, under the precision policy that is set."""
+    strategy = strategy or one_device()
+    tf_keras.utils.set_random_seed(5)
+    with strategy.scope():
+        trained = siamese.build_siamese(model, identities=6, sync_batch_norm=sync)
+        if frozen:
+            encoder.freeze_backbone(trained.encoder)
+        updater = Updater(options, schedule.build_schedule(options, steps, GLOBAL_BATCH), trained)
+        averages = Averages(averaging, steps, trained, siamese.build_siamese(model, identities=6)) if averaging else None
+    step = TrainStep(
+        strategy,
+        trained,
+        updater,
+        AugmentOptions(augment=augment),
+        global_batch_size=GLOBAL_BATCH,
+        seed=2,
+        averages=averages,
+        xla=xla,
+    )
+    return Trainer(trained, updater, averages, step, batches(shards, strategy, options.accumulate_steps))
+
+
+def batches(shards: pathlib.Path, strategy: tf.distribute.Strategy, parts: int = 1) -> Iterator:
+    """The distributed training stream."""
+    held = manifest.load(str(shards))
+    source = PairSource(str(shards), held.split("train"), TINY.image_size, 1.0, held.split("train").identities)
+    size = GLOBAL_BATCH // strategy.num_replicas_in_sync // parts
+    return iter(
+        strategy.distribute_datasets_from_function(
+            lambda _: input_pipeline.training_batches(source, batch_size=size, seed=1, shuffle_buffer=16, options=KERNELS)
+        )
+    )

@@ -1,0 +1,142 @@
+"""A run that is killed or stopped and started again ends bit for bit as one that never was (CPU, deterministic)."""
+
+import dataclasses
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from tensorflow.python.framework import config as framework_config
+
+from fv import addons, workdir
+from fv import options as fv_options
+from fv.errors import Stopped, UserError
+from fv.model import checkpoint_files
+from fv.pipeline.augment import AugmentOptions
+from fv.training.options import TrainOptions
+from fv.training.run import train
+from fv.training.saving.checkpoint_options import CheckpointOptions
+from fv.training.step import TrainStep
+from fv.training.strategy_options import StrategyOptions
+from fv.training.updates.optimizer_options import AveragingOptions, OptimizerOptions
+from fv.training.watching.report_options import ReportOptions
+from tests.conftest import TINY
+
+EPOCH = 8  # steps of 8 pairs in the 64 of `shards`
+
+
+class Killed(BaseException):
+    """As SIGKILL: nobody catches it, nothing is saved."""
+
+
+@pytest.fixture(autouse=True)
+def deterministic():
+    """Takes back what a deterministic run sets for the whole process."""
+    yield
+    framework_config.disable_op_determinism()
+
+
+@pytest.fixture
+def options(tiny_run, tmp_path) -> TrainOptions:
+    """Options of a deterministic run of less than two epochs that saves every 3 steps, with dropout and augmentation."""
+    return dataclasses.replace(
+        tiny_run,
+        workdir=str(tmp_path / "run"),
+        model=dataclasses.replace(TINY, dropout=0.3),
+        augmentation=AugmentOptions(),
+        compute=StrategyOptions(deterministic=True),
+        steps=14,
+        report=ReportOptions(log_every=5, validate_every=6),
+        saving=CheckpointOptions(checkpoint_every=3),
+    )
+
+
+def state(folder: str) -> dict[str, bytes]:
+    """The bytes of all variables that the last checkpoint holds."""
+    reader = tf.train.load_checkpoint(checkpoint_files.find(f"{folder}/{workdir.CHECKPOINTS}")[0])
+    names = [name for name in reader.get_variable_to_shape_map() if name.endswith("VARIABLE_VALUE")]
+    return {name: np.asarray(reader.get_tensor(name)).tobytes() for name in names}
+
+
+def differing(folder: str, other: str) -> list[str]:
+    """Names of what is not the same, to the bit, in two workdirs."""
+    one, two = state(folder), state(other)
+    return sorted(name for name in one.keys() | two.keys() if one.get(name) != two.get(name))
+
+
+def train_until(options: TrainOptions, step: int, monkeypatch: pytest.MonkeyPatch, end) -> None:
+    """Trains, and calls `end` in the host call that comes to that step, before its last steps are done."""
+    run = TrainStep.run
+
+    def interrupted(self, batches, first: int, count: int):
+        if first < step <= first + count:
+            end()
+        return run(self, batches, first, count)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(TrainStep, "run", interrupted)
+        train(options)
+
+
+def kill() -> None:
+    raise Killed
+
+
+def stop() -> None:
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(0.1)
+
+
+def all_at_once() -> dict:
+    """Everything that has a state of its own."""
+    name = "radam" if addons.available() else "adamw"
+    return dict(
+        compute=StrategyOptions(deterministic=True, precision="mixed_float16"),
+        optimization=OptimizerOptions(optimizer=name, learning_rate=3e-3, warmup_steps=5, accumulate_steps=2),
+        averaging=AveragingOptions(average_weights="ema"),
+    )
+
+
+@pytest.mark.slow
+def test_killed_in_an_epoch_and_stopped_in_the_next_it_ends_with_the_same_bits(options, monkeypatch):
+    options = dataclasses.replace(options, **all_at_once())
+    whole = dataclasses.replace(options, workdir=options.workdir + "-whole")
+    train(whole)
+    with pytest.raises(Killed):
+        train_until(options, 5, monkeypatch, kill)
+    with pytest.raises(Stopped, match="saved at step 10"):
+        train_until(options, EPOCH + 2, monkeypatch, stop)
+    train(options)
+    assert differing(options.workdir, whole.workdir) == []
+
+
+@pytest.mark.slow
+def test_a_process_killed_by_sigkill_loses_nothing_and_while_it_lives_nobody_else_may_train_there(options, tmp_path):
+    options = dataclasses.replace(options, steps=40)
+    flags = tmp_path / "run.flags"
+    flags.write_text(fv_options.to_flagfile(dataclasses.replace(options, steps=40)))
+    with subprocess.Popen([sys.executable, "-m", "fv.train", f"--flagfile={flags}"], stdout=subprocess.DEVNULL) as process:
+        while process.poll() is None and not checkpoint_files.find(f"{options.workdir}/checkpoints"):
+            time.sleep(0.005)
+        os.kill(process.pid, signal.SIGSTOP)
+        with pytest.raises(UserError, match="another run is training in .*: wait for it, or give another --workdir"):
+            train(options)
+        process.kill()
+    assert process.returncode == -signal.SIGKILL
+    train(options)
+    whole = dataclasses.replace(options, workdir=options.workdir + "-whole")
+    train(whole)
+    assert differing(options.workdir, whole.workdir) == []
+
+
+def test_a_run_goes_on_with_another_number_of_replicas_and_another_optimizer_is_refused(options):
+    options = dataclasses.replace(options, steps=3, compute=StrategyOptions())
+    train(options)
+    train(dataclasses.replace(options, steps=6, compute=StrategyOptions(strategy="mirrored", virtual_devices=2)))
+    assert checkpoint_files.step_of(checkpoint_files.find(f"{options.workdir}/checkpoints")[0]) == 6
+    with pytest.raises(UserError, match="ckpt-6 is of another model, optimizer"):
+        train(dataclasses.replace(options, steps=9, optimization=OptimizerOptions(optimizer="sgd")))

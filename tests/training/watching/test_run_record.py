@@ -1,0 +1,68 @@
+import dataclasses
+import hashlib
+import json
+import pathlib
+import subprocess
+
+import pytest
+import tensorflow as tf
+
+from fv.errors import Stopped
+from fv.pipeline.damage import BadRecords
+from fv.training.watching import run_record, summary
+from fv.training.watching.reporter import Reporter
+from fv.training.watching.stall import StallMeter
+from tests.training.watching import test_reporter
+
+
+@pytest.fixture
+def options(tiny_run, tmp_path):
+    return dataclasses.replace(tiny_run, workdir=str(tmp_path))
+
+
+def starts(folder) -> list[dict]:
+    return json.loads(pathlib.Path(folder, "run.json").read_text())["starts"]
+
+
+def test_every_start_is_kept_with_what_it_computed_with(options, shards):
+    strategy = tf.distribute.OneDeviceStrategy("CPU:0")
+    run_record.begin(options, strategy, 0)
+    second = run_record.begin(options, strategy, 20)
+    run_record.end(second, {"reason": "finished"})
+    first, other = starts(options.workdir)
+    assert (first["first_step"], other["first_step"]) == (0, 20)
+    assert first["ended"] is None and other["ended"] == {"reason": "finished"}
+    assert first["manifest_sha256"] == hashlib.sha256((shards / "manifest.json").read_bytes()).hexdigest()
+    assert first["versions"]["tensorflow"] == tf.__version__ and "fv" in first["versions"]
+    assert any("CPU" in device for device in first["devices"]) and first["replicas"] == 1
+    assert f"--workdir={options.workdir}" in first["flags"]
+
+
+def test_the_revision_is_of_the_repository_that_tracks_the_package_and_none_elsewhere(tmp_path):
+    def git(*arguments: str) -> str:
+        author = ["-c", "user.name=a", "-c", "user.email=a@b.c"]
+        return subprocess.run(["git", *author, *arguments], cwd=tmp_path, check=True, capture_output=True, text=True).stdout
+
+    file = tmp_path / "__init__.py"
+    file.write_text("")
+    assert run_record.revision(str(tmp_path)) is None
+    git("init", "-q")
+    assert run_record.revision(str(tmp_path)) is None  # installed inside someone else's repository
+    git("add", ".")
+    git("commit", "-qm", "first")
+    head = git("rev-parse", "HEAD").strip()
+    assert run_record.revision(str(tmp_path)) == head
+    file.write_text("changed")
+    assert run_record.revision(str(tmp_path)) == f"{head}-dirty"
+
+
+@pytest.mark.parametrize("error, reason", [(None, "finished"), (Stopped("asked"), "stopped"), (ValueError(), "failed")])
+def test_the_summary_is_the_last_line_whichever_way_a_run_ends(options, capsys, error, reason):
+    start = run_record.begin(options, tf.distribute.OneDeviceStrategy("CPU:0"), 0)
+    reporter = Reporter(test_reporter.run(options.workdir), StallMeter(), BadRecords(options.workdir))
+    with pytest.raises(type(error)) if error else reporter, summary.written_at_the_end(reporter, start):
+        print("for people")
+        if error:
+            raise error
+    printed = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert printed["reason"] == reason and starts(options.workdir)[0]["ended"] == printed

@@ -1,0 +1,49 @@
+import dataclasses
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from fv.model import siamese
+from fv.model.scoring import PairScorer
+from fv.pipeline.damage import BadRecords
+from fv.training import feeding
+from fv.training import strategy as strategies
+from fv.training.watching.report_options import ReportOptions
+from fv.training.watching.validation import Validator
+
+
+def validator(options, strategy) -> Validator:
+    with strategy.scope():
+        model = siamese.build_siamese(options.model, identities=6)
+    _, source = feeding.sources(options)
+    return Validator(strategy, model, source, options, BadRecords(options.tfrecords))
+
+
+@pytest.mark.parametrize("make", [lambda: tf.distribute.OneDeviceStrategy("CPU:0"), lambda: strategies.mirrored_cpus(2)])
+def test_shown_pairs_are_the_same_each_time_and_their_scores_are_those_of_their_images(tiny_run, make):
+    options = dataclasses.replace(tiny_run, report=ReportOptions(sample_pairs=4))
+    judge = validator(options, make())
+    first, second = judge.validate(), judge.validate()
+    assert list(first.labels[first.shown]) == [1, 1, 0, 0] and first.images.shape[:2] == (4, 2)
+    assert np.array_equal(first.images, second.images) and np.array_equal(first.shown, second.shown)
+    scores = judge._scorer._model.similarities(tf.constant(first.images)).numpy()
+    np.testing.assert_allclose(first.similarities[first.shown], scores, atol=1e-5)
+    assert len(first.labels) == 22 and 0.5 <= first.accuracy <= 1.0
+
+
+def test_validations_share_one_graph_and_one_pipeline(tiny_run, monkeypatch):
+    traced, piped = [], []
+    scores, make = PairScorer._replica_scores, feeding.validation_batches
+    monkeypatch.setattr(PairScorer, "_replica_scores", lambda self, batch: (traced.append(1), scores(self, batch))[1])
+    monkeypatch.setattr(feeding, "validation_batches", lambda *arguments: (piped.append(1), make(*arguments))[1])
+    judge = validator(tiny_run, tf.distribute.OneDeviceStrategy("CPU:0"))
+    assert not piped  # a run that has not validated yet has built nothing for it
+    found = [judge.validate() for _ in range(3)]
+    assert len(traced) == len(piped) == 1
+    assert np.array_equal(found[0].similarities, found[2].similarities)
+
+
+def test_no_pairs_are_shown_where_none_are_wanted(tiny_run):
+    options = dataclasses.replace(tiny_run, report=ReportOptions(sample_pairs=0))
+    assert validator(options, tf.distribute.OneDeviceStrategy("CPU:0")).validate().shown.size == 0
