@@ -1,4 +1,4 @@
-"""Time of every figure on a million pairs, and of both pictures, beside scikit-learn's ROC and AUC alone."""
+"""Time of an evaluation of given scores of a million pairs, bootstrap included, and of its parts; beside scikit-learn."""
 
 import dataclasses
 import gc
@@ -13,7 +13,7 @@ import numpy as np
 from sklearn import metrics as sklearn_metrics
 
 from fv import cli, files, metrics
-from fv.evaluation import plots
+from fv.evaluation import bootstrap, figures, pictures, plots, protocols
 from fv.options import option
 
 SEPARATION = 2.0  # of the classes' means, in standard deviations: accuracy 0.84
@@ -25,6 +25,8 @@ class Options:
     """What is timed, and where the figures go."""
 
     pairs: int = option(1_000_000, "Pairs, half of them genuine.", lower=2)
+    people: int = option(10_000, "People in them.", lower=2)
+    bootstrap: int = option(300, "Times that people are drawn anew for the intervals.", lower=0)
     repeats: int = option(5, "Runs of each; the median is reported.", lower=1)
     seed: int = option(0, "Seed of the similarities.")
     json: str | None = option(None, "File for the figures.")
@@ -33,10 +35,45 @@ class Options:
 def main(options: Options) -> None:
     """Times each, prints a table and writes `--json`."""
     similarities, labels = sample_similarities(options.pairs, options.seed)
-    seconds = time_fv(similarities, labels, options.repeats)
+    seconds = time_whole(similarities, labels, options)
+    seconds |= time_fv(similarities, labels, options.repeats)
     peak_mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // KIB_PER_MIB  # before the peer adds its own
     seconds["scikit-learn roc_curve + auc"] = median_seconds(lambda: sklearn_roc_auc(similarities, labels), options.repeats)
     report(options, seconds, peak_mib)
+
+
+def time_whole(similarities: np.ndarray, labels: np.ndarray, options: Options) -> dict[str, float]:
+    """Median seconds of all that follows the scores: threshold and calibration of others, figures, intervals, pictures."""
+    people = sample_people(labels, options.people, options.seed)
+    plan = bootstrap.Plan(options.bootstrap, options.seed)
+    others, _ = sample_similarities(options.pairs, options.seed + 1)
+
+    def evaluate() -> None:
+        judged = protocols.hold_out(similarities, labels, others, labels)
+        figures.measure(judged)
+        found = figures.measure_probability(judged)
+        figures.measure_intervals(judged, people, plan)
+        with tempfile.TemporaryDirectory() as folder:
+            plots.draw_roc(os.path.join(folder, "roc.png"), similarities, labels)
+            pictures.draw_det(os.path.join(folder, "det.png"), similarities, labels)
+            plots.draw_histogram(os.path.join(folder, "histogram.png"), similarities, labels, judged.threshold)
+            pictures.draw_reliability(os.path.join(folder, "reliability.png"), found["reliability"])
+
+    def draw() -> None:
+        bootstrap.intervals(similarities, labels, labels == 1, people, metrics.FARS, plan)
+
+    return {
+        "fv, all of it": median_seconds(evaluate, options.repeats),
+        f"fv bootstrap, {options.bootstrap} draws": median_seconds(draw, options.repeats),
+    }
+
+
+def sample_people(labels: np.ndarray, people: int, seed: int) -> np.ndarray:
+    """Numbers int64 [pairs, 2] of the people of each pair: one twice in a genuine pair, two in an impostor pair."""
+    generator = np.random.default_rng(seed)
+    first = generator.integers(people, size=len(labels))
+    second = (first + generator.integers(1, people, size=len(labels))) % people
+    return np.stack([first, np.where(labels == 1, first, second)], axis=1)
 
 
 def time_fv(similarities: np.ndarray, labels: np.ndarray, repeats: int) -> dict[str, float]:

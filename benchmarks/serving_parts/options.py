@@ -18,7 +18,7 @@ class BenchmarkOptions:
     model: str = required("version folder that fv.export wrote from it, best with --formats=saved_model,tflite,onnx")
     images: str = required("folder that holds one folder of JPEG images per person")
     parts: str = option(",".join(PARTS), f"Which parts to run, of {', '.join(PARTS)}, with commas.")
-    repeats: int = option(100, "Calls of each engine at each batch size, in turn.", lower=3)
+    repeats: int = option(60, "Calls of each engine at each batch size, in turn.", lower=3)
     requests: int = option(320, "Requests of the concurrent callers together.", lower=16)
     mutants: int = option(10_000, "Damaged images.", lower=1)
     seed: int = option(0, "Of the damage, and of the order of engines.", lower=0)

@@ -1,0 +1,118 @@
+"""Whether a run that is killed again and again ends bit for bit as one that never was: real processes, real SIGKILLs.
+
+python benchmarks/resume.py --tfrecords=DIR --kills=10 --json=/tmp/resume.json
+
+Trains undisturbed; then anew, killed at random steps, and at a random moment of each, a checkpoint's writing included; then
+to its end. Compares every variable of both last checkpoints: weights, statistics, slots, counters.
+"""
+
+import dataclasses
+import os
+import random
+import shlex
+import subprocess
+import sys
+import tempfile
+import time
+
+import numpy as np
+import tensorflow as tf
+
+from fv import cli, workdir
+from fv.benchmarking import figures
+from fv.errors import UserError
+from fv.model import checkpoint_files
+from fv.options import option, required
+
+_FLAGS = "--backbone=tiny --image_size=64 --dropout=0.3 --global_batch_size=16 --deterministic --validate_every=50"
+_LOOK_SECONDS = 0.01  # between two looks at the workdir
+
+
+@dataclasses.dataclass(frozen=True)
+class ResumeOptions:
+    """What is killed, and how often."""
+
+    tfrecords: str = required("folder of shards.")
+    kills: int = option(10, "How often the second run is killed.", lower=1)
+    steps: int = option(400, "Steps of a run; 20 or more a kill.", lower=1)
+    checkpoint_every: int = option(7, "Steps between checkpoints.", lower=1)
+    flags: str = option("", "Further flags of fv.train, such as '--optimizer=radam --precision=mixed_float16'.")
+    seed: int = option(0, "Of the moments.", lower=0)
+    json: str | None = option(None, "File to write the figures to.")
+
+
+def main(options: ResumeOptions) -> None:
+    """Trains both and compares.
+
+    Raises:
+      UserError: a run failed or ended before it was killed, or the variables differ.
+    """
+    rng = random.Random(options.seed)
+    steps = sorted(rng.sample(range(1, options.steps - options.checkpoint_every), options.kills))
+    with tempfile.TemporaryDirectory() as folder:
+        whole, killed = os.path.join(folder, "whole"), os.path.join(folder, "killed")
+        _train(options, whole)
+        period = _seconds_between_checkpoints(whole)
+        saved = [_kill(options, killed, step, rng.uniform(0.0, period)) for step in steps]
+        _train(options, killed)
+        differing = compare(whole, killed)
+        if differing:
+            raise UserError(f"{len(differing)} variables differ after {options.kills} kills, such as {differing[0]}")
+        found = {"kills": options.kills, "last_checkpoints_when_killed": saved, "variables": len(_variables(whole))}
+    figures.publish(dataclasses.asdict(options) | found | {"variables_differing": 0}, options.json)
+
+
+def compare(whole: str, killed: str) -> list[str]:
+    """The variables that are not the same to the bit in the last checkpoints of two workdirs."""
+    one, two = _variables(whole), _variables(killed)
+    return sorted(name for name in one.keys() | two.keys() if one.get(name) != two.get(name))
+
+
+def _kill(options: ResumeOptions, folder: str, step: int, delay: float) -> int:
+    """Kills a run between two checkpoints, the second of them the first behind `step`, or the second of this start."""
+    before = _last_step(folder)
+    with _start(options, folder) as process:
+        while process.poll() is None and _last_step(folder) < max(step - options.checkpoint_every, before + 1):
+            time.sleep(_LOOK_SECONDS)
+        time.sleep(delay)
+        process.kill()
+    if process.returncode >= 0:
+        raise UserError(f"the run ended with {process.returncode} before it was killed at step {step}: give it more --steps")
+    return _last_step(folder)
+
+
+def _train(options: ResumeOptions, folder: str) -> None:
+    with _start(options, folder) as process:
+        pass
+    if process.returncode:
+        raise UserError(f"fv.train ended with {process.returncode} in {folder}")
+
+
+def _start(options: ResumeOptions, folder: str) -> subprocess.Popen:
+    given = [f"--{name}={getattr(options, name)}" for name in ("tfrecords", "steps", "checkpoint_every")]
+    command = [sys.executable, "-m", "fv.train", f"--workdir={folder}", *given, *_FLAGS.split(), *shlex.split(options.flags)]
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL)
+
+
+def _found(folder: str) -> list[str]:
+    return checkpoint_files.find(os.path.join(folder, workdir.CHECKPOINTS))
+
+
+def _last_step(folder: str) -> int:
+    found = _found(folder)
+    return checkpoint_files.step_of(found[0]) if found else 0
+
+
+def _seconds_between_checkpoints(folder: str) -> float:
+    times = [os.path.getmtime(f"{path}.index") for path in _found(folder)]
+    return (times[0] - times[-1]) / (len(times) - 1)
+
+
+def _variables(folder: str) -> dict[str, bytes]:
+    reader = tf.train.load_checkpoint(_found(folder)[0])
+    names = [name for name in reader.get_variable_to_shape_map() if name.endswith("VARIABLE_VALUE")]
+    return {name: np.asarray(reader.get_tensor(name)).tobytes() for name in names}
+
+
+if __name__ == "__main__":
+    cli.run(main, ResumeOptions, description=__doc__)
