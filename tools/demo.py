@@ -81,7 +81,7 @@ def _summary(run: str, model: str, shards: str, seconds: float) -> str:
         ("test pairs", f"{figures['pairs']:,} of {people} people that training never saw"),
         ("time", f"{seconds / 60:.1f} minutes"),
         ("model", model),
-        ("figures", f"{run}/{workdir.METRICS}, roc.png, histogram.png"),
+        ("figures", f"{run}/{workdir.METRICS}, report.html, roc.png"),
         ("TensorBoard", f"tensorboard --logdir {run}/{workdir.TENSORBOARD}"),
     ]
     return "\n" + "\n".join(f"{name:<18}{value}" for name, value in rows)

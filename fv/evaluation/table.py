@@ -19,7 +19,7 @@ def render(content: dict) -> str:
     baselines = content["baselines"]
     if baselines:
         lines += ["without learning, by the same rule:"]
-        lines += [f"  {name:22}{accuracy(row)}  AUC {row['auc']:.4f}" for name, row in baselines.items()]
+        lines += [f"  {name:24}{accuracy(row)}  AUC {row['auc']:.4f}" for name, row in baselines.items()]
     return "\n".join(lines)
 
 
