@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import tensorflow as tf
 
 from fv.errors import UserError
+from fv.model import backbones
 from fv.model.siamese import Siamese
 
 _MARKS = ("XLA", "JIT compil")  # one of them is in the message of whatever XLA refuses
@@ -17,7 +18,7 @@ def check(strategy: tf.distribute.Strategy, model: Siamese) -> None:
     Raises:
       UserError: BatchNorm is synchronised, which merges the replicas in the middle of what is compiled.
     """
-    synchronised = any(getattr(layer, "synchronized", False) for layer in model.encoder.get_layer("backbone").layers)
+    synchronised = any(getattr(layer, "synchronized", False) for layer in model.encoder.get_layer(backbones.NAME).layers)
     if synchronised and strategy.num_replicas_in_sync > 1:
         raise UserError("--xla does not compile --sync_batch_norm over several replicas: leave one of them out")
 

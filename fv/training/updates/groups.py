@@ -5,6 +5,7 @@ import itertools
 
 import tensorflow as tf
 
+from fv.model import backbones
 from fv.model.siamese import Siamese
 
 _NOT_DECAYED = ("bias", "beta", "gamma")  # last parts of variables' names: biases, and the offsets and gains of norms
@@ -21,7 +22,7 @@ class Group:
 
 def split(model: Siamese) -> list[Group]:
     """Splits the model's trainable weights into up to four groups; those of a frozen backbone are in none."""
-    backbone = {variable.ref() for variable in model.encoder.get_layer("backbone").trainable_variables}
+    backbone = {variable.ref() for variable in model.encoder.get_layer(backbones.NAME).trainable_variables}
 
     def matches(variable: tf.Variable, of_backbone: bool, decayed: bool) -> bool:
         return (variable.ref() in backbone) == of_backbone and decays(variable) == decayed

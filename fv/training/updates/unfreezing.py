@@ -3,6 +3,7 @@
 import contextlib
 from collections.abc import Iterator
 
+from fv.model import backbones
 from fv.model.siamese import Siamese
 
 
@@ -16,7 +17,7 @@ def stages(first_step: int, steps: int, frozen_steps: int) -> list[tuple[int, in
 @contextlib.contextmanager
 def standing_still(model: Siamese, frozen: bool) -> Iterator[None]:
     """While it lasts, graphs are traced with a backbone that is frozen: no gradients, and BatchNorm by its statistics."""
-    backbone = model.encoder.get_layer("backbone")
+    backbone = model.encoder.get_layer(backbones.NAME)
     learns = backbone.trainable  # not under --freeze_backbone
     backbone.trainable = learns and not frozen
     try:
