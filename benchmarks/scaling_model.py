@@ -39,7 +39,7 @@ class Assumptions:
     images_per_s: float = option(2500.0, "Of one accelerator without input, as tools/benchmark.py measures.", lower=1.0)
     images: int = option(128, "Images per accelerator and step.", lower=2)
     accumulate_steps: int = option(1, "Parts of a step; each has so many images.", lower=1)
-    images_per_cpu_s: float = option(3337.0, "Decoded per second of one core, docs/pipeline.md.", lower=1.0)
+    images_per_cpu_s: float = option(3337.0, "Decoded per second of one core, as docs/training.md assumes.", lower=1.0)
     python_us: float = option(10.0, "Of an image's decoding under Python's lock, which one process has one of.", lower=0.0)
     image_bytes: float = option(9000.0, "Of a stored image.", lower=1.0)
     device_gbyte: float = option(200.0, "GB/s of a ring between the accelerators of a host.", lower=0.001)
