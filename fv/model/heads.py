@@ -1,10 +1,11 @@
 """Heads: what the embeddings are trained by, and how alike two of them are.
 
 Every head is a tf.Module with the same two methods:
-  losses(embeddings, label, identities) → float32 [batch], one loss per pair; identities int32 [batch, 2], −1 for unknown
+  losses(embeddings, label, identities, moment) → float32 [batch], one loss per pair
   similarity(embeddings_a, embeddings_b) → float32 [batch] in [0, 1]
-on unit embeddings: float32 [batch, 2, d], or [batch, d] each. `scoring` is the part that `similarity` needs of its
-variables, None where it needs none: the export carries no more than that.
+on unit embeddings: float32 [batch, 2, d], or [batch, d] each. `identities` is int32 [batch, 2], −1 for unknown; `moment` is
+int32 [2], the run's seed and the steps done before: what changes in the course of a run depends on that. `scoring` is the
+part that `similarity` needs of a head's variables, None where it needs none: the export carries no more than that.
 """
 
 import functools
@@ -14,8 +15,10 @@ import tensorflow as tf
 import tf_keras
 
 from fv import addons
-from fv.model import losses
+from fv.model import losses, margins
 from fv.model.options import ModelOptions
+
+START = (0, 0)  # a moment
 
 
 def build_head(options: ModelOptions, identities: int) -> tf.Module:
@@ -32,8 +35,7 @@ def _build_one(name: str, options: ModelOptions, identities: int) -> tf.Module:
     if name == "distance":
         return DistanceHead(options.contrastive_margin)
     if name == "softmax":
-        margins = (options.softmax_margin, options.softmax_angular_margin)
-        return SoftmaxHead(options.embedding_size, identities, options.softmax_scale, *margins)
+        return SoftmaxHead(options, identities)
     return BatchHead(name, _batch_loss(name, options))
 
 
@@ -61,8 +63,8 @@ class SigmoidHead(tf.Module):
         self.scoring = tf_keras.layers.Dense(1, dtype="float32", name="pair_logit")
         self.scoring.build((None, 2 * embedding_size))
 
-    def losses(self, embeddings: tf.Tensor, label: tf.Tensor, identities: tf.Tensor) -> tf.Tensor:
-        del identities
+    def losses(self, embeddings: tf.Tensor, label: tf.Tensor, identities: tf.Tensor, moment=START) -> tf.Tensor:
+        del identities, moment
         return losses.binary_cross_entropy(self._logits(embeddings[:, 0], embeddings[:, 1]), label)
 
     def similarity(self, embeddings_a: tf.Tensor, embeddings_b: tf.Tensor) -> tf.Tensor:
@@ -85,8 +87,8 @@ class DistanceHead(tf.Module):
         super().__init__(name="distance_head")
         self._margin = margin
 
-    def losses(self, embeddings: tf.Tensor, label: tf.Tensor, identities: tf.Tensor) -> tf.Tensor:
-        del identities
+    def losses(self, embeddings: tf.Tensor, label: tf.Tensor, identities: tf.Tensor, moment=START) -> tf.Tensor:
+        del identities, moment
         return losses.contrastive(embeddings[:, 0], embeddings[:, 1], label, self._margin)
 
 
@@ -96,17 +98,21 @@ class SoftmaxHead(tf.Module):
     scoring = None
     similarity = staticmethod(cosine_similarity)
 
-    def __init__(self, embedding_size: int, identities: int, scale: float, margin: float, angular_margin: float):
+    def __init__(self, options: ModelOptions, identities: int):
+        """Raises UserError where the steps of the margins are none."""
         super().__init__(name="softmax_head")
-        self._scale, self._margins = scale, (margin, angular_margin)
-        initial = tf_keras.initializers.GlorotUniform()((identities, embedding_size))
+        self._scale, self._margins = options.softmax_scale, (options.softmax_margin, options.softmax_angular_margin)
+        self._rise = margins.rise_of(options.softmax_margin_steps)
+        initial = tf_keras.initializers.GlorotUniform()((identities, options.embedding_size))
         self.centres = tf.Variable(initial, name="identity_centres")
 
-    def losses(self, embeddings: tf.Tensor, label: tf.Tensor, identities: tf.Tensor) -> tf.Tensor:
+    def losses(self, embeddings: tf.Tensor, label: tf.Tensor, identities: tf.Tensor, moment=START) -> tf.Tensor:
         del label
+        share = margins.share(moment[1], *self._rise)
         flat = tf.reshape(embeddings, (-1, embeddings.shape[-1]))
         cosines = tf.matmul(flat, tf.math.l2_normalize(self.centres, axis=1), transpose_b=True)
-        per_image = losses.margin_softmax(cosines, tf.reshape(tf.maximum(identities, 0), [-1]), self._scale, *self._margins)
+        risen = [share * margin for margin in self._margins]
+        per_image = losses.margin_softmax(cosines, tf.reshape(tf.maximum(identities, 0), [-1]), self._scale, *risen)
         return tf.reduce_mean(tf.reshape(per_image, (-1, 2)), axis=1)
 
 
@@ -120,7 +126,8 @@ class BatchHead(tf.Module):
         super().__init__(name=f"{name}_head")
         self._loss = loss
 
-    def losses(self, embeddings: tf.Tensor, label: tf.Tensor, identities: tf.Tensor) -> tf.Tensor:
+    def losses(self, embeddings: tf.Tensor, label: tf.Tensor, identities: tf.Tensor, moment=START) -> tf.Tensor:
+        del moment
         flat, identities = tf.reshape(embeddings, (-1, embeddings.shape[-1])), tf.reshape(identities, [-1])
         known = identities >= 0
         loss = self._loss(tf.boolean_mask(flat, known), tf.boolean_mask(identities, known))
@@ -135,6 +142,6 @@ class SumHead(tf.Module):
         self._first, self._second, self._weight = first, second, weight
         self.scoring, self.similarity = first.scoring, first.similarity
 
-    def losses(self, embeddings: tf.Tensor, label: tf.Tensor, identities: tf.Tensor) -> tf.Tensor:
-        first = self._first.losses(embeddings, label, identities)
-        return first + self._weight * self._second.losses(embeddings, label, identities)
+    def losses(self, embeddings: tf.Tensor, label: tf.Tensor, identities: tf.Tensor, moment=START) -> tf.Tensor:
+        first = self._first.losses(embeddings, label, identities, moment)
+        return first + self._weight * self._second.losses(embeddings, label, identities, moment)

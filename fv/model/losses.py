@@ -87,7 +87,11 @@ def n_pairs(embeddings: tf.Tensor, identities: tf.Tensor, scale: float) -> tf.Te
 
 
 def margin_softmax(
-    cosines: tf.Tensor, identities: tf.Tensor, scale: float, margin: float, angular_margin: float = 0.0
+    cosines: tf.Tensor,
+    identities: tf.Tensor,
+    scale: float,
+    margin: float | tf.Tensor,
+    angular_margin: float | tf.Tensor = 0.0,
 ) -> tf.Tensor:
     """Cross-entropy of the identity under softmax(scale · cosines), with cos(θ + angular_margin) − margin at the true one.
 
@@ -110,7 +114,7 @@ def margin_softmax(
     return tf.nn.sparse_softmax_cross_entropy_with_logits(labels=identities, logits=scale * (cosines - handicap))
 
 
-def _turned(cosines: tf.Tensor, angle: float) -> tf.Tensor:
+def _turned(cosines: tf.Tensor, angle: float | tf.Tensor) -> tf.Tensor:
     """cos(θ + angle) of cos θ, and its straight continuation behind θ + angle = π."""
     sines = tf.sqrt(tf.maximum(1.0 - tf.square(cosines), 0.0) + _EPSILON)
     turned = cosines * tf.cos(angle) - sines * tf.sin(angle)

@@ -43,6 +43,10 @@ class ModelOptions:
     softmax_angular_margin: float = option(
         0.0, "Softmax: added to the true identity's angle, as in ArcFace, in radians.", lower=0.0, upper=1.5
     )
+    softmax_margin_steps: str = option(
+        "",
+        "A,B: the softmax's margins are 0 up to step A, then rise linearly, and are whole from step B on; empty for always.",
+    )
     contrastive_margin: float = option(
         1.0, "Distance and all_distances: impostors are pushed to this distance, (0, 2].", lower=0.01, upper=2.0
     )

@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 from fv import addons
-from fv.model import heads
+from fv.model import heads, losses
 from fv.model.options import HEADS
 from tests.conftest import TINY
 
@@ -26,8 +26,8 @@ def unit(shape: tuple[int, ...], seed: int = 0) -> np.ndarray:
 def test_every_head_gives_one_loss_and_one_similarity_per_pair(name):
     head = heads.build_head(dataclasses.replace(OPTIONS, head=name), identities=3)
     embeddings = tf.constant(unit((5, 2, 4)))
-    losses = head.losses(embeddings, tf.constant([1, 0, 1, 0, 0]), tf.constant([[0, 0], [0, 1], [2, 2], [1, 0], [2, 1]]))
-    assert losses.shape == (5,) and losses.dtype == tf.float32 and np.all(np.isfinite(losses))
+    found = head.losses(embeddings, tf.constant([1, 0, 1, 0, 0]), tf.constant([[0, 0], [0, 1], [2, 2], [1, 0], [2, 1]]))
+    assert found.shape == (5,) and found.dtype == tf.float32 and np.all(np.isfinite(found))
     similarity = head.similarity(embeddings[:, 0], embeddings[:, 1]).numpy()
     assert similarity.shape == (5,) and np.all((similarity >= 0) & (similarity <= 1))
 
@@ -54,6 +54,21 @@ def test_the_softmax_head_averages_the_losses_of_a_pair_s_images():
     right, wrong = (np.log(np.exp(1.0) + 1.0) - cosine for cosine in (1.0, 0.0))
     np.testing.assert_allclose(head.losses(embeddings, None, tf.constant([[0, 1]])), [right], rtol=1e-5)
     np.testing.assert_allclose(head.losses(embeddings, None, tf.constant([[0, 0]])), [(right + wrong) / 2], rtol=1e-5)
+
+
+@pytest.mark.parametrize("second", [False, True])
+def test_the_softmax_margins_are_those_of_the_moment(second):
+    """In the second head too."""
+    margins = dict(softmax_margin=0.2, softmax_angular_margin=0.4, softmax_margin_steps="10,20")
+    alone, of_sum = dict(head="softmax"), dict(head="distance", second_head="softmax", contrastive_margin=0.01)
+    head = heads.build_head(dataclasses.replace(OPTIONS, **(of_sum if second else alone), **margins), identities=3)
+    embeddings, label, identities = tf.constant(unit((2, 2, 4))), tf.constant([0, 0]), tf.constant([[0, 1], [1, 2]])
+    centres = tf.math.l2_normalize(head.trainable_variables[0], axis=1)
+    cosines = tf.matmul(tf.reshape(embeddings, (-1, 4)), centres, transpose_b=True)
+    for step, share in ((10, 0.0), (15, 0.5), (20, 1.0)):
+        by_hand = losses.margin_softmax(cosines, tf.reshape(identities, [-1]), 16.0, 0.2 * share, 0.4 * share)
+        found = head.losses(embeddings, label, identities, tf.constant([7, step]))
+        np.testing.assert_allclose(found, tf.reduce_mean(tf.reshape(by_hand, (-1, 2)), axis=1), rtol=1e-5)
 
 
 def test_a_sum_of_heads_adds_weighted_losses_and_scores_by_the_first():

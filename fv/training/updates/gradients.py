@@ -42,13 +42,13 @@ class Gradients:
         images = self._augment(batch["images"], step, part)
         # Augmentation stays outside: XLA has no kernel for TensorFlow's resampling ops.
         differentiate = tf.function(self._differentiate, jit_compile=True) if self._xla else self._differentiate
-        rows = tf.stack([self._seed, tf.cast(step, tf.int32)]), self._first_row(part)
-        return differentiate(images, batch["label"], batch["identities"], batch["valid"], rows)
+        moment = tf.stack([self._seed, tf.cast(step, tf.int32)])
+        return differentiate(images, batch["label"], batch["identities"], batch["valid"], moment, self._first_row(part))
 
-    def _differentiate(self, images, label, identities, valid, rows) -> tuple[tf.Tensor, list[tf.Tensor]]:
-        with tf.GradientTape() as tape, encoder.seeded_dropout(self._model.encoder, *rows):
+    def _differentiate(self, images, label, identities, valid, moment, first_row) -> tuple[tf.Tensor, list[tf.Tensor]]:
+        with tf.GradientTape() as tape, encoder.seeded_dropout(self._model.encoder, moment, first_row):
             embeddings = self._model.embed_pairs(images, training=True)
-            losses = self._model.head.losses(embeddings, label, identities)
+            losses = self._model.head.losses(embeddings, label, identities, moment)
             losses = tf.where(valid, losses, 0.0)  # a skipped record's place counts for nothing
             loss = tf.reduce_sum(losses) / self._global_batch_size  # replicas' and parts' gradients are summed
             objective = self._updater.scaled(loss)
