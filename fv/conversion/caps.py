@@ -4,6 +4,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from fv.conversion import ranks
+
+_CANDIDATES_AT_ONCE = 1 << 16  # tried against the caps, so that memory does not grow with them
+
 
 class Caps(NamedTuple):
     """Most pairs of one label that one identity, and that one image, takes part in."""
@@ -37,3 +41,30 @@ class Room:
     def take(self, images: np.ndarray, times: int = 1) -> None:
         """Counts one pair (or `times`, which may be negative) for each of `images` and its identity."""
         np.subtract.at(self.left, self.slots(images), times)
+
+
+def take_within_caps(ends: np.ndarray, room: Room, wanted: int) -> np.ndarray:
+    """The first of the candidates, int64 [n, 2], that the caps let through, up to `wanted`; takes their room."""
+    taken = [ends[:0]]
+    for first in range(0, len(ends), _CANDIDATES_AT_ONCE):
+        part = ends[first : first + _CANDIDATES_AT_ONCE]
+        part = part[_within_caps(room.slots(part), room.left)][:wanted]
+        room.take(part)
+        taken.append(part)
+        wanted -= len(part)
+    return np.concatenate(taken)
+
+
+def _within_caps(slots: np.ndarray, left: np.ndarray) -> np.ndarray:
+    """Which candidates, one row of slots each, the caps let through when they come in this order, as a mask."""
+    left = left.copy()
+    accepted = np.zeros(len(slots), bool)
+    live = np.arange(len(slots))
+    while len(live):
+        places = ranks.occurrences(slots[live].ravel())
+        fits = (places < left[slots[live].ravel()]).reshape(len(live), -1).all(axis=1)
+        accepted[live[fits]] = True
+        np.subtract.at(left, slots[live[fits]], 1)
+        live = live[~fits]
+        live = live[(left[slots[live]] > 0).all(axis=1)]
+    return accepted

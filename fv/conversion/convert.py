@@ -1,6 +1,7 @@
 """The whole conversion, from a folder of images to shards, their manifest and a report."""
 
 import os
+from collections.abc import Callable
 
 import pandas as pd
 
@@ -8,12 +9,15 @@ from fv import files, manifest, options, progress, record, workers
 from fv.conversion import catalog, output, report_files, runners, selection, settings, shards, written
 from fv.errors import UserError
 
+Reselect = Callable[[selection.Selection, str], selection.Selection]  # (what was selected, scratch folder) → what is written
 
-def convert(chosen: settings.Options) -> tuple[manifest.Manifest, pd.DataFrame]:
+
+def convert(chosen: settings.Options, reselect: Reselect | None = None) -> tuple[manifest.Manifest, pd.DataFrame]:
     """Converts a folder of images. An earlier data set stays until the new one's pairs are known.
 
     Args:
       chosen: the options.
+      reselect: changes the pairs before they are written.
 
     Returns:
       The manifest, and the images left out, with columns `path` and `reason`.
@@ -27,7 +31,7 @@ def convert(chosen: settings.Options) -> tuple[manifest.Manifest, pd.DataFrame]:
     with output.claim(chosen.output, chosen.overwrite) as scratch:
         try:
             with runners.start(chosen, scratch) as run:
-                return _convert(chosen, found, odd, scratch, run)
+                return _convert(chosen, found, odd, scratch, run, reselect)
         except UnfinishedError as error:  # told when the last worker has ended, so that the count of whole shards is true
             raise UserError(_what_is_whole(error, chosen)) from error
 
@@ -77,9 +81,16 @@ def write_shards(
 
 
 def _convert(
-    chosen: settings.Options, found: pd.DataFrame, odd: pd.DataFrame, scratch: str, run: workers.Map
+    chosen: settings.Options,
+    found: pd.DataFrame,
+    odd: pd.DataFrame,
+    scratch: str,
+    run: workers.Map,
+    reselect: Reselect | None,
 ) -> tuple[manifest.Manifest, pd.DataFrame]:
     selected = selection.select(chosen, found, odd, scratch, run)
+    if reselect:
+        selected = reselect(selected, scratch)
     counts = shards.count_shards(selected.tables, selected.images, chosen.shards)
     output.clear(chosen.output, keep=[] if chosen.overwrite else _names(counts))
     _save_left_out(selected.left_out, chosen.output)

@@ -2,12 +2,12 @@
 
 import numpy as np
 
+from fv.conversion import caps as capping
 from fv.conversion import ranks, repair
 from fv.conversion.caps import Caps, Room
 
 _ROOM = 1.2  # candidates drawn for each pair wanted; some repeat a pair or meet a cap
 _FEWEST_CANDIDATES = 4_096
-_CANDIDATES_AT_ONCE = 1 << 16  # tried against the caps, so that memory does not grow with them
 
 
 def count_available(sizes: np.ndarray, caps: Caps) -> int:
@@ -27,7 +27,9 @@ def count_available(sizes: np.ndarray, caps: Caps) -> int:
     return int((among_others + limits.sum() - np.cumsum(limits)).min(initial=limits.sum() - limits.max(initial=0)))
 
 
-def sample_impostors(sizes: np.ndarray, count: int, caps: Caps, rng: np.random.Generator) -> np.ndarray:
+def sample_impostors(
+    sizes: np.ndarray, count: int, caps: Caps, rng: np.random.Generator, given: np.ndarray | None = None
+) -> np.ndarray:
     """Draws different impostor pairs, each image as likely as any other until it or its identity meets its cap.
 
     Args:
@@ -35,6 +37,7 @@ def sample_impostors(sizes: np.ndarray, count: int, caps: Caps, rng: np.random.G
       count: number of pairs wanted.
       caps: most pairs of one identity and of one image.
       rng: source of randomness.
+      given: pairs within the caps that are there already and count, int64 [m, 2], the lower image first.
 
     Returns:
       int64 array of shape (n, 2), the lower image first; n < `count` only where the caps leave no more.
@@ -42,13 +45,16 @@ def sample_impostors(sizes: np.ndarray, count: int, caps: Caps, rng: np.random.G
     room = Room(sizes, caps)
     images = len(room.owner)
     keys = np.empty(0, np.int64)  # lower image · number of images + higher image, sorted
+    if given is not None:
+        room.take(given)
+        keys = np.sort(given @ (images, 1))
     last = False
     while len(keys) < count and not last:
         ends, last = _draw_candidates(room, count, count - len(keys), rng)
         ends = ends[~_contains(keys, ends @ (images, 1))]
         if not len(ends):
             break
-        ends = _take_within_caps(ends, room, count - len(keys))
+        ends = capping.take_within_caps(ends, room, count - len(keys))
         keys = np.sort(np.concatenate([keys, ends @ (images, 1)]))
     pairs = np.stack(np.divmod(keys, max(1, images)), axis=1)
     return pairs if len(pairs) == count else repair.add_pairs(pairs, room, count, rng)
@@ -75,30 +81,3 @@ def _contains(ordered: np.ndarray, values: np.ndarray) -> np.ndarray:
     if not len(ordered):
         return np.zeros(len(values), bool)
     return ordered[np.minimum(np.searchsorted(ordered, values), len(ordered) - 1)] == values
-
-
-def _take_within_caps(ends: np.ndarray, room: Room, wanted: int) -> np.ndarray:
-    """The first candidates that the caps let through, up to `wanted`; takes their room."""
-    taken = []
-    for first in range(0, len(ends), _CANDIDATES_AT_ONCE):
-        part = ends[first : first + _CANDIDATES_AT_ONCE]
-        part = part[_within_caps(room.slots(part), room.left)][:wanted]
-        room.take(part)
-        taken.append(part)
-        wanted -= len(part)
-    return np.concatenate(taken)
-
-
-def _within_caps(slots: np.ndarray, left: np.ndarray) -> np.ndarray:
-    """Which candidates, one row of slots each, the caps let through when they come in this order, as a mask."""
-    left = left.copy()
-    accepted = np.zeros(len(slots), bool)
-    live = np.arange(len(slots))
-    while len(live):
-        places = ranks.occurrences(slots[live].ravel())
-        fits = (places < left[slots[live].ravel()]).reshape(len(live), -1).all(axis=1)
-        accepted[live[fits]] = True
-        np.subtract.at(left, slots[live[fits]], 1)
-        live = live[~fits]
-        live = live[(left[slots[live]] > 0).all(axis=1)]
-    return accepted

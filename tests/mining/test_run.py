@@ -1,0 +1,115 @@
+import dataclasses
+import hashlib
+import json
+import pathlib
+import shutil
+
+import pytest
+
+from fv import manifest, record
+from fv.conversion import convert, settings
+from fv.errors import UserError
+from fv.mining import embedding, run
+from fv.mining.options import MineOptions
+from fv.training import run as training
+from tests import samples
+from tests.test_commands import assert_one_line
+
+
+@pytest.fixture(scope="module")
+def data(tiny_run, tmp_path_factory) -> MineOptions:
+    """A converted crowd of 24 people and a model that was trained on it."""
+    folder = tmp_path_factory.mktemp("mining")
+    images = samples.write_images(folder / "images", identities=24, images=5)
+    shares = dict(val_fraction=0.2, test_fraction=0.2, workers=1, pairs=120)
+    convert.convert(settings.Options(images=str(images), output=str(folder / "shards"), **shares))
+    options = dataclasses.replace(tiny_run, tfrecords=str(folder / "shards"), workdir=str(folder / "run"), steps=3)
+    training.train(options)
+    return MineOptions(options.tfrecords, options.workdir, str(folder / "mined"), workers=1)
+
+
+@pytest.fixture(scope="module")
+def mined(data) -> tuple[manifest.Manifest, dict]:
+    return run.mine(data)
+
+
+def digests(folder: str) -> dict[str, str]:
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in pathlib.Path(folder).glob("*.tfrecord")}
+
+
+def pairs_of(folder: str, split: str) -> list[dict]:
+    frames = [path.open("rb") for path in sorted(pathlib.Path(folder).glob(f"{split}-*.tfrecord"))]
+    return [record.decode_pair(data) for file in frames for _, data in record.read_frames(file)]
+
+
+def test_only_training_people_are_in_training_pairs_and_the_other_splits_keep_their_bytes(data, mined):
+    made, _ = mined
+    source = manifest.load(data.tfrecords)
+    used = {
+        pair[name].decode() for pair in pairs_of(data.output, "train") for name in (record.IDENTITY_A, record.IDENTITY_B)
+    }
+    assert used <= set(source.split("train").identities) and made.split("train").pairs == source.split("train").pairs
+    for split in ("val", "test"):
+        assert made.split(split) == source.split(split)
+    assert digests(data.output) == {shard.name: shard.sha256 for split in made.splits.values() for shard in split.shards}
+    assert digests(data.output) != digests(data.tfrecords)
+
+
+def test_mined_pairs_are_harder_than_random_ones_and_what_was_mined_is_written(data, mined):
+    _, found = mined
+    assert found["impostor"]["hard_cosine"] > found["impostor"]["other_cosine"]
+    assert found["genuine"]["hard_cosine"] < found["genuine"]["other_cosine"]
+    assert all(abs(row["hard"] - row["pairs"] / 2) <= 1 for row in found.values())
+    written = json.loads((pathlib.Path(data.output) / run.FILE_NAME).read_text())
+    assert written["impostor"] == found["impostor"] and f"--seed={data.seed}\n" in written["flags"]
+
+
+def test_the_same_seed_gives_the_same_shards_whatever_the_memory_and_another_seed_others(data, mined, tmp_path):
+    again = dataclasses.replace(data, output=str(tmp_path / "again"), search_mb=1)
+    run.mine(again)
+    assert digests(again.output) == digests(data.output)
+    other = dataclasses.replace(data, output=str(tmp_path / "other"), seed=1)
+    run.mine(other)
+    assert digests(other.output) != digests(data.output)
+
+
+def test_killed_behind_embedding_it_goes_on_without_embedding_again(data, mined, tmp_path, monkeypatch):
+    options = dataclasses.replace(data, output=str(tmp_path / "killed"))
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(run, "_choose", _interrupt)
+        run.mine(options)
+    monkeypatch.setattr(embedding.Embedder, "_decode", _interrupt)
+    run.mine(options)
+    assert digests(options.output) == digests(data.output)
+    assert not (tmp_path / "killed" / ".embeddings").exists()
+
+
+def _interrupt(*arguments):
+    raise KeyboardInterrupt
+
+
+def test_what_cannot_be_mined_is_refused(data, shards, trained, tmp_path):
+    output = str(tmp_path / "out")
+    with pytest.raises(UserError, match="holds no pairs that the converter sampled"):
+        run.mine(dataclasses.replace(data, tfrecords=str(shards), output=output))
+    with pytest.raises(UserError, match="was trained on .* people whom .* holds out"):
+        run.mine(dataclasses.replace(data, workdir=trained.workdir, output=output))
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match="no image in any identity's folder"):
+        run.mine(dataclasses.replace(data, images=str(tmp_path / "empty"), output=output))
+
+
+def test_a_checkpoint_of_another_size_is_one_line(data, tmp_path):
+    run_folder = shutil.copytree(data.workdir, tmp_path / "run")
+    model = json.loads((run_folder / "model.json").read_text())
+    model["options"]["embedding_size"] += 1
+    (run_folder / "model.json").write_text(json.dumps(model))
+    with pytest.raises(UserError, match="is damaged or of another model"):
+        run.mine(dataclasses.replace(data, workdir=str(run_folder), output=str(tmp_path / "out")))
+
+
+def test_the_command_says_in_one_line_that_there_is_no_model(command, data, tmp_path):
+    done = command(
+        "tools/mine_pairs.py", f"--tfrecords={data.tfrecords}", f"--workdir={tmp_path}", f"--output={tmp_path / 'o'}"
+    )
+    assert_one_line(done, "model.json")
