@@ -7,14 +7,17 @@ A batch is a dict of
   valid       bool [batch], False on the padding that fills evaluation's last batches and in the place of a skipped record
 """
 
+import functools
 from collections.abc import Iterator
 
+import numpy as np
 import tensorflow as tf
 
 from fv import files
 from fv.pipeline import cache, fields, order, service, slices
 from fv.pipeline.damage import BadRecords
 from fv.pipeline.host_decoder import HostDecoder
+from fv.pipeline.mixing import Mixture
 from fv.pipeline.options import InputOptions
 from fv.pipeline.shard_reader import ShardReader
 from fv.pipeline.source import PairSource
@@ -34,6 +37,8 @@ def training_batches(
     workers: int = 1,
     options: InputOptions = InputOptions(),  # noqa: B008  frozen
     bad: BadRecords | None = None,
+    hard_shares: np.ndarray | None = None,
+    step_records: int = 1,
 ) -> tf.data.Dataset:
     """Endless shuffled batches; their order is a pure function of (seed, epoch, shards, worker, workers).
 
@@ -48,6 +53,8 @@ def training_batches(
       workers: number of input workers.
       options: how the pairs come; under a data service the order is no longer the seed's alone.
       bad: counts damaged records; by default none may be skipped.
+      hard_shares: float64 [steps], of each step's records, the share that are the source's hard pairs.
+      step_records: this worker's records of one step.
 
     Raises:
       UserError: the options exclude each other, a cache does not fit in memory, or a record that it reads is damaged.
@@ -57,15 +64,17 @@ def training_batches(
     if options.data_service:
         order_of = dict(batch_size=batch_size, seed=seed, shuffle_buffer=shuffle_buffer)
         return service.batches(source, parts, options.data_service, **order_of)
-    read, decoder = _reading(source, parts, options, bad or BadRecords(source.folder))
-    first_epoch, skip = divmod(start_record, slices.count(parts))
-    return (
-        tf.data.Dataset.range(first_epoch, tf.int64.max)
-        .flat_map(lambda epoch: order.shuffled_epoch(parts, seed, epoch, shuffle_buffer, read))  # indices or bytes
-        .skip(skip)
-        .apply(lambda records: decoder.batches(records, batch_size))
-        .prefetch(BATCHES_AHEAD)
-    )
+    hard = source.hard_slices(worker, workers)
+    read, decoder = _reading(source, parts + hard, options, bad or BadRecords(source.folder))
+    stream = functools.partial(order.endless, seed=seed, shuffle_buffer=shuffle_buffer, read=read)  # of indices or bytes
+    if hard:
+        mixture = Mixture(hard_shares, step_records)
+        used, used_hard = mixture.consumed(start_record)
+        streams = stream(parts, start=used), stream(hard, start=used_hard, first=slices.count(parts))
+        records = mixture.mix(*streams, start_record)
+    else:
+        records = stream(parts, start=start_record)
+    return records.apply(lambda records: decoder.batches(records, batch_size)).prefetch(BATCHES_AHEAD)
 
 
 def evaluation_batches(

@@ -9,6 +9,7 @@ from collections.abc import Callable
 import numpy as np
 import tensorflow as tf
 
+from fv.pipeline import slices
 from fv.pipeline.slices import Slice
 
 Reader = Callable[[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor], tf.data.Dataset]  # (path, skip, take, index of the first)
@@ -19,18 +20,29 @@ _EPOCHS_PER_SEED = 1_000_003  # a prime: neighbouring seeds share no epoch's ord
 _GRAPH_SEED = 1  # any but 0, at which tf.data asks whether the epoch's seed, a tensor, is 0 too
 
 
-def slice_dataset(parts: list[Slice]) -> tf.data.Dataset:
-    """The slices as a `Reader` takes them, each with the index of its first record among all of theirs."""
+def slice_dataset(parts: list[Slice], first: int = 0) -> tf.data.Dataset:
+    """The slices as a `Reader` takes them, each with the index of its first record, `first` that of the first of all."""
     paths, skips, takes = zip(*parts, strict=True)
-    firsts = np.cumsum((0, *takes[:-1]))
+    firsts = np.cumsum((first, *takes[:-1]))
     return tf.data.Dataset.from_tensor_slices((list(paths), np.int64(skips), np.int64(takes), np.int64(firsts)))
 
 
-def shuffled_epoch(parts: list[Slice], seed: int, epoch: tf.Tensor, shuffle_buffer: int, read: Reader) -> tf.data.Dataset:
+def endless(
+    parts: list[Slice], seed: int, shuffle_buffer: int, read: Reader, *, start: int = 0, first: int = 0
+) -> tf.data.Dataset:
+    """Epoch after epoch of the slices' records, behind the `start` that came before; `first` as in `slice_dataset`."""
+    first_epoch, skip = divmod(start, slices.count(parts))
+    epochs = tf.data.Dataset.range(first_epoch, tf.int64.max)
+    return epochs.flat_map(lambda epoch: shuffled_epoch(parts, seed, epoch, shuffle_buffer, read, first)).skip(skip)
+
+
+def shuffled_epoch(
+    parts: list[Slice], seed: int, epoch: tf.Tensor, shuffle_buffer: int, read: Reader, first: int = 0
+) -> tf.data.Dataset:
     """One epoch: slices shuffled, several read at once, their elements shuffled in a buffer."""
     tf.compat.v1.set_random_seed(_GRAPH_SEED)  # of flat_map's graph alone: tf.random.set_seed must not change the order
     epoch_seed = seed * _EPOCHS_PER_SEED + epoch
-    ordered = slice_dataset(parts).shuffle(len(parts), seed=epoch_seed, reshuffle_each_iteration=False)
+    ordered = slice_dataset(parts, first).shuffle(len(parts), seed=epoch_seed, reshuffle_each_iteration=False)
     elements = ordered.interleave(read, cycle_length=_SHARDS_READ_AT_ONCE)  # opens a shard only when its turn comes
     return elements.shuffle(shuffle_buffer, seed=epoch_seed, reshuffle_each_iteration=False)
 

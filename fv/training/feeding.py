@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import tensorflow as tf
 
 from fv import manifest as manifests
+from fv.errors import UserError
 from fv.pipeline import input_pipeline, load_size
 from fv.pipeline.damage import BadRecords
 from fv.pipeline.input_pipeline import PairSource
@@ -30,14 +31,20 @@ def sources(options: TrainOptions) -> tuple[PairSource, PairSource | None]:
 
 
 def training_source(options: TrainOptions, manifest: manifests.Manifest) -> PairSource:
-    """The pairs to train on, at the side that they leave the host with.
+    """The pairs to train on, at the side that they leave the host with, hard ones of a curriculum among them.
 
     Raises:
-      UserError: the data set has no training split.
+      UserError: a data set has no training split, or that of the hard pairs is not of the same people.
     """
     pixels = (options.model.image_size, options.model.crop_fraction)
     side = load_size.choose(options.input.load_size, manifest, *pixels)
-    return PairSource.of(options.tfrecords, manifest, "train", side, options.model.crop_fraction)
+    source = PairSource.of(options.tfrecords, manifest, "train", side, options.model.crop_fraction)
+    hard = options.curriculum.hard_tfrecords
+    if hard is None or options.synthetic_input:
+        return source
+    if options.input.data_service:
+        raise UserError("--hard_tfrecords mixes in this process, and --data_service in others: leave one of them out")
+    return source.with_hard(hard, manifests.load(hard).split("train"))
 
 
 def training_batches(
@@ -57,6 +64,8 @@ def training_batches(
             start_record=first_step * options.global_batch_size // context.num_input_pipelines,
             options=options.input,
             bad=bad,
+            hard_shares=options.curriculum.shares(options.steps),
+            step_records=options.global_batch_size // context.num_input_pipelines,
             **_share(context, options),
         )
 

@@ -5,6 +5,7 @@ import dataclasses
 from fv.model.options import ModelOptions
 from fv.options import group, option, required
 from fv.pipeline.augment import AugmentOptions
+from fv.pipeline.mixing import CurriculumOptions
 from fv.pipeline.options import InputOptions
 from fv.training.saving.checkpoint_options import CheckpointOptions
 from fv.training.strategy_options import StrategyOptions
@@ -31,6 +32,7 @@ class TrainOptions:
     steps: int = option(500, "Training steps in all.", lower=1)
     global_batch_size: int = option(32, "Pairs per step over all replicas.", lower=1)
     input: InputOptions = group(InputOptions)
+    curriculum: CurriculumOptions = group(CurriculumOptions)
     shuffle_buffer: int = option(2048, "Encoded pairs held for shuffling, per input worker.", lower=1)
     seed: int = option(0, "Of initial weights, order and augmentation.", lower=0, upper=2**31 - 1)
     report: ReportOptions = group(ReportOptions)
