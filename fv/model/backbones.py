@@ -1,4 +1,4 @@
-"""The backbones: networks of tf_keras.applications, each with the pixels it expects, and a tiny one for tests."""
+"""The backbones: networks of tf_keras.applications and of our own, each with the pixels it expects."""
 
 from collections.abc import Callable
 
@@ -6,14 +6,14 @@ import tensorflow as tf
 import tf_keras
 
 from fv.errors import UserError
+from fv.model import plain_networks
 from fv.model.options import ModelOptions
 
 NAME = "backbone"  # of the layer inside the encoder
 # ImageNet's channel means and deviations, as the published weights were trained with them.
 _CAFFE_MEANS_BGR = (103.939, 116.779, 123.68)
 _TORCH_MEANS, _TORCH_VARIANCES = (0.485, 0.456, 0.406), (0.229**2, 0.224**2, 0.225**2)
-_TINY_WIDTHS = (16, 32, 64)
-_ENDS = ("mixed", "_out", "_add", "/Add")  # in the names of layers that are good to cut behind
+_ENDS = ("mixed", "_out", "_add", "/Add", "stage")  # in the names of layers that are good to cut behind
 
 
 def build(
@@ -73,22 +73,6 @@ def _rebuilt(backbone: tf_keras.Model, options: ModelOptions, synchronised: bool
     return rebuilt
 
 
-def _build_tiny(include_top: bool, weights: str | None, input_shape: tuple[int, int, int]) -> tf_keras.Model:
-    """Three strided convolutions with BatchNorm: for tests of everything but the backbone itself."""
-    del include_top
-    if weights == "imagenet":
-        raise UserError("--backbone=tiny has no ImageNet weights: give --init_weights=none or a file")
-    images = features = tf_keras.Input(input_shape)
-    for width in _TINY_WIDTHS:
-        features = tf_keras.layers.Conv2D(width, 3, strides=2, padding="same", use_bias=False)(features)
-        features = tf_keras.layers.BatchNormalization()(features)
-        features = tf_keras.layers.ReLU()(features)
-    model = tf_keras.Model(images, features)
-    if weights:
-        model.load_weights(weights)
-    return model
-
-
 def _build_efficient(**arguments) -> tf_keras.Model:
     return tf_keras.applications.EfficientNetV2B0(include_preprocessing=False, **arguments)
 
@@ -117,12 +101,14 @@ _BUILDERS: dict[str, Callable[..., tf_keras.Model]] = {
     "resnet50": tf_keras.applications.ResNet50,
     "efficientnet_v2_b0": _build_efficient,
     "mobilenet_v3": _build_mobile,
-    "tiny": _build_tiny,
+    "conv8": plain_networks.conv8,
+    "tiny": plain_networks.tiny,
 }
 _NORMALISE = {
     "inception_v3": _to_minus_one_to_one,
     "resnet50": _to_caffe,
     "efficientnet_v2_b0": _to_torch,
     "mobilenet_v3": _to_minus_one_to_one,
+    "conv8": _to_minus_one_to_one,
     "tiny": _to_minus_one_to_one,
 }

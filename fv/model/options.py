@@ -4,7 +4,7 @@ import dataclasses
 
 from fv.options import option
 
-BACKBONES = ("inception_v3", "resnet50", "efficientnet_v2_b0", "mobilenet_v3", "tiny")
+BACKBONES = ("inception_v3", "resnet50", "efficientnet_v2_b0", "mobilenet_v3", "conv8", "tiny")
 HEADS = ("sigmoid", "distance", "softmax", "all_distances", "n_pairs", "triplet_semihard", "triplet_hard")
 POOLINGS = ("average", "flatten")
 

@@ -1,12 +1,15 @@
 """What a run trains: the model, the rules that update it, and the averages of its weights."""
 
 import dataclasses
+from collections.abc import Sequence
 
 import tensorflow as tf
 
 from fv.model import encoder, siamese
 from fv.model.siamese import Siamese
+from fv.training import teacher as teachers
 from fv.training.options import TrainOptions
+from fv.training.teacher import Teacher
 from fv.training.updates.averaging import Averages
 from fv.training.updates.schedule import WarmupThenDecay
 from fv.training.updates.updater import Updater
@@ -20,11 +23,13 @@ class Learner:
       model: whose weights learn.
       updater: gradients → weights.
       averages: of the weights, None where none are kept.
+      teacher: whom the model imitates, None for nobody; it stands still, so a checkpoint holds nothing of it.
     """
 
     model: Siamese
     updater: Updater
     averages: Averages | None
+    teacher: Teacher | None = None
 
     @property
     def judged(self) -> Siamese:
@@ -37,18 +42,25 @@ class Learner:
         return dict(model=self.model, optimizer=self.updater) | averages
 
 
-def build(options: TrainOptions, schedule: WarmupThenDecay, strategy: tf.distribute.Strategy, identities: int) -> Learner:
-    """Builds the learner of a run on that many training identities.
+def build(
+    options: TrainOptions, schedule: WarmupThenDecay, strategy: tf.distribute.Strategy, identities: Sequence[str]
+) -> Learner:
+    """Builds the learner of a run on those training identities.
 
     Raises:
-      UserError: the model's sizes do not fit, its weights are missing, or a choice needs tensorflow-addons.
+      UserError: sizes, weights or the teacher do not fit the model, or a choice needs tensorflow-addons.
     """
     with strategy.scope():
-        model = _build_model(options, identities)
+        model = _build_model(options, len(identities))
         updater = Updater(options.optimization, schedule, model)
-        if options.averaging.average_weights == "none":
-            return Learner(model, updater, None)
-        return Learner(model, updater, Averages(options.averaging, options.steps, model, _build_model(options, identities)))
+        averages = _build_averages(options, model, len(identities))
+        return Learner(model, updater, averages, teachers.load(options.teaching, options.model.embedding_size, identities))
+
+
+def _build_averages(options: TrainOptions, model: Siamese, identities: int) -> Averages | None:
+    if options.averaging.average_weights == "none":
+        return None
+    return Averages(options.averaging, options.steps, model, _build_model(options, identities))
 
 
 def _build_model(options: TrainOptions, identities: int) -> Siamese:

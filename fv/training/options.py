@@ -9,6 +9,7 @@ from fv.pipeline.mixing import CurriculumOptions
 from fv.pipeline.options import InputOptions
 from fv.training.saving.checkpoint_options import CheckpointOptions
 from fv.training.strategy_options import StrategyOptions
+from fv.training.teacher import TeacherOptions
 from fv.training.updates.optimizer_options import AveragingOptions, OptimizerOptions
 from fv.training.watching.report_options import ReportOptions
 
@@ -29,6 +30,7 @@ class TrainOptions:
     compute: StrategyOptions = group(StrategyOptions)
     optimization: OptimizerOptions = group(OptimizerOptions)
     averaging: AveragingOptions = group(AveragingOptions)
+    teaching: TeacherOptions = group(TeacherOptions)
     steps: int = option(500, "Training steps in all.", lower=1)
     global_batch_size: int = option(32, "Pairs per step over all replicas.", lower=1)
     input: InputOptions = group(InputOptions)

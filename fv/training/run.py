@@ -54,7 +54,7 @@ def train(options: TrainOptions) -> None:
     mine = _claimed(options.workdir) if chief else contextlib.nullcontext()
     with losing.named(strategy), full_disk.told(options.workdir), mine:
         rate = schedule.build_schedule(options.optimization, options.steps, options.global_batch_size)
-        trained = learner.build(options, rate, strategy, len(training.identities))
+        trained = learner.build(options, rate, strategy, training.identities)
         agreement = Agreement(strategy)
         keep = options.saving.keep_checkpoints
         checkpoints = Checkpoints(options.workdir, agreement, keep=keep, chief=chief, **trained.state())
@@ -105,6 +105,7 @@ def _build_step(options: TrainOptions, strategy: tf.distribute.Strategy, trained
         global_batch_size=options.global_batch_size,
         seed=options.seed,
         averages=trained.averages,
+        teacher=trained.teacher,
         xla=options.compute.xla,
     )
 

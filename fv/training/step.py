@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from fv.model.siamese import Siamese
 from fv.pipeline.augment import AugmentOptions
+from fv.training.teacher import Teacher
 from fv.training.updates import compiling, unfreezing
 from fv.training.updates.accumulation import Accumulators
 from fv.training.updates.averaging import Averages
@@ -31,6 +32,7 @@ class TrainStep:
         global_batch_size: int,
         seed: int,
         averages: Averages | None = None,
+        teacher: Teacher | None = None,
         xla: bool = False,
     ):
         """Raises UserError where XLA is known not to compile the step."""
@@ -40,7 +42,7 @@ class TrainStep:
         self._strategy, self._model, self._updater, self._averages = strategy, model, updater, averages
         self._parts, self._frozen_steps = updater.options.accumulate_steps, updater.options.freeze_backbone_steps
         sizes = dict(global_batch_size=global_batch_size, parts=self._parts)
-        self._gradients = Gradients(strategy, model, updater, augmentation, **sizes, seed=seed, xla=xla)
+        self._gradients = Gradients(strategy, model, updater, augmentation, **sizes, seed=seed, teacher=teacher, xla=xla)
         with strategy.scope():
             self._sums = Accumulators(model.trainable_variables) if self._parts > 1 else None
         self.meter = StallMeter()

@@ -6,6 +6,7 @@ from fv.model import encoder
 from fv.model.siamese import Siamese
 from fv.pipeline import augment
 from fv.pipeline.augment import AugmentOptions
+from fv.training.teacher import Teacher
 from fv.training.updates.updater import Updater
 
 _IMAGES_PER_PAIR = 2
@@ -24,10 +25,12 @@ class Gradients:
         global_batch_size: int,
         parts: int,
         seed: int,
+        teacher: Teacher | None,
         xla: bool,
     ):
         self._strategy, self._model, self._updater, self._augmentation = strategy, model, updater, augmentation
-        self._global_batch_size, self._parts, self._seed, self._xla = global_batch_size, parts, seed, xla
+        self._global_batch_size, self._parts, self._seed = global_batch_size, parts, seed
+        self._teacher, self._xla = teacher, xla
 
     def compute(
         self, batch: dict[str, tf.Tensor], step: tf.Tensor, part: tf.Tensor | int
@@ -43,12 +46,18 @@ class Gradients:
         # Augmentation stays outside: XLA has no kernel for TensorFlow's resampling ops.
         differentiate = tf.function(self._differentiate, jit_compile=True) if self._xla else self._differentiate
         moment = tf.stack([self._seed, tf.cast(step, tf.int32)])
-        return differentiate(images, batch["label"], batch["identities"], batch["valid"], moment, self._first_row(part))
+        taught = self._teacher.embed(images) if self._teacher else None
+        pairs = images, batch["label"], batch["identities"], batch["valid"]
+        return differentiate(*pairs, moment, self._first_row(part), taught)
 
-    def _differentiate(self, images, label, identities, valid, moment, first_row) -> tuple[tf.Tensor, list[tf.Tensor]]:
+    def _differentiate(
+        self, images, label, identities, valid, moment, first_row, taught
+    ) -> tuple[tf.Tensor, list[tf.Tensor]]:
         with tf.GradientTape() as tape, encoder.seeded_dropout(self._model.encoder, moment, first_row):
             embeddings = self._model.embed_pairs(images, training=True)
             losses = self._model.head.losses(embeddings, label, identities, moment)
+            if self._teacher:
+                losses += self._teacher.losses(embeddings, taught)
             losses = tf.where(valid, losses, 0.0)  # a skipped record's place counts for nothing
             loss = tf.reduce_sum(losses) / self._global_batch_size  # replicas' and parts' gradients are summed
             objective = self._updater.scaled(loss)
