@@ -34,6 +34,13 @@ def test_a_cut_backbone_ends_behind_the_named_layer():
     assert encoder.build_encoder(options).get_layer("backbone").output_shape == (None, 3, 3, 768)
 
 
+def test_conv8_makes_64_pixels_a_map_of_4_by_4_and_is_cut_behind_a_stage():
+    options = ModelOptions(backbone="conv8", image_size=64, embedding_size=8)
+    assert encoder.build_encoder(options).get_layer("backbone").output_shape == (None, 4, 4, 256)
+    cut = encoder.build_encoder(dataclasses.replace(options, feature_layer="stage3"))
+    assert cut.get_layer("backbone").output_shape == (None, 8, 8, 128)
+
+
 @pytest.mark.parametrize(
     ("backbone", "layer"), [("efficientnet_v2_b0", "block4c_add"), ("mobilenet_v3", "expanded_conv_9/Add")]
 )

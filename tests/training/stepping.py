@@ -17,7 +17,9 @@ from fv.pipeline.augment import AugmentOptions
 from fv.pipeline.input_pipeline import PairSource
 from fv.pipeline.options import InputOptions
 from fv.training import strategy as strategies
+from fv.training import teacher as teachers
 from fv.training.step import TrainStep
+from fv.training.teacher import TeacherOptions
 from fv.training.updates import schedule
 from fv.training.updates.averaging import Averages
 from fv.training.updates.optimizer_options import AveragingOptions, OptimizerOptions
@@ -72,6 +74,7 @@ def trainer(
     frozen: bool = False,
     augment: bool = False,
     xla: bool = False,
+    teacher: str | None = None,
 ) -> Trainer:
     """A trainer of one seed, under the precision policy that is set."""
     strategy = strategy or one_device()
@@ -82,6 +85,8 @@ def trainer(
             encoder.freeze_backbone(trained.encoder)
         updater = Updater(options, schedule.build_schedule(options, steps, GLOBAL_BATCH), trained)
         averages = Averages(averaging, steps, trained, siamese.build_siamese(model, identities=6)) if averaging else None
+        people = manifest.load(str(shards)).split("train").identities
+        taught_by = teachers.load(TeacherOptions(teacher), model.embedding_size, people)
     step = TrainStep(
         strategy,
         trained,
@@ -90,6 +95,7 @@ def trainer(
         global_batch_size=GLOBAL_BATCH,
         seed=2,
         averages=averages,
+        teacher=taught_by,
         xla=xla,
     )
     return Trainer(trained, updater, averages, step, batches(shards, strategy, options.accumulate_steps))

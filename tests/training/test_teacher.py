@@ -1,0 +1,66 @@
+import dataclasses
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from fv import manifest
+from fv.errors import UserError
+from fv.model import model_record, restoring
+from fv.model.siamese import Siamese
+from fv.training import teacher as teachers
+from fv.training.run import train
+from fv.training.teacher import Teacher, TeacherOptions
+from tests.conftest import TINY
+from tests.training.stepping import one_device, trainer, two_replicas
+from tests.training.test_step import SGD, STEPS
+
+PIXELS = np.random.default_rng(0).integers(0, 256, (4, 2, 32, 32, 3), dtype=np.uint8)
+
+
+def restored(workdir: str) -> Siamese:
+    return restoring.load_model(workdir, model_record.load(workdir))[0]
+
+
+def people(shards) -> tuple[str, ...]:
+    return manifest.load(str(shards)).split("train").identities
+
+
+def test_the_loss_is_the_weighted_mean_over_both_images_of_one_less_the_cosine():
+    east, north = [1.0, 0.0], [0.0, 1.0]
+    taught = tf.constant([[east, north], [east, east]])
+    embeddings = tf.constant([[east, north], [north, [-1.0, 0.0]]])
+    np.testing.assert_allclose(Teacher(None, 10.0).losses(embeddings, taught), [0.0, 10.0 * (1.0 + 2.0) / 2.0])
+
+
+def test_a_model_comes_to_embed_as_its_teacher_does(trained, tmp_path):
+    student = dataclasses.replace(
+        trained, workdir=str(tmp_path), seed=9, teaching=TeacherOptions(trained.workdir, teacher_weight=50.0)
+    )
+    train(student)
+    one, other = (restored(folder).embed_pairs(PIXELS, training=False) for folder in (trained.workdir, student.workdir))
+    assert np.mean(np.sum(one * other, axis=-1)) > 0.6  # of models from two seeds it is about 0
+
+
+def test_one_replica_and_two_agree_with_a_teacher(trained, shards):
+    found = [
+        trainer(shards, strategy(), SGD, steps=STEPS, sync=True, augment=True, teacher=trained.workdir).run(STEPS)
+        for strategy in (one_device, two_replicas)
+    ]
+    np.testing.assert_allclose(*found, rtol=1e-4)
+
+
+def test_a_teacher_sees_images_at_its_own_side(trained, shards):
+    teacher = teachers.load(TeacherOptions(trained.workdir), TINY.embedding_size, people(shards))
+    larger = np.repeat(np.repeat(PIXELS, 2, axis=2), 2, axis=3)
+    np.testing.assert_allclose(teacher.embed(larger), teacher.embed(PIXELS), atol=0.02)
+
+
+def test_a_teacher_of_another_embedding_size_is_refused_with_the_flag_that_fits(trained, shards):
+    with pytest.raises(UserError, match="embeddings of 16 numbers: give --embedding_size=16"):
+        teachers.load(TeacherOptions(trained.workdir), 8, people(shards))
+
+
+def test_a_teacher_of_people_who_are_not_trained_on_here_is_refused_so_that_strangers_stay_strangers(trained, shards):
+    with pytest.raises(UserError, match="trained on 2 people who are not trained on here"):
+        teachers.load(TeacherOptions(trained.workdir), TINY.embedding_size, people(shards)[2:])
