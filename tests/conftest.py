@@ -4,11 +4,14 @@ import dataclasses
 import pathlib
 import subprocess
 import sys
+from collections.abc import Callable
 
 import pytest
 import tensorflow as tf
 import tf_keras
+from tensorflow.python.framework import config as framework_config
 
+from fv import workers
 from fv.evaluation.run import EvaluateOptions, evaluate
 from fv.model.options import ModelOptions
 from fv.pipeline.augment import AugmentOptions
@@ -18,6 +21,7 @@ from fv.training.run import train
 from fv.training.watching.report_options import ReportOptions
 from tests import samples
 
+MOST_PROCESSES = 4  # of tests at once: each comes to 1.5 GB, and some tests start children as large
 TINY = ModelOptions(backbone="tiny", image_size=32, embedding_size=16, batch_norm_momentum=0.9)
 
 
@@ -27,11 +31,24 @@ def pytest_configure():
     tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 4)
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """Processes of `pytest -n auto`: one for each core that this one may use, within the memory of a small machine."""
+    return min(workers.cores(), MOST_PROCESSES)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Puts the files that hold a slow test first: of several processes, none is left with a long one at the end."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
 @pytest.fixture(autouse=True)
-def float32_after_each_test():
-    """Takes back the global precision policy that a training run sets."""
+def as_before_training():
+    """Takes back what a training run sets for the whole process: its precision, and that ops repeat to the bit."""
     yield
     tf_keras.mixed_precision.set_global_policy("float32")
+    framework_config.disable_op_determinism()
 
 
 @pytest.fixture(scope="session")
@@ -72,6 +89,19 @@ def exported(trained, tmp_path_factory) -> pathlib.Path:
     output = tmp_path_factory.mktemp("export")
     export(ExportOptions(workdir=trained.workdir, output=str(output)))
     return output / "1"
+
+
+@pytest.fixture
+def call(monkeypatch, capfd):
+    """Runs an entry point's `run` in this process, which has TensorFlow loaded: a process of its own takes 3 s of a core."""
+
+    def run(entry: Callable[[], None], *arguments: str) -> subprocess.CompletedProcess:
+        monkeypatch.setattr(sys, "argv", [entry.__module__, *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            entry()
+        return subprocess.CompletedProcess(sys.argv, ended.value.code or 0, *capfd.readouterr())
+
+    return run
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ import shutil
 
 import pytest
 
-from fv import cli
+from fv import cli, evaluate, export, train, verify
 from tests import samples
 
 
@@ -16,29 +16,42 @@ def assert_one_line(done, *parts: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("module", "flags", "parts"),
+    ("name", "wanted"),
     [
-        ("fv.train", ["--tfrecords=x"], ["--workdir is missing"]),
-        ("fv.train", ["--tfrecords=x", "--workdir=y", "--head=no_such"], ["--head", "no_such", "sigmoid"]),
-        ("fv.train", ["--tfrecords=x", "--workdir=y", "--steps=0"], ["--steps"]),
-        ("fv.train", ["--tfrecords=x", "--workdir=y", "--no_such_flag=1"], ["no_such_flag"]),
-        ("fv.train", ["--flagfile=no/such/file"], ["no/such/file"]),
-        ("fv.train", ["--tfrecords=no/such/folder", "--workdir=y"], ["no/such/folder", "manifest.json"]),
-        ("fv.evaluate", ["--workdir=no/such/folder", "--tfrecords=x"], ["no/such/folder", "model.json"]),
-        ("fv.export", ["--workdir=no/such/folder", "--output=x"], ["no/such/folder", "model.json"]),
-        ("fv.verify", ["--model=no/such/folder", "a.jpg", "b.jpg"], ["no/such/folder", "SavedModel"]),
-        ("fv.verify", ["--model=x", "a.jpg"], ["IMAGE_A IMAGE_B"]),
+        ("train", "--tfrecords is missing"),
+        ("evaluate", "--workdir is missing"),
+        ("export", "--workdir is missing"),
+        ("verify", "expected IMAGE_A IMAGE_B"),
     ],
 )
-def test_a_mistake_gets_one_line_that_names_it(command, tmp_path, module, flags, parts):
-    assert_one_line(command("-m", module, *flags), *parts)
+def test_a_command_without_arguments_says_in_a_shell_what_it_needs(command, name, wanted):
+    assert_one_line(command("-m", f"fv.{name}"), f"{name}.py: error: {wanted}")
 
 
-def test_a_shard_cut_short_stops_training_before_it_starts(command, shards, tmp_path):
+@pytest.mark.parametrize(
+    ("main", "flags", "parts"),
+    [
+        (train, ["--tfrecords=x"], ["--workdir is missing"]),
+        (train, ["--tfrecords=x", "--workdir=y", "--head=no_such"], ["--head", "no_such", "sigmoid"]),
+        (train, ["--tfrecords=x", "--workdir=y", "--steps=0"], ["--steps"]),
+        (train, ["--tfrecords=x", "--workdir=y", "--no_such_flag=1"], ["no_such_flag"]),
+        (train, ["--flagfile=no/such/file"], ["no/such/file"]),
+        (train, ["--tfrecords=no/such/folder", "--workdir=y"], ["no/such/folder", "manifest.json"]),
+        (evaluate, ["--workdir=no/such/folder", "--tfrecords=x"], ["no/such/folder", "model.json"]),
+        (export, ["--workdir=no/such/folder", "--output=x"], ["no/such/folder", "model.json"]),
+        (verify, ["--model=no/such/folder", "a.jpg", "b.jpg"], ["no/such/folder", "SavedModel"]),
+        (verify, ["--model=x", "a.jpg"], ["IMAGE_A IMAGE_B"]),
+    ],
+)
+def test_a_mistake_gets_one_line_that_names_it(call, main, flags, parts):
+    assert_one_line(call(main.run, *flags), *parts)
+
+
+def test_a_shard_cut_short_stops_training_before_it_starts(call, shards, tmp_path):
     broken = shutil.copytree(shards, tmp_path / "broken")
     shard = sorted(broken.glob("train-*"))[1]
     shard.write_bytes(shard.read_bytes()[:-100])
-    done = command("-m", "fv.train", f"--tfrecords={broken}", f"--workdir={tmp_path / 'run'}", "--backbone=tiny")
+    done = call(train.run, f"--tfrecords={broken}", f"--workdir={tmp_path / 'run'}", "--backbone=tiny")
     assert_one_line(done, shard.name, "cut short")
     assert not (tmp_path / "run").exists()
 
@@ -68,10 +81,6 @@ def test_the_inspector_names_the_damaged_shard(command, flipped):
 
 
 def test_a_saved_model_answers_with_its_exit_code(command, exported, tmp_path):
-    paths = [tmp_path / f"{name}.jpg" for name in "ab"]
-    for path, identity in zip(paths, (12, 13), strict=True):
-        path.write_bytes(samples.image_bytes(identity, 0))
-    done = command("-m", "fv.verify", f"--model={exported}", "--json", paths[0], paths[0])
+    (tmp_path / "a.jpg").write_bytes(samples.image_bytes(12, 0))
+    done = command("-m", "fv.verify", f"--model={exported}", "--json", tmp_path / "a.jpg", tmp_path / "a.jpg")
     assert done.returncode == 0 and '"same": true' in done.stdout and done.stderr == ""
-    (tmp_path / "notes.txt").write_text("no image")
-    assert_one_line(command("-m", "fv.verify", f"--model={exported}", paths[0], tmp_path / "notes.txt"), "notes.txt")

@@ -1,7 +1,6 @@
 import csv
 import io
 import json
-import sys
 
 import pytest
 from PIL import Image
@@ -12,15 +11,13 @@ from tests.serving import loading
 
 
 @pytest.fixture
-def call(exported, capfd, monkeypatch):
+def answer(call, exported, monkeypatch):
     """Runs the command line in this process: (exit code, stdout, stderr)."""
+    monkeypatch.setattr("tensorflow.saved_model.load", loading.load)
 
     def run(*arguments) -> tuple[int, str, str]:
-        monkeypatch.setattr("tensorflow.saved_model.load", loading.load)
-        monkeypatch.setattr(sys, "argv", ["verify", f"--model={exported}", *map(str, arguments)])
-        with pytest.raises(SystemExit) as exit:
-            verify.run()
-        return (exit.value.code, *capfd.readouterr())
+        done = call(verify.run, f"--model={exported}", *arguments)
+        return done.returncode, done.stdout, done.stderr
 
     return run
 
@@ -34,35 +31,41 @@ def images(tmp_path):
     return paths
 
 
-def test_the_exit_code_is_the_verdict(call, images):
-    assert call("--threshold=0", *images[::2])[0] == verify.EXIT_SAME
-    code, said, _ = call("--threshold=1", *images[::2])
+def test_the_exit_code_is_the_verdict(answer, images):
+    assert answer("--threshold=0", *images[::2])[0] == verify.EXIT_SAME
+    code, said, _ = answer("--threshold=1", *images[::2])
     assert code == verify.EXIT_DIFFERENT and said.startswith("different people: similarity 0.")
 
 
-def test_json_has_every_field_of_the_verdict(call, images):
-    code, said, _ = call("--json", images[0], images[0])
-    answer = json.loads(said)
-    assert code == 0 and set(answer) == {"same", "similarity", "threshold", "probability", "distance"} and answer["same"]
+def test_json_has_every_field_of_the_verdict(answer, images):
+    code, said, _ = answer("--json", images[0], images[0])
+    verdict = json.loads(said)
+    assert code == 0 and set(verdict) == {"same", "similarity", "threshold", "probability", "distance"} and verdict["same"]
 
 
-def test_a_picture_shows_both_images(call, images, tmp_path):
-    call(f"--picture={tmp_path / 'verdict.png'}", *images[:2])
+def test_a_picture_shows_both_images(answer, images, tmp_path):
+    answer(f"--picture={tmp_path / 'verdict.png'}", *images[:2])
     picture = Image.open(io.BytesIO((tmp_path / "verdict.png").read_bytes()))
     assert picture.format == "PNG" and picture.width > 500
 
 
-def test_a_damaged_image_gets_one_line(call, images):
+def test_a_damaged_image_gets_one_line(answer, images):
     images[1].write_bytes(images[1].read_bytes()[:300])
-    code, said, complaint = call(*images[:2])
+    code, said, complaint = answer(*images[:2])
     assert code == cli.EXIT_ERROR and said == "" and complaint.count("\n") == 1 and "b.jpg is no whole JPEG" in complaint
 
 
-def test_a_table_of_pairs_gets_a_table_of_verdicts_and_its_figures(call, images, tmp_path):
+def test_a_file_that_is_no_image_gets_one_line(answer, images, tmp_path):
+    (tmp_path / "notes.txt").write_text("no image")
+    code, said, complaint = answer(images[0], tmp_path / "notes.txt")
+    assert code == cli.EXIT_ERROR and said == "" and complaint.count("\n") == 1 and "notes.txt" in complaint
+
+
+def test_a_table_of_pairs_gets_a_table_of_verdicts_and_its_figures(answer, images, tmp_path):
     (tmp_path / "cut.jpg").write_bytes(images[0].read_bytes()[:-200])
     rows = ["a.jpg,b.jpg,1,x", "a.jpg,c.jpg,0,y", "c.jpg,none.jpg,0,z", "a.jpg,cut.jpg,1,w"]
     (tmp_path / "pairs.csv").write_text("\n".join(["image_a,image_b,label,note", *rows]))
-    code, said, complaint = call(f"--pairs_csv={tmp_path / 'pairs.csv'}", "--json")
+    code, said, complaint = answer(f"--pairs_csv={tmp_path / 'pairs.csv'}", "--json")
     summary = json.loads(said)
     assert complaint == "", "libjpeg writes there of what is cut short"
     assert code == 0 and (summary["pairs"], summary["answered"]) == (4, 2) and {"accuracy", "auc"} <= set(summary)
@@ -71,7 +74,7 @@ def test_a_table_of_pairs_gets_a_table_of_verdicts_and_its_figures(call, images,
     assert [row["note"] for row in answers] == ["x", "y", "z", "w"] and answers[2]["same"] == ""
     assert answers[2]["error"].endswith("none.jpg is no file") and answers[0]["error"] == ""
     assert "cut.jpg is no whole JPEG" in answers[3]["error"]
-    alone = json.loads(call("--json", *images[:2])[1])
+    alone = json.loads(answer("--json", *images[:2])[1])
     assert float(answers[0]["similarity"]) == pytest.approx(alone["similarity"], abs=1e-6)
 
 
@@ -83,8 +86,8 @@ def test_a_table_of_pairs_gets_a_table_of_verdicts_and_its_figures(call, images,
         ("image_a,image_b\nx,y\n", "not one of"),
     ],
 )
-def test_a_table_that_cannot_be_used_gets_one_line(call, tmp_path, content, said):
+def test_a_table_that_cannot_be_used_gets_one_line(answer, tmp_path, content, said):
     (tmp_path / "pairs.csv").write_text(content)
-    code, _, complaint = call(f"--pairs_csv={tmp_path / 'pairs.csv'}")
+    code, _, complaint = answer(f"--pairs_csv={tmp_path / 'pairs.csv'}")
     assert code == cli.EXIT_ERROR and complaint.count("\n") == 1 and said in complaint
     assert not (tmp_path / "pairs-verdicts.csv").exists()

@@ -10,7 +10,6 @@ import time
 import numpy as np
 import pytest
 import tensorflow as tf
-from tensorflow.python.framework import config as framework_config
 
 from fv import addons, workdir
 from fv import options as fv_options
@@ -32,13 +31,6 @@ EPOCH = 8  # steps of 8 pairs in the 64 of `shards`
 
 class Killed(BaseException):
     """As SIGKILL: nobody catches it, nothing is saved."""
-
-
-@pytest.fixture(autouse=True)
-def deterministic():
-    """Takes back what a deterministic run sets for the whole process."""
-    yield
-    framework_config.disable_op_determinism()
 
 
 @pytest.fixture

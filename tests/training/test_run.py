@@ -1,11 +1,14 @@
 import dataclasses
+import functools
 import pathlib
+from collections.abc import Callable
 
 import numpy as np
 import pytest
 import tensorflow as tf
 from tensorflow.core.util import event_pb2
 
+import fv.train
 from fv import workdir
 from fv.errors import UserError
 from fv.training.run import train
@@ -70,13 +73,16 @@ def test_mixed_precision_follows_float32(tiny_run, tmp_path, precision):
 
 
 @pytest.mark.slow
-def test_two_deterministic_runs_of_one_seed_log_the_same_losses_and_another_seed_does_not(shards, tmp_path, command):
-    def run(name: str, seed: int) -> dict[int, float]:
+def test_deterministic_runs_of_one_seed_in_two_processes_log_the_same_losses_and_another_seed_does_not(
+    shards, tmp_path, command, call
+):
+    def run(name: str, seed: int, start: Callable) -> dict[int, float]:
         folder = str(tmp_path / name)
         flags = "--backbone=tiny --image_size=32 --steps=6 --log_every=1 --global_batch_size=8 --deterministic".split()
-        done = command("-m", "fv.train", f"--tfrecords={shards}", f"--workdir={folder}", f"--seed={seed}", *flags)
+        done = start(f"--tfrecords={shards}", f"--workdir={folder}", f"--seed={seed}", *flags)
         assert done.returncode == 0, done.stderr
         return logged_losses(folder)
 
-    first = run("a", 1)
-    assert len(first) == 6 and run("b", 1) == first and run("c", 2) != first
+    here, elsewhere = functools.partial(call, fv.train.run), functools.partial(command, "-m", "fv.train")
+    first = run("a", 1, here)
+    assert len(first) == 6 and run("b", 1, elsewhere) == first and run("c", 2, here) != first
