@@ -7,6 +7,8 @@ SUPPORTED = (3, 10) <= sys.version_info[:2] <= (3, 13)
 CANDIDATES = python3.11 python3.10 python3.12 python3.13 python3 python
 BIN = .venv/bin
 INSTALLED = .venv/installed-for
+# A process for each core; a file's tests stay together, for the fixtures that they share, and the slow files come first.
+AT_ONCE = --numprocesses=auto --dist=loadfile --no-loadscope-reorder
 
 ifneq ($(PYTHON),)
 CANDIDATES = "$(PYTHON)"
@@ -25,7 +27,7 @@ demo: $(INSTALLED) ## from synthetic faces to a verified pair: every stage, with
 	@$(BIN)/python tools/demo.py
 
 test: $(INSTALLED) ## run the tests
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest $(AT_ONCE)
 
 lint: $(INSTALLED) ## check style and format
 	@$(BIN)/python -m ruff check .

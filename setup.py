@@ -1,5 +1,6 @@
 """The package `fv`: what it needs, in ranges. `constraints.txt` holds the exact versions that `make` installs."""
 
+import itertools
 import pathlib
 import re
 
@@ -23,14 +24,16 @@ REQUIRED = [
     "simplejpeg>=1.8",
     "tqdm>=4.66",
 ]
-BEAM = ["apache-beam[dask]==2.77.*"]
-EXTRAS = {
-    "gpu": ["tensorflow[and-cuda]==2.21.*"],
-    "beam": BEAM,
+TESTED = {
+    "beam": ["apache-beam[dask]==2.77.*"],
     "serving": ["tensorflow-serving-api==2.21.*"],
     "tflite": ["ai-edge-litert>=2.3,<3"],
-    "onnx": ["tf2onnx>=1.17", "onnx>=1.23", "onnxruntime>=1.32"],
-    "dev": ["pytest>=8", "ruff>=0.9", "scikit-learn>=1.6", *BEAM],
+    "onnx": ["tf2onnx>=1.17", "onnx>=1.23", "onnxruntime>=1.23"],
+}
+EXTRAS = {
+    **TESTED,
+    "gpu": ["tensorflow[and-cuda]==2.21.*"],
+    "dev": ["pytest>=8", "pytest-xdist>=3.6", "ruff>=0.9", "scikit-learn>=1.6", *itertools.chain(*TESTED.values())],
 }
 COMMANDS = ["make_tfrecords", "train", "evaluate", "export", "verify"]
 

@@ -81,7 +81,7 @@ def kill() -> None:
 
 def stop() -> None:
     os.kill(os.getpid(), signal.SIGTERM)
-    time.sleep(0.1)
+    time.sleep(0.5)  # until the thread that reads signals has heard it
 
 
 def all_at_once(shards: str) -> dict:

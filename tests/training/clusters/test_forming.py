@@ -20,7 +20,7 @@ def test_a_block_that_holds_pythons_lock_for_too_long_ends_the_process_with_a_li
 
 
 def test_a_block_that_ends_in_time_is_left_alone(capfd):
-    with forming.bounded(0.2, "never said"):
+    with forming.bounded(1.0, "never said"):
         pass
-    time.sleep(0.4)
+    time.sleep(1.2)
     assert capfd.readouterr().err == ""

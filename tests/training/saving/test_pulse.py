@@ -9,6 +9,7 @@ from fv.training.clusters.agreement import Agreement
 from fv.training.saving.checkpoints import Checkpoints
 from fv.training.saving.interruption import Interruption
 from fv.training.saving.pulse import Beat, Pulse, StopAsked
+from tests import waiting
 
 AGREEMENT = Agreement(tf.distribute.OneDeviceStrategy("CPU:0"))
 
@@ -25,9 +26,9 @@ def test_host_calls_last_five_seconds_at_most_and_a_step_at_least(tmp_path):
 
 
 def test_a_checkpoint_is_due_so_many_minutes_after_the_last(tmp_path):
-    beating, checkpoints = pulse(tmp_path, minutes=0.1 / 60)
+    beating, checkpoints = pulse(tmp_path, minutes=0.5 / 60)
     assert not beating.beat(1, 1.0).save
-    time.sleep(0.11)
+    time.sleep(0.51)
     assert beating.beat(1, 1.0).save
     checkpoints.save(1)
     assert not beating.beat(1, 1.0).save
@@ -39,7 +40,7 @@ def test_a_signal_makes_it_leave_also_in_the_middle_of_a_validation(tmp_path):
         for _ in range(20):
             beating.between_batches()
         os.kill(os.getpid(), signal.SIGTERM)
-        time.sleep(0.1)
+        waiting.until(lambda: interruption.requested)
         assert beating.beat(1, 1.0).leave
         with pytest.raises(StopAsked):
             for _ in range(20):
