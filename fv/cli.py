@@ -50,16 +50,28 @@ def run(
     sys.exit(code)
 
 
-def _parse(options_class: type, positional: Sequence[str], argv: list[str], description: str):
+def parse(options_class: type, argv: Sequence[str]) -> tuple[flags.FlagValues, list[str]]:
+    """Reads a command line, the program first.
+
+    Returns:
+      The flags of `options_class` and --help, and the arguments beside them.
+
+    Raises:
+      UserError: a flag is unknown or its value is not one that it takes, or a flagfile cannot be read.
+    """
     values = flags.FlagValues()
     fv_options.define_flags(options_class, values)
     flags.DEFINE_boolean("help", False, "Print this text and exit.", flag_values=values, short_name="h")
     try:
-        arguments = values(argv)[1:]
+        return values, values(list(argv))[1:]
     except flags.Error as error:
         raise UserError(f"{str(error).removeprefix('ERROR:: ')} (--help lists the flags)") from error
     except UnicodeDecodeError as error:
         raise UserError(f"the flagfile is not a text file: {error}") from error
+
+
+def _parse(options_class: type, positional: Sequence[str], argv: list[str], description: str):
+    values, arguments = parse(options_class, argv)
     if values["help"].value:
         _print_help(options_class, positional, os.path.basename(argv[0]), description)
         sys.exit(0)

@@ -7,6 +7,8 @@ import itertools
 import multiprocessing
 import multiprocessing.connection
 import os
+import pathlib
+import platform
 import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -51,6 +53,15 @@ def pool(count: int, preload: Sequence[str] = ()) -> Iterator[Map]:
 def cores() -> int:
     """Cores that this process may use, which a container can make fewer than the machine's."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def processor() -> str:
+    """The processor's name."""
+    try:
+        lines = pathlib.Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:  # not Linux
+        return platform.processor()
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
 def _map_ordered(

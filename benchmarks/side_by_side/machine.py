@@ -1,7 +1,6 @@
 """What a figure was measured on."""
 
 import os
-import pathlib
 import platform
 from importlib import metadata
 
@@ -24,19 +23,11 @@ def describe() -> dict:
     """Cores, processor, Python, load before the first run, and the versions of those packages that are installed."""
     return {
         "cores": workers.cores(),
-        "processor": _processor(),
+        "processor": workers.processor(),
         "python": platform.python_version(),
         "load_average": os.getloadavg()[0],
         "packages": {name: version for name in PACKAGES if (version := _version(name))},
     }
-
-
-def _processor() -> str:
-    try:
-        lines = pathlib.Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:  # not Linux
-        return platform.processor()
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
 def _version(package: str) -> str | None:
