@@ -12,7 +12,7 @@ _WHOLE_ENOUGH = 0.7  # at a crop of 0.64 TensorFlow's kernels, which decode the 
 
 @dataclasses.dataclass(frozen=True)
 class InputOptions:
-    """The choices that a training run has; all of them give the same pairs in the same order."""
+    """The choices that a training run has; all but `images_per_identity` give the same pairs in the same order."""
 
     decoder: str = option(
         "auto",
@@ -36,13 +36,19 @@ class InputOptions:
     max_bad_records: int = option(
         0, "Damaged records that an input worker may skip, each is reported; the next one stops the run.", lower=0
     )
+    images_per_identity: int = option(
+        0,
+        "Balance batches: so many images of each identity in them, in genuine pairs alone, every identity as often. For a "
+        "head that tells all images of a batch apart by identity; 0 takes the pairs as they come.",
+        lower=0,
+    )
     data_service: str = option(
         "", "Let a tf.data service decode: its dispatcher's address, grpc://HOST:PORT (see tools/data_service.py)."
     )
 
     def decodes_on_host(self, crop_fraction: float) -> bool:
         """Whether simplejpeg decodes, under `check`ed options."""
-        needed = self.cache == "decoded" or self.max_bad_records > 0
+        needed = self.cache == "decoded" or self.max_bad_records > 0 or self.images_per_identity > 0
         return self.decoder == "host" or (self.decoder == "auto" and (needed or crop_fraction >= _WHOLE_ENOUGH))
 
     def check(self) -> None:
@@ -57,6 +63,12 @@ class InputOptions:
             raise UserError("--max_bad_records needs --decoder=host: TensorFlow's kernels do not say which record failed")
         if self.decoder == "tensorflow" and self.cache == "decoded":
             raise UserError("--cache=decoded needs --decoder=host, which fills it")
+        if self.decoder == "tensorflow" and self.images_per_identity:
+            raise UserError("--images_per_identity needs --decoder=host, which reads records in any order")
+        if self.images_per_identity % 2:
+            raise UserError(
+                f"--images_per_identity={self.images_per_identity} is odd, and images come in pairs: make it even"
+            )
 
     def _check_travels(self) -> None:
         if not self.data_service.startswith("grpc://"):
@@ -65,6 +77,7 @@ class InputOptions:
             "--decoder=host": self.decoder == "host",
             f"--cache={self.cache}": self.cache != "none",
             "--max_bad_records": self.max_bad_records > 0,
+            "--images_per_identity": self.images_per_identity > 0,
         }
         for flag, given in local.items():
             if given:

@@ -12,6 +12,8 @@ from fv.pipeline.input_pipeline import PairSource
 from fv.training import synthetic
 from fv.training.options import TrainOptions
 
+_HEADS_OF_PAIRS = ("sigmoid", "distance")  # they look at the label of each pair, and at no other pair
+
 
 def sources(options: TrainOptions) -> tuple[PairSource, PairSource | None]:
     """The pairs to train on, at the side that they leave the host with, and those to validate on, at the network's.
@@ -36,6 +38,7 @@ def training_source(options: TrainOptions, manifest: manifests.Manifest) -> Pair
     Raises:
       UserError: a data set has no training split, or that of the hard pairs is not of the same people.
     """
+    _check_head(options)
     pixels = (options.model.image_size, options.model.crop_fraction)
     side = load_size.choose(options.input.load_size, manifest, *pixels)
     source = PairSource.of(options.tfrecords, manifest, "train", side, options.model.crop_fraction)
@@ -99,6 +102,14 @@ def advice(options: TrainOptions) -> str:
     if not options.input.data_service:
         ways.append("let other hosts decode (--data_service)")
     return f"{', '.join(ways[:-1])}, or {ways[-1]}"
+
+
+def _check_head(options: TrainOptions) -> None:
+    alone = [head for head in (options.model.head, options.model.second_head) if head in _HEADS_OF_PAIRS]
+    if options.input.images_per_identity and alone:
+        raise UserError(
+            f"--images_per_identity shows genuine pairs alone, of which {alone[0]} learns nothing: take another head"
+        )
 
 
 def _share(context: tf.distribute.InputContext, options: TrainOptions) -> dict[str, int]:
