@@ -84,10 +84,9 @@ def do(run: Run, children: Children) -> str | None:
       Stopped: a signal came.
     """
     os.makedirs(run.workdir, exist_ok=True)
-    if not standing.look(run).trained:
-        failure = _train(run, children)
-        if failure:
-            return failure
+    failure = _train(run, children)
+    if failure:
+        return failure
     failure = _attempt(run, "evaluation", run.evaluate_command, children)
     if failure is None and not standing.look(run).finished:
         return "fv.evaluate ended well, and its figures are not there"
@@ -97,6 +96,8 @@ def do(run: Run, children: Children) -> str | None:
 def _train(run: Run, children: Children) -> str | None:
     for _ in range(_STARTS):
         _wait_for_another(run, children)
+        if standing.look(run).trained:
+            return None
         failure = _attempt(run, "training", run.train_command, children)
         if failure is None or failure[0] != cli.EXIT_SAVED:
             break

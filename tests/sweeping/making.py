@@ -48,8 +48,8 @@ def stand_in(run: Run, accuracy: float = 0.8, train: str = TRAIN) -> Run:
     trained, evaluated = fv_options.to_flagfile(run.training), fv_options.to_flagfile(run.evaluation)
     return dataclasses.replace(
         run,
-        train_command=(sys.executable, "-c", train, run.workdir, trained, str(run.training.steps)),
-        evaluate_command=(sys.executable, "-c", EVALUATE, run.workdir, evaluated, str(accuracy)),
+        train_command=(sys.executable, "-S", "-c", train, run.workdir, trained, str(run.training.steps)),
+        evaluate_command=(sys.executable, "-S", "-c", EVALUATE, run.workdir, evaluated, str(accuracy)),
     )
 
 

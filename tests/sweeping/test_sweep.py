@@ -3,6 +3,7 @@ import json
 import os
 import pathlib
 import signal
+import subprocess
 import threading
 import time
 
@@ -10,6 +11,7 @@ import pytest
 
 from fv import cli, folder_lock
 from fv.errors import Stopped, UserError
+from fv.sweeping import plan
 from fv.sweeping.options import SweepOptions
 from fv.sweeping.sweep import sweep
 from tests.sweeping import making
@@ -151,6 +153,27 @@ def test_sigterm_reaches_the_child_and_the_next_start_goes_on(monkeypatch, tmp_p
     assert "\n- cutout, seed 0, 1: missing\n" in pathlib.Path(options.output, "sweep.md").read_text()
     making.replace_plan(monkeypatch, making.stand_in)
     assert sweep(options) == 0 and trained(options) == ["once "] * 4
+
+
+def test_a_training_run_that_a_killed_sweep_left_behind_is_waited_for(planned, monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr("fv.sweeping.sweep._LOOK_SECONDS", 0.01)
+    options = making.options(tmp_path, variants=None, seeds=1)
+    (run,) = plan.plan(options)
+    os.makedirs(run.workdir)
+
+    def hold_and_finish():
+        with folder_lock.held(run.workdir, "busy"):
+            held.set()
+            while "another process trains" not in "".join(said):
+                said.append(capsys.readouterr().out)
+            subprocess.run(run.train_command, check=True)
+
+    held, said = threading.Event(), []
+    other = threading.Thread(target=hold_and_finish)
+    other.start()
+    held.wait()
+    assert sweep(options) == 0 and trained(options) == ["once "]
+    other.join()
 
 
 def test_the_time_of_a_killed_attempt_is_not_made_up(planned, tmp_path):
