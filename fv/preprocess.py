@@ -1,25 +1,18 @@
 """Encoded image → pixels: the one way that training, evaluation and the exported graph share, so they cannot drift apart.
 
-`load_jpeg` is TensorFlow ops on one image, for `tf.data` maps and exported graphs alike. `load_on_host` is the same in
-simplejpeg and OpenCV, faster: the decoded pixels are equal bit for bit, the resized ones to within one level.
+`load_jpeg` is TensorFlow ops on one image, for `tf.data` maps and exported graphs alike; `preprocess_on_host` is the same in
+simplejpeg and OpenCV, and `load_on_host` that with TensorFlow's word on what it refuses.
 """
 
-import functools
-import threading
-
-import cv2
 import numpy as np
-import simplejpeg
 import tensorflow as tf
 
-CHANNELS = 3
+from fv import preprocess_on_host
+
+CHANNELS = preprocess_on_host.CHANNELS
 RESIZE_TOLERANCE = 1  # levels of 255 by which the two resizes may differ: OpenCV's weights have 11 bits
 DCT = "INTEGER_ACCURATE"  # bit-exact with Pillow and simplejpeg; TensorFlow's default is a fast, inexact DCT
 _MARGIN = 1  # pixels around a crop: at its own edge libjpeg has no neighbour to interpolate colour from, up to 32 levels off
-_FIRST_BYTES = 1 << 20  # of a thread's memory for pixels: 590 × 590 of them; it grows with the images
-
-_thread = threading.local()
-cv2.setNumThreads(0)  # one image is no work to share; its pool would fight with the threads that decode
 
 
 def load_jpeg(encoded: tf.Tensor, image_size: int, crop_fraction: float) -> tf.Tensor:
@@ -44,7 +37,7 @@ def load_jpeg(encoded: tf.Tensor, image_size: int, crop_fraction: float) -> tf.T
 
 
 def load_on_host(encoded: bytes, crop_fraction: float, result: np.ndarray) -> None:
-    """As `load_jpeg`, outside TensorFlow; the interpreter's lock is free while it decodes and resizes.
+    """As `load_jpeg`, by `preprocess_on_host` wherever that decodes the image.
 
     Args:
       encoded: the bytes of a JPEG.
@@ -54,36 +47,10 @@ def load_on_host(encoded: bytes, crop_fraction: float, result: np.ndarray) -> No
     Raises:
       tf.errors.InvalidArgumentError: no whole JPEG; where simplejpeg refuses one, TensorFlow's decoder has the last word.
     """
-    if crop_fraction == 1.0 and getattr(_thread, "shape", None) == result.shape and _fits(encoded, result):
-        return
     try:
-        height, width, _, _ = simplejpeg.decode_jpeg_header(encoded)
-        image = simplejpeg.decode_jpeg(encoded, "RGB", buffer=_thread_memory(height * width * CHANNELS))
+        preprocess_on_host.load_jpeg(encoded, crop_fraction, result)
     except ValueError:
         result[:] = load_jpeg(tf.constant(encoded), result.shape[0], crop_fraction).numpy()
-        return
-    _thread.shape = image.shape
-    top, left, side = centre_window(height, width, crop_fraction)
-    window = image[top : top + side, left : left + side]
-    if side == result.shape[0]:
-        result[:] = window
-    else:
-        cv2.resize(window, result.shape[:2], dst=result, interpolation=cv2.INTER_LINEAR)
-
-
-def _fits(encoded: bytes, result: np.ndarray) -> bool:
-    """Decodes into the result, as when the image before it was as large as that; False where this one is not."""
-    try:
-        return simplejpeg.decode_jpeg(encoded, "RGB", buffer=result).shape == result.shape
-    except ValueError:
-        return False
-
-
-@functools.lru_cache(maxsize=1024)  # sizes are few, and it takes as long as a hundredth of a decode
-def centre_window(height: int, width: int, crop_fraction: float) -> tuple[int, int, int]:
-    """(top, left, side) of the centre square of an image; the same arithmetic as in the graph, in float32."""
-    side = max(1, int(np.rint(np.float32(min(height, width)) * np.float32(crop_fraction))))
-    return (height - side) // 2, (width - side) // 2, side
 
 
 def centre_square(shape: tf.Tensor, crop_fraction: float) -> tf.Tensor:
@@ -100,10 +67,3 @@ def resize(image: tf.Tensor, image_size: int) -> tf.Tensor:
     resized = tf.cast(tf.round(resized), tf.uint8)
     resized.set_shape((image_size, image_size, CHANNELS))
     return resized
-
-
-def _thread_memory(size: int) -> bytearray:
-    """This thread's own memory, `size` bytes or more, for its next image: new memory for each would cost page faults."""
-    if len(getattr(_thread, "pixels", b"")) < size:
-        _thread.pixels = bytearray(max(size, _FIRST_BYTES))
-    return _thread.pixels

@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from fv import preprocess
+from fv import preprocess, preprocess_on_host
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (24, 40, 3), dtype=np.uint8)
 
@@ -82,7 +82,7 @@ def test_both_decoders_give_the_same_pixels_bit_for_bit(form, shape):
 def test_a_crop_is_bit_for_bit_the_middle_of_the_whole_image():
     for fraction, side in ((0.5, 18), (0.77, 28), (0.35, 13)):
         data = encoded(np.random.default_rng(2).integers(0, 256, (51, 37, 3), dtype=np.uint8), "JPEG", subsampling=2)
-        top, left, _ = preprocess.centre_window(51, 37, fraction)
+        top, left, _ = preprocess_on_host.centre_window(51, 37, fraction)
         window = decoded(data)[top : top + side, left : left + side]
         for loaded in (preprocess.load_jpeg(data, side, fraction), on_host(data, side, fraction)):
             np.testing.assert_array_equal(loaded, window)
@@ -100,7 +100,7 @@ def test_both_cut_the_same_window_of_any_size():
     for height, width, fraction in itertools.product(
         range(1, 260, 7), range(1, 260, 11), (0.01, 0.35, 0.5, 0.64, 0.999, 1.0)
     ):
-        top, left, side = preprocess.centre_window(height, width, fraction)
+        top, left, side = preprocess_on_host.centre_window(height, width, fraction)
         graph = preprocess.centre_square(tf.constant([height, width]), fraction).numpy()
         assert (top, left, side, side) == tuple(graph)
 

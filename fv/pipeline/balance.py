@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from fv import progress, record
 from fv.errors import UserError
-from fv.pipeline import fields, slices
+from fv.pipeline import fields_on_host, slices
 from fv.pipeline.damage import BadRecords
 from fv.pipeline.shard_reader import ShardReader
 from fv.pipeline.slices import Slice
@@ -63,7 +63,7 @@ def _genuine(parts: Sequence[Slice], bad: BadRecords) -> dict[bytes, list[int]]:
             line.update()
             data = read(index)
             try:
-                pair = fields.parse_on_host(data) if data is not None else None
+                pair = fields_on_host.parse(data) if data is not None else None
             except record.DamagedRecordError as error:
                 bad.add_record(parts, index, str(error))
                 continue

@@ -1,5 +1,6 @@
 """What memory holds of a worker's records after one pass over them; batches are then made of indices into it."""
 
+import functools
 import hashlib
 import itertools
 from collections.abc import Callable, Iterable, Sequence
@@ -10,9 +11,9 @@ import tensorflow as tf
 
 from fv import preprocess, progress, record, workers
 from fv.errors import UserError
-from fv.pipeline import damage, fields, host_decoder, leaving, memory, order, slices
+from fv.pipeline import damage, fields_on_host, host_decoder, leaving, memory, order, slices
 from fv.pipeline.damage import BadRecords
-from fv.pipeline.fields import Pair
+from fv.pipeline.fields_on_host import Pair
 from fv.pipeline.slices import Slice
 from fv.pipeline.source import PairSource
 from fv.pipeline.tensorflow_decoder import TensorFlowDecoder
@@ -20,6 +21,7 @@ from fv.pipeline.tensorflow_decoder import TensorFlowDecoder
 _SHARE = 0.8  # of the memory available; the rest is for batches, weights and whatever else runs
 _RECORDS_AT_ONCE = 256
 _DIGEST_BYTES = 16
+_ALIGNMENT = 64  # bytes; TensorFlow takes over an array that is aligned so, and copies any other
 
 
 def hold_encoded(source: PairSource, parts: Sequence[Slice], records: Iterable[bytes | None], bad: BadRecords) -> list:
@@ -108,7 +110,7 @@ class DecodedCache:
         self._images = np.zeros(shape, np.uint8)  # pages that no image comes to are never taken
         self._rows = np.zeros((count, 2), np.int32)
         self._labels = np.full(count, record.IMPOSTOR, np.int32)
-        self._identities = np.full((count, 2), fields.NO_IDENTITY, np.int32)
+        self._identities = np.full((count, 2), fields_on_host.NO_IDENTITY, np.int32)
         self._valid = np.zeros(count, bool)
 
     def fill(
@@ -159,7 +161,7 @@ class DecodedCache:
         rows, valid = self._rows[indices], self._valid[indices]
         if not valid.all():
             rows[~valid] = rows[valid.argmax()]  # sane pixels, for BatchNorm's statistics
-        images = host_decoder.aligned_array((2 * len(rows), *self._images.shape[1:]))
+        images = _aligned_array((2 * len(rows), *self._images.shape[1:]))
         np.take(self._images, rows.ravel(), axis=0, out=images, mode="clip")  # any other mode makes a copy more
         labels = np.where(valid, self._labels[indices], np.int32(record.IMPOSTOR))
         return images.reshape(len(rows), 2, *images.shape[1:]), labels, self._identities[indices], valid
@@ -183,7 +185,7 @@ class _DistinctImages:
 
     def damage(self, rows: Sequence[int]) -> str:
         """What is wrong with the images of one pair, "" where nothing is."""
-        broken = (name for name, row in zip(fields.IMAGES, rows, strict=True) if row in self._broken)
+        broken = (name for name, row in zip(fields_on_host.IMAGES, rows, strict=True) if row in self._broken)
         return next(map(host_decoder.no_jpeg, broken), "")
 
     def _row(self, data: bytes, decoding: list[futures.Future]) -> int:
@@ -193,7 +195,7 @@ class _DistinctImages:
         if row >= len(self._images):
             raise UserError(f"the shards hold more than the {known:,} distinct images of their manifest: convert again")
         if row == known:
-            decoding.append(host_decoder.decoding_threads().submit(self._decode, data, row))
+            decoding.append(_decoding_threads().submit(self._decode, data, row))
         return row
 
     def _decode(self, data: bytes, row: int) -> None:
@@ -209,7 +211,7 @@ def _parse(block: Iterable[tuple[int, bytes | None]], parts: Sequence[Slice], ba
     for index, encoded in block:
         try:
             if encoded is not None:
-                pairs[index] = fields.parse_on_host(encoded)
+                pairs[index] = fields_on_host.parse(encoded)
         except record.DamagedRecordError as error:
             bad.add_record(parts, index, str(error))
     return pairs
@@ -223,3 +225,17 @@ def _check_encoded_fits(source: PairSource, parts: Sequence[Slice]) -> None:
 
 def _mebibytes(count: int) -> str:
     return f"{count / 2**20:,.0f} MiB"
+
+
+@functools.lru_cache(maxsize=1)
+def _decoding_threads() -> futures.Executor:
+    """As many threads as there are cores, shared by all caches that are filled in this process."""
+    return futures.ThreadPoolExecutor(workers.cores(), "decode")
+
+
+def _aligned_array(shape: tuple[int, ...]) -> np.ndarray:
+    """Uninitialised uint8 memory that TensorFlow takes over without a copy."""
+    size = int(np.prod(shape))
+    memory = np.empty(size + _ALIGNMENT, np.uint8)
+    start = -memory.ctypes.data % _ALIGNMENT
+    return memory[start : start + size].reshape(shape)

@@ -11,7 +11,7 @@ import tensorflow as tf
 from fv import files, progress, record
 from fv.errors import UserError
 from fv.manifest import Shard
-from fv.pipeline import fields, slices
+from fv.pipeline import fields_on_host, slices
 from fv.pipeline.shard_index import ShardIndex
 from fv.pipeline.slices import Slice
 
@@ -115,7 +115,7 @@ def _find(folder: str, shards: Sequence[Shard], check) -> str | None:
 
 def _decode_images(data: bytes) -> None:
     pair = record.decode_pair(data)
-    for name in fields.IMAGES:
+    for name in fields_on_host.IMAGES:
         try:
             tf.io.decode_jpeg(pair[name])
         except tf.errors.InvalidArgumentError as error:

@@ -15,7 +15,7 @@ import tensorflow as tf
 
 from fv import files
 from fv.errors import UserError
-from fv.pipeline import balance, cache, fields, order, service, slices
+from fv.pipeline import balance, cache, fields, fields_on_host, order, service, slices
 from fv.pipeline.damage import BadRecords
 from fv.pipeline.host_decoder import HostDecoder
 from fv.pipeline.mixing import Mixture
@@ -140,20 +140,22 @@ def evaluation_steps(source: PairSource, batch_size: int, workers: int = 1) -> i
 def _reading(source: PairSource, parts: list[slices.Slice], options: InputOptions, bad: BadRecords):
     """What is read of each record for the order, and what makes batches of that; a cache is filled here.
 
-    Of shards on a disk the order needs indices alone: the threads that decode read the records. Remote ones are read by
+    Of shards on a disk the order needs indices alone: the processes that decode read the records. Remote ones are read by
     TensorFlow, ahead and in order.
     """
     if not options.decodes_on_host(source.crop_fraction):
         return _reading_for_kernels(source, parts, options)
     remote, reader = files.is_remote(source.folder), ShardReader(parts, bad)
     records = _remote_records(parts) if remote else map(reader.read, range(slices.count(parts)))
-    index_of = fields.indexing_on_host(source.identities)
+    index_of = fields_on_host.indexing(source.identities)
     if options.cache == "decoded":
         return order.read_indices, cache.hold_decoded(source, parts, records, index_of, bad)
     pixels = (source.image_size, source.crop_fraction, index_of, parts, bad)
     if options.cache == "encoded":
         return order.read_indices, HostDecoder(*pixels, cache.hold_encoded(source, parts, records, bad).__getitem__)
-    return (order.read_records, HostDecoder(*pixels)) if remote else (order.read_indices, HostDecoder(*pixels, reader.read))
+    if remote:
+        return order.read_records, HostDecoder(*pixels)
+    return order.read_indices, HostDecoder(*pixels, reader.read, reader.place)
 
 
 def _reading_for_kernels(source: PairSource, parts: list[slices.Slice], options: InputOptions):

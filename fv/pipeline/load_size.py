@@ -1,7 +1,7 @@
 """The side of the images that leave the host; the device brings them to the network's."""
 
 from fv import manifest as manifests
-from fv import preprocess
+from fv import preprocess_on_host
 
 _LARGEST_RATIO = 1.5  # to image_size: from there on the bytes to the device cost more than the host's resize
 
@@ -18,5 +18,5 @@ def choose(asked: int | None, manifest: manifests.Manifest, image_size: int, cro
     """
     if asked or manifest.image_side is None:
         return asked or image_size
-    _, _, window = preprocess.centre_window(manifest.image_side, manifest.image_side, crop_fraction)
+    _, _, window = preprocess_on_host.centre_window(manifest.image_side, manifest.image_side, crop_fraction)
     return window if window <= _LARGEST_RATIO * image_size else image_size

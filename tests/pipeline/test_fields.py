@@ -3,8 +3,8 @@ import pytest
 import tensorflow as tf
 
 from fv import record
-from fv.pipeline import fields
-from fv.pipeline.fields import Pair
+from fv.pipeline import fields, fields_on_host
+from fv.pipeline.fields_on_host import Pair
 
 PAIR = {
     record.IMAGE_A: b"\xff\xd8\xff" + bytes(300),
@@ -27,7 +27,7 @@ def example_of(pair: dict) -> tf.train.Example:
 
 
 def test_the_host_finds_what_the_converter_wrote():
-    assert fields.parse_on_host(record.encode_pair(PAIR)) == FOUND
+    assert fields_on_host.parse(record.encode_pair(PAIR)) == FOUND
 
 
 def test_the_host_takes_any_order_further_features_and_whatever_else_protobuf_allows():
@@ -35,14 +35,14 @@ def test_the_host_takes_any_order_further_features_and_whatever_else_protobuf_al
     more = tf.train.Example()
     more.features.feature["scores"].float_list.value.extend([1.5, 2.5])
     unpacked = b"\x0a\x0f\x0a\x0d\x0a\x05label\x12\x04\x1a\x02\x08\x00"  # which proto2 writes
-    assert fields.parse_on_host(b"".join(backwards) + more.SerializeToString()) == FOUND
-    assert fields.parse_on_host(b"".join(backwards[1:]) + unpacked) == FOUND
+    assert fields_on_host.parse(b"".join(backwards) + more.SerializeToString()) == FOUND
+    assert fields_on_host.parse(b"".join(backwards[1:]) + unpacked) == FOUND
 
 
 @pytest.mark.parametrize("name", [record.IMAGE_A, record.IMAGE_B, record.IDENTITY_B, record.LABEL])
 def test_a_field_that_is_missing_is_named(name):
     with pytest.raises(record.DamagedRecordError, match=f"field {name} is missing"):
-        fields.parse_on_host(example_of({other: PAIR[other] for other in PAIR if other != name}).SerializeToString())
+        fields_on_host.parse(example_of({other: PAIR[other] for other in PAIR if other != name}).SerializeToString())
 
 
 @pytest.mark.parametrize(
@@ -55,18 +55,18 @@ def test_a_field_that_is_missing_is_named(name):
 )
 def test_what_is_no_pair_is_refused(data, said):
     with pytest.raises(record.DamagedRecordError, match=said):
-        fields.parse_on_host(data)
+        fields_on_host.parse(data)
 
 
 def test_two_values_where_one_belongs_are_refused():
     example = example_of(PAIR)
     example.features.feature[record.IMAGE_A].bytes_list.value.append(b"another")
     with pytest.raises(record.DamagedRecordError, match="2 values of image_a/encoded"):
-        fields.parse_on_host(example.SerializeToString())
+        fields_on_host.parse(example.SerializeToString())
 
 
 @pytest.mark.parametrize("names", [(), ("a", "Zoë", "b")])
 def test_both_ways_of_indexing_identities_agree(names):
     asked = [b"a", "Zoë".encode(), b"stranger"]
     expected = fields.indexing(names)(tf.constant(asked)).numpy()
-    np.testing.assert_array_equal(fields.indexing_on_host(names)(asked), expected)
+    np.testing.assert_array_equal(fields_on_host.indexing(names)(asked), expected)
