@@ -30,9 +30,8 @@ def load_jpeg(encoded: bytes, crop_fraction: float, result: np.ndarray) -> None:
     """
     if crop_fraction == 1.0 and getattr(_thread, "shape", None) == result.shape and _fits(encoded, result):
         return
-    height, width, _, _ = simplejpeg.decode_jpeg_header(encoded)
-    image = simplejpeg.decode_jpeg(encoded, "RGB", buffer=_thread_memory(height * width * CHANNELS))
-    _thread.shape = image.shape
+    image = _decode(encoded)
+    height, width, _ = _thread.shape = image.shape
     top, left, side = centre_window(height, width, crop_fraction)
     window = image[top : top + side, left : left + side]
     if side == result.shape[0]:
@@ -49,15 +48,18 @@ def _fits(encoded: bytes, result: np.ndarray) -> bool:
         return False
 
 
+def _decode(encoded: bytes) -> np.ndarray:
+    """The pixels, in this thread's own memory: new memory for each image would cost page faults."""
+    try:
+        return simplejpeg.decode_jpeg(encoded, "RGB", buffer=_thread.pixels)
+    except (AttributeError, ValueError):  # no memory yet, or too little; or no JPEG, which is then refused again
+        height, width, _, _ = simplejpeg.decode_jpeg_header(encoded)
+        _thread.pixels = bytearray(max(height * width * CHANNELS, _FIRST_BYTES))
+        return simplejpeg.decode_jpeg(encoded, "RGB", buffer=_thread.pixels)
+
+
 @functools.lru_cache(maxsize=1024)  # sizes are few, and it takes as long as a hundredth of a decode
 def centre_window(height: int, width: int, crop_fraction: float) -> tuple[int, int, int]:
     """(top, left, side) of the centre square of an image; the same arithmetic as in the graph, in float32."""
     side = max(1, int(np.rint(np.float32(min(height, width)) * np.float32(crop_fraction))))
     return (height - side) // 2, (width - side) // 2, side
-
-
-def _thread_memory(size: int) -> bytearray:
-    """This thread's own memory, `size` bytes or more, for its next image: new memory for each would cost page faults."""
-    if len(getattr(_thread, "pixels", b"")) < size:
-        _thread.pixels = bytearray(max(size, _FIRST_BYTES))
-    return _thread.pixels

@@ -3,7 +3,7 @@
 python -m fv.pipeline.decoding_process MEMORY CONNECTION…    (descriptors, inherited from `decoding_processes`)
 
 It knows no TensorFlow, no damage and no identities: what it cannot decode it leaves to its parent, which looks at it again
-and says what is wrong. Siblings are forked when all is imported, so that each is there at once and shares most of its memory.
+and says what is wrong. Siblings are forked when all is imported: each is there at once and shares most of its memory.
 """
 
 import functools

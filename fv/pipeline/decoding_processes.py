@@ -28,7 +28,7 @@ class DecodingProcesses:
         self._memory = SharedFile()
         ours, theirs = zip(*(connection.Pipe() for _ in range(count)), strict=True)
         inherited = (self._memory.descriptor, *(end.fileno() for end in theirs))
-        self._process = subprocess.Popen(
+        self._server = subprocess.Popen(
             [sys.executable, "-m", _MODULE, *map(str, inherited)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
@@ -40,6 +40,11 @@ class DecodingProcesses:
         self._idle: queue.SimpleQueue[connection.Connection] = queue.SimpleQueue()
         for end in ours:
             self._idle.put(end)
+
+    @property
+    def pid(self) -> int:
+        """Of the process that forked them and waits for their end."""
+        return self._server.pid
 
     def memory(self, shape: tuple[int, ...]) -> BatchMemory:
         """Memory for batches of that shape, uint8 [pairs, 2, image_size, image_size, 3]."""

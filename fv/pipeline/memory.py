@@ -2,6 +2,9 @@
 
 import os
 
+from fv.errors import UserError
+
+_SHARE = 0.8  # of it that a cache may take; the rest is for batches, weights and whatever else runs
 _MEMINFO = "/proc/meminfo"
 _GROUP_FILES = (  # limit, usage and the statistics that name the page cache, in cgroup v2 and v1
     ("memory.max", "memory.current", "memory.stat"),
@@ -18,6 +21,18 @@ def available(root: str = "/sys/fs/cgroup") -> int | None:
     """
     figures = [_of_machine(), *(_of_group(*(os.path.join(root, name) for name in names)) for names in _GROUP_FILES)]
     return min((figure for figure in figures if figure is not None), default=None)
+
+
+def check_fits(flag: str, needed: int, held: str) -> None:
+    """Checks that so many bytes can be held.
+
+    Raises:
+      UserError: they cannot, with both figures.
+    """
+    left = available()
+    if left is not None and needed > _SHARE * left:
+        figures = f"{_mebibytes(needed)} for {held}, more than {_SHARE:.0%} of the {_mebibytes(left)} available"
+        raise UserError(f"{flag} needs {figures}: use --cache=none, fewer pairs, smaller images or more input workers")
 
 
 def _of_machine() -> int | None:
@@ -40,3 +55,7 @@ def _read(path: str) -> str:
             return file.read()
     except OSError:
         return ""
+
+
+def _mebibytes(count: int) -> str:
+    return f"{count / 2**20:,.0f} MiB"

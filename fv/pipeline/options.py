@@ -16,7 +16,7 @@ class InputOptions:
 
     decoder: str = option(
         "auto",
-        "What decodes JPEGs: TensorFlow's kernels, or simplejpeg and OpenCV in threads of this process (host). auto takes "
+        "What decodes JPEGs: TensorFlow's kernels, or simplejpeg and OpenCV in processes of their own (host). auto takes "
         "the faster: tensorflow where crop_fraction is under 0.7, since it decodes no more than the crop, else host.",
         choices=DECODERS,
     )

@@ -8,13 +8,14 @@ import threading
 
 import numpy as np
 
+_GIVE_BACK = getattr(mmap, "MADV_REMOVE", None)  # Linux's
+
 
 class SharedFile:
     """A file without a name, in memory where the system has such files, out of which slots are cut."""
 
     def __init__(self):
-        # Not in /dev/shm, whose size a container bounds, often at 64 MiB.
-        self.descriptor = os.memfd_create("fv") if hasattr(os, "memfd_create") else os.dup(tempfile.TemporaryFile().fileno())
+        self.descriptor = _open_unnamed()
         self._end = 0
         self._lock = threading.Lock()
 
@@ -26,6 +27,13 @@ class SharedFile:
         return Slot(self.descriptor, offset, size)
 
 
+def _open_unnamed() -> int:
+    if hasattr(os, "memfd_create"):
+        return os.memfd_create("fv")  # not in /dev/shm, whose size a container bounds, often at 64 MiB
+    with tempfile.TemporaryFile() as file:
+        return os.dup(file.fileno())
+
+
 class Slot:
     """Some bytes of a shared file, from `offset` on; the memory behind them is given back with the object."""
 
@@ -34,7 +42,7 @@ class Slot:
         self._map = mmap.mmap(descriptor, size, offset=offset)
         self.address = np.frombuffer(self._map, np.uint8).ctypes.data
 
-    def __del__(self, advice=getattr(mmap, "MADV_REMOVE", None)):  # bound now: at the interpreter's end names may be gone
+    def __del__(self, advice=_GIVE_BACK):  # bound now: at the interpreter's end names may be gone
         if advice is not None and hasattr(self, "_map"):
             self._map.madvise(advice)
 

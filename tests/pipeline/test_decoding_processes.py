@@ -1,0 +1,110 @@
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from fv import preprocess_on_host, record
+from fv.errors import UserError
+from fv.pipeline.decoding_processes import DecodingProcesses
+from tests import samples
+
+SIDE = 20
+ORPHANS = """
+import time
+from fv.pipeline.decoding_processes import DecodingProcesses
+processes = DecodingProcesses(2)
+processes.decode(processes.memory((1, 2, 8, 8, 3)), 1.0, [None])
+print("ready", flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.fixture(scope="module")
+def processes() -> DecodingProcesses:
+    return DecodingProcesses(1)
+
+
+@pytest.fixture(scope="module")
+def encoded() -> bytes:
+    fields = dict.fromkeys(record.BYTES_FIELDS, b"x") | {record.LABEL: record.GENUINE}
+    fields |= {record.IMAGE_A: samples.image_bytes(0, 0), record.IMAGE_B: samples.image_bytes(1, 0)}
+    return record.encode_pair(fields | {record.IDENTITY_A: b"Ann", record.IDENTITY_B: "Zoë".encode()})
+
+
+def pixels(image: bytes) -> np.ndarray:
+    result = np.empty((SIDE, SIDE, 3), np.uint8)
+    preprocess_on_host.load_jpeg(image, 0.8, result)
+    return result
+
+
+def children_of(pid: int) -> list[int]:
+    return [
+        int(found) for task in pathlib.Path(f"/proc/{pid}/task").glob("*/children") for found in task.read_text().split()
+    ]
+
+
+def wait_until(condition, seconds: float = 10.0) -> bool:
+    deadline = time.monotonic() + seconds
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return condition()
+
+
+def test_a_record_and_a_place_in_a_shard_give_the_pixels_of_this_process(processes, encoded, tmp_path):
+    (tmp_path / "shard").write_bytes(record.frame(b"another") + record.frame(encoded))
+    begin = len(record.frame(b"another"))
+    place = (str(tmp_path / "shard"), begin, begin + len(record.frame(encoded)))
+    images, rows = processes.decode(processes.memory((2, 2, SIDE, SIDE, 3)), 0.8, [encoded, place])
+    assert rows == [(record.GENUINE, (b"Ann", "Zoë".encode()))] * 2
+    for pair in images:
+        np.testing.assert_array_equal(pair, [pixels(samples.image_bytes(0, 0)), pixels(samples.image_bytes(1, 0))])
+
+
+def test_what_it_cannot_decode_is_left_and_the_others_are_not(processes, encoded, tmp_path):
+    broken = record.encode_pair(record.decode_pair(encoded) | {record.IMAGE_B: samples.image_bytes(0, 0)[:200]})
+    sources = [None, b"no record", (str(tmp_path / "missing"), 0, 100), broken, encoded]
+    _, rows = processes.decode(processes.memory((5, 2, SIDE, SIDE, 3)), 1.0, sources)
+    assert rows[:4] == [None] * 4 and rows[4]
+
+
+def test_it_imports_no_tensorflow():
+    listed = "import sys, fv.pipeline.decoding_process; print('tensorflow' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", listed], capture_output=True, text=True).stdout == "False\n"
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self/task"), reason="finds children where Linux lists them")
+def test_a_process_that_dies_is_an_error_and_no_hang(encoded):
+    processes = DecodingProcesses(1)
+    memory = processes.memory((1, 2, SIDE, SIDE, 3))
+    processes.decode(memory, 1.0, [encoded])
+    os.kill(children_of(processes.pid)[0], signal.SIGKILL)
+    for _ in range(2):
+        with pytest.raises(UserError, match="a process that decodes images died, most often for want of memory"):
+            processes.decode(memory, 1.0, [encoded])
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self/task"), reason="finds children where Linux lists them")
+def test_they_outlive_signals_to_the_whole_group_but_not_their_parent():
+    parent = subprocess.Popen([sys.executable, "-c", ORPHANS], stdout=subprocess.PIPE, text=True)
+    assert parent.stdout.readline() == "ready\n"
+    (server,) = children_of(parent.pid)
+    all_below = [server, *children_of(server)]
+    assert len(all_below) == 3
+    for pid in all_below:
+        os.kill(pid, signal.SIGINT)
+        os.kill(pid, signal.SIGTERM)
+    parent.kill()
+    parent.wait()
+    assert wait_until(lambda: not any(map(is_running, all_below)))
+
+
+def is_running(pid: int) -> bool:
+    try:
+        return "State:\tZ" not in pathlib.Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return False
