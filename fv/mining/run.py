@@ -58,9 +58,14 @@ def mine(options: MineOptions) -> tuple[manifest.Manifest, dict]:
 
 def _conversion(options: MineOptions, source: manifest.Manifest) -> settings.Options:
     """The options that converted the data set, with those that mining changes."""
+    if os.path.realpath(options.output) == os.path.realpath(options.tfrecords):
+        raise UserError(f"--output={options.output} is the data set that is mined: give another folder")
     values = flags.FlagValues()
     fv_options.define_flags(settings.Options, values)
-    values(["", *source.flags.splitlines()])
+    try:
+        values(["", *source.flags.splitlines()])
+    except flags.Error as error:
+        raise UserError(f"{options.tfrecords} was converted by another fv ({error}): convert it again") from error
     given = fv_options.from_flags(settings.Options, values) if values["images"].value else None
     if given is None or given.pairs_list or TRAIN not in source.splits:
         raise UserError(f"--tfrecords={options.tfrecords} holds no pairs that the converter sampled: convert without a list")
@@ -69,8 +74,7 @@ def _conversion(options: MineOptions, source: manifest.Manifest) -> settings.Opt
 
 
 def _require_strangers(source: manifest.Manifest, known: ModelRecord, options: MineOptions) -> None:
-    held_out = [name for split, held in source.splits.items() if split != TRAIN for name in held.identities]
-    seen = known.trained_on(held_out) if known.identity_hashes is not None else []
+    seen = known.trained_on(_held_out(source)) if known.identity_hashes is not None else []
     if seen:
         raise UserError(
             f"--workdir={options.workdir} was trained on {len(seen):,} people whom {options.tfrecords} holds out "
@@ -159,7 +163,10 @@ def _table(members: pd.DataFrame, ends: dict[int, np.ndarray], seed: int) -> pd.
 
 def _require_held_out(source: manifest.Manifest, members: pd.DataFrame) -> None:
     """Checks that nobody whom the data set holds out became a training identity."""
-    held_out = {name for split, held in source.splits.items() if split != TRAIN for name in held.identities}
-    wrong = held_out.intersection(members["identity"].unique())
+    wrong = _held_out(source).intersection(members["identity"].unique())
     if wrong:
         raise UserError(f"{min(wrong)} is held out by the data set, but its flags put them into training: convert it again")
+
+
+def _held_out(source: manifest.Manifest) -> set[str]:
+    return {name for split, held in source.splits.items() if split != TRAIN for name in held.identities}

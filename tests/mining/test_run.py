@@ -92,6 +92,8 @@ def test_what_cannot_be_mined_is_refused(data, shards, trained, tmp_path):
     output = str(tmp_path / "out")
     with pytest.raises(UserError, match="holds no pairs that the converter sampled"):
         run.mine(dataclasses.replace(data, tfrecords=str(shards), output=output))
+    with pytest.raises(UserError, match="is the data set that is mined"):
+        run.mine(dataclasses.replace(data, output=data.tfrecords, overwrite=True))
     with pytest.raises(UserError, match="was trained on .* people whom .* holds out"):
         run.mine(dataclasses.replace(data, workdir=trained.workdir, output=output))
     (tmp_path / "empty").mkdir()
