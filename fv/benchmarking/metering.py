@@ -48,7 +48,15 @@ def measure(
 
 def cpu_seconds() -> float:
     """CPU time of this process, of those below it that live (Linux only) and of its children that have ended."""
-    return sum(os.times()[:4]) + sum(map(_cpu_seconds_of, _living_below(os.getpid())))
+    return sum(os.times()[:4]) + sum(map(_cpu_seconds_of, living_below(os.getpid())))
+
+
+def living_below(pid: int) -> Iterator[int]:
+    """The processes below a process that live, Linux only."""
+    for thread in pathlib.Path(f"/proc/{pid}/task").glob("*/children"):  # each thread has the children that it forked
+        for child in map(int, _read(thread).split()):
+            yield child
+            yield from living_below(child)
 
 
 def _draw(batches: Iterator, images_in: Callable, seconds: float, images: int) -> int:
@@ -56,13 +64,6 @@ def _draw(batches: Iterator, images_in: Callable, seconds: float, images: int) -
     while drawn < images or time.perf_counter() < end:
         drawn += images_in(next(batches))
     return drawn
-
-
-def _living_below(pid: int) -> Iterator[int]:
-    for thread in pathlib.Path(f"/proc/{pid}/task").glob("*/children"):  # each thread has the children that it forked
-        for child in map(int, _read(thread).split()):
-            yield child
-            yield from _living_below(child)
 
 
 def _cpu_seconds_of(pid: int) -> float:
