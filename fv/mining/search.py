@@ -48,7 +48,7 @@ class FixedPoint(NamedTuple):
 def nearest_impostors(embeddings: FixedPoint, owners: np.ndarray, count: int, tile_bytes: int) -> Partners:
     """The images of other people that are most alike to each image.
 
-    Memory beside the embeddings: `tile_bytes`, and 16 bytes for each of n · count partners.
+    Memory beside the embeddings: `tile_bytes`, and 8 bytes for each of n · count partners.
 
     Args:
       embeddings: of n images, those of one identity in a row.
