@@ -27,7 +27,7 @@ def check(record: ModelRecord, workdir: str, scored: PairSet, *, allowed: bool) 
     people = scored.names()
     if record.identity_hashes is None:
         if not allowed:
-            lacking = f"{workdir} was trained by an older fv and cannot say whom it was trained on"
+            lacking = f"{workdir} does not say whom it was trained on (an older fv, or first weights from an export)"
             raise UserError(f"{lacking}: train it again, or give --allow_seen_identities to report without that check")
         return dict(known=False, people=len(people), seen=0)
     seen = record.trained_on(people)

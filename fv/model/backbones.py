@@ -16,29 +16,33 @@ _TORCH_MEANS, _TORCH_VARIANCES = (0.485, 0.456, 0.406), (0.229**2, 0.224**2, 0.2
 _ENDS = ("mixed", "_out", "_add", "/Add", "stage")  # in the names of layers that are good to cut behind
 
 
-def build(
-    options: ModelOptions, shape: tuple[int, int, int], *, weights: str | None, sync_batch_norm: bool
-) -> tf_keras.Model:
+def build(options: ModelOptions, shape: tuple[int, int, int], *, sync_batch_norm: bool) -> tf_keras.Model:
     """Builds the backbone that `options` name, cut behind their layer.
 
     Args:
       options: backbone, layer, BatchNorm's momentum.
       shape: of one image.
-      weights: as in `encoder.build_encoder`.
       sync_batch_norm: normalise by the statistics of all replicas' images together.
 
     Raises:
-      UserError: sizes, layer or weights do not fit the backbone.
+      UserError: sizes or layer do not fit the backbone.
+    """
+    return _rebuilt(_cut(build_plain(options.backbone, shape, None), options), options, sync_batch_norm)
+
+
+def build_plain(name: str, shape: tuple[int, int, int], weights: str | None) -> tf_keras.Model:
+    """Builds a whole backbone as tf_keras.applications does, without its top; `weights` None for random ones or 'imagenet'.
+
+    Raises:
+      UserError: it has no such sizes or weights, or these cannot be downloaded.
     """
     try:
-        backbone = _BUILDERS[options.backbone](include_top=False, weights=weights, input_shape=shape)
+        return _BUILDERS[name](include_top=False, weights=weights, input_shape=shape)
     except UserError:
         raise
-    except Exception as error:  # a bad size or file; tf_keras raises a bare one where a download fails
-        raise UserError(
-            f"--backbone={options.backbone} at {shape[0]} pixels with weights '{weights}' fails: {error}"
-        ) from error
-    return _rebuilt(_cut(backbone, options), options, sync_batch_norm)
+    except Exception as error:  # a bad size; tf_keras raises a bare one where a download fails
+        given = f" with weights '{weights}'" if weights else ""
+        raise UserError(f"--backbone={name} at {shape[0]} pixels{given} fails: {error}") from error
 
 
 def normalise(name: str, images: tf.Tensor) -> tf.Tensor:

@@ -11,13 +11,11 @@ from fv.model.dropout import StatelessDropout
 from fv.model.options import ModelOptions
 
 
-def build_encoder(options: ModelOptions, *, weights: str | None = None, sync_batch_norm: bool = False) -> tf_keras.Model:
+def build_encoder(options: ModelOptions, *, sync_batch_norm: bool = False) -> tf_keras.Model:
     """Builds the encoder.
 
     Args:
       options: backbone, sizes, pooling, dropout.
-      weights: of the backbone: None for random ones, 'imagenet' to download them, or the path of a weights file that
-        tf_keras wrote for this backbone without its top.
       sync_batch_norm: normalise by the statistics of all replicas' images together.
 
     Returns:
@@ -25,11 +23,11 @@ def build_encoder(options: ModelOptions, *, weights: str | None = None, sync_bat
       length, whatever the precision policy. Its layer 'backbone' can be frozen.
 
     Raises:
-      UserError: sizes, layer or weights do not fit the backbone.
+      UserError: sizes or layer do not fit the backbone.
     """
     shape = (options.image_size, options.image_size, preprocess.CHANNELS)
     images = tf_keras.Input(shape, dtype=tf.float32, name="images")
-    backbone = backbones.build(options, shape, weights=weights, sync_batch_norm=sync_batch_norm)
+    backbone = backbones.build(options, shape, sync_batch_norm=sync_batch_norm)
     features = _pool(backbone(backbones.normalise(options.backbone, images)), options.pooling)
     if options.dropout:
         features = StatelessDropout(options.dropout, name="dropout")(features)

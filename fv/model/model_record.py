@@ -24,30 +24,50 @@ class ModelRecord:
       options: the model.
       identities: number of training identities.
       identities_sha256: of their names in order.
-      identity_hashes: of each name, salted with `identities_sha256`; None in a workdir of an fv that did not keep them.
+      identity_hashes: of each name, salted with `identities_sha256`; None where they are not known: in a workdir of an fv
+        that did not keep them, or with first weights from one or from an export.
+      earlier: the training identities of runs whose weights this one began with, of each (salt, hashes).
     """
 
     options: ModelOptions
     identities: int
     identities_sha256: str
     identity_hashes: tuple[str, ...] | None = None
+    earlier: tuple[tuple[str, tuple[str, ...]], ...] = ()
 
     def trained_on(self, names: Iterable[str]) -> list[str]:
-        """Those of the names that are training identities, sorted.
+        """Those of the names that are training identities, or were of weights that this model began with, sorted.
 
         Raises:
           UserError: the record does not say.
         """
         if self.identity_hashes is None:
-            raise UserError(f"{workdir.MODEL} is of an older fv and cannot say whom the model was trained on")
-        known = frozenset(self.identity_hashes)
-        return sorted(name for name in set(names) if _hash(name, self.identities_sha256) in known)
+            raise UserError(f"{workdir.MODEL} does not say whom the model was trained on")
+        lists = [
+            (salt, frozenset(hashes)) for salt, hashes in ((self.identities_sha256, self.identity_hashes), *self.earlier)
+        ]
+        return sorted(name for name in set(names) if any(_hash(name, salt) in hashes for salt, hashes in lists))
 
 
 def describe(options: ModelOptions, identities: Sequence[str]) -> ModelRecord:
     """The record of a model that is trained on these identities."""
     digest = hashlib.sha256("\n".join(identities).encode()).hexdigest()
     return ModelRecord(options, len(identities), digest, tuple(_hash(name, digest) for name in identities))
+
+
+def inherit(record: ModelRecord, parent: ModelRecord | None) -> ModelRecord:
+    """The record of a model that begins with weights of the parent's; None for weights of a backbone alone."""
+    if parent is None:
+        return record
+    if parent.identity_hashes is None:
+        return dataclasses.replace(record, identity_hashes=None)
+    met = ((parent.identities_sha256, parent.identity_hashes), *parent.earlier)
+    return dataclasses.replace(record, earlier=tuple(one for one in met if one[0] != record.identities_sha256))
+
+
+def kept(record: ModelRecord, folder: str) -> ModelRecord:
+    """The record of a run that goes on in a workdir: the one that is there, if there is one."""
+    return load(folder) if os.path.exists(os.path.join(folder, workdir.MODEL)) else record
 
 
 def save(record: ModelRecord, folder: str) -> None:
@@ -68,7 +88,8 @@ def load(folder: str) -> ModelRecord:
         fields = files.load_json(path)
         hashes = fields.get("identity_hashes")
         held = ModelOptions(**fields["options"]), fields["identities"], fields["identities_sha256"]
-        return ModelRecord(*held, None if hashes is None else tuple(hashes))
+        earlier = tuple((salt, tuple(met)) for salt, met in fields.get("earlier", ()))
+        return ModelRecord(*held, None if hashes is None else tuple(hashes), earlier)
     except (KeyError, TypeError) as error:
         raise UserError(f"{path} does not describe a model of this fv ({error}): train into a new --workdir") from error
 

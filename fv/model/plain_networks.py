@@ -18,11 +18,12 @@ def conv8(include_top: bool, weights: str | None, input_shape: tuple[int, int, i
       UserError: ImageNet weights are asked for.
     """
     del include_top
+    _refuse(weights, "conv8")
     images = features = tf_keras.Input(input_shape)
     for stage, width in enumerate(_CONV8_WIDTHS, start=1):
         features = _convolve(_convolve(features, width), width)
         features = tf_keras.layers.MaxPooling2D(name=f"stage{stage}")(features)
-    return _loaded(tf_keras.Model(images, features), "conv8", weights)
+    return tf_keras.Model(images, features)
 
 
 def tiny(include_top: bool, weights: str | None, input_shape: tuple[int, int, int]) -> tf_keras.Model:
@@ -32,10 +33,11 @@ def tiny(include_top: bool, weights: str | None, input_shape: tuple[int, int, in
       UserError: ImageNet weights are asked for.
     """
     del include_top
+    _refuse(weights, "tiny")
     images = features = tf_keras.Input(input_shape)
     for width in _TINY_WIDTHS:
         features = _convolve(features, width, strides=2)
-    return _loaded(tf_keras.Model(images, features), "tiny", weights)
+    return tf_keras.Model(images, features)
 
 
 def _convolve(features: tf.Tensor, width: int, strides: int = 1) -> tf.Tensor:
@@ -43,9 +45,6 @@ def _convolve(features: tf.Tensor, width: int, strides: int = 1) -> tf.Tensor:
     return tf_keras.layers.ReLU()(tf_keras.layers.BatchNormalization()(features))
 
 
-def _loaded(model: tf_keras.Model, name: str, weights: str | None) -> tf_keras.Model:
-    if weights == "imagenet":
-        raise UserError(f"--backbone={name} has no ImageNet weights: give --init_weights=none or a file")
+def _refuse(weights: str | None, name: str) -> None:
     if weights:
-        model.load_weights(weights)
-    return model
+        raise UserError(f"--backbone={name} has no ImageNet weights: give --init_weights=none or a path")

@@ -6,8 +6,9 @@ After Mitchell et al., Model Cards for Model Reporting (FAT* 2019). Nothing in i
 import os
 
 from fv import files
+from fv.model import weight_sources
 
-JSON, MARKDOWN = "model_card.json", "model_card.md"
+JSON, MARKDOWN = weight_sources.CARD, "model_card.md"
 INTENDED_USE = (
     "Saying whether two cropped face images are likely to show the same person, as one part of a decision that a person "
     "can review and reverse, on images like those the figures below were measured on."

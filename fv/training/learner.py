@@ -6,7 +6,9 @@ from collections.abc import Sequence
 import tensorflow as tf
 
 from fv.model import encoder, siamese
+from fv.model.initial_weights import FirstWeights
 from fv.model.siamese import Siamese
+from fv.training import strategy as strategies
 from fv.training import teacher as teachers
 from fv.training.options import TrainOptions
 from fv.training.teacher import Teacher
@@ -43,16 +45,24 @@ class Learner:
 
 
 def build(
-    options: TrainOptions, schedule: WarmupThenDecay, strategy: tf.distribute.Strategy, identities: Sequence[str]
+    options: TrainOptions,
+    schedule: WarmupThenDecay,
+    strategy: tf.distribute.Strategy,
+    identities: Sequence[str],
+    first_weights: FirstWeights | None = None,
 ) -> Learner:
-    """Builds the learner of a run on those training identities.
+    """Builds the learner of a run on those training identities; `first_weights` go into the new model, if there are any.
 
     Raises:
       UserError: sizes, weights or the teacher do not fit the model, or a choice needs tensorflow-addons.
     """
     with strategy.scope():
         model = _build_model(options, len(identities))
-        updater = Updater(options.optimization, schedule, model)
+        if first_weights:
+            line = first_weights.load(model)
+            if strategies.is_chief(strategy):
+                print(line, flush=True)
+        updater = Updater(options.optimization, schedule, model)  # after the weights: some rules keep copies of them
         averages = _build_averages(options, model, len(identities))
         return Learner(model, updater, averages, teachers.load(options.teaching, options.model.embedding_size, identities))
 
@@ -64,8 +74,7 @@ def _build_averages(options: TrainOptions, model: Siamese, identities: int) -> A
 
 
 def _build_model(options: TrainOptions, identities: int) -> Siamese:
-    weights = None if options.init_weights == "none" else options.init_weights
-    model = siamese.build_siamese(options.model, identities, weights=weights, sync_batch_norm=options.sync_batch_norm)
+    model = siamese.build_siamese(options.model, identities, sync_batch_norm=options.sync_batch_norm)
     if options.freeze_backbone:
         encoder.freeze_backbone(model.encoder)
     return model

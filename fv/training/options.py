@@ -2,6 +2,7 @@
 
 import dataclasses
 
+from fv.model import restoring
 from fv.model.options import ModelOptions
 from fv.options import group, option, required
 from fv.pipeline.augment import AugmentOptions
@@ -22,7 +23,14 @@ class TrainOptions:
     workdir: str = required("folder for checkpoints, flags and logs; an interrupted run there goes on.")
     model: ModelOptions = group(ModelOptions)
     init_weights: str = option(
-        "none", "Of the backbone: none, imagenet (downloaded) or the path of a tf_keras weights file."
+        "none",
+        "What the weights begin with: none, imagenet (downloaded), or the path of another workdir, an export's version or "
+        "a tf_keras weights file of the backbone. Layers that fit are loaded, the others are named.",
+    )
+    init_checkpoint: str = option(
+        restoring.LAST,
+        "Of a workdir in --init_weights: its last checkpoint, or the one that validated best.",
+        choices=restoring.CHECKPOINTS,
     )
     freeze_backbone: bool = option(False, "Train the embedding and the head only.")
     sync_batch_norm: bool = option(False, "Normalise by the statistics of all replicas together.")

@@ -9,7 +9,8 @@ import tensorflow as tf
 
 from fv import files, folder_lock, workdir
 from fv import options as fv_options
-from fv.model import model_record
+from fv.model import checkpoint_files, initial_weights, model_record, weight_sources
+from fv.model.initial_weights import FirstWeights
 from fv.pipeline import damage
 from fv.pipeline.damage import BadRecords
 from fv.pipeline.input_pipeline import PairSource
@@ -54,7 +55,9 @@ def train(options: TrainOptions) -> None:
     mine = _claimed(options.workdir) if chief else contextlib.nullcontext()
     with losing.named(strategy), full_disk.told(options.workdir), mine:
         rate = schedule.build_schedule(options.optimization, options.steps, options.global_batch_size)
-        trained = learner.build(options, rate, strategy, training.identities)
+        first_weights = _find_first_weights(options, record)
+        record = first_weights.record if first_weights else model_record.kept(record, options.workdir)
+        trained = learner.build(options, rate, strategy, training.identities, first_weights)
         agreement = Agreement(strategy)
         keep = options.saving.keep_checkpoints
         checkpoints = Checkpoints(options.workdir, agreement, keep=keep, chief=chief, **trained.state())
@@ -88,6 +91,14 @@ def _claimed(folder: str) -> contextlib.AbstractContextManager:
     """Makes the workdir and keeps other runs out of it."""
     files.make_folder(folder)
     return folder_lock.held(folder, f"another run is training in {folder}: wait for it, or give another --workdir")
+
+
+def _find_first_weights(options: TrainOptions, record: model_record.ModelRecord) -> FirstWeights | None:
+    """None for a run that goes on from its own checkpoint, too: it needs no others."""
+    begun = checkpoint_files.find(os.path.join(options.workdir, workdir.CHECKPOINTS))
+    if begun or options.init_weights == initial_weights.NONE:
+        return None
+    return FirstWeights(weight_sources.find(options.init_weights, options.init_checkpoint, options.model), record)
 
 
 def _describe_run(options: TrainOptions, record: model_record.ModelRecord) -> None:

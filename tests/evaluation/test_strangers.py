@@ -29,7 +29,7 @@ def test_strangers_need_no_note():
 
 
 def test_a_workdir_that_cannot_tell_is_refused_in_one_line_or_said_to_be_unknown():
-    with pytest.raises(UserError, match="older fv and cannot say whom.*--allow_seen_identities"):
+    with pytest.raises(UserError, match="does not say whom.*--allow_seen_identities"):
         strangers.check(OLD, "run", pair_set(), allowed=False)
     assert "does not say" in strangers.note(strangers.check(OLD, "run", pair_set(), allowed=True), pair_set())
 

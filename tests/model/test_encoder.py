@@ -83,17 +83,3 @@ def test_a_frozen_backbone_keeps_its_weights_and_statistics_in_training():
     assert [weight.name for weight in model.trainable_variables] == ["embedding/kernel:0"]
     for weight, old in zip(model.get_layer("backbone").weights, before, strict=True):
         np.testing.assert_array_equal(weight, old)
-
-
-def test_backbone_weights_come_back_from_a_file(tmp_path):
-    trained = encoder.build_encoder(TINY)
-    path = str(tmp_path / "backbone.weights.h5")
-    trained.get_layer("backbone").save_weights(path)
-    loaded = encoder.build_encoder(TINY, weights=path)
-    for one, other in zip(trained.get_layer("backbone").weights, loaded.get_layer("backbone").weights, strict=True):
-        np.testing.assert_array_equal(one, other)
-
-
-def test_weights_that_are_missing_are_refused():
-    with pytest.raises(UserError, match="weights 'no/such/file'"):
-        encoder.build_encoder(TINY, weights="no/such/file")

@@ -55,5 +55,14 @@ def test_a_record_of_an_older_fv_loads_and_cannot_tell(tmp_path):
     held = dataclasses.replace(model_record.describe(TINY, PEOPLE), identity_hashes=None)
     model_record.save(held, str(tmp_path))
     assert model_record.load(str(tmp_path)).identity_hashes is None
-    with pytest.raises(UserError, match="older fv"):
+    with pytest.raises(UserError, match="does not say whom"):
         held.trained_on(["Ada"])
+
+
+def test_people_that_first_weights_have_met_count_as_trained_on(tmp_path):
+    first = model_record.describe(TINY, ("Ada",))
+    second = model_record.inherit(model_record.describe(TINY, ("Alan",)), first)
+    model_record.save(model_record.inherit(model_record.describe(TINY, PEOPLE), second), str(tmp_path))
+    assert model_record.load(str(tmp_path)).trained_on(["Ada", "Alan", "Hedy"]) == ["Ada", "Alan"]
+    unknown = dataclasses.replace(first, identity_hashes=None)
+    assert model_record.inherit(second, unknown).identity_hashes is None and model_record.inherit(second, None) == second

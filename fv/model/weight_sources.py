@@ -1,0 +1,154 @@
+"""Where a model's first weights can come from: ImageNet, another run, an export, a weights file of tf_keras."""
+
+import dataclasses
+import os
+import zipfile
+from collections.abc import Sequence
+
+import numpy as np
+import tensorflow as tf
+import tf_keras
+
+from fv import files, preprocess, workdir
+from fv.errors import UserError
+from fv.model import backbones, layer_names, model_record, restoring, siamese, weight_files
+from fv.model.model_record import ModelRecord
+from fv.model.options import ModelOptions
+from fv.model.siamese import Siamese
+
+IMAGENET = "imagenet"
+EMBEDDING = "embedding"
+CARD = "model_card.json"  # what an export says of its model, beside its weights
+_EXPORTED = os.path.join("variables", "variables")
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """Weights that a model may begin with.
+
+    Attributes:
+      name: what they are, for messages.
+      layers: weights by layer, named as in `parts`.
+      record: of the model they belong to; None where they are of a backbone alone.
+      end: the layer that its backbone ends behind; None likewise.
+    """
+
+    name: str
+    layers: dict[str, list[np.ndarray]]
+    record: ModelRecord | None = None
+    end: str | None = None
+
+
+def parts(model: Siamese) -> dict[str, list[tf.Variable]]:
+    """A model's weights by layer: the backbone's by lasting names, the embedding's, the head's."""
+    return backbone_parts(model) | {EMBEDDING: model.encoder.get_layer(EMBEDDING).weights} | head_parts(model)
+
+
+def backbone_parts(model: Siamese) -> dict[str, list[tf.Variable]]:
+    """Those of its backbone alone."""
+    return _layers(model.encoder.get_layer(backbones.NAME))
+
+
+def head_parts(model: Siamese) -> dict[str, list[tf.Variable]]:
+    """Those of its head alone: of its layers, and variables in none."""
+    layers = [module for module in model.head.submodules if isinstance(module, tf_keras.layers.Layer)]
+    inside = {variable.ref() for layer in layers for variable in layer.weights}
+    others = [variable for variable in model.head.variables if variable.ref() not in inside]
+    return {layer.name: layer.weights for layer in layers} | {each.name.split(":")[0]: [each] for each in others}
+
+
+def end(model: Siamese) -> str:
+    """Lasting name of the layer that the model's backbone ends behind."""
+    return _lasting(model.encoder.get_layer(backbones.NAME).layers)[-1]
+
+
+def find(where: str, checkpoint: str, options: ModelOptions) -> Source:
+    """Reads the weights that a model of these options may begin with.
+
+    Args:
+      where: 'imagenet', or the path of a workdir, of an export's version or of a weights file of tf_keras.
+      checkpoint: which one of a workdir, one of `restoring.CHECKPOINTS`.
+      options: of the model.
+
+    Raises:
+      UserError: nothing of the kind is there, or it is of another backbone.
+    """
+    if where == IMAGENET:
+        return Source("ImageNet", _values(_layers(_plain(options, IMAGENET))))
+    if files.exists(os.path.join(where, workdir.MODEL)):
+        return _of_workdir(where, checkpoint, options)
+    if files.exists(os.path.join(where, CARD)):
+        return _of_export(where, options)
+    if os.path.isfile(where):
+        return _of_file(where, options)
+    raise UserError(
+        f"--init_weights={where} is no workdir of fv.train, no version folder of fv.export and no file: give the path of "
+        "one, imagenet or none"
+    )
+
+
+def _of_workdir(where: str, checkpoint: str, options: ModelOptions) -> Source:
+    record = model_record.load(where)
+    _check_backbone(where, record.options, options)
+    model, step = restoring.load_model(where, record, checkpoint)
+    return Source(f"{checkpoint} checkpoint, step {step:,}", _values(parts(model)), record, end(model))
+
+
+def _of_export(where: str, options: ModelOptions) -> Source:
+    """An export holds what it needs to compare: encoder and, where it has weights, the head's scoring."""
+    try:
+        held = ModelOptions(**files.load_json(os.path.join(where, CARD))["model"])
+        _check_backbone(where, held, options)
+        model = siamese.build_siamese(held, identities=1)
+        scoring = model.head.scoring.variables if model.head.scoring else []
+        reader = tf.train.load_checkpoint(os.path.join(where, _EXPORTED))
+        for number, variable in enumerate([*model.encoder.variables, *scoring]):
+            variable.assign(reader.get_tensor(f"weights/{number}/.ATTRIBUTES/VARIABLE_VALUE"))
+    except (KeyError, TypeError, ValueError, tf.errors.OpError, RuntimeError) as error:
+        raise UserError(f"--init_weights={where} is no export of this fv, or damaged ({_first_line(error)})") from error
+    kept = {variable.ref() for variable in [*model.encoder.variables, *scoring]}
+    layers = {name: weights for name, weights in parts(model).items() if weights[0].ref() in kept}
+    return Source("export", _values(layers), ModelRecord(held, 1, ""), end(model))
+
+
+def _of_file(where: str, options: ModelOptions) -> Source:
+    try:
+        layers, by_class = weight_files.read(where)
+    except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
+        raise UserError(
+            f"--init_weights={where} is no weights file of tf_keras, or damaged ({_first_line(error)})"
+        ) from error
+    if by_class:
+        made = _plain(options, None).layers
+        names = dict(zip(layer_names.by_class(made), _lasting(made), strict=True))
+        layers = {names[name]: weights for name, weights in layers.items() if name in names}
+    else:
+        layers = dict(zip(layer_names.lasting(list(layers)), layers.values(), strict=True))
+    layers.pop(EMBEDDING, None)  # behind which layer of the backbone, the file does not say
+    return Source("weights file", layers)
+
+
+def _check_backbone(where: str, held: ModelOptions, wanted: ModelOptions) -> None:
+    if held.backbone != wanted.backbone:
+        raise UserError(f"--init_weights={where} holds a {held.backbone}, not a {wanted.backbone}: give its --backbone")
+
+
+def _plain(options: ModelOptions, weights: str | None) -> tf_keras.Model:
+    return backbones.build_plain(options.backbone, (options.image_size, options.image_size, preprocess.CHANNELS), weights)
+
+
+def _layers(backbone: tf_keras.Model) -> dict[str, list[tf.Variable]]:
+    named = zip(_lasting(backbone.layers), backbone.layers, strict=True)
+    return {name: layer.weights for name, layer in named if layer.weights}
+
+
+def _lasting(layers: Sequence[tf_keras.layers.Layer]) -> list[str]:
+    return layer_names.lasting([layer.name for layer in layers])
+
+
+def _values(layers: dict[str, list[tf.Variable]]) -> dict[str, list[np.ndarray]]:
+    return {name: [weight.numpy() for weight in weights] for name, weights in layers.items()}
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).split("\n", 1)[0] or type(error).__name__
