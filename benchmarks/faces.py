@@ -7,13 +7,12 @@ python benchmarks/faces.py --json=/tmp/faces.json
 """
 
 import dataclasses
-import os
 import tempfile
 import time
 
 import numpy as np
 
-from fv import cli
+from fv import cli, workers
 from fv.benchmarking import figures
 from fv.faces import baselines, camera, dataset
 from fv.options import option
@@ -52,7 +51,7 @@ def measure(options: BenchmarkOptions) -> dict:
         "pixel_distance_accuracy": _accuracy(images, lambda a, b: -baselines.pixel_distance(a, b), options.pairs),
         "ssim_accuracy": _accuracy(greys, baselines.ssim, options.pairs),
     }
-    return dict(images=count, cores=os.cpu_count(), images_per_minute=round(60 * count / seconds), **accuracies)
+    return dict(images=count, cores=workers.cores(), images_per_minute=round(60 * count / seconds), **accuracies)
 
 
 def _read_all(faces: dataset.FacesOptions) -> np.ndarray:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 import numpy as np
 from sklearn import metrics as sklearn_metrics
 
-from fv import cli, files, metrics
+from fv import cli, files, metrics, workers
 from fv.evaluation import bootstrap, figures, pictures, plots, protocols
 from fv.options import option
 
@@ -118,11 +118,11 @@ def median_seconds(work: Callable, repeats: int) -> float:
 
 def report(options: Options, seconds: dict[str, float], peak_mib: int) -> None:
     """Prints the table and writes it where `--json` says."""
-    print(f"{options.pairs:,} pairs, median of {options.repeats}; {os.cpu_count()} cores, fv's peak memory {peak_mib} MiB")
+    print(f"{options.pairs:,} pairs, median of {options.repeats}; {workers.cores()} cores, fv's peak memory {peak_mib} MiB")
     for name, median in seconds.items():
         print(f"{name:30} {median:8.3f} s")
     if options.json:
-        figures = dict(pairs=options.pairs, cores=os.cpu_count(), fv_peak_mib=peak_mib, seconds=seconds)
+        figures = dict(pairs=options.pairs, cores=workers.cores(), fv_peak_mib=peak_mib, seconds=seconds)
         files.save_json(figures, options.json)
 
 

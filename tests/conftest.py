@@ -21,7 +21,7 @@ from fv.training.run import train
 from fv.training.watching.report_options import ReportOptions
 from tests import samples
 
-MOST_PROCESSES = 4  # of tests at once: each comes to 1.5 GB, and some tests start children as large
+MOST_PROCESSES = 4  # of tests at once: each grows to 2.5 GB by the end of them all, and some start children of 0.7
 TINY = ModelOptions(backbone="tiny", image_size=32, embedding_size=16, batch_norm_momentum=0.9)
 
 

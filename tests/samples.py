@@ -59,6 +59,11 @@ def write_shards(folder: pathlib.Path, pairs: dict[str, int], shards: int = 3, i
     return saved
 
 
+def digests(folder: pathlib.Path | str) -> dict[str, str]:
+    """SHA-256 of each shard in a folder, by its name."""
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in pathlib.Path(folder).glob("*.tfrecord")}
+
+
 def _pair(people: range, pair: int, rng: np.random.Generator) -> bytes:
     genuine = pair % 2
     first, second = rng.choice(people, 2, replace=False)

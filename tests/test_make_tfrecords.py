@@ -1,6 +1,5 @@
 """The converter's commands, as processes: exit codes, one line for a mistake, and a run that is killed."""
 
-import hashlib
 import os
 import pathlib
 import random
@@ -14,6 +13,7 @@ import pytest
 from fv import cli, make_tfrecords
 from fv.conversion import settings
 from tests.conversion import making
+from tests.samples import digests
 
 REPOSITORY = pathlib.Path(__file__).parent.parent
 KILLS = 5
@@ -28,10 +28,6 @@ def command(tool, *arguments):
 def run(tool, *arguments):
     line, environment = command(tool, *arguments)
     return subprocess.run(line, env=environment, capture_output=True, text=True, timeout=100)
-
-
-def digests(folder):
-    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(folder.glob("*.tfrecord"))}
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ import pytest
 from fv.conversion import convert, settings
 from fv.errors import UserError
 from tests.conversion import making
-from tests.conversion.test_convert import digests
+from tests.samples import digests
 
 pytest.importorskip("apache_beam", reason="the extra `beam` is not installed")
 

@@ -1,4 +1,3 @@
-import hashlib
 import io
 import os
 import pathlib
@@ -14,6 +13,7 @@ from fv import manifest, record
 from fv.conversion import convert, settings
 from fv.errors import UserError
 from tests.conversion import making
+from tests.samples import digests
 
 SHARES = dict(val_fraction=0.2, test_fraction=0.2, workers=2)
 
@@ -34,10 +34,6 @@ def pairs_of(folder, split="train"):
         with open(os.path.join(folder, shard.name), "rb") as file:
             pairs += [record.decode_pair(data) for _, data in record.read_frames(file)]
     return pairs
-
-
-def digests(folder):
-    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in pathlib.Path(folder).glob("*.tfrecord")}
 
 
 def test_records_hold_the_files_bytes_and_splits_share_nobody(crowd, tmp_path):

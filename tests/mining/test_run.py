@@ -1,5 +1,4 @@
 import dataclasses
-import hashlib
 import json
 import pathlib
 import shutil
@@ -13,6 +12,7 @@ from fv.mining import embedding, run
 from fv.mining.options import MineOptions
 from fv.training import run as training
 from tests import samples
+from tests.samples import digests
 from tests.test_commands import assert_one_line
 
 
@@ -31,10 +31,6 @@ def data(tiny_run, tmp_path_factory) -> MineOptions:
 @pytest.fixture(scope="module")
 def mined(data) -> tuple[manifest.Manifest, dict]:
     return run.mine(data)
-
-
-def digests(folder: str) -> dict[str, str]:
-    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in pathlib.Path(folder).glob("*.tfrecord")}
 
 
 def pairs_of(folder: str, split: str) -> list[dict]:

@@ -5,16 +5,9 @@ import tensorflow as tf
 from fv import record
 from fv.pipeline import fields, fields_on_host
 from fv.pipeline.fields_on_host import Pair
+from tests import test_record
 
-PAIR = {
-    record.IMAGE_A: b"\xff\xd8\xff" + bytes(300),
-    record.IMAGE_B: b"\xff\xd8\xff" + bytes(70_000),
-    record.IDENTITY_A: "Zoë".encode(),
-    record.IDENTITY_B: b"b",
-    record.PATH_A: b"a/1.jpg",
-    record.PATH_B: b"b/1.jpg",
-    record.LABEL: record.IMPOSTOR,
-}
+PAIR = {**test_record.PAIR, record.IDENTITY_B: b"b", record.LABEL: record.IMPOSTOR}
 FOUND = Pair((PAIR[record.IMAGE_A], PAIR[record.IMAGE_B]), record.IMPOSTOR, ("Zoë".encode(), b"b"))
 
 
