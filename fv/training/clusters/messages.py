@@ -1,10 +1,10 @@
 """What workers say to each other while they gather: JSON objects, one a line, over TCP."""
 
 import json
-import select
 import socket
 
 _LONGEST_BYTES = 1 << 20
+_SENDING_S = 1.0
 
 
 class Connection:
@@ -12,18 +12,14 @@ class Connection:
 
     def __init__(self, link: socket.socket):
         self._link, self._received = link, b""
-        self._link.setblocking(False)
 
     def send(self, message: dict) -> bool:
         """Sends a message, and returns whether the peer is still there to take it."""
         try:
-            self._link.setblocking(True)
-            self._link.settimeout(1.0)
+            self._link.settimeout(_SENDING_S)
             self._link.sendall(json.dumps(message).encode() + b"\n")
         except OSError:
             return False
-        finally:
-            self._link.setblocking(False)
         return True
 
     def receive(self, seconds: float) -> dict | None:
@@ -32,10 +28,13 @@ class Connection:
         Raises:
           ConnectionError: the peer has gone, or talks of something else.
         """
+        # A timeout of the socket's own: select() takes no file descriptor from 1,024 on, and a worker may have more of them open.
+        self._link.settimeout(max(0.0, seconds))
         while b"\n" not in self._received:
-            if not select.select([self._link], [], [], max(0.0, seconds))[0]:
+            try:
+                data = self._link.recv(1 << 16)
+            except (TimeoutError, BlockingIOError):
                 return None
-            data = self._link.recv(1 << 16)
             if not data or len(self._received) > _LONGEST_BYTES:
                 raise ConnectionError("it hung up")
             self._received += data
