@@ -3,7 +3,6 @@
 The decoded pixels are equal bit for bit, the resized ones to within one level of 255.
 """
 
-import functools
 import threading
 
 import cv2
@@ -11,10 +10,54 @@ import numpy as np
 import simplejpeg
 
 CHANNELS = 3
-_FIRST_BYTES = 1 << 20  # of a thread's memory for pixels: 590 × 590 of them; it grows with the images
+_FIRST_BYTES = 1 << 20  # of a loader's memory for pixels: 590 × 590 of them; it grows with the images
 
-_thread = threading.local()
 cv2.setNumThreads(0)  # one image is no work to share; its pool would fight with whatever else decodes
+
+
+class Loader:
+    """Loads images one after the other, with memory that it keeps: new memory for each would cost page faults."""
+
+    def __init__(self):
+        self._pixels = bytearray(_FIRST_BYTES)
+        self._shape = self._crop_fraction = self._window = None  # of the image before: the next is most likely alike
+
+    def load(self, encoded: bytes, crop_fraction: float, result: np.ndarray) -> None:
+        """As `load_jpeg`; not for several threads at once."""
+        in_place = self._shape == result.shape and crop_fraction == 1.0
+        image = _decode_over(encoded, result) if in_place else self._decode(encoded)
+        if image is result:
+            return
+        if image is None:
+            image = self._decode(encoded)
+        if image.shape != self._shape or crop_fraction != self._crop_fraction:
+            self._look_at(image.shape, crop_fraction)
+        window = image[self._window]
+        if window.shape == result.shape:
+            result[:] = window
+        else:
+            cv2.resize(window, result.shape[:2], result)  # bilinear
+
+    def _decode(self, encoded: bytes) -> np.ndarray:
+        try:
+            return simplejpeg.decode_jpeg(encoded, "RGB", buffer=self._pixels)
+        except ValueError:  # too little memory; or no JPEG, which is then refused again
+            height, width, _, _ = simplejpeg.decode_jpeg_header(encoded)
+            self._pixels = bytearray(max(height * width * CHANNELS, _FIRST_BYTES))
+            return simplejpeg.decode_jpeg(encoded, "RGB", buffer=self._pixels)
+
+    def _look_at(self, shape: tuple[int, int, int], crop_fraction: float) -> None:
+        self._shape, self._crop_fraction = shape, crop_fraction
+        top, left, side = centre_window(*shape[:2], crop_fraction)
+        self._window = slice(top, top + side), slice(left, left + side)
+
+
+class _ThreadsLoader(threading.local):
+    def __init__(self):
+        self.loader = Loader()
+
+
+_of_thread = _ThreadsLoader()
 
 
 def load_jpeg(encoded: bytes, crop_fraction: float, result: np.ndarray) -> None:
@@ -28,38 +71,19 @@ def load_jpeg(encoded: bytes, crop_fraction: float, result: np.ndarray) -> None:
     Raises:
       ValueError: simplejpeg refuses it; TensorFlow's decoder may yet take it.
     """
-    if crop_fraction == 1.0 and getattr(_thread, "shape", None) == result.shape and _fits(encoded, result):
-        return
-    image = _decode(encoded)
-    height, width, _ = _thread.shape = image.shape
-    top, left, side = centre_window(height, width, crop_fraction)
-    window = image[top : top + side, left : left + side]
-    if side == result.shape[0]:
-        result[:] = window
-    else:
-        cv2.resize(window, result.shape[:2], dst=result, interpolation=cv2.INTER_LINEAR)
+    _of_thread.loader.load(encoded, crop_fraction, result)
 
 
-def _fits(encoded: bytes, result: np.ndarray) -> bool:
-    """Decodes into the result, as when the image before it was as large as that; False where this one is not."""
-    try:
-        return simplejpeg.decode_jpeg(encoded, "RGB", buffer=result).shape == result.shape
-    except ValueError:
-        return False
-
-
-def _decode(encoded: bytes) -> np.ndarray:
-    """The pixels, in this thread's own memory: new memory for each image would cost page faults."""
-    try:
-        return simplejpeg.decode_jpeg(encoded, "RGB", buffer=_thread.pixels)
-    except (AttributeError, ValueError):  # no memory yet, or too little; or no JPEG, which is then refused again
-        height, width, _, _ = simplejpeg.decode_jpeg_header(encoded)
-        _thread.pixels = bytearray(max(height * width * CHANNELS, _FIRST_BYTES))
-        return simplejpeg.decode_jpeg(encoded, "RGB", buffer=_thread.pixels)
-
-
-@functools.lru_cache(maxsize=1024)  # sizes are few, and it takes as long as a hundredth of a decode
 def centre_window(height: int, width: int, crop_fraction: float) -> tuple[int, int, int]:
     """(top, left, side) of the centre square of an image; the same arithmetic as in the graph, in float32."""
     side = max(1, int(np.rint(np.float32(min(height, width)) * np.float32(crop_fraction))))
     return (height - side) // 2, (width - side) // 2, side
+
+
+def _decode_over(encoded: bytes, result: np.ndarray) -> np.ndarray | None:
+    """Decodes into `result` and returns it; of a smaller image returns a copy, of a larger or a broken one None."""
+    try:
+        image = simplejpeg.decode_jpeg(encoded, "RGB", buffer=result)
+    except ValueError:
+        return None
+    return result if image.shape == result.shape else image.copy()

@@ -111,6 +111,14 @@ def test_an_image_larger_than_any_before_grows_the_thread_s_memory():
     np.testing.assert_array_equal(on_host(data, 650, 1.0), preprocess.load_jpeg(data, 650, 1.0))
 
 
+def test_images_of_any_size_come_right_behind_one_as_large_as_the_result():
+    pixels = np.random.default_rng(4).integers(0, 256, (40, 40, 3), dtype=np.uint8)
+    for side in (24, 24, 12, 24, 40, 24):
+        data = encoded(pixels[:side, :side], "JPEG")
+        difference = np.int32(on_host(data, 24, 1.0)) - np.int32(preprocess.load_jpeg(data, 24, 1.0))
+        assert np.abs(difference).max() <= (0 if side == 24 else preprocess.RESIZE_TOLERANCE)
+
+
 def test_what_simplejpeg_refuses_is_tensorflow_s_to_decide():
     sound = encoded(PIXELS, "JPEG")
     noisy = sound[:20] + b"\0\0" + sound[20:]  # stray bytes between segments: libjpeg warns and reads on

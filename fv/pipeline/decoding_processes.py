@@ -12,7 +12,7 @@ import numpy as np
 
 from fv import workers
 from fv.errors import UserError
-from fv.pipeline.decoding_process import Row, Source
+from fv.pipeline.decoding_process import CONNECTIONS, Answer, Source
 from fv.pipeline.shared_memory import BatchMemory, SharedFile
 
 _MODULE = "fv.pipeline.decoding_process"
@@ -26,7 +26,7 @@ class DecodingProcesses:
     def __init__(self, count: int):
         """Starts them and does not wait for them."""
         self._memory = SharedFile()
-        ours, theirs = zip(*(connection.Pipe() for _ in range(count)), strict=True)
+        ours, theirs = zip(*(connection.Pipe() for _ in range(count * CONNECTIONS)), strict=True)
         inherited = (self._memory.descriptor, *(end.fileno() for end in theirs))
         self._server = subprocess.Popen(
             [sys.executable, "-m", _MODULE, *map(str, inherited)],
@@ -38,8 +38,10 @@ class DecodingProcesses:
         for end in theirs:
             end.close()
         self._idle: queue.SimpleQueue[connection.Connection] = queue.SimpleQueue()
-        for end in ours:
-            self._idle.put(end)
+        for place in range(CONNECTIONS):  # every process gets a task before any gets its second
+            for end in ours[place::CONNECTIONS]:
+                self._idle.put(end)
+        self.calls = len(ours)
 
     @property
     def pid(self) -> int:
@@ -50,8 +52,8 @@ class DecodingProcesses:
         """Memory for batches of that shape, uint8 [pairs, 2, image_size, image_size, 3]."""
         return BatchMemory(self._memory, shape)
 
-    def decode(self, memory: BatchMemory, crop_fraction: float, sources: Sequence[Source]) -> tuple[np.ndarray, list[Row]]:
-        """Decodes a batch in one of the processes, when one is idle; any number of threads may ask.
+    def decode(self, memory: BatchMemory, crop_fraction: float, sources: Sequence[Source]) -> tuple[np.ndarray, Answer]:
+        """Decodes a batch in one of the processes, when one is free for it; `calls` threads may ask at once, more wait.
 
         Args:
           memory: where the batch goes.
@@ -59,14 +61,14 @@ class DecodingProcesses:
           sources: as many records as a batch has, or their places.
 
         Returns:
-          The images, and for every pair its label and the names of its people, None for one that was not decoded.
+          The images, and what is known of every pair.
 
         Raises:
           UserError: the process died.
         """
-        offset, images = memory.lend()
         idle = self._idle.get()
         try:
+            offset, images = memory.lend()
             idle.send((offset, images.shape[2], crop_fraction, sources))
             return images, idle.recv()
         except (EOFError, OSError) as error:

@@ -40,6 +40,6 @@ def parse(encoded: bytes) -> Pair:
 
 
 def indexing(names: Sequence[str]) -> Callable[[Sequence[bytes]], list[int]]:
-    """A function from the names of one pair to their places in `names`, `NO_IDENTITY` where they have none."""
+    """A function from names, one after the other, to their places in `names`, `NO_IDENTITY` where they have none."""
     places = {name.encode(): place for place, name in enumerate(names)}
-    return lambda pair: [places.get(name, NO_IDENTITY) for name in pair]
+    return lambda asked: [places.get(name, NO_IDENTITY) for name in asked]

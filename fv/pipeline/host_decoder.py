@@ -5,11 +5,11 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import tensorflow as tf
 
-from fv import preprocess, record, workers
+from fv import preprocess, record
 from fv.errors import UserError
 from fv.pipeline import decoding_processes, fields_on_host, leaving
 from fv.pipeline.damage import BadRecords
-from fv.pipeline.decoding_process import Source
+from fv.pipeline.decoding_process import UNDECODED, Source
 from fv.pipeline.shared_memory import BatchMemory
 from fv.pipeline.slices import Slice
 
@@ -19,7 +19,7 @@ Place = Callable[[int], Source]  # from an index to what a process needs for rea
 _Row = tuple[int, list[int], bool]  # label, identities, valid
 
 _HOLE: _Row = (record.IMPOSTOR, [fields_on_host.NO_IDENTITY] * 2, False)
-_CALLS_AHEAD = 2  # batches beside those being decoded: a finished one that waits for its turn must not idle a core
+_INDICES_AHEAD = 2  # batches of them: an epoch's start waits for nobody
 
 
 class HostDecoder:
@@ -49,10 +49,10 @@ class HostDecoder:
 
     def batches(self, records: tf.data.Dataset, batch_size: int) -> tf.data.Dataset:
         """Full batches of indices, int64, or of (index, encoded)."""
-        calls = workers.cores() + _CALLS_AHEAD
+        calls = decoding_processes.shared().calls
         waiting = tf.data.Options()
         waiting.threading.private_threadpool_size = calls + 1  # calls block: TensorFlow's own threads stay free for the step
-        batches = records.batch(batch_size, drop_remainder=True).prefetch(_CALLS_AHEAD)  # an epoch's start waits for nobody
+        batches = records.batch(batch_size, drop_remainder=True).prefetch(_INDICES_AHEAD)
         decode = self._decoding(batch_size)
         return batches.map(decode, num_parallel_calls=calls, deterministic=True).with_options(waiting)
 
@@ -85,23 +85,23 @@ class HostDecoder:
 
     def _load(self, memory: BatchMemory, indices: np.ndarray, encoded: np.ndarray | None = None) -> tuple[np.ndarray, ...]:
         numbers = indices.tolist()
-        sources = list(map(self._source, numbers)) if encoded is None else encoded.tolist()
+        if encoded is None:
+            sources = [None if number == NO_RECORD else self._place(number) for number in numbers]
+        else:
+            sources = encoded.tolist()
         try:
-            images, decoded = decoding_processes.shared().decode(memory, self._crop_fraction, sources)
+            images, (labels, names) = decoding_processes.shared().decode(memory, self._crop_fraction, sources)
         except UserError as error:
             self._bad.error = error
             raise
-        rows = [
-            (row[0], self._index_of(row[1]), True) if row else self._load_pair(number, source, pair)
-            for row, number, source, pair in zip(decoded, numbers, sources, images, strict=True)
-        ]
-        labels, identities, valid = (np.array(column) for column in zip(*rows, strict=True))
+        labels = np.frombuffer(labels, np.int8).astype(np.int32)
+        identities = np.array(self._index_of(names), np.int32).reshape(-1, 2)
+        valid = labels != UNDECODED
+        for row in np.flatnonzero(~valid):
+            labels[row], identities[row], valid[row] = self._load_pair(numbers[row], sources[row], images[row])
         if not valid.all():
             images[~valid] = images[valid.argmax()] if valid.any() else 0  # sane pixels, for BatchNorm's statistics
-        return images, np.int32(labels), np.int32(identities), valid
-
-    def _source(self, index: int) -> Source:
-        return None if index == NO_RECORD else self._place(index)
+        return images, labels, identities, valid
 
     def _load_pair(self, index: int, source: Source, images: np.ndarray) -> _Row:
         """Decodes here what a process did not, into uint8 [2, image_size, image_size, 3], or says what is wrong with it."""

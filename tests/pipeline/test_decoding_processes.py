@@ -4,12 +4,14 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent import futures
 
 import numpy as np
 import pytest
 
 from fv import preprocess_on_host, record
 from fv.errors import UserError
+from fv.pipeline.decoding_process import UNDECODED
 from fv.pipeline.decoding_processes import DecodingProcesses
 from tests import samples
 
@@ -59,8 +61,8 @@ def test_a_record_and_a_place_in_a_shard_give_the_pixels_of_this_process(process
     (tmp_path / "shard").write_bytes(record.frame(b"another") + record.frame(encoded))
     begin = len(record.frame(b"another"))
     place = (str(tmp_path / "shard"), begin, begin + len(record.frame(encoded)))
-    images, rows = processes.decode(processes.memory((2, 2, SIDE, SIDE, 3)), 0.8, [encoded, place])
-    assert rows == [(record.GENUINE, (b"Ann", "Zoë".encode()))] * 2
+    images, answer = processes.decode(processes.memory((2, 2, SIDE, SIDE, 3)), 0.8, [encoded, place])
+    assert answer == (bytes([record.GENUINE] * 2), [b"Ann", "Zoë".encode()] * 2)
     for pair in images:
         np.testing.assert_array_equal(pair, [pixels(samples.image_bytes(0, 0)), pixels(samples.image_bytes(1, 0))])
 
@@ -68,8 +70,17 @@ def test_a_record_and_a_place_in_a_shard_give_the_pixels_of_this_process(process
 def test_what_it_cannot_decode_is_left_and_the_others_are_not(processes, encoded, tmp_path):
     broken = record.encode_pair(record.decode_pair(encoded) | {record.IMAGE_B: samples.image_bytes(0, 0)[:200]})
     sources = [None, b"no record", (str(tmp_path / "missing"), 0, 100), broken, encoded]
-    _, rows = processes.decode(processes.memory((5, 2, SIDE, SIDE, 3)), 1.0, sources)
-    assert rows[:4] == [None] * 4 and rows[4]
+    _, (labels, names) = processes.decode(processes.memory((5, 2, SIDE, SIDE, 3)), 1.0, sources)
+    assert np.frombuffer(labels, np.int8).tolist() == [UNDECODED] * 4 + [record.GENUINE]
+    assert len(names) == 10 and names[-2:] == [b"Ann", "Zoë".encode()]
+
+
+def test_a_task_waits_in_the_process_that_works_on_another(processes, encoded):
+    memory = processes.memory((1, 2, SIDE, SIDE, 3))
+    with futures.ThreadPoolExecutor(8) as pool:  # more than may ask at once
+        given = [pool.submit(processes.decode, memory, 0.8, [encoded if odd else None]) for odd in (0, 1) * 20]
+    labels = [np.frombuffer(each.result()[1][0], np.int8).item() for each in given]
+    assert labels == [UNDECODED, record.GENUINE] * 20
 
 
 def test_it_imports_no_tensorflow():
