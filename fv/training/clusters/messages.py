@@ -28,7 +28,7 @@ class Connection:
         Raises:
           ConnectionError: the peer has gone, or talks of something else.
         """
-        # A timeout of the socket's own: select() takes no file descriptor from 1,024 on, and a worker may have more of them open.
+        # A timeout of the socket's own: select() takes no file descriptor from 1,024 on, and a worker may have more open.
         self._link.settimeout(max(0.0, seconds))
         while b"\n" not in self._received:
             try:
