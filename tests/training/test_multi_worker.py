@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from absl import flags
 
+from benchmarks.side_by_side.ports import free_ports
 from fv import cli, files, options, workdir
 from fv.model import checkpoint_files
 from fv.training.options import TrainOptions
 from fv.training.run import train
-from tests.training.clusters.ports import free_ports
 from tests.training.test_run import logged_losses
 
 FLAGS = ["--backbone=tiny", "--image_size=32", "--sync_batch_norm", "--noaugment", "--log_every=1", "--warmup_steps=0"]
