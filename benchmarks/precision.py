@@ -23,7 +23,6 @@ from fv.errors import UserError
 from fv.options import option
 from fv.training.strategy_options import PRECISIONS
 
-IMAGES_PER_PAIR = 2
 BYTES_PER_MIB = 2**20
 PLAIN = "float32"
 NAMES = tuple("_".join(parts).strip("_") for parts in itertools.product(PRECISIONS, ("", "xla")))
@@ -69,8 +68,7 @@ def _entrant(name: str, path: str) -> Entrant:
 def _figures(contestant: Contestant, work: Work, said: str) -> dict:
     """images_per_s of each turn with median and spread, the peak memory, and the seconds to the first stamp."""
     stamps = contestant.stamps()
-    images = IMAGES_PER_PAIR * work.pairs * work.stamp_steps
-    each = [rate and images * rate for rate in turns.rates(stamps, contestant.turns)]
+    each = [rate and work.stamp_images * rate for rate in turns.rates(stamps, contestant.turns)]
     with open(said, encoding="utf-8") as file:
         peaks = [int(line.split()[1]) for line in file if line.startswith("peak ") and line.endswith("\n")]
     measured = {"images_per_s": turns.spread(each), "turns": each, "peak_mib": max(peaks) // BYTES_PER_MIB}
@@ -81,8 +79,7 @@ def _of_plain(runs: dict[str, dict]) -> dict[str, dict]:
     """Each one's rate over plain float32's in the same round: median, least and most; nothing where that did not run."""
     if PLAIN not in runs:
         return {}
-    rounds = {name: zip(run["turns"], runs[PLAIN]["turns"], strict=True) for name, run in runs.items()}
-    return {name: turns.spread([ours and plain and ours / plain for ours, plain in each]) for name, each in rounds.items()}
+    return {name: turns.ratio(run["turns"], runs[PLAIN]["turns"]) for name, run in runs.items()}
 
 
 def _lines(report: dict) -> list[str]:

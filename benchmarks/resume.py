@@ -6,6 +6,7 @@ Trains undisturbed; then anew, killed at random steps, and at a random moment of
 to its end. Compares every variable of both last checkpoints: weights, statistics, slots, counters.
 """
 
+import contextlib
 import dataclasses
 import os
 import random
@@ -14,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -53,7 +55,8 @@ def main(options: ResumeOptions) -> None:
         whole, killed = os.path.join(folder, "whole"), os.path.join(folder, "killed")
         _train(options, whole)
         period = _seconds_between_checkpoints(whole)
-        saved = [_kill(options, killed, step, rng.uniform(0.0, period)) for step in steps]
+        command, earlier = _command(options, killed), options.checkpoint_every  # killed between that checkpoint and the next
+        saved = [kill(command, killed, step - earlier, rng.uniform(0.0, period)) for step in steps]
         _train(options, killed)
         differing = compare(whole, killed)
         if differing:
@@ -68,30 +71,51 @@ def compare(whole: str, killed: str) -> list[str]:
     return sorted(name for name in one.keys() | two.keys() if one.get(name) != two.get(name))
 
 
-def _kill(options: ResumeOptions, folder: str, step: int, delay: float) -> int:
-    """Kills a run between two checkpoints, the second of them the first behind `step`, or the second of this start."""
-    before = _last_step(folder)
-    with _start(options, folder) as process:
-        while process.poll() is None and _last_step(folder) < max(step - options.checkpoint_every, before + 1):
+def kill(command: Sequence[str], folder: str, step: int, delay: float) -> int:
+    """Starts a run, and kills it in the midst of it.
+
+    Args:
+      command: of the run.
+      folder: its workdir.
+      step: the run is left alone until it has written a checkpoint, of so many steps or more.
+      delay: seconds between that and SIGKILL.
+
+    Returns:
+      The steps of the last checkpoint then.
+
+    Raises:
+      UserError: it ended before it was killed.
+    """
+    wanted = max(step, _last_step(folder) + 1)
+    with _started(command) as process:
+        while process.poll() is None and _last_step(folder) < wanted:
             time.sleep(_LOOK_SECONDS)
         time.sleep(delay)
-        process.kill()
     if process.returncode >= 0:
         raise UserError(f"the run ended with {process.returncode} before it was killed at step {step}: give it more --steps")
     return _last_step(folder)
 
 
+@contextlib.contextmanager
+def _started(command: Sequence[str]) -> Iterator[subprocess.Popen]:
+    """A process that does not outlive the block."""
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
 def _train(options: ResumeOptions, folder: str) -> None:
-    with _start(options, folder) as process:
-        pass
+    with _started(_command(options, folder)) as process:
+        process.wait()
     if process.returncode:
         raise UserError(f"fv.train ended with {process.returncode} in {folder}")
 
 
-def _start(options: ResumeOptions, folder: str) -> subprocess.Popen:
+def _command(options: ResumeOptions, folder: str) -> list[str]:
     given = [f"--{name}={getattr(options, name)}" for name in ("tfrecords", "steps", "checkpoint_every")]
-    command = [sys.executable, "-m", "fv.train", f"--workdir={folder}", *given, *_FLAGS.split(), *shlex.split(options.flags)]
-    return subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    return [sys.executable, "-m", "fv.train", f"--workdir={folder}", *given, *_FLAGS.split(), *shlex.split(options.flags)]
 
 
 def _found(folder: str) -> list[str]:

@@ -10,7 +10,6 @@ python benchmarks/scaling.py --tfrecords=DIR --json=/tmp/scaling.json
 import dataclasses
 import json
 import os
-import socket
 import statistics
 import subprocess
 import sys
@@ -18,7 +17,7 @@ import tempfile
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))  # for `benchmarks`, run as a script
 
-from benchmarks.side_by_side import machine
+from benchmarks.side_by_side import machine, ports
 from fv import cli, files
 from fv.errors import UserError
 from fv.options import option, required
@@ -83,7 +82,7 @@ def commands(options: BenchmarkOptions, name: str, folder: str) -> list[list[str
         return [common]
     if name == DIVIDED[0]:
         return [[*common, "--strategy=mirrored", "--virtual_devices=2"]]
-    listed = ",".join(f"localhost:{port}" for port in _free_ports(2))
+    listed = ",".join(f"localhost:{port}" for port in ports.free_ports(2))
     return [[*common, "--strategy=multi_worker", f"--workers={listed}", f"--worker_index={index}"] for index in range(2)]
 
 
@@ -99,14 +98,6 @@ def lines(report: dict) -> list[str]:
         rate, share = report["pairs_per_second"][name], report["over_one_device"][name]
         rows.append(f"{name:20} {rate:8.1f} pairs/s, {share:.3f} × one device")
     return rows
-
-
-def _free_ports(count: int) -> list[int]:
-    opened = [socket.create_server(("", 0)) for _ in range(count)]
-    ports = [each.getsockname()[1] for each in opened]
-    for each in opened:
-        each.close()
-    return ports
 
 
 if __name__ == "__main__":

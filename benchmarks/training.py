@@ -23,8 +23,6 @@ from fv import cli, files, quiet_tensorflow  # noqa: F401  TensorFlow first, wit
 from fv.errors import UserError
 from fv.options import option, required
 
-IMAGES_PER_PAIR = 2
-
 
 @dataclasses.dataclass(frozen=True)
 class BenchmarkOptions:
@@ -66,8 +64,7 @@ def main(options: BenchmarkOptions) -> None:
 def figures(contestant: Contestant, work: Work) -> dict:
     """Images per second, of time and of CPU time, and the seconds from the process's start to its first step."""
     stamps = contestant.stamps()
-    images = IMAGES_PER_PAIR * work.pairs * work.stamp_steps
-    each = [rate and images * rate for rate in turns.rates(stamps, contestant.turns)]
+    each = [rate and work.stamp_images * rate for rate in turns.rates(stamps, contestant.turns)]
     before = stamps[0] - contestant.started - (stamps[1] - stamps[0])
     per_cpu = [rate and rate / turn.busy_cores for rate, turn in zip(each, contestant.turns, strict=True)]
     rates = {"images_per_s": turns.spread(each), "images_per_cpu_s": turns.spread(per_cpu)}
@@ -78,11 +75,8 @@ def fv_over(found: dict[str, dict]) -> dict[str, dict]:
     """fv's rate over each other's in the same round: median, least and most."""
     if entrants.FV not in found:
         return {}
-    ours, others = found[entrants.FV]["turns"], {name: each for name, each in found.items() if name != entrants.FV}
-    return {
-        name: turns.spread([a and b and a / b for a, b in zip(ours, each["turns"], strict=True)])
-        for name, each in others.items()
-    }
+    ours = found[entrants.FV]["turns"]
+    return {name: turns.ratio(ours, each["turns"]) for name, each in found.items() if name != entrants.FV}
 
 
 def lines(report: dict) -> list[str]:

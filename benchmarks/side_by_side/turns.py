@@ -143,5 +143,10 @@ def spread(values: Sequence[float | None]) -> dict[str, float | None]:
     return {"median": statistics.median(there), "min": min(there), "max": max(there)}
 
 
+def ratio(ours: Sequence[float | None], theirs: Sequence[float | None]) -> dict[str, float | None]:
+    """The spread of one's rate over another's in the same round."""
+    return spread([one and other and one / other for one, other in zip(ours, theirs, strict=True)])
+
+
 def _rate(stamps: list[float]) -> float | None:
     return (len(stamps) - 1) / (stamps[-1] - stamps[0]) if len(stamps) > 1 else None

@@ -13,7 +13,7 @@ from benchmarks.training_peers import work as works
 from benchmarks.training_peers.work import Work
 from fv import workdir
 
-FV, BARE, TORCH = "fv", "bare_step", "torch_timm"
+FV, TORCH = "fv", "torch_timm"
 PEERS = tuple(name for name in TITLES if name != FV)
 _AUGMENTED = {FV: "--noaugment", "fv_augmented": "--augment"}
 _NEVER = 10**9  # steps

@@ -6,6 +6,7 @@ import pathlib
 
 FILE_NAME = "work.json"
 SEED = 0
+IMAGES_PER_PAIR = 2
 MOMENTUM = 0.9  # Nesterov's, as fv's sgd has it
 
 
@@ -30,6 +31,11 @@ class Work:
     embedding_size: int = 128
     learning_rate: float = 1e-3
     stamp_steps: int = 4
+
+    @property
+    def stamp_images(self) -> int:
+        """Images between two looks at the clock."""
+        return IMAGES_PER_PAIR * self.pairs * self.stamp_steps
 
 
 def save(work: Work) -> str:

@@ -67,7 +67,7 @@ def inherit(record: ModelRecord, parent: ModelRecord | None) -> ModelRecord:
 
 def kept(record: ModelRecord, folder: str) -> ModelRecord:
     """The record of a run that goes on in a workdir: the one that is there, if there is one."""
-    return load(folder) if os.path.exists(os.path.join(folder, workdir.MODEL)) else record
+    return load(folder) if files.exists(os.path.join(folder, workdir.MODEL)) else record
 
 
 def save(record: ModelRecord, folder: str) -> None:
@@ -82,7 +82,7 @@ def load(folder: str) -> ModelRecord:
       UserError: the folder is no workdir of fv.train, or of another version of fv.
     """
     path = os.path.join(folder, workdir.MODEL)
-    if not os.path.exists(path):
+    if not files.exists(path):
         raise UserError(f"{folder} holds no {workdir.MODEL}: give a --workdir that fv.train wrote")
     try:
         fields = files.load_json(path)
@@ -100,7 +100,7 @@ def check_same(record: ModelRecord, folder: str) -> None:
     Raises:
       UserError: it holds another model, or one trained on other identities.
     """
-    if not os.path.exists(os.path.join(folder, workdir.MODEL)):
+    if not files.exists(os.path.join(folder, workdir.MODEL)):
         return
     there = load(folder)
     wanted, held = dataclasses.asdict(record.options), dataclasses.asdict(there.options)

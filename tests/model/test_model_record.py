@@ -20,11 +20,13 @@ def test_a_new_workdir_fits_any_model(tmp_path):
     model_record.check_same(model_record.describe(TINY, PEOPLE), str(tmp_path / "new"))
 
 
-def test_another_model_in_the_workdir_is_refused_by_its_flags(tmp_path):
-    model_record.save(model_record.describe(TINY, PEOPLE), str(tmp_path))
+@pytest.mark.parametrize("scheme", ["", "file://"])
+def test_another_model_in_the_workdir_is_refused_by_its_flags_behind_a_scheme_too(tmp_path, scheme):
+    folder = f"{scheme}{tmp_path}"
+    model_record.save(model_record.describe(TINY, PEOPLE), folder)
     other = model_record.describe(dataclasses.replace(TINY, embedding_size=7), PEOPLE)
     with pytest.raises(UserError, match="another model.*--embedding_size=16, not 7"):
-        model_record.check_same(other, str(tmp_path))
+        model_record.check_same(other, folder)
 
 
 def test_other_training_people_in_the_workdir_are_refused(tmp_path):

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import pathlib
 import shutil
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -29,6 +30,33 @@ def test_a_synthetic_batch_has_the_form_of_a_real_one_on_every_replica(tiny_run,
     for name in real:
         expected, given = (strategy.experimental_local_results(batch[name]) for batch in (real, synthetic))
         assert [(part.shape, part.dtype) for part in given] == [(part.shape, part.dtype) for part in expected]
+
+
+class Worker:
+    """As much of a cluster's strategy as feeding asks of it."""
+
+    def __init__(self, index: int, workers: int):
+        self._context = tf.distribute.InputContext(workers, index, workers)
+
+    def distribute_datasets_from_function(self, make: Callable[[tf.distribute.InputContext], tf.data.Dataset]):
+        return make(self._context)
+
+
+def draw(options, worker: Worker, first_step: int, steps: int) -> list[np.ndarray]:
+    """The images of a worker's next batches behind so many steps of the run."""
+    source, _ = feeding.sources(options)
+    stream = feeding.training_batches(worker, source, options, first_step, BadRecords(options.tfrecords))
+    return [next(stream)["images"].numpy() for _ in range(steps)]
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_however_many_workers_go_on_each_does_behind_its_share_of_the_steps_before(tiny_run, workers):
+    """Three of 64 pairs have 22 or 21 each, and read 4 of them a step: the sixth step is in the second epoch."""
+    options = dataclasses.replace(tiny_run, global_batch_size=12)
+    for index in range(workers):
+        undisturbed = draw(options, Worker(index, workers), 0, 7)
+        np.testing.assert_array_equal(draw(options, Worker(index, workers), 4, 3), undisturbed[4:])
+        assert len({batch.tobytes() for batch in undisturbed}) == 7
 
 
 def test_made_up_pairs_are_genuine_where_their_label_says_so():

@@ -6,13 +6,13 @@ import time
 
 import numpy as np
 import pytest
-import tensorflow as tf
 from absl import flags
 
-from fv import cli, options, workdir
+from benchmarks.side_by_side.ports import free_ports
+from fv import cli, files, options, workdir
+from fv.model import checkpoint_files
 from fv.training.options import TrainOptions
 from fv.training.run import train
-from tests.training.clusters.ports import free_ports
 from tests.training.test_run import logged_losses
 
 FLAGS = ["--backbone=tiny", "--image_size=32", "--sync_batch_norm", "--noaugment", "--log_every=1", "--warmup_steps=0"]
@@ -29,23 +29,54 @@ def resolve(*arguments: str) -> TrainOptions:
     return options.from_flags(TrainOptions, values)
 
 
-def start_workers(count: int, *arguments: str) -> list[subprocess.Popen]:
-    """Starts a run on so many workers of this machine."""
-    listed = ",".join(f"localhost:{port}" for port in free_ports(count))
-    cluster = ["--strategy=multi_worker", f"--workers={listed}"]
-    command = [sys.executable, "-m", "fv.train", *FLAGS, *arguments, *cluster]
-    pipes = dict(stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    return [subprocess.Popen([*command, f"--worker_index={index}"], **pipes) for index in range(count)]
+@pytest.fixture
+def start_workers():
+    """Starts a run on so many workers of this machine, none of which outlives the test."""
+    started = []
+
+    def start(count: int, *arguments: str) -> list[subprocess.Popen]:
+        listed = ",".join(f"localhost:{port}" for port in free_ports(count))
+        cluster = ["--strategy=multi_worker", f"--workers={listed}"]
+        command = [sys.executable, "-m", "fv.train", *FLAGS, *arguments, *cluster]
+        pipes = dict(stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        for index in range(count):
+            started.append(subprocess.Popen([*command, f"--worker_index={index}"], **pipes))
+        return started[-count:]
+
+    yield start
+    for worker in started:
+        with worker:  # closes its pipe, and waits for it
+            worker.kill()
+
+
+def last_step(folder: pathlib.Path) -> int:
+    """Steps before the last checkpoint of a run, 0 where there is none."""
+    found = checkpoint_files.find(str(folder / workdir.CHECKPOINTS))
+    return checkpoint_files.step_of(found[0]) if found else 0
 
 
 def wait_for_a_checkpoint(folder: pathlib.Path, workers: list[subprocess.Popen]) -> None:
-    while not tf.train.latest_checkpoint(str(folder / workdir.CHECKPOINTS)):
+    """Waits for one more than there are."""
+    before = last_step(folder)
+    while last_step(folder) == before:
         assert all(worker.poll() is None for worker in workers), [worker.communicate()[0] for worker in workers]
         time.sleep(0.1)
 
 
+def kill(place: int, workers: list[subprocess.Popen]) -> None:
+    """Kills a worker, and checks that the others end in time and say why."""
+    workers[place].kill()
+    killed = time.monotonic()
+    said = [worker.communicate(timeout=120)[0] for worker in workers]
+    assert time.monotonic() - killed < NOTICED_S
+    for index, (worker, lines) in enumerate(zip(workers, said, strict=True)):
+        assert worker.returncode == (-signal.SIGKILL if index == place else cli.EXIT_SAVED), said
+        if index != place:
+            assert "does not answer, and no worker can go on alone: start all again" in lines and "Traceback" not in lines
+
+
 @pytest.mark.slow
-def test_two_workers_give_the_losses_of_one_and_only_the_chief_writes(shards, tmp_path):
+def test_two_workers_give_the_losses_of_one_and_only_the_chief_writes(shards, tmp_path, start_workers):
     """Each step is one epoch, so that its batch holds the same pairs, whoever reads which of them."""
     run = [f"--tfrecords={shards}", "--steps=5", f"--global_batch_size={TRAINING_PAIRS}", "--checkpoint_every=0"]
     run += ["--optimizer=sgd", "--learning_rate=0.03"]  # Adam's first steps make much of noise about zero
@@ -63,20 +94,14 @@ def test_two_workers_give_the_losses_of_one_and_only_the_chief_writes(shards, tm
 
 
 @pytest.mark.slow
-def test_a_killed_worker_ends_the_others_and_one_alone_goes_on_from_the_checkpoint(shards, tmp_path):
+def test_a_killed_worker_ends_the_others_and_one_alone_goes_on_from_the_checkpoint(shards, tmp_path, start_workers):
     folder = tmp_path / "run"
     run = [f"--tfrecords={shards}", f"--workdir={folder}", "--global_batch_size=24", "--checkpoint_every=5"]
     workers = start_workers(3, *run, "--steps=100000", "--validate_every=0")
     wait_for_a_checkpoint(folder, workers)
-    workers[1].send_signal(signal.SIGKILL)
-    killed = time.monotonic()
-    said = [worker.communicate(timeout=120)[0] for worker in workers]
-    assert time.monotonic() - killed < NOTICED_S
-    assert [worker.returncode for worker in workers] == [cli.EXIT_SAVED, -signal.SIGKILL, cli.EXIT_SAVED], said
-    for lines in (said[0], said[2]):
-        assert "does not answer, and no worker can go on alone: start all again" in lines and "Traceback" not in lines
+    kill(1, workers)
 
-    saved = int(tf.train.latest_checkpoint(str(folder / workdir.CHECKPOINTS)).rpartition("-")[2])
+    saved = last_step(folder)
     alone = ["--strategy=multi_worker", "--workers=localhost:12345", "--worker_index=0", f"--steps={saved + 3}"]
     train(resolve(*run, *alone))
     assert {saved + 1, saved + 2, saved + 3} <= set(logged_losses(str(folder)))
@@ -84,13 +109,21 @@ def test_a_killed_worker_ends_the_others_and_one_alone_goes_on_from_the_checkpoi
 
 
 @pytest.mark.slow
-def test_a_signal_to_one_worker_saves_and_ends_all_at_the_same_step(shards, tmp_path):
-    run = [f"--tfrecords={shards}", f"--workdir={tmp_path / 'run'}", "--global_batch_size=8", "--checkpoint_every=5"]
-    workers = start_workers(2, *run, "--steps=100000", "--validate_every=0")
-    wait_for_a_checkpoint(tmp_path / "run", workers)
+def test_a_signal_to_one_worker_saves_and_ends_all_which_go_on_until_the_chief_is_killed(shards, tmp_path, start_workers):
+    folder = tmp_path / "run"
+    run = [f"--tfrecords={shards}", f"--workdir={folder}", "--global_batch_size=8", "--checkpoint_every=5"]
+    run += ["--steps=100000", "--validate_every=0"]
+    workers = start_workers(2, *run)
+    wait_for_a_checkpoint(folder, workers)
     workers[1].send_signal(signal.SIGTERM)
     said = [worker.communicate(timeout=120)[0] for worker in workers]
     assert [worker.returncode for worker in workers] == [cli.EXIT_SAVED] * 2, said
-    last = tf.train.latest_checkpoint(str(tmp_path / "run" / workdir.CHECKPOINTS)).rpartition("-")[2]
+    saved = last_step(folder)
     for lines in said:
-        assert f"stopped as asked, saved at step {last}" in lines and "Traceback" not in lines
+        assert f"stopped as asked, saved at step {saved}" in lines and "Traceback" not in lines
+
+    again = start_workers(2, *run)
+    wait_for_a_checkpoint(folder, again)
+    kill(0, again)
+    starts = files.load_json(str(folder / workdir.RUN))["starts"]
+    assert [start["first_step"] for start in starts] == [0, saved]

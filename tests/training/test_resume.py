@@ -2,16 +2,15 @@
 
 import dataclasses
 import os
+import random
 import signal
-import subprocess
 import sys
 import time
 
-import numpy as np
 import pytest
-import tensorflow as tf
 
-from fv import addons, workdir
+from benchmarks import resume
+from fv import addons, folder_lock
 from fv import options as fv_options
 from fv.errors import Stopped, UserError
 from fv.model import checkpoint_files
@@ -27,6 +26,7 @@ from fv.training.watching.report_options import ReportOptions
 from tests.conftest import TINY
 
 EPOCH = 8  # steps of 8 pairs in the 64 of `shards`
+SECONDS_BETWEEN_CHECKPOINTS = 0.1
 
 
 class Killed(BaseException):
@@ -46,19 +46,6 @@ def options(tiny_run, tmp_path) -> TrainOptions:
         report=ReportOptions(log_every=5, validate_every=6),
         saving=CheckpointOptions(checkpoint_every=3),
     )
-
-
-def state(folder: str) -> dict[str, bytes]:
-    """The bytes of all variables that the last checkpoint holds."""
-    reader = tf.train.load_checkpoint(checkpoint_files.find(f"{folder}/{workdir.CHECKPOINTS}")[0])
-    names = [name for name in reader.get_variable_to_shape_map() if name.endswith("VARIABLE_VALUE")]
-    return {name: np.asarray(reader.get_tensor(name)).tobytes() for name in names}
-
-
-def differing(folder: str, other: str) -> list[str]:
-    """Names of what is not the same, to the bit, in two workdirs."""
-    one, two = state(folder), state(other)
-    return sorted(name for name in one.keys() | two.keys() if one.get(name) != two.get(name))
 
 
 def train_until(options: TrainOptions, step: int, monkeypatch: pytest.MonkeyPatch, end) -> None:
@@ -101,30 +88,33 @@ def test_killed_in_an_epoch_and_stopped_in_the_next_it_ends_with_the_same_bits(o
     whole = dataclasses.replace(options, workdir=options.workdir + "-whole")
     train(whole)
     with pytest.raises(Killed):
-        train_until(options, 5, monkeypatch, kill)
+        train_until(options, random.Random(1).randrange(4, EPOCH), monkeypatch, kill)  # behind a checkpoint
     with pytest.raises(Stopped, match="saved at step 10"):
         train_until(options, EPOCH + 2, monkeypatch, stop)
     train(options)
-    assert differing(options.workdir, whole.workdir) == []
+    assert resume.compare(options.workdir, whole.workdir) == []
 
 
 @pytest.mark.slow
-def test_a_process_killed_by_sigkill_loses_nothing_and_while_it_lives_nobody_else_may_train_there(options, tmp_path):
-    options = dataclasses.replace(options, steps=40)
+def test_processes_killed_at_an_epochs_end_and_at_a_random_moment_lose_nothing(options, tmp_path):
+    plan = dict(report=ReportOptions(log_every=5, validate_every=0), saving=CheckpointOptions(checkpoint_every=EPOCH // 2))
+    options = dataclasses.replace(options, steps=10 * EPOCH, **plan)
     flags = tmp_path / "run.flags"
-    flags.write_text(fv_options.to_flagfile(dataclasses.replace(options, steps=40)))
-    with subprocess.Popen([sys.executable, "-m", "fv.train", f"--flagfile={flags}"], stdout=subprocess.DEVNULL) as process:
-        while process.poll() is None and not checkpoint_files.find(f"{options.workdir}/checkpoints"):
-            time.sleep(0.005)
-        os.kill(process.pid, signal.SIGSTOP)
-        with pytest.raises(UserError, match="another run is training in .*: wait for it, or give another --workdir"):
-            train(options)
-        process.kill()
-    assert process.returncode == -signal.SIGKILL
+    flags.write_text(fv_options.to_flagfile(options))
+    command, rng = [sys.executable, "-m", "fv.train", f"--flagfile={flags}"], random.Random(0)
+    resume.kill(command, options.workdir, EPOCH, 0.0)
+    resume.kill(command, options.workdir, rng.randrange(2 * EPOCH, 6 * EPOCH), rng.uniform(0.0, SECONDS_BETWEEN_CHECKPOINTS))
     train(options)
     whole = dataclasses.replace(options, workdir=options.workdir + "-whole")
     train(whole)
-    assert differing(options.workdir, whole.workdir) == []
+    assert resume.compare(options.workdir, whole.workdir) == []
+
+
+def test_while_a_run_lives_nobody_else_may_train_there(options):
+    os.makedirs(options.workdir)
+    refused = pytest.raises(UserError, match="another run is training in .*: wait for it, or give another --workdir")
+    with folder_lock.held(options.workdir, "taken"), refused:
+        train(options)
 
 
 def test_a_run_goes_on_with_another_number_of_replicas_and_another_optimizer_is_refused(options):

@@ -25,12 +25,13 @@ def test_one_replica_and_two_agree_with_synchronised_batch_norm_and_augmentation
     )
 
 
-def test_one_replica_and_two_agree_with_a_frozen_backbone_whose_weights_and_statistics_stand_still(shards):
-    one, two = (trainer(shards, strategy(), frozen=True, steps=STEPS) for strategy in (one_device, two_replicas))
-    before = [each.numpy() for each in one.model.encoder.get_layer("backbone").weights]
-    np.testing.assert_allclose(one.run(STEPS), two.run(STEPS), rtol=2e-4)
-    for held, now in zip(before, one.model.encoder.get_layer("backbone").weights, strict=True):
-        np.testing.assert_array_equal(held, now)
+def test_the_weights_and_statistics_of_a_frozen_backbone_stand_still(shards):
+    made = trainer(shards, two_replicas(), frozen=True, steps=2)
+    held = made.model.encoder.get_layer("backbone").weights
+    before = [each.numpy() for each in held]
+    made.run(2)
+    for value, now in zip(before, held, strict=True):
+        np.testing.assert_array_equal(value, now)
 
 
 def test_two_replicas_without_synchronised_batch_norm_do_differ(shards):

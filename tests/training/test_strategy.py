@@ -2,11 +2,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from benchmarks.side_by_side import ports
 from fv.errors import UserError
 from fv.training import strategy
 from fv.training.options import OptimizerOptions, StrategyOptions
 from tests.training import stepping
-from tests.training.clusters import ports
 
 STEPS = 5
 FLOAT32_NOISE = 1e-5  # relative; measured: 2.4e-7, and over 1e-3 without synchronised statistics
@@ -37,18 +37,23 @@ def losses_over(devices: int, shards, **arguments) -> np.ndarray:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("batch_norm", ["sync", "frozen"])
-def test_four_devices_give_the_losses_of_one(shards, batch_norm):
-    """test_step.py compares two devices with one."""
-    one, four = (losses_over(devices, shards, **{batch_norm: True}) for devices in (1, 4))
-    np.testing.assert_allclose(four, one, rtol=FLOAT32_NOISE)
+def test_two_and_four_devices_give_the_losses_of_one(shards, batch_norm):
+    one, *more = (losses_over(devices, shards, **{batch_norm: True}) for devices in (1, 2, 4))
     assert len(set(one)) == STEPS
+    for losses in more:
+        np.testing.assert_allclose(losses, one, rtol=FLOAT32_NOISE)
 
 
-def test_a_batch_that_the_replicas_cannot_share_evenly_is_refused():
+def test_a_batch_that_the_replicas_or_the_parts_of_a_step_cannot_share_evenly_is_refused():
     two = strategy.mirrored_cpus(2)
     strategy.check_divides(two, 6)
     with pytest.raises(UserError, match="global_batch_size=7 does not divide over 2 replicas"):
         strategy.check_divides(two, 7)
+    strategy.check_divides(two, 12, parts=3)
+    with pytest.raises(
+        UserError, match=r"=12 does not divide over 2 replicas in 4 parts \(--accumulate_steps\): use a multiple"
+    ):
+        strategy.check_divides(two, 12, parts=4)
 
 
 @pytest.mark.skipif(bool(tf.config.list_physical_devices("GPU")), reason="this machine has GPUs")

@@ -40,6 +40,7 @@ class Checkpoints:
         """
         self._workdir, self._agreement, self._keep, self._chief = workdir, agreement, keep, chief
         self._folder = os.path.join(workdir, workdirs.CHECKPOINTS)
+        self._written_into = workdir if chief else tempfile.gettempdir()
         self._step = tf.Variable(0, dtype=tf.int64, trainable=False, name="step")
         self._checkpoint = tf.train.Checkpoint(step=self._step, **parts)
         self._kept: list[str] = []
@@ -109,7 +110,8 @@ class Checkpoints:
         self._step.assign(step)
         with self._writing(step), contextlib.ExitStack() as stack:
             if not self._chief:  # the workers' shared variables can only be read by all of them together
-                path = os.path.join(stack.enter_context(tempfile.TemporaryDirectory(prefix="fv-checkpoint-")), "ckpt")
+                scratch = tempfile.TemporaryDirectory(prefix="fv-checkpoint-", dir=self._written_into)
+                path = os.path.join(stack.enter_context(scratch), "ckpt")
             checkpoint_files.write(self._checkpoint, path)
 
     @contextlib.contextmanager
@@ -122,7 +124,7 @@ class Checkpoints:
             reason = str(error).split("\n", 1)[0].partition(" [Op:")[0].rpartition("; ")[2]
             whole = f"the one at step {self.last_step} is whole" if self._kept else "there is none before it"
             raise UserError(
-                f"the checkpoint at step {step} cannot be written into {self._workdir} ({reason}); {whole}: "
+                f"the checkpoint at step {step} cannot be written into {self._written_into} ({reason}); {whole}: "
                 "make room and run the same command again"
             ) from error
 

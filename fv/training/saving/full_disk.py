@@ -1,8 +1,9 @@
-"""What is said where the workdir's disk takes no more, whatever was being written."""
+"""What is said where a disk takes no more, whatever was being written."""
 
 import contextlib
 import errno
 import os
+import re
 from collections.abc import Iterator
 
 import tensorflow as tf
@@ -26,5 +27,14 @@ def told(workdir: str) -> Iterator[None]:
         if reason is None:
             raise
         raise UserError(
-            f"{workdir} takes no more ({reason}): make room and run the same command again; its checkpoints are whole"
+            f"{_place(error, reason) or workdir} takes no more ({reason}): make room and run the same command again; "
+            f"the checkpoints in {workdir} are whole"
         ) from error
+
+
+def _place(error: Exception, reason: str) -> str | None:
+    """The file that could not be written, which may lie elsewhere than in the workdir; None where the error names none."""
+    if isinstance(error, OSError):
+        return error.filename
+    named = re.search(rf"(\S+); {reason}", str(error))  # TensorFlow's form
+    return named and named[1]

@@ -2,7 +2,8 @@
 
 {"starts": [{"at", "command", "first_step", "python", "versions", "revision", "host", "devices", "replicas",
              "manifest_sha256", "flags", "ended"}]}, the first start first. `ended` is the summary that
-`fv.training.watching.summary` prints, null where the process was killed.
+`fv.training.watching.summary` prints, null where the process was killed. Of several workers the chief writes, and host,
+command and devices are its own; all have as many GPUs, and `replicas` counts those of all.
 """
 
 import dataclasses

@@ -12,7 +12,7 @@ from fv.training.options import TrainOptions
 from tests.training.clusters.test_slurm import task
 
 ROOT = pathlib.Path(__file__).parent.parent.parent.parent
-KUBERNETES = ROOT / "configs" / "kubernetes"
+KUBERNETES, SLURM = ROOT / "configs" / "kubernetes", ROOT / "configs" / "slurm"
 
 
 @pytest.fixture(autouse=True)
@@ -58,23 +58,69 @@ def test_the_indexed_jobs_pods_find_each_other_by_the_services_names():
         assert found.addresses[index] == f"{name}-{index}.{service['metadata']['name']}:{port}"
 
 
-@pytest.mark.parametrize(("code", "requeued"), [(0, False), (2, False), (138, True), (137, True)])
-def test_the_slurm_script_starts_what_fv_reads_and_requeues_what_can_go_on(tmp_path, code, requeued):
-    tools = {"srun": f'printf "%s\\n" "$@" > {tmp_path}/arguments; exit {code}', "scontrol": f"touch {tmp_path}/$1"}
-    for name, body in tools.items():
-        (tmp_path / name).write_text(f"#!/bin/bash\n{body}\n")
-        (tmp_path / name).chmod(0o755)
-    environment = os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}", "SLURM_JOB_ID": "1", "SLURM_CPUS_PER_TASK": "2"}
-    script = [str(ROOT / "configs" / "slurm" / "train.sbatch"), "/shared/my shards", "/shared/run", "--steps=7"]
-    done = subprocess.run(script, env=environment, check=False)
+def put_commands(folder: pathlib.Path, commands: dict[str, str]) -> None:
+    for name, body in commands.items():
+        (folder / name).write_text(f"#!/bin/bash\n{body}\n")
+        (folder / name).chmod(0o755)
+
+
+@pytest.fixture
+def submit(tmp_path, monkeypatch):
+    """Runs the Slurm script with a Python that only ends with its task's code, and an srun that ends with the highest."""
+
+    def run(*codes: int) -> subprocess.CompletedProcess:
+        srun = [
+            f'printf "%s\\n" "$@" > {tmp_path}/arguments',
+            f'for task in {" ".join(map(str, range(len(codes))))}; do SLURM_PROCID=$task "${{@:2}}" & all+=($!); done',
+            'for each in "${all[@]}"; do wait "$each"; ended=$?; ((ended > code)) && code=$ended; done; exit $((code))',
+        ]
+        python = f"codes=({' '.join(map(str, codes))}); exit ${{codes[$SLURM_PROCID]}}"
+        put_commands(tmp_path, {"srun": "\n".join(srun), "python": python, "scontrol": f"touch {tmp_path}/$1"})
+        script = [str(SLURM / "train.sbatch"), "/shared/my shards", "/shared/run", "--steps=7"]
+        return subprocess.run(script, capture_output=True, text=True, check=False)
+
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setenv("SLURM_JOB_ID", "1")
+    monkeypatch.setenv("SLURM_CPUS_PER_TASK", "2")
+    return run
+
+
+@pytest.mark.parametrize(
+    ("codes", "code", "requeued"),
+    [
+        ((0, 0), 0, False),
+        ((2, 2), 2, False),
+        ((138, 138), 138, True),
+        ((138, 137), 138, True),
+        ((137, 138, 0), 138, True),
+        ((2, 138, 138), 2, False),  # the chief alone finds the workdir taken, or the disk full
+        ((138, 1), 1, False),
+    ],
+)
+def test_the_slurm_script_requeues_what_can_go_on_and_nothing_where_one_task_failed(submit, tmp_path, codes, code, requeued):
+    done = submit(*codes)
     assert done.returncode == code and (tmp_path / "requeue").exists() == requeued
+    assert sorted(done.stdout.splitlines()) == [f"task {task} ended with {ended}" for task, ended in enumerate(codes)]
+
+
+def test_the_slurm_script_starts_what_fv_reads(submit, tmp_path):
+    submit(0)
     srun = (tmp_path / "arguments").read_text().splitlines()
-    assert srun[:4] == ["--distribution=block", "python", "-m", "fv.train"]
-    resolved = resolve(srun[4:])
+    assert srun[:5] == ["--distribution=block", "configs/slurm/task.sh", "python", "-m", "fv.train"]
+    resolved = resolve(srun[5:])
     assert (resolved.tfrecords, resolved.workdir, resolved.steps) == ("/shared/my shards", "/shared/run", 7)
     assert finding.find(resolved.compute, task(2)).index == 2
 
 
+def test_a_task_hands_a_signal_on_and_ends_with_the_code_of_its_command():
+    saves = "trap 'exit 138' TERM; echo begun; while true; do sleep 0.05; done"
+    with subprocess.Popen([SLURM / "task.sh", "bash", "-c", saves], stdout=subprocess.PIPE, text=True) as started:
+        assert started.stdout.readline() == "begun\n"
+        started.terminate()
+        assert started.communicate(timeout=20)[0] == "task 0 ended with 138\n"
+    assert started.returncode == 138
+
+
 def test_the_slurm_script_says_what_it_needs():
-    done = subprocess.run([str(ROOT / "configs" / "slurm" / "train.sbatch")], capture_output=True, text=True, check=False)
+    done = subprocess.run([str(SLURM / "train.sbatch")], capture_output=True, text=True, check=False)
     assert done.returncode != 0 and "usage: sbatch train.sbatch TFRECORDS WORKDIR" in done.stderr

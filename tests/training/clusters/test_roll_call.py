@@ -3,11 +3,11 @@ import contextlib
 import socket
 import time
 
+from benchmarks.side_by_side.ports import free_ports
 from fv.errors import UserError
 from fv.training.clusters import answering, calling
 from fv.training.clusters.cluster import Cluster
 from fv.training.clusters.messages import Connection
-from tests.training.clusters.ports import free_ports
 
 
 def addresses(workers: int) -> tuple[str, ...]:

@@ -1,6 +1,7 @@
 import os
 import pathlib
 import resource
+import tempfile
 
 import numpy as np
 import pytest
@@ -22,9 +23,9 @@ class Weights(tf.Module):
         self.kernel = tf.Variable(tf.fill([size], value))
 
 
-def checkpoints(workdir: pathlib.Path, model: tf.Module, keep: int = 3) -> Checkpoints:
+def checkpoints(workdir: pathlib.Path, model: tf.Module, keep: int = 3, *, chief: bool = True) -> Checkpoints:
     agreement = Agreement(tf.distribute.OneDeviceStrategy("CPU:0"))
-    return Checkpoints(str(workdir), agreement, keep=keep, chief=True, model=model)
+    return Checkpoints(str(workdir), agreement, keep=keep, chief=chief, model=model)
 
 
 def saved(workdir: pathlib.Path, steps: list[int], keep: int = 3) -> None:
@@ -123,6 +124,15 @@ def test_a_checkpoint_that_does_not_fit_ends_in_one_line_and_leaves_the_one_befo
         made.save(10)
     assert restored(tmp_path) == (5, 5.0) and held(tmp_path) == [5]
     assert sorted(os.listdir(tmp_path / "checkpoints")) == ["checkpoint", "ckpt-5.data-00000-of-00001", "ckpt-5.index"]
+
+
+def test_a_worker_whose_folder_for_temporary_files_is_full_names_that_one(tmp_path, small_files):
+    made = checkpoints(tmp_path, Weights(), chief=False)
+    with pytest.raises(
+        UserError, match=rf"step 5 cannot be written into {tempfile.gettempdir()} \(.+\); there is none before"
+    ):
+        made.save(5)
+    assert not os.listdir(tmp_path)
 
 
 def test_the_best_is_kept_apart_and_replaced_whole(tmp_path):

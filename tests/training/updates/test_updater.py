@@ -6,7 +6,8 @@ import tensorflow as tf
 import tf_keras
 
 from fv import addons
-from fv.model import siamese
+from fv.model import backbones, siamese
+from fv.model.options import BACKBONES
 from fv.training.updates import groups, schedule
 from fv.training.updates.optimizer_options import OPTIMIZERS, OptimizerOptions
 from fv.training.updates.updater import Updater
@@ -64,6 +65,18 @@ def test_a_step_is_the_rules_formula_at_each_parts_rate_and_decay_leaves_biases_
         expected = by_hand(name, weight, gradient, RATE * (FACTOR if inside else 1.0), decays=part == "kernel")
         np.testing.assert_allclose(variable, expected, rtol=1e-4, atol=1e-5, err_msg=variable.name)
     assert seen == {("kernel", True), ("beta", True), ("gamma", True), ("kernel", False), ("bias", False)}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", BACKBONES)
+def test_in_every_backbone_the_kernels_decay_and_the_biases_and_norms_do_not(name):
+    side = 75 if name == "inception_v3" else 32
+    layers = backbones.build_plain(name, (side, side, 3), None).layers
+    found = {layer: [(each.shape.rank, groups.decays(each)) for each in layer.trainable_weights] for layer in layers}
+    norms = [layer for layer in layers if isinstance(layer, tf_keras.layers.BatchNormalization)]
+    assert norms and not any(decayed for layer in norms for _, decayed in found[layer])
+    others = [weight for layer in layers if layer not in norms for weight in found[layer]]
+    assert others and all(decayed == (rank > 1) for rank, decayed in others)
 
 
 def test_centres_of_identities_decay():
