@@ -58,6 +58,7 @@ def _figures(content: dict) -> str:
         "Figures",
         page.table(["", *_FIGURES], rows, "Each with a threshold chosen in the same way; the baselines learned nothing."),
         page.table(["FAR", "TAR", "interval", "counts"], tars, "Genuine pairs accepted where impostor pairs rarely are"),
+        _baseline_tars(content),
         page.paragraph(_explain_intervals(content), "soft"),
     )
 
@@ -72,6 +73,15 @@ def _row(name: str, figures: dict) -> list[str]:
         table.interval(figures, "eer", _DIGITS),
     ]
     return [name, *map(page.Written, cells)]
+
+
+def _baseline_tars(content: dict) -> str:
+    if not content["baselines"]:
+        return ""
+    fars = list(content["tar_at_far"])
+    named = {"this model": content} | content["baselines"]
+    rows = [[name, *(page.Written(table.tar(found["tar_at_far"][far])) for far in fars)] for name, found in named.items()]
+    return page.table(["", *(f"FAR {float(far):g}" for far in fars)], rows, "TAR, of what learned nothing too")
 
 
 def _explain_intervals(content: dict) -> str:

@@ -44,7 +44,7 @@ def evaluate(options: EvaluateOptions, *runs: str) -> None:
     task, found, judged = _judge(task, describer, model, options)
     context = _context(options, task, record, step) | {"seen_identities": seen}
     content = _measure(task, found, judged, options) | context
-    content["notes"] = _notes(task, judged, seen)
+    content["notes"] = _notes(task, judged, seen, record)
     _write(_output_folder(options, task), options, task, found, judged[comparing.MODEL], content)
     print(table.render(content))
 
@@ -108,15 +108,13 @@ def _context(options: EvaluateOptions, task: Task, record: ModelRecord, step: in
     }
 
 
-def _notes(task: Task, judged: dict[str, Judged], seen: dict) -> list[str]:
+def _notes(task: Task, judged: dict[str, Judged], seen: dict, record: ModelRecord) -> list[str]:
     baselines = {name: verdicts for name, verdicts in judged.items() if name != comparing.MODEL}
-    people = strangers.shared(task.scored, task.choosing) if task.choosing else ""
-    lost = [task.scored.lost, task.choosing.lost if task.choosing else ""]
-    return [
-        note
-        for note in (*figures.warn(judged[comparing.MODEL], baselines), strangers.note(seen, task.scored), people, *lost)
-        if note
-    ]
+    notes = [*figures.warn(judged[comparing.MODEL], baselines), strangers.note(seen, task.scored)]
+    if task.choosing:
+        notes += [strangers.shared(task.scored, task.choosing), strangers.trained_on(record, task.choosing)]
+    notes += [task.scored.lost, task.choosing.lost if task.choosing else ""]
+    return [note for note in notes if note]
 
 
 def _output_folder(options: EvaluateOptions, task: Task) -> str:
