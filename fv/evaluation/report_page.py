@@ -164,6 +164,16 @@ def _folds(content: dict) -> str:
 
 def _run(content: dict) -> str:
     run = content["run"]
-    rows = [[name, str(value)] for name, value in run.items() if not isinstance(value, dict)]
+    rows = [[name, str(value)] for name, value in run.items() if not isinstance(value, dict | None)]
+    rows += [["pairs_sha256", content["pairs_sha256"]]]
     flags = [[f"--{name}", json.dumps(value)] for part in ("model", "flags") for name, value in run[part].items()]
-    return page.section("Run", page.table(["", ""], rows), page.fold("Flags", page.table(["flag", "value"], flags)))
+    evaluation = [page.table(["", ""], rows), page.fold("Flags", page.table(["flag", "value"], flags))]
+    return page.section("Run", *evaluation, *_training(run["training"]))
+
+
+def _training(training: dict | None) -> list[str]:
+    if training is None:
+        return [page.paragraph("The workdir does not say how its model was trained.", "soft")]
+    rows = [[name, str(value)] for name, value in training.items() if name != "flags" and value is not None]
+    flags = [[f"--{name}", value] for name, value in training["flags"].items()]
+    return [page.table(["training", ""], rows), page.fold("Flags of training", page.table(["flag", "value"], flags))]

@@ -99,6 +99,7 @@ def _context(options: EvaluateOptions, task: Task, record: ModelRecord, step: in
     choosing = task.choosing.name if task.choosing else None
     return {
         "split": task.scored.name,
+        "pairs_sha256": task.scored.digest(),
         "threshold_split": choosing,
         "threshold_rule": task.rule,
         "step": step,

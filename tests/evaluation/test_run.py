@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import tensorflow as tf
 
-from fv import cli, manifest, metrics
+from fv import cli, files, manifest, metrics
 from fv.errors import UserError
 from fv.evaluation import describing
 from fv.evaluation.run import EvaluateOptions, evaluate
@@ -81,6 +81,13 @@ def test_a_pair_scores_as_training_validates_it_though_each_image_is_embedded_on
     np.testing.assert_array_equal(scores.label, labels)
 
 
+def test_the_figures_say_how_the_model_was_trained(options, trained):
+    found = figures_of(options.workdir)["run"]["training"]
+    assert found["seed"] == "0" and found["steps"] == "30" and found["starts"] == 1 and found["teacher"] is None
+    assert found["manifest_sha256"] == files.sha256(f"{trained.tfrecords}/manifest.json")
+    assert found["flags"]["learning_rate"] == "0.003" and found["at"].startswith("20")
+
+
 def test_pictures_and_a_page_that_loads_nothing_else_are_written(options):
     for name in ("roc.png", "det.png", "histogram.png", "reliability.png", "embeddings.png"):
         assert pathlib.Path(options.workdir, name).read_bytes().startswith(b"\x89PNG")
@@ -92,6 +99,9 @@ def test_pictures_and_a_page_that_loads_nothing_else_are_written(options):
         "untrained network",
         "The model trained on none of these people",
         "Worst pairs",
+        "Flags of training",
+        "--learning_rate",
+        "manifest_sha256",
         "crop_fraction",
     ):
         assert said in page
