@@ -6,7 +6,6 @@ from collections.abc import Callable
 
 import numpy as np
 
-
 _HASH_BYTES = 8  # of an image's path
 
 
