@@ -48,7 +48,10 @@ def write(folder: str, scored: PairSet, found: Description, judged: Judged, cont
       judged: the verdicts.
       content: of metrics.json.
     """
-    _draw(folder, scored, found, judged, content)
+    draw(folder, judged, content)
+    used = np.union1d(scored.first, scored.second)
+    people = [scored.images.identities[image] for image in used]
+    pictures.draw_map(os.path.join(folder, MAP), found.embeddings[used], people)
     drawn = {name: files.read_bytes(os.path.join(folder, name)) for name in (ROC, DET, HISTOGRAM, RELIABILITY, MAP)}
     worst = {label: _draw_worst(scored, judged, label) for label in (record.GENUINE, record.IMPOSTOR)}
     with files.atomic_open(os.path.join(folder, FILE_NAME)) as file:
@@ -62,15 +65,14 @@ def find_worst(judged: Judged, label: int, count: int) -> np.ndarray:
     return members[np.argsort(against, kind="stable")[:count]]
 
 
-def _draw(folder: str, scored: PairSet, found: Description, judged: Judged, content: dict) -> None:
-    paths = {name: os.path.join(folder, name) for name in (ROC, DET, HISTOGRAM, RELIABILITY, MAP)}
+def draw(folder: str, judged: Judged, content: dict) -> None:
+    """Writes the pictures of the similarities and their probability; arguments as in `write`."""
+    paths = {name: os.path.join(folder, name) for name in (ROC, DET, HISTOGRAM, RELIABILITY)}
     pairs = (judged.similarities, judged.labels)
     plots.draw_roc(paths[ROC], *pairs)
     pictures.draw_det(paths[DET], *pairs)
     plots.draw_histogram(paths[HISTOGRAM], *pairs, content["threshold"])
     pictures.draw_reliability(paths[RELIABILITY], content["probability"]["reliability"])
-    used = np.union1d(scored.first, scored.second)
-    pictures.draw_map(paths[MAP], found.embeddings[used], [scored.images.identities[image] for image in used])
 
 
 def _draw_worst(scored: PairSet, judged: Judged, label: int) -> bytes:

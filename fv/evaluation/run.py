@@ -8,7 +8,19 @@ import tf_keras
 from fv import files, workdir
 from fv import options as fv_options
 from fv.errors import UserError
-from fv.evaluation import bootstrap, comparing, comparison, figures, protocols, report, slices, sources, strangers, table
+from fv.evaluation import (
+    bootstrap,
+    comparing,
+    comparison,
+    figures,
+    given_scores,
+    protocols,
+    report,
+    slices,
+    sources,
+    strangers,
+    table,
+)
 from fv.evaluation.describing import Describer, Description
 from fv.evaluation.options import EvaluateOptions
 from fv.evaluation.protocols import Judged
@@ -22,7 +34,7 @@ SCORES, FLAGS = "scores.csv", "evaluate.flags"
 def evaluate(options: EvaluateOptions, *runs: str) -> None:
     """Scores pairs with the workdir's model; writes metrics.json, report.html, scores.csv, the pictures; prints a table.
 
-    With `options.compare` it puts that run and `runs` side by side instead.
+    With `options.compare` it puts that run and `runs` side by side instead; with `options.scores` there is no model.
 
     Raises:
       UserError: no model, no such pairs, flags that do not fit each other, pairs of people whom the model was trained on,
@@ -34,6 +46,9 @@ def evaluate(options: EvaluateOptions, *runs: str) -> None:
     if runs:
         raise UserError(f"'{runs[0]}' is no flag: only --compare takes folders after it")
     options.check()
+    if options.scores:
+        given_scores.evaluate(options)
+        return
     record = model_record.load(options.workdir)
     task = sources.read(options)
     seen = strangers.check(record, options.workdir, task.scored, allowed=options.allow_seen_identities)

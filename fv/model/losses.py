@@ -110,8 +110,8 @@ def margin_softmax(
       float32 [n].
     """
     true = _turned(tf.gather(cosines, identities, batch_dims=1), angular_margin) - margin
-    places = tf.stack([tf.range(tf.shape(identities)[0]), identities], axis=1)
-    logits = scale * tf.tensor_scatter_nd_update(cosines, places, true)
+    at_true = tf.range(tf.shape(cosines)[1]) == identities[:, tf.newaxis]
+    logits = scale * tf.where(at_true, true[:, tf.newaxis], cosines)
     return tf.nn.sparse_softmax_cross_entropy_with_logits(labels=identities, logits=logits)
 
 
