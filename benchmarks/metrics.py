@@ -1,4 +1,4 @@
-"""Time of an evaluation of a million given scores, bootstrap, reading and writing included, and of parts; beside scikit-learn."""
+"""Time of an evaluation of a million given scores, files and bootstrap included, and of parts; beside scikit-learn."""
 
 import contextlib
 import dataclasses
