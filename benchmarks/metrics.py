@@ -1,7 +1,10 @@
-"""Time of an evaluation of given scores of a million pairs, bootstrap included, and of its parts; beside scikit-learn."""
+"""Time of an evaluation of a million given scores, files and bootstrap included, and of parts; beside scikit-learn."""
 
+import contextlib
 import dataclasses
+import functools
 import gc
+import io
 import os
 import resource
 import statistics
@@ -10,13 +13,16 @@ import time
 from collections.abc import Callable
 
 import numpy as np
+import pandas as pd
 from sklearn import metrics as sklearn_metrics
 
 from fv import cli, files, metrics, workers
-from fv.evaluation import bootstrap, figures, pictures, plots, protocols
+from fv.evaluation import given_scores, plots
+from fv.evaluation.options import EvaluateOptions
 from fv.options import option
 
 SEPARATION = 2.0  # of the classes' means, in standard deviations: accuracy 0.84
+FOLDS = 10
 KIB_PER_MIB = 1024
 
 
@@ -35,45 +41,41 @@ class Options:
 def main(options: Options) -> None:
     """Times each, prints a table and writes `--json`."""
     similarities, labels = sample_similarities(options.pairs, options.seed)
-    seconds = time_whole(similarities, labels, options)
+    seconds = time_command(similarities, labels, options)
     seconds |= time_fv(similarities, labels, options.repeats)
     peak_mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // KIB_PER_MIB  # before the peer adds its own
     seconds["scikit-learn roc_curve + auc"] = median_seconds(lambda: sklearn_roc_auc(similarities, labels), options.repeats)
     report(options, seconds, peak_mib)
 
 
-def time_whole(similarities: np.ndarray, labels: np.ndarray, options: Options) -> dict[str, float]:
-    """Median seconds of all that follows the scores: threshold and calibration of others, figures, intervals, pictures."""
+def time_command(similarities: np.ndarray, labels: np.ndarray, options: Options) -> dict[str, float]:
+    """Median seconds of `fv.evaluate --scores`, files read and written, by the threshold of others and over folds."""
     people = sample_people(labels, options.people, options.seed)
-    plan = bootstrap.Plan(options.bootstrap, options.seed)
     others, _ = sample_similarities(options.pairs, options.seed + 1)
+    with tempfile.TemporaryDirectory() as folder:
+        paths = [os.path.join(folder, name) for name in ("scores.csv", "others.csv")]
+        named = pd.DataFrame({"identity_a": people[:, 0], "identity_b": people[:, 1], "label": labels})
+        for path, said in zip(paths, (similarities, others), strict=True):
+            named.assign(score=said).to_csv(path, index=False)
+        del named, people
+        told = EvaluateOptions(scores=paths[0], output=os.path.join(folder, "out"), bootstrap=options.bootstrap)
+        ways = {
+            "fv evaluate --scores, threshold of others": dataclasses.replace(told, threshold_scores=paths[1]),
+            f"fv evaluate --scores, {FOLDS} folds": dataclasses.replace(told, folds=FOLDS),
+        }
+        return {name: median_seconds(functools.partial(quiet, way), options.repeats) for name, way in ways.items()}
 
-    def evaluate() -> None:
-        judged = protocols.hold_out(similarities, labels, others, labels)
-        figures.measure(judged)
-        found = figures.measure_probability(judged)
-        figures.measure_intervals(judged, people, plan)
-        with tempfile.TemporaryDirectory() as folder:
-            plots.draw_roc(os.path.join(folder, "roc.png"), similarities, labels)
-            pictures.draw_det(os.path.join(folder, "det.png"), similarities, labels)
-            plots.draw_histogram(os.path.join(folder, "histogram.png"), similarities, labels, judged.threshold)
-            pictures.draw_reliability(os.path.join(folder, "reliability.png"), found["reliability"])
 
-    def draw() -> None:
-        bootstrap.intervals(similarities, labels, labels == 1, people, metrics.FARS, plan)
-
-    return {
-        "fv, all of it": median_seconds(evaluate, options.repeats),
-        f"fv bootstrap, {options.bootstrap} draws": median_seconds(draw, options.repeats),
-    }
+def quiet(told: EvaluateOptions) -> None:
+    """Evaluates without printing the table."""
+    with contextlib.redirect_stdout(io.StringIO()):
+        given_scores.evaluate(told)
 
 
 def sample_people(labels: np.ndarray, people: int, seed: int) -> np.ndarray:
-    """Numbers int64 [pairs, 2] of the people of each pair: one twice in a genuine pair, two in an impostor pair."""
-    generator = np.random.default_rng(seed)
-    first = generator.integers(people, size=len(labels))
-    second = (first + generator.integers(1, people, size=len(labels))) % people
-    return np.stack([first, np.where(labels == 1, first, second)], axis=1)
+    """Numbers int64 [pairs, 2] of the people of each pair: one twice in a genuine pair, neighbours in an impostor pair."""
+    first = np.random.default_rng(seed).integers(people // 2 * 2, size=len(labels))
+    return np.stack([first, np.where(labels == 1, first, first ^ 1)], axis=1)
 
 
 def time_fv(similarities: np.ndarray, labels: np.ndarray, repeats: int) -> dict[str, float]:

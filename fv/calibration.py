@@ -13,7 +13,7 @@ from fv import metrics
 
 _MOST_STEPS = 100
 _TOLERANCE = 1e-10  # of the gradient, per pair
-_RIDGE = 1e-12  # keeps the Hessian invertible
+_RIDGE = 1e-12  # of the Hessian, per pair: keeps it invertible
 _BINS = 10  # of the calibration error and the reliability curve
 
 
@@ -32,15 +32,18 @@ class Calibration:
 def fit(similarities: np.ndarray, labels: np.ndarray) -> Calibration:
     """Fits the calibration of labelled pairs; arguments and errors as `metrics.roc`.
 
-    The probability holds where as large a share of the pairs is genuine as here. A model that finds strangers more alike
-    than images of one person gets the slope 0: its scores say nothing.
+    The probability holds where as large a share of the pairs is genuine as here. Scores that are all the same, and those of
+    a model that finds strangers more alike than images of one person, say nothing: they get the slope 0, and with it the
+    probability that a pair is genuine whatever its score.
     """
     curve = metrics.roc(similarities, labels)
     high, low = (curve.genuine + 1) / (curve.genuine + 2), 1 / (curve.impostors + 2)
     targets = np.where(np.asarray(labels) == 1, high, low)
-    features = np.stack([np.asarray(similarities, np.float64), np.ones(len(targets))], axis=1)
-    slope, offset = _maximise(features, targets)
-    if slope < 0:
+    similarities = np.asarray(similarities, np.float64)
+    slope = offset = 0.0
+    if np.ptp(similarities) >= metrics.NARROWEST_RANGE:
+        slope, offset = _fit_line(similarities, targets)
+    if slope <= 0:
         slope, offset = 0.0, np.log(targets.mean() / (1 - targets.mean()))
     return Calibration(float(slope), float(offset))
 
@@ -88,6 +91,13 @@ def _bins(probabilities: np.ndarray) -> np.ndarray:
     return np.minimum((probabilities * _BINS).astype(int), _BINS - 1)
 
 
+def _fit_line(similarities: np.ndarray, targets: np.ndarray) -> tuple[float, float]:
+    """Slope and offset; fitted over similarities of mean 0 and deviation 1, where two columns never look like one."""
+    mean, deviation = similarities.mean(), similarities.std()
+    slope, offset = _maximise(np.stack([(similarities - mean) / deviation, np.ones(len(targets))], axis=1), targets)
+    return slope / deviation, offset - slope * mean / deviation
+
+
 def _maximise(features: np.ndarray, targets: np.ndarray) -> np.ndarray:
     weights = np.zeros(2)
     for _ in range(_MOST_STEPS):
@@ -96,7 +106,7 @@ def _maximise(features: np.ndarray, targets: np.ndarray) -> np.ndarray:
         if np.abs(gradient).max() < _TOLERANCE * len(targets):
             break
         spread = features * (probabilities * (1 - probabilities))[:, np.newaxis]
-        step = np.linalg.solve(features.T @ spread + _RIDGE * np.eye(2), gradient)
+        step = np.linalg.solve(features.T @ spread + _RIDGE * len(targets) * np.eye(2), gradient)
         loss, length = _loss(features, targets, weights), 1.0
         while _loss(features, targets, weights - length * step) > loss and length > _TOLERANCE:
             length /= 2

@@ -17,6 +17,7 @@ from fv.roc import Roc, TarAtFar, check, roc
 __all__ = ["FARS", "Roc", "TarAtFar", "accuracy", "auc", "best_threshold", "eer", "evaluate", "roc", "tar_at_far"]
 
 FARS = (0.1, 0.01, 0.001, 0.0001)  # where TAR is reported unless asked otherwise
+NARROWEST_RANGE = 1e-6  # of similarities; those that differ by less are taken for one
 
 
 def accuracy(similarities: np.ndarray, labels: np.ndarray, threshold: float) -> float:

@@ -44,6 +44,23 @@ def test_a_model_worse_than_chance_gets_a_probability_that_says_so(scored):
     assert fitted.slope == 0 and fitted.probability(similarities)[0] == pytest.approx(1 - labels.mean(), abs=0.01)
 
 
+@pytest.mark.parametrize("similarity", [0.0, 0.5, 0.9999999, 1.0])
+def test_constant_scores_of_many_pairs_of_unequal_classes_give_the_share_that_is_genuine(similarity):
+    labels = (np.arange(70_000) % 7 == 0).astype(int)
+    fitted = calibration.fit(np.full(len(labels), similarity, np.float32), labels)
+    assert fitted.slope == 0 and fitted.probability([similarity])[0] == pytest.approx(1 / 7, abs=1e-3)
+
+
+@pytest.mark.parametrize(("genuine", "spread"), [(1, 1.0), (30, 1e-5), (150_000, 1.0)])
+def test_many_pairs_of_however_unequal_classes_are_fitted_at_any_spread(genuine, spread):
+    labels = np.zeros(300_000, int)
+    labels[:genuine] = 1
+    similarities = 0.5 + spread * np.random.default_rng(0).normal(1.5 * labels, 0.1)
+    fitted = calibration.fit(similarities, labels)
+    assert fitted.slope > 0
+    assert fitted.probability(similarities).sum() == pytest.approx(genuine, rel=0.01, abs=2)
+
+
 def test_pairs_of_one_class_are_refused():
     with pytest.raises(UserError, match="no impostor pair"):
         calibration.fit(np.array([0.1, 0.2]), np.array([1, 1]))

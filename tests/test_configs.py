@@ -1,3 +1,4 @@
+import dataclasses
 import pathlib
 
 import pytest
@@ -19,7 +20,8 @@ def resolved(name: str) -> TrainOptions:
 
 def test_there_is_a_flagfile_for_each_way_of_running():
     lfw = ("lfw", "lfw_cpu", "lfw_light")
-    expected = ("augmentation", *lfw, "mixed_precision", "multi_gpu", "multi_worker", "quickstart", "tpu")
+    devices, stages = ("mixed_precision", "multi_gpu", "multi_worker"), ("pairs", "pretrain")
+    expected = ("augmentation", *lfw, *devices, *stages, "quickstart", "tpu")
     assert [f"{name}.flags" for name in expected] == CONFIGS
 
 
@@ -36,4 +38,7 @@ def test_derived_flagfiles_state_their_differences_only(monkeypatch):
     monkeypatch.chdir(ROOT)
     lfw, base = resolved("lfw.flags"), resolved("quickstart.flags")
     assert lfw.model.feature_layer == base.model.feature_layer and lfw.model.crop_fraction != base.model.crop_fraction
+    pretrain, pairs = resolved("pretrain.flags"), resolved("pairs.flags")
+    assert (pretrain.model.head, pairs.model.head) == ("softmax", "sigmoid")
+    assert dataclasses.replace(pairs.model, head="softmax") == pretrain.model  # so that all but the head is taken over
     assert resolved("multi_worker.flags").sync_batch_norm and resolved("tpu.flags").compute.strategy == "tpu"

@@ -25,7 +25,7 @@ def select_images(pairs: pd.DataFrame, images: pd.DataFrame, left_out: pd.DataFr
     """
     _require_images(pairs, set(images["path"]), left_out, source)
     require_agreement(pairs, source)
-    _require_once(pairs, source)
+    require_once(pairs, source)
     used = images[images["path"].isin(pd.concat([pairs["a"], pairs["b"]]))].reset_index(drop=True)
     return used.assign(identity=used["identity"].cat.remove_unused_categories())
 
@@ -75,7 +75,12 @@ def require_agreement(pairs: pd.DataFrame, source: str) -> None:
         raise UserError(f"{source}, line {line}: labelled {said}, but {a} and {b} lie in the folders of {folders}")
 
 
-def _require_once(pairs: pd.DataFrame, source: str) -> None:
+def require_once(pairs: pd.DataFrame, source: str) -> None:
+    """Checks that every pair is of two images and is listed once, in whichever order; arguments as in `select_images`.
+
+    Raises:
+      UserError: one is not.
+    """
     ends = pd.DataFrame(np.sort(pairs[["a", "b"]].to_numpy(str), axis=1))
     if (ends[0] == ends[1]).any():
         row = pairs[(ends[0] == ends[1]).to_numpy()].iloc[0]

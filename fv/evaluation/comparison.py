@@ -8,6 +8,16 @@ from fv.errors import UserError
 from fv.evaluation import table
 
 FILE_NAME = "comparison.html"
+_LABEL_LENGTH = 16  # letters beside a bar
+_WAYS = (
+    "flip",
+    "checkpoint",
+    "crop",
+    "store_size",
+    "threshold_split",
+    "folds",
+)  # flags of an evaluation that change figures
+_PLACES = ("workdir", "tfrecords")
 _HEADER = ("run", "pairs", "accuracy", "interval", "AUC", "EER", "Brier score")
 _NEEDED = ("accuracy", "accuracy_standard_error", "auc", "eer", "tar_at_far", "pairs", "split", "probability", "notes")
 
@@ -91,20 +101,62 @@ def _figures(content: dict, fars: Sequence[str]) -> list[str]:
 
 
 def _warnings(found: dict[str, dict]) -> list[str]:
-    kinds = {(content["split"], content["pairs"], content["genuine"]) for content in found.values()}
-    return ["These runs were not scored on the same pairs: their figures do not compare."] if len(kinds) > 1 else []
+    warnings = []
+    if not _same_pairs(list(found.values())):
+        warnings.append("These runs were not scored on the same pairs: their figures do not compare.")
+    unlike = _differing({run: _way(content) for run, content in found.items()})
+    if unlike:
+        ways = "; ".join(
+            f"{run}: {', '.join(f'{name} {_way(content)[name]}' for name in unlike)}" for run, content in found.items()
+        )
+        warnings.append(f"These runs were not scored in the same way: {ways}.")
+    return warnings
+
+
+def _same_pairs(contents: Sequence[dict]) -> bool:
+    """By the pairs' digest; by their numbers where an older fv wrote none."""
+    digests = {content.get("pairs_sha256") for content in contents}
+    if None not in digests:
+        return len(digests) == 1
+    return len({(content["split"], content["pairs"], content["genuine"]) for content in contents}) == 1
+
+
+def _way(content: dict) -> dict:
+    flags = content["run"].get("flags", {})
+    return {name: flags.get(name) for name in _WAYS}
 
 
 def _labels(found: dict[str, dict]) -> list[str]:
-    return [os.path.basename(os.path.normpath(run))[-16:] for run in found]
+    """What tells the runs' folders apart, short enough for a bar, each once."""
+    parts = [os.path.normpath(run).split(os.sep) for run in found]
+    while all(len(part) > 1 for part in parts) and len({part[-1] for part in parts}) == 1:  # a sweep's are all 'evaluation'
+        parts = [part[:-1] for part in parts]
+    while all(len(part) > 1 for part in parts) and len({part[0] for part in parts}) == 1:
+        parts = [part[1:] for part in parts]
+    labels = ["/".join(part)[-_LABEL_LENGTH:] for part in parts]
+    if len(set(labels)) == len(labels):
+        return labels
+    return [f"{number} {label[3:]}" for number, label in enumerate(labels, start=1)]
 
 
 def _differences(found: dict[str, dict]) -> str:
-    """The settings in which the models differ."""
-    models = {run: content["run"]["model"] | {"step": content["step"]} for run, content in found.items()}
-    names = sorted({name for model in models.values() for name in model})
-    differing = [name for name in names if len({str(model.get(name)) for model in models.values()}) > 1]
+    """The settings in which the models, their training and their evaluations differ."""
+    settings = {run: _settings(content) for run, content in found.items()}
+    differing = _differing(settings)
     if not differing:
         return page.paragraph("Same options, same step.", "soft")
-    rows = [[run, *(str(model.get(name)) for name in differing)] for run, model in models.items()]
+    rows = [[run, *(str(own.get(name)) for name in differing)] for run, own in settings.items()]
     return page.table(["run", *differing], rows)
+
+
+def _settings(content: dict) -> dict:
+    training = content["run"].get("training") or {}
+    trained = {name: value for name, value in training.get("flags", {}).items() if name not in _PLACES}
+    origin = {name: training.get(name) for name in ("revision", "manifest_sha256")}
+    augmented = {"training flip": trained.pop("flip", None)}  # evaluation has a flag of that name
+    return trained | origin | augmented | content["run"]["model"] | {"step": content["step"]} | _way(content)
+
+
+def _differing(settings: dict[str, dict]) -> list[str]:
+    names = sorted({name for own in settings.values() for name in own})
+    return [name for name in names if len({str(own.get(name)) for own in settings.values()}) > 1]

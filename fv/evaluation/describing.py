@@ -18,6 +18,8 @@ from fv.model.siamese import Siamese
 
 GREY_SIDE = 64  # pixels of the small grey image that the baselines compare: 4 KB an image
 _DECODED_AT_ONCE = 16
+_DIVERGED = "the model's weights or its training diverged, train again"
+_UNTRAINED = "the trained ones are: give --nobaselines, or another --seed"
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -74,7 +76,9 @@ class Describer:
             for numbers, encoded in self._batches(images, found.broken):
                 self._describe_batch(numbers, encoded, found)
                 line.update(len(numbers))
-        _require_finite(found.embeddings, images.paths)
+        _require_finite(found.embeddings, images.paths, "", _DIVERGED)
+        if self._untrained:
+            _require_finite(found.untrained, images.paths, " of the untrained network, a baseline,", _UNTRAINED)
         return found
 
     def _empty(self, count: int) -> Description:
@@ -158,8 +162,8 @@ def _embed(encoder: tf_keras.Model, pixels: tf.Tensor) -> tf.Tensor:
     return encoder(pixels, training=False)
 
 
-def _require_finite(embeddings: np.ndarray, paths: Sequence[str]) -> None:
+def _require_finite(embeddings: np.ndarray, paths: Sequence[str], whose: str, advice: str) -> None:
     bad = np.flatnonzero(~np.isfinite(embeddings).all(axis=1))
     if len(bad):
-        found = f"{len(bad):,} of {len(embeddings):,} embeddings are not finite, the first is that of {paths[bad[0]]}"
-        raise UserError(f"{found}: the model's weights or its training diverged, train again")
+        found = f"{len(bad):,} of {len(embeddings):,} embeddings{whose} are not finite, the first is that of {paths[bad[0]]}"
+        raise UserError(f"{found}: {advice}")

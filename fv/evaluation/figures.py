@@ -9,7 +9,6 @@ from fv import calibration, metrics
 from fv.evaluation import bootstrap
 from fv.evaluation.protocols import Judged
 
-_CONSTANT = 1e-6  # similarities that differ by less are one
 METHOD = "vertex bootstrap over people, percentile intervals"
 
 
@@ -44,7 +43,7 @@ def describe_bootstrap(plan: bootstrap.Plan) -> dict:
 def warn(judged: Judged, baselines: Mapping[str, Judged]) -> list[str]:
     """What has to be said of the similarities themselves, and beside those of baselines."""
     lowest, highest = float(judged.similarities.min()), float(judged.similarities.max())
-    if highest - lowest < _CONSTANT:
+    if highest - lowest < metrics.NARROWEST_RANGE:
         return [
             f"The model gives every pair the same similarity ({lowest:.6g}): it tells nobody apart. Accuracy is the share "
             "of one class, and the other figures are those of a coin."

@@ -6,13 +6,13 @@ import numpy as np
 import pandas as pd
 
 from fv import files
-from fv.conversion import catalog, crops, csv_pairs, images, lfw_pairs, listed
+from fv.conversion import catalog, crops, csv_pairs, images, lfw_pairs, listed, settings
 from fv.conversion.images import Rules
 from fv.errors import UserError
 from fv.evaluation.pair_set import Images, PairSet
 
 _NAMED = 5  # images that a message names
-_MAX_PIXELS, _JPEG_QUALITY = 50_000_000, 95  # the converter's defaults
+_CONVERTER = settings.Options(images="")  # its defaults
 
 
 def read(path: str, folder: str, rules: Rules, *, is_csv: bool, allow_missing: bool) -> PairSet:
@@ -26,13 +26,15 @@ def read(path: str, folder: str, rules: Rules, *, is_csv: bool, allow_missing: b
       allow_missing: go on without the pairs of images that are not there.
 
     Raises:
-      UserError: not such a list or folder, an image that is not there, or labels that the folders contradict.
+      UserError: not such a list or folder, an image that is not there, labels that the folders contradict, or a pair that is
+        listed twice or is one image twice.
     """
     found, odd = catalog.scan(folder)
     table = csv_pairs.read(path) if is_csv else lfw_pairs.read(path, found)
     folds = 1 if is_csv else lfw_pairs.count_folds(path)
     fold = np.arange(len(table)) * folds // len(table)
     listed.require_agreement(table, path)
+    listed.require_once(table, path)
     whole, lost = _split_missing(table, found, odd, path, allow_missing)
     return _to_pairs(os.path.basename(path), table[whole], fold[whole], found, (folder, rules), lost)
 
@@ -101,4 +103,4 @@ def rules_of(crop: str, store_size: int | None) -> Rules:
         raise UserError(f"--crop={crop} gives boxes: an evaluation takes none or the centre square's side alone")
     if parsed.fraction is not None and store_size is None:
         raise UserError(f"--crop={crop} cuts images as the converter stores them small: give --store_size too")
-    return Rules(_MAX_PIXELS, _JPEG_QUALITY, store_size, parsed.fraction)
+    return Rules(_CONVERTER.max_pixels, _CONVERTER.jpeg_quality, store_size, parsed.fraction)

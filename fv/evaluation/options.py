@@ -27,6 +27,12 @@ class EvaluateOptions:
     images: str | None = option(None, "Folder of images that a list is over, one folder per person.")
     pairs_file: str | None = option(None, "Instead of shards: pairs in LFW's format (pairs.txt, pairsDevTest.txt).")
     pairs_csv: str | None = option(None, "Instead of shards: a CSV of pairs with the columns image_a, image_b, label.")
+    scores: str | None = option(
+        None,
+        "Instead of a model's: a CSV of given scores with the columns label and score (higher for more alike) and, for "
+        "intervals and folds of people, identity_a and identity_b.",
+    )
+    threshold_scores: str | None = option(None, "Choose the threshold on this CSV of scores; --folds does without.")
     threshold_split: str = option(
         "val", "Pairs of shards that the threshold and the probability are chosen on.", choices=manifest.SPLITS
     )
@@ -68,6 +74,9 @@ class EvaluateOptions:
         Raises:
           UserError: a flag is missing, or two contradict each other.
         """
+        if self.scores:
+            self._check_scores()
+            return
         if self.workdir is None:
             raise UserError("--workdir is missing: give the folder that fv.train wrote (or --compare RUN RUN …)")
         if not (self.tfrecords or self.pairs_list):
@@ -80,6 +89,14 @@ class EvaluateOptions:
         choosing = (self.threshold_tfrecords, self.threshold_pairs_file, self.threshold_pairs_csv, self.folds)
         self._check_one("--threshold_tfrecords, --threshold_pairs_file, --threshold_pairs_csv and --folds", *choosing)
         self._check_others_choose()
+
+    def _check_scores(self) -> None:
+        self._check_one("--scores, --tfrecords, --pairs_file and --pairs_csv", self.scores, self.tfrecords, self.pairs_list)
+        self._check_one("--threshold_scores and --folds", self.threshold_scores, self.folds)
+        if not (self.threshold_scores or self.folds):
+            raise UserError(f"the threshold may not come from {self.scores} itself: give --threshold_scores or --folds")
+        if self.threshold_scores and os.path.realpath(self.threshold_scores) == os.path.realpath(self.scores):
+            raise UserError(f"{self.scores} is what is scored: choose the threshold on other scores, or by --folds")
 
     @staticmethod
     def _check_one(flags: str, *values: object) -> None:

@@ -1,9 +1,12 @@
 """Labelled pairs of images, wherever they come from: what is scored, and what a threshold is chosen on."""
 
 import dataclasses
+import hashlib
 from collections.abc import Callable
 
 import numpy as np
+
+_HASH_BYTES = 8  # of an image's path
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -56,6 +59,16 @@ class PairSet:
     def names(self) -> set[str]:
         """Names of the people in the pairs."""
         return {self.images.identities[image] for image in np.union1d(self.first, self.second)}
+
+    def digest(self) -> str:
+        """SHA-256 of all paths and labels, whatever the order of pairs and of images in them; of no image's content."""
+        hashes = [
+            hashlib.blake2b(path.encode(errors="surrogateescape"), digest_size=_HASH_BYTES) for path in self.images.paths
+        ]
+        numbers = np.array([int.from_bytes(each.digest(), "little") for each in hashes], np.uint64)
+        ends = np.sort(numbers[np.stack([self.first, self.second], axis=1)], axis=1)
+        rows = np.column_stack([ends, self.labels.astype(np.uint64)])
+        return hashlib.sha256(rows[np.lexsort(rows.T)].tobytes()).hexdigest()
 
     def select(self, kept: np.ndarray, lost: str) -> "PairSet":
         """The pairs where bool [n] `kept` is true."""

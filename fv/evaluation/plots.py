@@ -19,9 +19,7 @@ CURVE_STYLE = dict(color=GENUINE_COLOUR, linewidth=2)
 MARK_STYLE = dict(linestyle="none", markersize=8, markeredgecolor="white", clip_on=False, zorder=3)
 MARKERS = "os^vPX"  # one per FAR, used in turn
 CHANCE = np.geomspace(1e-9, 1, 200)  # the curve of a coin
-TIES = ""
 BINS = 61  # odd, so that constant similarities fill the middle one
-NARROWEST_RANGE = 1e-6  # of similarities; below it they are drawn as constant
 DPI = 150
 FIGURE_SIZE = (10, 5)  # inches
 LEGEND_COLUMNS = 4
@@ -113,7 +111,7 @@ def _mark_label(mark: metrics.TarAtFar) -> str:
 def _bins(similarities: np.ndarray) -> np.ndarray:
     """Edges float64 [BINS + 1] over the range of the similarities; constant ones get a bar amid a range of 1."""
     lowest, highest = float(similarities.min()), float(similarities.max())
-    room = 0.5 if highest - lowest < NARROWEST_RANGE else 0
+    room = 0.5 if highest - lowest < metrics.NARROWEST_RANGE else 0
     return np.linspace(lowest - room, highest + room, BINS + 1)
 
 

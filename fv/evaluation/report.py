@@ -9,7 +9,7 @@ import tensorflow as tf
 import fv
 from fv import files, record
 from fv.conversion import sheet
-from fv.evaluation import pictures, plots, report_page
+from fv.evaluation import pictures, plots, provenance, report_page
 from fv.evaluation.describing import Description
 from fv.evaluation.options import EvaluateOptions
 from fv.evaluation.pair_set import PairSet
@@ -23,7 +23,7 @@ _SHEET_COLUMNS, _SHEET_SIDE = 3, 150  # pairs beside each other, and the side of
 
 
 def describe_run(options: EvaluateOptions, held: ModelRecord) -> dict:
-    """What made the figures: the model, the versions, the flags."""
+    """What made the figures: the model and its training, the versions, the flags."""
     flags = {name: value for name, value in vars(options).items() if value is not None}
     devices = [device.device_type for device in tf.config.list_physical_devices()]
     return dict(
@@ -32,6 +32,7 @@ def describe_run(options: EvaluateOptions, held: ModelRecord) -> dict:
         tensorflow=tf.__version__,
         devices=", ".join(sorted(set(devices))),
         model=dataclasses.asdict(held.options),
+        training=provenance.read(options.workdir),
         training_identities=held.identities,
         flags=flags,
     )
@@ -47,7 +48,10 @@ def write(folder: str, scored: PairSet, found: Description, judged: Judged, cont
       judged: the verdicts.
       content: of metrics.json.
     """
-    _draw(folder, scored, found, judged, content)
+    draw(folder, judged, content)
+    used = np.union1d(scored.first, scored.second)
+    people = [scored.images.identities[image] for image in used]
+    pictures.draw_map(os.path.join(folder, MAP), found.embeddings[used], people)
     drawn = {name: files.read_bytes(os.path.join(folder, name)) for name in (ROC, DET, HISTOGRAM, RELIABILITY, MAP)}
     worst = {label: _draw_worst(scored, judged, label) for label in (record.GENUINE, record.IMPOSTOR)}
     with files.atomic_open(os.path.join(folder, FILE_NAME)) as file:
@@ -61,15 +65,14 @@ def find_worst(judged: Judged, label: int, count: int) -> np.ndarray:
     return members[np.argsort(against, kind="stable")[:count]]
 
 
-def _draw(folder: str, scored: PairSet, found: Description, judged: Judged, content: dict) -> None:
-    paths = {name: os.path.join(folder, name) for name in (ROC, DET, HISTOGRAM, RELIABILITY, MAP)}
+def draw(folder: str, judged: Judged, content: dict) -> None:
+    """Writes the pictures of the similarities and their probability; arguments as in `write`."""
+    paths = {name: os.path.join(folder, name) for name in (ROC, DET, HISTOGRAM, RELIABILITY)}
     pairs = (judged.similarities, judged.labels)
     plots.draw_roc(paths[ROC], *pairs)
     pictures.draw_det(paths[DET], *pairs)
     plots.draw_histogram(paths[HISTOGRAM], *pairs, content["threshold"])
     pictures.draw_reliability(paths[RELIABILITY], content["probability"]["reliability"])
-    used = np.union1d(scored.first, scored.second)
-    pictures.draw_map(paths[MAP], found.embeddings[used], [scored.images.identities[image] for image in used])
 
 
 def _draw_worst(scored: PairSet, judged: Judged, label: int) -> bytes:

@@ -58,6 +58,7 @@ def _figures(content: dict) -> str:
         "Figures",
         page.table(["", *_FIGURES], rows, "Each with a threshold chosen in the same way; the baselines learned nothing."),
         page.table(["FAR", "TAR", "interval", "counts"], tars, "Genuine pairs accepted where impostor pairs rarely are"),
+        _baseline_tars(content),
         page.paragraph(_explain_intervals(content), "soft"),
     )
 
@@ -72,6 +73,15 @@ def _row(name: str, figures: dict) -> list[str]:
         table.interval(figures, "eer", _DIGITS),
     ]
     return [name, *map(page.Written, cells)]
+
+
+def _baseline_tars(content: dict) -> str:
+    if not content["baselines"]:
+        return ""
+    fars = list(content["tar_at_far"])
+    named = {"this model": content} | content["baselines"]
+    rows = [[name, *(page.Written(table.tar(found["tar_at_far"][far])) for far in fars)] for name, found in named.items()]
+    return page.table(["", *(f"FAR {float(far):g}" for far in fars)], rows, "TAR, of what learned nothing too")
 
 
 def _explain_intervals(content: dict) -> str:
@@ -154,6 +164,16 @@ def _folds(content: dict) -> str:
 
 def _run(content: dict) -> str:
     run = content["run"]
-    rows = [[name, str(value)] for name, value in run.items() if not isinstance(value, dict)]
+    rows = [[name, str(value)] for name, value in run.items() if not isinstance(value, dict | None)]
+    rows += [["pairs_sha256", content["pairs_sha256"]]]
     flags = [[f"--{name}", json.dumps(value)] for part in ("model", "flags") for name, value in run[part].items()]
-    return page.section("Run", page.table(["", ""], rows), page.fold("Flags", page.table(["flag", "value"], flags)))
+    evaluation = [page.table(["", ""], rows), page.fold("Flags", page.table(["flag", "value"], flags))]
+    return page.section("Run", *evaluation, *_training(run["training"]))
+
+
+def _training(training: dict | None) -> list[str]:
+    if training is None:
+        return [page.paragraph("The workdir does not say how its model was trained.", "soft")]
+    rows = [[name, str(value)] for name, value in training.items() if name != "flags" and value is not None]
+    flags = [[f"--{name}", value] for name, value in training["flags"].items()]
+    return [page.table(["training", ""], rows), page.fold("Flags of training", page.table(["flag", "value"], flags))]

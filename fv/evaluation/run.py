@@ -8,7 +8,19 @@ import tf_keras
 from fv import files, workdir
 from fv import options as fv_options
 from fv.errors import UserError
-from fv.evaluation import bootstrap, comparing, comparison, figures, protocols, report, slices, sources, strangers, table
+from fv.evaluation import (
+    bootstrap,
+    comparing,
+    comparison,
+    figures,
+    given_scores,
+    protocols,
+    report,
+    slices,
+    sources,
+    strangers,
+    table,
+)
 from fv.evaluation.describing import Describer, Description
 from fv.evaluation.options import EvaluateOptions
 from fv.evaluation.protocols import Judged
@@ -22,7 +34,7 @@ SCORES, FLAGS = "scores.csv", "evaluate.flags"
 def evaluate(options: EvaluateOptions, *runs: str) -> None:
     """Scores pairs with the workdir's model; writes metrics.json, report.html, scores.csv, the pictures; prints a table.
 
-    With `options.compare` it puts that run and `runs` side by side instead.
+    With `options.compare` it puts that run and `runs` side by side instead; with `options.scores` there is no model.
 
     Raises:
       UserError: no model, no such pairs, flags that do not fit each other, pairs of people whom the model was trained on,
@@ -34,6 +46,9 @@ def evaluate(options: EvaluateOptions, *runs: str) -> None:
     if runs:
         raise UserError(f"'{runs[0]}' is no flag: only --compare takes folders after it")
     options.check()
+    if options.scores:
+        given_scores.evaluate(options)
+        return
     record = model_record.load(options.workdir)
     task = sources.read(options)
     seen = strangers.check(record, options.workdir, task.scored, allowed=options.allow_seen_identities)
@@ -44,7 +59,7 @@ def evaluate(options: EvaluateOptions, *runs: str) -> None:
     task, found, judged = _judge(task, describer, model, options)
     context = _context(options, task, record, step) | {"seen_identities": seen}
     content = _measure(task, found, judged, options) | context
-    content["notes"] = _notes(task, judged, seen)
+    content["notes"] = _notes(task, judged, seen, record)
     _write(_output_folder(options, task), options, task, found, judged[comparing.MODEL], content)
     print(table.render(content))
 
@@ -99,6 +114,7 @@ def _context(options: EvaluateOptions, task: Task, record: ModelRecord, step: in
     choosing = task.choosing.name if task.choosing else None
     return {
         "split": task.scored.name,
+        "pairs_sha256": task.scored.digest(),
         "threshold_split": choosing,
         "threshold_rule": task.rule,
         "step": step,
@@ -108,15 +124,13 @@ def _context(options: EvaluateOptions, task: Task, record: ModelRecord, step: in
     }
 
 
-def _notes(task: Task, judged: dict[str, Judged], seen: dict) -> list[str]:
+def _notes(task: Task, judged: dict[str, Judged], seen: dict, record: ModelRecord) -> list[str]:
     baselines = {name: verdicts for name, verdicts in judged.items() if name != comparing.MODEL}
-    people = strangers.shared(task.scored, task.choosing) if task.choosing else ""
-    lost = [task.scored.lost, task.choosing.lost if task.choosing else ""]
-    return [
-        note
-        for note in (*figures.warn(judged[comparing.MODEL], baselines), strangers.note(seen, task.scored), people, *lost)
-        if note
-    ]
+    notes = [*figures.warn(judged[comparing.MODEL], baselines), strangers.note(seen, task.scored)]
+    if task.choosing:
+        notes += [strangers.shared(task.scored, task.choosing), strangers.trained_on(record, task.choosing)]
+    notes += [task.scored.lost, task.choosing.lost if task.choosing else ""]
+    return [note for note in notes if note]
 
 
 def _output_folder(options: EvaluateOptions, task: Task) -> str:

@@ -55,5 +55,17 @@ def shared(scored: PairSet, choosing: PairSet) -> str:
     return f"The threshold was chosen on pairs of {len(both):,} people who are scored too ({_shorten(both)})."
 
 
+def trained_on(record: ModelRecord, choosing: PairSet) -> str:
+    """What a report has to say where the threshold was chosen on training identities; empty where it was not."""
+    people = choosing.names()
+    seen = record.trained_on(people) if record.identity_hashes is not None else []
+    if not seen:
+        return ""
+    chosen = (
+        f"The threshold was chosen on {choosing.name}, where {len(seen):,} of {len(people):,} people are training identities"
+    )
+    return f"{chosen}: their images look more alike to the model than strangers' do, and threshold and probability suffer."
+
+
 def _shorten(names: Sequence[str]) -> str:
     return ", ".join(names[:_NAMED]) + (", …" if len(names) > _NAMED else "")

@@ -3,7 +3,8 @@
 
 def render(content: dict) -> str:
     """The table of what metrics.json holds, a line a figure, its notes first."""
-    held = "{split}: {genuine:,} genuine and {impostor:,} impostor pairs, step {step}".format(**content)
+    held = "{split}: {genuine:,} genuine and {impostor:,} impostor pairs".format(**content)
+    held += "" if content["step"] is None else f", step {content['step']}"
     rule = f"similarity >= {content['threshold']:.4f}, {content['threshold_rule']}"
     probability = content["probability"]
     lines = [

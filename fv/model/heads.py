@@ -15,7 +15,7 @@ import tensorflow as tf
 import tf_keras
 
 from fv import addons
-from fv.model import losses, margins
+from fv.model import losses, margins, sampled_softmax
 from fv.model.options import ModelOptions
 
 START = (0, 0)  # a moment
@@ -93,7 +93,7 @@ class DistanceHead(tf.Module):
 
 
 class SoftmaxHead(tf.Module):
-    """A cosine softmax with margin over the training identities; both images of a pair are examples of their identity."""
+    """A cosine softmax with margin over the training identities, or a sample of them; both images of a pair are examples."""
 
     scoring = None
     similarity = staticmethod(cosine_similarity)
@@ -103,16 +103,21 @@ class SoftmaxHead(tf.Module):
         super().__init__(name="softmax_head")
         self._scale, self._margins = options.softmax_scale, (options.softmax_margin, options.softmax_angular_margin)
         self._rise = margins.rise_of(options.softmax_margin_steps)
+        self._identities, self._sample = identities, options.softmax_sample
         initial = tf_keras.initializers.GlorotUniform()((identities, options.embedding_size))
         self.centres = tf.Variable(initial, name="identity_centres")
 
     def losses(self, embeddings: tf.Tensor, label: tf.Tensor, identities: tf.Tensor, moment=START) -> tf.Tensor:
         del label
         share = margins.share(moment[1], *self._rise)
-        flat = tf.reshape(embeddings, (-1, embeddings.shape[-1]))
-        cosines = tf.matmul(flat, tf.math.l2_normalize(self.centres, axis=1), transpose_b=True)
-        risen = [share * margin for margin in self._margins]
-        per_image = losses.margin_softmax(cosines, tf.reshape(tf.maximum(identities, 0), [-1]), self._scale, *risen)
+        flat, identities = tf.reshape(embeddings, (-1, embeddings.shape[-1])), tf.reshape(tf.maximum(identities, 0), [-1])
+        shape = self._scale, *(share * margin for margin in self._margins)
+        if 0 < self._sample < self._identities:
+            drawn = sampled_softmax.draw(self._identities, self._sample, moment)
+            per_image = sampled_softmax.loss(flat, tf.convert_to_tensor(self.centres), identities, drawn, *shape)
+        else:
+            cosines = tf.matmul(flat, tf.math.l2_normalize(self.centres, axis=1), transpose_b=True)
+            per_image = losses.margin_softmax(cosines, identities, *shape)
         return tf.reduce_mean(tf.reshape(per_image, (-1, 2)), axis=1)
 
 

@@ -109,9 +109,36 @@ def margin_softmax(
     Returns:
       float32 [n].
     """
-    true = tf.gather(cosines, identities, batch_dims=1)
-    handicap = (true - _turned(true, angular_margin) + margin)[:, tf.newaxis] * tf.one_hot(identities, tf.shape(cosines)[1])
-    return tf.nn.sparse_softmax_cross_entropy_with_logits(labels=identities, logits=scale * (cosines - handicap))
+    true = _turned(tf.gather(cosines, identities, batch_dims=1), angular_margin) - margin
+    at_true = tf.range(tf.shape(cosines)[1]) == identities[:, tf.newaxis]
+    logits = scale * tf.where(at_true, true[:, tf.newaxis], cosines)
+    return tf.nn.sparse_softmax_cross_entropy_with_logits(labels=identities, logits=logits)
+
+
+def margin_softmax_beside(
+    true: tf.Tensor,
+    others: tf.Tensor,
+    counted: tf.Tensor,
+    scale: float,
+    margin: float | tf.Tensor,
+    angular_margin: float | tf.Tensor = 0.0,
+) -> tf.Tensor:
+    """As `margin_softmax`, of cosines to the true identity and to others.
+
+    Args:
+      true: float32 [n], in [−1, 1].
+      others: float32 [n, m], likewise.
+      counted: bool [n, m], False where what stands there takes no part, the true identity among it.
+      scale: as in `margin_softmax`.
+      margin: likewise.
+      angular_margin: likewise.
+
+    Returns:
+      float32 [n].
+    """
+    logit = scale * (_turned(true, angular_margin) - margin)
+    beside = tf.where(counted, scale * others, _NEVER)
+    return tf.reduce_logsumexp(tf.concat([logit[:, tf.newaxis], beside], axis=1), axis=1) - logit
 
 
 def _turned(cosines: tf.Tensor, angle: float | tf.Tensor) -> tf.Tensor:

@@ -26,7 +26,7 @@ class ModelRecord:
       identities_sha256: of their names in order.
       identity_hashes: of each name, salted with `identities_sha256`; None where they are not known: in a workdir of an fv
         that did not keep them, or with first weights from one or from an export.
-      earlier: the training identities of runs whose weights this one began with, of each (salt, hashes).
+      earlier: the training identities of runs whose weights this one began with or imitated, of each (salt, hashes).
     """
 
     options: ModelOptions
@@ -36,17 +36,26 @@ class ModelRecord:
     earlier: tuple[tuple[str, tuple[str, ...]], ...] = ()
 
     def trained_on(self, names: Iterable[str]) -> list[str]:
-        """Those of the names that are training identities, or were of weights that this model began with, sorted.
+        """Those of the names that are training identities, or were of weights or a teacher that it began with, sorted.
 
         Raises:
           UserError: the record does not say.
         """
+        lists = [(salt, frozenset(hashes)) for salt, hashes in ((self.identities_sha256, self._own()), *self.earlier)]
+        return sorted(name for name in set(names) if any(_hash(name, salt) in hashes for salt, hashes in lists))
+
+    def lacking(self, names: Iterable[str]) -> int:
+        """How many training identities are none of the names; those of earlier runs are not counted.
+
+        Raises:
+          UserError: the record does not say.
+        """
+        return len(set(self._own()) - {_hash(name, self.identities_sha256) for name in names})
+
+    def _own(self) -> tuple[str, ...]:
         if self.identity_hashes is None:
             raise UserError(f"{workdir.MODEL} does not say whom the model was trained on")
-        lists = [
-            (salt, frozenset(hashes)) for salt, hashes in ((self.identities_sha256, self.identity_hashes), *self.earlier)
-        ]
-        return sorted(name for name in set(names) if any(_hash(name, salt) in hashes for salt, hashes in lists))
+        return self.identity_hashes
 
 
 def describe(options: ModelOptions, identities: Sequence[str]) -> ModelRecord:
@@ -56,7 +65,7 @@ def describe(options: ModelOptions, identities: Sequence[str]) -> ModelRecord:
 
 
 def inherit(record: ModelRecord, parent: ModelRecord | None) -> ModelRecord:
-    """The record of a model that begins with weights of the parent's; None for weights of a backbone alone."""
+    """The record of a model that begins with the parent's weights, or imitates it; None for weights of a backbone alone."""
     if parent is None:
         return record
     if parent.identity_hashes is None:
@@ -71,7 +80,12 @@ def kept(record: ModelRecord, folder: str) -> ModelRecord:
 
 
 def save(record: ModelRecord, folder: str) -> None:
-    """Writes model.json."""
+    """Writes model.json; whom the model that is there has met, and that it cannot tell, is not forgotten."""
+    if os.path.exists(os.path.join(folder, workdir.MODEL)):
+        there = load(folder)
+        hashes = None if there.identity_hashes is None else record.identity_hashes
+        earlier = tuple(dict.fromkeys((*there.earlier, *record.earlier)))
+        record = dataclasses.replace(record, identity_hashes=hashes, earlier=earlier)
     files.save_json(dataclasses.asdict(record), os.path.join(folder, workdir.MODEL))
 
 

@@ -47,6 +47,9 @@ class ModelOptions:
         "",
         "A,B: the softmax's margins are 0 up to step A, then rise linearly, and are whole from step B on; empty for always.",
     )
+    softmax_sample: int = option(
+        0, "Softmax: other identities, drawn anew in each step, that a batch's own are told from; 0 for all.", lower=0
+    )
     contrastive_margin: float = option(
         1.0, "Distance and all_distances: impostors are pushed to this distance, (0, 2].", lower=0.01, upper=2.0
     )

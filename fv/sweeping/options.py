@@ -12,7 +12,9 @@ class SweepOptions:
     tfrecords: str = required("folder of shards that every run trains on.")
     output: str = required("folder for the runs, sweep.json and sweep.md; a sweep that was stopped there goes on.")
     train_flags: str = option(
-        "", "Flags of fv.train for every run, as on its command line: '--flagfile=configs/lfw.flags --steps=500'."
+        "",
+        "Flags of fv.train for every run, as on its command line: '--flagfile=configs/lfw.flags --steps=500'; {seed} in "
+        "them and in variants is the run's seed, as in --teacher=runs/light/baseline/seed_{seed}.",
     )
     variants: str | None = option(
         None,

@@ -16,6 +16,7 @@ from fv.sweeping.variants import Variant
 from fv.training.options import TrainOptions
 
 EVALUATION = "evaluation"  # folder in a run's workdir
+SEED = "{seed}"  # in flags of training, the run's seed stands in its place
 _OURS = ("seed", "workdir")  # flags of training that the sweep gives
 
 
@@ -67,7 +68,8 @@ def plan(options: SweepOptions) -> list[Run]:
 
 def _run(options: SweepOptions, variant: Variant, seed: int, shared: Sequence[str], evaluating: Sequence[str]) -> Run:
     workdir = os.path.join(options.output, variant.name, f"seed_{seed}")
-    flags = [*shared, f"--tfrecords={options.tfrecords}", *variant.flags, f"--workdir={workdir}", f"--seed={seed}"]
+    given = [flag.replace(SEED, str(seed)) for flag in (*shared, f"--tfrecords={options.tfrecords}", *variant.flags)]
+    flags = [*given, f"--workdir={workdir}", f"--seed={seed}"]
     training = _resolve(TrainOptions, flags, variant.origin if variant.flags else "--train_flags")
     scoring = [*evaluating, f"--workdir={workdir}", f"--output={os.path.join(workdir, EVALUATION)}"]
     evaluation = _resolve(EvaluateOptions, scoring, "--evaluate_flags")

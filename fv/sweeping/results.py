@@ -23,15 +23,15 @@ def collect(runs: Sequence[Run], standings: Mapping[Run, Standing], failures: Ma
       failures: why those of this start failed.
 
     Returns:
-      JSON values: `machine`, `pairs` (those that the finished runs were scored on), `runs`, and by variant `figures` (mean,
-      deviation, seeds) and `differences` (to the first variant).
+      JSON values: `machine`, `pairs` (name, number and digest of those that the finished runs were scored on), `runs`, and
+      by variant `figures` (mean, deviation, seeds) and `differences` (to the first variant).
     """
     described = [_describe(run, standings[run], failures.get(run)) for run in runs]
     names = list(dict.fromkeys(run.variant for run in runs))
     series = {name: _series(described, name) for name in names}
     return {
         "machine": {"cores": workers.cores(), "processor": workers.processor(), "python": platform.python_version()},
-        "pairs": sorted({(s.metrics["split"], s.metrics["pairs"]) for s in standings.values() if s.metrics}),
+        "pairs": sorted({_pairs(found.metrics) for found in standings.values() if found.metrics}),
         "variants": {name: _compare(series[name], series[names[0]] if name != names[0] else {}) for name in names},
         "runs": described,
     }
@@ -41,6 +41,10 @@ def figures(metrics: dict) -> dict[str, float | None]:
     """The figures of a metrics.json by their columns' names; None where a TAR is not measurable."""
     rates = {f"TAR@FAR {far}": point["tar"] for far, point in metrics["tar_at_far"].items()}
     return {name: metrics[key] for name, key in _NAMES.items()} | rates
+
+
+def _pairs(metrics: dict) -> tuple[str, int, str]:
+    return metrics["split"], metrics["pairs"], metrics.get("pairs_sha256", "")
 
 
 def _describe(run: Run, standing: Standing, failure: str | None) -> dict:

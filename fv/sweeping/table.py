@@ -25,7 +25,7 @@ def render(content: dict) -> str:
 
 
 def _origin(content: dict) -> str:
-    pairs = " and ".join(f"{count:,} pairs of {name}" for name, count in content["pairs"])
+    pairs = " and ".join(f"{count:,} pairs of {name}" for name, count, _ in content["pairs"])
     other = " **These runs were not scored on the same pairs.**" if len(content["pairs"]) > 1 else ""
     machine = content["machine"]
     return f"{pairs}; {machine['cores']} cores, {machine['processor']}, Python {machine['python']}.{other}"

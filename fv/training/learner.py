@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
-from fv.model import encoder, siamese
+from fv.model import encoder, model_record, siamese
 from fv.model.initial_weights import FirstWeights
 from fv.model.siamese import Siamese
 from fv.training import strategy as strategies
@@ -53,6 +53,8 @@ def build(
 ) -> Learner:
     """Builds the learner of a run on those training identities; `first_weights` go into the new model, if there are any.
 
+    Whom the teacher has met is noted in the workdir's model.json.
+
     Raises:
       UserError: sizes, weights or the teacher do not fit the model, or a choice needs tensorflow-addons.
     """
@@ -64,7 +66,16 @@ def build(
                 print(line, flush=True)
         updater = Updater(options.optimization, schedule, model)  # after the weights: some rules keep copies of them
         averages = _build_averages(options, model, len(identities))
-        return Learner(model, updater, averages, teachers.load(options.teaching, options.model.embedding_size, identities))
+        teacher = teachers.load(options.teaching, options.model.embedding_size, identities)
+    if teacher and strategies.is_chief(strategy):
+        _note_whom_it_met(teacher, options, identities)
+    return Learner(model, updater, averages, teacher)
+
+
+def _note_whom_it_met(teacher: Teacher, options: TrainOptions, identities: Sequence[str]) -> None:
+    """Before the first step, so that no weights of the student are ever without it."""
+    record = model_record.describe(options.model, identities)
+    model_record.save(model_record.inherit(record, teacher.record), options.workdir)
 
 
 def _build_averages(options: TrainOptions, model: Siamese, identities: int) -> Averages | None:

@@ -26,10 +26,10 @@ class TeacherOptions:
 
 
 class Teacher:
-    """A trained model that stands still."""
+    """A trained model that stands still; its `record` says whom it has met, and who imitates it has met them too."""
 
-    def __init__(self, model: Siamese, weight: float):
-        self._model, self._weight = model, weight
+    def __init__(self, model: Siamese, weight: float, record: ModelRecord | None = None):
+        self._model, self._weight, self.record = model, weight, record
 
     def embed(self, images: tf.Tensor) -> tf.Tensor:
         """Embeds pairs of images, uint8 or float [n, 2, any side, any side, 3]: float32 [n, 2, embedding_size]."""
@@ -57,15 +57,15 @@ def load(options: TeacherOptions, embedding_size: int, identities: Sequence[str]
     record = model_record.load(options.teacher)
     _check_fits(record, options.teacher, embedding_size, identities)
     model, _ = restoring.load_model(options.teacher, record)
-    return Teacher(model, options.teacher_weight)
+    return Teacher(model, options.teacher_weight, record)
 
 
 def _check_fits(record: ModelRecord, folder: str, embedding_size: int, identities: Sequence[str]) -> None:
     taught = record.options.embedding_size
     if taught != embedding_size:
         raise UserError(f"--teacher={folder} gives embeddings of {taught} numbers: give --embedding_size={taught}")
-    strangers = record.identities - len(record.trained_on(identities))
-    if strangers:  # evaluation would take them for people whom the model never met
+    strangers = record.lacking(identities)
+    if strangers:  # some may be in the validation split, which would then flatter
         raise UserError(
             f"--teacher={folder} was trained on {strangers:,} people who are not trained on here: give its shards"
         )

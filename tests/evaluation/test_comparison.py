@@ -8,14 +8,14 @@ from fv.evaluation import comparison
 from fv.evaluation.run import EvaluateOptions, evaluate
 
 
-def run(folder, name, accuracy, pairs=100, step=1):
+def run(folder, name, accuracy, pairs=100, step=1, digest="ab", training=None, **flags):
     point = dict(tar=None, impostors=50)
     content = dict(
         accuracy=accuracy, accuracy_standard_error=0.01, auc=0.9, eer=0.1, tar_at_far={"0.01": point}, pairs=pairs
     )
     content |= dict(genuine=50, split="test", probability={"brier": 0.1}, notes=[f"note of {name}"], step=step)
-    content |= dict(run={"model": {"backbone": name}})
-    (folder / name).mkdir()
+    content |= dict(run={"model": {"backbone": name}, "training": training, "flags": flags}, pairs_sha256=digest)
+    (folder / name).mkdir(parents=True)
     (folder / name / "metrics.json").write_text(json.dumps(content))
     return str(folder / name)
 
@@ -28,10 +28,49 @@ def test_runs_stand_side_by_side_in_one_table_and_one_page(tmp_path, capsys):
     assert "note of two" in page and "backbone" in page and "do not compare" not in page
 
 
-def test_runs_on_other_pairs_are_warned_of(tmp_path, capsys):
-    comparison.compare([run(tmp_path, "one", 0.8), run(tmp_path, "two", 0.9, pairs=200)], str(tmp_path / "out"))
+def test_runs_on_other_pairs_are_warned_of_where_an_older_fv_wrote_no_digest(tmp_path, capsys):
+    comparison.compare([run(tmp_path, "one", 0.8), run(tmp_path, "two", 0.9, pairs=200, digest=None)], str(tmp_path / "out"))
     assert "not scored on the same pairs" in (tmp_path / "out" / "comparison.html").read_text()
     assert "not scored on the same pairs" in capsys.readouterr().out
+
+
+def test_other_pairs_of_the_same_number_are_warned_of_by_their_digest(tmp_path, capsys):
+    comparison.compare([run(tmp_path, "one", 0.8), run(tmp_path, "two", 0.9, digest="cd")], None)
+    assert "not scored on the same pairs" in capsys.readouterr().out
+
+
+def test_runs_that_were_scored_in_unlike_ways_are_warned_of_with_what_is_unlike(tmp_path, capsys):
+    ways = dict(one=dict(flip=True, checkpoint="best"), two=dict(flip=False, checkpoint="best"))
+    comparison.compare([run(tmp_path, name, 0.8, **way) for name, way in ways.items()], None)
+    page, text = (tmp_path / "one" / "comparison.html").read_text(), capsys.readouterr().out
+    for said in ("not scored in the same way", "flip True", "flip False"):
+        assert said in text and said in page
+    assert "checkpoint best" not in text
+
+
+def test_what_differs_between_the_training_runs_is_in_the_page(tmp_path):
+    runs = [
+        run(tmp_path, name, 0.8, training={"revision": "abc", "flags": {"seed": seed, "steps": "30", "workdir": name}})
+        for name, seed in (("one", "7"), ("two", "8"))
+    ]
+    comparison.compare(runs, None)
+    models = (tmp_path / "one" / "comparison.html").read_text().split("<h2>Models</h2>")[1]
+    assert ">seed<" in models and ">steps<" not in models and ">workdir<" not in models and "abc" not in models
+
+
+@pytest.mark.parametrize(
+    ("folders", "labels"),
+    [
+        (("a/plain/seed_0/evaluation", "a/flip/seed_0/evaluation"), ["plain", "flip"]),
+        (("a/plain/seed_0/evaluation", "a/plain/seed_1/evaluation"), ["seed_0", "seed_1"]),
+        (("runs/a", "runs/a/more"), ["a", "a/more"]),
+        (("one/of_a_long_name_that_ends_alike", "other_of_a_long_name_that_ends_alike"), None),
+    ],
+)
+def test_every_run_has_a_label_of_its_own(folders, labels):
+    found = comparison._labels(dict.fromkeys(folders))
+    assert len(set(found)) == len(folders) and all(len(label) <= 16 for label in found)
+    assert labels is None or found == labels
 
 
 def test_the_command_takes_any_number_of_runs(tmp_path, capsys):

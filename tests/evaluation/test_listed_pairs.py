@@ -67,6 +67,22 @@ def test_a_label_that_the_folders_contradict_is_refused(tmp_path, images):
         read(tmp_path, images, "image_a,image_b,label\nAda/Ada_0001.jpg,Cy/Cy_0001.jpg,1\n", "pairs.csv")
 
 
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("Ada/Ada_0001.jpg,Ada/Ada_0001.jpg,1", r"line 3: a pair of Ada/Ada_0001\.jpg with itself"),
+        ("Ada/Ada_0002.jpg,Ada/Ada_0001.jpg,1", "line 3: the pair of line 2 again"),
+    ],
+)
+def test_a_pair_with_itself_or_listed_twice_is_refused_as_by_the_converter(tmp_path, images, line, said):
+    with pytest.raises(UserError, match=said):
+        read(tmp_path, images, f"image_a,image_b,label\nAda/Ada_0001.jpg,Ada/Ada_0002.jpg,1\n{line}\n", "pairs.csv")
+
+
+def test_images_are_stored_by_the_converter_s_defaults():
+    assert (RULES.max_pixels, RULES.jpeg_quality) == (64_000_000, 95)
+
+
 def test_the_converter_s_crop_and_size_are_taken_over_and_boxes_refused(tmp_path):
     rules = listed_pairs.rules_of("0.5", 64)
     assert (rules.crop_fraction, rules.store_size) == (0.5, 64) and isinstance(rules, Rules)

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import tensorflow as tf
 
-from fv import cli, manifest, metrics
+from fv import cli, files, manifest, metrics
 from fv.errors import UserError
 from fv.evaluation import describing
 from fv.evaluation.run import EvaluateOptions, evaluate
@@ -36,7 +36,7 @@ def listed(tmp_path_factory):
             (folder / "images" / name / f"{name}_{image:04d}.jpg").write_bytes(samples.image_bytes(person, image))
     lines = ["2\t6"]
     for start in (20, 24):
-        lines += [f"S{start + at % 4}\t{1 + at % 2}\t3" for at in range(6)]
+        lines += [f"S{start + at % 4}\t{1 + at // 4}\t3" for at in range(6)]
         lines += [f"S{start + at % 4}\t{1 + at % 3}\tS{start + (at + 1) % 4}\t{1 + at // 2}" for at in range(6)]
     (folder / "pairs.txt").write_text("\n".join(lines) + "\n")
     return folder
@@ -81,16 +81,27 @@ def test_a_pair_scores_as_training_validates_it_though_each_image_is_embedded_on
     np.testing.assert_array_equal(scores.label, labels)
 
 
+def test_the_figures_say_how_the_model_was_trained(options, trained):
+    found = figures_of(options.workdir)["run"]["training"]
+    assert found["seed"] == "0" and found["steps"] == "30" and found["starts"] == 1 and found["teacher"] is None
+    assert found["manifest_sha256"] == files.sha256(f"{trained.tfrecords}/manifest.json")
+    assert found["flags"]["learning_rate"] == "0.003" and found["at"].startswith("20")
+
+
 def test_pictures_and_a_page_that_loads_nothing_else_are_written(options):
     for name in ("roc.png", "det.png", "histogram.png", "reliability.png", "embeddings.png"):
         assert pathlib.Path(options.workdir, name).read_bytes().startswith(b"\x89PNG")
     page = pathlib.Path(options.workdir, "report.html").read_text()
     assert page.count("<img") == 7 and page.count('src="data:image/') == 7 and "http" not in page.split("</style>")[1]
     for said in (
+        "TAR, of what learned nothing too",
         "Brier score",
         "untrained network",
         "The model trained on none of these people",
         "Worst pairs",
+        "Flags of training",
+        "--learning_rate",
+        "manifest_sha256",
         "crop_fraction",
     ):
         assert said in page
@@ -150,6 +161,24 @@ def test_embeddings_that_are_not_finite_are_refused_by_the_first_image(k_fold, m
     with pytest.raises(UserError, match=r"22 of 22 embeddings are not finite, the first is that of S20/S20_0001\.jpg"):
         evaluate(k_fold)
     assert not pathlib.Path(k_fold.output).exists()
+
+
+def test_an_untrained_network_whose_embeddings_are_not_finite_is_named_as_what_it_is(k_fold, monkeypatch):
+    embed = describing.Describer._embed
+    monkeypatch.setattr(
+        describing.Describer,
+        "_embed",
+        lambda self, model, pixels: embed(self, model, pixels) * (np.nan if model is self._untrained else 1),
+    )
+    with pytest.raises(UserError, match="22 of 22 embeddings of the untrained network.* give --nobaselines"):
+        evaluate(dataclasses.replace(k_fold, baselines=True))
+
+
+def test_a_threshold_that_training_people_chose_is_said_to_be(options, tmp_path):
+    evaluate(dataclasses.replace(options, threshold_split="train", output=str(tmp_path), baselines=False, bootstrap=0))
+    (note,) = [note for note in figures_of(tmp_path)["notes"] if "training identities" in note]
+    assert note.startswith("The threshold was chosen on train, where 6 of 6 people are training identities")
+    assert note in pathlib.Path(tmp_path, "report.html").read_text().replace("&#x27;", "'")
 
 
 def test_people_of_the_training_split_are_refused_and_reported_on_demand(options, tmp_path):

@@ -68,3 +68,18 @@ def test_people_that_first_weights_have_met_count_as_trained_on(tmp_path):
     assert model_record.load(str(tmp_path)).trained_on(["Ada", "Alan", "Hedy"]) == ["Ada", "Alan"]
     unknown = dataclasses.replace(first, identity_hashes=None)
     assert model_record.inherit(second, unknown).identity_hashes is None and model_record.inherit(second, None) == second
+
+
+def test_a_record_counts_its_own_people_whom_names_lack_and_none_of_earlier_runs():
+    record = model_record.inherit(model_record.describe(TINY, PEOPLE), model_record.describe(TINY, ("Alan", "Hedy")))
+    assert record.lacking(["Ada", "Alan", "Hedy"]) == 1 and record.lacking([*PEOPLE, "Emmy"]) == 0
+
+
+def test_saving_a_record_forgets_nobody_whom_the_one_there_has_met(tmp_path):
+    plain, first = model_record.describe(TINY, PEOPLE), model_record.describe(TINY, ("Alan",))
+    model_record.save(model_record.inherit(plain, first), str(tmp_path))
+    model_record.save(plain, str(tmp_path))
+    assert model_record.load(str(tmp_path)).trained_on(["Ada", "Alan", "Hedy"]) == ["Ada", "Alan"]
+    model_record.save(dataclasses.replace(plain, identity_hashes=None), str(tmp_path))
+    model_record.save(plain, str(tmp_path))
+    assert model_record.load(str(tmp_path)).identity_hashes is None

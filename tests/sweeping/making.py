@@ -29,7 +29,7 @@ import json, pathlib, sys
 folder, flags, accuracy = pathlib.Path(sys.argv[1]) / "evaluation", sys.argv[2], float(sys.argv[3])
 folder.mkdir(exist_ok=True)
 tar = {"0.1": {"tar": accuracy - 0.1}, "0.0001": {"tar": None}}
-figures = dict(accuracy=accuracy, auc=accuracy, eer=1 - accuracy, tar_at_far=tar, split="test", pairs=200)
+figures = dict(accuracy=accuracy, auc=accuracy, eer=1 - accuracy, tar_at_far=tar, split="test", pairs=200, pairs_sha256="ab")
 (folder / "metrics.json").write_text(json.dumps(figures))
 (folder / "evaluate.flags").write_text(flags)
 """

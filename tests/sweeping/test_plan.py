@@ -19,6 +19,16 @@ def test_every_variant_has_its_first_seed_before_any_has_its_second(tmp_path):
     assert len({run.workdir for run in runs}) == 4
 
 
+def test_a_seed_s_place_in_flags_gives_each_seed_a_teacher_or_first_weights_of_its_own(tmp_path):
+    path = tmp_path / "some.variants"
+    path.write_text("plain:\nfirst: --init_weights=runs/first_{seed}/plain\n")
+    flags = "--teacher=runs/light/seed_{seed}"
+    runs = plan.plan(making.options(tmp_path, variants=str(path), train_flags=flags, first_seed=7))
+    assert [run.training.teaching.teacher for run in runs] == [f"runs/light/seed_{seed}" for seed in (7, 7, 8, 8)]
+    assert [run.training.init_weights for run in runs] == ["none", "runs/first_7/plain", "none", "runs/first_8/plain"]
+    assert "--teacher=runs/light/seed_8" in runs[3].train_command
+
+
 def test_the_evaluation_takes_the_sweep_s_shards_unless_its_flags_name_pairs(tmp_path):
     first = plan.plan(making.options(tmp_path))[0].evaluation
     assert (first.tfrecords, first.split) == ("shards", "test")

@@ -1,4 +1,6 @@
 import dataclasses
+import shutil
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -61,6 +63,39 @@ def test_a_teacher_of_another_embedding_size_is_refused_with_the_flag_that_fits(
         teachers.load(TeacherOptions(trained.workdir), 8, people(shards))
 
 
+@pytest.fixture
+def experienced(trained, shards, tmp_path) -> Callable[..., str]:
+    """A copy of the trained workdir whose weights met these people before."""
+
+    def copy(*met: str) -> str:
+        folder = shutil.copytree(trained.workdir, tmp_path / "teacher")
+        record = model_record.inherit(model_record.load(trained.workdir), model_record.describe(TINY, met))
+        model_record.save(record, str(folder))
+        return str(folder)
+
+    return copy
+
+
 def test_a_teacher_of_people_who_are_not_trained_on_here_is_refused_so_that_strangers_stay_strangers(trained, shards):
     with pytest.raises(UserError, match="trained on 2 people who are not trained on here"):
         teachers.load(TeacherOptions(trained.workdir), TINY.embedding_size, people(shards)[2:])
+
+
+def test_people_whom_a_teacher_met_before_do_not_make_up_for_those_who_are_not_trained_on_here(experienced, shards):
+    here = [*people(shards)[2:], "Ada", "Alan"]
+    with pytest.raises(UserError, match="trained on 2 people who are not trained on here"):
+        teachers.load(TeacherOptions(experienced("Ada", "Alan")), TINY.embedding_size, here)
+
+
+def test_a_teacher_is_not_refused_for_people_whom_it_met_before(experienced, shards):
+    here = [*people(shards), "Ada", "Alan"]
+    assert teachers.load(TeacherOptions(experienced("Ada", "Alan")), TINY.embedding_size, here)
+
+
+def test_a_student_s_record_holds_whom_its_teacher_met_before_and_keeps_them_when_it_goes_on(trained, experienced, tmp_path):
+    workdir = str(tmp_path / "student")
+    student = dataclasses.replace(trained, workdir=workdir, steps=1, teaching=TeacherOptions(experienced("Ada", "Alan")))
+    train(student)
+    assert model_record.load(workdir).trained_on(["Ada", "Grace", "Alan"]) == ["Ada", "Alan"]
+    train(dataclasses.replace(student, steps=2, teaching=TeacherOptions()))
+    assert model_record.load(workdir).trained_on(["Ada", "Grace", "Alan"]) == ["Ada", "Alan"]

@@ -1,0 +1,97 @@
+import dataclasses
+import json
+import pathlib
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from fv import metrics
+from fv.errors import UserError
+from fv.evaluation import given_scores
+from fv.evaluation.run import EvaluateOptions, evaluate
+from tests.evaluation.making import scores
+
+
+def write(path: pathlib.Path, seed: int = 0, people: bool = True) -> str:
+    """240 pairs of 24 people, impostors in couples, so that folds can be dealt; half are genuine."""
+    labels = np.arange(240) % 2
+    columns = {"label": labels, "score": scores(labels, seed)}
+    if people:
+        first = np.random.default_rng(seed).integers(24, size=240)
+        second = np.where(labels == 1, first, first ^ 1)
+        columns |= {"identity_a": [f"p{person}" for person in first], "identity_b": [f"p{person}" for person in second]}
+    pd.DataFrame(columns).assign(more="x").to_csv(path, index=False)
+    return str(path)
+
+
+@pytest.fixture
+def options(tmp_path) -> EvaluateOptions:
+    return EvaluateOptions(scores=write(tmp_path / "some.csv"), folds=3, bootstrap=20)
+
+
+def figures_of(folder: pathlib.Path) -> dict:
+    return json.loads((folder / "metrics.json").read_text())
+
+
+def test_given_scores_have_the_figures_of_their_pairs_and_pictures_beside_them(options, tmp_path, capsys):
+    evaluate(options)
+    found, held = figures_of(tmp_path / "some"), pd.read_csv(options.scores)
+    assert found["auc"] == pytest.approx(metrics.auc(held.score.to_numpy(), held.label.to_numpy()))
+    assert found["pairs"] == 240 and len(found["folds"]) == 3 and found["intervals"]["auc"][0] <= found["auc"]
+    assert all((tmp_path / "some" / f"{name}.png").exists() for name in ("roc", "det", "histogram", "reliability"))
+    assert "some.csv: 120 genuine and 120 impostor pairs\n" in capsys.readouterr().out
+
+
+def test_the_folds_are_of_people_where_they_are_known_and_of_pairs_where_not(options, tmp_path):
+    evaluate(options)
+    assert all(fold["chosen_on"] + fold["pairs"] <= 240 for fold in figures_of(tmp_path / "some")["folds"])
+    evaluate(dataclasses.replace(options, scores=write(tmp_path / "plain.csv", people=False)))
+    found = figures_of(tmp_path / "plain")
+    assert [fold["chosen_on"] for fold in found["folds"]] == [160] * 3 and "intervals" not in found
+
+
+def test_the_threshold_of_other_scores_decides(options, tmp_path):
+    others = write(tmp_path / "others.csv", seed=1)
+    output = tmp_path / "out"
+    evaluate(dataclasses.replace(options, folds=None, threshold_scores=others, output=str(output)))
+    held = pd.read_csv(others)
+    assert figures_of(output)["threshold"] == metrics.best_threshold(held.score.to_numpy(), held.label.to_numpy())
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("label,points\n1,0.5\n", "has no column score"),
+        ("label,score,identity_a\n1,0.5,Ada\n", "has no column identity_b"),
+        ("label,score\n1,0.5\n2,0.5\n", "line 3: the label is neither"),
+        ("label,score\n1,0.5\n0,\n", "line 3: the score is no finite number"),
+        ("label,score\nsame,0.5\n", "is no CSV of the columns"),
+        ("", "is no CSV of the columns"),
+        ("label,score,identity_a,identity_b\n1,0.5,Ada,\n", "line 2: an identity is missing"),
+        ("label,score,identity_a,identity_b\n1,0.5,Ada,Bob\n", "line 2: the label and the identities disagree"),
+    ],
+)
+def test_a_file_that_cannot_be_used_is_refused_by_line(tmp_path, text, said):
+    (tmp_path / "bad.csv").write_text(text)
+    with pytest.raises(UserError, match=said):
+        given_scores.read(str(tmp_path / "bad.csv"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        (dict(folds=None), "may not come from"),
+        (dict(threshold_scores="others.csv"), "exclude each other"),
+        (dict(tfrecords="shards"), "exclude each other"),
+    ],
+)
+def test_flags_that_do_not_fit_given_scores_are_refused(options, changes, said):
+    with pytest.raises(UserError, match=said):
+        evaluate(dataclasses.replace(options, **changes))
+
+
+def test_people_are_numbered_alike_on_both_sides(options):
+    given = given_scores.read(options.scores)
+    people = given.pairs.people()
+    np.testing.assert_array_equal(people[:, 0] == people[:, 1], given.labels == 1)
