@@ -40,7 +40,7 @@ class Assumptions:
     images: int = option(128, "Images per accelerator and step.", lower=2)
     accumulate_steps: int = option(1, "Parts of a step; each has so many images.", lower=1)
     images_per_cpu_s: float = option(3337.0, "Decoded per second of one core, as docs/training.md assumes.", lower=1.0)
-    python_us: float = option(10.0, "Of an image's decoding under Python's lock, which one process has one of.", lower=0.0)
+    host_us: float = option(6.0, "Of an image in the process that trains, however many others decode.", lower=0.0)
     image_bytes: float = option(9000.0, "Of a stored image.", lower=1.0)
     device_gbyte: float = option(200.0, "GB/s of a ring between the accelerators of a host.", lower=0.001)
     link_gbit: float = option(100.0, "Gbit/s of a host's link.", lower=0.001)
@@ -116,8 +116,8 @@ def predict(accelerators: int, weights: int, given: Assumptions) -> Row:
 
 
 def host_images_per_s(given: Assumptions) -> float:
-    """What a host decodes with all its cores, or with all of one Python's time where that is less."""
-    return min(given.cores * given.images_per_cpu_s, 1e6 / given.python_us if given.python_us else float("inf"))
+    """What a host decodes with all its cores, or what its training process takes over where that is less."""
+    return min(given.cores * given.images_per_cpu_s, 1e6 / given.host_us if given.host_us else float("inf"))
 
 
 def all_reduce_s(used: int, hosts: int, size: int, given: Assumptions) -> float:

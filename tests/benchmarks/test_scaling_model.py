@@ -12,7 +12,7 @@ GIVEN = Assumptions(
     images_per_s=100.0,
     images=50,
     images_per_cpu_s=250.0,
-    python_us=0.0,
+    host_us=0.0,
     device_gbyte=1.0,
     link_gbit=0.8,
     latency_us=1000.0,
@@ -40,9 +40,9 @@ def test_each_limit_is_moved_by_its_flag():
     assert scaling_model.predict(1, WEIGHTS, dataclasses.replace(slow, images_per_cpu_s=30.0)).limit == "compute"
 
 
-def test_one_python_decodes_no_more_than_its_lock_lets_it():
-    locked = dataclasses.replace(GIVEN, python_us=10_000.0)
-    assert scaling_model.host_images_per_s(locked) == 100.0 and scaling_model.host_images_per_s(GIVEN) == 1000.0
+def test_a_host_decodes_no_more_than_the_training_process_takes_over():
+    busy = dataclasses.replace(GIVEN, host_us=10_000.0)
+    assert scaling_model.host_images_per_s(busy) == 100.0 and scaling_model.host_images_per_s(GIVEN) == 1000.0
 
 
 def test_weights_are_counted_from_the_model():
