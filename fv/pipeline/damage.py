@@ -13,7 +13,8 @@ from fv.pipeline import first_damage, order, slices
 from fv.pipeline.shard_index import ShardIndex
 from fv.pipeline.slices import Slice
 
-_ANSWERED = (tf.errors.DataLossError, tf.errors.InvalidArgumentError, tf.errors.UnknownError)
+_OF_FILES = (tf.errors.DataLossError, tf.errors.NotFoundError)
+_ANSWERED = (*_OF_FILES, tf.errors.InvalidArgumentError, tf.errors.UnknownError)
 _OF_RECORDS = ("JPEG", "Example", "example", order.CUT_SHORT)  # one of them is in what reading or decoding raises
 
 
@@ -93,4 +94,4 @@ def reported(folder: str, shards: Sequence[Shard], bad: BadRecords | None = None
 
 def _is_about_records(error: tf.errors.OpError) -> bool:
     """Whether reading or decoding raised it: the step's own errors have the same types."""
-    return isinstance(error, tf.errors.DataLossError) or any(word in str(error) for word in _OF_RECORDS)
+    return isinstance(error, _OF_FILES) or any(word in str(error) for word in _OF_RECORDS)

@@ -37,6 +37,8 @@ def _find(folder: str, shards: Sequence[Shard], check: Callable[[bytes], object]
                     raise record.DamagedRecordError(shard_index.MISSING)
             except record.DamagedRecordError as error:
                 return f"{path}: record {number} at byte {offset}: {error}"
+            except OSError as error:
+                return f"{path}: record {number} at byte {offset}: cannot be read ({error.strerror})"
     return None
 
 

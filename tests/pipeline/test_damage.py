@@ -111,6 +111,14 @@ def test_nor_by_one_of_several_workers_in_evaluation(broken):
         list(batches)
 
 
+@pytest.mark.parametrize("decoder", ["host", "tensorflow"])
+def test_a_shard_that_is_gone_is_named(broken, decoder):
+    broken.path.unlink()
+    with pytest.raises(UserError) as error:
+        read(broken, options=InputOptions(decoder=decoder))
+    assert f"{broken.path}: record " in str(error.value) and "cannot be read (No such file" in str(error.value)
+
+
 @pytest.mark.parametrize("options", [InputOptions("host"), InputOptions("tensorflow"), InputOptions(cache="decoded")])
 @pytest.mark.parametrize("image", [b"no image", samples.image_bytes(0, 0)[:500]])
 def test_an_image_that_does_not_decode_is_named_though_its_record_is_sound(broken, options, image):
