@@ -11,10 +11,12 @@ import dataclasses
 import itertools
 import multiprocessing
 import os
-import pathlib
+import sys
 
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))  # for `benchmarks`, run as a script
+
+from benchmarks.side_by_side import memory
 from fv import cli, manifest, quiet_tensorflow, workers  # noqa: F401  TensorFlow first, without its start-up noise
-from fv.benchmarking import metering
 from fv.options import option, required
 from fv.pipeline import input_pipeline
 from fv.pipeline.options import InputOptions
@@ -22,9 +24,14 @@ from fv.pipeline.source import PairSource
 
 MIB = 2**20
 BATCHES = 60
-ROWS = ((256, 64, "none"), (3500, 64, "none"), (256, 256, "none"), (256, 64, "encoded"), (256, 64, "decoded"))
+ROWS = {
+    "host": ((256, 64, "none"), (3500, 64, "none"), (256, 256, "none"), (256, 64, "encoded"), (256, 64, "decoded")),
+    "tensorflow": ((256, 64, "none"), (3500, 64, "none"), (256, 256, "none"), (256, 64, "encoded")),
+}
 _BEYOND_CORES = 2 + 2 + 2  # batches whose turn has not come, that wait for the step, in the step and on their way back
+_OF_KERNELS = 1 + 2 + 2  # batches being filled, that wait for the step, in the step and on their way back
 _INDEX_BYTES = 8
+_READ_AT_ONCE_BYTES = 8 << 20  # by TensorFlow: a mebibyte of each of eight shards
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,6 +39,7 @@ class MemoryOptions:
     """What is read."""
 
     tfrecords: str = required("folder of shards.")
+    decoder: str = option("host", "What decodes.", choices=tuple(ROWS))
     load_size: int = option(139, "Side of the images in a batch, in pixels.", lower=8)
 
 
@@ -39,7 +47,7 @@ def main(options: MemoryOptions) -> None:
     """Prints a row for each setting."""
     print("| shuffle_buffer | batch | cache | formula, MiB | measured, MiB |\n|---|---|---|---|---|")
     context = multiprocessing.get_context("spawn")
-    for row in ROWS:
+    for row in ROWS[options.decoder]:
         with concurrent.futures.ProcessPoolExecutor(1, mp_context=context) as fresh:
             formula, measured = fresh.submit(_measure, options, *row).result()
         print(f"| {' | '.join(map(str, row))} | {formula / MIB:.0f} | {measured / MIB:.0f} |", flush=True)
@@ -49,9 +57,10 @@ def _measure(options: MemoryOptions, shuffle_buffer: int, batch_size: int, cache
     source = PairSource.of(options.tfrecords, manifest.load(options.tfrecords), "train", options.load_size, 1.0)
     batches = dict(batch_size=batch_size, seed=0, shuffle_buffer=shuffle_buffer)
     _draw(source, 1, **batches | dict(batch_size=1))  # what is there once, whatever the pipeline: TensorFlow's own start
-    before = _memory()
-    batches = _draw(source, BATCHES, **batches, options=InputOptions(decoder="host", cache=cache))
-    return _formula(source, shuffle_buffer, batch_size, cache), _memory() - before
+    before = memory.bytes_now()
+    batches = _draw(source, BATCHES, **batches, options=InputOptions(options.decoder, cache=cache))
+    formula = _host_formula if options.decoder == "host" else _kernels_formula
+    return formula(source, shuffle_buffer, batch_size, cache), memory.bytes_now() - before
 
 
 def _draw(source: PairSource, count: int, **arguments):
@@ -61,22 +70,28 @@ def _draw(source: PairSource, count: int, **arguments):
     return batches
 
 
-def _formula(source: PairSource, shuffle_buffer: int, batch_size: int, cache: str) -> int:
-    image, split = source.image_size**2 * 3, source.split
-    held = {"none": 0, "encoded": sum(shard.bytes for shard in split.shards), "decoded": split.images * image}
-    in_flight = (workers.cores() + _BEYOND_CORES) * batch_size * 2 * image
-    return _INDEX_BYTES * (shuffle_buffer + split.pairs) + in_flight + held[cache]
+def _host_formula(source: PairSource, shuffle_buffer: int, batch_size: int, cache: str) -> int:
+    in_flight = (workers.cores() + _BEYOND_CORES) * batch_size * _pair_bytes(source)
+    return _INDEX_BYTES * (shuffle_buffer + source.split.pairs) + in_flight + _held(source, cache)
 
 
-def _memory() -> int:
-    """Proportional bytes of this process and of all below it."""
-    processes = (os.getpid(), *metering.living_below(os.getpid()))
-    return sum(map(_proportional_bytes, processes))
+def _kernels_formula(source: PairSource, shuffle_buffer: int, batch_size: int, cache: str) -> int:
+    encoded = _shard_bytes(source) // source.split.pairs
+    in_flight = _OF_KERNELS * batch_size * _pair_bytes(source)
+    shuffled = shuffle_buffer * (encoded if cache == "none" else _INDEX_BYTES)
+    return shuffled + in_flight + (_READ_AT_ONCE_BYTES if cache == "none" else _held(source, cache))
 
 
-def _proportional_bytes(pid: int) -> int:
-    lines = pathlib.Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
-    return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith("Pss:"))
+def _held(source: PairSource, cache: str) -> int:
+    return {"none": 0, "encoded": _shard_bytes(source), "decoded": source.split.images * _pair_bytes(source) // 2}[cache]
+
+
+def _shard_bytes(source: PairSource) -> int:
+    return sum(shard.bytes for shard in source.split.shards)
+
+
+def _pair_bytes(source: PairSource) -> int:
+    return 2 * source.image_size**2 * 3
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from concurrent import futures
 from concurrent.futures import process
 from typing import TypeVar
 
+from fv import cpu_quota
 from fv.errors import UserError
 
 Task = TypeVar("Task")
@@ -51,8 +52,9 @@ def pool(count: int, preload: Sequence[str] = ()) -> Iterator[Map]:
 
 
 def cores() -> int:
-    """Cores that this process may use, which a container can make fewer than the machine's."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Cores that this process may use, which a container can make fewer than the machine's, by naming them or by a quota."""
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(allowed, cpu_quota.cores() or allowed)
 
 
 def processor() -> str:

@@ -14,7 +14,7 @@ from fv.benchmarking import metering, run
 from fv.benchmarking.metering import Rate
 from fv.benchmarking.report import Report
 from fv.errors import UserError
-from fv.training.options import StrategyOptions
+from fv.training.options import OptimizerOptions, StrategyOptions
 from tests.conftest import TINY
 from tools import benchmark
 
@@ -76,6 +76,25 @@ def test_three_rates_are_measured_on_real_shards(options):
     assert min(figures[f"{part}_images_per_s"] for part in ("host", "model", "together")) > 0
     assert figures["step_ms"] == pytest.approx(1000 * 16 / figures["model_images_per_s"], rel=0.01)
     assert figures["accelerators"] == 1 and len(measured.lines()) == 4
+
+
+def test_parts_of_a_step_are_counted_with_the_images_they_hold(options, monkeypatch):
+    counted = []
+
+    def measure(batches, images_in, **spans):
+        if images_in is not int:  # the input alone; the steps count their own
+            batch = next(batches)
+            counted.append((images_in(batch), 2 * len(batch["images"])))
+        return Rate(1, 1.0, 1.0)
+
+    monkeypatch.setattr(metering, "measure", measure)
+    run.benchmark(dataclasses.replace(options, optimization=OptimizerOptions(accumulate_steps=4)))
+    assert counted == [(4, 4)]
+
+
+def test_parts_that_do_not_divide_a_batch_are_refused(options):
+    with pytest.raises(UserError, match="accumulate_steps"):
+        run.benchmark(dataclasses.replace(options, optimization=OptimizerOptions(accumulate_steps=3)))
 
 
 @pytest.mark.slow

@@ -6,16 +6,14 @@ Prints one line of JSON: rates, or what is missing.
 import importlib
 import json
 import os
-import resource
 import sys
 import time
 from collections.abc import Callable, Iterator
 
-from benchmarks.side_by_side import ceilings, workload
+from benchmarks.side_by_side import ceilings, memory, workload
 from benchmarks.side_by_side.workload import Workload
 from fv.benchmarking import metering
 
-KIB = 1024
 OURS = ("benchmarks", "fv")
 CEILINGS = {"ceiling": ceilings.decode_and_resize, "decode_only": ceilings.decode_only}
 
@@ -24,8 +22,8 @@ def compete(name: str, work: Workload, seconds: float, warm_up_s: float) -> dict
     """Measures one contestant.
 
     Returns:
-      images_per_s, images_per_cpu_s, dtype, import_s, first_batch_s (from the call to the first batch) and peak_memory_mb
-      (of the main process); or, where its package is not installed, the package's name as `missing`.
+      images_per_s, images_per_cpu_s, dtype, import_s, first_batch_s (from the call to the first batch) and memory_mb
+      (in the end, of the process and all that it started); or, where its package is not installed, its name as `missing`.
     """
     start = time.perf_counter()
     try:
@@ -40,8 +38,8 @@ def compete(name: str, work: Workload, seconds: float, warm_up_s: float) -> dict
     opening = {"import_s": imported - start, "first_batch_s": time.perf_counter() - imported, "dtype": _dtype(first)}
     spans = dict(seconds=seconds, warm_up_s=warm_up_s, warm_up_images=work.warm_up_images)
     rate = metering.measure(drawn, images_in, **spans)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * KIB / 1e6
-    return {"images_per_s": rate.images_per_s, "images_per_cpu_s": rate.images_per_cpu_s, "peak_memory_mb": peak, **opening}
+    rates = {"images_per_s": rate.images_per_s, "images_per_cpu_s": rate.images_per_cpu_s}
+    return {**rates, "memory_mb": memory.bytes_now() / 1e6, **opening}
 
 
 def images_in(batch) -> int:

@@ -17,7 +17,7 @@ from fv import progress
 
 ROOT = pathlib.Path(__file__).parent.parent.parent
 GRACE_S = 90  # beyond warm-up and measurement: imports, first epochs
-MEASURED = ("images_per_s", "images_per_cpu_s", "import_s", "first_batch_s", "peak_memory_mb")
+MEASURED = ("images_per_s", "images_per_cpu_s", "import_s", "first_batch_s", "memory_mb")
 
 
 class Entrant(NamedTuple):

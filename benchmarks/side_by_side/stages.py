@@ -1,7 +1,7 @@
 """Where one image's CPU time goes, stage by stage on one core: python -m benchmarks.side_by_side.stages WORKLOAD
 
-Two columns: TensorFlow's kernels in sequential tf.data maps, and `fv.record` in Python with simplejpeg and OpenCV. Each
-stage is measured alone, what it is given being in memory.
+Two columns: TensorFlow's kernels in sequential tf.data maps, and what fv's decoding processes run, simplejpeg and OpenCV.
+Each stage is measured alone, what it is given being in memory.
 """
 
 import functools
@@ -18,7 +18,10 @@ import tensorflow as tf
 from benchmarks.input_peers import records_tf
 from benchmarks.side_by_side import workload
 from benchmarks.side_by_side.workload import Workload
-from fv import manifest, record
+from fv import manifest, preprocess_on_host
+from fv.pipeline import fields_on_host
+from fv.pipeline.frames import FrameReader
+from fv.pipeline.shard_index import ShardIndex
 
 STAGES = ("read", "parse", "decode", "resize", "batch")
 REPEATS = 5  # the least counts
@@ -51,20 +54,29 @@ def tensorflow_seconds(work: Workload) -> list[float]:
 
 
 def library_seconds(work: Workload) -> list[float]:
-    """CPU seconds for an epoch of each stage; reading and parsing in Python, by `fv.record`."""
-    data = _read(work)
-    encoded = [pair[name] for pair in map(record.decode_pair, data) for name in records_tf.IMAGES]
-    pixels = [simplejpeg.decode_jpeg(image) for image in encoded]
-    small = [_resize(image, work.side) for image in pixels]
-    batch = np.empty((2 * work.batch_size, *small[0].shape), np.uint8)
-    parts = [
-        lambda: _read(work),
-        lambda: _each(record.decode_pair, data),
-        lambda: _each(simplejpeg.decode_jpeg, encoded),
-        lambda: _each(lambda image: _resize(image, work.side), pixels),
-        lambda: _fill(batch, small),
-    ]
-    return [_seconds(part) for part in parts]
+    """CPU seconds for an epoch of each stage; a batch takes none beside, as it is decoded and resized into."""
+    spans = _spans(work)
+    data = _read(spans)
+    encoded = [image for pair in map(fields_on_host.parse, data) for image in pair.images]
+    decoded, resized = (_Loader(encoded, side) for side in (None, work.side))
+    read, parse, decode, whole = (
+        _seconds(part)
+        for part in (lambda: _read(spans), lambda: _each(fields_on_host.parse, data), decoded.load, resized.load)
+    )
+    return [read, parse, decode, max(0.0, whole - decode), 0.0]
+
+
+class _Loader:
+    """Loads images as the decoding processes do, into memory that is there, at `side` or each as large as it is."""
+
+    def __init__(self, encoded: list[bytes], side: int | None):
+        sides = [side or min(simplejpeg.decode_jpeg_header(image)[:2]) for image in encoded]
+        places = {each: np.empty((each, each, preprocess_on_host.CHANNELS), np.uint8) for each in set(sides)}
+        self._given = [(image, 1.0, places[each]) for image, each in zip(encoded, sides, strict=True)]
+
+    def load(self) -> None:
+        for given in self._given:
+            preprocess_on_host.load_jpeg(*given)
 
 
 def _seconds(part: Callable[[], object]) -> float:
@@ -86,26 +98,21 @@ def _count(dataset: tf.data.Dataset) -> int:
     return int(dataset.reduce(np.int64(0), lambda count, *_: count + 1))
 
 
-def _read(work: Workload) -> list[bytes]:
-    records = []
-    for path in work.shard_paths():
-        with open(path, "rb") as file:
-            records.extend(data for _, data in record.read_frames(file))
-    return records
+def _spans(work: Workload) -> list[tuple[str, int, int]]:
+    """Where each record lies: an index finds that once."""
+    shards = manifest.load(work.shards).split("train").shards
+    indexes = [(path, ShardIndex(path), shard.records) for path, shard in zip(work.shard_paths(), shards, strict=True)]
+    return [(path, *index.span(number)[:2]) for path, index, records in indexes for number in range(records)]
+
+
+def _read(spans: list[tuple[str, int, int]]) -> list[bytes]:
+    frames = FrameReader()
+    return [frames.read(*span) for span in spans]
 
 
 def _each(function: Callable, items: list) -> None:
     for item in items:
         function(item)
-
-
-def _resize(image: np.ndarray, side: int) -> np.ndarray:
-    return image if image.shape[:2] == (side, side) else cv2.resize(image, (side, side))
-
-
-def _fill(batch: np.ndarray, images: list[np.ndarray]) -> None:
-    for number, image in enumerate(images):
-        batch[number % len(batch)] = image
 
 
 if __name__ == "__main__":

@@ -35,7 +35,7 @@ class BenchmarkOptions:
     optimization: OptimizerOptions = group(OptimizerOptions)
     global_batch_size: int = option(32, "Pairs per step over all replicas.", lower=1)
     input: InputOptions = group(InputOptions)
-    shuffle_buffer: int = option(2048, "Encoded pairs held for shuffling.", lower=1)
+    shuffle_buffer: int = option(2048, "Pairs among which the next one is drawn.", lower=1)
     seed: int = option(0, "Of order and weights.", lower=0, upper=2**31 - 1)
     seconds: float = option(5.0, "How long each of the three is measured.", lower=0.01)
     warm_up: float = option(2.0, "Seconds before each, which do not count.", lower=0.0)
@@ -58,7 +58,7 @@ def benchmark(options: BenchmarkOptions) -> Report:
     options.input.check()
     source = feeding.training_source(options.training(), manifests.load(options.tfrecords))
     strategy = strategies.start(options.compute, options.seed)
-    strategies.check_divides(strategy, options.global_batch_size)
+    strategies.check_divides(strategy, options.global_batch_size, options.optimization.accumulate_steps)
     bad = BadRecords(options.tfrecords, options.input.max_bad_records)
     with damage.reported(source.folder, source.split.shards, bad):
         return _measure(options, strategy, source, bad)
@@ -67,7 +67,8 @@ def benchmark(options: BenchmarkOptions) -> Report:
 def _measure(options: BenchmarkOptions, strategy: tf.distribute.Strategy, source: PairSource, bad: BadRecords) -> Report:
     training, spans = options.training(), dict(seconds=options.seconds, warm_up_s=options.warm_up)
     batches = feeding.training_batches(strategy, source, training, 0, bad)
-    host = metering.measure(batches, lambda _: 2 * options.global_batch_size, **spans)
+    images = 2 * options.global_batch_size // options.optimization.accumulate_steps  # a step of parts takes a batch for each
+    host = metering.measure(batches, lambda _: images, **spans)
     stepper = stepping.Stepper(strategy, training, len(source.identities))
     model, _ = stepper.measure(stepping.repeated_batch(strategy, batches), **spans)
     together, input_share = stepper.measure(batches, **spans)

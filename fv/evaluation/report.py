@@ -9,7 +9,7 @@ import tensorflow as tf
 import fv
 from fv import files, record
 from fv.conversion import sheet
-from fv.evaluation import pictures, plots, provenance, report_page
+from fv.evaluation import pictures, plots, provenance, report_page, training_input
 from fv.evaluation.describing import Description
 from fv.evaluation.options import EvaluateOptions
 from fv.evaluation.pair_set import PairSet
@@ -23,7 +23,7 @@ _SHEET_COLUMNS, _SHEET_SIDE = 3, 150  # pairs beside each other, and the side of
 
 
 def describe_run(options: EvaluateOptions, held: ModelRecord) -> dict:
-    """What made the figures: the model and its training, the versions, the flags."""
+    """What made the figures: the model, its training and whether that waited for input, the versions, the flags."""
     flags = {name: value for name, value in vars(options).items() if value is not None}
     devices = [device.device_type for device in tf.config.list_physical_devices()]
     return dict(
@@ -34,6 +34,7 @@ def describe_run(options: EvaluateOptions, held: ModelRecord) -> dict:
         model=dataclasses.asdict(held.options),
         training=provenance.read(options.workdir),
         training_identities=held.identities,
+        training_input=training_input.verdict(options.workdir),
         flags=flags,
     )
 

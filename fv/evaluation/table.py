@@ -21,6 +21,8 @@ def render(content: dict) -> str:
     if baselines:
         lines += ["without learning, by the same rule:"]
         lines += [f"  {name:24}{accuracy(row)}  AUC {row['auc']:.4f}" for name, row in baselines.items()]
+    if content["run"]["training_input"]:
+        lines.append(content["run"]["training_input"])
     return "\n".join(lines)
 
 

@@ -23,10 +23,11 @@ def hold_encoded_for_kernels(source: PairSource, parts: Sequence[Slice], decoder
     """Holds the records of a worker's slices for TensorFlow's kernels.
 
     Raises:
-      UserError: they do not fit in memory.
+      UserError: they do not fit in memory, or one is damaged.
     """
     _check_encoded_fits(source, parts)
-    return EncodedCache(order.stored_order(parts, order.read_records), slices.count(parts), decoder)
+    with damage.reported(source.folder, source.split.shards):
+        return EncodedCache(order.stored_order(parts, order.read_records), slices.count(parts), decoder)
 
 
 def hold_decoded(

@@ -1,21 +1,21 @@
 """Damaged records: what reading one ends in, one line that names it, and how many of them a run may skip."""
 
 import contextlib
-import os
 import sys
 import threading
 from collections.abc import Iterator, Sequence
 
 import tensorflow as tf
 
-from fv import files, progress, record
 from fv.errors import UserError
 from fv.manifest import Shard
-from fv.pipeline import fields_on_host, slices
+from fv.pipeline import first_damage, order, slices
 from fv.pipeline.shard_index import ShardIndex
 from fv.pipeline.slices import Slice
 
-_ANSWERED = (tf.errors.DataLossError, tf.errors.InvalidArgumentError, tf.errors.UnknownError)
+_OF_FILES = (tf.errors.DataLossError, tf.errors.NotFoundError)
+_ANSWERED = (*_OF_FILES, tf.errors.InvalidArgumentError, tf.errors.UnknownError)
+_OF_RECORDS = ("JPEG", "Example", "example", order.CUT_SHORT)  # one of them is in what reading or decoding raises
 
 
 class BadRecords:
@@ -36,6 +36,8 @@ class BadRecords:
     def add_record(self, parts: Sequence[Slice], index: int, reason: str) -> None:
         """As `add`, for record `index` of a worker's slices."""
         path, number = slices.locate(parts, index)
+        if (path, number) in self._found:
+            return  # before the shard is looked through for the byte, in every epoch
         self.add(path, number, ShardIndex(path).span(number)[0], reason)
 
     def add(self, path: str, number: int, offset: int, reason: str) -> None:
@@ -84,44 +86,12 @@ def reported(folder: str, shards: Sequence[Shard], bad: BadRecords | None = None
             raise bad.error from error
         if not _is_about_records(error):
             raise
-        line = find(folder, shards)
+        line = first_damage.find(folder, shards)
         if line is None:
             raise
         raise UserError(line_of_damage(folder, line)) from error
 
 
-def find(folder: str, shards: Sequence[Shard]) -> str | None:
-    """The first damaged record of the shards, as 'PATH: record N at byte B: what is wrong'; None where all are sound.
-
-    Frames and fields are checked first, which reads each shard once; images are decoded only where those are sound.
-    """
-    return _find(folder, shards, record.decode_pair) or _find(folder, shards, _decode_images)
-
-
-def _find(folder: str, shards: Sequence[Shard], check) -> str | None:
-    with progress.progress(sum(shard.records for shard in shards), "look for the damage", "pair") as line:
-        for path in (os.path.join(folder, shard.name) for shard in shards):
-            number, offset = 0, 0
-            try:
-                with files.open_bytes(path) as file:
-                    for offset, data in record.read_frames(file):
-                        check(data)
-                        number, offset = number + 1, offset + record.FRAME_BYTES + len(data)
-                        line.update()
-            except record.DamagedRecordError as error:
-                return f"{path}: record {number} at byte {offset}: {error}"
-    return None
-
-
-def _decode_images(data: bytes) -> None:
-    pair = record.decode_pair(data)
-    for name in fields_on_host.IMAGES:
-        try:
-            tf.io.decode_jpeg(pair[name])
-        except tf.errors.InvalidArgumentError as error:
-            raise record.DamagedRecordError(f"{name} is no whole JPEG") from error
-
-
 def _is_about_records(error: tf.errors.OpError) -> bool:
     """Whether reading or decoding raised it: the step's own errors have the same types."""
-    return isinstance(error, tf.errors.DataLossError) or any(word in str(error) for word in ("JPEG", "Example", "example"))
+    return isinstance(error, _OF_FILES) or any(word in str(error) for word in _OF_RECORDS)

@@ -66,7 +66,7 @@ def training_batches(
     parts = source.worker_slices(worker, workers)
     if options.data_service:
         order_of = dict(batch_size=batch_size, seed=seed, shuffle_buffer=shuffle_buffer)
-        return service.batches(source, parts, options.data_service, **order_of)
+        return service.batches(source, parts, options.data_service, **order_of).prefetch(BATCHES_AHEAD)
     hard = source.hard_slices(worker, workers)
     read, decoder = _reading(source, parts + hard, options, bad or BadRecords(source.folder))
     stream = functools.partial(order.endless, seed=seed, shuffle_buffer=shuffle_buffer, read=read)  # of indices or bytes

@@ -12,7 +12,10 @@ _WHOLE_ENOUGH = 0.7  # at a crop of 0.64 TensorFlow's kernels, which decode the 
 
 @dataclasses.dataclass(frozen=True)
 class InputOptions:
-    """The choices that a training run has; all but `images_per_identity` give the same pairs in the same order."""
+    """The choices that a training run has.
+
+    All but `images_per_identity` give the same pairs, and all but it and `data_service` give them in the same order.
+    """
 
     decoder: str = option(
         "auto",

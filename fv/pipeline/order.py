@@ -12,6 +12,8 @@ import tensorflow as tf
 from fv.pipeline import slices
 from fv.pipeline.slices import Slice
 
+CUT_SHORT = "a shard holds fewer records than its manifest says"
+
 Reader = Callable[[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor], tf.data.Dataset]  # (path, skip, take, index of the first)
 
 _READ_BUFFER_BYTES = 1 << 20
@@ -53,12 +55,25 @@ def stored_order(parts: list[Slice], read: Reader) -> tf.data.Dataset:
 
 
 def read_records(path: tf.Tensor, skip: tf.Tensor, take: tf.Tensor, first: tf.Tensor) -> tf.data.Dataset:
-    """(index: int64, encoded: string) of each record of a slice; TensorFlow's reader checks the checksums."""
-    records = tf.data.TFRecordDataset(path, buffer_size=_READ_BUFFER_BYTES).skip(skip).take(take)
-    return tf.data.Dataset.zip((tf.data.Dataset.range(first, first + take), records))
+    """(index: int64, encoded: string) of each record of a slice; TensorFlow's reader checks the checksums.
+
+    Where the file ends before the slice does, which is no error to that reader, InvalidArgumentError says `CUT_SHORT`.
+    """
+    records = tf.data.TFRecordDataset(path, buffer_size=_READ_BUFFER_BYTES).skip(skip).concatenate(_end_of_file(path))
+    return tf.data.Dataset.zip((tf.data.Dataset.range(first, first + take), records.take(take)))
 
 
 def read_indices(path: tf.Tensor, skip: tf.Tensor, take: tf.Tensor, first: tf.Tensor) -> tf.data.Dataset:
     """The index, int64, of each record of a slice, without reading it."""
     del path, skip
     return tf.data.Dataset.range(first, first + take)
+
+
+def _end_of_file(path: tf.Tensor) -> tf.data.Dataset:
+    """An element that cannot be had, in graph ops alone: it travels to a tf.data service."""
+
+    def fail(path: tf.Tensor) -> tf.Tensor:
+        with tf.control_dependencies([tf.debugging.Assert(tf.equal(path, ""), [CUT_SHORT, path])]):
+            return tf.identity(path)
+
+    return tf.data.Dataset.from_tensors(path).map(fail)

@@ -14,7 +14,6 @@ from fv.pipeline.slices import Slice
 from fv.pipeline.source import PairSource
 from fv.pipeline.tensorflow_decoder import TensorFlowDecoder
 
-_BATCHES_AHEAD = 2
 _SHARDS_READ_AT_ONCE = 2  # a worker opens as many at its start: with more, few shards would not go round
 
 
@@ -48,5 +47,4 @@ def batches(
         .apply(lambda records: decoder.batches(records, batch_size))
         .apply(tf.data.experimental.service.distribute(dynamic, address))
         .map(lambda batch: batch | {"identities": index_of(batch["identities"])})
-        .prefetch(_BATCHES_AHEAD)
     )

@@ -5,10 +5,11 @@ import threading
 
 from fv import files, record
 
+MISSING = "is missing: the file ends before it"
+
 _RECORDS_AHEAD = 256  # beyond the one asked for: the file is then opened once for so many
 _READ_BUFFER_BYTES = 1 << 18  # a disk reads on in order while only heads are looked at
 _BEHIND = "lies behind a record whose length is lost"
-_MISSING = "is missing: the file ends before it"
 
 
 class ShardIndex:
@@ -53,10 +54,10 @@ class ShardIndex:
                 try:
                     offset += record.data_length(head) + record.FRAME_BYTES
                 except record.DamagedRecordError as error:
-                    self._lost = str(error) if head else _MISSING
+                    self._lost = str(error) if head else MISSING
                 else:
                     self._begins.append(offset)
                     file.seek(offset)
 
     def _reason_behind(self) -> str:
-        return _MISSING if self._lost == _MISSING else _BEHIND
+        return MISSING if self._lost == MISSING else _BEHIND

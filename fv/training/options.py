@@ -43,7 +43,12 @@ class TrainOptions:
     global_batch_size: int = option(32, "Pairs per step over all replicas.", lower=1)
     input: InputOptions = group(InputOptions)
     curriculum: CurriculumOptions = group(CurriculumOptions)
-    shuffle_buffer: int = option(2048, "Encoded pairs held for shuffling, per input worker.", lower=1)
+    shuffle_buffer: int = option(
+        2048,
+        "Pairs among which an input worker draws the next one: indices, or records where TensorFlow reads them "
+        "(--decoder=tensorflow, remote shards).",
+        lower=1,
+    )
     seed: int = option(0, "Of initial weights, order and augmentation.", lower=0, upper=2**31 - 1)
     report: ReportOptions = group(ReportOptions)
     synthetic_input: bool = option(

@@ -31,7 +31,6 @@ from fv.training.updates import schedule
 from fv.training.watching import run_record, summary
 from fv.training.watching.profiling import Profiler
 from fv.training.watching.reporter import Reporter, Run
-from fv.training.watching.stall import StallMeter
 from fv.training.watching.validation import Validator
 
 
@@ -71,7 +70,8 @@ def train(options: TrainOptions) -> None:
         batches = feeding.training_batches(strategy, training, options, first_step, bad)
         validator = Validator(strategy, trained.judged, validation, options, bad) if validation else None
         best = Best(options.workdir, options.saving.keep_best, agreement, chief=chief)
-        run = Run(options.workdir, plan, first_step, options.global_batch_size, training.split.pairs, rate, chief)
+        counts = (options.global_batch_size, training.split.pairs)
+        run = Run(options.workdir, plan, first_step, *counts, rate, chief, feeding.advice(options))
         with Reporter(run, step.meter, bad) as reporter, _summarised(options, strategy, run, reporter):
             with Interruption() as interruption:
                 pulse = Pulse(agreement, interruption, checkpoints, options.saving.checkpoint_minutes)
@@ -84,7 +84,7 @@ def train(options: TrainOptions) -> None:
                 )
                 loop.run(plan, first_step, work, validated=best.validated(first_step))
             if chief:
-                _say_what_was_done(options, first_step, step.meter, bad)
+                _say_what_was_done(options, first_step, bad)
 
 
 def _claimed(folder: str) -> contextlib.AbstractContextManager:
@@ -154,10 +154,8 @@ def _judge(
     return judge
 
 
-def _say_what_was_done(options: TrainOptions, first_step: int, meter: StallMeter, bad: BadRecords) -> None:
+def _say_what_was_done(options: TrainOptions, first_step: int, bad: BadRecords) -> None:
     now = max(0, options.steps - first_step)
     print(f"{options.workdir}: at step {max(first_step, options.steps)}, {now} of them now")
-    if now:
-        print(meter.verdict(feeding.advice(options)))
     if bad.count:
         print(f"{bad.count:,} damaged records were skipped, each is named above: convert again with --overwrite")

@@ -1,3 +1,4 @@
+import dataclasses
 import pathlib
 import shutil
 
@@ -8,7 +9,7 @@ from fv import record
 from fv.errors import UserError
 from fv.pipeline import damage, input_pipeline
 from fv.pipeline.damage import BadRecords
-from fv.pipeline.options import InputOptions
+from fv.pipeline.options import CACHES, InputOptions
 from tests import samples
 from tests.pipeline.streams import pairs_of, source_of, stream
 
@@ -79,6 +80,45 @@ def test_a_record_cut_short_ends_reading_with_its_place(broken):
     assert_named(error, broken, f"{number} at byte {offset}", "the file ends inside a record")
 
 
+def read_cut_at_a_frame(broken: Broken, scheme: str, **arguments) -> str:
+    """What is said where the last two records of the shard are gone, and nothing of them is left to be damaged."""
+    number, offset = len(broken.frames) - 2, broken.frames[-2][0]
+    broken.cut(offset)
+    source = dataclasses.replace(source_of(broken.folder), folder=f"{scheme}{broken.folder}")
+    with pytest.raises(UserError) as error, damage.reported(source.folder, source.split.shards, arguments.get("bad")):
+        stream(source, RECORDS, **arguments)
+    said = str(error.value)
+    assert f"{scheme}{broken.path}: record {number} at byte {offset}: is missing: the file ends before it" in said
+    return said
+
+
+@pytest.mark.parametrize("cache", ["none", "encoded"])
+def test_records_missing_from_a_shard_s_end_are_not_lost_silently_by_tensorflow_s_reader(broken, cache):
+    assert "\n" not in read_cut_at_a_frame(broken, "", options=InputOptions(decoder="tensorflow", cache=cache))
+
+
+@pytest.mark.parametrize("cache", CACHES)
+def test_nor_behind_a_scheme_where_records_may_be_skipped(broken, cache):
+    options, bad = InputOptions(max_bad_records=30, cache=cache), BadRecords(f"file://{broken.folder}", 30)
+    read_cut_at_a_frame(broken, "file://", options=options, bad=bad)
+
+
+def test_nor_by_one_of_several_workers_in_evaluation(broken):
+    broken.cut(broken.frames[-1][0])
+    source = source_of(broken.folder)
+    batches = input_pipeline.evaluation_batches(source, batch_size=4, worker=1, workers=2)
+    with pytest.raises(UserError, match="is missing: the file ends"), damage.reported(source.folder, source.split.shards):
+        list(batches)
+
+
+@pytest.mark.parametrize("decoder", ["host", "tensorflow"])
+def test_a_shard_that_is_gone_is_named(broken, decoder):
+    broken.path.unlink()
+    with pytest.raises(UserError) as error:
+        read(broken, options=InputOptions(decoder=decoder))
+    assert f"{broken.path}: record " in str(error.value) and "cannot be read (No such file" in str(error.value)
+
+
 @pytest.mark.parametrize("options", [InputOptions("host"), InputOptions("tensorflow"), InputOptions(cache="decoded")])
 @pytest.mark.parametrize("image", [b"no image", samples.image_bytes(0, 0)[:500]])
 def test_an_image_that_does_not_decode_is_named_though_its_record_is_sound(broken, options, image):
@@ -112,14 +152,25 @@ def test_one_more_than_may_be_skipped_ends_reading(broken):
         read(broken, options=InputOptions(max_bad_records=2), bad=BadRecords(str(broken.folder), 2))
 
 
-@pytest.mark.parametrize("harm", ["length", "cut"])
-def test_a_lost_length_takes_the_rest_of_its_shard_and_counts_all_of_it(broken, harm):
+@pytest.mark.parametrize("cache", CACHES)
+@pytest.mark.parametrize("harm", ["length", "cut", "cut at a frame"])
+def test_a_lost_length_takes_the_rest_of_its_shard_and_counts_all_of_it(broken, shards, harm, cache):
     number = len(broken.frames) - 3
     offset = broken.frames[number][0]
-    broken.flip(offset) if harm == "length" else broken.cut(offset + 100)
+    broken.flip(offset) if harm == "length" else broken.cut(offset + (100 if harm == "cut" else 0))
     bad = BadRecords(str(broken.folder), 30)
-    found = read(broken, bad=bad, options=LENIENT)
-    assert bad.count == 3 and found.count(b"") == 3
+    found = read(broken, 2 * RECORDS, batch_size=4, bad=bad, options=InputOptions(max_bad_records=30, cache=cache))
+    sound = stream(source_of(shards), 2 * RECORDS)
+    assert bad.count == 3 and found.count(b"") == 6  # three in each epoch
+    assert all(pair in (b"", expected) for pair, expected in zip(found, sound, strict=True))
+
+
+def test_a_shard_is_looked_through_once_for_a_record_that_every_epoch_meets(broken):
+    bad, parts = BadRecords(str(broken.folder), 1), source_of(broken.folder).worker_slices(0, 1)
+    bad.add_record(parts, 3, "harmed")
+    broken.path.parent.rename(broken.folder.with_name("elsewhere"))
+    bad.add_record(parts, 3, "harmed")
+    assert bad.count == 1
 
 
 @pytest.mark.parametrize("workers", [1, 3])

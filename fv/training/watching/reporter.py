@@ -28,6 +28,7 @@ class Run:
       pairs: pairs in an epoch.
       schedule: step → learning rate.
       chief: whether this process shows and writes anything.
+      advice: what to change where the run waits for its input.
     """
 
     folder: str
@@ -37,6 +38,7 @@ class Run:
     pairs: int
     schedule: WarmupThenDecay
     chief: bool
+    advice: str = ""
 
 
 class Reporter:
@@ -81,7 +83,8 @@ class Reporter:
         Returns:
           JSON values. `loss` is the mean since the last log but one, `val_accuracy` and `val_auc` are of the last validation
           of this start, each None where there was none; `pairs_per_second` and `input_share` are of the steps alone, without
-          compilation, validation and checkpoints; `seconds` begin before the first step is compiled.
+          compilation, validation and checkpoints, and `input_verdict` says in words, for fv.evaluate too, whether the input
+          bound them (None before the first); `seconds` begin before the first step is compiled.
         """
         steps, found = self._step - self._run.first_step, self._validation
         rate = steps * self._run.global_batch_size / self._meter.elapsed if steps else None
@@ -96,6 +99,7 @@ class Reporter:
             "val_auc": found and found.auc,
             "pairs_per_second": rate and round(rate, 2),
             "input_share": round(self._meter.share, 4),
+            "input_verdict": self._meter.verdict(self._run.advice) if steps else None,
             "bad_records": self._bad.count,
             "seconds": round(time.perf_counter() - self._began, 2),
         }

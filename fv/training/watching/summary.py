@@ -1,4 +1,4 @@
-"""The line of JSON that ends a run's output, whichever way the run ends."""
+"""What ends a run's output, whichever way it ends: whether the input bound it, and a line of JSON."""
 
 import contextlib
 import json
@@ -12,7 +12,7 @@ from fv.training.watching.run_record import Start
 
 @contextlib.contextmanager
 def written_at_the_end(reporter: Reporter, start: Start) -> Iterator[None]:
-    """Prints the reporter's summary on stdout when the block ends, and notes it in run.json."""
+    """Prints the reporter's summary on stdout when the block ends, its verdict on the input first; notes it in run.json."""
     reason = "failed"
     try:
         yield
@@ -22,5 +22,7 @@ def written_at_the_end(reporter: Reporter, start: Start) -> Iterator[None]:
         raise
     finally:
         summary = reporter.summary(reason)
+        if summary["input_verdict"]:
+            print(summary["input_verdict"])
         print(json.dumps(summary), flush=True)
         run_record.end(start, summary)

@@ -18,7 +18,9 @@ PAIRS, BATCH = 40, 8
 
 
 def run(folder, *, chief: bool = True, first_step: int = 0) -> Run:
-    return Run(str(folder), Plan(30, 10, 10, 0), first_step, BATCH, PAIRS, lambda step: 0.1 / (1 + step), chief)
+    return Run(
+        str(folder), Plan(30, 10, 10, 0), first_step, BATCH, PAIRS, lambda step: 0.1 / (1 + step), chief, "more cores"
+    )
 
 
 def found() -> Validation:
@@ -75,6 +77,7 @@ def test_the_summary_has_last_loss_validation_and_the_rate_of_the_steps_alone(tm
     assert summary["reason"] == "stopped" and summary["loss"] == 4.0 and summary["val_auc"] == 0.9
     assert (summary["step"], summary["steps_now"], summary["steps"]) == (20, 10, 30)
     assert summary["pairs_per_second"] == 10 * BATCH / 2.0 and summary["input_share"] == 0.25
+    assert before["input_verdict"] is None and summary["input_verdict"].endswith("input-bound; more cores")
 
 
 def test_the_progress_line_says_epoch_loss_rate_and_stall_on_a_terminal(tmp_path, monkeypatch):

@@ -4,6 +4,7 @@ import json
 import pathlib
 import subprocess
 
+import numpy as np
 import pytest
 import tensorflow as tf
 
@@ -57,12 +58,16 @@ def test_the_revision_is_of_the_repository_that_tracks_the_package_and_none_else
 
 
 @pytest.mark.parametrize("error, reason", [(None, "finished"), (Stopped("asked"), "stopped"), (ValueError(), "failed")])
-def test_the_summary_is_the_last_line_whichever_way_a_run_ends(options, capsys, error, reason):
+def test_the_verdict_on_the_input_and_the_summary_are_the_last_lines_whichever_way_a_run_ends(
+    options, capsys, error, reason
+):
     start = run_record.begin(options, tf.distribute.OneDeviceStrategy("CPU:0"), 0)
-    reporter = Reporter(test_reporter.run(options.workdir), StallMeter(), BadRecords(options.workdir))
+    reporter = Reporter(test_reporter.run(options.workdir), StallMeter(1.0, 4.0), BadRecords(options.workdir))
     with pytest.raises(type(error)) if error else reporter, summary.written_at_the_end(reporter, start):
-        print("for people")
+        reporter.log(10, np.ones(10))
         if error:
             raise error
-    printed = json.loads(capsys.readouterr().out.splitlines()[-1])
+    verdict, line = capsys.readouterr().out.splitlines()
+    assert verdict == "25% of the training time was spent waiting for input: input-bound; more cores"
+    printed = json.loads(line)
     assert printed["reason"] == reason and starts(options.workdir)[0]["ended"] == printed
