@@ -1,27 +1,20 @@
 import collections
-import contextlib
 import dataclasses
-import pathlib
-import shutil
 import signal
-import subprocess
-import sys
 
 import pytest
 import tensorflow as tf
 
-from fv import record
 from fv.errors import UserError
-from fv.pipeline import damage, service
 from fv.pipeline.options import InputOptions
 from fv.pipeline.service_process import ServiceOptions, serve
 from fv.training.run import train
 from tests import samples
-from tests.pipeline.streams import pairs_of, source_of, stream
+from tests.pipeline import services
+from tests.pipeline.services import drawn
+from tests.pipeline.streams import source_of, stream
 
-ROOT = pathlib.Path(__file__).parents[2]
 RECORDS = 600
-ARGUMENTS = dict(batch_size=1, seed=3, shuffle_buffer=4)
 
 
 @pytest.fixture(scope="module")
@@ -31,30 +24,10 @@ def many_shards(tmp_path_factory):
     return folder
 
 
-@contextlib.contextmanager
-def process(*flags: str):
-    """A process of the tool and the first line that it prints."""
-    command = [sys.executable, "tools/data_service.py", *flags]
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
-        try:
-            yield running, running.stdout.readline()
-        finally:
-            running.kill()
-
-
 @pytest.fixture(scope="module")
 def running():
-    """(address of a dispatcher, its process, its two workers' processes)"""
-    with process("--role=dispatcher") as (dispatcher, said):
-        address = said.split()[-1]
-        worker = ("--role=worker", f"--dispatcher={address.removeprefix('grpc://')}", "--host=localhost")
-        with process(*worker) as (first, _), process(*worker) as (second, _):
-            yield address, dispatcher, (first, second)
-
-
-def drawn(source, address: str, **arguments):
-    batches = service.batches(source, source.worker_slices(0, 1), address, **ARGUMENTS | arguments)
-    return (pairs_of(batch)[0] for batch in batches)
+    with services.running() as started:
+        yield started
 
 
 def test_a_training_run_takes_its_batches_from_the_service(tiny_run, running, tmp_path, capsys):
@@ -64,21 +37,6 @@ def test_a_training_run_takes_its_batches_from_the_service(tiny_run, running, tm
     )
     train(options)
     assert "step 10" in capsys.readouterr().out and (tmp_path / "run" / "checkpoints").is_dir()
-
-
-@pytest.mark.parametrize("harm", ["flip", "cut"])
-def test_a_damaged_record_that_a_worker_meets_is_one_line_here(shards, running, tmp_path, harm):
-    folder = shutil.copytree(shards, tmp_path / "broken")
-    path = sorted(folder.glob("train-*"))[1]
-    data = path.read_bytes()
-    with open(path, "rb") as file:
-        last = [offset for offset, _ in record.read_frames(file)][-1]
-    path.write_bytes(data[:last] if harm == "cut" else data[: last + 50] + bytes([data[last + 50] ^ 1]) + data[last + 51 :])
-    source = source_of(folder)
-    with pytest.raises(UserError) as error, damage.reported(source.folder, source.split.shards):
-        collections.deque(drawn(source, running[0], epochs=1), maxlen=0)
-    assert f"{path}: record " in str(error.value) and f" at byte {last}: " in str(error.value)
-    assert "\n" not in str(error.value)
 
 
 @pytest.mark.slow
