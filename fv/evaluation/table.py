@@ -21,7 +21,7 @@ def render(content: dict) -> str:
     if baselines:
         lines += ["without learning, by the same rule:"]
         lines += [f"  {name:24}{accuracy(row)}  AUC {row['auc']:.4f}" for name, row in baselines.items()]
-    if content["run"]["training_input"]:
+    if content["run"].get("training_input"):  # given scores have none
         lines.append(content["run"]["training_input"])
     return "\n".join(lines)
 
