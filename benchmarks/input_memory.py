@@ -28,7 +28,8 @@ ROWS = {
     "host": ((256, 64, "none"), (3500, 64, "none"), (256, 256, "none"), (256, 64, "encoded"), (256, 64, "decoded")),
     "tensorflow": ((256, 64, "none"), (3500, 64, "none"), (256, 256, "none"), (256, 64, "encoded")),
 }
-_BEYOND_CORES = 2 + 2 + 2  # batches whose turn has not come, that wait for the step, in the step and on their way back
+_OF_A_CORE = 1 + 1  # batches in work and waiting for it
+_BEYOND_CORES = 2 + 2  # batches that wait for the step, in the step and on their way back
 _OF_KERNELS = 1 + 2 + 2  # batches being filled, that wait for the step, in the step and on their way back
 _INDEX_BYTES = 8
 _READ_AT_ONCE_BYTES = 8 << 20  # by TensorFlow: a mebibyte of each of eight shards
@@ -71,7 +72,7 @@ def _draw(source: PairSource, count: int, **arguments):
 
 
 def _host_formula(source: PairSource, shuffle_buffer: int, batch_size: int, cache: str) -> int:
-    in_flight = (workers.cores() + _BEYOND_CORES) * batch_size * _pair_bytes(source)
+    in_flight = (_OF_A_CORE * workers.cores() + _BEYOND_CORES) * batch_size * _pair_bytes(source)
     return _INDEX_BYTES * (shuffle_buffer + source.split.pairs) + in_flight + _held(source, cache)
 
 

@@ -22,13 +22,19 @@ TRIES = 3  # a busy machine may hold up the thread that has the batch
 
 
 class SleepingStep(TrainStep):
-    """One whose computation takes a given time, however busy the machine is: all that is known of it is on the clock."""
+    """One whose computation is a sleep: how long it really took is known, however busy the machine is."""
 
-    seconds = 0.0
+    seconds, computed = 0.0, 0.0  # of each sleep as wanted, and of all of them as they were
 
     def _replica_step(self, batch: dict[str, tf.Tensor], step: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        loss = tf.numpy_function(lambda _: (time.sleep(self.seconds), np.float32(1.0))[1], [batch["label"]], tf.float32)
+        loss = tf.numpy_function(self._sleep, [batch["label"]], tf.float32)
         return tf.ensure_shape(loss, ()), tf.constant(True)
+
+    def _sleep(self, _: np.ndarray) -> np.float32:
+        began = time.perf_counter()
+        time.sleep(self.seconds)
+        self.computed += time.perf_counter() - began
+        return np.float32(1.0)
 
 
 def step_of(strategy: tf.distribute.Strategy, kind: type[TrainStep]) -> TrainStep:
@@ -89,10 +95,12 @@ def test_an_input_of_known_slowness_reads_its_share_of_the_time(sleeping, monkey
     strategy = tf.distribute.OneDeviceStrategy("CPU:0")
     batches = iter(strategy.experimental_distribute_dataset(throttled(strategy, input_ms / 1000)))
     sleeping.run(batches, 0, 5)  # uses up what came ahead
-    before = dataclasses.replace(sleeping.meter)
+    before, computed = dataclasses.replace(sleeping.meter), sleeping.computed
     sleeping.run(batches, 5, 10)
-    true_share = max(0, input_ms - step_ms) / max(input_ms, step_ms)  # one batch is fetched while a step works on another
-    assert sleeping.meter.since(before).share == pytest.approx(true_share, abs=0.05)
+    found = sleeping.meter.since(before)
+    wanted = max(0, input_ms - step_ms) / max(input_ms, step_ms)  # one batch is fetched while a step works on another
+    assert found.share == pytest.approx(1 - (sleeping.computed - computed) / found.elapsed, abs=0.05)
+    assert found.share == pytest.approx(wanted, abs=0.2)  # sleeps are longer on a busy machine
 
 
 def test_replicas_wait_together(monkeypatch):
