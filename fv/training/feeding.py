@@ -67,7 +67,7 @@ def training_batches(
             start_record=first_step * options.global_batch_size // context.num_input_pipelines,
             options=options.input,
             bad=bad,
-            hard_shares=options.curriculum.shares(options.steps),
+            hard_shares=options.curriculum.shares(options.steps) if source.hard_shards else None,
             step_records=options.global_batch_size // context.num_input_pipelines,
             **_share(context, options),
         )
