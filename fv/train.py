@@ -4,9 +4,13 @@ The same command goes on where it was killed. SIGTERM and Ctrl-C save first and 
 second one ends it at once. Where to go on is all that 138 says, also after another worker was lost: start it again.
 """
 
-from fv import cli, quiet_tensorflow  # noqa: F401  TensorFlow first, without its start-up noise
-from fv.training.options import TrainOptions
-from fv.training.run import train
+from fv import malloc
+
+malloc.share_one_arena()  # before TensorFlow and numpy have threads
+
+from fv import cli, quiet_tensorflow  # noqa: E402, F401  TensorFlow first, without its start-up noise
+from fv.training.options import TrainOptions  # noqa: E402
+from fv.training.run import train  # noqa: E402
 
 
 def run() -> None:
