@@ -20,7 +20,19 @@ class AugmentOptions:
 
     augment: bool = option(True, "Augment training images on the device.")
     flip: bool = option(True, "Mirror half of the training images left to right.")
-    min_scale: float = option(0.85, "Random crops keep this to 1.0 of the side, (0, 1].", lower=0.05, upper=1.0)
+    min_scale: float = option(
+        0.85,
+        "Random crops keep from this to --max_scale times the side that evaluation sees, (0, 1].",
+        lower=0.05,
+        upper=1.0,
+    )
+    max_scale: float = option(
+        1.0,
+        "Over 1, crops reach beyond that side, so that faces are in the middle as large as in evaluation; at most "
+        "1 / --crop_fraction, [1, 2].",
+        lower=1.0,
+        upper=2.0,
+    )
     brightness: float = option(0.15, "Add up to ± this times 255 to the pixels, [0, 1].", lower=0.0, upper=1.0)
     contrast: float = option(0.2, "Stretch pixels around their image's mean by 1 ± this, [0, 1].", lower=0.0, upper=1.0)
     saturation: float = option(0.0, "Stretch colours around grey by 1 ± this, [0, 1].", lower=0.0, upper=1.0)
@@ -35,6 +47,11 @@ class AugmentOptions:
     cutout: float = option(
         0.0, "Blank a square of this times the side, [0, 1); needs tensorflow-addons.", lower=0.0, upper=0.99
     )
+
+    @property
+    def reach(self) -> float:
+        """Side that a training image needs over the side that evaluation sees."""
+        return self.max_scale if self.augment else 1.0
 
 
 def draw(options: AugmentOptions, images: int, seed: int, step: tf.Tensor) -> tf.Tensor | None:
@@ -66,7 +83,7 @@ def apply(images: tf.Tensor, draws: tf.Tensor, options: AugmentOptions, side: in
     """Augments a batch.
 
     Args:
-      images: uint8 or float [n, any side, any side, 3], values 0 to 255.
+      images: uint8 or float [n, any side, any side, 3], values 0 to 255, `options.reach` times what evaluation sees.
       draws: float32 [n, draws] in [0, 1), rows of what `draw` returned.
       options: what to apply.
       side: of the result in pixels; that of the images by default. The crop's resampling brings them to it.
@@ -86,7 +103,8 @@ def apply(images: tf.Tensor, draws: tf.Tensor, options: AugmentOptions, side: in
 
 def _crop(images: tf.Tensor, columns: list[tf.Tensor], turn: tf.Tensor, options: AugmentOptions, side: int) -> tf.Tensor:
     scale, top, left, mirror = columns
-    scale = options.min_scale + (1.0 - options.min_scale) * scale
+    least = options.min_scale / options.max_scale
+    scale = least + (1.0 - least) * scale
     mirrored = tf.logical_and(mirror < 0.5, options.flip)
     angle = math.radians(options.rotation) * (2.0 * turn - 1.0)
     window = warp.Window(scale, top * (1.0 - scale), left * (1.0 - scale), mirrored, angle)

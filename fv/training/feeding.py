@@ -36,12 +36,17 @@ def training_source(options: TrainOptions, manifest: manifests.Manifest) -> Pair
     """The pairs to train on, at the side that they leave the host with, hard ones of a curriculum among them.
 
     Raises:
-      UserError: a data set has no training split, or that of the hard pairs is not of the same people.
+      UserError: a data set has no training split, or that of the hard pairs is not of the same people; or crops would
+        reach beyond the images.
     """
     _check_head(options)
-    pixels = (options.model.image_size, options.model.crop_fraction)
-    side = load_size.choose(options.input.load_size, manifest, *pixels)
-    source = PairSource.of(options.tfrecords, manifest, "train", side, options.model.crop_fraction)
+    reach = options.augmentation.reach
+    kept = options.model.crop_fraction * reach
+    if kept > 1.0:
+        room = f"--crop_fraction={options.model.crop_fraction} leaves room for {1.0 / options.model.crop_fraction:.4g}"
+        raise UserError(f"--max_scale={reach} reaches beyond the images: {room}, lower one of them")
+    side = load_size.choose(options.input.load_size, manifest, round(options.model.image_size * reach), kept)
+    source = PairSource.of(options.tfrecords, manifest, "train", side, kept)
     hard = options.curriculum.hard_tfrecords
     if hard is None or options.synthetic_input:
         return source

@@ -103,3 +103,15 @@ def test_without_augmentation_a_plain_resize_brings_pairs_to_the_asked_side():
     resized = augment.resize(pairs, 8).numpy()
     blocks = IMAGES.reshape(2, 2, 8, 2, 8, 2, 3).mean(axis=(3, 5))
     np.testing.assert_allclose(resized, blocks, atol=1e-3)
+
+
+def test_crops_that_reach_beyond_are_on_average_what_evaluation_sees():
+    options = AugmentOptions(**NOTHING | {"min_scale": 0.75, "max_scale": 1.25})
+    assert options.reach == 1.25 and AugmentOptions(augment=False, max_scale=1.25).reach == 1.0
+    ramp = np.broadcast_to(np.linspace(0, 250, 51, dtype=np.float32)[:, None, None], (1, 51, 51, 3))  # 5 a pixel
+    draws = np.full((1, DRAWS), 0.5, np.float32)
+    middle = augment.apply(tf.constant(ramp), tf.constant(draws), options, 41).numpy()
+    np.testing.assert_allclose(middle[0, :, 0, 0], ramp[0, 5:46, 0, 0], atol=1e-3)  # scale 1, 41 of 51 pixels
+    draws[:, 0] = 1.0
+    widest = augment.apply(tf.constant(ramp), tf.constant(draws), options, 51).numpy()
+    np.testing.assert_allclose(widest, ramp, atol=1e-3)

@@ -11,6 +11,7 @@ import pytest
 import tensorflow as tf
 
 from fv.errors import UserError
+from fv.pipeline.augment import AugmentOptions
 from fv.pipeline.damage import BadRecords
 from fv.training import feeding, synthetic
 from fv.training import strategy as strategies
@@ -79,3 +80,13 @@ def test_synthetic_input_trains_without_a_shard_and_validates_nothing(tiny_run, 
     summary = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert summary["reason"] == "finished" and summary["step"] == 30 and summary["val_auc"] is None
     assert summary["input_share"] < 0.2
+
+
+def test_crops_may_reach_as_far_as_there_is_image_around_what_evaluation_sees(tiny_run):
+    model = dataclasses.replace(tiny_run.model, crop_fraction=0.8)
+    wide = dataclasses.replace(tiny_run, model=model, augmentation=AugmentOptions(max_scale=1.25))
+    training, validation = feeding.sources(wide)
+    assert (training.crop_fraction, validation.crop_fraction) == (1.0, 0.8)
+    assert next(batches(wide, tf.distribute.OneDeviceStrategy("CPU:0")))["images"].shape[2] == training.image_size
+    with pytest.raises(UserError, match="--max_scale=1.3 reaches .* room for 1.25"):
+        feeding.sources(dataclasses.replace(wide, augmentation=AugmentOptions(max_scale=1.3)))
