@@ -9,6 +9,8 @@ import numpy as np
 
 from fv.errors import UserError
 
+_OUTLINE_POINTS = 4096  # at most: as many over its length as at its ends
+
 
 @dataclasses.dataclass(frozen=True)
 class TarAtFar:
@@ -119,6 +121,19 @@ class Roc:
         accepted, impostors_accepted = int(self.genuine_accepted[index]), int(self.impostors_accepted[index])
         tar, threshold = accepted / self.genuine, self._threshold_at(index)
         return TarAtFar(float(far), tar, threshold, accepted, self.genuine, impostors_accepted, self.impostors)
+
+    def outline(self) -> np.ndarray:
+        """Indices of the points that stand for the curve in pictures and samples, rising.
+
+        They are all where there are few, else many over its length, at low FAR, where TAR is read, and at low FRR.
+        """
+        last = len(self.thresholds) - 1
+        even = np.linspace(0, last, min(last + 1, _OUTLINE_POINTS))
+        counts = (self.impostors, self.genuine)
+        accepted, rejected = (np.geomspace(1, max(count, 2), _OUTLINE_POINTS // 2) for count in counts)
+        low_far = np.searchsorted(self.impostors_accepted, accepted, side="right") - 1
+        low_frr = np.searchsorted(self.genuine_accepted, np.maximum(self.genuine - rejected, 0))
+        return np.unique(np.concatenate([[0, last], even.astype(np.int64), low_far, low_frr]))
 
     def _imbalance(self) -> np.ndarray:
         """FAR - FRR in units of 1 / (genuine × impostors), int64 [m + 1]: exact, and rising at every point."""

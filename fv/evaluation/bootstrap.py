@@ -14,7 +14,6 @@ import numpy as np
 from fv import metrics
 
 CONFIDENCE = 0.95
-_MOST_POINTS = 4096  # of a curve, twice; between them the area is drawn as lines
 _FEWEST_VALID = 0.5  # of the samples; with fewer there is no interval
 
 Interval = tuple[float, float]
@@ -62,7 +61,7 @@ class _Sorted:
         self.person, self.right_genuine = people[genuine, 0], right[genuine].astype(np.int32)
         self.one, self.other = people[impostor, 0], people[impostor, 1]
         self.right_impostor = right[impostor].astype(np.int32)
-        points = _thin(curve)
+        points = curve.outline()
         self.thresholds = curve.thresholds[points]
         self.genuine_accepted, self.impostors_accepted = curve.genuine_accepted[points], curve.impostors_accepted[points]
 
@@ -94,15 +93,6 @@ def _sample_figures(pairs: _Sorted, fars: Sequence[float], plan: Plan) -> list[l
 def _cumulate(weights: np.ndarray, counts: np.ndarray) -> np.ndarray:
     """Sum of the first `count` weights for each of the counts, int64."""
     return np.pad(np.cumsum(weights, dtype=np.int64), (1, 0))[counts]
-
-
-def _thin(curve: metrics.Roc) -> np.ndarray:
-    """Indices of the points that stand for the curve: all where they are few, else many over its length and at low FAR."""
-    last = len(curve.thresholds) - 1
-    even = np.linspace(0, last, min(last + 1, _MOST_POINTS))
-    fars = np.geomspace(1, max(curve.impostors, 2), _MOST_POINTS)
-    low = np.searchsorted(curve.impostors_accepted, fars, side="right") - 1
-    return np.unique(np.concatenate([[0, last], even.astype(np.int64), low]))
 
 
 def _interval(values: np.ndarray) -> Interval | None:

@@ -89,13 +89,15 @@ def draw_histogram(
 
 def _draw_linear_roc(axes: Axes, curve: metrics.Roc) -> None:
     eer = curve.eer()
-    axes.plot(curve.far, curve.tar, label=f"AUC {curve.auc():.4f}", **CURVE_STYLE)
+    shown = curve.outline()
+    axes.plot(curve.far[shown], curve.tar[shown], label=f"AUC {curve.auc():.4f}", **CURVE_STYLE)
     axes.plot(eer, 1 - eer, "D", color=IMPOSTOR_COLOUR, label=f"EER {eer:.4f}", **MARK_STYLE)
     axes.set_xlim(-MARGIN, 1 + MARGIN)
 
 
 def _draw_logarithmic_roc(axes: Axes, curve: metrics.Roc, marks: Sequence[metrics.TarAtFar]) -> None:
-    axes.plot(curve.far, curve.tar, drawstyle="steps-post", **CURVE_STYLE)
+    shown = curve.outline()
+    axes.plot(curve.far[shown], curve.tar[shown], drawstyle="steps-post", **CURVE_STYLE)
     for index, mark in enumerate(marks):
         tar = np.nan if mark.tar is None else mark.tar
         axes.plot(mark.far, tar, MARKERS[index % len(MARKERS)], color=MARK_COLOUR, label=_mark_label(mark), **MARK_STYLE)
