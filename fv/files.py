@@ -35,6 +35,15 @@ def read_bytes(path: str, offset: int = 0, length: int | None = None) -> bytes:
         os.close(file)
 
 
+def read_system_text(path: str) -> str:
+    """Reads a small local text of the system's, as those under /proc and /sys; "" where there is none."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            return file.read()
+    except OSError:
+        return ""
+
+
 def open_bytes(path: str, buffering: int = -1) -> IO[bytes]:
     """Opens a file for reading; a local one reads `buffering` bytes at a time."""
     return _remote().open_bytes(path) if is_remote(path) else open(path, "rb", buffering)

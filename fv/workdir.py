@@ -9,6 +9,10 @@ tensorboard/    scalars, similarities and sample pairs of each validation, profi
 metrics.json    what fv.evaluate measured, with report.html, scores.csv and pictures beside it
 """
 
+import os
+
+from fv import files
+
 FLAGS = "train.flags"
 MODEL = "model.json"
 RUN = "run.json"
@@ -16,3 +20,9 @@ CHECKPOINTS = "checkpoints"
 BEST = "best"
 TENSORBOARD = "tensorboard"
 METRICS = "metrics.json"
+
+
+def starts(folder: str) -> list[dict]:
+    """What run.json says of each start of a run, the first first; none where there is no run.json, as of an older fv."""
+    path = os.path.join(folder, RUN)
+    return files.load_json(path)["starts"] if files.exists(path) else []

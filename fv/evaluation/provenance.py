@@ -1,8 +1,6 @@
 """Where the weights come from: what the workdir's run.json says of their training."""
 
-import os
-
-from fv import files, workdir
+from fv import workdir
 
 _KEPT = ("at", "revision", "host", "python", "manifest_sha256")  # of the last start
 _NAMED_FLAGS = ("seed", "steps", "teacher", "init_weights")  # shown beside these
@@ -19,10 +17,9 @@ def read(folder: str) -> dict | None:
       `starts`, how many there were; `seed`, `steps`, `teacher` and `init_weights`, None where they were not given; and all
       `flags`, name → text.
     """
-    path = os.path.join(folder, workdir.RUN)
-    if not files.exists(path):
+    starts = workdir.starts(folder)
+    if not starts:
         return None
-    starts = files.load_json(path)["starts"]
     flags = dict(line.removeprefix("--").split("=", 1) for line in starts[-1].get("flags", []))
     kept = {name: starts[-1].get(name) for name in _KEPT}
     return kept | {"starts": len(starts)} | {name: flags.get(name) for name in _NAMED_FLAGS} | {"flags": flags}

@@ -2,6 +2,7 @@
 
 import os
 
+from fv import files
 from fv.errors import UserError
 
 _SHARE = 0.8  # of it that a cache may take; the rest is for batches, weights and whatever else runs
@@ -36,25 +37,17 @@ def check_fits(flag: str, needed: int, held: str) -> None:
 
 
 def _of_machine() -> int | None:
-    fields = dict(line.split(":", 1) for line in _read(_MEMINFO).splitlines())
+    fields = dict(line.split(":", 1) for line in files.read_system_text(_MEMINFO).splitlines())
     return int(fields["MemAvailable"].split()[0]) * 1024 if "MemAvailable" in fields else None
 
 
 def _of_group(limit_file: str, usage_file: str, statistics_file: str) -> int | None:
-    limit, usage = _read(limit_file).strip(), _read(usage_file).strip()
+    limit, usage = files.read_system_text(limit_file).strip(), files.read_system_text(usage_file).strip()
     if not (limit.isdecimal() and usage.isdecimal()):
         return None  # no such group, or "max"
-    statistics = dict(line.split() for line in _read(statistics_file).splitlines())
+    statistics = dict(line.split() for line in files.read_system_text(statistics_file).splitlines())
     page_cache = max(int(statistics.get(name, 0)) for name in _RECLAIMABLE)
     return max(0, int(limit) - int(usage) + page_cache)
-
-
-def _read(path: str) -> str:
-    try:
-        with open(path, encoding="utf-8") as file:
-            return file.read()
-    except OSError:
-        return ""
 
 
 def _mebibytes(count: int) -> str:

@@ -38,7 +38,7 @@ class Run:
     pairs: int
     schedule: WarmupThenDecay
     chief: bool
-    advice: str = ""
+    advice: str
 
 
 class Reporter:

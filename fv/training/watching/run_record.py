@@ -37,7 +37,7 @@ class Start:
 def begin(options: TrainOptions, strategy: tf.distribute.Strategy, first_step: int) -> Start:
     """Adds this start to the workdir's run.json."""
     path = os.path.join(options.workdir, workdir.RUN)
-    starts = files.load_json(path)["starts"] if files.exists(path) else []
+    starts = workdir.starts(options.workdir)
     files.save_json({"starts": [*starts, describe(options, strategy, first_step)]}, path)
     return Start(path, len(starts))
 
