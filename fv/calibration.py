@@ -94,29 +94,38 @@ def _bins(probabilities: np.ndarray) -> np.ndarray:
 def _fit_line(similarities: np.ndarray, targets: np.ndarray) -> tuple[float, float]:
     """Slope and offset; fitted over similarities of mean 0 and deviation 1, where two columns never look like one."""
     mean, deviation = similarities.mean(), similarities.std()
-    slope, offset = _maximise(np.stack([(similarities - mean) / deviation, np.ones(len(targets))], axis=1), targets)
+    slope, offset = _maximise((similarities - mean) / deviation, targets)
     return slope / deviation, offset - slope * mean / deviation
 
 
-def _maximise(features: np.ndarray, targets: np.ndarray) -> np.ndarray:
-    weights = np.zeros(2)
+def _maximise(scores: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    """Slope and offset of largest likelihood; of what is as long as the scores, as little as can be is computed."""
+    line, count = np.zeros(2), len(targets)
+    logits = np.zeros(count)
+    loss = _loss(logits, targets)
     for _ in range(_MOST_STEPS):
-        probabilities = _sigmoid(features @ weights)
-        gradient = features.T @ (probabilities - targets)
-        if np.abs(gradient).max() < _TOLERANCE * len(targets):
+        probabilities = _sigmoid(logits)
+        errors = probabilities - targets
+        gradient = np.array([scores @ errors, errors.sum()])
+        if np.abs(gradient).max() < _TOLERANCE * count:
             break
-        spread = features * (probabilities * (1 - probabilities))[:, np.newaxis]
-        step = np.linalg.solve(features.T @ spread + _RIDGE * len(targets) * np.eye(2), gradient)
-        loss, length = _loss(features, targets, weights), 1.0
-        while _loss(features, targets, weights - length * step) > loss and length > _TOLERANCE:
+        spread = probabilities * (1 - probabilities)
+        mixed = scores @ spread
+        hessian = np.array([[(scores * spread) @ scores, mixed], [mixed, spread.sum()]])
+        step, length = np.linalg.solve(hessian + _RIDGE * count * np.eye(2), gradient), 1.0
+        while True:
+            tried = line - length * step
+            logits = tried[0] * scores + tried[1]
+            tried_loss = _loss(logits, targets)
+            if tried_loss <= loss or length <= _TOLERANCE:
+                break
             length /= 2
-        weights = weights - length * step
-    return weights
+        line, loss = tried, tried_loss
+    return line
 
 
-def _loss(features: np.ndarray, targets: np.ndarray, weights: np.ndarray) -> float:
-    logits = features @ weights
-    return float(np.sum(np.logaddexp(0, logits) - targets * logits))
+def _loss(logits: np.ndarray, targets: np.ndarray) -> float:
+    return float(np.sum(np.logaddexp(0, logits)) - targets @ logits)
 
 
 def _sigmoid(logits: np.ndarray) -> np.ndarray:
