@@ -14,7 +14,8 @@ import numpy as np
 
 from fv import cli, workers
 from fv.benchmarking import figures
-from fv.faces import baselines, camera, dataset
+from fv.evaluation import baselines
+from fv.faces import camera, dataset
 from fv.options import option
 
 CHUNK = 500  # pairs compared at once, so that memory stays small

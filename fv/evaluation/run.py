@@ -10,12 +10,12 @@ from fv import options as fv_options
 from fv.errors import UserError
 from fv.evaluation import (
     bootstrap,
-    comparing,
     comparison,
     figures,
     given_scores,
     protocols,
     report,
+    scorers,
     slices,
     sources,
     strangers,
@@ -60,7 +60,7 @@ def evaluate(options: EvaluateOptions, *runs: str) -> None:
     context = _context(options, task, record, step) | {"seen_identities": seen}
     content = _measure(task, found, judged, options) | context
     content["notes"] = _notes(task, judged, seen, record)
-    _write(_output_folder(options, task), options, task, found, judged[comparing.MODEL], content)
+    _write(_output_folder(options, task), options, task, found, judged[scorers.MODEL], content)
     print(table.render(content))
 
 
@@ -90,7 +90,7 @@ def _judge(
 def _score(pairs, describer: Describer, model: siamese.Siamese, options: EvaluateOptions):
     found = describer.describe(pairs.images, pairs.name)
     pairs = sources.leave_out_broken(pairs, found, options.allow_missing)
-    return pairs, found, comparing.compare(pairs, found, model)
+    return pairs, found, scorers.score(pairs, found, model)
 
 
 def _measure(task: Task, found: Description, judged: dict[str, Judged], options: EvaluateOptions) -> dict:
@@ -100,11 +100,11 @@ def _measure(task: Task, found: Description, judged: dict[str, Judged], options:
         name: figures.measure(verdicts) | figures.measure_intervals(verdicts, people, plan)
         for name, verdicts in judged.items()
     }
-    own = measured.pop(comparing.MODEL)
-    cuts = slices.cut(task.scored, found, judged[comparing.MODEL].right)
+    own = measured.pop(scorers.MODEL)
+    cuts = slices.cut(task.scored, found, judged[scorers.MODEL].right)
     return own | {
         "bootstrap": figures.describe_bootstrap(plan),
-        "probability": figures.measure_probability(judged[comparing.MODEL]),
+        "probability": figures.measure_probability(judged[scorers.MODEL]),
         "baselines": measured,
         "slices": {name: [vars(part) for part in parts] for name, parts in cuts.items()},
     }
@@ -125,8 +125,8 @@ def _context(options: EvaluateOptions, task: Task, record: ModelRecord, step: in
 
 
 def _notes(task: Task, judged: dict[str, Judged], seen: dict, record: ModelRecord) -> list[str]:
-    baselines = {name: verdicts for name, verdicts in judged.items() if name != comparing.MODEL}
-    notes = [*figures.warn(judged[comparing.MODEL], baselines), strangers.note(seen, task.scored)]
+    baselines = {name: verdicts for name, verdicts in judged.items() if name != scorers.MODEL}
+    notes = [*figures.warn(judged[scorers.MODEL], baselines), strangers.note(seen, task.scored)]
     if task.choosing:
         notes += [strangers.shared(task.scored, task.choosing), strangers.trained_on(record, task.choosing)]
     notes += [task.scored.lost, task.choosing.lost if task.choosing else ""]

@@ -3,7 +3,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from fv.evaluation import comparing
+from fv.evaluation import scorers
 from fv.evaluation.describing import GREY_SIDE, Description
 from fv.model import siamese
 from tests.conftest import TINY
@@ -27,7 +27,7 @@ def compared():
     found = Description(embeddings, embeddings, greys, zeros, zeros, zeros, {})
     model = siamese.build_siamese(TINY, identities=2)
     pairs = dataclasses.replace(pairs, first=first, second=second)
-    return pairs, found, comparing.compare(pairs, found, model)
+    return pairs, found, scorers.score(pairs, found, model)
 
 
 def test_the_model_compares_embeddings_by_its_head(compared):

@@ -1,9 +1,10 @@
-"""Tests of fv.faces.baselines: the floor itself, and that synthetic faces are not solved by it."""
+"""Tests of fv.evaluation.baselines: the floor itself, and that synthetic faces are not solved by it."""
 
 import numpy as np
 import pytest
 
-from fv.faces import baselines, camera
+from fv.evaluation import baselines
+from fv.faces import camera
 from fv.faces.render import render_jpeg
 
 PEOPLE, IMAGES, SIZE, SEED = 60, 4, 56, 8

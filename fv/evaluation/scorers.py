@@ -5,9 +5,9 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import tensorflow as tf
 
+from fv.evaluation import baselines
 from fv.evaluation.describing import Description
 from fv.evaluation.pair_set import PairSet
-from fv.faces import baselines
 from fv.model import heads
 from fv.model.siamese import Siamese
 
@@ -16,7 +16,7 @@ _CHUNK = 1024  # pairs compared at once: SSIM holds some hundred MB for them
 _GREYS = 256
 
 
-def compare(pairs: PairSet, found: Description, model: Siamese) -> dict[str, np.ndarray]:
+def score(pairs: PairSet, found: Description, model: Siamese) -> dict[str, np.ndarray]:
     """Similarities of every pair, by who says them: the model, and the baselines where their inputs were collected.
 
     Baselines: Euclidean distance of pixels and SSIM (Wang et al., IEEE TIP 2004) of small grey images, earth mover's
