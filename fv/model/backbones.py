@@ -8,6 +8,7 @@ import tf_keras
 from fv.errors import UserError
 from fv.model import plain_networks
 from fv.model.options import ModelOptions
+from fv.model.sync_batch_norm import SyncBatchNormalization
 
 NAME = "backbone"  # of the layer inside the encoder
 # ImageNet's channel means and deviations, as the published weights were trained with them.
@@ -67,6 +68,7 @@ def _rebuilt(backbone: tf_keras.Model, options: ModelOptions, synchronised: bool
         config = layer.get_config()
         if isinstance(layer, tf_keras.layers.BatchNormalization):
             config |= {"momentum": options.batch_norm_momentum, "synchronized": synchronised}
+            return (SyncBatchNormalization if synchronised else layer.__class__).from_config(config)
         if isinstance(layer, tf_keras.layers.Dropout):
             config |= {"rate": 0.0}
         return layer.__class__.from_config(config)

@@ -6,6 +6,7 @@ import tensorflow as tf
 import tf_keras
 
 from fv.model import siamese
+from fv.model.sync_batch_norm import SyncBatchNormalization
 from tests.conftest import TINY
 from tests.training.stepping import DEFAULTS, trainer
 
@@ -53,7 +54,7 @@ def test_embeddings_losses_and_similarities_are_float32_and_weights_too(precisio
 @pytest.mark.parametrize("sync", [False, True])
 def test_batch_norm_measures_a_variance_beyond_float16s_range_in_float32(precision, sync):
     tf_keras.mixed_precision.set_global_policy(precision)
-    norm = tf_keras.layers.BatchNormalization(momentum=0.0, synchronized=sync)
+    norm = (SyncBatchNormalization if sync else tf_keras.layers.BatchNormalization)(momentum=0.0, synchronized=sync)
     values = np.random.default_rng(0).normal(0, 1000, (8, 4, 4, 2)).astype(np.float32)
     normalised = norm(tf.constant(values), training=True)
     assert normalised.dtype == tf.as_dtype(precision.removeprefix("mixed_"))
