@@ -29,7 +29,8 @@ def draw_det(path: str, similarities: np.ndarray, labels: np.ndarray, title: str
     floor_far, floor_frr = 0.5 / curve.impostors, 0.5 / curve.genuine  # where no error at all is drawn
     figure = Figure(figsize=plots.FIGURE_SIZE, layout="constrained")
     axes = figure.subplots()
-    far, frr = curve.far[curve.outline()], 1 - curve.tar[curve.outline()]
+    shown = curve.outline()
+    far, frr = curve.far[shown], 1 - curve.tar[shown]
     axes.plot(np.maximum(far, floor_far), np.maximum(frr, floor_frr), **plots.CURVE_STYLE)
     eer = max(curve.eer(), floor_far)
     axes.plot(eer, eer, "D", color=plots.IMPOSTOR_COLOUR, label=f"EER {curve.eer():.4f}", **plots.MARK_STYLE)
