@@ -11,6 +11,7 @@ from fv import preprocess_on_host
 
 CHANNELS = preprocess_on_host.CHANNELS
 RESIZE_TOLERANCE = 1  # levels of 255 by which the two resizes may differ: OpenCV's weights have 11 bits
+AVERAGED_FROM = preprocess_on_host.AVERAGED_FROM
 DCT = "INTEGER_ACCURATE"  # bit-exact with Pillow and simplejpeg; TensorFlow's default is a fast, inexact DCT
 _MARGIN = 1  # pixels around a crop: at its own edge libjpeg has no neighbour to interpolate colour from, up to 32 levels off
 
@@ -53,6 +54,21 @@ def load_on_host(encoded: bytes, crop_fraction: float, result: np.ndarray) -> No
         result[:] = load_jpeg(tf.constant(encoded), result.shape[0], crop_fraction).numpy()
 
 
+def to_input(image: tf.Tensor, image_size: int, crop_fraction: float) -> tf.Tensor:
+    """Crops the centre square of decoded pixels and resizes it.
+
+    Args:
+      image: uint8 [height, width, 3].
+      image_size: side of the result in pixels.
+      crop_fraction: side of the centre square over the image's shorter side, in (0, 1].
+
+    Returns:
+      uint8 [image_size, image_size, 3].
+    """
+    top, left, height, width = tf.unstack(centre_square(tf.shape(image), crop_fraction))
+    return resize(image[top : top + height, left : left + width], image_size)
+
+
 def centre_square(shape: tf.Tensor, crop_fraction: float) -> tf.Tensor:
     """The window int32 [top, left, height, width] of the centre square of an image of int32 `shape` [height, width, …]."""
     height, width = shape[0], shape[1]
@@ -61,9 +77,17 @@ def centre_square(shape: tf.Tensor, crop_fraction: float) -> tf.Tensor:
     return tf.stack([(height - side) // 2, (width - side) // 2, side, side])
 
 
-def resize(image: tf.Tensor, image_size: int) -> tf.Tensor:
-    """Resizes uint8 or float [height, width, 3], 0 to 255, bilinearly to uint8 [image_size, image_size, 3]."""
-    resized = tf.image.resize(image, (image_size, image_size), method="bilinear")
+def resize(square: tf.Tensor, image_size: int) -> tf.Tensor:
+    """Resizes a square, uint8 [side, side, 3], to uint8 [image_size, image_size, 3].
+
+    To half its side or less by exact area averages, else bilinearly: that reads four pixels for each it makes, which are not
+    all of them from there on. At just half both are the same.
+    """
+    resized = tf.cond(
+        tf.shape(square)[0] >= AVERAGED_FROM * image_size,
+        lambda: tf.image.resize(square, (image_size, image_size), method="area"),
+        lambda: tf.image.resize(square, (image_size, image_size), method="bilinear"),
+    )
     resized = tf.cast(tf.round(resized), tf.uint8)
     resized.set_shape((image_size, image_size, CHANNELS))
     return resized

@@ -10,6 +10,7 @@ import numpy as np
 import simplejpeg
 
 CHANNELS = 3
+AVERAGED_FROM = 2  # side of a square over the result's from which on area averages make it smaller
 _FIRST_BYTES = 1 << 20  # of a loader's memory for pixels: 590 × 590 of them; it grows with the images
 
 cv2.setNumThreads(0)  # one image is no work to share; its pool would fight with whatever else decodes
@@ -36,7 +37,8 @@ class Loader:
         if window.shape == result.shape:
             result[:] = window
         else:
-            cv2.resize(window, result.shape[:2], result)  # bilinear
+            averaged = window.shape[0] >= AVERAGED_FROM * result.shape[0]
+            cv2.resize(window, result.shape[:2], result, interpolation=cv2.INTER_AREA if averaged else cv2.INTER_LINEAR)
 
     def _decode(self, encoded: bytes) -> np.ndarray:
         try:

@@ -38,6 +38,16 @@ def test_halving_the_side_averages_two_by_two_pixels():
     assert np.abs(preprocess.load_jpeg(data, 12, 1.0).numpy() - blocks).max() <= 0.5
 
 
+@pytest.mark.parametrize("size", [6, 9, 12])
+def test_at_half_the_side_or_less_every_pixel_counts_by_its_area(size):
+    pixels = np.random.default_rng(5).integers(0, 256, (24, 24, 3), dtype=np.uint8)
+    data = encoded(pixels, "JPEG", quality=95, subsampling=0)
+    fine = decoded(data).repeat(size, axis=0).repeat(size, axis=1)  # 24 · size is a multiple of both sides
+    blocks = fine.reshape(size, 24, size, 24, 3).mean(axis=(1, 3))
+    for loaded in (preprocess.load_jpeg(data, size, 1.0).numpy(), on_host(data, size, 1.0)):
+        assert np.abs(loaded - blocks).max() <= 0.501
+
+
 def test_grey_images_get_three_equal_channels():
     result = preprocess.load_jpeg(encoded(PIXELS[..., 0], "JPEG"), 16, 1.0).numpy()
     np.testing.assert_array_equal(result[..., 0], result[..., 2])

@@ -1,4 +1,4 @@
-"""Identity-balanced batches: every identity comes equally often, in groups of genuine pairs, as batch-wise losses want them.
+"""Batches of genuine pairs alone: every pair as often, or every identity, in groups, as batch-wise losses want them.
 
 The order is a pure function of (seed, pass, shards, worker, workers). Identities, not records, are dealt to input workers.
 """
@@ -48,11 +48,16 @@ def find(parts: Sequence[Slice], bad: BadRecords, seed: int, worker: int, worker
     names = sorted(members)[worker::workers]
     if not names:
         found = f"{len(members)} people have genuine pairs, {workers} input workers want some"
-        raise UserError(f"--images_per_identity: {found}: use fewer workers, or convert more people")
+        raise UserError(f"{found}: use fewer workers, or convert more people")
     rng = np.random.default_rng(seed)
     records = [rng.permutation(members[name]) for name in names]
     counts = np.array([len(each) for each in records])
     return Groups(np.concatenate(records), np.cumsum(counts) - counts, counts)
+
+
+def each_alone(groups: Groups) -> Groups:
+    """The same pairs, each a group of its own: every pair as often."""
+    return Groups(groups.records, np.arange(len(groups.records)), np.ones(len(groups.records), np.int64))
 
 
 def _genuine(parts: Sequence[Slice], bad: BadRecords) -> dict[bytes, list[int]]:

@@ -61,8 +61,8 @@ def training_batches(
       UserError: the options exclude each other, a cache does not fit in memory, or a record that it reads is damaged.
     """
     options.check()
-    if options.images_per_identity:
-        return _balanced_batches(source, batch_size, seed, start_record, (worker, workers), options, bad)
+    if options.looks_for_genuine:
+        return _genuine_batches(source, batch_size, seed, start_record, (worker, workers), options, bad)
     parts = source.worker_slices(worker, workers)
     if options.data_service:
         order_of = dict(batch_size=batch_size, seed=seed, shuffle_buffer=shuffle_buffer)
@@ -80,7 +80,7 @@ def training_batches(
     return records.apply(lambda records: decoder.batches(records, batch_size)).prefetch(BATCHES_AHEAD)
 
 
-def _balanced_batches(
+def _genuine_batches(
     source: PairSource,
     batch_size: int,
     seed: int,
@@ -89,17 +89,19 @@ def _balanced_batches(
     options: InputOptions,
     bad: BadRecords | None,
 ) -> tf.data.Dataset:
-    """As `training_batches`, of groups of an identity's genuine pairs: people are dealt to the workers, not records."""
-    pairs = options.images_per_identity // 2
+    """As `training_batches`, of genuine pairs, alone or in groups of an identity's: people are dealt to the workers."""
+    flag, pairs = options.looks_for_genuine, options.images_per_identity // 2 or 1
     if batch_size % pairs:
         raise UserError(
-            f"--images_per_identity={options.images_per_identity}: a batch of {batch_size} pairs on one replica is not made "
-            f"of groups of {pairs}: change --global_batch_size"
+            f"{flag}: a batch of {batch_size} pairs on one replica is not made of groups of {pairs}: change "
+            "--global_batch_size"
         )
     if files.is_remote(source.folder) or source.hard_shards:
-        raise UserError("--images_per_identity reads one set of shards on a disk: copy them there, without --hard_tfrecords")
+        raise UserError(f"{flag} reads one set of shards on a disk: copy them there, without --hard_tfrecords")
     parts, bad = source.worker_slices(0, 1), bad or BadRecords(source.folder)
     groups = balance.find(parts, bad, seed, *share)
+    if options.genuine_only:
+        groups = balance.each_alone(groups)
     _, decoder = _reading(source, parts, options, bad)
     return decoder.batches(balance.endless(groups, pairs, seed, start_record), batch_size).prefetch(BATCHES_AHEAD)
 

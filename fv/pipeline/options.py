@@ -14,7 +14,8 @@ _WHOLE_ENOUGH = 0.7  # at a crop of 0.64 TensorFlow's kernels, which decode the 
 class InputOptions:
     """The choices that a training run has.
 
-    All but `images_per_identity` give the same pairs, and all but it and `data_service` give them in the same order.
+    All but `genuine_only` and `images_per_identity` give the same pairs, and all but these and `data_service` give them in
+    the same order.
     """
 
     decoder: str = option(
@@ -39,6 +40,11 @@ class InputOptions:
     max_bad_records: int = option(
         0, "Damaged records that an input worker may skip, each is reported; the next one stops the run.", lower=0
     )
+    genuine_only: bool = option(
+        False,
+        "Show the genuine pairs alone, every one as often. For a softmax over identities, which needs no impostor pair to "
+        "know who is different: all images are then of people who have several.",
+    )
     images_per_identity: int = option(
         0,
         "Balance batches: so many images of each identity in them, in genuine pairs alone, every identity as often. For a "
@@ -49,9 +55,16 @@ class InputOptions:
         "", "Let a tf.data service decode: its dispatcher's address, grpc://HOST:PORT (see tools/data_service.py)."
     )
 
+    @property
+    def looks_for_genuine(self) -> str | None:
+        """The flag that shows genuine pairs alone, as it was given; None where impostor pairs come too."""
+        if self.images_per_identity:
+            return f"--images_per_identity={self.images_per_identity}"
+        return "--genuine_only" if self.genuine_only else None
+
     def decodes_on_host(self, crop_fraction: float) -> bool:
         """Whether simplejpeg decodes, under `check`ed options."""
-        needed = self.cache == "decoded" or self.max_bad_records > 0 or self.images_per_identity > 0
+        needed = self.cache == "decoded" or self.max_bad_records > 0 or self.looks_for_genuine is not None
         return self.decoder == "host" or (self.decoder == "auto" and (needed or crop_fraction >= _WHOLE_ENOUGH))
 
     def check(self) -> None:
@@ -66,8 +79,10 @@ class InputOptions:
             raise UserError("--max_bad_records needs --decoder=host: TensorFlow's kernels do not say which record failed")
         if self.decoder == "tensorflow" and self.cache == "decoded":
             raise UserError("--cache=decoded needs --decoder=host, which fills it")
-        if self.decoder == "tensorflow" and self.images_per_identity:
-            raise UserError("--images_per_identity needs --decoder=host, which reads records in any order")
+        if self.genuine_only and self.images_per_identity:
+            raise UserError("--images_per_identity shows genuine pairs alone already: leave --genuine_only out")
+        if self.decoder == "tensorflow" and self.looks_for_genuine:
+            raise UserError(f"{self.looks_for_genuine} needs --decoder=host, which reads records in any order")
         if self.images_per_identity % 2:
             raise UserError(
                 f"--images_per_identity={self.images_per_identity} is odd, and images come in pairs: make it even"
@@ -80,7 +95,7 @@ class InputOptions:
             "--decoder=host": self.decoder == "host",
             f"--cache={self.cache}": self.cache != "none",
             "--max_bad_records": self.max_bad_records > 0,
-            "--images_per_identity": self.images_per_identity > 0,
+            f"{self.looks_for_genuine}": self.looks_for_genuine is not None,
         }
         for flag, given in local.items():
             if given:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import tensorflow as tf
 
 from fv import preprocess
-from fv.serving import bmp, geometry, gif, image_bytes, orientation
+from fv.serving import bmp, gif, image_bytes, orientation
 
 JPEG = b"\xff\xd8\xff"  # what such a file begins with
 _HEAD_BYTES = 32
@@ -35,13 +35,11 @@ class Rules:
       image_size: side of the network's input in pixels.
       crop_fraction: side of the centre square that is kept, over the shorter side, in (0, 1].
       max_pixels: most pixels an image may have, by its header.
-      antialias_from: as in `geometry.to_input`.
     """
 
     image_size: int
     crop_fraction: float
     max_pixels: int
-    antialias_from: float
 
 
 def load(encoded: tf.Tensor, rules: Rules) -> Loaded:
@@ -93,14 +91,12 @@ def _load_jpeg(encoded: tf.Tensor, head: tf.Tensor, rules: Rules) -> Loaded:
 
 def _decode_jpeg(encoded: tf.Tensor, shape: tf.Tensor, rules: Rules) -> tf.Tensor:
     turned = orientation.read(encoded)
-    side = geometry.crop_side(shape, rules.crop_fraction)
-    plain = (turned == orientation.UPRIGHT) & ~geometry.is_large(side, rules.image_size, rules.antialias_from)
 
     def decode_whole():
         image = tf.io.decode_jpeg(encoded, channels=preprocess.CHANNELS, dct_method=preprocess.DCT)
         return _to_input(orientation.apply(image, turned), rules)
 
-    return tf.cond(plain, lambda: preprocess.load_jpeg(encoded, rules.image_size, rules.crop_fraction), decode_whole)
+    return tf.cond(turned == orientation.UPRIGHT, lambda: preprocess.load_jpeg(encoded, rules.image_size, rules.crop_fraction), decode_whole)
 
 
 def _load_png(encoded: tf.Tensor, head: tf.Tensor, rules: Rules) -> Loaded:
@@ -136,7 +132,7 @@ def _load_gif(encoded: tf.Tensor, head: tf.Tensor, rules: Rules) -> Loaded:
 
 
 def _to_input(image: tf.Tensor, rules: Rules) -> tf.Tensor:
-    return geometry.to_input(image, rules.image_size, rules.crop_fraction, rules.antialias_from)
+    return preprocess.to_input(image, rules.image_size, rules.crop_fraction)
 
 
 def _on_white(image: tf.Tensor) -> tf.Tensor:

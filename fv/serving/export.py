@@ -50,11 +50,6 @@ class ExportOptions:
     )
     keep: int = option(0, "Versions kept in --output; older ones are removed. 0 keeps all.", lower=0)
     max_megapixels: float = option(50.0, "Largest image taken, in millions of pixels.", lower=0.001)
-    antialias_from: float = option(
-        8.0,
-        "Images whose crop is this many times the network's side or more are averaged before they are resized.",
-        lower=4.0,
-    )
     merge_images: int = option(
         64, "Images of requests that arrive together which go through the network at once; 0: each request alone.", lower=0
     )
@@ -96,7 +91,7 @@ def export(options: ExportOptions) -> None:
 
 def _rules(options: ExportOptions, held: ModelRecord) -> Rules:
     max_pixels = round(options.max_megapixels * _PIXELS_PER_MEGAPIXEL)
-    return Rules(held.options.image_size, held.options.crop_fraction, max_pixels, options.antialias_from)
+    return Rules(held.options.image_size, held.options.crop_fraction, max_pixels)
 
 
 def _summary(output: str, point: OperatingPoint, step: int) -> str:
@@ -127,8 +122,8 @@ def _check_promise(served: ServedVerifier, pairs: PairSource, similarities: np.n
     difference = float(np.abs(answers - similarities[: len(answers)]).max())
     if difference > _TOLERANCE:
         raise UserError(
-            f"the exported graph scores validation pairs up to {difference:.2g} off the evaluator's similarity: the export "
-            "alone averages stored images this large; convert with --store_size, or give a higher --antialias_from"
+            f"the exported graph scores validation pairs up to {difference:.2g} off the evaluator's similarity: convert the "
+            "images anew with --store_size, and report their kind"
         )
 
 
@@ -159,7 +154,7 @@ def _card(options: ExportOptions, found, held, step: int, point: OperatingPoint,
         "checkpoint": options.checkpoint,
         "weights_averaged_by": _flag(flags, "average_weights") or "none",  # restored where a run kept them
         "model": dataclasses.asdict(held.options),
-        "images": {name: getattr(options, name) for name in ("max_megapixels", "antialias_from", "merge_images")},
+        "images": {name: getattr(options, name) for name in ("max_megapixels", "merge_images")},
         "operating_point": dataclasses.asdict(point),
         "calibration": dataclasses.asdict(fitted) | {"genuine_share": share, "held_out": _held_out(options, found, fitted)},
         "metrics": found.figures,

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import tensorflow as tf
 
 from fv import preprocess
-from fv.serving import decoding, geometry, orientation
+from fv.serving import decoding, orientation
 
 DECODES_AT_ONCE = 8  # of a batch; bounds the memory of whole images
 _NOT_INLINED = {"_noinline": True}  # else the ops of the longer way cost 0.3 ms an image though they do not run
@@ -43,7 +43,7 @@ def loader(rules: decoding.Rules) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 
 
 def _load_plain(encoded: tf.Tensor, rules: decoding.Rules) -> tf.Tensor:
-    """Pixels of plain JPEGs if all are whole and of ordinary size; else of none."""
+    """Pixels of plain JPEGs if all are whole and within the limit; else of none."""
     spec = tf.TensorSpec(_nothing(rules).shape[1:], tf.uint8)
 
     def load_all(batch):
@@ -55,12 +55,9 @@ def _load_plain(encoded: tf.Tensor, rules: decoding.Rules) -> tf.Tensor:
 
 def _load_ordinary(encoded: tf.Tensor, rules: decoding.Rules) -> tf.Tensor:
     shape = tf.io.extract_jpeg_shape(encoded)
-    side = geometry.crop_side(shape, rules.crop_fraction)
     fits = tf.cast(shape[0], tf.int64) * tf.cast(shape[1], tf.int64) <= rules.max_pixels
-    ordinary = fits & ~geometry.is_large(side, rules.image_size, rules.antialias_from)
-    with tf.control_dependencies(
-        [tf.raw_ops.Assert(condition=ordinary, data=["large"])]
-    ):  # tf.debugging's has a branch more
+    refused = tf.raw_ops.Assert(condition=fits, data=["large"])  # tf.debugging's has a branch more
+    with tf.control_dependencies([refused]):
         return preprocess.load_jpeg(tf.identity(encoded), rules.image_size, rules.crop_fraction)
 
 

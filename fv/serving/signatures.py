@@ -12,7 +12,7 @@ from fv import preprocess
 from fv.calibration import Calibration
 from fv.model.options import ModelOptions
 from fv.model.siamese import Siamese
-from fv.serving import geometry, images, merging
+from fv.serving import images, merging
 from fv.serving.decoding import Rules
 
 IMAGE_A, IMAGE_B, IMAGE = "image_a", "image_b", "image"
@@ -81,7 +81,7 @@ class ServedVerifier(tf.Module):
         rules = self._rules
         side = rules.image_size
         pixels = tf.map_fn(
-            lambda one: geometry.to_input(one, side, rules.crop_fraction, rules.antialias_from),
+            lambda one: preprocess.to_input(one, side, rules.crop_fraction),
             image,
             fn_output_signature=tf.TensorSpec([side, side, preprocess.CHANNELS], tf.uint8),
         )

@@ -111,9 +111,9 @@ def advice(options: TrainOptions) -> str:
 
 def _check_head(options: TrainOptions) -> None:
     alone = [head for head in (options.model.head, options.model.second_head) if head in _HEADS_OF_PAIRS]
-    if options.input.images_per_identity and alone:
+    if options.input.looks_for_genuine and alone:
         raise UserError(
-            f"--images_per_identity shows genuine pairs alone, of which {alone[0]} learns nothing: take another head"
+            f"{options.input.looks_for_genuine} shows genuine pairs alone, of which {alone[0]} learns nothing: take another head"
         )
 
 

@@ -1,4 +1,5 @@
 import collections
+import dataclasses
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from fv.pipeline.options import InputOptions
 from tests.pipeline.streams import source_of, stream
 
 FOURS = InputOptions(images_per_identity=4)
+ALONE = InputOptions(genuine_only=True)
 PEOPLE = 6
 
 
@@ -52,11 +54,18 @@ def test_people_with_few_pairs_come_as_often_as_those_with_many():
     assert shown.count(0) == 14 and collections.Counter(shown)[1] == 2
 
 
+def test_genuine_pairs_alone_come_each_once_in_a_pass(source):
+    pairs = {pair for pair in stream(source, 64) if pair[-12:-8] == np.int32(record.GENUINE).tobytes()}
+    shown = balanced(source, 2 * len(pairs), options=ALONE)
+    first, second = shown[: len(pairs)], shown[len(pairs) :]
+    assert set(first) == set(second) == pairs and first != second
+
+
+@pytest.mark.parametrize("way", [FOURS, dataclasses.replace(FOURS, cache="decoded"), ALONE])
 @pytest.mark.parametrize("start", [4, 24])
-def test_a_stream_that_starts_at_a_record_goes_on_as_the_whole_one_does(source, start):
-    whole = balanced(source, 40)
-    for way in (FOURS, InputOptions(images_per_identity=4, cache="decoded")):
-        assert balanced(source, 40 - start, options=way, start_record=start) == whole[start:]
+def test_a_stream_that_starts_at_a_record_goes_on_as_the_whole_one_does(source, start, way):
+    whole = balanced(source, 40, options=dataclasses.replace(way, cache="none"))
+    assert balanced(source, 40 - start, options=way, start_record=start) == whole[start:]
 
 
 def test_another_seed_has_another_order_and_workers_have_different_people(source):
@@ -71,6 +80,8 @@ def test_what_does_not_go_together_is_refused(source):
         (InputOptions(images_per_identity=3), "even"),
         (InputOptions(images_per_identity=4, decoder="tensorflow"), "--decoder=host"),
         (InputOptions(images_per_identity=4, data_service="grpc://a:1"), "--images_per_identity"),
+        (InputOptions(genuine_only=True, images_per_identity=4), "leave --genuine_only out"),
+        (InputOptions(genuine_only=True, decoder="tensorflow"), "--genuine_only needs --decoder=host"),
     ):
         with pytest.raises(UserError, match=named):
             options.check()

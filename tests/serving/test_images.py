@@ -10,7 +10,7 @@ from tests import samples
 from tests.serving import making
 
 SIDE = 32
-RULES = decoding.Rules(image_size=SIDE, crop_fraction=0.9, max_pixels=1_000_000, antialias_from=8.0)
+RULES = decoding.Rules(image_size=SIDE, crop_fraction=0.9, max_pixels=1_000_000)
 ROUNDING = 1  # levels by which two ways to blend or to drop bits may differ
 
 
