@@ -2,6 +2,7 @@
 
 import contextlib
 
+import numpy as np
 import tensorflow as tf
 import tf_keras
 
@@ -9,6 +10,8 @@ from fv import preprocess
 from fv.model import backbones
 from fv.model.dropout import StatelessDropout
 from fv.model.options import ModelOptions
+
+EMBEDDING = "embedding"  # layer whose weights, without a bias, give the embeddings before they get unit length
 
 
 def build_encoder(options: ModelOptions, *, sync_batch_norm: bool = False) -> tf_keras.Model:
@@ -31,7 +34,7 @@ def build_encoder(options: ModelOptions, *, sync_batch_norm: bool = False) -> tf
     features = _pool(backbone(backbones.normalise(options.backbone, images)), options.pooling)
     if options.dropout:
         features = StatelessDropout(options.dropout, name="dropout")(features)
-    embeddings = tf_keras.layers.Dense(options.embedding_size, use_bias=False, name="embedding")(features)
+    embeddings = tf_keras.layers.Dense(options.embedding_size, use_bias=False, name=EMBEDDING)(features)
     embeddings = tf_keras.layers.UnitNormalization(dtype="float32", name="unit_length")(embeddings)
     return tf_keras.Model(images, embeddings, name="encoder")
 
@@ -45,6 +48,15 @@ def seeded_dropout(encoder: tf_keras.Model, seed: tf.Tensor, first_row: tf.Tenso
     """While it lasts, training calls in this thread drop features as `StatelessDropout.seeded` says."""
     found = [layer for layer in encoder.layers if isinstance(layer, StatelessDropout)]
     return found[0].seeded(seed, first_row) if found else contextlib.nullcontext()
+
+
+def turn(encoder: tf_keras.Model, matrix: np.ndarray) -> None:
+    """Makes the encoder's embeddings those of before times `matrix`, float [embedding_size, embedding_size], at unit length.
+
+    The layer of embeddings has no bias, and what follows it keeps their direction alone: so its weights take the matrix.
+    """
+    layer = encoder.get_layer(EMBEDDING)
+    layer.kernel.assign(layer.kernel.numpy() @ np.asarray(matrix, np.float32))
 
 
 def _pool(features: tf.Tensor, pooling: str) -> tf.Tensor:

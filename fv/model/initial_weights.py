@@ -6,7 +6,7 @@ import numpy as np
 import tensorflow as tf
 
 from fv.errors import UserError
-from fv.model import model_record, weight_sources
+from fv.model import encoder, model_record, weight_sources
 from fv.model.model_record import ModelRecord
 from fv.model.siamese import Siamese
 from fv.model.weight_sources import Source
@@ -77,7 +77,7 @@ def _misfits(wanted: Weights, source: Source, model: Siamese, record: ModelRecor
     reasons = {name: _misfit(weights, source.layers.get(name)) for name, weights in wanted.items()}
     withheld = _withheld(source, model, record)
     reasons |= {name: reason for name, reason in withheld.items() if name in source.layers and name in wanted}
-    if reasons[weight_sources.EMBEDDING]:
+    if reasons[encoder.EMBEDDING]:
         reasons |= {name: reasons[name] or "of other embeddings" for name in weight_sources.head_parts(model)}
     return reasons
 
@@ -89,7 +89,7 @@ def _withheld(source: Source, model: Siamese, record: ModelRecord) -> dict[str, 
     found = {}
     cut = (source.end, source.record.options.pooling)
     if cut != (weight_sources.end(model), record.options.pooling):
-        found[weight_sources.EMBEDDING] = f"behind {' and '.join(cut)} there"
+        found[encoder.EMBEDDING] = f"behind {' and '.join(cut)} there"
     if source.record.identities_sha256 != record.identities_sha256:
         found[_CENTRES] = "other training identities"
     return found

@@ -11,13 +11,12 @@ import tf_keras
 
 from fv import files, preprocess, workdir
 from fv.errors import UserError
-from fv.model import backbones, layer_names, model_record, restoring, siamese, weight_files
+from fv.model import backbones, encoder, layer_names, model_record, restoring, siamese, weight_files
 from fv.model.model_record import ModelRecord
 from fv.model.options import ModelOptions
 from fv.model.siamese import Siamese
 
 IMAGENET = "imagenet"
-EMBEDDING = "embedding"
 CARD = "model_card.json"  # what an export says of its model, beside its weights
 _EXPORTED = os.path.join("variables", "variables")
 
@@ -41,7 +40,9 @@ class Source:
 
 def parts(model: Siamese) -> dict[str, list[tf.Variable]]:
     """A model's weights by layer: the backbone's by lasting names, the embedding's, the head's."""
-    return backbone_parts(model) | {EMBEDDING: model.encoder.get_layer(EMBEDDING).weights} | head_parts(model)
+    return (
+        backbone_parts(model) | {encoder.EMBEDDING: model.encoder.get_layer(encoder.EMBEDDING).weights} | head_parts(model)
+    )
 
 
 def backbone_parts(model: Siamese) -> dict[str, list[tf.Variable]]:
@@ -124,7 +125,7 @@ def _of_file(where: str, options: ModelOptions) -> Source:
         layers = {names[name]: weights for name, weights in layers.items() if name in names}
     else:
         layers = dict(zip(layer_names.lasting(list(layers)), layers.values(), strict=True))
-    layers.pop(EMBEDDING, None)  # behind which layer of the backbone, the file does not say
+    layers.pop(encoder.EMBEDDING, None)  # behind which layer of the backbone, the file does not say
     return Source("weights file", layers)
 
 

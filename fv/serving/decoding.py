@@ -96,7 +96,11 @@ def _decode_jpeg(encoded: tf.Tensor, shape: tf.Tensor, rules: Rules) -> tf.Tenso
         image = tf.io.decode_jpeg(encoded, channels=preprocess.CHANNELS, dct_method=preprocess.DCT)
         return _to_input(orientation.apply(image, turned), rules)
 
-    return tf.cond(turned == orientation.UPRIGHT, lambda: preprocess.load_jpeg(encoded, rules.image_size, rules.crop_fraction), decode_whole)
+    return tf.cond(
+        turned == orientation.UPRIGHT,
+        lambda: preprocess.load_jpeg(encoded, rules.image_size, rules.crop_fraction),
+        decode_whole,
+    )
 
 
 def _load_png(encoded: tf.Tensor, head: tf.Tensor, rules: Rules) -> Loaded:

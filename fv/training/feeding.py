@@ -113,7 +113,8 @@ def _check_head(options: TrainOptions) -> None:
     alone = [head for head in (options.model.head, options.model.second_head) if head in _HEADS_OF_PAIRS]
     if options.input.looks_for_genuine and alone:
         raise UserError(
-            f"{options.input.looks_for_genuine} shows genuine pairs alone, of which {alone[0]} learns nothing: take another head"
+            f"{options.input.looks_for_genuine} shows genuine pairs alone, of which {alone[0]} learns nothing: take another "
+            "head"
         )
 
 

@@ -1,0 +1,1 @@
+"""A trained model with whitened embeddings: in which direction images of one person differ counts for less."""
