@@ -35,7 +35,7 @@ EXTRAS = {
     "gpu": ["tensorflow[and-cuda]==2.21.*"],
     "dev": ["pytest>=8", "pytest-xdist>=3.6", "ruff>=0.9", "scikit-learn>=1.6", *itertools.chain(*TESTED.values())],
 }
-COMMANDS = ["make_tfrecords", "train", "evaluate", "export", "verify"]
+COMMANDS = ["make_tfrecords", "train", "whiten", "evaluate", "export", "verify"]
 
 setuptools.setup(
     name="fv",

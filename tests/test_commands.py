@@ -4,7 +4,7 @@ import shutil
 
 import pytest
 
-from fv import cli, evaluate, export, train, verify
+from fv import cli, evaluate, export, train, verify, whiten
 from tests import samples
 
 
@@ -21,6 +21,7 @@ def assert_one_line(done, *parts: str) -> None:
         ("train", "--tfrecords is missing"),
         ("evaluate", "--workdir is missing"),
         ("export", "--workdir is missing"),
+        ("whiten", "--workdir is missing"),
         ("verify", "expected IMAGE_A IMAGE_B"),
     ],
 )
@@ -39,6 +40,7 @@ def test_a_command_without_arguments_says_in_a_shell_what_it_needs(command, name
         (train, ["--tfrecords=no/such/folder", "--workdir=y"], ["no/such/folder", "manifest.json"]),
         (evaluate, ["--workdir=no/such/folder", "--tfrecords=x"], ["no/such/folder", "model.json"]),
         (export, ["--workdir=no/such/folder", "--output=x"], ["no/such/folder", "model.json"]),
+        (whiten, ["--workdir=no/such/folder", "--tfrecords=x", "--output=y"], ["no/such/folder", "model.json"]),
         (verify, ["--model=no/such/folder", "a.jpg", "b.jpg"], ["no/such/folder", "SavedModel"]),
         (verify, ["--model=x", "a.jpg"], ["IMAGE_A IMAGE_B"]),
     ],

@@ -61,7 +61,7 @@ def training_batches(
       UserError: the options exclude each other, a cache does not fit in memory, or a record that it reads is damaged.
     """
     options.check()
-    if options.looks_for_genuine:
+    if options.genuine_pairs_flag:
         return _genuine_batches(source, batch_size, seed, start_record, (worker, workers), options, bad)
     parts = source.worker_slices(worker, workers)
     if options.data_service:
@@ -90,7 +90,7 @@ def _genuine_batches(
     bad: BadRecords | None,
 ) -> tf.data.Dataset:
     """As `training_batches`, of genuine pairs, alone or in groups of an identity's: people are dealt to the workers."""
-    flag, pairs = options.looks_for_genuine, options.images_per_identity // 2 or 1
+    flag, pairs = options.genuine_pairs_flag, options.images_per_identity // 2 or 1
     if batch_size % pairs:
         raise UserError(
             f"{flag}: a batch of {batch_size} pairs on one replica is not made of groups of {pairs}: change "

@@ -56,7 +56,7 @@ class InputOptions:
     )
 
     @property
-    def looks_for_genuine(self) -> str | None:
+    def genuine_pairs_flag(self) -> str | None:
         """The flag that shows genuine pairs alone, as it was given; None where impostor pairs come too."""
         if self.images_per_identity:
             return f"--images_per_identity={self.images_per_identity}"
@@ -64,7 +64,7 @@ class InputOptions:
 
     def decodes_on_host(self, crop_fraction: float) -> bool:
         """Whether simplejpeg decodes, under `check`ed options."""
-        needed = self.cache == "decoded" or self.max_bad_records > 0 or self.looks_for_genuine is not None
+        needed = self.cache == "decoded" or self.max_bad_records > 0 or self.genuine_pairs_flag is not None
         return self.decoder == "host" or (self.decoder == "auto" and (needed or crop_fraction >= _WHOLE_ENOUGH))
 
     def check(self) -> None:
@@ -81,8 +81,8 @@ class InputOptions:
             raise UserError("--cache=decoded needs --decoder=host, which fills it")
         if self.genuine_only and self.images_per_identity:
             raise UserError("--images_per_identity shows genuine pairs alone already: leave --genuine_only out")
-        if self.decoder == "tensorflow" and self.looks_for_genuine:
-            raise UserError(f"{self.looks_for_genuine} needs --decoder=host, which reads records in any order")
+        if self.decoder == "tensorflow" and self.genuine_pairs_flag:
+            raise UserError(f"{self.genuine_pairs_flag} needs --decoder=host, which reads records in any order")
         if self.images_per_identity % 2:
             raise UserError(
                 f"--images_per_identity={self.images_per_identity} is odd, and images come in pairs: make it even"
@@ -95,7 +95,7 @@ class InputOptions:
             "--decoder=host": self.decoder == "host",
             f"--cache={self.cache}": self.cache != "none",
             "--max_bad_records": self.max_bad_records > 0,
-            f"{self.looks_for_genuine}": self.looks_for_genuine is not None,
+            f"{self.genuine_pairs_flag}": self.genuine_pairs_flag is not None,
         }
         for flag, given in local.items():
             if given:

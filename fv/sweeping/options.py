@@ -25,6 +25,9 @@ class SweepOptions:
     evaluate_flags: str = option(
         "", "Flags of fv.evaluate for every run; it scores the test split of --tfrecords unless they name other pairs."
     )
+    whiten: bool = option(
+        False, "Whiten every model (fv.whiten) into the folder 'whitened' of its workdir, and evaluate that."
+    )
     only: str = option("", "Run these variants only, names separated by commas; the table holds all that is finished.")
     rerun_changed: bool = option(False, "Delete and repeat the runs whose flags or shards have changed since.")
     report_only: bool = option(False, "Run nothing: write the table of what is finished.")

@@ -15,7 +15,7 @@ from fv.sweeping.options import SweepOptions
 from fv.sweeping.variants import Variant
 from fv.training.options import TrainOptions
 
-EVALUATION = "evaluation"  # folder in a run's workdir
+EVALUATION, WHITENED = "evaluation", "whitened"  # folders in a run's workdir
 SEED = "{seed}"  # in flags of training, the run's seed stands in its place
 _OURS = ("seed", "workdir")  # flags of training that the sweep gives
 
@@ -31,6 +31,7 @@ class Run:
       evaluation: likewise.
       train_command: the command line, the interpreter first.
       evaluate_command: likewise.
+      whiten_command: likewise, between the two; None where the model is evaluated as it is.
     """
 
     variant: str
@@ -39,6 +40,7 @@ class Run:
     evaluation: EvaluateOptions
     train_command: tuple[str, ...]
     evaluate_command: tuple[str, ...]
+    whiten_command: tuple[str, ...] | None = None
 
     @property
     def workdir(self) -> str:
@@ -71,13 +73,18 @@ def _run(options: SweepOptions, variant: Variant, seed: int, shared: Sequence[st
     given = [flag.replace(SEED, str(seed)) for flag in (*shared, f"--tfrecords={options.tfrecords}", *variant.flags)]
     flags = [*given, f"--workdir={workdir}", f"--seed={seed}"]
     training = _resolve(TrainOptions, flags, variant.origin if variant.flags else "--train_flags")
-    scoring = [*evaluating, f"--workdir={workdir}", f"--output={os.path.join(workdir, EVALUATION)}"]
+    scored = os.path.join(workdir, WHITENED) if options.whiten else workdir
+    scoring = [*evaluating, f"--workdir={scored}", f"--output={os.path.join(workdir, EVALUATION)}"]
     evaluation = _resolve(EvaluateOptions, scoring, "--evaluate_flags")
     if not (evaluation.tfrecords or evaluation.pairs_list):
         scoring = [f"--tfrecords={options.tfrecords}", *scoring]
         evaluation = _resolve(EvaluateOptions, scoring, "--evaluate_flags")
     evaluation.check()
-    return Run(variant.name, seed, training, evaluation, _command("fv.train", flags), _command("fv.evaluate", scoring))
+    commands = _command("fv.train", flags), _command("fv.evaluate", scoring)
+    whitening = [f"--workdir={workdir}", f"--tfrecords={training.tfrecords}", f"--output={scored}"]
+    return Run(
+        variant.name, seed, training, evaluation, *commands, _command("fv.whiten", whitening) if options.whiten else None
+    )
 
 
 def _command(module: str, flags: Sequence[str]) -> tuple[str, ...]:

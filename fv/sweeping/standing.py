@@ -66,8 +66,10 @@ def _metrics(run: Run) -> dict | None:
     """The evaluation writes its flags after its figures, so flags that are there vouch for figures."""
     folder = os.path.join(run.workdir, EVALUATION)
     begun, path = _flags(EvaluateOptions, os.path.join(folder, EVALUATE_FLAGS)), os.path.join(folder, workdir.METRICS)
-    same = {"workdir": run.evaluation.workdir, "output": run.evaluation.output}
-    if not isinstance(begun, EvaluateOptions) or dataclasses.replace(begun, **same) != run.evaluation:
+    here = {"workdir": run.evaluation.workdir, "output": run.evaluation.output}
+    if not isinstance(begun, EvaluateOptions) or dataclasses.replace(begun, **here) != run.evaluation:
+        return None
+    if os.path.basename(begun.workdir) != os.path.basename(run.evaluation.workdir):  # only one of them is whitened
         return None
     return files.load_json(path) if files.exists(path) else None
 

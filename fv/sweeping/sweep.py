@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Sequence
 
-from fv import cli, files, folder_lock
+from fv import cli, files, folder_lock, workdir
 from fv.errors import Stopped, UserError
 from fv.sweeping import attempts, plan, results, standing, table, variants
 from fv.sweeping.child import Children
@@ -75,7 +75,7 @@ def _work(chosen: Sequence[Run], runs: Sequence[Run], output: str) -> dict[Run, 
 
 
 def do(run: Run, children: Children) -> str | None:
-    """Trains and evaluates, as far as either is not done.
+    """Trains, whitens where that is asked for, and evaluates, as far as each is not done.
 
     Returns:
       Why it failed; None where it did not.
@@ -84,7 +84,7 @@ def do(run: Run, children: Children) -> str | None:
       Stopped: a signal came.
     """
     os.makedirs(run.workdir, exist_ok=True)
-    failure = _train(run, children)
+    failure = _train(run, children) or _whiten(run, children)
     if failure:
         return failure
     failure = _attempt(run, "evaluation", run.evaluate_command, children)
@@ -101,6 +101,13 @@ def _train(run: Run, children: Children) -> str | None:
         failure = _attempt(run, "training", run.train_command, children)
         if failure is None or failure[0] != cli.EXIT_SAVED:
             break
+    return failure and failure[1]
+
+
+def _whiten(run: Run, children: Children) -> str | None:
+    if run.whiten_command is None or files.exists(os.path.join(run.evaluation.workdir, workdir.MODEL)):
+        return None
+    failure = _attempt(run, "whitening", run.whiten_command, children)
     return failure and failure[1]
 
 

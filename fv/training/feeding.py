@@ -111,10 +111,10 @@ def advice(options: TrainOptions) -> str:
 
 def _check_head(options: TrainOptions) -> None:
     alone = [head for head in (options.model.head, options.model.second_head) if head in _HEADS_OF_PAIRS]
-    if options.input.looks_for_genuine and alone:
+    if options.input.genuine_pairs_flag and alone:
         raise UserError(
-            f"{options.input.looks_for_genuine} shows genuine pairs alone, of which {alone[0]} learns nothing: take another "
-            "head"
+            f"{options.input.genuine_pairs_flag} shows genuine pairs alone, of which {alone[0]} learns nothing: take "
+            "another head"
         )
 
 

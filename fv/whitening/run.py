@@ -21,11 +21,8 @@ _COPIED = (workdir.FLAGS, workdir.RUN)  # how it was trained
 _TRAIN = "train"
 
 
-def whiten(options: WhitenOptions) -> dict:
-    """Writes the whitened model; a run that was killed is run again, and `options.workdir` is only read.
-
-    Returns:
-      `pairs`, the number of genuine training pairs, and `mean_cosine_before` and `mean_cosine_after`, what they measure.
+def whiten(options: WhitenOptions) -> None:
+    """Writes the whitened model, and says by what; a run that was killed is run again, and `options.workdir` is only read.
 
     Raises:
       UserError: the workdir holds no model, one whose head would not fit, or one of other people than the shards'; the
@@ -52,7 +49,8 @@ def whiten(options: WhitenOptions) -> dict:
         "mean_cosine_after": _mean_cosine(*(each @ turn for each in pairs)),
     }
     _write(model, step, held, options, figures)
-    return figures
+    cosines = f"{figures['mean_cosine_before']:.3f} before, {figures['mean_cosine_after']:.3f} now"
+    print(f"{options.output}: whitened by {figures['pairs']:,} genuine training pairs, their mean cosine {cosines}")
 
 
 def _genuine_embeddings(model: Siamese, source: PairSource, batch_size: int) -> tuple[np.ndarray, np.ndarray]:

@@ -43,13 +43,23 @@ def options(folder: pathlib.Path, **changes) -> SweepOptions:
     return SweepOptions(**(given | changes))
 
 
+WHITEN = """
+import pathlib, sys
+folder = pathlib.Path(sys.argv[1])
+folder.mkdir()
+(folder / "model.json").write_text("{}")
+"""
+
+
 def stand_in(run: Run, accuracy: float = 0.8, train: str = TRAIN) -> Run:
     """The run with scripts for its commands."""
     trained, evaluated = fv_options.to_flagfile(run.training), fv_options.to_flagfile(run.evaluation)
+    whiten = (sys.executable, "-S", "-c", WHITEN, run.evaluation.workdir) if run.whiten_command else None
     return dataclasses.replace(
         run,
         train_command=(sys.executable, "-S", "-c", train, run.workdir, trained, str(run.training.steps)),
         evaluate_command=(sys.executable, "-S", "-c", EVALUATE, run.workdir, evaluated, str(accuracy)),
+        whiten_command=whiten,
     )
 
 

@@ -77,6 +77,16 @@ def test_other_flags_of_evaluation_evaluate_again_and_train_nothing(planned, tmp
     assert "--flip=true" in flags
 
 
+def test_whitened_models_are_evaluated_in_place_of_those_before_and_whitened_once(planned, tmp_path):
+    options = making.options(tmp_path)
+    sweep(options)
+    for flags in ("", "--flip"):  # a folder that is there already would fail
+        assert sweep(dataclasses.replace(options, whiten=True, evaluate_flags=flags)) == 0
+        scored = pathlib.Path(options.output, "plain", "seed_0", "evaluation", "evaluate.flags").read_text()
+        assert f"--workdir={options.output}/plain/seed_0/whitened\n" in scored
+    assert trained(options) == ["once "] * 4
+
+
 def test_other_flags_of_training_are_refused_or_on_demand_repeated(planned, tmp_path):
     options = making.options(tmp_path)
     sweep(options)
@@ -208,7 +218,7 @@ def test_a_real_run_is_trained_evaluated_and_recognised(shards, tmp_path, capsys
     flags = "--backbone=tiny --image_size=32 --steps=20 --global_batch_size=8 --noaugment --validate_every=0"
     folder = str(tmp_path / "sweep")
     evaluating = "--nobaselines --bootstrap=0"
-    options = SweepOptions(str(shards), folder, train_flags=flags, seeds=1, evaluate_flags=evaluating)
+    options = SweepOptions(str(shards), folder, train_flags=flags, seeds=1, evaluate_flags=evaluating, whiten=True)
     assert sweep(options) == 0, capsys.readouterr().out
     (run,) = content(options)["runs"]
     assert run["state"] == "finished" and 0.5 <= run["figures"]["AUC"] <= 1 and run["training"]["cpu_seconds"] > 1

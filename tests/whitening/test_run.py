@@ -30,7 +30,8 @@ def options(tiny_run, tmp_path_factory) -> WhitenOptions:
 
 @pytest.fixture(scope="module")
 def figures(options) -> dict:
-    return run.whiten(options)
+    run.whiten(options)
+    return json.loads((pathlib.Path(options.output) / run.FILE_NAME).read_text())
 
 
 def embedded(folder: str, shards: str) -> tuple[np.ndarray, np.ndarray]:
@@ -61,8 +62,7 @@ def test_the_figures_are_the_genuine_pairs_mean_cosines(options, figures):
     for key, folder in (("mean_cosine_before", options.workdir), ("mean_cosine_after", options.output)):
         cosines = np.sum(np.multiply(*embedded(folder, options.tfrecords)), axis=1)
         assert figures[key] == pytest.approx(cosines.mean(), abs=1e-4)
-    written = json.loads((pathlib.Path(options.output) / run.FILE_NAME).read_text())
-    assert written["pairs"] == figures["pairs"] and written["shrinkage"] == SHRINKAGE
+    assert figures["shrinkage"] == SHRINKAGE
 
 
 def test_the_new_folder_is_a_workdir_that_says_how_and_on_whom_it_was_trained(options, figures):
