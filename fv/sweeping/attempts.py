@@ -1,4 +1,4 @@
-"""attempts.json in a run's workdir: every start of its training and evaluation by a sweep, with what it took."""
+"""attempts.json in a run's workdir: every start of one of its stages by a sweep, with what it took."""
 
 import dataclasses
 import os
@@ -6,6 +6,7 @@ import os
 from fv import files
 
 FILE_NAME = "attempts.json"
+TRAINING, WHITENING, EVALUATION = STAGES = ("training", "whitening", "evaluation")  # of a run, in order
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,7 +25,7 @@ class Cost:
 
 
 def begin(folder: str, what: str) -> None:
-    """Notes that training or evaluation begins."""
+    """Notes that a stage begins."""
     _save(folder, [*_load(folder), {"what": what, "exit_code": None, "wall_seconds": None, "cpu_seconds": None}])
 
 

@@ -55,8 +55,7 @@ def _describe(run: Run, standing: Standing, failure: str | None) -> dict:
         "state": state,
         "reason": failure or standing.changed,
         "figures": figures(standing.metrics) if standing.metrics else None,
-        "training": dataclasses.asdict(attempts.cost(run.workdir, "training")),
-        "evaluation": dataclasses.asdict(attempts.cost(run.workdir, "evaluation")),
+        **{stage: dataclasses.asdict(attempts.cost(run.workdir, stage)) for stage in attempts.STAGES},
         "train_command": shlex.join(run.train_command),
         "evaluate_command": shlex.join(run.evaluate_command),
     }

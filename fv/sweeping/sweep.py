@@ -87,7 +87,7 @@ def do(run: Run, children: Children) -> str | None:
     failure = _train(run, children) or _whiten(run, children)
     if failure:
         return failure
-    failure = _attempt(run, "evaluation", run.evaluate_command, children)
+    failure = _attempt(run, attempts.EVALUATION, run.evaluate_command, children)
     if failure is None and not standing.look(run).finished:
         return "fv.evaluate ended well, and its figures are not there"
     return failure and failure[1]
@@ -98,7 +98,7 @@ def _train(run: Run, children: Children) -> str | None:
         _wait_for_another(run, children)
         if standing.look(run).trained:
             return None
-        failure = _attempt(run, "training", run.train_command, children)
+        failure = _attempt(run, attempts.TRAINING, run.train_command, children)
         if failure is None or failure[0] != cli.EXIT_SAVED:
             break
     return failure and failure[1]
@@ -107,7 +107,7 @@ def _train(run: Run, children: Children) -> str | None:
 def _whiten(run: Run, children: Children) -> str | None:
     if run.whiten_command is None or files.exists(os.path.join(run.evaluation.workdir, workdir.MODEL)):
         return None
-    failure = _attempt(run, "whitening", run.whiten_command, children)
+    failure = _attempt(run, attempts.WHITENING, run.whiten_command, children)
     return failure and failure[1]
 
 
@@ -147,7 +147,7 @@ def _outcome(run: Run, failure: str | None) -> str:
     if failure:
         return f"FAILED, {failure}"
     found = results.figures(standing.look(run).metrics)
-    spent = sum(attempts.cost(run.workdir, what).cpu_seconds for what in ("training", "evaluation"))
+    spent = sum(attempts.cost(run.workdir, what).cpu_seconds for what in attempts.STAGES)
     return f"accuracy {found['accuracy']:.4f}, AUC {found['AUC']:.4f}, {spent / 60:.1f} CPU minutes"
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
-from fv.sweeping import results
+from fv.sweeping import attempts, results
 
 _NOTE = (
     "± is the standard deviation over seeds; every run is scored on the same pairs, so it says nothing of other people. CPU "
@@ -71,7 +71,7 @@ def _difference(found: dict | None) -> str:
 
 def _minutes(runs: Sequence[dict]) -> str:
     """Mean CPU minutes of the runs whose every attempt was timed; '≥' where only others are there."""
-    parts = [[run["training"], run["evaluation"]] for run in runs]
+    parts = [[run[stage] for stage in attempts.STAGES] for run in runs]
     timed = [part for part in parts if all(cost["complete"] for cost in part)]
     used = timed or parts
     mean = sum(cost["cpu_seconds"] for part in used for cost in part) / len(used) / 60
