@@ -1,7 +1,8 @@
 """Whitens a trained model's embeddings: python -m fv.whiten --workdir=DIR --tfrecords=DIR --output=NEW_DIR
 
-What images of one person differ in, light or pose, comes to count for less. The matrix goes into the weights of the last
-layer, so that nothing costs more afterwards: fv.evaluate, fv.export and --teacher take the new folder like the first.
+What images of one person differ in, light or pose, comes to count for less, and what they share for more. The matrix goes
+into the weights of the last layer, so that nothing costs more afterwards: fv.evaluate, fv.export and --teacher take the new
+folder like the first.
 """
 
 from fv import cli, quiet_tensorflow  # noqa: F401  TensorFlow first, without its start-up noise

@@ -18,7 +18,7 @@ class WhitenOptions:
     )
     shrinkage: float = option(
         0.2,
-        "Share of a sphere that is mixed into what is measured, (0, 1]: 1 changes nothing, less trusts the pairs more.",
+        "Share of a sphere that is mixed into the spread within a person, (0, 1]: less trusts the pairs more.",
         lower=0.001,
         upper=1.0,
     )

@@ -13,7 +13,7 @@ from fv.model import checkpoint_files, encoder, model_record, restoring
 from fv.model.siamese import Siamese
 from fv.pipeline import damage, input_pipeline
 from fv.pipeline.source import PairSource
-from fv.whitening import within_class
+from fv.whitening import matrix
 from fv.whitening.options import WhitenOptions
 
 FILE_NAME = "whitening.json"
@@ -41,7 +41,7 @@ def whiten(options: WhitenOptions) -> None:
             f"--head={held.options.head} of {options.workdir} weighs each number of an embedding: train another head"
         )
     pairs = _genuine_embeddings(model, source, options.batch_size)
-    turn = within_class.whitening(within_class.covariance(*pairs), options.shrinkage)
+    turn = matrix.whitening(*matrix.covariances(*pairs), options.shrinkage)
     encoder.turn(model.encoder, turn)
     figures = {
         "pairs": len(pairs[0]),
@@ -67,9 +67,10 @@ def _genuine_embeddings(model: Siamese, source: PairSource, batch_size: int) -> 
     found = np.concatenate(embeddings)
     if not len(found):
         raise UserError(f"{source.folder} holds no genuine training pairs, by which embeddings are whitened")
-    if not np.isfinite(found).all() or np.allclose(found[:, 0], found[:, 1]):
-        raise UserError("the model tells no two images of a person apart, or gives no numbers: train it again")
-    return found[:, 0], found[:, 1]
+    pairs = found[:, 0], found[:, 1]
+    if not np.isfinite(found).all() or np.allclose(*pairs) or _mean_cosine(*pairs) <= 0:
+        raise UserError("the model gives the images of a person all alike, nothing alike, or no numbers: train it again")
+    return pairs
 
 
 def _mean_cosine(embeddings_a: np.ndarray, embeddings_b: np.ndarray) -> float:

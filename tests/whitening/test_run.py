@@ -10,7 +10,7 @@ from fv.errors import UserError
 from fv.evaluation.run import EvaluateOptions, evaluate
 from fv.model import model_record, restoring
 from fv.training import run as training
-from fv.whitening import run, within_class
+from fv.whitening import matrix, run
 from fv.whitening.options import WhitenOptions
 from tests import samples
 
@@ -52,9 +52,9 @@ def embedded(folder: str, shards: str) -> tuple[np.ndarray, np.ndarray]:
 def test_the_new_model_embeds_as_the_old_one_whitened_by_its_genuine_training_pairs(options, figures):
     before, after = (embedded(folder, options.tfrecords) for folder in (options.workdir, options.output))
     assert figures["pairs"] == len(before[0])
-    matrix = within_class.whitening(within_class.covariance(*before), SHRINKAGE)
+    turn = matrix.whitening(*matrix.covariances(*before), SHRINKAGE)
     for old, new in zip(before, after, strict=True):
-        turned = old @ matrix
+        turned = old @ turn
         np.testing.assert_allclose(new, turned / np.linalg.norm(turned, axis=1, keepdims=True), atol=1e-4)
 
 
