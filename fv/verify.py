@@ -13,7 +13,7 @@ import pandas as pd
 
 from fv import cli, metrics, quiet_tensorflow  # noqa: F401  TensorFlow first, without its start-up noise
 from fv.options import option, required
-from fv.serving import pairs_table, picture
+from fv.serving import pairs_table
 from fv.serving.quiet_calls import quietly
 from fv.serving.verifier import Verifier
 
@@ -42,6 +42,8 @@ def verify(options: VerifyOptions, *images: str) -> int:
         return EXIT_SAME
     verdict = quietly(verifier.verify, *images)
     if options.picture:
+        from fv.serving import picture  # not above: with matplotlib, it takes a tenth of a verdict's time
+
         picture.draw(options.picture, *images, verdict)
     print(json.dumps(dataclasses.asdict(verdict)) if options.json else verdict.sentence())
     return EXIT_SAME if verdict.same else EXIT_DIFFERENT

@@ -1,14 +1,17 @@
 import dataclasses
 import json
 import pathlib
+import types
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
-from fv import preprocess, record, workdir
+from fv import manifest, preprocess, record, workdir
 from fv.errors import UserError
 from fv.evaluation.run import EvaluateOptions, evaluate
 from fv.model import model_record, restoring
+from fv.pipeline.source import PairSource
 from fv.training import run as training
 from fv.whitening import matrix, run
 from fv.whitening.options import WhitenOptions
@@ -99,6 +102,19 @@ def test_what_cannot_be_whitened_is_one_line(options, figures, tiny_run, tmp_pat
     ):
         with pytest.raises(UserError, match=said):
             run.whiten(changed)
+
+
+@pytest.mark.parametrize("first, second", [((1.0, 0.0), (1.0, 0.0)), ((1.0, 0.0), (-0.8, 0.6)), ((np.nan, 1.0), (1.0, 0.0))])
+def test_embeddings_that_say_nothing_of_a_person_are_one_line(options, first, second):
+    class Model:
+        encoder = types.SimpleNamespace(output_shape=(None, 2))
+
+        def embed_pairs(self, images, training):
+            return tf.tile(tf.constant([[first, second]], tf.float32), (tf.shape(images)[0], 1, 1))
+
+    source = PairSource.of(options.tfrecords, manifest.load(options.tfrecords), "train", 32, 1.0)
+    with pytest.raises(UserError, match="all alike, nothing alike, or no numbers: train it again"):
+        run._genuine_embeddings(Model(), source, 8)
 
 
 def _killed(*arguments) -> None:
