@@ -35,6 +35,7 @@ def draw_det(path: str, similarities: np.ndarray, labels: np.ndarray, title: str
     eer = max(curve.eer(), floor_far)
     axes.plot(eer, eer, "D", color=plots.IMPOSTOR_COLOUR, label=f"EER {curve.eer():.4f}", **plots.MARK_STYLE)
     axes.set(xscale="log", yscale="log", xlim=(floor_far, 1), ylim=(floor_frr, 1))
+    axes.minorticks_off()  # over seven decades of either axis they take as long as all the rest
     axes.set(xlabel="FAR (impostor pairs accepted)", ylabel="FRR (genuine pairs rejected)")
     plots.save(figure, path, title)
 

@@ -5,7 +5,7 @@ import math
 
 import numpy as np
 
-from fv import calibration, metrics
+from fv import calibration, metrics, roc
 from fv.calibration import Calibration
 from fv.errors import UserError
 from fv.evaluation.pair_set import PairSet
@@ -83,7 +83,7 @@ def hold_out(similarities: np.ndarray, labels: np.ndarray, chosen: np.ndarray, c
     Raises:
       UserError: as `metrics.roc`, for either.
     """
-    metrics.roc(similarities, labels)
+    roc.check(similarities, labels)
     threshold, fitted = metrics.best_threshold(chosen, chosen_labels), calibration.fit(chosen, chosen_labels)
     same = similarities >= threshold
     fold = Fold(len(labels), float(np.mean(same == (labels == 1))), threshold, fitted, len(chosen))
@@ -104,7 +104,7 @@ def cross_validate(
     Raises:
       UserError: the pairs that choose for a fold lack a class, or as `metrics.roc`.
     """
-    metrics.roc(similarities, labels)
+    roc.check(similarities, labels)
     same, probabilities, folds = np.zeros(len(labels), bool), np.zeros(len(labels)), []
     for number, (others, own) in enumerate(zip(training, testing, strict=True), start=1):
         try:
