@@ -41,12 +41,9 @@ def whitening(within: np.ndarray, shared: np.ndarray, shrinkage: float) -> np.nd
       W'^(−1/2) · S' (S' + I)^(−1), where W' = (1 − shrinkage) · W + shrinkage · w · I, w is the mean of the diagonal of W,
       and S' = W'^(−1/2) · S · W'^(−1/2).
     """
-    spreads, directions = np.linalg.eigh((1.0 - shrinkage) * within + shrinkage * _mean(within) * np.eye(len(within)))
+    sphere = np.trace(within) / len(within) * np.eye(len(within))
+    spreads, directions = np.linalg.eigh((1.0 - shrinkage) * within + shrinkage * sphere)
     whitened = (directions / np.sqrt(spreads)) @ directions.T
     strengths, directions = np.linalg.eigh(whitened @ shared @ whitened)
     strengths = np.maximum(strengths, 0.0)
     return whitened @ (directions * (strengths / (strengths + 1.0))) @ directions.T
-
-
-def _mean(covariance: np.ndarray) -> float:
-    return np.trace(covariance) / len(covariance)
