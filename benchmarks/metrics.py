@@ -1,13 +1,13 @@
-"""Time of an evaluation of a million given scores, files and bootstrap included, and of parts; beside scikit-learn."""
+"""Time of `fv.evaluate --scores` on a million given scores, start and files included, and of parts; beside scikit-learn."""
 
-import contextlib
 import dataclasses
 import functools
 import gc
-import io
 import os
 import resource
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -17,8 +17,7 @@ import pandas as pd
 from sklearn import metrics as sklearn_metrics
 
 from fv import cli, files, metrics, workers
-from fv.evaluation import given_scores, plots
-from fv.evaluation.options import EvaluateOptions
+from fv.evaluation import plots
 from fv.options import option
 
 SEPARATION = 2.0  # of the classes' means, in standard deviations: accuracy 0.84
@@ -42,14 +41,14 @@ def main(options: Options) -> None:
     """Times each, prints a table and writes `--json`."""
     similarities, labels = sample_similarities(options.pairs, options.seed)
     seconds = time_command(similarities, labels, options)
-    seconds |= time_fv(similarities, labels, options.repeats)
-    peak_mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // KIB_PER_MIB  # before the peer adds its own
+    peak_mib = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss // KIB_PER_MIB
+    seconds |= time_parts(similarities, labels, options.repeats)
     seconds["scikit-learn roc_curve + auc"] = median_seconds(lambda: sklearn_roc_auc(similarities, labels), options.repeats)
     report(options, seconds, peak_mib)
 
 
 def time_command(similarities: np.ndarray, labels: np.ndarray, options: Options) -> dict[str, float]:
-    """Median seconds of `fv.evaluate --scores`, files read and written, by the threshold of others and over folds."""
+    """Median seconds of the whole command, by the threshold of others and over folds."""
     people = sample_people(labels, options.people, options.seed)
     others, _ = sample_similarities(options.pairs, options.seed + 1)
     with tempfile.TemporaryDirectory() as folder:
@@ -58,18 +57,14 @@ def time_command(similarities: np.ndarray, labels: np.ndarray, options: Options)
         for path, said in zip(paths, (similarities, others), strict=True):
             named.assign(score=said).to_csv(path, index=False)
         del named, people
-        told = EvaluateOptions(scores=paths[0], output=os.path.join(folder, "out"), bootstrap=options.bootstrap)
+        command = [sys.executable, "-m", "fv.evaluate", f"--scores={paths[0]}", f"--bootstrap={options.bootstrap}"]
+        command += [f"--output={os.path.join(folder, 'out')}"]
         ways = {
-            "fv evaluate --scores, threshold of others": dataclasses.replace(told, threshold_scores=paths[1]),
-            f"fv evaluate --scores, {FOLDS} folds": dataclasses.replace(told, folds=FOLDS),
+            "fv.evaluate --scores, threshold of others": [*command, f"--threshold_scores={paths[1]}"],
+            f"fv.evaluate --scores, {FOLDS} folds": [*command, f"--folds={FOLDS}"],
         }
-        return {name: median_seconds(functools.partial(quiet, way), options.repeats) for name, way in ways.items()}
-
-
-def quiet(told: EvaluateOptions) -> None:
-    """Evaluates without printing the table."""
-    with contextlib.redirect_stdout(io.StringIO()):
-        given_scores.evaluate(told)
+        run = functools.partial(subprocess.run, check=True, stdout=subprocess.DEVNULL)
+        return {name: median_seconds(functools.partial(run, way), options.repeats) for name, way in ways.items()}
 
 
 def sample_people(labels: np.ndarray, people: int, seed: int) -> np.ndarray:
@@ -78,16 +73,16 @@ def sample_people(labels: np.ndarray, people: int, seed: int) -> np.ndarray:
     return np.stack([first, np.where(labels == 1, first, first ^ 1)], axis=1)
 
 
-def time_fv(similarities: np.ndarray, labels: np.ndarray, repeats: int) -> dict[str, float]:
+def time_parts(similarities: np.ndarray, labels: np.ndarray, repeats: int) -> dict[str, float]:
     """Median seconds of each part of fv, by name."""
     threshold = metrics.best_threshold(similarities, labels)
     with tempfile.TemporaryDirectory() as folder:
         picture = os.path.join(folder, "picture.png")
         parts = {
-            "fv evaluate": lambda: metrics.evaluate(similarities, labels, threshold),
-            "fv best_threshold": lambda: metrics.best_threshold(similarities, labels),
-            "fv draw_roc": lambda: plots.draw_roc(picture, similarities, labels),
-            "fv draw_histogram": lambda: plots.draw_histogram(picture, similarities, labels, threshold),
+            "metrics.evaluate": lambda: metrics.evaluate(similarities, labels, threshold),
+            "metrics.best_threshold": lambda: metrics.best_threshold(similarities, labels),
+            "plots.draw_roc": lambda: plots.draw_roc(picture, similarities, labels),
+            "plots.draw_histogram": lambda: plots.draw_histogram(picture, similarities, labels, threshold),
         }
         return {name: median_seconds(part, repeats) for name, part in parts.items()}
 
@@ -120,11 +115,11 @@ def median_seconds(work: Callable, repeats: int) -> float:
 
 def report(options: Options, seconds: dict[str, float], peak_mib: int) -> None:
     """Prints the table and writes it where `--json` says."""
-    print(f"{options.pairs:,} pairs, median of {options.repeats}; {workers.cores()} cores, fv's peak memory {peak_mib} MiB")
+    print(f"{options.pairs:,} pairs, median of {options.repeats}; {workers.cores()} cores, peak memory {peak_mib} MiB")
     for name, median in seconds.items():
-        print(f"{name:30} {median:8.3f} s")
+        print(f"{name:44} {median:8.3f} s")
     if options.json:
-        figures = dict(pairs=options.pairs, cores=workers.cores(), fv_peak_mib=peak_mib, seconds=seconds)
+        figures = dict(pairs=options.pairs, cores=workers.cores(), command_peak_mib=peak_mib, seconds=seconds)
         files.save_json(figures, options.json)
 
 

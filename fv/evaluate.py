@@ -5,7 +5,7 @@ Given scores instead of a model's: --scores=FILE with --folds=K or --threshold_s
 Finished evaluations side by side: python -m fv.evaluate --compare RUN RUN …
 """
 
-from fv import cli, quiet_tensorflow  # noqa: F401  TensorFlow first, without its start-up noise
+from fv import cli
 from fv.evaluation.run import EvaluateOptions, evaluate
 
 

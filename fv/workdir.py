@@ -7,7 +7,7 @@ best/           the checkpoint that validated best, and validation.json, which s
 run.json        what each start computed with and how it ended (`fv.training.watching.run_record`)
 tensorboard/    scalars, similarities and sample pairs of each validation, profiles
 whitening.json  by what fv.whiten whitened, in the folders that it writes
-metrics.json    what fv.evaluate measured, with report.html, scores.csv and pictures beside it
+metrics.json    what fv.evaluate measured, with report.html, scores.csv, evaluate.flags and pictures beside it
 """
 
 import os
@@ -21,6 +21,8 @@ CHECKPOINTS = "checkpoints"
 BEST = "best"
 TENSORBOARD = "tensorboard"
 METRICS = "metrics.json"
+SCORES = "scores.csv"
+EVALUATE_FLAGS = "evaluate.flags"
 
 
 def starts(folder: str) -> list[dict]:

@@ -8,10 +8,11 @@ drawn, an impostor pair as often as the one times the other: a pair of two copie
 
 import dataclasses
 from collections.abc import Sequence
+from concurrent import futures
 
 import numpy as np
 
-from fv import metrics
+from fv import metrics, workers
 
 CONFIDENCE = 0.95
 _FEWEST_VALID = 0.5  # of the samples; with fewer there is no interval
@@ -77,17 +78,19 @@ class _Sorted:
 
 def _sample_figures(pairs: _Sorted, fars: Sequence[float], plan: Plan) -> list[list[float]]:
     """Accuracy, AUC, EER and the TARs of each sample; NaN where they cannot be measured."""
-    rng, rows = np.random.default_rng(plan.seed), []
-    for _ in range(plan.samples):
+
+    def measure(sample: int) -> list[float]:
+        rng = np.random.default_rng((plan.seed, sample))
         drawn = np.bincount(rng.integers(pairs.people, size=pairs.people), minlength=pairs.people).astype(np.int32)
         weighed = pairs.weigh(drawn)
-        if weighed:
-            accuracy, curve = weighed
-            tars = [curve.tar_at_far(far).tar for far in fars]
-            rows.append([accuracy, curve.auc(), curve.eer(), *(np.nan if tar is None else tar for tar in tars)])
-        else:
-            rows.append([np.nan] * (3 + len(fars)))
-    return rows
+        if not weighed:
+            return [np.nan] * (3 + len(fars))
+        accuracy, curve = weighed
+        tars = [curve.tar_at_far(far).tar for far in fars]
+        return [accuracy, curve.auc(), curve.eer(), *(np.nan if tar is None else tar for tar in tars)]
+
+    with futures.ThreadPoolExecutor(workers.cores()) as pool:
+        return list(pool.map(measure, range(plan.samples)))
 
 
 def _cumulate(weights: np.ndarray, counts: np.ndarray) -> np.ndarray:

@@ -5,7 +5,7 @@ import os
 
 from fv import manifest
 from fv.errors import UserError
-from fv.model import restoring
+from fv.model import checkpoint_choice
 from fv.options import option
 
 
@@ -15,7 +15,9 @@ class EvaluateOptions:
 
     workdir: str | None = option(None, "Folder that fv.train wrote.")
     checkpoint: str = option(
-        restoring.LAST, "Which checkpoint: the last one, or the one that validated best.", choices=restoring.CHECKPOINTS
+        checkpoint_choice.LAST,
+        "Which checkpoint: the last one, or the one that validated best.",
+        choices=checkpoint_choice.CHOICES,
     )
     output: str | None = option(
         None,

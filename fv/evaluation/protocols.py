@@ -2,10 +2,11 @@
 
 import dataclasses
 import math
+from concurrent import futures
 
 import numpy as np
 
-from fv import calibration, metrics, roc
+from fv import calibration, metrics, roc, workers
 from fv.calibration import Calibration
 from fv.errors import UserError
 from fv.evaluation.pair_set import PairSet
@@ -105,8 +106,9 @@ def cross_validate(
       UserError: the pairs that choose for a fold lack a class, or as `metrics.roc`.
     """
     roc.check(similarities, labels)
-    same, probabilities, folds = np.zeros(len(labels), bool), np.zeros(len(labels)), []
-    for number, (others, own) in enumerate(zip(training, testing, strict=True), start=1):
+    same, probabilities = np.zeros(len(labels), bool), np.zeros(len(labels))
+
+    def judge(number: int, others: np.ndarray, own: np.ndarray) -> Fold:
         try:
             threshold = metrics.best_threshold(similarities[others], labels[others])
         except UserError as error:
@@ -116,8 +118,11 @@ def cross_validate(
         fitted = calibration.fit(similarities[others], labels[others])
         same[own], probabilities[own] = similarities[own] >= threshold, fitted.probability(similarities[own])
         right = float(np.mean(same[own] == (labels[own] == 1)))
-        folds.append(Fold(len(own), right, threshold, fitted, len(others)))
-    return Judged(similarities, labels, same, probabilities, tuple(folds))
+        return Fold(len(own), right, threshold, fitted, len(others))
+
+    with futures.ThreadPoolExecutor(workers.cores()) as pool:
+        folds = tuple(pool.map(judge, range(1, len(testing) + 1), training, testing))
+    return Judged(similarities, labels, same, probabilities, folds)
 
 
 def split_folds(pairs: PairSet) -> tuple[list[np.ndarray], list[np.ndarray]]:

@@ -1,20 +1,14 @@
 """The report of an evaluation: its pictures, and a page that holds them and needs no other file."""
 
-import dataclasses
 import os
 
 import numpy as np
-import tensorflow as tf
 
-import fv
 from fv import files, record
 from fv.conversion import sheet
-from fv.evaluation import pictures, plots, provenance, report_page, training_input
-from fv.evaluation.describing import Description
-from fv.evaluation.options import EvaluateOptions
+from fv.evaluation import pictures, plots, report_page
 from fv.evaluation.pair_set import PairSet
 from fv.evaluation.protocols import Judged
-from fv.model.model_record import ModelRecord
 
 FILE_NAME = "report.html"
 ROC, DET, HISTOGRAM, RELIABILITY, MAP = "roc.png", "det.png", "histogram.png", "reliability.png", "embeddings.png"
@@ -22,37 +16,20 @@ _WORST = 12  # pairs of either kind that are shown
 _SHEET_COLUMNS, _SHEET_SIDE = 3, 150  # pairs beside each other, and the side of an image in pixels
 
 
-def describe_run(options: EvaluateOptions, held: ModelRecord) -> dict:
-    """What made the figures: the model, its training and whether that waited for input, the versions, the flags."""
-    flags = {name: value for name, value in vars(options).items() if value is not None}
-    devices = [device.device_type for device in tf.config.list_physical_devices()]
-    return dict(
-        workdir=options.workdir,
-        fv=fv.__version__,
-        tensorflow=tf.__version__,
-        devices=", ".join(sorted(set(devices))),
-        model=dataclasses.asdict(held.options),
-        training=provenance.read(options.workdir),
-        training_identities=held.identities,
-        training_input=training_input.verdict(options.workdir),
-        flags=flags,
-    )
-
-
-def write(folder: str, scored: PairSet, found: Description, judged: Judged, content: dict) -> None:
+def write(folder: str, scored: PairSet, embeddings: np.ndarray, judged: Judged, content: dict) -> None:
     """Writes the pictures and report.html.
 
     Args:
       folder: where to.
       scored: the pairs.
-      found: descriptions of their images.
+      embeddings: float32 [images, embedding size], of the images that the pairs are of.
       judged: the verdicts.
       content: of metrics.json.
     """
     draw(folder, judged, content)
     used = np.union1d(scored.first, scored.second)
     people = [scored.images.identities[image] for image in used]
-    pictures.draw_map(os.path.join(folder, MAP), found.embeddings[used], people)
+    pictures.draw_map(os.path.join(folder, MAP), embeddings[used], people)
     drawn = {name: files.read_bytes(os.path.join(folder, name)) for name in (ROC, DET, HISTOGRAM, RELIABILITY, MAP)}
     worst = {label: _draw_worst(scored, judged, label) for label in (record.GENUINE, record.IMPOSTOR)}
     with files.atomic_open(os.path.join(folder, FILE_NAME)) as file:

@@ -1,24 +1,20 @@
 """A model's weights back from a workdir's checkpoints."""
 
 import contextlib
-import os
 import sys
 from collections.abc import Iterator
 
 import tensorflow as tf
 
-from fv import workdir as workdirs
 from fv.errors import UserError
-from fv.model import checkpoint_files, siamese
+from fv.model import checkpoint_choice, checkpoint_files, siamese
 from fv.model.model_record import ModelRecord
 from fv.model.siamese import Siamese
 
-LAST, BEST = "last", "best"
-CHECKPOINTS = (LAST, BEST)
 _AVERAGES = "averages"  # what `fv.training.learner` calls them in a checkpoint
 
 
-def load_model(workdir: str, record: ModelRecord, which: str = LAST) -> tuple[Siamese, int]:
+def load_model(workdir: str, record: ModelRecord, which: str = checkpoint_choice.LAST) -> tuple[Siamese, int]:
     """Builds the model of a workdir, in float32 whatever precision trained it, and restores one of its checkpoints.
 
     The last one, that is, which is whole, or the one that validated best.
@@ -32,7 +28,7 @@ def load_model(workdir: str, record: ModelRecord, which: str = LAST) -> tuple[Si
     Raises:
       UserError: the workdir holds no checkpoint, or one that does not fit the model.
     """
-    folder = os.path.join(workdir, workdirs.BEST if which == BEST else workdirs.CHECKPOINTS)
+    folder = checkpoint_choice.folder(workdir, which)
     path = checkpoint_files.find_whole(folder, lambda line: print(line, file=sys.stderr))
     if not path:
         raise UserError(f"{folder} holds no whole checkpoint: run fv.train into {workdir} first")

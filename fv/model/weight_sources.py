@@ -68,7 +68,7 @@ def find(where: str, checkpoint: str, options: ModelOptions) -> Source:
 
     Args:
       where: 'imagenet', or the path of a workdir, of an export's version or of a weights file of tf_keras.
-      checkpoint: which one of a workdir, one of `restoring.CHECKPOINTS`.
+      checkpoint: which one of a workdir, one of `checkpoint_choice.CHOICES`.
       options: of the model.
 
     Raises:

@@ -13,8 +13,7 @@ import fv
 from fv import calibration, files, workdir
 from fv.calibration import Calibration
 from fv.errors import UserError
-from fv.evaluation import run as evaluation
-from fv.model import model_record, restoring
+from fv.model import checkpoint_choice, model_record, restoring
 from fv.model.model_record import ModelRecord
 from fv.options import option, required
 from fv.pipeline.input_pipeline import PairSource
@@ -37,7 +36,9 @@ class ExportOptions:
     workdir: str = required("folder that fv.train wrote and fv.evaluate measured.")
     output: str = required("folder that gets a subfolder <version>, the next free integer.")
     checkpoint: str = option(
-        restoring.LAST, "Which checkpoint: the last one, or the one that validated best.", choices=restoring.CHECKPOINTS
+        checkpoint_choice.LAST,
+        "Which checkpoint: the last one, or the one that validated best.",
+        choices=checkpoint_choice.CHOICES,
     )
     tfrecords: str | None = option(
         None, "Folder of shards whose validation pairs calibrate the export; fv.evaluate's by default."
@@ -168,7 +169,7 @@ def _card(options: ExportOptions, found, held, step: int, point: OperatingPoint,
 
 def _held_out(options: ExportOptions, found: validation.Measured, fitted: Calibration) -> dict | None:
     """The calibration's figures on the pairs that fv.evaluate scored."""
-    path = os.path.join(options.workdir, evaluation.SCORES)
+    path = os.path.join(options.workdir, workdir.SCORES)
     if found.figures is None or not os.path.exists(path):
         return None
     scores = pd.read_csv(path)

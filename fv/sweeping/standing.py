@@ -7,7 +7,6 @@ from fv import cli, files, manifest, workdir
 from fv import options as fv_options
 from fv.errors import UserError
 from fv.evaluation.options import EvaluateOptions
-from fv.evaluation.run import FLAGS as EVALUATE_FLAGS
 from fv.sweeping.plan import EVALUATION, Run
 from fv.training.options import TrainOptions
 
@@ -65,7 +64,10 @@ def _trained(run: Run) -> bool:
 def _metrics(run: Run) -> dict | None:
     """The evaluation writes its flags after its figures, so flags that are there vouch for figures."""
     folder = os.path.join(run.workdir, EVALUATION)
-    begun, path = _flags(EvaluateOptions, os.path.join(folder, EVALUATE_FLAGS)), os.path.join(folder, workdir.METRICS)
+    begun, path = (
+        _flags(EvaluateOptions, os.path.join(folder, workdir.EVALUATE_FLAGS)),
+        os.path.join(folder, workdir.METRICS),
+    )
     here = {"workdir": run.evaluation.workdir, "output": run.evaluation.output}
     if not isinstance(begun, EvaluateOptions) or dataclasses.replace(begun, **here) != run.evaluation:
         return None

@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from fv.model import restoring
+from fv.model import checkpoint_choice
 from fv.model.options import ModelOptions
 from fv.options import group, option, required
 from fv.pipeline.augment import AugmentOptions
@@ -28,9 +28,9 @@ class TrainOptions:
         "a tf_keras weights file of the backbone. Layers that fit are loaded, the others are named.",
     )
     init_checkpoint: str = option(
-        restoring.LAST,
+        checkpoint_choice.LAST,
         "Of a workdir in --init_weights: its last checkpoint, or the one that validated best.",
-        choices=restoring.CHECKPOINTS,
+        choices=checkpoint_choice.CHOICES,
     )
     freeze_backbone: bool = option(False, "Train the embedding and the head only.")
     sync_batch_norm: bool = option(False, "Normalise by the statistics of all replicas together.")

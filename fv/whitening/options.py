@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from fv.model import restoring
+from fv.model import checkpoint_choice
 from fv.options import option, required
 
 
@@ -14,7 +14,9 @@ class WhitenOptions:
     tfrecords: str = required("folder of the shards that it was trained on; their genuine training pairs are measured.")
     output: str = required("new folder for the whitened model, a workdir like the first.")
     checkpoint: str = option(
-        restoring.LAST, "Which checkpoint: the last one, or the one that validated best.", choices=restoring.CHECKPOINTS
+        checkpoint_choice.LAST,
+        "Which checkpoint: the last one, or the one that validated best.",
+        choices=checkpoint_choice.CHOICES,
     )
     shrinkage: float = option(
         0.2,

@@ -43,6 +43,12 @@ def test_given_scores_have_the_figures_of_their_pairs_and_pictures_beside_them(o
     assert "some.csv: 120 genuine and 120 impostor pairs\n" in capsys.readouterr().out
 
 
+def test_given_scores_do_not_load_tensorflow(options, command):
+    script = "import sys; from fv import evaluate; sys.modules['tensorflow'] = None; evaluate.run()"
+    run = command("-c", script, f"--scores={options.scores}", "--folds=3", "--bootstrap=20")
+    assert (run.returncode, run.stderr) == (0, "")
+
+
 def test_the_folds_are_of_people_where_they_are_known_and_of_pairs_where_not(options, tmp_path):
     evaluate(options)
     assert all(fold["chosen_on"] + fold["pairs"] <= 240 for fold in figures_of(tmp_path / "some")["folds"])

@@ -8,7 +8,7 @@ import tensorflow as tf
 import tf_keras
 
 from fv.errors import UserError
-from fv.model import model_record, restoring, siamese
+from fv.model import checkpoint_choice, model_record, restoring, siamese
 from fv.training.run import train
 from fv.training.strategy_options import StrategyOptions
 from fv.training.updates.optimizer_options import AveragingOptions, OptimizerOptions
@@ -28,7 +28,7 @@ def test_a_checkpoint_cut_short_is_named_and_passed_over_for_the_best_one_on_req
         restoring.load_model(str(workdir), record)
     said = capsys.readouterr().err
     assert "ckpt-30 is damaged" in said and said.count("\n") == 1
-    assert restoring.load_model(str(workdir), record, restoring.BEST)[1] == 30
+    assert restoring.load_model(str(workdir), record, checkpoint_choice.BEST)[1] == 30
 
 
 def test_a_workdir_without_checkpoints_is_refused(trained, tmp_path):

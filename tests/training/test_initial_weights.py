@@ -8,7 +8,7 @@ import pytest
 
 from fv import addons
 from fv.errors import UserError
-from fv.model import backbones, model_record, restoring
+from fv.model import backbones, checkpoint_choice, model_record, restoring
 from fv.training.options import TrainOptions
 from fv.training.run import train
 from fv.training.strategy_options import StrategyOptions
@@ -29,7 +29,7 @@ def following(trained, tmp_path) -> TrainOptions:
     )
 
 
-def backbone_of(workdir: str, checkpoint: str = restoring.LAST) -> list[np.ndarray]:
+def backbone_of(workdir: str, checkpoint: str = checkpoint_choice.LAST) -> list[np.ndarray]:
     model, _ = restoring.load_model(workdir, model_record.load(workdir), checkpoint)
     return [weight.numpy() for weight in model.encoder.get_layer(backbones.NAME).weights]
 
@@ -57,10 +57,10 @@ def test_averages_and_lookahead_s_slow_weights_begin_with_them_too_on_every_repl
         compute=StrategyOptions(strategy="mirrored", virtual_devices=2),
         optimization=OptimizerOptions("radam" if addons.available() else "adamw", learning_rate=0.0, weight_decay=0.0),
         averaging=AveragingOptions("ema"),
-        init_checkpoint=restoring.BEST,
+        init_checkpoint=checkpoint_choice.BEST,
         steps=6,
     )
     train(options)
-    for one, other in zip(backbone_of(options.workdir), backbone_of(trained.workdir, restoring.BEST), strict=True):
+    for one, other in zip(backbone_of(options.workdir), backbone_of(trained.workdir, checkpoint_choice.BEST), strict=True):
         if one.ndim > 1:  # BatchNorm's statistics move
             np.testing.assert_allclose(one, other, atol=1e-6)

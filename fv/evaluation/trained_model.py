@@ -1,0 +1,148 @@
+"""A workdir's model, evaluated: pairs, similarities, verdicts by others' threshold, figures, and what is written."""
+
+import os
+
+import pandas as pd
+import tf_keras
+
+from fv import files, workdir
+from fv import options as fv_options
+from fv.evaluation import (
+    bootstrap,
+    figures,
+    protocols,
+    provenance,
+    report,
+    scorers,
+    slices,
+    sources,
+    strangers,
+    table,
+)
+from fv.evaluation.describing import Describer, Description
+from fv.evaluation.options import EvaluateOptions
+from fv.evaluation.protocols import Judged
+from fv.evaluation.sources import Task
+from fv.model import model_record, restoring, siamese
+from fv.model.model_record import ModelRecord
+
+
+def evaluate(options: EvaluateOptions) -> None:
+    """Scores the pairs of checked options with the workdir's model, writes all that an evaluation leaves, prints a table.
+
+    Raises:
+      UserError: as `fv.evaluation.run.evaluate`.
+    """
+    record = model_record.load(options.workdir)
+    task = sources.read(options)
+    seen = strangers.check(record, options.workdir, task.scored, allowed=options.allow_seen_identities)
+    model, step = restoring.load_model(options.workdir, record, options.checkpoint)
+    describer = Describer(
+        model, record.options, _untrained(options, record), flip=options.flip, batch_size=options.batch_size
+    )
+    task, found, judged = _judge(task, describer, model, options)
+    context = _context(options, task, record, step) | {"seen_identities": seen}
+    content = _measure(task, found, judged, options) | context
+    content["notes"] = _notes(task, judged, seen, record)
+    _write(_output_folder(options, task), options, task, found, judged[scorers.MODEL], content)
+    print(table.render(content))
+
+
+def _untrained(options: EvaluateOptions, record: ModelRecord) -> siamese.Siamese | None:
+    if not options.baselines:
+        return None
+    tf_keras.utils.set_random_seed(options.seed)
+    return siamese.build_siamese(record.options, record.identities)
+
+
+def _judge(
+    task: Task, describer: Describer, model: siamese.Siamese, options: EvaluateOptions
+) -> tuple[Task, Description, dict[str, Judged]]:
+    """The task without pairs that are lost, descriptions of the scored images, and verdicts by who says them."""
+    scored, found, similarities = _score(task.scored, describer, model, options)
+    if task.choosing is None:
+        folds = protocols.split_folds(scored)
+        judged = {name: protocols.cross_validate(said, scored.labels, *folds) for name, said in similarities.items()}
+        return Task(scored, None, task.rule), found, judged
+    choosing, _, others = _score(task.choosing, describer, model, options)
+    judged = {
+        name: protocols.hold_out(said, scored.labels, others[name], choosing.labels) for name, said in similarities.items()
+    }
+    return Task(scored, choosing, task.rule), found, judged
+
+
+def _score(pairs, describer: Describer, model: siamese.Siamese, options: EvaluateOptions):
+    found = describer.describe(pairs.images, pairs.name)
+    pairs = sources.leave_out_broken(pairs, found, options.allow_missing)
+    return pairs, found, scorers.score(pairs, found, model)
+
+
+def _measure(task: Task, found: Description, judged: dict[str, Judged], options: EvaluateOptions) -> dict:
+    """The figures of the model at the top, those of the baselines below."""
+    plan, people = bootstrap.Plan(options.bootstrap, options.seed), task.scored.people()
+    measured = {
+        name: figures.measure(verdicts) | figures.measure_intervals(verdicts, people, plan)
+        for name, verdicts in judged.items()
+    }
+    own = measured.pop(scorers.MODEL)
+    cuts = slices.cut(task.scored, found, judged[scorers.MODEL].right)
+    return own | {
+        "bootstrap": figures.describe_bootstrap(plan),
+        "probability": figures.measure_probability(judged[scorers.MODEL]),
+        "baselines": measured,
+        "slices": {name: [vars(part) for part in parts] for name, parts in cuts.items()},
+    }
+
+
+def _context(options: EvaluateOptions, task: Task, record: ModelRecord, step: int) -> dict:
+    choosing = task.choosing.name if task.choosing else None
+    return {
+        "split": task.scored.name,
+        "pairs_sha256": task.scored.digest(),
+        "threshold_split": choosing,
+        "threshold_rule": task.rule,
+        "step": step,
+        "tfrecords": options.tfrecords,
+        "threshold_tfrecords": options.threshold_tfrecords or options.tfrecords,
+        "run": provenance.describe(options, record),
+    }
+
+
+def _notes(task: Task, judged: dict[str, Judged], seen: dict, record: ModelRecord) -> list[str]:
+    baselines = {name: verdicts for name, verdicts in judged.items() if name != scorers.MODEL}
+    notes = [*figures.warn(judged[scorers.MODEL], baselines), strangers.note(seen, task.scored)]
+    if task.choosing:
+        notes += [strangers.shared(task.scored, task.choosing), strangers.trained_on(record, task.choosing)]
+    notes += [task.scored.lost, task.choosing.lost if task.choosing else ""]
+    return [note for note in notes if note]
+
+
+def _output_folder(options: EvaluateOptions, task: Task) -> str:
+    """The workdir only where fv.export may take the threshold from there: it knows no folds and no mirrored images."""
+    if options.output:
+        return options.output
+    if options.tfrecords and task.choosing and not options.threshold_list and not options.flip:
+        return options.workdir
+    folds = f"-{options.folds}-folds" if options.folds else ""
+    name = os.path.splitext(task.scored.name)[0]
+    return os.path.join(options.workdir, f"{name}{folds}{'-flip' if options.flip else ''}")
+
+
+def _write(folder: str, options: EvaluateOptions, task: Task, found: Description, judged: Judged, content: dict) -> None:
+    os.makedirs(folder, exist_ok=True)
+    files.save_json(content, os.path.join(folder, workdir.METRICS))
+    with files.atomic_open(os.path.join(folder, workdir.EVALUATE_FLAGS)) as file:
+        file.write(fv_options.to_flagfile(options))
+    scored, paths = task.scored, task.scored.images.paths
+    columns = {
+        "similarity": judged.similarities,
+        "label": judged.labels,
+        "probability": judged.probabilities,
+        "same": judged.same.astype(int),
+        "fold": scored.folds,
+        "image_a": [paths[image] for image in scored.first],
+        "image_b": [paths[image] for image in scored.second],
+    }
+    with files.atomic_open(os.path.join(folder, workdir.SCORES)) as file:
+        pd.DataFrame(columns).to_csv(file, index=False)
+    report.write(folder, scored, found.embeddings, judged, content)

@@ -1,0 +1,13 @@
+"""Which of a workdir's checkpoints: what every --checkpoint may name."""
+
+import os
+
+from fv import workdir as workdirs
+
+LAST, BEST = "last", "best"
+CHOICES = (LAST, BEST)
+
+
+def folder(workdir: str, which: str) -> str:
+    """Where a workdir's last checkpoints lie, or the one that validated best."""
+    return os.path.join(workdir, workdirs.BEST if which == BEST else workdirs.CHECKPOINTS)
