@@ -8,9 +8,14 @@ import tensorflow as tf
 BOUND_SHARE = 0.1  # of the time, from which on a run is called input-bound
 
 
-def clock() -> tf.Tensor:
-    """Seconds of this host's clock, float64 scalar, when the op runs: `tf.timestamp` refuses to run deterministically."""
-    return tf.ensure_shape(tf.numpy_function(time.time, [], tf.float64), ())
+def clock(*behind: tf.Tensor) -> tf.Tensor:
+    """Seconds of this host's clock, float64 scalar, as soon as the tensors `behind` which it comes are there.
+
+    It waits for nothing else: TensorFlow runs ops with side effects in the order of the program. (`tf.timestamp` refuses to
+    run deterministically.)
+    """
+    with tf.device("CPU:0"), tf.control_dependencies(behind):
+        return tf.ensure_shape(tf.numpy_function(lambda _: time.time(), behind[:1], tf.float64, stateful=False), ())
 
 
 @dataclasses.dataclass

@@ -84,6 +84,16 @@ def test_synthetic_input_reads_near_zero_and_far_below_what_is_called_input_boun
     assert any(share() < stall.BOUND_SHARE / 2 for _ in range(TRIES))
 
 
+def test_one_core_whose_thread_reads_the_clock_behind_the_step_does_not_read_as_waiting(command):
+    script = """
+import os
+os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+from tests.training.watching import test_stall as own
+print(own.measured(own.tf.distribute.OneDeviceStrategy("CPU:0"), 0.0, own.TrainStep)[0].share)
+"""
+    assert any(float(command("-c", script).stdout) < stall.BOUND_SHARE for _ in range(TRIES))
+
+
 @pytest.fixture(scope="module")
 def sleeping() -> SleepingStep:
     return step_of(tf.distribute.OneDeviceStrategy("CPU:0"), SleepingStep)
