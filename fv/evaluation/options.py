@@ -14,11 +14,7 @@ class EvaluateOptions:
     """What is evaluated, and on what."""
 
     workdir: str | None = option(None, "Folder that fv.train wrote.")
-    checkpoint: str = option(
-        checkpoint_choice.LAST,
-        "Which checkpoint: the last one, or the one that validated best.",
-        choices=checkpoint_choice.CHOICES,
-    )
+    checkpoint: str = checkpoint_choice.flag()
     output: str | None = option(
         None,
         "Folder for what is written: the workdir where a split of shards is scored as the export scores, else a folder in "

@@ -2,9 +2,8 @@
 
 import dataclasses
 
+from fv.model import checkpoint_choice
 from fv.options import option, required
-
-CHECKPOINTS = ("last", "best")  # as `fv.model.restoring` calls them, which loads TensorFlow
 
 
 @dataclasses.dataclass(frozen=True)
@@ -15,7 +14,7 @@ class MineOptions:
     workdir: str = required("folder that fv.train wrote: the model that says what is hard.")
     output: str = required("folder for the shards and manifest.json.")
     images: str | None = option(None, "Where the data set's images are now, if not where it was converted from.")
-    checkpoint: str = option("last", "Which checkpoint: the last one, or the one that validated best.", choices=CHECKPOINTS)
+    checkpoint: str = checkpoint_choice.flag()
     pairs: int | None = option(None, "Training pairs; as many as the data set's if not given.", lower=2)
     hard_share: float = option(
         0.5, "Share of mined pairs among those of each label; the others are random.", lower=0.0, upper=1.0

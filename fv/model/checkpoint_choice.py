@@ -3,9 +3,15 @@
 import os
 
 from fv import workdir as workdirs
+from fv.options import option
 
 LAST, BEST = "last", "best"
 CHOICES = (LAST, BEST)
+
+
+def flag() -> str:
+    """The field of an options dataclass for --checkpoint."""
+    return option(LAST, "Which checkpoint: the last one, or the one that validated best.", choices=CHOICES)
 
 
 def folder(workdir: str, which: str) -> str:

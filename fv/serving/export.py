@@ -35,11 +35,7 @@ class ExportOptions:
 
     workdir: str = required("folder that fv.train wrote and fv.evaluate measured.")
     output: str = required("folder that gets a subfolder <version>, the next free integer.")
-    checkpoint: str = option(
-        checkpoint_choice.LAST,
-        "Which checkpoint: the last one, or the one that validated best.",
-        choices=checkpoint_choice.CHOICES,
-    )
+    checkpoint: str = checkpoint_choice.flag()
     tfrecords: str | None = option(
         None, "Folder of shards whose validation pairs calibrate the export; fv.evaluate's by default."
     )

@@ -64,10 +64,8 @@ def _trained(run: Run) -> bool:
 def _metrics(run: Run) -> dict | None:
     """The evaluation writes its flags after its figures, so flags that are there vouch for figures."""
     folder = os.path.join(run.workdir, EVALUATION)
-    begun, path = (
-        _flags(EvaluateOptions, os.path.join(folder, workdir.EVALUATE_FLAGS)),
-        os.path.join(folder, workdir.METRICS),
-    )
+    begun = _flags(EvaluateOptions, os.path.join(folder, workdir.EVALUATE_FLAGS))
+    path = os.path.join(folder, workdir.METRICS)
     here = {"workdir": run.evaluation.workdir, "output": run.evaluation.output}
     if not isinstance(begun, EvaluateOptions) or dataclasses.replace(begun, **here) != run.evaluation:
         return None

@@ -13,11 +13,7 @@ class WhitenOptions:
     workdir: str = required("folder that fv.train wrote: the model whose embeddings are whitened; it stays as it is.")
     tfrecords: str = required("folder of the shards that it was trained on; their genuine training pairs are measured.")
     output: str = required("new folder for the whitened model, a workdir like the first.")
-    checkpoint: str = option(
-        checkpoint_choice.LAST,
-        "Which checkpoint: the last one, or the one that validated best.",
-        choices=checkpoint_choice.CHOICES,
-    )
+    checkpoint: str = checkpoint_choice.flag()
     shrinkage: float = option(
         0.2,
         "Share of a sphere that is mixed into the spread within a person, (0, 1]: less trusts the pairs more.",
