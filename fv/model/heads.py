@@ -15,7 +15,7 @@ import tensorflow as tf
 import tf_keras
 
 from fv import addons
-from fv.model import losses, onset, sampled_softmax
+from fv.model import losses, margins, sampled_softmax
 from fv.model.options import ModelOptions
 
 START = (0, 0)  # a moment
@@ -26,7 +26,7 @@ def build_head(options: ModelOptions, identities: int) -> tf.Module:
     head = _build_one(options.head, options, identities)
     if options.second_head == "none":
         return head
-    return SumHead(head, _build_one(options.second_head, options, identities), options)
+    return SumHead(head, _build_one(options.second_head, options, identities), options.second_head_weight)
 
 
 def _build_one(name: str, options: ModelOptions, identities: int) -> tf.Module:
@@ -102,14 +102,14 @@ class SoftmaxHead(tf.Module):
         """Raises UserError where the steps of the margins are none."""
         super().__init__(name="softmax_head")
         self._scale, self._margins = options.softmax_scale, (options.softmax_margin, options.softmax_angular_margin)
-        self._rise = onset.parse("softmax_margin_steps", options.softmax_margin_steps)
+        self._rise = margins.rise_of(options.softmax_margin_steps)
         self._identities, self._sample = identities, options.softmax_sample
         initial = tf_keras.initializers.GlorotUniform()((identities, options.embedding_size))
         self.centres = tf.Variable(initial, name="identity_centres")
 
     def losses(self, embeddings: tf.Tensor, label: tf.Tensor, identities: tf.Tensor, moment=START) -> tf.Tensor:
         del label
-        share = onset.share(moment[1], *self._rise)
+        share = margins.share(moment[1], *self._rise)
         flat, identities = tf.reshape(embeddings, (-1, embeddings.shape[-1])), tf.reshape(tf.maximum(identities, 0), [-1])
         shape = self._scale, *(share * margin for margin in self._margins)
         if 0 < self._sample < self._identities:
@@ -140,16 +140,13 @@ class BatchHead(tf.Module):
 
 
 class SumHead(tf.Module):
-    """Two heads' losses on the same embeddings, the second one's from its steps on; the first one's similarity."""
+    """Two heads' losses on the same embeddings; the first one's similarity."""
 
-    def __init__(self, first: tf.Module, second: tf.Module, options: ModelOptions):
-        """Raises UserError where the second head's steps are none."""
+    def __init__(self, first: tf.Module, second: tf.Module, weight: float):
         super().__init__(name="sum_head")
-        self._first, self._second, self._weight = first, second, options.second_head_weight
-        self._rise = onset.parse("second_head_steps", options.second_head_steps)
+        self._first, self._second, self._weight = first, second, weight
         self.scoring, self.similarity = first.scoring, first.similarity
 
     def losses(self, embeddings: tf.Tensor, label: tf.Tensor, identities: tf.Tensor, moment=START) -> tf.Tensor:
         first = self._first.losses(embeddings, label, identities, moment)
-        weight = self._weight * onset.share(moment[1], *self._rise)
-        return first + weight * self._second.losses(embeddings, label, identities, moment)
+        return first + self._weight * self._second.losses(embeddings, label, identities, moment)

@@ -36,10 +36,6 @@ class ModelOptions:
     )
     second_head: str = option("none", "Another one whose loss is added; --head still scores.", choices=("none", *HEADS))
     second_head_weight: float = option(1.0, "Factor on the second head's loss.", lower=0.0)
-    second_head_steps: str = option(
-        "",
-        "A,B: the second head's factor is 0 up to step A, rises linearly, and is whole from step B on; empty for always.",
-    )
     softmax_scale: float = option(16.0, "Softmax and n_pairs: factor on the cosines.", lower=1.0, upper=128.0)
     softmax_margin: float = option(
         0.1, "Softmax: subtracted from the true identity's cosine, as in CosFace.", lower=0.0, upper=1.0

@@ -82,20 +82,6 @@ def test_a_sum_of_heads_adds_weighted_losses_and_scores_by_the_first():
     assert len(head.trainable_variables) == 2 and head.scoring is head._first.scoring
 
 
-def test_the_second_head_comes_in_between_its_steps():
-    summed = dataclasses.replace(OPTIONS, head="distance", second_head="n_pairs", second_head_weight=3.0)
-    whole, late = (
-        heads.build_head(dataclasses.replace(summed, second_head_steps=steps), identities=3) for steps in ("", "10,20")
-    )
-    embeddings, label, identities = tf.constant(unit((2, 2, 4))), tf.constant([1, 0]), tf.constant([[0, 0], [0, 1]])
-    first = whole._first.losses(embeddings, label, identities)
-    second = whole.losses(embeddings, label, identities, tf.constant([7, 0])) - first
-    assert tf.reduce_min(second) > 0
-    for step, share in ((10, 0.0), (15, 0.5), (20, 1.0)):
-        found = late.losses(embeddings, label, identities, tf.constant([7, step]))
-        np.testing.assert_allclose(found, first + share * second, rtol=1e-5)
-
-
 @pytest.mark.parametrize("name", [name for name in BATCH_HEADS if name in USABLE_HEADS])
 def test_losses_of_a_batch_leave_out_images_of_unknown_identity(name):
     head = heads.build_head(dataclasses.replace(OPTIONS, head=name), identities=3)
