@@ -15,7 +15,8 @@ from fv.evaluation.pair_set import Images, PairSet
 from fv.evaluation.protocols import Judged
 
 _SCORES, _PEOPLE = ("label", "score"), ("identity_a", "identity_b")
-_TYPES = {"label": np.int8, "score": np.float64} | dict.fromkeys(_PEOPLE, "category")
+_WRITTEN = "similarity"  # what the evaluation of a model calls the score
+_TYPES = {"label": np.int8, "score": np.float64, _WRITTEN: np.float64} | dict.fromkeys(_PEOPLE, "category")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -57,7 +58,7 @@ def evaluate(options: EvaluateOptions) -> None:
 
 def read(path: str) -> Given:
     """Reads a CSV with the columns label (1 same person, 0 different people), score and, where people are known,
-    identity_a and identity_b; others are passed over.
+    identity_a and identity_b; others are passed over, and without a score the similarity of a model's scores.csv is it.
 
     Raises:
       UserError: a column is missing, a value is none, or labels and people disagree.
@@ -65,7 +66,9 @@ def read(path: str) -> Given:
     try:
         found = pd.read_csv(path, usecols=lambda name: name in _TYPES, dtype=_TYPES)
     except ValueError as error:
-        raise UserError(f"{path} is no CSV of the columns {', '.join(_TYPES)}: {error}") from error
+        raise UserError(f"{path} is no CSV of the columns {', '.join(_SCORES + _PEOPLE)}: {error}") from error
+    if "score" not in found:
+        found = found.rename(columns={_WRITTEN: "score"})
     lacking = [name for name in (_PEOPLE if set(_PEOPLE) & set(found) else ()) + _SCORES if name not in found]
     if lacking:
         raise UserError(f"{path} has no column {lacking[0]}: its first line has to name {', '.join(_SCORES)}")

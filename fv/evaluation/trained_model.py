@@ -133,15 +133,17 @@ def _write(folder: str, options: EvaluateOptions, task: Task, found: Description
     files.save_json(content, os.path.join(folder, workdir.METRICS))
     with files.atomic_open(os.path.join(folder, workdir.EVALUATE_FLAGS)) as file:
         file.write(fv_options.to_flagfile(options))
-    scored, paths = task.scored, task.scored.images.paths
+    scored, images = task.scored, task.scored.images
     columns = {
         "similarity": judged.similarities,
         "label": judged.labels,
         "probability": judged.probabilities,
         "same": judged.same.astype(int),
         "fold": scored.folds,
-        "image_a": [paths[image] for image in scored.first],
-        "image_b": [paths[image] for image in scored.second],
+        "identity_a": [images.identities[image] for image in scored.first],
+        "identity_b": [images.identities[image] for image in scored.second],
+        "image_a": [images.paths[image] for image in scored.first],
+        "image_b": [images.paths[image] for image in scored.second],
     }
     with files.atomic_open(os.path.join(folder, workdir.SCORES)) as file:
         pd.DataFrame(columns).to_csv(file, index=False)

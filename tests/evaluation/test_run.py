@@ -2,6 +2,7 @@ import dataclasses
 import json
 import pathlib
 import re
+import shutil
 
 import numpy as np
 import pandas as pd
@@ -80,6 +81,15 @@ def test_a_pair_scores_as_training_validates_it_though_each_image_is_embedded_on
     scores = pd.read_csv(pathlib.Path(options.workdir, "scores.csv"))
     np.testing.assert_allclose(scores.similarity, expected, atol=1e-5)
     np.testing.assert_array_equal(scores.label, labels)
+
+
+def test_another_protocol_takes_the_written_scores(options, tmp_path):
+    written, output = f"{options.workdir}/scores.csv", str(tmp_path)
+    others = shutil.copy(written, tmp_path / "others.csv")
+    evaluate(EvaluateOptions(scores=written, threshold_scores=str(others), output=output, bootstrap=20))
+    of_model, again = figures_of(options.workdir), figures_of(output)
+    assert again["auc"] == of_model["auc"] and again["pairs"] == 30
+    assert again["threshold_rule"] == "chosen on others.csv" and "auc" in again["intervals"]  # of people, who are known
 
 
 def test_the_figures_say_how_the_model_was_trained(options, trained):
