@@ -40,6 +40,16 @@ def test_warnings_of_the_program_itself_still_show():
     assert "mind the gap" in process.stderr
 
 
+def test_the_garbage_collector_works_on_and_rests_when_the_process_ends():
+    script = """
+import atexit, gc
+atexit.register(lambda: print(gc.get_freeze_count() > 100_000))  # registered first, called last
+import fv.quiet_tensorflow
+print(gc.isenabled(), gc.get_freeze_count())
+"""
+    assert run(script).stdout.split() == ["True", "0", "True"]
+
+
 def test_what_a_failing_import_printed_is_shown_before_its_exception(tmp_path):
     (tmp_path / "tensorflow.py").write_text("import os; os.write(2, b'no AVX here\\n'); raise ImportError('broken wheel')")
     stderr = run("import fv.quiet_tensorflow", PYTHONPATH=f"{tmp_path}{os.pathsep}{os.getcwd()}").stderr
