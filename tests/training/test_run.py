@@ -62,12 +62,14 @@ def test_a_loss_that_is_not_finite_ends_the_run_with_its_step(tiny_run, tmp_path
 
 
 @pytest.mark.parametrize("precision", ["mixed_float16", "mixed_bfloat16"])
-def test_mixed_precision_follows_float32(tiny_run, trained, tmp_path, precision):
-    options = dataclasses.replace(tiny_run, workdir=str(tmp_path / precision), compute=StrategyOptions(precision=precision))
-    train(options)
-    found = logged_losses(options.workdir)
-    for step, loss in logged_losses(trained.workdir).items():
-        assert found[step] == pytest.approx(loss, rel=0.1)  # closer over 200 steps: updates/test_precision.py
+def test_mixed_precision_follows_float32(tiny_run, tmp_path, precision):
+    found = {}
+    for name in ("float32", precision):
+        options = dataclasses.replace(tiny_run, workdir=str(tmp_path / name), compute=StrategyOptions(precision=name))
+        train(options)
+        found[name] = logged_losses(options.workdir)
+    for step, loss in found["float32"].items():
+        assert found[precision][step] == pytest.approx(loss, rel=0.1)  # closer over 200 steps: updates/test_precision.py
 
 
 @pytest.mark.slow

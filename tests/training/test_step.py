@@ -17,7 +17,7 @@ def losses(shards, strategy, *, head="softmax", calls=(STEPS,), **arguments) -> 
     return np.concatenate([made.run(count) for count in calls])
 
 
-@pytest.mark.parametrize("head", ["sigmoid", "distance"])  # softmax: test_strategy.py
+@pytest.mark.parametrize("head", ["softmax", "sigmoid", "distance"])
 def test_one_replica_and_two_agree_with_synchronised_batch_norm_and_augmentation(shards, head):
     arguments = dict(head=head, augment=True, sync=True, options=SGD)
     np.testing.assert_allclose(

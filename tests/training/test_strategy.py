@@ -32,7 +32,7 @@ def losses_over(devices: int, shards, **arguments) -> np.ndarray:
     if devices > 1:
         made = strategy.start(StrategyOptions(strategy="mirrored", virtual_devices=devices), seed=0)
     assert made.num_replicas_in_sync == devices
-    return stepping.trainer(shards, made, SGD, steps=STEPS, augment=True, **arguments).run(STEPS)
+    return stepping.trainer(shards, made, SGD, steps=STEPS, **arguments).run(STEPS)
 
 
 @pytest.mark.slow

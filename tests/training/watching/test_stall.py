@@ -107,14 +107,16 @@ def test_an_input_of_known_slowness_reads_its_share_of_the_time(sleeping, monkey
     sleeping.run(batches, 0, 5)  # uses up what came ahead
     wanted = max(0, input_ms - step_ms) / max(input_ms, step_ms)  # one batch is fetched while a step works on another
 
-    def near() -> tuple[bool, bool]:
+    def shares() -> tuple[float, float]:
         before, computed = dataclasses.replace(sleeping.meter), sleeping.computed
         sleeping.run(batches, 5, 10)
         found = sleeping.meter.since(before)
-        true = 1 - (sleeping.computed - computed) / found.elapsed
-        return abs(found.share - true) < 0.05, abs(found.share - wanted) < 0.2  # sleeps are longer on a busy machine
+        return found.share, 1 - (sleeping.computed - computed) / found.elapsed
 
-    assert any(all(near()) for _ in range(TRIES))
+    tried = [shares() for _ in range(TRIES)]
+    near_what_the_clock_says = [abs(read - true) < 0.05 for read, true in tried]
+    near_what_sleeps_are_wanted = [abs(read - wanted) < 0.2 for read, _ in tried]  # they are longer on a busy machine
+    assert any(near_what_the_clock_says) and any(near_what_sleeps_are_wanted), tried
 
 
 def test_replicas_wait_together(monkeypatch):
