@@ -148,7 +148,7 @@ class Describer:
         return embeddings.numpy()
 
 
-@tf.function(reduce_retracing=True)
+@tf.function(reduce_retracing=True, autograph=False)
 def _decode(encoded: tf.Tensor, image_size: int, crop_fraction: float) -> tuple[tf.Tensor, tf.Tensor]:
     def load(data: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         side = tf.reduce_min(tf.io.extract_jpeg_shape(data)[:2])
@@ -157,7 +157,7 @@ def _decode(encoded: tf.Tensor, image_size: int, crop_fraction: float) -> tuple[
     return tf.map_fn(load, encoded, fn_output_signature=(tf.uint8, tf.int32), parallel_iterations=_DECODED_AT_ONCE)
 
 
-@tf.function(reduce_retracing=True)
+@tf.function(reduce_retracing=True, autograph=False)
 def _embed(encoder: tf_keras.Model, pixels: tf.Tensor) -> tf.Tensor:
     return encoder(pixels, training=False)
 

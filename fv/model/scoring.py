@@ -34,7 +34,7 @@ class PairScorer:
         kept = valid > 0
         return similarities[kept], labels[kept].astype(np.int32)
 
-    @tf.function
+    @tf.function(autograph=False)
     def _score_batch(self, batch: dict[str, tf.Tensor]) -> tf.Tensor:
         return self._strategy.gather(self._strategy.run(self._replica_scores, args=(batch,)), axis=0)
 

@@ -76,6 +76,7 @@ class HostDecoder:
             with leaving.calls:
                 return self._load(memory, *indices_and_encoded)
 
+        @tf.autograph.experimental.do_not_convert
         def decode(*indices_and_encoded: tf.Tensor) -> dict[str, tf.Tensor]:
             # A pure function, so that op determinism lets its calls run in parallel; one for a batch.
             values = tf.numpy_function(load, indices_and_encoded, types, stateful=False)

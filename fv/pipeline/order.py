@@ -34,8 +34,12 @@ def endless(
 ) -> tf.data.Dataset:
     """Epoch after epoch of the slices' records, behind the `start` that came before; `first` as in `slice_dataset`."""
     first_epoch, skip = divmod(start, slices.count(parts))
-    epochs = tf.data.Dataset.range(first_epoch, tf.int64.max)
-    return epochs.flat_map(lambda epoch: shuffled_epoch(parts, seed, epoch, shuffle_buffer, read, first)).skip(skip)
+
+    @tf.autograph.experimental.do_not_convert
+    def one_epoch(epoch: tf.Tensor) -> tf.data.Dataset:
+        return shuffled_epoch(parts, seed, epoch, shuffle_buffer, read, first)
+
+    return tf.data.Dataset.range(first_epoch, tf.int64.max).flat_map(one_epoch).skip(skip)
 
 
 def shuffled_epoch(
@@ -54,6 +58,7 @@ def stored_order(parts: list[Slice], read: Reader) -> tf.data.Dataset:
     return slice_dataset(parts).flat_map(read)
 
 
+@tf.autograph.experimental.do_not_convert
 def read_records(path: tf.Tensor, skip: tf.Tensor, take: tf.Tensor, first: tf.Tensor) -> tf.data.Dataset:
     """(index: int64, encoded: string) of each record of a slice; TensorFlow's reader checks the checksums.
 
@@ -63,6 +68,7 @@ def read_records(path: tf.Tensor, skip: tf.Tensor, take: tf.Tensor, first: tf.Te
     return tf.data.Dataset.zip((tf.data.Dataset.range(first, first + take), records.take(take)))
 
 
+@tf.autograph.experimental.do_not_convert
 def read_indices(path: tf.Tensor, skip: tf.Tensor, take: tf.Tensor, first: tf.Tensor) -> tf.data.Dataset:
     """The index, int64, of each record of a slice, without reading it."""
     del path, skip

@@ -28,6 +28,7 @@ class TensorFlowDecoder:
         padding = tf.data.Dataset.from_tensors(self._padding()).repeat()
         return decoded.concatenate(padding).batch(batch_size, drop_remainder=True)
 
+    @tf.autograph.experimental.do_not_convert
     def _decode(self, index: tf.Tensor, encoded: tf.Tensor) -> dict[str, tf.Tensor]:
         del index
         pair = fields.parse_one(encoded)

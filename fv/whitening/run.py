@@ -55,7 +55,7 @@ def whiten(options: WhitenOptions) -> None:
 
 def _genuine_embeddings(model: Siamese, source: PairSource, batch_size: int) -> tuple[np.ndarray, np.ndarray]:
     """Embeddings float32 [genuine pairs, d] of either image."""
-    embed = tf.function(lambda images: model.embed_pairs(images, training=False), reduce_retracing=True)
+    embed = tf.function(lambda images: model.embed_pairs(images, training=False), reduce_retracing=True, autograph=False)
     steps = input_pipeline.evaluation_steps(source, batch_size)
     batches = input_pipeline.evaluation_batches(source, batch_size=batch_size)
     embeddings = [np.zeros((0, 2, model.encoder.output_shape[-1]), np.float32)]

@@ -28,7 +28,7 @@ class Agreement:
         """Whether the number, below 2**24, is the same in every worker."""
         return not self.any(number != round(self.mean(number)[0]))
 
-    @tf.function
+    @tf.function(autograph=False)
     def _total(self, numbers: tf.Tensor) -> tf.Tensor:
         """Sums over the replicas, of which each worker has as many as any other."""
         per_replica = self._strategy.run(tf.identity, args=(numbers,))
