@@ -1,6 +1,8 @@
 """A user's mistakes on the command line: one clear line, exit code 2, nothing lost."""
 
+import runpy
 import shutil
+import sys
 
 import pytest
 
@@ -25,8 +27,14 @@ def assert_one_line(done, *parts: str) -> None:
         ("verify", "expected IMAGE_A IMAGE_B"),
     ],
 )
-def test_a_command_without_arguments_says_in_a_shell_what_it_needs(command, name, wanted):
-    assert_one_line(command("-m", f"fv.{name}"), f"{name}.py: error: {wanted}")
+def test_a_command_without_arguments_says_what_it_needs(call, name, wanted):
+    """As `python -m` runs it, but in this process: a shell sees no more, as the tests with `command` show."""
+
+    def run_as_main() -> None:
+        sys.modules.pop(f"fv.{name}")
+        runpy.run_module(f"fv.{name}", run_name="__main__", alter_sys=True)
+
+    assert_one_line(call(run_as_main), f"{name}.py: error: {wanted}")
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,9 @@ class Embedder:
         """
         model, _ = restoring.load_model(workdir, record, checkpoint)
         self._options, self._encoder, self._batch_size = record.options, model.encoder, batch_size
-        self._embed = tf.function(lambda pixels: model.encoder(pixels, training=False), reduce_retracing=True, autograph=False)
+        self._embed = tf.function(
+            lambda pixels: model.encoder(pixels, training=False), reduce_retracing=True, autograph=False
+        )
         weights = hashlib.sha256(repr(record.options).encode())
         for variable in model.encoder.variables:
             weights.update(variable.numpy().tobytes())

@@ -56,6 +56,12 @@ class Trainer:
         self.done += steps
         return losses
 
+    def skip(self, steps: int) -> None:
+        """Leaves these steps' batches out, as a run that goes on from a checkpoint does."""
+        for _ in range(steps):
+            next(self.batches)
+        self.done += steps
+
     def weights(self) -> dict[str, np.ndarray]:
         """Name, without its layer's number, and place → value, of all weights and statistics."""
         held = [*self.model.encoder.weights, *self.model.head.variables]

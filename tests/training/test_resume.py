@@ -39,7 +39,7 @@ def options(tiny_run, tmp_path) -> TrainOptions:
     return dataclasses.replace(
         tiny_run,
         workdir=str(tmp_path / "run"),
-        model=dataclasses.replace(TINY, dropout=0.3),
+        model=dataclasses.replace(TINY, image_size=16, dropout=0.3),
         augmentation=AugmentOptions(),
         compute=StrategyOptions(deterministic=True),
         steps=14,

@@ -44,7 +44,9 @@ class Gradients:
         """
         images = self._augment(batch["images"], step, part)
         # Augmentation stays outside: XLA has no kernel for TensorFlow's resampling ops.
-        differentiate = tf.function(self._differentiate, jit_compile=True, autograph=False) if self._xla else self._differentiate
+        differentiate = self._differentiate
+        if self._xla:
+            differentiate = tf.function(differentiate, jit_compile=True, autograph=False)
         moment = tf.stack([self._seed, tf.cast(step, tf.int32)])
         taught = self._teacher.embed(images) if self._teacher else None
         pairs = images, batch["label"], batch["identities"], batch["valid"]

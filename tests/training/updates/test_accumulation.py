@@ -17,12 +17,14 @@ def without_batch_norm(shards, parts: int, strategy=one_device, **arguments):
     return trainer(shards, strategy(), options, frozen=True, model=dataclasses.replace(TINY, dropout=0.3), **arguments)
 
 
-@pytest.mark.parametrize(("parts", "strategy"), [(4, one_device), (2, two_replicas)])
-def test_small_batches_give_the_steps_of_a_large_one_augmentation_and_dropout_included(shards, parts, strategy):
-    whole, parted = (without_batch_norm(shards, count, strategy, augment=True) for count in (1, parts))
-    np.testing.assert_allclose(whole.run(3), parted.run(3), rtol=1e-5)
-    for name, value in whole.weights().items():
-        np.testing.assert_allclose(parted.weights()[name], value, rtol=1e-5, atol=1e-6, err_msg=name)
+def test_small_batches_give_the_steps_of_a_large_one_augmentation_and_dropout_included(shards):
+    whole = without_batch_norm(shards, 1, augment=True)
+    losses = whole.run(3)
+    for parts, strategy in ((4, one_device), (2, two_replicas)):
+        parted = without_batch_norm(shards, parts, strategy, augment=True)
+        np.testing.assert_allclose(parted.run(3), losses, rtol=1e-5)
+        for name, value in whole.weights().items():
+            np.testing.assert_allclose(parted.weights()[name], value, rtol=1e-5, atol=1e-6, err_msg=name)
 
 
 def test_a_step_of_parts_is_that_of_the_mean_gradient_by_hand(shards):

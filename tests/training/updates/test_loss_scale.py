@@ -44,7 +44,7 @@ def test_gradients_that_overflow_halve_the_scale_and_reach_neither_weights_nor_s
     tf_keras.mixed_precision.set_global_policy("mixed_float16")
     options = dataclasses.replace(DEFAULTS, weight_decay=0.1, decay="constant")
     made = trainer(
-        shards, strategy(), options, model=dataclasses.replace(TINY, image_size=16), averaging=AveragingOptions("ema", 0.9)
+        shards, strategy(), options, model=dataclasses.replace(TINY, image_size=8), averaging=AveragingOptions("ema", 0.9)
     )
     made.run(1)  # whatever the scale is now
     made.updater.loss_scale.scale.assign(HUGE)

@@ -113,10 +113,15 @@ def test_an_input_of_known_slowness_reads_its_share_of_the_time(sleeping, monkey
         found = sleeping.meter.since(before)
         return found.share, 1 - (sleeping.computed - computed) / found.elapsed
 
-    tried = [shares() for _ in range(TRIES)]
-    near_what_the_clock_says = [abs(read - true) < 0.05 for read, true in tried]
-    near_what_sleeps_are_wanted = [abs(read - wanted) < 0.2 for read, _ in tried]  # they are longer on a busy machine
-    assert any(near_what_the_clock_says) and any(near_what_sleeps_are_wanted), tried
+    def right(tried: list[tuple[float, float]]) -> bool:
+        near_what_the_clock_says = [abs(read - true) < 0.05 for read, true in tried]
+        near_what_sleeps_are_wanted = [abs(read - wanted) < 0.2 for read, _ in tried]  # they are longer on a busy machine
+        return any(near_what_the_clock_says) and any(near_what_sleeps_are_wanted)
+
+    tried = []
+    while len(tried) < TRIES and not right(tried):
+        tried.append(shares())
+    assert right(tried), tried
 
 
 def test_replicas_wait_together(monkeypatch):
