@@ -4,6 +4,8 @@ import json
 
 import pytest
 
+from benchmarks import input_pipeline
+from fv import cli
 from tests import samples
 
 
@@ -20,6 +22,7 @@ def test_the_benchmark_writes_figures_and_a_chart(command, tmp_path):
     assert (tmp_path / "chart.png").exists() and "hard ceiling" in done.stdout
 
 
-def test_an_unknown_peer_is_one_line(command, tmp_path):
-    done = command("benchmarks/input_pipeline.py", f"--images={tmp_path}", "--only=threads,no_such")
+def test_an_unknown_peer_is_one_line(call, tmp_path):
+    flags = [f"--images={tmp_path}", "--only=threads,no_such"]
+    done = call(lambda: cli.run(input_pipeline.main, input_pipeline.BenchmarkOptions), *flags)
     assert done.returncode == 2 and "no_such" in done.stderr and done.stderr.count("\n") == 1
