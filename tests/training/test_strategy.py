@@ -37,10 +37,11 @@ def losses_over(devices: int, shards, **arguments) -> np.ndarray:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("batch_norm", ["sync", "frozen"])
-def test_four_devices_give_the_losses_of_one(shards, batch_norm):
-    one, four = (losses_over(devices, shards, **{batch_norm: True}) for devices in (1, 4))
+def test_two_and_four_devices_give_the_losses_of_one(shards, batch_norm):
+    one, *more = (losses_over(devices, shards, **{batch_norm: True}) for devices in (1, 2, 4))
     assert len(set(one)) == STEPS
-    np.testing.assert_allclose(four, one, rtol=FLOAT32_NOISE)
+    for losses in more:
+        np.testing.assert_allclose(losses, one, rtol=FLOAT32_NOISE)
 
 
 def test_a_batch_that_the_replicas_or_the_parts_of_a_step_cannot_share_evenly_is_refused():
