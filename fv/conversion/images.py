@@ -10,6 +10,7 @@ from fv.conversion import crops, formats, jpeg
 from fv.conversion.formats import BadImage
 
 _WHOLE_SUBSAMPLING = "444"  # what was lossless keeps its colours
+_CMYK = 4  # components
 _RESIZED_SUBSAMPLING = "420"  # as nearly every camera's JPEG; decodes faster, which is what resizing is for
 
 
@@ -49,9 +50,10 @@ class Sound:
 def load(data: bytes, rules: Rules, box: crops.Box | None = None) -> Sound:
     """Decodes an image whole and gives JPEG bytes that every JPEG decoder reads the same way.
 
-    Baseline and progressive JPEG, RGB or grey, upright, comes back untouched. All else becomes RGB JPEG without chroma
-    subsampling: transparency on white, the first frame of several, 16 bits a channel scaled to 8, EXIF rotation applied.
-    With `rules.store_size`, every image is cut, made smaller by area averages where it is larger, and written anew.
+    Baseline and progressive JPEG, RGB or grey, upright, comes back untouched, up to its end marker. All else becomes RGB
+    JPEG without chroma subsampling: transparency on white, the first frame of several, 16 bits a channel scaled to 8, EXIF
+    rotation applied. With `rules.store_size`, every image is cut, made smaller by area averages where it is larger, and
+    written anew.
 
     Args:
       data: the file's bytes.
@@ -66,19 +68,31 @@ def load(data: bytes, rules: Rules, box: crops.Box | None = None) -> Sound:
     if not data.startswith(jpeg.START):
         return _store(formats.decode(data, rules.max_pixels), rules, box)
     try:
-        head = jpeg.read_head(data)
-        formats.check_size(head.width, head.height, rules.max_pixels)
-        if not head.plain or head.orientation != 1:
-            _require_end(data)
-            return _store(formats.decode(data, rules.max_pixels), rules, box)
-        if rules.store_size:
-            return _store(simplejpeg.decode_jpeg(data, "RGB", strict=True), rules, box)
-        grey = simplejpeg.decode_jpeg(data, "GRAY", strict=True)[:, :, 0]
+        return _load_jpeg(data, rules, box)
     except BadImage:
         raise
     except ValueError as error:
         raise BadImage(f"damaged JPEG: {error}") from error
-    return Sound(data, grey, (head.width, head.height))
+
+
+def _load_jpeg(data: bytes, rules: Rules, box: crops.Box | None) -> Sound:
+    """Decodes a JPEG once in strict mode, whatever is stored of it: other decoders fill what is missing with grey.
+
+    Raises:
+      ValueError: it is damaged.
+    """
+    head = jpeg.read_head(data)
+    formats.check_size(head.width, head.height, rules.max_pixels)
+    if head.bits != 8:
+        raise BadImage(f"JPEG of {head.bits} bits a sample: save it with 8")
+    if head.plain and head.orientation == jpeg.UPRIGHT and not rules.store_size:
+        grey = simplejpeg.decode_jpeg(data, "GRAY", strict=True)[:, :, 0]
+        end = jpeg.find_end(data, head.scan)
+        return Sound(data if end == len(data) else data[:end], grey, (head.width, head.height))
+    rgb = simplejpeg.decode_jpeg(data, "RGB", strict=True)
+    if head.components == _CMYK:  # Pillow converts ink to RGB as TensorFlow does
+        return _store(formats.decode(data, rules.max_pixels), rules, box)
+    return _store(formats.turn_upright(rgb, head.orientation), rules, box)
 
 
 def _store(rgb: np.ndarray, rules: Rules, box: crops.Box | None) -> Sound:
@@ -109,9 +123,3 @@ def _resize(rgb: np.ndarray, store_size: int) -> np.ndarray:
         return rgb
     size = max(store_size, round(width * scale)), max(store_size, round(height * scale))
     return cv2.resize(rgb, size, interpolation=cv2.INTER_AREA)
-
-
-def _require_end(data: bytes) -> None:
-    """Refuses a JPEG that was cut short, where its decoder would not: grey fills the part that is missing."""
-    if b"\xff\xd9" not in data[-1024:]:  # the end marker; a few bytes of padding may follow it
-        raise BadImage("damaged JPEG: no end marker")

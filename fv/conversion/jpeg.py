@@ -1,9 +1,10 @@
-"""The head of a JPEG file, read without decoding: size, coding process, EXIF orientation.
+"""The structure of a JPEG file, read without decoding: size, coding process, EXIF orientation, end of the image.
 
 Source: ITU-T T.81 (1992), annex B; JEITA CP-3451 (Exif 2.3), sections 4.5 and 4.6.
 """
 
 import dataclasses
+import re
 import struct
 
 START = b"\xff\xd8\xff"
@@ -12,21 +13,37 @@ _FILL = b"\xff\xff"  # any number of 0xFF may stand before a marker
 _SOF = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # start of frame, one per coding process
 _PLAIN_SOF = (0xC0, 0xC1, 0xC2)  # Huffman-coded baseline, extended sequential, progressive
 _APP1, _SOS, _EOI = 0xE1, 0xDA, 0xD9
+_END = b"\xff\xd9"
+_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]", re.DOTALL)  # not stuffing, restart or fill
+_EXIF = b"Exif\0\0"
+UPRIGHT = 1
 _ORIENTATION_TAG = 0x0112
 _IFD_ENTRY_BYTES = 12
+_BYTE_ORDERS = {b"II*\0": "<", b"MM\0*": ">"}
+_INTEGERS = {1: "B", 3: "H", 4: "I"}  # EXIF types BYTE, SHORT, LONG
 
 
 @dataclasses.dataclass(frozen=True)
 class Head:
     """What the head of a JPEG says.
 
-    `plain` is 8-bit Huffman baseline or progressive, grey or of three components; `orientation` is EXIF's, 1 (upright) to 8.
+    Attributes:
+      width: in pixels.
+      height: in pixels.
+      bits: of a sample.
+      components: colour channels, 1 to 4.
+      plain: whether it is 8-bit Huffman baseline or progressive, grey or of three components.
+      orientation: of its first EXIF segment, 1 (upright) to 8.
+      scan: the byte where its first scan begins.
     """
 
     width: int
     height: int
+    bits: int
+    components: int
     plain: bool
     orientation: int
+    scan: int
 
 
 def read_head(data: bytes) -> Head:
@@ -35,7 +52,7 @@ def read_head(data: bytes) -> Head:
     Raises:
       ValueError: not a JPEG, or cut short before its frame header.
     """
-    frame, orientation, at = None, 1, 2
+    frame, orientation, at = None, None, 2
     try:
         while True:
             while data[at : at + 2] == _FILL:
@@ -44,8 +61,8 @@ def read_head(data: bytes) -> Head:
             payload = data[at + 4 : at + 2 + length]
             if marker in _SOF:
                 frame = (*struct.unpack_from(">BHHB", payload), marker)
-            elif marker == _APP1 and payload.startswith(b"Exif\0\0"):
-                orientation = _orientation(payload[6:])
+            elif marker == _APP1 and payload.startswith(_EXIF) and orientation is None:
+                orientation = read_orientation(payload)
             elif marker in (_SOS, _EOI):
                 break
             at += 2 + length
@@ -55,7 +72,51 @@ def read_head(data: bytes) -> Head:
         raise ValueError("cut short in its header")
     bits, height, width, components, marker = frame
     plain = marker in _PLAIN_SOF and bits == 8 and components in (1, 3)
-    return Head(width, height, plain, orientation)
+    return Head(width, height, bits, components, plain, orientation or UPRIGHT, at)
+
+
+def find_end(data: bytes, scan: int) -> int:
+    """The byte behind the end of the image; phones store videos and further pictures there.
+
+    Args:
+      data: a sound JPEG.
+      scan: `Head.scan`.
+
+    Raises:
+      ValueError: there is no end marker.
+    """
+    if data.find(_END, scan) + len(_END) == len(data):  # nearly always, and faster than to walk the scans
+        return len(data)
+    at = scan
+    while marker := _MARKER.search(data, at):
+        if marker[0] == _END:
+            return marker.end()
+        at = marker.end() + int.from_bytes(data[marker.end() : marker.end() + 2], "big")
+    raise ValueError("no end marker")
+
+
+def read_orientation(exif: bytes) -> int:
+    """The orientation, 1 (upright) to 8, of EXIF data, with or without the name that begins its JPEG segment.
+
+    Data that is damaged, and a tag that does not hold one integer from 1 to 8, count as upright.
+    """
+    tiff = exif
+    while tiff.startswith(_EXIF):
+        tiff = tiff.removeprefix(_EXIF)
+    order = _BYTE_ORDERS.get(tiff[:4])
+    if order is None:
+        return UPRIGHT
+    try:
+        (ifd,) = struct.unpack_from(order + "I", tiff, 4)
+        (entries,) = struct.unpack_from(order + "H", tiff, ifd)
+        for at in range(ifd + 2, ifd + 2 + entries * _IFD_ENTRY_BYTES, _IFD_ENTRY_BYTES):
+            tag, type, count = struct.unpack_from(order + "HHI", tiff, at)
+            if tag == _ORIENTATION_TAG:
+                value = struct.unpack_from(order + _INTEGERS[type], tiff, at + 8)[0] if count == 1 else UPRIGHT
+                return value if 1 <= value <= 8 else UPRIGHT
+    except (struct.error, KeyError):
+        pass
+    return UPRIGHT
 
 
 def _segment(data: bytes, at: int) -> tuple[int, int]:
@@ -64,18 +125,3 @@ def _segment(data: bytes, at: int) -> tuple[int, int]:
         raise ValueError(f"damaged header at byte {at}")
     marker, length = struct.unpack_from(">BH", data, at + 1)
     return marker, length
-
-
-def _orientation(tiff: bytes) -> int:
-    """Orientation from an EXIF segment, 1 where it has none or is damaged."""
-    order = "<" if tiff.startswith(b"II") else ">"
-    try:
-        (ifd,) = struct.unpack_from(order + "I", tiff, 4)
-        (entries,) = struct.unpack_from(order + "H", tiff, ifd)
-        for index in range(entries):
-            tag, _, _, value = struct.unpack_from(order + "HHIH", tiff, ifd + 2 + index * _IFD_ENTRY_BYTES)
-            if tag == _ORIENTATION_TAG:
-                return value if 1 <= value <= 8 else 1
-    except struct.error:
-        pass
-    return 1

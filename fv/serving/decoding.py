@@ -17,7 +17,7 @@ _HEAD_BYTES = 32
 _MAGICS = (JPEG, b"\x89PNG\r\n\x1a\n", b"BM", b"GIF8")  # in the order of the branches below
 _OPAQUE = 255
 _RGBA = 4
-_PNG_SIZE_AT, _PNG_COLOURS_AT, _GIF_SIZE_AT = 16, 25, 6
+_PNG_SIZE_AT, _PNG_COLOURS_AT = 16, 25
 _PNG_ALPHA = 4  # bit of the kind of colours
 _PNG_TRANSPARENCY = b"tRNS"  # name of its chunk
 _PNG_SEARCHED_BYTES = 1 << 18  # of the file: the chunk stands before the pixels, behind colour profiles
@@ -112,7 +112,7 @@ def _load_png(encoded: tf.Tensor, head: tf.Tensor, rules: Rules) -> Loaded:
     def decode():
         # Four channels of an opaque image of less than 8 bits would have the wrong opacity.
         image = tf.cond(opaque, lambda: tf.io.decode_png(encoded, channels=3), lambda: _on_white(_decode_rgba(encoded)))
-        return _to_input(image, rules)
+        return _to_input(orientation.apply(image, orientation.read_png(encoded)), rules)
 
     return _unless(_size_complaint(width, height, rules), decode, rules)
 
@@ -129,10 +129,10 @@ def _load_bmp(encoded: tf.Tensor, head: tf.Tensor, rules: Rules) -> Loaded:
 
 
 def _load_gif(encoded: tf.Tensor, head: tf.Tensor, rules: Rules) -> Loaded:
-    screen = [image_bytes.little_endian(head[at : at + 2]) for at in (_GIF_SIZE_AT, _GIF_SIZE_AT + 2)]
-    alone, width, height = gif.first_frame(encoded)
-    complaint = _size_complaint(tf.maximum(width, screen[0]), tf.maximum(height, screen[1]), rules)
-    return _unless(complaint, lambda: _to_input(tf.io.decode_gif(alone)[0], rules), rules)
+    del head
+    frame = gif.first_frame(encoded)
+    complaint = _size_complaint(frame.width, frame.height, rules)
+    return _unless(complaint, lambda: _to_input(gif.decode(frame), rules), rules)
 
 
 def _to_input(image: tf.Tensor, rules: Rules) -> tf.Tensor:

@@ -1,7 +1,9 @@
-"""A GIF cut down to its first frame, in the graph: TensorFlow's decoder would unpack every frame of it into memory.
+"""The first frame of a GIF, decoded in the graph: TensorFlow's decoder unpacks all frames and shows transparency black.
 
 Source: CompuServe, Graphics Interchange Format version 89a (1990), sections 15 to 27.
 """
+
+from typing import NamedTuple
 
 import tensorflow as tf
 
@@ -10,30 +12,88 @@ from fv.serving import image_bytes
 _HEADER_BYTES = 13  # signature and logical screen descriptor
 _HEADER_FLAGS_AT, _DESCRIPTOR_FLAGS_AT = 10, 9
 _DESCRIPTOR_BYTES = 10  # of an image, with its separator
-_EXTENSION, _IMAGE = 0x21, 0x2C
+_EXTENSION, _IMAGE, _CONTROL = 0x21, 0x2C, 0xF9
+_AT_CORNER = b"," + bytes(4)  # the beginning of a descriptor whose image is at (0, 0)
 _TRAILER = b"\x3b"
+_WHITE = 255
+_WHITE_ENTRY = b"\xff\xff\xff"
 _MOST_BLOCKS = 40_000  # of up to 255 bytes
 
 
-def first_frame(encoded: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """Cuts a GIF behind its first frame.
+class Frame(NamedTuple):
+    """The first frame of a GIF.
 
-    Args:
-      encoded: scalar string, the bytes of a GIF.
+    Attributes:
+      encoded: scalar string, a GIF of that frame alone, with white in place of the transparent colour.
+      left: int64 scalar, columns of the screen to the left of the frame.
+      top: int64 scalar, rows of the screen above the frame.
+      width: int64 scalar, of the screen in pixels.
+      height: int64 scalar, of the screen in pixels.
+    """
 
-    Returns:
-      The GIF of that frame alone, and its width and height, int64 scalars.
+    encoded: tf.Tensor
+    left: tf.Tensor
+    top: tf.Tensor
+    width: tf.Tensor
+    height: tf.Tensor
+
+
+def first_frame(encoded: tf.Tensor) -> Frame:
+    """Finds the first frame of a GIF, scalar string.
 
     The ops raise InvalidArgumentError where the file ends before the frame does, or the frame has more than 10 MB.
     """
     data = tf.io.decode_raw(encoded, tf.uint8)
-    start = _after_extensions(data, _HEADER_BYTES + _table_bytes(data[_HEADER_FLAGS_AT]))
-    code_size = start + _DESCRIPTOR_BYTES + _table_bytes(data[start + _DESCRIPTOR_FLAGS_AT])
-    end = _after_blocks(data, code_size + 1)
-    with tf.control_dependencies([tf.debugging.Assert((data[start] == _IMAGE) & (data[end - 1] == 0), ["no frame"])]):
-        alone = tf.strings.join([tf.strings.substr(encoded, tf.constant(0, tf.int64), end), _TRAILER])
-    width, height = (image_bytes.little_endian(data[start + at : start + at + 2]) for at in (5, 7))
-    return alone, width, height
+    table = _table_bytes(data[_HEADER_FLAGS_AT])
+    start, control = _after_extensions(data, _HEADER_BYTES + table)
+    local_at, local = start + _DESCRIPTOR_BYTES, _table_bytes(data[start + _DESCRIPTOR_FLAGS_AT])
+    end = _after_blocks(data, local_at + local + 1)
+    clear = (data[control + 3] & 1 == 1) & (control > 0)
+    index = tf.cast(data[control + 6], tf.int64)
+    is_frame = tf.debugging.Assert((data[start] == _IMAGE) & (data[end - 1] == 0), ["no frame"])
+    with tf.control_dependencies([is_frame]):
+        parts = [
+            _cut(encoded, 0, _HEADER_BYTES),
+            _whiten(_cut(encoded, _HEADER_BYTES, table), index, clear & (local == 0)),
+            _AT_CORNER,
+            _cut(encoded, start + len(_AT_CORNER), _DESCRIPTOR_BYTES - len(_AT_CORNER)),
+            _whiten(_cut(encoded, local_at, local), index, clear),
+            _cut(encoded, local_at + local, end - local_at - local),
+            _TRAILER,
+        ]
+        alone = tf.strings.join(parts)
+    screen = [image_bytes.little_endian(data[at : at + 2]) for at in (6, 8)]
+    left, top, width, height = (image_bytes.little_endian(data[start + at : start + at + 2]) for at in (1, 3, 5, 7))
+    return Frame(alone, left, top, tf.maximum(screen[0], left + width), tf.maximum(screen[1], top + height))
+
+
+def decode(frame: Frame) -> tf.Tensor:
+    """Decodes a frame on its screen, which is white around it; uint8 [height, width, 3].
+
+    The ops raise InvalidArgumentError for a damaged frame.
+    """
+    image = tf.io.decode_gif(frame.encoded)[0]
+    below, behind = (
+        size - start - tf.shape(image, tf.int64)[axis]
+        for axis, (size, start) in enumerate(((frame.height, frame.top), (frame.width, frame.left)))
+    )
+    return tf.pad(image, [[frame.top, below], [frame.left, behind], [0, 0]], constant_values=_WHITE)
+
+
+def _cut(encoded: tf.Tensor, start: tf.Tensor | int, length: tf.Tensor | int) -> tf.Tensor:
+    return tf.strings.substr(encoded, tf.cast(start, tf.int64), tf.cast(length, tf.int64))
+
+
+def _whiten(table: tf.Tensor, index: tf.Tensor, wanted: tf.Tensor) -> tf.Tensor:
+    """Makes an entry of a colour table white where that is wanted and the table has it."""
+    length = tf.strings.length(table)
+    at = 3 * tf.cast(index, tf.int32)
+    fits = wanted & (at + 3 <= length)
+    return tf.cond(
+        fits,
+        lambda: tf.strings.join([_cut(table, 0, at), _WHITE_ENTRY, _cut(table, at + 3, length - at - 3)]),
+        lambda: table,
+    )
 
 
 def _table_bytes(flags: tf.Tensor) -> tf.Tensor:
@@ -42,11 +102,14 @@ def _table_bytes(flags: tf.Tensor) -> tf.Tensor:
     return tf.where(flags >= 0x80, 3 * tf.bitwise.left_shift(tf.constant(2, tf.int64), flags & 7), 0)
 
 
-def _after_extensions(data: tf.Tensor, at: tf.Tensor) -> tf.Tensor:
-    def skip(at):
-        return (_after_blocks(data, at + 2),)
+def _after_extensions(data: tf.Tensor, at: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """The byte behind a row of extensions, and where the last one with control of the frame begins; 0 for none."""
 
-    return tf.while_loop(lambda at: data[at] == _EXTENSION, skip, (at,), maximum_iterations=_MOST_BLOCKS)[0]
+    def skip(at, control):
+        return _after_blocks(data, at + 2), tf.where(data[at + 1] == _CONTROL, at, control)
+
+    none = tf.constant(0, tf.int64)
+    return tf.while_loop(lambda at, control: data[at] == _EXTENSION, skip, (at, none), maximum_iterations=_MOST_BLOCKS)
 
 
 def _after_blocks(data: tf.Tensor, at: tf.Tensor) -> tf.Tensor:

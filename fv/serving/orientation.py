@@ -1,6 +1,7 @@
-"""EXIF orientation of a JPEG, read and applied in the graph.
+"""EXIF orientation of a JPEG or a PNG, read and applied in the graph.
 
-Source: JEITA CP-3451 (Exif 2.3), sections 4.5 and 4.6.4; ITU-T T.81 (1992), annex B.
+Source: JEITA CP-3451 (Exif 2.3), sections 4.5 and 4.6.4; ITU-T T.81 (1992), annex B; PNG (Third Edition, 2025), 5.3 and
+11.3.4.5.
 """
 
 from collections.abc import Callable
@@ -11,12 +12,15 @@ from fv.serving import image_bytes
 
 UPRIGHT = 1
 _EXIF = b"Exif\0\0"
-_LITTLE_ENDIAN = ord("I")
+_PNG_EXIF = b"eXIf"  # name of the chunk
+_LITTLE_ENDIAN, _BIG_ENDIAN = b"II*\0", b"MM\0*"
 _MARKER, _APP1, _SOS, _EOI = 0xFF, 0xE1, 0xDA, 0xD9
 _TIFF_AT = 4 + len(_EXIF)  # bytes from a marker to the TIFF header: marker, length, name
+_CHUNKS_AT = 8  # bytes before a PNG's first chunk
+_CHUNK_BYTES = 12  # of a chunk beside its data: length, name, checksum
 _TAG = 0x0112
+_TYPES = {1: 1, 3: 2, 4: 4}  # bytes of BYTE, SHORT, LONG
 _ENTRY_BYTES = 12
-_SEARCHED_BYTES = 1 << 18  # of the file: segments of 64 KB may stand before the one with EXIF
 
 
 def read(encoded: tf.Tensor) -> tf.Tensor:
@@ -26,16 +30,19 @@ def read(encoded: tf.Tensor) -> tf.Tensor:
       encoded: scalar string, the bytes of a JPEG.
 
     Returns:
-      int64 scalar, 1 (upright) to 8; 1 where there is none or its segment is damaged.
+      int64 scalar, 1 (upright) to 8, of its first EXIF segment; 1 where there is none or it is damaged.
     """
-    upright = tf.constant(UPRIGHT, tf.int64)
-    return tf.cond(
-        may_be_turned(encoded[tf.newaxis]), lambda: _walk(tf.strings.substr(encoded, 0, _SEARCHED_BYTES)), lambda: upright
-    )
+    return tf.cond(may_be_turned(encoded[tf.newaxis]), lambda: _walk_segments(encoded), _upright)
+
+
+def read_png(encoded: tf.Tensor) -> tf.Tensor:
+    """As `read`, of a PNG."""
+    named = image_bytes.most_occurrences(encoded[tf.newaxis], _PNG_EXIF, 1) > 0
+    return tf.cond(named, lambda: _walk_chunks(encoded), _upright)
 
 
 def may_be_turned(encoded: tf.Tensor) -> tf.Tensor:
-    """Whether one of some files, string [n], has EXIF's name somewhere, bool scalar: most have not."""
+    """Whether one of some JPEGs, string [n], has EXIF's name somewhere, bool scalar: most have not."""
     return image_bytes.most_occurrences(encoded, _EXIF, 1) > 0
 
 
@@ -50,10 +57,14 @@ def _change_if(orientation: tf.Tensor, values: tuple[int, ...], change: Callable
     return tf.cond(tf.reduce_any(orientation == tf.constant(values, tf.int64)), change, lambda: image)
 
 
-def _walk(head: tf.Tensor) -> tf.Tensor:
-    """Goes from segment to segment to the one with EXIF, and reads that."""
+def _upright() -> tf.Tensor:
+    return tf.constant(UPRIGHT, tf.int64)
+
+
+def _walk_segments(encoded: tf.Tensor) -> tf.Tensor:
+    """Goes from segment to segment to the first with EXIF, and reads that."""
     padding = tf.zeros([_TIFF_AT], tf.uint8)  # so that what is read at a segment is always there
-    data = tf.concat([tf.io.decode_raw(head, tf.uint8), padding], axis=0)
+    data = tf.concat([tf.io.decode_raw(encoded, tf.uint8), padding], axis=0)
     size = tf.size(data, tf.int64) - _TIFF_AT
 
     def goes_on(at):
@@ -67,28 +78,60 @@ def _walk(head: tf.Tensor) -> tf.Tensor:
 
     (at,) = tf.while_loop(goes_on, next_segment, (tf.constant(2, tf.int64),))
     at = tf.minimum(at, size)
-    return tf.cond(
-        _is_exif(data, at), lambda: _from_tiff(data[at + _TIFF_AT : size]), lambda: tf.constant(UPRIGHT, tf.int64)
-    )
+    end = tf.minimum(at + 2 + image_bytes.big_endian(data[at + 2 : at + 4]), size)
+    return tf.cond(_is_exif(data, at), lambda: _from_tiff(data[at + _TIFF_AT : end]), _upright)
 
 
 def _is_exif(data: tf.Tensor, at: tf.Tensor) -> tf.Tensor:
-    name = tf.reduce_all(data[at + 4 : at + _TIFF_AT] == tf.constant(tuple(_EXIF), tf.uint8))
-    return name & (data[at + 1] == _APP1)
+    return _starts_with(data[at + 4 : at + _TIFF_AT], _EXIF) & (data[at + 1] == _APP1)
+
+
+def _walk_chunks(encoded: tf.Tensor) -> tf.Tensor:
+    """Goes from chunk to chunk to the one with EXIF, which may stand behind the pixels, and reads that."""
+    data = tf.io.decode_raw(encoded, tf.uint8)
+    size = tf.size(data, tf.int64)
+
+    def is_exif(at):
+        return _starts_with(data[at + 4 : at + 8], _PNG_EXIF)
+
+    def goes_on(at):
+        return (at + _CHUNK_BYTES <= size) & ~is_exif(tf.minimum(at, size))
+
+    def next_chunk(at):
+        return (at + _CHUNK_BYTES + image_bytes.big_endian(data[at : at + 4]),)
+
+    (at,) = tf.while_loop(goes_on, next_chunk, (tf.constant(_CHUNKS_AT, tf.int64),))
+    at = tf.minimum(at, size)
+    end = at + 8 + image_bytes.big_endian(data[at : at + 4])
+    return tf.cond(is_exif(at), lambda: _from_tiff(_without_name(data[at + 8 : end])), _upright)
+
+
+def _without_name(data: tf.Tensor) -> tf.Tensor:
+    """EXIF data without the name that a JPEG's segment begins with, which some programs write into a PNG as well."""
+    return data[tf.where(_starts_with(data, _EXIF), len(_EXIF), 0) :]
 
 
 def _from_tiff(tiff: tf.Tensor) -> tf.Tensor:
-    """The value of the orientation tag in the first directory of a TIFF header, uint8 [n]."""
-    little = tf.reduce_all(tiff[:1] == _LITTLE_ENDIAN)
+    """The orientation behind a TIFF header, uint8 [n]; upright where its tag does not hold one integer from 1 to 8."""
+    little = _starts_with(tiff, _LITTLE_ENDIAN)
+    known = little | _starts_with(tiff, _BIG_ENDIAN)
     size = tf.size(tiff, tf.int64)
     at = tf.minimum(_number(tiff[4:8], little), size)
     count = tf.minimum(_number(tiff[at : at + 2], little), tf.maximum(size - at - 2, 0) // _ENTRY_BYTES)
     entries = tf.reshape(tiff[at + 2 : at + 2 + count * _ENTRY_BYTES], (count, _ENTRY_BYTES))
     tag = tf.where(little, (_TAG & 0xFF, _TAG >> 8), (_TAG >> 8, _TAG & 0xFF))
     has_tag = tf.reduce_all(entries[:, :2] == tf.cast(tag, tf.uint8), axis=1)
-    values = tf.boolean_mask(entries[:, 8:10], has_tag)[:1]  # none or one
-    value = tf.where(tf.size(values) > 0, _number(tf.reshape(values, [-1]), little), UPRIGHT)
-    return tf.where((value >= 1) & (value <= 8), value, UPRIGHT)
+    entry = tf.reshape(tf.boolean_mask(entries, has_tag)[:1], [-1])  # of 12 bytes, or none
+    type, values = _number(entry[2:4], little), _number(entry[4:8], little)
+    value = sum(tf.where(type == number, _number(entry[8 : 8 + bytes], little), 0) for number, bytes in _TYPES.items())
+    return tf.where(known & (values == 1) & (value >= 1) & (value <= 8), value, UPRIGHT)
+
+
+def _starts_with(data: tf.Tensor, name: bytes) -> tf.Tensor:
+    """Whether uint8 [n] begins with a name, bool scalar."""
+    wanted = tf.constant(tuple(name), tf.uint8)
+    padded = tf.concat([data[: len(name)], tf.zeros([len(name)], tf.uint8)], axis=0)[: len(name)]
+    return tf.reduce_all(padded == wanted) & (tf.size(data) >= len(name))
 
 
 def _number(data: tf.Tensor, little: tf.Tensor) -> tf.Tensor:

@@ -1,14 +1,15 @@
 """A verdict as a picture: the two images, and the score on its scale with the threshold."""
 
-import io
+import sys
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from PIL import Image, ImageOps
+from PIL import Image
 
 from fv import files
+from fv.conversion import formats
 from fv.evaluation import plots
 from fv.serving import sources
 from fv.serving.sources import ImageSource
@@ -52,7 +53,6 @@ def _draw_score(axes: Axes, verdict: Verdict) -> None:
 
 def _pixels(image: ImageSource) -> np.ndarray:
     """The image as the model sees it before its crop: upright, transparency on white."""
-    opened = ImageOps.exif_transpose(Image.open(io.BytesIO(sources.encode(image))))
-    opened.thumbnail((_SHOWN_SIDE, _SHOWN_SIDE))
-    rgba = opened.convert("RGBA")
-    return np.asarray(Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB"))
+    shown = Image.fromarray(formats.decode(sources.encode(image, sys.maxsize), sys.maxsize))
+    shown.thumbnail((_SHOWN_SIDE, _SHOWN_SIDE))
+    return np.asarray(shown)

@@ -65,6 +65,7 @@ class ServedVerifier(tf.Module):
           similarity: float32 [batch] in [0, 1]; probability: float32 [batch] in [0, 1]; distance: float32 [batch] in [0, 2],
           of the embeddings; same: bool [batch], similarity ≥ threshold.
         """
+        image_a, image_b = _batch(image_a, IMAGE_A), _batch(image_b, IMAGE_B)
         _check_lengths(image_a, image_b, IMAGE_A, IMAGE_B)
         names = tf.concat([_names(IMAGE_A, image_a), _names(IMAGE_B, image_b)], axis=0)
         embeddings = self._embed(self._load.object(tf.concat([image_a, image_b], axis=0), names))
@@ -73,6 +74,7 @@ class ServedVerifier(tf.Module):
     @tf.function(input_signature=_EMBED, autograph=False)
     def embed(self, image: tf.Tensor) -> dict[str, tf.Tensor]:
         """Embeds encoded images: string [batch] → embedding: float32 [batch, embedding_size], unit length."""
+        image = _batch(image, IMAGE)
         return {EMBEDDING: self._embed(self._load.object(image, _names(IMAGE, image)))}
 
     @tf.function(input_signature=_EMBED_PIXELS, autograph=False)
@@ -82,7 +84,7 @@ class ServedVerifier(tf.Module):
         side = rules.image_size
         pixels = tf.map_fn(
             lambda one: preprocess.to_input(one, side, rules.crop_fraction),
-            image,
+            _batch(image, IMAGE, "[batch, height, width, 3]"),
             fn_output_signature=tf.TensorSpec([side, side, preprocess.CHANNELS], tf.uint8),
         )
         return {EMBEDDING: self._embed(pixels)}
@@ -90,6 +92,10 @@ class ServedVerifier(tf.Module):
     @tf.function(autograph=False)
     def compare(self, embedding_a: tf.Tensor, embedding_b: tf.Tensor) -> dict[str, tf.Tensor]:
         """Compares embeddings that `embed` or `embed_pixels` made: float32 [batch, embedding_size] each → as `serve`."""
+        shape = f"[batch, {self._options.embedding_size}]"
+        embedding_a, embedding_b = (
+            _batch(embeddings, name, shape) for embeddings, name in ((embedding_a, EMBEDDING_A), (embedding_b, EMBEDDING_B))
+        )
         _check_lengths(embedding_a, embedding_b, EMBEDDING_A, EMBEDDING_B)
         checks = [_check_unit(embedding_a, EMBEDDING_A), _check_unit(embedding_b, EMBEDDING_B)]
         with tf.control_dependencies(checks):
@@ -152,6 +158,21 @@ def _encoder(model: Siamese, options: ModelOptions, merged_images: int) -> Calla
 def _names(name: str, batch: tf.Tensor) -> tf.Tensor:
     """name[0], name[1] and so on, string [batch]."""
     return tf.strings.join([f"{name}[", tf.strings.as_string(tf.range(tf.shape(batch)[0])), "]"])
+
+
+def _batch(batch: tf.Tensor, name: str, shape: str = "[batch]") -> tf.Tensor:
+    """The batch itself, behind an assertion that it has as many dimensions as `shape`.
+
+    A server passes on whatever shape it is sent. Grappler takes the rank for that of the signature, so the assertion counts
+    the brackets of the batch as text.
+    """
+    rank = shape.count(",") + 1
+    numbers = tf.strings.length(batch) if batch.dtype == tf.string else batch
+    text = tf.strings.format("{}", numbers, summarize=1)
+    has_rank = tf.strings.regex_full_match(tf.strings.substr(text, 0, rank + 1), rf"\[{{{rank}}}[^\[]")
+    message = f"{name} is no batch: it has to have the shape {shape}"
+    with tf.control_dependencies([tf.debugging.Assert(has_rank | (tf.size(batch) == 0), [message])]):
+        return tf.identity(batch)
 
 
 def _check_lengths(batch_a: tf.Tensor, batch_b: tf.Tensor, name_a: str, name_b: str) -> None:

@@ -1,35 +1,43 @@
-"""What people have for an image → the bytes that the exported graph decodes."""
+"""Turns what callers have for an image into the bytes that the exported graph decodes."""
 
 import io
 import os
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
+from fv.conversion import formats
 from fv.errors import UserError
 
+DECODED_BY_GRAPH = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF8")  # first bytes of JPEG, PNG, GIF
 ImageSource = str | os.PathLike | bytes | np.ndarray | Image.Image
 TAKEN = "a path, bytes, a uint8 array [height, width, 3 or 4] or [height, width], or a PIL image"
 
 
-def encode(image: ImageSource) -> bytes:
-    """Bytes of an image file.
+def encode(image: ImageSource, max_pixels: int) -> bytes:
+    """Bytes that the graph decodes: a file's own if it is a JPEG, PNG or GIF, else a PNG of its pixels.
+
+    The converter's code decodes what the graph does not (BMP, WebP, TIFF, PPM, PGM) and PIL images.
 
     Args:
       image: path of an image file; its bytes; uint8 array [height, width, 3] in RGB, [height, width, 4] with opacity, or
         [height, width] in grey; or a PIL image, whose EXIF orientation is applied.
+      max_pixels: most pixels that an image decoded here may have.
 
     Raises:
-      UserError: none of these, or a path that is no file.
+      UserError: none of these, a path that is no file, or an image that does not decode.
     """
-    if isinstance(image, bytes):
-        return image
-    if isinstance(image, str | os.PathLike):
-        return _read(os.fspath(image))
     if isinstance(image, np.ndarray):
         return _encode_array(image)
-    if isinstance(image, Image.Image):
-        return _encode_pil(ImageOps.exif_transpose(image))
+    try:
+        if isinstance(image, bytes):
+            return _normalise(image, max_pixels)
+        if isinstance(image, str | os.PathLike):
+            return _normalise(_read(os.fspath(image)), max_pixels)
+        if isinstance(image, Image.Image):
+            return _encode_pixels(formats.to_rgb(image))
+    except formats.BadImage as error:
+        raise UserError(f"{name(image)} cannot be used: {error}") from error
     raise UserError(f"{type(image).__name__} is no image: give {TAKEN}")
 
 
@@ -54,16 +62,22 @@ def _read(path: str) -> bytes:
         return file.read()
 
 
+def _normalise(data: bytes, max_pixels: int) -> bytes:
+    if not data or data.startswith(DECODED_BY_GRAPH):
+        return data  # the graph refuses what is empty
+    return _encode_pixels(formats.decode(data, max_pixels))
+
+
 def _encode_array(image: np.ndarray) -> bytes:
     channels = image.shape[2] if image.ndim == 3 else None
     if image.dtype != np.uint8 or image.ndim not in (2, 3) or channels not in (None, 3, 4) or 0 in image.shape:
         raise UserError(f"an array {image.dtype} {list(image.shape)} is no image: give {TAKEN}")
-    return _encode_pil(Image.fromarray(np.ascontiguousarray(image)))
+    return _encode_pixels(image)
 
 
-def _encode_pil(image: Image.Image) -> bytes:
-    if image.mode not in ("1", "L", "LA", "P", "RGB", "RGBA", "I", "I;16"):
-        image = image.convert("RGB")
+def _encode_pixels(pixels: np.ndarray) -> bytes:
     encoded = io.BytesIO()
-    image.save(encoded, "PNG", compress_level=1)  # lossless; more would take longer than the network
+    Image.fromarray(np.ascontiguousarray(pixels)).save(
+        encoded, "PNG", compress_level=1
+    )  # more takes longer than the network
     return encoded.getvalue()

@@ -1,5 +1,6 @@
 """The verdict on two images, from a SavedModel and nothing else."""
 
+import os
 import re
 import sys
 from collections.abc import Sequence
@@ -7,14 +8,16 @@ from collections.abc import Sequence
 import numpy as np
 import tensorflow as tf
 
+from fv import files
 from fv.errors import UserError
-from fv.serving import checksums, signatures, sources, versions
+from fv.serving import checksums, model_card, signatures, sources, versions
 from fv.serving.sources import ImageSource
 from fv.serving.verdict import Verdict
 
 Batch = Sequence[ImageSource] | np.ndarray
 _ASSERTION = re.compile(r"assertion failed: \[(?:b')?(.+?)'?\]\s*$", re.MULTILINE)
 _NAMED = re.compile(r"^\w+\[(\d+)\] (.+)$")
+_MEGAPIXELS = 50.0  # default of fv.export's --max_megapixels
 _NOT_VOUCHED = (
     f"fv: warning: %s has no {checksums.FILE_NAME}, so nothing vouches for it: a SavedModel is code that runs with your "
     "rights; load it only if you trust where it comes from"
@@ -43,6 +46,7 @@ class Verifier:
             self._model = tf.saved_model.load(self.path)
             self._signatures = {name: self._model.signatures[name] for name in ("serving_default", "embed", "compare")}
             trained = float(self._model.threshold.numpy())
+            self._max_pixels = _most_pixels(self.path)
         except (OSError, KeyError, AttributeError, ValueError, tf.errors.OpError) as error:
             reason = str(error).split("\n", 1)[0]
             raise UserError(f"{path} holds no SavedModel that fv.export wrote, or a damaged one ({reason})") from error
@@ -54,8 +58,8 @@ class Verifier:
         """Compares two images, or two batches of them pair by pair.
 
         Args:
-          image_a: a path, bytes (JPEG, PNG, BMP or GIF), a uint8 array [height, width, 3], a PIL image; or a list of these,
-            or a uint8 array [batch, height, width, 3].
+          image_a: a path or bytes of a file of any format that the converter takes, a uint8 array [height, width, 3], a PIL
+            image; or a list of these, or a uint8 array [batch, height, width, 3].
           image_b: as image_a.
           threshold: in place of the verifier's.
 
@@ -101,7 +105,10 @@ class Verifier:
         return self._verdicts(answer, threshold)
 
     def _call(self, signature: str, batches: dict[str, list]) -> dict[str, tf.Tensor]:
-        encoded = {name: np.array([sources.encode(image) for image in batch], object) for name, batch in batches.items()}
+        encoded = {
+            name: np.array([sources.encode(image, self._max_pixels) for image in batch], object)
+            for name, batch in batches.items()
+        }
         return self._run(signature, encoded, batches)
 
     def _run(self, signature: str, inputs: dict[str, np.ndarray], batches: dict[str, list]) -> dict[str, tf.Tensor]:
@@ -119,6 +126,13 @@ class Verifier:
         return [
             Verdict(same, similarity, threshold, probability, distance) for same, similarity, probability, distance in rows
         ]
+
+
+def _most_pixels(path: str) -> int:
+    """Most pixels of an image, by the model card; an export without one takes what an export takes by default."""
+    card = os.path.join(path, model_card.JSON)
+    images = files.load_json(card).get("images", {}) if os.path.exists(card) else {}
+    return round(images.get("max_megapixels", _MEGAPIXELS) * 1e6)
 
 
 def _checked(threshold: float) -> float:

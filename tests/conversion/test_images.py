@@ -11,6 +11,7 @@ from fv.conversion import crops, formats, images
 from tests.conversion import making
 
 RULES = images.Rules(max_pixels=10_000, jpeg_quality=95)
+SPACIOUS = dataclasses.replace(RULES, max_pixels=1_000_000)
 LUMA = (0.299, 0.587, 0.114)
 PICTURE = Image.fromarray(making.pixels(1))
 
@@ -19,6 +20,12 @@ def decoded(data: bytes) -> np.ndarray:
     image = Image.open(io.BytesIO(data))
     assert (image.format, image.mode) == ("JPEG", "RGB")
     return np.asarray(image).astype(int)
+
+
+def rotation(orientation: int) -> Image.Exif:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    return exif
 
 
 def grey16() -> np.ndarray:
@@ -70,8 +77,7 @@ def test_cmyk_becomes_rgb():
 
 
 def test_exif_rotation_is_applied_and_the_tag_is_gone():
-    exif = Image.Exif()
-    exif[0x0112] = 6  # turned a quarter anticlockwise: shown right by turning it back
+    exif = rotation(6)  # turned a quarter anticlockwise: shown right by turning it back
     wide = Image.fromarray(making.pixels(2)[:12])
     made = images.load(making.encode(wide, exif=exif, quality=95), RULES).stored
     assert np.abs(decoded(made) - np.rot90(making.pixels(2)[:12], -1)).mean() < 6
@@ -86,6 +92,52 @@ def test_a_jpeg_cut_short_anywhere_is_bad(progressive):
             images.load(data[:length], RULES)
     with pytest.raises(formats.BadImage, match="damaged JPEG"):
         images.load(data[:-1], RULES)
+
+
+@pytest.mark.parametrize("orientation", [1, 6])
+@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"quality": 50}])
+def test_a_damaged_jpeg_is_bad_whatever_its_orientation(orientation, options):
+    data = making.jpeg(1, 200, exif=rotation(orientation), **options)
+    middle = (data.index(b"\xff\xda") + len(data)) // 2
+    hole = data[:middle] + bytes(512) + data[middle + 512 :]
+    cut = data[:middle] + b"\xff\xd9"
+    images.load(data, SPACIOUS)
+    for damaged in (hole, cut, data[:-2]):
+        with pytest.raises(formats.BadImage, match="damaged JPEG"):
+            images.load(damaged, SPACIOUS)
+
+
+@pytest.mark.parametrize("store_size", [None, 12])
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+def test_a_damaged_jpeg_is_bad_whatever_is_stored_of_it(mode, store_size):
+    data = making.encode(Image.fromarray(making.pixels(1, 200)).convert(mode))
+    middle = (data.index(b"\xff\xda") + len(data)) // 2
+    with pytest.raises(formats.BadImage, match="damaged JPEG"):
+        rules = dataclasses.replace(SPACIOUS, store_size=store_size)
+        images.load(data[:middle] + bytes(512) + data[middle + 512 :], rules)
+
+
+@pytest.mark.parametrize("trailer", [bytes(5000), b"\0\0\0\x18ftypmp42" * 300, making.jpeg(2)])
+@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"restart_marker_blocks": 1}])
+def test_what_stands_behind_the_end_of_a_jpeg_is_not_stored(options, trailer):
+    data = making.encode(PICTURE, **options)
+    assert images.load(data + trailer, RULES).stored == data
+    turned = making.encode(PICTURE, exif=rotation(6), **options)
+    assert images.load(turned + trailer, RULES).stored == images.load(turned, RULES).stored
+
+
+def test_end_markers_in_a_thumbnail_do_not_end_an_image():
+    data = making.jpeg(1)
+    comment = b"\xff\xfe" + (len(data) + 2).to_bytes(2, "big") + data
+    named = data[:2] + comment + data[2:]
+    assert images.load(named + b"trailer", RULES).stored == named
+
+
+def test_a_jpeg_of_twelve_bits_is_named_as_such():
+    data = bytearray(making.jpeg())
+    data[data.index(b"\xff\xc0") + 4] = 12
+    with pytest.raises(formats.BadImage, match="JPEG of 12 bits a sample: save it with 8"):
+        images.load(bytes(data), RULES)
 
 
 @pytest.mark.parametrize("format", ["PNG", "PPM", "BMP", "TIFF", "WEBP", "GIF"])

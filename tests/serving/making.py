@@ -1,4 +1,4 @@
-"""Image files of every kind, of one small picture, for the tests of what decodes them."""
+"""A small picture and image files that nothing decodes, for the tests of exports."""
 
 import io
 
@@ -6,7 +6,6 @@ import numpy as np
 from PIL import Image
 
 WIDTH, HEIGHT = 60, 44
-ORIENTATION = 0x0112
 SCAN_HEAD_BYTES = 14
 
 
@@ -22,48 +21,6 @@ def encode(image: Image.Image, form: str, **options) -> bytes:
     encoded = io.BytesIO()
     image.save(encoded, form, **options)
     return encoded.getvalue()
-
-
-def turned(orientation: int) -> bytes:
-    """A JPEG with that EXIF orientation."""
-    exif = Image.Exif()
-    exif[0x010F] = "maker"  # a tag before the one that counts
-    exif[ORIENTATION] = orientation
-    return encode(picture(), "JPEG", exif=exif, quality=95)
-
-
-def kinds() -> dict[str, bytes]:
-    """Image files that are taken, by what they are."""
-    rgb = picture()
-    palette = rgb.convert("P", palette=Image.Palette.ADAPTIVE)
-    rgba = rgb.copy()
-    rgba.putalpha(Image.linear_gradient("L").resize(rgb.size))
-    grey16 = Image.fromarray(np.asarray(rgb.convert("L")).astype(np.uint16) * 257)
-    others = [rgb.rotate(180).convert("P")] * 3
-    return {
-        "baseline JPEG": encode(rgb, "JPEG"),
-        "progressive JPEG": encode(rgb, "JPEG", progressive=True),
-        "grey JPEG": encode(rgb.convert("L"), "JPEG"),
-        "CMYK JPEG": encode(rgb.convert("CMYK"), "JPEG"),
-        **{f"JPEG of orientation {value}": turned(value) for value in range(1, 9)},
-        "JPEG of no such orientation": turned(9),
-        "RGB PNG": encode(rgb, "PNG"),
-        "RGBA PNG": encode(rgba, "PNG"),
-        "grey PNG with opacity": encode(rgba.convert("LA"), "PNG"),
-        "palette PNG": encode(palette, "PNG"),
-        "palette PNG of 4 bits": encode(rgb.quantize(13), "PNG"),
-        "palette PNG with transparency": encode(palette, "PNG", transparency=3),
-        "black and white PNG": encode(rgb.convert("1"), "PNG"),
-        "16-bit PNG": encode(grey16, "PNG"),
-        "24-bit BMP": encode(rgb, "BMP"),
-        "32-bit BMP": encode(rgba, "BMP"),
-        "grey BMP": encode(rgb.convert("L"), "BMP"),
-        "palette BMP": encode(palette, "BMP"),
-        "GIF": encode(palette, "GIF"),
-        "animated GIF": encode(palette, "GIF", save_all=True, append_images=others),
-        "large JPEG": encode(rgb.resize((900, 660)), "JPEG"),
-        "large PNG": encode(rgb.resize((900, 660)), "PNG"),
-    }
 
 
 def refused() -> dict[str, tuple[bytes, str]]:

@@ -4,15 +4,14 @@ import tensorflow as tf
 
 from benchmarks.serving_parts import hostile
 from fv.errors import UserError
-from tests import samples
-from tests.serving import making
+from tests import conformance, samples
 
 COUNT = 400
 
 
 @pytest.fixture(scope="module")
 def mutants():
-    return list(hostile.mutate(list(making.kinds().values()), COUNT, seed=7))
+    return list(hostile.mutate([file.data for file in conformance.files()], COUNT, seed=7))
 
 
 def test_every_mutant_gets_a_verdict_or_one_line(verifier, mutants):

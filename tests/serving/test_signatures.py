@@ -79,6 +79,21 @@ def test_batches_of_two_lengths_and_embeddings_of_no_model_are_refused(model):
             model.signatures["compare"](embedding_a=tf.constant(unit), embedding_b=tf.constant(bad))
 
 
+@pytest.mark.parametrize(
+    ("signature", "inputs", "said"),
+    [
+        ("embed", {"image": b"x"}, r"image is no batch: it has to have the shape \[batch\]"),
+        ("embed", {"image": [[b"x"]]}, "image is no batch"),
+        ("serving_default", {"image_a": [b"x"], "image_b": b"x"}, "image_b is no batch"),
+        ("embed_pixels", {"image": np.zeros((8, 8, 3), np.uint8)}, r"shape \[batch, height, width, 3\]"),
+        ("compare", dict.fromkeys(("embedding_a", "embedding_b"), np.ones(16, np.float32)), r"\[batch, 16\]"),
+    ],
+)
+def test_what_is_no_batch_is_refused_with_the_shape_that_is_wanted(model, signature, inputs, said):
+    with pytest.raises(tf.errors.InvalidArgumentError, match=said):
+        model.signatures[signature](**{name: tf.constant(value) for name, value in inputs.items()})
+
+
 def test_an_empty_batch_has_an_empty_answer(model):
     nothing = tf.constant([], tf.string)
     answer = model.signatures["serving_default"](image_a=nothing, image_b=nothing)

@@ -1,6 +1,5 @@
 import concurrent.futures
 import csv
-import io
 import json
 import pathlib
 import shutil
@@ -10,7 +9,6 @@ import sys
 import numpy as np
 import pytest
 import tensorflow as tf
-from PIL import Image
 
 import fv
 from fv.errors import UserError
@@ -69,12 +67,6 @@ def test_paths_bytes_arrays_and_pil_images_of_the_same_pixels_get_the_same_verdi
     assert verdicts[0].same == (verdicts[0].similarity >= verdicts[0].threshold) and 0 <= verdicts[0].probability <= 1
 
 
-def test_a_pil_image_is_turned_upright_as_its_file_would_be(verifier):
-    encoded = making.turned(6)
-    opened = Image.open(io.BytesIO(encoded))
-    assert verifier.verify(opened, encoded).distance < 0.01
-
-
 def test_batches_get_the_verdicts_of_their_pairs_in_order(verifier):
     images = [samples.image_bytes(12, 0), making.picture(), samples.image_bytes(14, 0)]
     verdicts = verifier.verify(images, images[::-1])
@@ -126,7 +118,7 @@ def test_a_bad_image_is_named_as_the_caller_named_it(verifier, tmp_path):
             call()
     with pytest.raises(UserError, match=r"none\.jpg is no file"):
         verifier.verify(str(tmp_path / "none.jpg"), str(good))
-    with pytest.raises(UserError, match="an image of 5 bytes is no JPEG"):
+    with pytest.raises(UserError, match="an image of 5 bytes cannot be used: not an image"):
         verifier.verify(good, b"hello")
 
 
