@@ -215,6 +215,9 @@ def _jpeg() -> Iterable[File]:
     yield _lossy("JPEG, baseline", "colour profile", encode(rgb, "JPEG", icc_profile=_ICC))
     yield _lossy("JPEG, baseline", "end marker in a comment", insert(plain, segment(0xFE, b"\xff\xd9\xff\xd9")))
     yield _lossy("JPEG, baseline", "fill bytes before a marker", insert(plain, b"\xff\xff\xff" + segment(0xFE, b"x")))
+    jfif, scan = plain.index(b"JFIF\0") + 5, plain.index(b"\xff\xda") + 11
+    yield _lossy("JPEG, baseline", "JFIF of another revision", plain[:jfif] + b"\2\1" + plain[jfif + 2 :])
+    yield _lossy("JPEG, baseline", "odd scan parameters", plain[:scan] + b"\1\x3e\0" + plain[scan + 3 :])
     yield _lossy("JPEG, progressive", "4:2:0", encode(rgb, "JPEG", progressive=True))
     yield _lossy("JPEG, progressive", "grey", encode(Image.fromarray(rgb).convert("L"), "JPEG", progressive=True))
     for name, text in _ARITHMETIC.items():

@@ -85,6 +85,8 @@ def _load_jpeg(data: bytes, rules: Rules, box: crops.Box | None) -> Sound:
     formats.check_size(head.width, head.height, rules.max_pixels)
     if head.bits != 8:
         raise BadImage(f"JPEG of {head.bits} bits a sample: save it with 8")
+    if head.mends:
+        data = jpeg.mend(data, head)
     if head.plain and head.orientation == jpeg.UPRIGHT and not rules.store_size:
         grey = simplejpeg.decode_jpeg(data, "GRAY", strict=True)[:, :, 0]
         end = jpeg.find_end(data, head.scan)

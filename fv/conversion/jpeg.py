@@ -12,7 +12,10 @@ MAX_SIDE = 65_500  # pixels, of libjpeg; the format itself allows 65,535
 _FILL = b"\xff\xff"  # any number of 0xFF may stand before a marker
 _SOF = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # start of frame, one per coding process
 _PLAIN_SOF = (0xC0, 0xC1, 0xC2)  # Huffman-coded baseline, extended sequential, progressive
-_APP1, _SOS, _EOI = 0xE1, 0xDA, 0xD9
+_SEQUENTIAL_SOF = (0xC0, 0xC1)
+_WHOLE_SCAN = b"\x00\x3f\x00"  # first and last coefficient, and bit positions, of a sequential scan
+_JFIF, _JFIF_MAJOR = b"JFIF\0", 1
+_APP0, _APP1, _SOS, _EOI = 0xE0, 0xE1, 0xDA, 0xD9
 _END = b"\xff\xd9"
 _MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]", re.DOTALL)  # not stuffing, restart or fill
 _EXIF = b"Exif\0\0"
@@ -35,6 +38,7 @@ class Head:
       plain: whether it is 8-bit Huffman baseline or progressive, grey or of three components.
       orientation: of its first EXIF segment, 1 (upright) to 8.
       scan: the byte where its first scan begins.
+      mends: (byte, bytes to put there) of header fields that strict decoders refuse and no decoder needs.
     """
 
     width: int
@@ -44,6 +48,7 @@ class Head:
     plain: bool
     orientation: int
     scan: int
+    mends: tuple[tuple[int, bytes], ...] = ()
 
 
 def read_head(data: bytes) -> Head:
@@ -52,7 +57,7 @@ def read_head(data: bytes) -> Head:
     Raises:
       ValueError: not a JPEG, or cut short before its frame header.
     """
-    frame, orientation, at = None, None, 2
+    frame, orientation, mends, at = None, None, [], 2
     try:
         while True:
             while data[at : at + 2] == _FILL:
@@ -63,6 +68,8 @@ def read_head(data: bytes) -> Head:
                 frame = (*struct.unpack_from(">BHHB", payload), marker)
             elif marker == _APP1 and payload.startswith(_EXIF) and orientation is None:
                 orientation = read_orientation(payload)
+            elif marker == _APP0 and payload.startswith(_JFIF) and payload[len(_JFIF)] != _JFIF_MAJOR:
+                mends.append((at + 4 + len(_JFIF), bytes([_JFIF_MAJOR])))
             elif marker in (_SOS, _EOI):
                 break
             at += 2 + length
@@ -70,9 +77,19 @@ def read_head(data: bytes) -> Head:
         frame = None
     if frame is None:
         raise ValueError("cut short in its header")
-    bits, height, width, components, marker = frame
-    plain = marker in _PLAIN_SOF and bits == 8 and components in (1, 3)
-    return Head(width, height, bits, components, plain, orientation or UPRIGHT, at)
+    bits, height, width, components, process = frame
+    plain = process in _PLAIN_SOF and bits == 8 and components in (1, 3)
+    if marker == _SOS and process in _SEQUENTIAL_SOF and payload[-len(_WHOLE_SCAN) :] != _WHOLE_SCAN:
+        mends.append((at + 2 + length - len(_WHOLE_SCAN), _WHOLE_SCAN))
+    return Head(width, height, bits, components, plain, orientation or UPRIGHT, at, tuple(mends))
+
+
+def mend(data: bytes, head: Head) -> bytes:
+    """The file with its header fields mended; some phones write scan parameters that only progressive JPEG has."""
+    mended = bytearray(data)
+    for at, field in head.mends:
+        mended[at : at + len(field)] = field
+    return bytes(mended)
 
 
 def find_end(data: bytes, scan: int) -> int:
