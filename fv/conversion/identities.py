@@ -101,6 +101,15 @@ def check(images: pd.DataFrame, level: int | None, merge_names: bool | None, sou
     return tuple(findings)
 
 
+def note_names(names: Iterable[str]) -> str:
+    """What a report says of names in a table that are written in several ways; '' where there are none."""
+    groups = _group(set(names), normalise)
+    if not groups:
+        return ""
+    written = f"{_many(len(groups), 'name')} written in several ways, such as {_spell(groups[0])}"
+    return f"{written}: taken for different people; write each name in one way if they are not."
+
+
 def suggest_level(images: pd.DataFrame, level: int) -> int | None:
     """The first level of folders below `level` that may be people, None where there is none."""
     return _suggest(_count_folders(images), level)

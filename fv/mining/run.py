@@ -43,7 +43,7 @@ def mine(options: MineOptions) -> tuple[manifest.Manifest, dict]:
     source = manifest.read(options.tfrecords)
     chosen = _conversion(options, source)
     known = model_record.load(options.workdir)
-    _require_strangers(source, known, options)
+    _require_strangers(source, known, options, exact=chosen.merge_names is False)
     found = {}
 
     def reselect(selected: Selection, scratch: str) -> Selection:
@@ -73,8 +73,8 @@ def _conversion(options: MineOptions, source: manifest.Manifest) -> settings.Opt
     return dataclasses.replace(given, **changed, runner_options="", images=options.images or given.images)
 
 
-def _require_strangers(source: manifest.Manifest, known: ModelRecord, options: MineOptions) -> None:
-    seen = known.trained_on(_held_out(source)) if known.identity_hashes is not None else []
+def _require_strangers(source: manifest.Manifest, known: ModelRecord, options: MineOptions, exact: bool) -> None:
+    seen = known.trained_on(_held_out(source), exact) if known.identity_hashes is not None else []
     if seen:
         raise UserError(
             f"--workdir={options.workdir} was trained on {len(seen):,} people whom {options.tfrecords} holds out "

@@ -64,6 +64,13 @@ def test_an_image_that_was_made_anew_is_taken_from_its_pack_and_named_by_its_own
     assert normalised == [making.jpeg(99)] * 2
 
 
+def test_shards_of_other_identities_are_other_shards(planned):
+    table, images, folders = planned
+    (one,) = shards.plan_split("val", table, images, 1, 0, folders)
+    (other,) = shards.plan_split("val", table, images.assign(identity=list("aaaa")), 1, 0, folders)
+    assert one.key() != other.key()
+
+
 def test_an_image_that_vanished_is_named_and_no_shard_is_left(planned):
     table, images, folders = planned
     (task,) = shards.plan_split("val", table, images, 1, 0, folders)
