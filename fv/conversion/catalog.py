@@ -92,6 +92,18 @@ def require_identities(
     raise UserError("; ".join([f"--images={root} holds {held}: {remedy}", *_explain(images, left_out, others, level)]))
 
 
+def unread(paths: Iterable[str]) -> pd.DataFrame:
+    """Those of the paths whose suffix is none of `SUFFIXES`, with columns `path` and `reason`, as in `Catalog.left_out`."""
+    rows = [(path, _reason_unread(path)) for path in dict.fromkeys(paths) if not _is_image_name(path)]
+    return pd.DataFrame(rows, columns=["path", "reason"], dtype=object)
+
+
+def _reason_unread(path: str) -> str:
+    suffix = os.path.splitext(path)[1]
+    named = f"'{suffix}' is not the suffix" if suffix else "it has no suffix"
+    return f"{named} of an image that fv reads: convert the file to JPEG or PNG, or rename it if it is one"
+
+
 def _explain(images: pd.DataFrame, left_out: pd.DataFrame, others: pd.DataFrame | None, level: int) -> Iterator[str]:
     """Yields what may be the cause of too few identities, and what to do about each."""
     deeper = identities.suggest_level(images, level)

@@ -95,6 +95,7 @@ def _listed(chosen: Options, found: pd.DataFrame, odd: pd.DataFrame, scratch: st
     source, crop = chosen.pairs_list, crops.parse(chosen.crop)
     table = lfw_pairs.read(source, found, chosen.naming[0]) if chosen.pairs_file else csv_pairs.read(source)
     findings = _check_identities(chosen, listed.restrict(found, table))
+    odd = pd.concat([odd, catalog.unread(pd.concat([table["a"], table["b"]]))])
     used = listed.select_images(table, found, odd, source)
     used, boxless = crops.boxed(used, crop, chosen.crop)
     checked = _check(chosen, used, crop, scratch, run, strict=False)  # the refusal names the list's line instead

@@ -46,6 +46,7 @@ def read(
     doubts = identities.check(listed.restrict(found, table), identity_level, merge_names, f"--images={folder}")
     folds = 1 if is_csv else lfw_pairs.count_folds(path)
     fold = np.arange(len(table)) * folds // len(table)
+    odd = pd.concat([odd, catalog.unread(pd.concat([table["a"], table["b"]]))])
     listed.require_agreement(table, path, naming.identity_of)
     listed.require_once(table, path)
     whole, lost = _split_missing(table, found, odd, path, allow_missing)

@@ -117,6 +117,14 @@ def test_of_images_that_a_list_does_not_name_the_number_is_told(tmp_path, capsys
     assert "files: 8 found: 2 used, 0 left out, 5 not in the list, 1 file passed over: 1 .txt" in out
 
 
+def test_a_list_that_names_a_file_of_another_format_is_refused_with_what_to_do(tmp_path, capsys):
+    root = fill(tmp_path / "faces")
+    flags = (f"--images={root}", f"--output={tmp_path / 'out'}", f"--pairs_csv={tmp_path / 'pairs.csv'}")
+    (tmp_path / "pairs.csv").write_text("image_a,image_b,label\na/a_0001.jpg,a/one.HEIC,1\n")
+    code, _, err = run(capsys, *flags)
+    assert code == 2 and "line 2: a/one.HEIC: '.HEIC' is not the suffix of an image that fv reads: convert the file" in err
+
+
 def test_a_folder_of_another_format_alone_is_refused_with_what_to_do(tmp_path):
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "1.heic").write_bytes(ODD["a/one.HEIC"])
