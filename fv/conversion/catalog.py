@@ -22,9 +22,10 @@ class Catalog(NamedTuple):
     """What a folder holds; every file in it is in one of the three tables.
 
     Attributes:
-      images: columns `path` (relative to the folder, with '/') and `identity` (categorical), sorted by path.
-      left_out: entries that have an image's suffix and cannot be taken, and links to folders; columns `path` and `reason`,
-        sorted by path.
+      images: columns `path` (relative to the folder, with '/') and `identity` (categorical), sorted by
+        path.
+      left_out: entries that have an image's suffix and cannot be taken, and links to folders; columns
+        `path` and `reason`, sorted by path.
       passed_over: the other files by suffix, from `passed_over.count`.
       naming: how a path tells the identity.
     """
@@ -93,7 +94,7 @@ def require_identities(
 
 
 def unread(paths: Iterable[str]) -> pd.DataFrame:
-    """Those of the paths whose suffix is none of `SUFFIXES`, with columns `path` and `reason`, as in `Catalog.left_out`."""
+    """Those of the paths whose suffix is none of `SUFFIXES`, as in `Catalog.left_out`."""
     rows = [(path, _reason_unread(path)) for path in dict.fromkeys(paths) if not _is_image_name(path)]
     return pd.DataFrame(rows, columns=["path", "reason"], dtype=object)
 
@@ -123,7 +124,7 @@ def _explain(images: pd.DataFrame, left_out: pd.DataFrame, others: pd.DataFrame 
 def _set_apart(
     entries: Iterable[tuple[str, str | None]], level: int, paths: list[str], odd: list[tuple[str, str]]
 ) -> Iterator[str]:
-    """Adds images to `paths` and what is left out to `odd`, and yields the files that are passed over."""
+    """Adds images to `paths` and what is left out to `odd`, and yields what is passed over."""
     for path, reason in entries:
         if reason is _PASSED_OVER:
             yield path
@@ -146,8 +147,8 @@ def _identities(paths: list[str], naming: identities.Naming) -> pd.Categorical:
 def _walk(root: str, folder: str, above: str | None = "") -> Iterator[tuple[str, str | None]]:
     """Yields the relative path of every entry below `folder`, with the verdict on it.
 
-    The verdict is '' for an image, `_PASSED_OVER`, or the reason to leave it out; `above` is the one on everything below
-    `folder`, '' where each entry is judged by itself.
+    The verdict is '' for an image, `_PASSED_OVER`, or the reason to leave it out; `above` is the one on
+    everything below `folder`, '' where each entry is judged by itself.
     """
     try:
         entries = os.scandir(os.path.join(root, folder))

@@ -1,6 +1,6 @@
-"""Whether the identities that were read can be people: their folders, their numbers of images, and their names.
+"""Whether the identities that were read can be people: their folders, numbers of images and names.
 
-The checks look at paths and names alone, so they hold for every source that has them: folders, archives, lists.
+The checks look at paths and names alone, so they hold for every source that has them.
 """
 
 import collections
@@ -15,7 +15,7 @@ from fv.errors import UserError
 
 _NAMED = 3  # examples in a message
 _LEAST_SUBFOLDERS = 8  # fewer may be the sessions or cameras of a person
-_SUBFOLDERS_PER_FOLDER = 2  # with more subfolders in each folder than twice the number of folders, folders are groups
+_SUBFOLDERS_PER_FOLDER = 2  # times the number of folders; with more in each of them, folders are groups
 _MANY_IMAGES = 500  # of one identity, on average
 _IMAGES_PER_IDENTITY = 50  # times the number of identities; LFW's largest has 530 of 5,749
 _SHARE_DEEP_ENOUGH = 0.5  # of the images, for a level to be suggested
@@ -37,7 +37,7 @@ class Naming:
     """How an image's path tells its identity.
 
     Attributes:
-      level: which folder of the path names the identity, from 1; the folders above it do not matter.
+      level: which folder of the path names the identity, from 1; those above it do not matter.
       joined: by a folder's name, the identity that it is joined to.
     """
 
@@ -45,7 +45,7 @@ class Naming:
     joined: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def identity_of(self, path: str) -> str:
-        """The identity of the image at a path relative to the images folder; '' where the path has too few folders."""
+        """The identity of the image at a relative path; '' where the path has too few folders."""
         folders = path.split("/", self.level)
         if len(folders) <= self.level:
             return ""
@@ -77,8 +77,8 @@ def check(images: pd.DataFrame, level: int | None, merge_names: bool | None, sou
 
     Args:
       images: table with columns `path` and `identity`.
-      level: --identity_level; None where it was not given, so that the layout of the folders is checked too.
-      merge_names: --merge_names; None where it was not given, so that names which are nearly equal are refused.
+      level: --identity_level; None where it was not given: the layout of the folders is checked too.
+      merge_names: --merge_names; None where it was not given: names are checked too.
       source: what the images are of, for messages.
 
     Returns:
@@ -102,7 +102,7 @@ def check(images: pd.DataFrame, level: int | None, merge_names: bool | None, sou
 
 
 def note_names(names: Iterable[str]) -> str:
-    """What a report says of names in a table that are written in several ways; '' where there are none."""
+    """What a report says of names in a table that are written in several ways; '' without any."""
     groups = _group(set(names), normalise)
     if not groups:
         return ""
@@ -118,8 +118,8 @@ def suggest_level(images: pd.DataFrame, level: int) -> int | None:
 def normalise(name: str) -> str:
     """A name without what differs between two ways to write it.
 
-    Unicode compatibility forms (NFKC), case, invisible characters, and blanks, underscores and hyphens, which all count as
-    one blank. Accents stay: they may tell two people apart.
+    Unicode compatibility forms (NFKC), case, invisible characters, and runs of blanks, underscores and
+    hyphens, which count as one blank. Accents stay: they may tell two people apart.
     """
     text = name.casefold()
     if not name.isascii():  # ASCII is in this form already
@@ -129,7 +129,7 @@ def normalise(name: str) -> str:
 
 
 def join(names: Iterable[str]) -> dict[str, str]:
-    """By name, the first in the order of characters of those that are equal after `normalise`; names on their own not."""
+    """By each name that equals another after `normalise`, the first of these in the order of characters."""
     return {name: group[0] for group in _group(names, normalise) for name in group}
 
 
@@ -155,7 +155,7 @@ def _count_folders(images: pd.DataFrame) -> dict[tuple[str, ...], int]:
 
 
 def _below(folders: Mapping[tuple[str, ...], int], level: int) -> dict[tuple[str, ...], int]:
-    """The folders as they are seen from a level: those above it and those that do not reach it are taken away."""
+    """The folders from a level on, without those above it and those that do not reach it."""
     counts: collections.Counter[tuple[str, ...]] = collections.Counter()
     for folder, count in folders.items():
         if len(folder) >= level:
@@ -199,7 +199,7 @@ def _is_no_person(folders: Mapping[tuple[str, ...], int]) -> str:
 
 
 def _is_part(name: str, numbered: bool) -> bool:
-    """Whether a name consists of words for parts of a data set, with a number behind them where that is allowed."""
+    """Whether a name consists of words for parts of a data set, and a number where that is allowed."""
     text = normalise(name)
     words = (_NUMBER.sub("", text) if numbered else text).split()
     return bool(words) and all(word in _PARTS for word in words)

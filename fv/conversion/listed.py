@@ -32,7 +32,10 @@ def select_images(pairs: pd.DataFrame, images: pd.DataFrame, left_out: pd.DataFr
 
 
 def restrict(images: pd.DataFrame, pairs: pd.DataFrame) -> pd.DataFrame:
-    """The images of the catalog that the pairs name; all of them where they name none, as of a folder at another level."""
+    """The images of the catalog that the pairs name; all of them where they name none.
+
+    A list names none where the people are at another level of folders.
+    """
     named = images["path"].isin(pd.concat([pairs["a"], pairs["b"]]))
     return images[named] if named.any() else images
 

@@ -1,6 +1,8 @@
-"""Files that the converter passes over because of their name: counted by suffix, and named by their first bytes."""
+"""Files that are passed over because of their suffix: counted by it, and named by their first bytes."""
 
+import bisect
 import collections
+import functools
 import os
 import re
 import stat
@@ -14,12 +16,12 @@ COLUMNS = ("suffix", "files", "example", "format", "advice")
 HIDDEN = "hidden"  # files whose name, or a folder's above them, starts with a dot
 NO_SUFFIX = "without a suffix"
 
-_LOOKED_AT = 16  # files of one suffix whose first bytes are read, so that a million .txt files cost nothing
+_LOOKED_AT = 16  # files of one suffix whose first bytes are read: a million .txt files cost nothing
 _LOOKED_AT_REMOTE = 2  # a remote file costs a request
 _SUFFIXES_LOOKED_AT = 100
 _HEAD_BYTES = 64
 _SHOWN = 10  # suffixes in a line of text
-_SUFFIX = re.compile(r"\.(?=.*[^\W\d_])[^\s.]{1,12}")  # with a letter: the number of '1.0001' is no suffix
+_SUFFIX = re.compile(r"\.(?=.*[^\W\d_])[^\s.]{1,12}")  # has a letter, unlike that of '1.0001'
 _RAW = frozenset((".arw", ".cr2", ".cr3", ".dng", ".nef", ".orf", ".pef", ".raf", ".rw2", ".srw"))
 
 _STARTS = (
@@ -45,7 +47,7 @@ _STARTS = (
     (b"7z\xbc\xaf\x27\x1c", "archive"),
     (b"Rar!\x1a\x07", "archive"),
 )
-_BRANDS = (  # of ISO/IEC 14496-12 files; the first that the file names, its own or a compatible one, decides
+_BRANDS = (  # of ISO/IEC 14496-12 files; the first that matches the file's own or compatible ones
     ((b"avif", b"avis"), "AVIF"),
     ((b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"), "HEIC"),
     ((b"crx ",), "camera raw"),
@@ -75,21 +77,23 @@ def count(root: str, paths: Iterable[str]) -> pd.DataFrame:
       paths: of the files below `root`, as the operating system names them.
 
     Returns:
-      A table with `COLUMNS`, the most frequent suffix first: the suffix in lower case, `HIDDEN` or `NO_SUFFIX`; the
-      number of files; the path of one; the formats that were recognised and what to do about them, '' where there is none.
+      A table with `COLUMNS`, the most frequent suffix first: the suffix in lower case, `HIDDEN` or
+      `NO_SUFFIX`; the number of files; the path of one; the formats that were recognised and what to
+      do about them, '' where there is none.
     """
     numbers: collections.Counter[str] = collections.Counter()
     first: dict[str, list[str]] = collections.defaultdict(list)
     for path in paths:
         suffix = _suffix_of(path)
         numbers[suffix] += 1
-        first[suffix].append(path)
-        if len(first[suffix]) > 4 * _LOOKED_AT:  # the same few whatever the order of the files
-            first[suffix] = sorted(first[suffix])[:_LOOKED_AT]
+        kept = first[suffix]
+        if len(kept) < _LOOKED_AT or path < kept[-1]:  # the same few whatever the order of the files
+            bisect.insort(kept, path)
+            del kept[_LOOKED_AT:]
     most_frequent = sorted(numbers, key=lambda suffix: (-numbers[suffix], suffix))
     rows = []
     for number, suffix in enumerate(most_frequent):
-        kept = sorted(first[suffix])[:_LOOKED_AT]
+        kept = first[suffix]
         examples = _recognise(root, kept) if suffix != HIDDEN and number < _SUFFIXES_LOOKED_AT else {}
         example = printable(next(iter(examples.values()), kept[0]))
         advice = "; ".join(f"{format} data: {_advise(format, suffix)}" for format in examples)
@@ -136,8 +140,12 @@ def printable(path: str) -> str:
 def _suffix_of(path: str) -> str:
     if path.startswith(".") or "/." in path:
         return HIDDEN
-    suffix = os.path.splitext(path)[1].lower()
-    return printable(suffix) if _SUFFIX.fullmatch(suffix) else NO_SUFFIX
+    return _class_of(os.path.splitext(path)[1])
+
+
+@functools.lru_cache
+def _class_of(suffix: str) -> str:
+    return printable(suffix.lower()) if _SUFFIX.fullmatch(suffix.lower()) else NO_SUFFIX
 
 
 def _recognise(root: str, paths: list[str]) -> dict[str, str]:

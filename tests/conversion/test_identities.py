@@ -173,7 +173,7 @@ def test_either_level_that_the_refusal_names_works(tmp_path, capsys, level, name
         assert pair[record.LABEL] == (owners[0] == owners[1])
 
 
-def test_a_person_below_two_folders_is_one_identity_and_the_summary_says_so(tmp_path, capsys):
+def test_a_person_below_two_folders_is_one_identity_and_that_is_said(tmp_path, capsys):
     for group in ("train", "test"):
         making.people(tmp_path / "faces" / group, seed=ord(group[1]), Anna=2, Bob=2)
     code, _, err = run(

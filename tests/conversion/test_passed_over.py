@@ -117,7 +117,7 @@ def test_of_images_that_a_list_does_not_name_the_number_is_told(tmp_path, capsys
     assert "files: 8 found: 2 used, 0 left out, 5 not in the list, 1 file passed over: 1 .txt" in out
 
 
-def test_a_list_that_names_a_file_of_another_format_is_refused_with_what_to_do(tmp_path, capsys):
+def test_a_list_that_names_a_file_of_another_format_is_refused(tmp_path, capsys):
     root = fill(tmp_path / "faces")
     flags = (f"--images={root}", f"--output={tmp_path / 'out'}", f"--pairs_csv={tmp_path / 'pairs.csv'}")
     (tmp_path / "pairs.csv").write_text("image_a,image_b,label\na/a_0001.jpg,a/one.HEIC,1\n")

@@ -38,7 +38,7 @@ def test_people_of_the_threshold_s_pairs_who_are_scored_are_counted():
     assert "12 people who are scored too" in strangers.shared(pair_set(), pair_set(seed=1))
 
 
-def test_a_training_identity_whose_name_is_written_in_another_way_is_no_stranger():
+def test_a_training_identity_written_in_another_way_is_no_stranger():
     trained = model_record.describe(TINY, ("P03", "somebody"))
     with pytest.raises(UserError, match=r"1 of the 12 people .* \(p03\).*--nomerge_names"):
         strangers.check(trained, "run", pair_set(), allowed=False)
