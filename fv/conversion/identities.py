@@ -274,10 +274,12 @@ def _check_joined(images: pd.DataFrame, level: int) -> Iterator[Finding]:
     several = {identity: sorted(found) for identity, found in sources.items() if len(found) > 1}
     if several:
         name, found = min(several.items())
+        respelled = any(len({folder.rpartition("/")[2] for folder in found}) > 1 for found in several.values())
+        remedy = "give --nomerge_names" if respelled else "rename the folders, or give another --identity_level,"
         yield Finding(
             f"{_many(len(several), 'identity')} joined from several folders, such as '{name}' from {_list(found)}",
             "their images are taken for one person's",
-            "give another --identity_level, or --nomerge_names, if they are different people",
+            f"{remedy} if they are different people",
         )
 
 
