@@ -11,8 +11,8 @@ import time
 
 import pandas as pd
 
-from fv import cli, manifest
-from fv.conversion import convert, output, report, settings
+from fv import cli, files, manifest
+from fv.conversion import convert, output, passed_over, report, settings
 
 _LEFT_OUT_SHOWN = 10
 _COLUMNS = f"{'split':<6}{'identities':>12}{'images':>10}{'genuine':>12}{'impostor':>12}{'shards':>8}{'MB':>10}"
@@ -28,6 +28,7 @@ def main(chosen: settings.Options) -> None:
         _print_split(name, split)
     size = sum(shard.bytes for split in made.splits.values() for shard in split.shards)
     print(f"wrote {size / 1e6:,.1f} MB to {chosen.output} in {time.monotonic() - start:.1f} s")
+    _print_found(files.load_json(os.path.join(chosen.output, report.FILE_NAME)))
     print(f"what was found: {os.path.join(chosen.output, report.PAGE_NAME)}")
 
 
@@ -35,6 +36,18 @@ def _print_split(name: str, split: manifest.Split) -> None:
     size = sum(shard.bytes for shard in split.shards) / 1e6
     sources = f"{len(split.identities):>12,}{split.images:>10,}"
     print(f"{name:<6}{sources}{split.genuine:>12,}{split.impostor:>12,}{len(split.shards):>8,}{size:>10,.1f}")
+
+
+def _print_found(content: dict) -> None:
+    """What became of every file, and what is doubtful about the identities."""
+    counts, others = content["files"], pd.DataFrame(content["passed_over"], columns=list(passed_over.COLUMNS))
+    listed = f"{counts['not_listed']:,} not in the list, " if counts["not_listed"] else ""
+    kinds = passed_over.summarise(others)
+    print(f"files: {counts['found']:,} found: {counts['used']:,} used, {counts['left_out']:,} left out, {listed}{kinds}")
+    for line in passed_over.advise(others):
+        print(f"passed over: {line}", file=sys.stderr)
+    for doubt in content["identities"]["doubts"]:
+        print(f"warning: {doubt['seen']}: {doubt['means']}; {doubt['decides']}", file=sys.stderr)
 
 
 def _print_left_out(left_out: pd.DataFrame, folder: str) -> None:

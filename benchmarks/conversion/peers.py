@@ -42,7 +42,7 @@ def list_combinations(paths: list[str], pairs: int, seed: int) -> int:
     """The seed's way: every pair there is in a list of its label, of which some are then drawn."""
     genuine, impostor = [], []
     for a, b in itertools.combinations(paths, 2):
-        (genuine if catalog.identity_of(a) == catalog.identity_of(b) else impostor).append((a, b))
+        (genuine if a.partition("/")[0] == b.partition("/")[0] else impostor).append((a, b))
     rng = random.Random(seed)
     return len(rng.sample(genuine, min(pairs // 2, len(genuine))) + rng.sample(impostor, min(pairs // 2, len(impostor))))
 

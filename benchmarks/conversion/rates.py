@@ -29,7 +29,7 @@ def measure(options: BenchmarkOptions, folder: str) -> dict:
         max_pairs_per_image=options.max_pairs_per_image,
         workers=options.workers,
     )
-    found, odd = catalog.scan(options.images)
+    found, odd, *_ = catalog.scan(options.images)
     decode_s, check_s, write_s = _time_stages(chosen, found, odd, folder, options.repeats)
     whole = [run_anew(options, made) for _ in range(options.repeats)]
     copy_s = min(seconds_of(lambda: _copy(made, os.path.join(folder, "copy"))) for _ in range(options.repeats))

@@ -26,12 +26,13 @@ def convert(chosen: settings.Options, reselect: Reselect | None = None) -> tuple
       UserError: the input or the options cannot be used, or the disk is full; what is whole stays for the next run.
     """
     settings.require_consistent(chosen)
-    found, odd = catalog.scan(chosen.images)
-    catalog.require_identities(found, odd, chosen.images)
+    level, merge = chosen.naming
+    found = catalog.scan(chosen.images, level, merge)
+    catalog.require_identities(found.images, found.left_out, chosen.images, found.passed_over, level)
     with output.claim(chosen.output, chosen.overwrite) as scratch:
         try:
             with runners.start(chosen, scratch) as run:
-                return _convert(chosen, found, odd, scratch, run, reselect)
+                return _convert(chosen, found, scratch, run, reselect)
         except UnfinishedError as error:  # told when the last worker has ended, so that the count of whole shards is true
             raise UserError(_what_is_whole(error, chosen)) from error
 
@@ -81,21 +82,16 @@ def write_shards(
 
 
 def _convert(
-    chosen: settings.Options,
-    found: pd.DataFrame,
-    odd: pd.DataFrame,
-    scratch: str,
-    run: workers.Map,
-    reselect: Reselect | None,
+    chosen: settings.Options, found: catalog.Catalog, scratch: str, run: workers.Map, reselect: Reselect | None
 ) -> tuple[manifest.Manifest, pd.DataFrame]:
-    selected = selection.select(chosen, found, odd, scratch, run)
+    selected = selection.select(chosen, found.images, found.left_out, scratch, run)
     if reselect:
         selected = reselect(selected, scratch)
     counts = shards.count_shards(selected.tables, selected.images, chosen.shards)
     output.clear(chosen.output, keep=[] if chosen.overwrite else _names(counts))
     _save_left_out(selected.left_out, chosen.output)
     made = _describe(chosen, selected, write_shards(chosen, selected, counts, scratch, run))
-    report_files.write(chosen, len(found) + len(odd), selected, made, scratch)
+    report_files.write(chosen, found, selected, made, scratch)
     manifest.save(made, chosen.output)
     written.forget(chosen.output)
     return made, selected.left_out

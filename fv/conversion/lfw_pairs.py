@@ -5,6 +5,7 @@ impostor lines `name1 i name2 j`, tab-separated. Image i of a name is NAME/NAME_
 """
 
 import os
+from collections.abc import Iterable
 
 import pandas as pd
 
@@ -15,31 +16,34 @@ from fv.errors import UserError
 _GENUINE_FIELDS, _IMPOSTOR_FIELDS = 3, 4
 
 
-def read(path: str, images: pd.DataFrame) -> pd.DataFrame:
+def read(path: str, images: pd.DataFrame, level: int = 1) -> pd.DataFrame:
     """Reads the pairs of a file in LFW's format.
 
     Args:
       path: the pairs file.
       images: the catalog, which tells the suffixes of the files.
+      level: which folder of an image's path names the person.
 
     Returns:
       A table with columns `a`, `b` (relative paths; of an image that the catalog lacks, the path with .jpg), `label` (int64)
       and `line` (its number in the file, from 1).
 
     Raises:
-      UserError: no such file, or a line that is not in the format, named by its number.
+      UserError: no such file, or a line that is not in the format or fits several images, named by its number.
     """
     lines = _read_lines(path)
     folds, count = _parse_header(lines[0] if lines else "", path)
     held, promised = len(lines) - 1, 2 * folds * count
     if held != promised:
         raise UserError(f"{path} has {held} pairs where its first line promises {promised}: it was cut short or changed")
-    by_stem = {os.path.splitext(image)[0]: image for image in images["path"]}
+    by_stem = _by_stem(images["path"], level)
     rows = [_parse_pair(line, number, path) for number, line in enumerate(lines[1:], start=2)]
     for index, (_, _, label, number) in enumerate(rows):
         if label != (record.GENUINE if index // count % 2 == 0 else record.IMPOSTOR):
             raise UserError(f"{path}, line {number}: genuine and impostor pairs are not in runs of {count} as line 1 says")
-    found = [(_find(a, by_stem), _find(b, by_stem), label, number) for a, b, label, number in rows]
+    found = [
+        (_find(a, by_stem, path, number), _find(b, by_stem, path, number), label, number) for a, b, label, number in rows
+    ]
     return pd.DataFrame(found, columns=["a", "b", "label", "line"])
 
 
@@ -80,5 +84,20 @@ def _stem(name: str, number: str) -> str:
     return f"{name}/{name}_{int(number):04d}"
 
 
-def _find(stem: str, by_stem: dict[str, str]) -> str:
-    return by_stem.get(stem, f"{stem}{catalog.SUFFIXES[0]}")
+def _by_stem(paths: Iterable[str], level: int) -> dict[str, list[str]]:
+    """The images by their path from the person's folder on, without the suffix."""
+    by_stem: dict[str, list[str]] = {}
+    for path in paths:
+        stem = os.path.splitext(path.split("/", level - 1)[-1])[0]
+        by_stem.setdefault(stem, []).append(path)
+    return by_stem
+
+
+def _find(stem: str, by_stem: dict[str, list[str]], path: str, number: int) -> str:
+    images = by_stem.get(stem, [f"{stem}{catalog.SUFFIXES[0]}"])
+    if len(images) > 1:
+        raise UserError(
+            f"{path}, line {number}: {stem} may be {' or '.join(images)}: take all but one of them out of the images "
+            "folder, or list the pairs with --pairs_csv, which names files"
+        )
+    return images[0]

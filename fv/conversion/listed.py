@@ -1,10 +1,11 @@
 """Pairs that a file lists: all converted as they stand, or a clear refusal, for a protocol must not change silently."""
 
+from collections.abc import Callable
+
 import numpy as np
 import pandas as pd
 
 from fv import record
-from fv.conversion import catalog
 from fv.errors import UserError
 
 
@@ -24,10 +25,19 @@ def select_images(pairs: pd.DataFrame, images: pd.DataFrame, left_out: pd.DataFr
       UserError: an image is not in the catalog; a pair is of one image, is listed twice, or its label and folders disagree.
     """
     _require_images(pairs, set(images["path"]), left_out, source)
-    require_agreement(pairs, source)
+    require_agreement(pairs, source, dict(zip(images["path"], images["identity"], strict=True)).__getitem__)
     require_once(pairs, source)
     used = images[images["path"].isin(pd.concat([pairs["a"], pairs["b"]]))].reset_index(drop=True)
     return used.assign(identity=used["identity"].cat.remove_unused_categories())
+
+
+def restrict(images: pd.DataFrame, pairs: pd.DataFrame) -> pd.DataFrame:
+    """The images of the catalog that the pairs name; all of them where they name none.
+
+    A list names none where the people are at another level of folders.
+    """
+    named = images["path"].isin(pd.concat([pairs["a"], pairs["b"]]))
+    return images[named] if named.any() else images
 
 
 def to_indices(pairs: pd.DataFrame, images: pd.DataFrame, left_out: pd.DataFrame, source: str) -> pd.DataFrame:
@@ -61,13 +71,18 @@ def _require_images(pairs: pd.DataFrame, known: set[str], left_out: pd.DataFrame
             raise UserError(f"{source}, line {line}: {path}: {reason}; mend the image or take its pairs from the list")
 
 
-def require_agreement(pairs: pd.DataFrame, source: str) -> None:
-    """Checks that labels and folders say the same; arguments as in `select_images`.
+def require_agreement(pairs: pd.DataFrame, source: str, identity_of: Callable[[str], str]) -> None:
+    """Checks that labels and folders say the same.
+
+    Args:
+      pairs: as in `select_images`.
+      source: as in `select_images`.
+      identity_of: gives the identity of an image's path.
 
     Raises:
       UserError: they do not.
     """
-    same = pairs["a"].map(catalog.identity_of) == pairs["b"].map(catalog.identity_of)
+    same = pairs["a"].map(identity_of) == pairs["b"].map(identity_of)
     wrong = pairs[same != (pairs["label"] == record.GENUINE)]
     if len(wrong):
         a, b, label, line = wrong.iloc[0][["a", "b", "label", "line"]]

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from fv import manifest, record
+from fv.conversion import identities, passed_over
 from fv.conversion.groups import Groups
 
 FILE_NAME = "report.json"
@@ -33,6 +34,9 @@ class Facts:
       copies: from `duplicates.named`.
       tables: pairs by split, with columns `a`, `b` (index of `images`) and `label`.
       made: the manifest.
+      passed_over: files that have no image's suffix, from `passed_over.count`.
+      findings: what is doubtful about the identities.
+      naming: how a path tells the identity.
     """
 
     found: int
@@ -41,12 +45,16 @@ class Facts:
     copies: pd.DataFrame
     tables: Mapping[str, pd.DataFrame]
     made: manifest.Manifest
+    passed_over: pd.DataFrame = dataclasses.field(default_factory=lambda: passed_over.count("", ()))
+    findings: tuple[identities.Finding, ...] = ()
+    naming: identities.Naming = dataclasses.field(default_factory=identities.Naming)
 
 
 def build(facts: Facts) -> dict:
     """The report: see the keys of what it returns. The same facts give the same report."""
     images = facts.images
     return {
+        "files": _files(facts),
         "images": {
             "found": facts.found,
             "kept": len(images),
@@ -55,13 +63,31 @@ def build(facts: Facts) -> dict:
             "bytes": int(images["bytes"].sum()),
         },
         "left_out": _left_out(facts.left_out),
+        "passed_over": _records(facts.passed_over.head(LISTED)),
         "copies": _copies(facts.copies),
-        "identities": _identities(images, facts.left_out),
+        "identities": _identities(images, facts.left_out, facts.naming) | {"doubts": _doubts(facts.findings)},
         "splits": {name: _split(split) for name, split in facts.made.splits.items()},
         "images_per_identity": _histogram(_per_identity(images).to_numpy(), _IMAGE_EDGES, "identities"),
         "sizes": _sizes(images),
         "pairs_per_identity": _pairs_per_identity(images, facts.tables),
     }
+
+
+def _files(facts: Facts) -> dict:
+    """Every entry that was found, by what became of it; `not_listed` are those that a list of pairs does not name."""
+    passed = int(facts.passed_over["files"].sum())
+    used, left_out = len(facts.images), len(facts.left_out)
+    return {
+        "found": facts.found + passed,
+        "used": used,
+        "left_out": left_out,
+        "not_listed": facts.found - used - left_out,
+        "passed_over": passed,
+    }
+
+
+def _doubts(findings: tuple[identities.Finding, ...]) -> list[dict]:
+    return [{"seen": finding.seen, "means": finding.means, "decides": finding.decides} for finding in findings]
 
 
 def _left_out(left_out: pd.DataFrame) -> dict:
@@ -111,12 +137,11 @@ def _groups(copies: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
     return np.bincount(groups.roots(np.arange(len(images))), minlength=len(images)), mixed
 
 
-def _identities(images: pd.DataFrame, left_out: pd.DataFrame) -> dict:
+def _identities(images: pd.DataFrame, left_out: pd.DataFrame, naming: identities.Naming) -> dict:
     """Identities kept, those kept with one image (which no genuine pair can have), and those with no sound image."""
     sizes = _per_identity(images)
-    paths = left_out["path"].astype(str)
-    folders = paths[paths.str.contains("/", regex=False)].str.split("/", n=1).str[0]
-    lost = np.setdiff1d(folders.unique().astype(str), sizes.index.to_numpy(str))
+    names = {naming.identity_of(path) for path in left_out["path"].astype(str)} - {""}
+    lost = np.setdiff1d(np.array(sorted(names), str), sizes.index.to_numpy(str))
     single = sizes.index[sizes == 1].astype(str)
     return {
         "kept": len(sizes),

@@ -7,6 +7,7 @@ import pandas as pd
 
 from fv import files, manifest, record
 from fv.conversion import formats, images, report, report_page, shards, sheet
+from fv.conversion.catalog import Catalog
 from fv.conversion.selection import Selection
 from fv.conversion.settings import Options
 
@@ -16,17 +17,27 @@ _COLUMNS = 2  # of pairs, that fit the width of a page
 _SUSPECT = {record.IMPOSTOR: "one picture, two identities"}
 
 
-def write(chosen: Options, found: int, selected: Selection, made: manifest.Manifest, scratch: str) -> None:
+def write(chosen: Options, found: Catalog, selected: Selection, made: manifest.Manifest, scratch: str) -> None:
     """Writes both reports; the same conversion writes the same bytes.
 
     Args:
       chosen: the options.
-      found: number of image files there were.
+      found: what there was.
       selected: what was chosen of them.
       made: the manifest.
       scratch: folder of the images that were written anew.
     """
-    facts = report.Facts(found, selected.images, selected.left_out, selected.copies, selected.tables, made)
+    facts = report.Facts(
+        len(found.images) + len(found.left_out),
+        selected.images,
+        selected.left_out,
+        selected.copies,
+        selected.tables,
+        made,
+        found.passed_over,
+        selected.findings,
+        found.naming,
+    )
     content = report.build(facts)
     files.save_json(content, os.path.join(chosen.output, report.FILE_NAME))
     page = report_page.render(content, _draw_suspects(chosen, content), _draw_pairs(chosen, selected, scratch))

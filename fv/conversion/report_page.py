@@ -19,7 +19,8 @@ def render(content: dict, suspects: bytes | None = None, pairs: bytes | None = N
       HTML, the same for the same arguments.
     """
     copies = content["copies"]
-    wrong = (_summary(content), _left_out(content), _two_identities(copies, suspects), _redundant(copies))
+    files = (_summary(content), _left_out(content), _passed_over(content))
+    wrong = (*files, _two_identities(copies, suspects), _redundant(copies))
     return page.page("Data report", *wrong, _identities(content), _sizes(content["sizes"]), _pairs(content, pairs))
 
 
@@ -36,6 +37,7 @@ def _summary(content: dict) -> str:
         (
             page.paragraph(f"{kept}; {images['in_pairs']:,} of them are in pairs."),
             page.paragraph(alert, "alert") if alert else "",
+            *(page.paragraph(_doubt(doubt), "alert") for doubt in content["identities"]["doubts"]),
             page.table(header, rows),
         )
     )
@@ -55,6 +57,23 @@ def _left_out(content: dict) -> str:
         page.table(["reason", "images", "for example"], reasons),
         page.fold(_first("images left out", len(files), count) or "The image", page.table(["image", "reason"], files)),
         _lost(content["identities"]),
+    )
+
+
+def _doubt(doubt: dict) -> str:
+    return f"{doubt['seen']}: {doubt['means']}; {doubt['decides']}."
+
+
+def _passed_over(content: dict) -> str:
+    """Files by suffix that are no images by their names, and the sum of all files."""
+    counts, suffixes = content["files"], content["passed_over"]
+    listed = f", {counts['not_listed']:,} not listed" if counts["not_listed"] else ""
+    text = f"{counts['found']:,} files and links: {counts['used']:,} used, {counts['left_out']:,} left out{listed}, "
+    rows = [[row["suffix"], row["files"], row["example"], row["advice"]] for row in suffixes[:_SHOWN]]
+    return page.section(
+        "Passed over",
+        page.paragraph(f"{text}{counts['passed_over']:,} passed over, whose suffix is not one of an image that fv reads."),
+        page.table(["suffix", "files", "for example", "what to do"], rows) if rows else "",
     )
 
 

@@ -5,7 +5,19 @@ import dataclasses
 import pandas as pd
 
 from fv import workers
-from fv.conversion import catalog, checking, copies, crops, csv_pairs, images, lfw_pairs, listed, pairs, splits
+from fv.conversion import (
+    catalog,
+    checking,
+    copies,
+    crops,
+    csv_pairs,
+    identities,
+    images,
+    lfw_pairs,
+    listed,
+    pairs,
+    splits,
+)
 from fv.conversion.caps import Caps
 from fv.conversion.settings import Options
 from fv.errors import UserError
@@ -22,6 +34,7 @@ class Selection:
       identities: by split, the names assigned to it.
       left_out: the images that were not used, with columns `path` and `reason`.
       copies: the copies that were found among the sound images (`copies.find`).
+      findings: what is doubtful about the identities (`identities.check`).
     """
 
     images: pd.DataFrame
@@ -29,6 +42,7 @@ class Selection:
     identities: dict[str, tuple[str, ...]]
     left_out: pd.DataFrame
     copies: pd.DataFrame
+    findings: tuple[identities.Finding, ...] = ()
 
 
 def select(chosen: Options, found: pd.DataFrame, odd: pd.DataFrame, scratch: str, run: workers.Map) -> Selection:
@@ -52,6 +66,7 @@ def select(chosen: Options, found: pd.DataFrame, odd: pd.DataFrame, scratch: str
 
 
 def _sampled(chosen: Options, found: pd.DataFrame, odd: pd.DataFrame, scratch: str, run: workers.Map) -> Selection:
+    findings = _check_identities(chosen, found)
     shares = splits.fractions(chosen.val_fraction, chosen.test_fraction)
     crop = crops.parse(chosen.crop)
     found, boxless = crops.boxed(found, crop, chosen.crop)
@@ -64,30 +79,36 @@ def _sampled(chosen: Options, found: pd.DataFrame, odd: pd.DataFrame, scratch: s
     catalog.require_identities(sound, left_out, chosen.images)
     names = sound["identity"].unique().sort_values()
     by_identity = pd.Series(splits.assign(names, shares, chosen.seed), list(names), dtype=object)
-    identities = {name: tuple(by_identity.index[by_identity == name]) for name in shares}
-    splits.require_two_identities({name: len(members) for name, members in identities.items()})
+    members = {name: tuple(by_identity.index[by_identity == name]) for name in shares}
+    splits.require_two_identities({name: len(names) for name, names in members.items()})
     sound = sound.assign(split=_categorical(by_identity, sound["identity"], list(shares)))
     wanted = pairs.Wanted(
         chosen.pairs, chosen.genuine_fraction, Caps(chosen.max_pairs_per_identity, chosen.max_pairs_per_image)
     )
     owners = sound[["identity", "split"]]
     tables = pairs.sample_pairs(owners, pairs.plan_quotas(owners, wanted), wanted, chosen.seed)
-    return Selection(sound, tables, identities, left_out, duplicates)
+    return Selection(sound, tables, members, left_out, duplicates, findings)
 
 
 def _listed(chosen: Options, found: pd.DataFrame, odd: pd.DataFrame, scratch: str, run: workers.Map) -> Selection:
     """As the list has it: copies are reported and stay, for a protocol must not change silently."""
     source, crop = chosen.pairs_list, crops.parse(chosen.crop)
-    table = lfw_pairs.read(source, found) if chosen.pairs_file else csv_pairs.read(source)
+    table = lfw_pairs.read(source, found, chosen.naming[0]) if chosen.pairs_file else csv_pairs.read(source)
+    findings = _check_identities(chosen, listed.restrict(found, table))
+    odd = pd.concat([odd, catalog.unread(pd.concat([table["a"], table["b"]]))])
     used = listed.select_images(table, found, odd, source)
     used, boxless = crops.boxed(used, crop, chosen.crop)
     checked = _check(chosen, used, crop, scratch, run, strict=False)  # the refusal names the list's line instead
     bad = pd.concat([boxless, checked.bad])
     indices = listed.to_indices(table, checked.sound, bad, source)
-    identities = tuple(sorted(checked.sound["identity"].unique()))
+    members = tuple(sorted(checked.sound["identity"].unique()))
     sound = checked.sound.assign(split=pd.Categorical([chosen.pairs_split] * len(checked.sound)))
     duplicates = copies.find(checked, chosen.near_distance)
-    return Selection(sound, {chosen.pairs_split: indices}, {chosen.pairs_split: identities}, bad, duplicates)
+    return Selection(sound, {chosen.pairs_split: indices}, {chosen.pairs_split: members}, bad, duplicates, findings)
+
+
+def _check_identities(chosen: Options, found: pd.DataFrame) -> tuple[identities.Finding, ...]:
+    return identities.check(found, chosen.identity_level, chosen.merge_names, f"--images={chosen.images}")
 
 
 def _categorical(by_identity: pd.Series, identity: pd.Series, names: list[str]) -> pd.Categorical:

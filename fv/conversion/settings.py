@@ -18,6 +18,17 @@ class Options:
 
     images: str = required("folder that holds one folder of images per person")
     output: str = option("tfrecords", "Folder for the shards and manifest.json.")
+    identity_level: int | None = option(
+        None,
+        "Which folder below --images names the person: 1 for the first, 2 for the folder in it, …; the folders above it do "
+        "not matter. 1 if not given, and then folders that cannot be people are refused.",
+        lower=1,
+    )
+    merge_names: bool | None = option(
+        None,
+        "Take folders for one person whose names differ only in case, blanks, '_', '-' or Unicode form; --nomerge_names "
+        "keeps them apart. Refused where there are such names and neither is given.",
+    )
     pairs: int | None = option(None, "Pairs over all splits; as many as the caps allow if not given.", lower=2)
     genuine_fraction: float = option(0.5, "Share of genuine pairs among those sampled.", lower=0.01, upper=0.99)
     pairs_file: str | None = option(None, "LFW pairs file; its pairs are converted instead of sampled ones.")
@@ -66,6 +77,11 @@ class Options:
     def pairs_list(self) -> str | None:
         """The file that lists pairs, None where they are sampled."""
         return self.pairs_file or self.pairs_csv
+
+    @property
+    def naming(self) -> tuple[int, bool]:
+        """The level of the folder that names a person, and whether names that are nearly equal are joined."""
+        return self.identity_level or 1, bool(self.merge_names)
 
     @property
     def max_pixels(self) -> int:

@@ -10,11 +10,11 @@ import numpy as np
 import pandas as pd
 
 from fv import files, manifest, record
-from fv.conversion import catalog, checking, pairs, written
+from fv.conversion import checking, pairs, written
 
 DEFAULT_SHARDS = 8  # of the largest split: enough to interleave, and files for every worker of a small cluster
 LARGEST_DEFAULT_BYTES = 128 << 20  # long enough to read at a disk's full rate, short enough to shuffle whole shards
-_COLUMNS = ("path", "offset", "bytes", "crc")
+_COLUMNS = ("path", "identity", "offset", "bytes", "crc")
 _BUFFER_BYTES = 4 << 20  # a write of the operating system; below 1 MB its cost per call shows
 
 
@@ -26,6 +26,7 @@ class Images:
       root: the images folder.
       scratch: the folder of packs.
       paths: below `root`, object [n].
+      identities: whose they are, object [n].
       numbers: in the catalog, int64 [n].
       offsets: of the stored bytes in their pack, int64 [n]; `checking.OWN_FILE` where they are the file's own.
       sizes: of the stored bytes, uint32 [n].
@@ -35,6 +36,7 @@ class Images:
     root: str
     scratch: str
     paths: np.ndarray
+    identities: np.ndarray
     numbers: np.ndarray
     offsets: np.ndarray
     sizes: np.ndarray
@@ -68,7 +70,7 @@ class Task:
     def key(self) -> str:
         """A digest of all that decides the shard's bytes."""
         numbers = (self.images.sizes, self.images.crcs, self.a, self.b, self.labels)
-        parts = [repr((record.SCHEMA_VERSION, list(self.images.paths))).encode()]
+        parts = [repr((record.SCHEMA_VERSION, list(self.images.paths), list(self.images.identities))).encode()]
         parts += [np.asarray(each, np.int64).tobytes() for each in numbers]
         return hashlib.sha256(b"".join(parts)).hexdigest()
 
@@ -101,7 +103,7 @@ def plan_split(
     Args:
       split: its name.
       table: pairs, with columns `a`, `b` and `label`.
-      images: table with columns `path`, `offset`, `bytes` and `crc`, indexed by what `a` and `b` hold.
+      images: table with columns `path`, `identity`, `offset`, `bytes` and `crc`, indexed by what `a` and `b` hold.
       count: number of shards.
       seed: the conversion's seed.
       folders: images folder, scratch folder, output folder.
@@ -117,9 +119,9 @@ def plan_split(
 
 
 def stored_images(images: pd.DataFrame, root: str, scratch: str) -> Images:
-    """Images of a table with columns `path`, `offset`, `bytes` and `crc`, indexed by their number in the catalog."""
-    paths, *numbers = (images[name].to_numpy() for name in _COLUMNS)
-    return Images(root, scratch, paths, images.index.to_numpy(), *numbers)
+    """Images of a table with columns `path`, `identity`, `offset`, `bytes` and `crc`, indexed by their number."""
+    paths, identities, *numbers = (images[name].to_numpy() for name in _COLUMNS)
+    return Images(root, scratch, paths, identities, images.index.to_numpy(), *numbers)
 
 
 def write_shard(task: Task) -> manifest.Shard:
@@ -165,8 +167,8 @@ def _fields(images: Images, a: int, b: int, label: int) -> dict[str, bytes | int
     return {
         record.IMAGE_A: images.read(a),
         record.IMAGE_B: images.read(b),
-        record.IDENTITY_A: catalog.identity_of(images.paths[a]).encode(),
-        record.IDENTITY_B: catalog.identity_of(images.paths[b]).encode(),
+        record.IDENTITY_A: images.identities[a].encode(),
+        record.IDENTITY_B: images.identities[b].encode(),
         record.PATH_A: images.paths[a].encode(),
         record.PATH_B: images.paths[b].encode(),
         record.LABEL: label,

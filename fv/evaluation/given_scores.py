@@ -8,6 +8,7 @@ import pandas as pd
 from pandas.api import types
 
 from fv import files, workdir
+from fv.conversion import identities
 from fv.errors import UserError
 from fv.evaluation import bootstrap, figures, protocols, report, table
 from fv.evaluation.options import EvaluateOptions
@@ -46,7 +47,7 @@ def evaluate(options: EvaluateOptions) -> None:
         "split": os.path.basename(options.scores),
         "threshold_rule": rule,
         "step": None,
-        "notes": figures.warn(judged, {}),
+        "notes": [*figures.warn(judged, {}), *_note_people(given, options)],
         "run": {"model": {}, "flags": {name: value for name, value in vars(options).items() if value is not None}},
     }
     folder = options.output or os.path.splitext(options.scores)[0]
@@ -54,6 +55,11 @@ def evaluate(options: EvaluateOptions) -> None:
     files.save_json(content, os.path.join(folder, workdir.METRICS))
     report.draw(folder, judged, content)
     print(table.render(content))
+
+
+def _note_people(given: Given, options: EvaluateOptions) -> list[str]:
+    note = identities.note_names(given.pairs.names()) if given.pairs and options.merge_names is None else ""
+    return [note] if note else []
 
 
 def read(path: str) -> Given:

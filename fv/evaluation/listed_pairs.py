@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from fv import files
-from fv.conversion import catalog, crops, csv_pairs, images, lfw_pairs, listed, settings
+from fv.conversion import catalog, crops, csv_pairs, identities, images, lfw_pairs, listed, settings
 from fv.conversion.images import Rules
 from fv.errors import UserError
 from fv.evaluation.pair_set import Images, PairSet
@@ -15,7 +15,16 @@ _NAMED = 5  # images that a message names
 _CONVERTER = settings.Options(images="")  # its defaults
 
 
-def read(path: str, folder: str, rules: Rules, *, is_csv: bool, allow_missing: bool) -> PairSet:
+def read(
+    path: str,
+    folder: str,
+    rules: Rules,
+    *,
+    is_csv: bool,
+    allow_missing: bool,
+    identity_level: int | None = None,
+    merge_names: bool | None = None,
+) -> PairSet:
     """Reads a list of pairs.
 
     Args:
@@ -24,19 +33,25 @@ def read(path: str, folder: str, rules: Rules, *, is_csv: bool, allow_missing: b
       rules: what becomes of an image before it is preprocessed, as in the converter.
       is_csv: whether the list is a CSV; its pairs are one fold.
       allow_missing: go on without the pairs of images that are not there.
+      identity_level: which folder of an image's path names the person; None for the first, if that is plausible.
+      merge_names: whether names that differ only in how they are written are one person's; None to refuse them.
 
     Raises:
       UserError: not such a list or folder, an image that is not there, labels that the folders contradict, or a pair that is
-        listed twice or is one image twice.
+        listed twice or is one image twice, or folders or names that cannot be people's.
     """
-    found, odd = catalog.scan(folder)
-    table = csv_pairs.read(path) if is_csv else lfw_pairs.read(path, found)
+    level = identity_level or 1
+    found, odd, _, naming = catalog.scan(folder, level, bool(merge_names))
+    table = csv_pairs.read(path) if is_csv else lfw_pairs.read(path, found, level)
+    doubts = identities.check(listed.restrict(found, table), identity_level, merge_names, f"--images={folder}")
     folds = 1 if is_csv else lfw_pairs.count_folds(path)
     fold = np.arange(len(table)) * folds // len(table)
-    listed.require_agreement(table, path)
+    odd = pd.concat([odd, catalog.unread(pd.concat([table["a"], table["b"]]))])
+    listed.require_agreement(table, path, naming.identity_of)
     listed.require_once(table, path)
     whole, lost = _split_missing(table, found, odd, path, allow_missing)
-    return _to_pairs(os.path.basename(path), table[whole], fold[whole], found, (folder, rules), lost)
+    said = "; ".join(filter(None, (lost, *map(str, doubts))))
+    return _to_pairs(os.path.basename(path), table[whole], fold[whole], found, (folder, rules), said)
 
 
 def _split_missing(
@@ -80,15 +95,15 @@ def _to_pairs(
 ) -> PairSet:
     paths, numbers = np.unique(table[["a", "b"]].to_numpy(str), return_inverse=True)
     first, second = numbers.reshape(-1, 2).T
-    identities = [catalog.identity_of(path) for path in paths]
+    owners = found.set_index("path")["identity"].astype(str).reindex(paths).tolist()
     counts = found["identity"].value_counts()
-    of_identity = np.array([counts[identity] for identity in identities])
+    of_identity = np.array([counts[owner] for owner in owners])
     folder, rules = held
 
     def load(number: int) -> bytes:
         return images.load(files.read_bytes(os.path.join(folder, paths[number])), rules).stored
 
-    shown = Images(paths.tolist(), identities, of_identity, load)
+    shown = Images(paths.tolist(), owners, of_identity, load)
     return PairSet(name, shown, first, second, table["label"].to_numpy(np.int64), fold, lost)
 
 

@@ -23,6 +23,14 @@ class EvaluateOptions:
     tfrecords: str | None = option(None, "Folder of shards that tools/make_tfrecords.py wrote.")
     split: str = option("test", "Pairs of the shards that the figures are of.", choices=manifest.SPLITS)
     images: str | None = option(None, "Folder of images that a list is over, one folder per person.")
+    identity_level: int | None = option(
+        None, "Which folder below --images names the person, as in the converter; 1, the first, if not given.", lower=1
+    )
+    merge_names: bool | None = option(
+        None,
+        "Take names for one person's that differ only in how they are written, as in the converter; --nomerge_names takes "
+        "them for different people's, also where they are compared with the training identities.",
+    )
     pairs_file: str | None = option(None, "Instead of shards: pairs in LFW's format (pairs.txt, pairsDevTest.txt).")
     pairs_csv: str | None = option(None, "Instead of shards: a CSV of pairs with the columns image_a, image_b, label.")
     scores: str | None = option(

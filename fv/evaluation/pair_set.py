@@ -37,7 +37,8 @@ class PairSet:
       second: int [n], of the other.
       labels: int [n], 1 for a genuine pair and 0 for an impostor pair.
       folds: int [n], from 0.
-      lost: what is said of the pairs that the list has and this set lacks; empty where there are none.
+      lost: what is said of the pairs that the list has and this set lacks, and of doubtful identities; empty where there
+        are none.
     """
 
     name: str

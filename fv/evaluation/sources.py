@@ -64,7 +64,15 @@ def _read_choosing(options: EvaluateOptions) -> PairSet | None:
 
 def _read_list(path: str, options: EvaluateOptions, is_csv: bool) -> PairSet:
     rules = listed_pairs.rules_of(options.crop, options.store_size)
-    return listed_pairs.read(path, options.images, rules, is_csv=is_csv, allow_missing=options.allow_missing)
+    return listed_pairs.read(
+        path,
+        options.images,
+        rules,
+        is_csv=is_csv,
+        allow_missing=options.allow_missing,
+        identity_level=options.identity_level,
+        merge_names=options.merge_names,
+    )
 
 
 def leave_out_broken(pairs: PairSet, found: Description, allowed: bool) -> PairSet:

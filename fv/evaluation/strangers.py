@@ -9,7 +9,9 @@ from fv.model.model_record import ModelRecord
 _NAMED = 5  # people that a message names
 
 
-def check(record: ModelRecord, workdir: str, scored: PairSet, *, allowed: bool) -> dict[str, bool | int | list[str]]:
+def check(
+    record: ModelRecord, workdir: str, scored: PairSet, *, allowed: bool, exact: bool = False
+) -> dict[str, bool | int | list[str]]:
     """Looks for training identities among the people of the pairs.
 
     Args:
@@ -17,6 +19,7 @@ def check(record: ModelRecord, workdir: str, scored: PairSet, *, allowed: bool) 
       workdir: where it is, for messages.
       scored: the pairs that figures are to be of.
       allowed: report on them all the same.
+      exact: whether names that differ only in how they are written are different people's.
 
     Returns:
       `known`: whether the workdir can tell; `people`, how many there are; `seen`, how many of them the model trained on.
@@ -30,10 +33,12 @@ def check(record: ModelRecord, workdir: str, scored: PairSet, *, allowed: bool) 
             lacking = f"{workdir} does not say whom it was trained on (an older fv, or first weights from an export)"
             raise UserError(f"{lacking}: train it again, or give --allow_seen_identities to report without that check")
         return dict(known=False, people=len(people), seen=0)
-    seen = record.trained_on(people)
+    seen = record.trained_on(people, exact)
     if seen and not allowed:
         found = f"{len(seen):,} of the {len(people):,} people in {scored.name} are training identities of {workdir}"
-        raise UserError(f"{found} ({_shorten(seen)}): score strangers, or give --allow_seen_identities")
+        spelled = sorted(set(seen) - set(record.trained_on(people, exact=True)))
+        remedy = f", or --nomerge_names if {_shorten(spelled)} was only written like one of them" if spelled else ""
+        raise UserError(f"{found} ({_shorten(seen)}): score strangers, or give --allow_seen_identities{remedy}")
     return dict(known=True, people=len(people), seen=len(seen))
 
 
@@ -55,10 +60,10 @@ def shared(scored: PairSet, choosing: PairSet) -> str:
     return f"The threshold was chosen on pairs of {len(both):,} people who are scored too ({_shorten(both)})."
 
 
-def trained_on(record: ModelRecord, choosing: PairSet) -> str:
+def trained_on(record: ModelRecord, choosing: PairSet, exact: bool = False) -> str:
     """What a report has to say where the threshold was chosen on training identities; empty where it was not."""
     people = choosing.names()
-    seen = record.trained_on(people) if record.identity_hashes is not None else []
+    seen = record.trained_on(people, exact) if record.identity_hashes is not None else []
     if not seen:
         return ""
     chosen = (

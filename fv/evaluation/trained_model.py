@@ -35,7 +35,8 @@ def evaluate(options: EvaluateOptions) -> None:
     """
     record = model_record.load(options.workdir)
     task = sources.read(options)
-    seen = strangers.check(record, options.workdir, task.scored, allowed=options.allow_seen_identities)
+    exact = options.merge_names is False
+    seen = strangers.check(record, options.workdir, task.scored, allowed=options.allow_seen_identities, exact=exact)
     model, step = restoring.load_model(options.workdir, record, options.checkpoint)
     describer = Describer(
         model, record.options, _untrained(options, record), flip=options.flip, batch_size=options.batch_size
@@ -43,7 +44,7 @@ def evaluate(options: EvaluateOptions) -> None:
     task, found, judged = _judge(task, describer, model, options)
     context = _context(options, task, record, step) | {"seen_identities": seen}
     content = _measure(task, found, judged, options) | context
-    content["notes"] = _notes(task, judged, seen, record)
+    content["notes"] = _notes(task, judged, seen, record, exact)
     _write(_output_folder(options, task), options, task, found, judged[scorers.MODEL], content)
     print(table.render(content))
 
@@ -108,11 +109,11 @@ def _context(options: EvaluateOptions, task: Task, record: ModelRecord, step: in
     }
 
 
-def _notes(task: Task, judged: dict[str, Judged], seen: dict, record: ModelRecord) -> list[str]:
+def _notes(task: Task, judged: dict[str, Judged], seen: dict, record: ModelRecord, exact: bool) -> list[str]:
     baselines = {name: verdicts for name, verdicts in judged.items() if name != scorers.MODEL}
     notes = [*figures.warn(judged[scorers.MODEL], baselines), strangers.note(seen, task.scored)]
     if task.choosing:
-        notes += [strangers.shared(task.scored, task.choosing), strangers.trained_on(record, task.choosing)]
+        notes += [strangers.shared(task.scored, task.choosing), strangers.trained_on(record, task.choosing, exact)]
     notes += [task.scored.lost, task.choosing.lost if task.choosing else ""]
     return [note for note in notes if note]
 

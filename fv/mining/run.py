@@ -43,7 +43,7 @@ def mine(options: MineOptions) -> tuple[manifest.Manifest, dict]:
     source = manifest.read(options.tfrecords)
     chosen = _conversion(options, source)
     known = model_record.load(options.workdir)
-    _require_strangers(source, known, options)
+    _require_strangers(source, known, options, exact="--merge_names=false" in source.flags.splitlines())
     found = {}
 
     def reselect(selected: Selection, scratch: str) -> Selection:
@@ -70,11 +70,12 @@ def _conversion(options: MineOptions, source: manifest.Manifest) -> settings.Opt
     if given is None or given.pairs_list or TRAIN not in source.splits:
         raise UserError(f"--tfrecords={options.tfrecords} holds no pairs that the converter sampled: convert without a list")
     changed = dict(output=options.output, overwrite=options.overwrite, workers=options.workers, runner=settings.LOCAL)
+    changed |= dict(identity_level=given.naming[0], merge_names=given.naming[1])  # decided when the data set was converted
     return dataclasses.replace(given, **changed, runner_options="", images=options.images or given.images)
 
 
-def _require_strangers(source: manifest.Manifest, known: ModelRecord, options: MineOptions) -> None:
-    seen = known.trained_on(_held_out(source)) if known.identity_hashes is not None else []
+def _require_strangers(source: manifest.Manifest, known: ModelRecord, options: MineOptions, exact: bool) -> None:
+    seen = known.trained_on(_held_out(source), exact) if known.identity_hashes is not None else []
     if seen:
         raise UserError(
             f"--workdir={options.workdir} was trained on {len(seen):,} people whom {options.tfrecords} holds out "

@@ -10,10 +10,12 @@ import os
 from collections.abc import Iterable, Sequence
 
 from fv import files, workdir
+from fv.conversion import identities as spelling
 from fv.errors import UserError
 from fv.model.options import ModelOptions
 
 _HASH_BYTES = 8
+_SPELLED = "\0"  # before a normalised name, so that it is never taken for a name as it is written
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,6 +28,8 @@ class ModelRecord:
       identities_sha256: of their names in order.
       identity_hashes: of each name, salted with `identities_sha256`; None where they are not known: in a workdir of an fv
         that did not keep them, or with first weights from one or from an export.
+      spelling_hashes: of the names after `identities.normalise`, where that differs, so that a person whose name is
+        written in another way is no stranger; salted likewise. Empty in a workdir of an fv that did not keep them.
       earlier: the training identities of runs whose weights this one began with or imitated, of each (salt, hashes).
     """
 
@@ -34,15 +38,27 @@ class ModelRecord:
     identities_sha256: str
     identity_hashes: tuple[str, ...] | None = None
     earlier: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    spelling_hashes: tuple[str, ...] = ()
 
-    def trained_on(self, names: Iterable[str]) -> list[str]:
+    def trained_on(self, names: Iterable[str], exact: bool = False) -> list[str]:
         """Those of the names that are training identities, or were of weights or a teacher that it began with, sorted.
+
+        Args:
+          names: of people.
+          exact: whether names that differ only in case, blanks, '_', '-' or Unicode form are different people's.
 
         Raises:
           UserError: the record does not say.
         """
-        lists = [(salt, frozenset(hashes)) for salt, hashes in ((self.identities_sha256, self._own()), *self.earlier)]
-        return sorted(name for name in set(names) if any(_hash(name, salt) in hashes for salt, hashes in lists))
+        own = (self.identities_sha256, (*self._own(), *self.spelling_hashes))
+        lists = [(salt, frozenset(hashes)) for salt, hashes in (own, *self.earlier)]
+
+        def is_known(name: str) -> bool:
+            normal = spelling.normalise(name)
+            forms = {name} if exact else {name, normal, _SPELLED + normal}
+            return any(_hash(form, salt) in hashes for form in forms for salt, hashes in lists)
+
+        return sorted(filter(is_known, set(names)))
 
     def lacking(self, names: Iterable[str]) -> int:
         """How many training identities are none of the names; those of earlier runs are not counted.
@@ -61,7 +77,11 @@ class ModelRecord:
 def describe(options: ModelOptions, identities: Sequence[str]) -> ModelRecord:
     """The record of a model that is trained on these identities."""
     digest = hashlib.sha256("\n".join(identities).encode()).hexdigest()
-    return ModelRecord(options, len(identities), digest, tuple(_hash(name, digest) for name in identities))
+    hashes = tuple(_hash(name, digest) for name in identities)
+    spelled = sorted({spelling.normalise(name) for name in identities} - set(identities))
+    return ModelRecord(
+        options, len(identities), digest, hashes, spelling_hashes=tuple(_hash(_SPELLED + name, digest) for name in spelled)
+    )
 
 
 def inherit(record: ModelRecord, parent: ModelRecord | None) -> ModelRecord:
@@ -70,7 +90,7 @@ def inherit(record: ModelRecord, parent: ModelRecord | None) -> ModelRecord:
         return record
     if parent.identity_hashes is None:
         return dataclasses.replace(record, identity_hashes=None)
-    met = ((parent.identities_sha256, parent.identity_hashes), *parent.earlier)
+    met = ((parent.identities_sha256, (*parent.identity_hashes, *parent.spelling_hashes)), *parent.earlier)
     return dataclasses.replace(record, earlier=tuple(one for one in met if one[0] != record.identities_sha256))
 
 
@@ -103,7 +123,8 @@ def load(folder: str) -> ModelRecord:
         hashes = fields.get("identity_hashes")
         held = ModelOptions(**fields["options"]), fields["identities"], fields["identities_sha256"]
         earlier = tuple((salt, tuple(met)) for salt, met in fields.get("earlier", ()))
-        return ModelRecord(*held, None if hashes is None else tuple(hashes), earlier)
+        spelled = tuple(fields.get("spelling_hashes", ()))
+        return ModelRecord(*held, None if hashes is None else tuple(hashes), earlier, spelled)
     except (KeyError, TypeError) as error:
         raise UserError(f"{path} does not describe a model of this fv ({error}): train into a new --workdir") from error
 

@@ -6,6 +6,8 @@ import pathlib
 import numpy as np
 from PIL import Image
 
+from fv import manifest, record
+
 
 def pixels(seed: int, size: int = 24) -> np.ndarray:
     """A smooth random picture, uint8 of shape (size, size, 3), its own for each seed."""
@@ -30,15 +32,23 @@ def grey(seed: int, size: int = 24) -> Image.Image:
     return Image.fromarray(pixels(seed, size)).convert("L")
 
 
-def people(folder: pathlib.Path, **images: int) -> pathlib.Path:
+def people(folder: pathlib.Path, seed: int = 0, **images: int) -> pathlib.Path:
     """Fills `folder` with NAME/NAME_0001.jpg …, so many images for each name, and returns it."""
-    seed = 0
     for name, count in images.items():
         (folder / name).mkdir(parents=True)
         for index in range(1, count + 1):
             seed += 1
             (folder / name / f"{name}_{index:04d}.jpg").write_bytes(jpeg(seed))
     return folder
+
+
+def pairs(folder: pathlib.Path, split: str = "train") -> list[dict]:
+    """The decoded records of a split."""
+    found = []
+    for shard in manifest.load(str(folder)).split(split).shards:
+        with open(folder / shard.name, "rb") as file:
+            found += [record.decode_pair(data) for _, data in record.read_frames(file)]
+    return found
 
 
 def crowd(folder: pathlib.Path, identities: int, images: int) -> pathlib.Path:

@@ -31,6 +31,25 @@ def test_an_image_that_is_not_there_gets_the_name_it_should_have(tmp_path):
     assert read(tmp_path, VIEW_1.replace("2", "7"))["b"].tolist() == ["Al/Al_0007.jpg", "Bo/Bo_0007.jpg"]
 
 
+def test_a_line_that_two_files_fit_is_refused_and_names_both(tmp_path):
+    path = tmp_path / "pairs.txt"
+    path.write_text(VIEW_1)
+    images = pd.DataFrame(
+        {"path": ["Al/Al_0001.jpg", "Al/Al_0002.jpg", "Al/Al_0002.png", "Bo/Bo_0001.png", "Bo/Bo_0001.jpg"]}
+    )
+    with pytest.raises(UserError, match=r"line 2: Al/Al_0002 may be Al/Al_0002\.jpg or Al/Al_0002\.png: take all but one"):
+        lfw_pairs.read(str(path), images)
+    table = lfw_pairs.read(str(path), images[images["path"] != "Al/Al_0002.png"])  # nothing lists Bo 1
+    assert table["a"].tolist() == ["Al/Al_0001.jpg"] * 2
+
+
+def test_people_are_found_at_the_level_that_names_them(tmp_path):
+    path = tmp_path / "pairs.txt"
+    path.write_text(VIEW_1)
+    images = pd.DataFrame({"path": ["x/Al/Al_0001.jpg", "y/Al/Al_0002.jpg", "y/Bo/Bo_0002.png"]})
+    assert lfw_pairs.read(str(path), images, 2)["b"].tolist() == ["y/Al/Al_0002.jpg", "y/Bo/Bo_0002.png"]
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

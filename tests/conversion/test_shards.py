@@ -34,7 +34,7 @@ def planned(tmp_path):
     stored = [(root / path).read_bytes() for path in paths]
     stored[2] = making.jpeg(99)
     pathlib.Path(checking.pack_path(str(scratch), 2)).write_bytes(b"another" + stored[2] + b"and more")
-    images = pd.DataFrame({"path": paths, "offset": [-1, -1, 7, -1]})
+    images = pd.DataFrame({"path": paths, "identity": list("aabb"), "offset": [-1, -1, 7, -1]})
     images["bytes"], images["crc"] = list(map(len, stored)), list(map(google_crc32c.value, stored))
     table = pd.DataFrame({"a": [0, 2, 0, 1, 3, 3, 2], "b": [1, 3, 2, 3, 0, 1, 1], "label": [1, 1, 0, 0, 0, 0, 0]})
     return table, images, tuple(map(str, (root, scratch, folder)))
@@ -62,6 +62,13 @@ def test_an_image_that_was_made_anew_is_taken_from_its_pack_and_named_by_its_own
         pairs = [record.decode_pair(data) for _, data in record.read_frames(file)]
     normalised = [pair[record.IMAGE_A] for pair in pairs if pair[record.PATH_A] == b"b/b_0001.jpg"]
     assert normalised == [making.jpeg(99)] * 2
+
+
+def test_shards_of_other_identities_are_other_shards(planned):
+    table, images, folders = planned
+    (one,) = shards.plan_split("val", table, images, 1, 0, folders)
+    (other,) = shards.plan_split("val", table, images.assign(identity=list("aaaa")), 1, 0, folders)
+    assert one.key() != other.key()
 
 
 def test_an_image_that_vanished_is_named_and_no_shard_is_left(planned):

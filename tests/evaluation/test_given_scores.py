@@ -43,6 +43,17 @@ def test_given_scores_have_the_figures_of_their_pairs_and_pictures_beside_them(o
     assert "some.csv: 120 genuine and 120 impostor pairs\n" in capsys.readouterr().out
 
 
+def test_people_whose_names_are_written_in_two_ways_are_noted(options, tmp_path):
+    table = pd.read_csv(options.scores)
+    genuine = int(np.flatnonzero(table["label"] == 1)[0])
+    table.loc[genuine, ["identity_a", "identity_b"]] = table.loc[genuine, "identity_a"].upper()
+    table.to_csv(options.scores, index=False)
+    evaluate(dataclasses.replace(options, bootstrap=0))
+    assert "1 name written in several ways" in figures_of(tmp_path / "some")["notes"][-1]
+    evaluate(dataclasses.replace(options, bootstrap=0, merge_names=False))
+    assert not [note for note in figures_of(tmp_path / "some")["notes"] if "several ways" in note]
+
+
 def test_given_scores_do_not_load_tensorflow(options, command):
     script = "import sys; from fv import evaluate; sys.modules['tensorflow'] = None; evaluate.run()"
     run = command("-c", script, f"--scores={options.scores}", "--folds=3", "--bootstrap=20")

@@ -1,3 +1,5 @@
+import shutil
+
 import pytest
 
 from fv.conversion.images import Rules
@@ -77,6 +79,29 @@ def test_a_label_that_the_folders_contradict_is_refused(tmp_path, images):
 def test_a_pair_with_itself_or_listed_twice_is_refused_as_by_the_converter(tmp_path, images, line, said):
     with pytest.raises(UserError, match=said):
         read(tmp_path, images, f"image_a,image_b,label\nAda/Ada_0001.jpg,Ada/Ada_0002.jpg,1\n{line}\n", "pairs.csv")
+
+
+def test_people_below_splits_are_refused_or_read_at_the_level_that_is_given(tmp_path, images):
+    for group, names in (("train", ("Ada", "Bob")), ("test", ("Cy", "Di"))):
+        for name in names:
+            shutil.copytree(images / name, tmp_path / "faces" / group / name)
+    with pytest.raises(UserError, match="named 'test', 'train'.*--identity_level=2"):
+        read(tmp_path, tmp_path / "faces", TWO_FOLDS)
+    pairs = read(tmp_path, tmp_path / "faces", TWO_FOLDS, identity_level=2)
+    assert pairs.names() == {"Ada", "Bob", "Cy", "Di"} and "train/Ada/Ada_0001.jpg" in pairs.images.paths
+
+
+def test_names_written_in_two_ways_are_refused_joined_or_kept_apart(tmp_path, images):
+    shutil.copytree(images, tmp_path / "faces")
+    (tmp_path / "faces" / "Bob").rename(tmp_path / "faces" / "ada")
+    pairs = "image_a,image_b,label\nAda/Ada_0001.jpg,ada/Bob_0001.jpg,{}\nAda/Ada_0001.jpg,Cy/Cy_0001.jpg,0\n"
+    arguments = (tmp_path, tmp_path / "faces")
+    with pytest.raises(UserError, match="'Ada' and 'ada'.*--merge_names"):
+        read(*arguments, pairs.format(0), "pairs.csv")
+    joined = read(*arguments, pairs.format(1), "pairs.csv", merge_names=True)
+    assert joined.names() == {"Ada", "Cy"} and joined.images.of_identity.tolist() == [4, 2, 4]
+    assert "1 identity joined from several folders" in joined.lost
+    assert read(*arguments, pairs.format(0), "pairs.csv", merge_names=False).names() == {"Ada", "Cy", "ada"}
 
 
 def test_images_are_stored_by_the_converter_s_defaults():

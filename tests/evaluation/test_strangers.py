@@ -36,3 +36,10 @@ def test_a_workdir_that_cannot_tell_is_refused_in_one_line_or_said_to_be_unknown
 
 def test_people_of_the_threshold_s_pairs_who_are_scored_are_counted():
     assert "12 people who are scored too" in strangers.shared(pair_set(), pair_set(seed=1))
+
+
+def test_a_training_identity_written_in_another_way_is_no_stranger():
+    trained = model_record.describe(TINY, ("P03", "somebody"))
+    with pytest.raises(UserError, match=r"1 of the 12 people .* \(p03\).*--nomerge_names"):
+        strangers.check(trained, "run", pair_set(), allowed=False)
+    assert strangers.check(trained, "run", pair_set(), allowed=False, exact=True)["seen"] == 0

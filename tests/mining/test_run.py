@@ -51,6 +51,11 @@ def test_only_training_people_are_in_training_pairs_and_the_other_splits_keep_th
     assert digests(data.output) != digests(data.tfrecords)
 
 
+def test_mining_does_not_decide_anew_whose_images_a_data_set_has(data):
+    chosen = run._conversion(data, manifest.read(data.tfrecords))
+    assert (chosen.identity_level, chosen.merge_names) == (1, False)
+
+
 def test_mined_pairs_are_harder_than_random_ones_and_what_was_mined_is_written(data, mined):
     _, found = mined
     assert found["impostor"]["hard_cosine"] > found["impostor"]["other_cosine"]

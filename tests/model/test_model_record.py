@@ -53,6 +53,14 @@ def test_a_record_knows_its_training_people_and_lists_no_name(tmp_path):
     assert not any(name in (tmp_path / "model.json").read_text() for name in PEOPLE)
 
 
+def test_a_record_knows_its_people_however_their_names_are_written(tmp_path):
+    first = model_record.describe(TINY, ("Anna_Lee", "bob"))
+    model_record.save(model_record.inherit(model_record.describe(TINY, PEOPLE), first), str(tmp_path))
+    record, names = model_record.load(str(tmp_path)), ["anna lee", "ANNA-LEE", "BOB", "grace", "Anna"]
+    assert record.trained_on(names) == ["ANNA-LEE", "BOB", "anna lee", "grace"]
+    assert record.trained_on([*names, "bob"], exact=True) == ["bob"]
+
+
 def test_a_record_of_an_older_fv_loads_and_cannot_tell(tmp_path):
     held = dataclasses.replace(model_record.describe(TINY, PEOPLE), identity_hashes=None)
     model_record.save(held, str(tmp_path))
