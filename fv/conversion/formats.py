@@ -6,7 +6,7 @@ import warnings
 import numpy as np
 from PIL import Image
 
-from fv.conversion import jpeg
+from fv.conversion import jpeg, passed_over
 
 FORMATS = ("JPEG", "PNG", "PPM", "BMP", "WEBP", "TIFF", "GIF")  # the only decoders of Pillow that a file can reach
 _WHITE = 255  # shows where an image is transparent
@@ -90,7 +90,8 @@ def _open(data: bytes, max_pixels: int) -> Image.Image:
     try:
         image = Image.open(io.BytesIO(data), formats=FORMATS)
     except Image.UnidentifiedImageError as error:
-        raise BadImage("not an image") from error
+        described = passed_over.describe(data)
+        raise BadImage(f"not an image that fv reads: {described}" if described else "not an image") from error
     check_size(image.width, image.height, max_pixels)
     return image
 

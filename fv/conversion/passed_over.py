@@ -132,6 +132,12 @@ def recognise(head: bytes) -> str:
     return next((name for start, name in _STARTS if head.startswith(start)), "")
 
 
+def describe(head: bytes) -> str:
+    """What a file is that no decoder here reads, and what to do about it, by its first bytes; '' where that is not known."""
+    format = recognise(head[:_HEAD_BYTES])
+    return f"{format} data: {_ADVICE[format]}" if format in _ADVICE else ""
+
+
 def printable(path: str) -> str:
     """The path, with bytes that are not UTF-8 written as \\xNN."""
     return os.fsencode(path).decode(errors="backslashreplace")

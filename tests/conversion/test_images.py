@@ -159,6 +159,7 @@ def test_another_format_cut_in_half_is_bad(format):
     [
         (b"", "empty file"),
         (b"hello world" * 9, "not an image"),
+        (b"\0\0\0\x18ftypheic" + bytes(99), "HEIC data: convert it to JPEG"),
         (b"\xff\xd8\xff", "cut short"),
         (b"P5 9 9 255\n", "damaged"),
     ],
