@@ -78,7 +78,8 @@ def _sampled(chosen: Options, found: pd.DataFrame, odd: pd.DataFrame, scratch: s
 def _listed(chosen: Options, found: pd.DataFrame, odd: pd.DataFrame, scratch: str, run: workers.Map) -> Selection:
     """As the list has it: copies are reported and stay, for a protocol must not change silently."""
     source, crop = chosen.pairs_list, crops.parse(chosen.crop)
-    table = lfw_pairs.read(source, found) if chosen.pairs_file else csv_pairs.read(source)
+    table = lfw_pairs.read(source, found) if chosen.pairs_file else csv_pairs.read(source, chosen.images)
+    table = listed.match_paths(table, set(found["path"]))
     used = listed.select_images(table, found, odd, source)
     used, boxless = crops.boxed(used, crop, chosen.crop)
     checked = _check(chosen, used, crop, scratch, run, strict=False)  # the refusal names the list's line instead
