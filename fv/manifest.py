@@ -104,6 +104,9 @@ def read(folder: str) -> Manifest:
 def _parse(text: bytes, path: str) -> Manifest:
     try:
         fields = files.parse_json(text, path)
+    except UserError as error:
+        raise UserError(f"{path} is not a manifest of fv ({error}): convert again") from error
+    try:
         version = fields["schema_version"]
         if version != record.SCHEMA_VERSION:
             raise UserError(f"{path} has schema {version}, this fv reads {record.SCHEMA_VERSION}: convert again")
