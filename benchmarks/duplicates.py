@@ -9,7 +9,6 @@ python benchmarks/duplicates.py --images=/data/lfw --json=/tmp/duplicates.json
 
 import dataclasses
 import glob
-import json
 import os
 import time
 import tracemalloc
@@ -73,7 +72,7 @@ VARIANTS = {
 def main(options: BenchmarkOptions) -> None:
     cv2.setNumThreads(1)
     figures = measure(options)
-    print(json.dumps(figures, indent=2, ensure_ascii=False))
+    print(files.to_json(figures, indent=2))
     if options.json:
         files.save_json(figures, options.json)
 

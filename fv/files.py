@@ -6,6 +6,7 @@ A local path never loads TensorFlow, which costs two seconds and 300 MB a proces
 import contextlib
 import hashlib
 import json
+import math
 import os
 import shutil
 from collections.abc import Iterator
@@ -126,23 +127,77 @@ def atomic_open(path: str, mode: str = "w") -> Iterator[IO]:
         raise
 
 
-def save_json(content: dict, path: str, indent: int = 2) -> None:
-    """Writes a JSON file, whole or not at all."""
-    with atomic_open(path) as file:
-        json.dump(content, file, indent=indent)
-        file.write("\n")
-
-
-def load_json(path: str) -> dict:
-    """Reads a JSON file.
+def to_json(content: object, indent: int | None = None) -> str:
+    """Strict JSON (RFC 8259), which holds no NaN and no infinity.
 
     Raises:
-      UserError: it is not JSON.
+      UserError: a number is not finite; the message names its key.
     """
     try:
-        return json.loads(read_bytes(path))
+        return json.dumps(content, indent=indent, allow_nan=False)
+    except ValueError as error:
+        keys = ".".join(map(str, _not_finite(content) or ("it",)))
+        raise UserError(f"{keys} is no finite number, and so no figure: report this with the command") from error
+
+
+def save_json(content: dict, path: str, indent: int = 2) -> None:
+    """Writes a JSON file, whole or not at all.
+
+    Raises:
+      UserError: as `to_json`.
+    """
+    try:
+        text = to_json(content, indent)
+    except UserError as error:
+        raise UserError(f"{path} was not written: {error}") from error
+    with atomic_open(path) as file:
+        file.write(f"{text}\n")
+
+
+def load_json(path: str, *, not_finite_as_none: bool = False) -> dict:
+    """Reads a JSON file that holds an object.
+
+    Args:
+      path: the file.
+      not_finite_as_none: read NaN and infinity, which an older fv wrote, as None.
+
+    Raises:
+      UserError: it is not strict JSON, or no object.
+    """
+    return parse_json(read_bytes(path), path, not_finite_as_none=not_finite_as_none)
+
+
+def parse_json(text: bytes | str, path: str, *, not_finite_as_none: bool = False) -> dict:
+    """As `load_json`, of what was read from `path`."""
+
+    def refuse(number: str) -> None:
+        if not not_finite_as_none:
+            raise UserError(f"{path} holds {number}, which is no figure: write the file anew with the command that made it")
+
+    def parse_float(number: str) -> float | None:
+        value = float(number)
+        return value if math.isfinite(value) else refuse(number)
+
+    try:
+        content = json.loads(text, parse_constant=refuse, parse_float=parse_float)
+    except UserError:
+        raise
     except ValueError as error:
         raise UserError(f"{path} is not JSON ({error}): it was cut short or changed") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{path} holds no JSON object: it was changed, write it anew with the command that made it")
+    return content
+
+
+def _not_finite(content: object) -> tuple[object, ...] | None:
+    """The keys that lead to the first number which is not finite; None where all are."""
+    if isinstance(content, float):
+        return None if math.isfinite(content) else ()
+    children = ()
+    if isinstance(content, dict | list | tuple):
+        children = content.items() if isinstance(content, dict) else enumerate(content)
+    found = ((key, _not_finite(child)) for key, child in children)
+    return next(((key, *keys) for key, keys in found if keys is not None), None)
 
 
 def _remote():

@@ -1,7 +1,6 @@
 """The manifest: what a folder of shards holds. The converter writes it last, so a folder with a manifest is whole."""
 
 import dataclasses
-import json
 import os
 
 from fv import files, record
@@ -104,13 +103,16 @@ def read(folder: str) -> Manifest:
 
 def _parse(text: bytes, path: str) -> Manifest:
     try:
-        fields = json.loads(text)
+        fields = files.parse_json(text, path)
+    except UserError as error:
+        raise UserError(f"{path} is not a manifest of fv ({error}): convert again") from error
+    try:
         version = fields["schema_version"]
         if version != record.SCHEMA_VERSION:
             raise UserError(f"{path} has schema {version}, this fv reads {record.SCHEMA_VERSION}: convert again")
         splits = {name: _parse_split(split) for name, split in fields["splits"].items()}
         return Manifest(**{**fields, "splits": splits})
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
+    except (KeyError, TypeError) as error:
         raise UserError(f"{path} is not a manifest of fv ({error!r}): convert again") from error
 
 

@@ -5,6 +5,7 @@ command line. Fields that are themselves option dataclasses are flattened: flags
 """
 
 import dataclasses
+import math
 import types
 import typing
 from collections.abc import Iterator, Sequence
@@ -126,8 +127,14 @@ def _define_number(define: typing.Callable) -> typing.Callable:
     def define_number(field: dataclasses.Field, values: flags.FlagValues) -> None:
         bounds = dict(lower_bound=field.metadata["lower"], upper_bound=field.metadata["upper"])
         define(field.name, field.default, field.metadata["help"], flag_values=values, **bounds)
+        flags.register_validator(field.name, _is_finite, "has to be a finite number", flag_values=values)
 
     return define_number
+
+
+def _is_finite(value: float | None) -> bool:
+    """Whether a flag's value is a number; bounds do not tell, for NaN is neither below nor above them."""
+    return value is None or math.isfinite(value)
 
 
 _DEFINERS = {

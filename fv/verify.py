@@ -1,17 +1,16 @@
 """Says whether two images show the same person: python -m fv.verify --model=DIR/<version> A.jpg B.jpg
 
 Exits with 0 for the same person, 1 for different people, 2 for an error. With --pairs_csv it answers for every row of a
-table (columns image_a and image_b, and label, 1 for the same person, if known) and exits with 0.
+table (columns image_a and image_b, and label, 1 for the same person and 0 for two people, if known) and exits with 0.
 """
 
 import dataclasses
-import json
 import os
 import sys
 
-import pandas as pd
+import numpy as np
 
-from fv import cli, metrics, quiet_tensorflow  # noqa: F401  TensorFlow first, without its start-up noise
+from fv import cli, files, metrics, quiet_tensorflow, record, tables  # noqa: F401  TensorFlow first, without its start-up noise
 from fv.options import option, required
 from fv.serving import pairs_table
 from fv.serving.quiet_calls import quietly
@@ -45,36 +44,55 @@ def verify(options: VerifyOptions, *images: str) -> int:
         from fv.serving import picture  # not above: with matplotlib, it takes a tenth of a verdict's time
 
         picture.draw(options.picture, *images, verdict)
-    print(json.dumps(dataclasses.asdict(verdict)) if options.json else verdict.sentence())
+    print(files.to_json(dataclasses.asdict(verdict)) if options.json else verdict.sentence())
     return EXIT_SAME if verdict.same else EXIT_DIFFERENT
 
 
 def _verify_pairs(options: VerifyOptions, verifier: Verifier) -> None:
     output = options.output or f"{os.path.splitext(options.pairs_csv)[0]}-verdicts.csv"
-    table = pairs_table.verify_table(verifier, options.pairs_csv, output)
-    answered = table[table[pairs_table.ERROR] == ""]
+    found = pairs_table.verify_table(verifier, options.pairs_csv, output)
+    answered = (found.table[pairs_table.ERROR] == "").to_numpy()
     summary = {
         "output": output,
-        "pairs": len(table),
-        "answered": len(answered),
-        "same": int(answered["same"].sum()),
-        **_measure(answered, verifier.threshold),
+        "pairs": len(answered),
+        "answered": int(answered.sum()),
+        "same": int(found.table["same"][answered].sum()),
+        **_measure(found, answered, verifier.threshold),
     }
-    print(json.dumps(summary) if options.json else ", ".join(f"{name} {value}" for name, value in summary.items()))
+    note = _note_unlabelled(found)
+    if note:
+        print(note, file=sys.stderr)
+    if options.json:
+        print(files.to_json(summary))
+    else:
+        said = {name: "not measurable" if value is None else value for name, value in summary.items()}
+        print(", ".join(f"{name} {value}" for name, value in said.items()))
 
 
-def _measure(answered: pd.DataFrame, threshold: float) -> dict[str, float]:
-    """Accuracy, false accept and false reject rate where the table has labels of both kinds."""
-    labels = answered.get(pairs_table.LABEL)
-    if labels is None or set(labels) != {0, 1}:
+def _note_unlabelled(found: pairs_table.Verdicts) -> str:
+    """What is said of rows without a label in a table that has a column of labels; "" where there are none."""
+    blank = [] if found.labels is None else np.flatnonzero(found.labels == tables.NO_LABEL)
+    if not len(blank):
+        return ""
+    rows = f"{len(blank):,} of {len(found.labels):,} rows have no label, the first in line {found.lines[blank[0]]}"
+    return f"NOTE: {rows}: the figures are of the others"
+
+
+def _measure(found: pairs_table.Verdicts, answered: np.ndarray, threshold: float) -> dict[str, float | int | None]:
+    """Figures over the answered rows that have a label; None where one of them needs a label that no row has."""
+    if found.labels is None:
         return {}
-    same, genuine = answered["same"].astype(bool), labels == 1
-    similarities = answered["similarity"].to_numpy(float)
+    labelled = answered & (found.labels != tables.NO_LABEL)
+    if not labelled.any():
+        return {"labelled": 0}
+    genuine, same = found.labels[labelled] == record.GENUINE, found.table["same"][labelled].to_numpy(bool)
+    both = 0 < genuine.sum() < len(genuine)
     return {
+        "labelled": len(genuine),
         "accuracy": float((same == genuine).mean()),
-        "false_accept_rate": float(same[~genuine].mean()),
-        "false_reject_rate": float((~same[genuine]).mean()),
-        "auc": metrics.auc(similarities, labels.to_numpy()),
+        "false_accept_rate": float(same[~genuine].mean()) if not genuine.all() else None,
+        "false_reject_rate": float((~same[genuine]).mean()) if genuine.any() else None,
+        "auc": metrics.auc(found.table["similarity"][labelled].to_numpy(float), genuine) if both else None,
         "threshold": threshold,
     }
 

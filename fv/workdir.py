@@ -28,4 +28,4 @@ EVALUATE_FLAGS = "evaluate.flags"
 def starts(folder: str) -> list[dict]:
     """What run.json says of each start of a run, the first first; none where there is no run.json, as of an older fv."""
     path = os.path.join(folder, RUN)
-    return files.load_json(path)["starts"] if files.exists(path) else []
+    return files.load_json(path, not_finite_as_none=True)["starts"] if files.exists(path) else []

@@ -5,6 +5,7 @@ import os
 import pytest
 
 from fv import files
+from fv.errors import UserError
 
 
 def test_the_file_appears_only_when_the_block_ends(tmp_path):
@@ -42,3 +43,35 @@ def test_a_missing_folder_is_reported_as_such(tmp_path):
 def test_the_temporary_file_bears_the_suffix_that_others_skip(tmp_path):
     with files.atomic_open(str(tmp_path / "shard")):
         assert os.listdir(tmp_path) == [f"shard{files.TEMPORARY_SUFFIX}{os.getpid()}"]
+
+
+@pytest.mark.parametrize(
+    ("content", "key"),
+    [
+        ({"auc": float("nan")}, "auc"),
+        ({"folds": [{"accuracy": 1.0}, {"accuracy": float("inf")}]}, r"folds\.1\.accuracy"),
+        ({"range": (0.0, -float("inf"))}, r"range\.1"),
+    ],
+)
+def test_a_number_that_is_not_finite_is_not_written_and_its_key_is_named(tmp_path, content, key):
+    path = tmp_path / "metrics.json"
+    with pytest.raises(UserError, match=f"metrics.json was not written: {key} is no finite number"):
+        files.save_json(content, str(path))
+    assert os.listdir(tmp_path) == []
+    with pytest.raises(UserError, match=f"^{key} is no finite number"):
+        files.to_json(content)
+
+
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e999"])
+def test_a_number_that_is_not_finite_is_not_read(tmp_path, number):
+    path = tmp_path / "metrics.json"
+    path.write_text(f'{{"folds": [{{"accuracy": {number}}}], "auc": 0.5}}')
+    with pytest.raises(UserError, match=f"metrics.json holds {number}, which is no figure"):
+        files.load_json(str(path))
+    assert files.load_json(str(path), not_finite_as_none=True) == {"folds": [{"accuracy": None}], "auc": 0.5}
+
+
+def test_json_that_is_no_object_is_refused(tmp_path):
+    (tmp_path / "metrics.json").write_text("[]")
+    with pytest.raises(UserError, match="holds no JSON object"):
+        files.load_json(str(tmp_path / "metrics.json"))

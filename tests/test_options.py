@@ -87,3 +87,9 @@ def test_describe_gives_every_flag_in_order_with_default_and_choices():
     ]
     assert described["--head=cosine"] == "Head. One of cosine, distance."
     assert described["--tfrecords="] == "Required: folder of shards."
+
+
+@pytest.mark.parametrize("text", ["nan", "inf", "1e999"])
+def test_a_number_that_is_not_finite_is_no_flag_s_value(text):
+    with pytest.raises(flags.IllegalFlagValueError, match="--noise.*a finite number"):
+        parse("--tfrecords=shards", f"--noise={text}")

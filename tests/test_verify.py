@@ -91,3 +91,47 @@ def test_a_table_that_cannot_be_used_gets_one_line(answer, tmp_path, content, sa
     code, _, complaint = answer(f"--pairs_csv={tmp_path / 'pairs.csv'}")
     assert code == cli.EXIT_ERROR and complaint.count("\n") == 1 and said in complaint
     assert not (tmp_path / "pairs-verdicts.csv").exists()
+
+
+def test_rows_without_a_label_are_named_and_left_out_of_the_figures(answer, images, tmp_path):
+    rows = ["a.jpg,b.jpg,1", "a.jpg,c.jpg, 0 ", "b.jpg,c.jpg,", "a.jpg,c.jpg,  "]
+    (tmp_path / "pairs.csv").write_text("\n".join(["image_a,image_b,label", *rows]))
+    code, said, complaint = answer(f"--pairs_csv={tmp_path / 'pairs.csv'}", "--json", "--threshold=0")
+    summary = json.loads(said)
+    assert code == 0 and (summary["pairs"], summary["answered"], summary["labelled"]) == (4, 4, 2)
+    assert (summary["accuracy"], summary["false_accept_rate"], summary["false_reject_rate"]) == (0.5, 1.0, 0.0)
+    assert "2 of 4 rows have no label, the first in line 4: the figures are of the others" in complaint
+
+
+def test_a_figure_that_needs_a_label_which_no_row_has_is_null_and_said_to_be(answer, images, tmp_path):
+    (tmp_path / "pairs.csv").write_text("image_a,image_b,label\na.jpg,b.jpg,1\na.jpg,c.jpg,true\n")
+    flags = (f"--pairs_csv={tmp_path / 'pairs.csv'}", "--threshold=0")
+    summary = json.loads(answer(*flags, "--json")[1])
+    assert (summary["accuracy"], summary["false_reject_rate"]) == (1.0, 0.0)
+    assert summary["false_accept_rate"] is None and summary["auc"] is None
+    said = answer(*flags)[1]
+    assert "false_accept_rate not measurable" in said and "auc not measurable" in said and "nan" not in said
+
+
+def test_a_label_that_is_none_is_refused_before_a_verdict_is_written(answer, images, tmp_path):
+    (tmp_path / "pairs.csv").write_text("image_a,image_b,label\na.jpg,b.jpg,1\na.jpg,c.jpg,same\n")
+    code, _, complaint = answer(f"--pairs_csv={tmp_path / 'pairs.csv'}")
+    assert code == cli.EXIT_ERROR and "pairs.csv, line 3: label 'same' is neither 1" in complaint
+    assert not (tmp_path / "pairs-verdicts.csv").exists()
+
+
+def test_other_columns_and_odd_paths_come_out_as_they_went_in(answer, images, tmp_path):
+    names = ["NA", 'b, the "2nd" ü.jpg', " a .jpg", "-dash.jpg", "a\nb.jpg"]
+    for name in names:
+        (tmp_path / name).write_bytes(images[0].read_bytes())
+    notes = ["007", "null", "1e5", "True", "x\ry"]
+    with open(tmp_path / "pairs.csv", "w", newline="") as file:
+        csv.writer(file).writerows(
+            [["image_a", "image_b", "note", "note"], *([n, "./a.jpg", t, t] for n, t in zip(names, notes, strict=True))]
+        )
+    assert answer(f"--pairs_csv={tmp_path / 'pairs.csv'}")[0] == 0
+    with open(tmp_path / "pairs-verdicts.csv", newline="") as file:
+        header, *rows = csv.reader(file)
+    assert header[:4] == ["image_a", "image_b", "note", "note"] and header[-1] == "error"
+    assert [row[:4] for row in rows] == [[n, "./a.jpg", t, t] for n, t in zip(names, notes, strict=True)]
+    assert all(row[-1] == "" and float(row[5]) == pytest.approx(1) for row in rows)

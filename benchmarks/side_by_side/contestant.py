@@ -4,7 +4,6 @@ Prints one line of JSON: rates, or what is missing.
 """
 
 import importlib
-import json
 import os
 import sys
 import time
@@ -12,6 +11,7 @@ from collections.abc import Callable, Iterator
 
 from benchmarks.side_by_side import ceilings, memory, workload
 from benchmarks.side_by_side.workload import Workload
+from fv import files
 from fv.benchmarking import metering
 
 OURS = ("benchmarks", "fv")
@@ -59,5 +59,5 @@ def _dtype(batch) -> str:
 
 if __name__ == "__main__":
     name, path, *spans = sys.argv[1:]
-    print(json.dumps(compete(name, workload.load(path), *map(float, spans))), flush=True)
+    print(files.to_json(compete(name, workload.load(path), *map(float, spans))), flush=True)
     os._exit(0)  # threads that still decode abort an orderly exit

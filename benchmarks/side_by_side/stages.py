@@ -5,7 +5,6 @@ Each stage is measured alone, what it is given being in memory.
 """
 
 import functools
-import json
 import sys
 import time
 from collections.abc import Callable
@@ -18,7 +17,7 @@ import tensorflow as tf
 from benchmarks.input_peers import records_tf
 from benchmarks.side_by_side import workload
 from benchmarks.side_by_side.workload import Workload
-from fv import manifest, preprocess_on_host
+from fv import files, manifest, preprocess_on_host
 from fv.pipeline import fields_on_host
 from fv.pipeline.frames import FrameReader
 from fv.pipeline.shard_index import ShardIndex
@@ -118,4 +117,4 @@ def _each(function: Callable, items: list) -> None:
 if __name__ == "__main__":
     cv2.setNumThreads(1)
     tf.config.threading.set_intra_op_parallelism_threads(1)
-    print(json.dumps(measure(workload.load(sys.argv[1]))))
+    print(files.to_json(measure(workload.load(sys.argv[1]))))

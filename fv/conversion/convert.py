@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pandas as pd
 
-from fv import files, manifest, options, progress, record, workers
+from fv import files, manifest, options, progress, record, tables, workers
 from fv.conversion import catalog, output, report_files, runners, selection, settings, shards, written
 from fv.errors import UserError
 
@@ -134,5 +134,4 @@ def _image_side(selected: selection.Selection) -> int | None:
 
 def _save_left_out(left_out: pd.DataFrame, folder: str) -> None:
     if len(left_out):
-        with files.atomic_open(os.path.join(folder, output.LEFT_OUT)) as file:
-            left_out.to_csv(file, index=False)
+        tables.write(os.path.join(folder, output.LEFT_OUT), left_out)

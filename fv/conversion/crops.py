@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from fv.conversion import tables
+from fv import tables
 from fv.errors import UserError
 
 WHOLE = "none"
@@ -46,7 +46,7 @@ def parse(text: str) -> Crop:
     try:
         fraction = float(text)
     except ValueError:
-        return Crop(boxes=dict(tables.read(text, COLUMNS, _parse_row)))
+        return Crop(boxes=_read_boxes(text))
     if not 0.0 < fraction <= 1.0:
         raise UserError(f"--crop={text} is not in (0, 1]: give the centre square's side over the image's shorter side")
     return Crop(fraction)
@@ -77,11 +77,23 @@ def boxed(images: pd.DataFrame, crop: Crop, source: str) -> tuple[pd.DataFrame, 
     return images[has].reset_index(drop=True), others
 
 
-def _parse_row(row: dict[str, str], where: str, _: int) -> tuple[str, Box]:
-    try:
-        box = Box(*(round(float(row[column])) for column in COLUMNS[1:]))
-    except (TypeError, ValueError, OverflowError) as error:
-        raise UserError(f"{where}: left, top, width and height have to be numbers of pixels") from error
+def _read_boxes(path: str) -> dict[str, Box]:
+    rows = tables.read(path, COLUMNS)
+    boxes: dict[str, Box] = {}
+    for row, (name, *sides) in enumerate(zip(*(rows[column] for column in COLUMNS), strict=True)):
+        where = rows.place(row)
+        image, box = tables.normal_path(name, where), _parse_box(sides, where)
+        if boxes.setdefault(image, box) != box:
+            raise UserError(f"{where}: a second box for {image}: give one box for each image")
+    return {tables.without_blanks(image): box for image, box in boxes.items()} | boxes
+
+
+def _parse_box(sides: list[str], where: str) -> Box:
+    numbers = [tables.parse_number(side) for side in sides]
+    if None in numbers:
+        said = f"left, top, width and height have to be numbers of pixels, and are {', '.join(sides)}"
+        raise UserError(f"{where}: {said}")
+    box = Box(*map(round, numbers))
     if box.width < 1 or box.height < 1:
         raise UserError(f"{where}: a box of {box.width} × {box.height} pixels is empty")
-    return tables.normal_path(row["path"], where), box
+    return box

@@ -5,14 +5,16 @@ impostor lines `name1 i name2 j`, tab-separated. Image i of a name is NAME/NAME_
 """
 
 import os
+import re
 from collections.abc import Iterable
 
 import pandas as pd
 
-from fv import record
+from fv import files, record
 from fv.conversion import catalog
 from fv.errors import UserError
 
+_LINE_END = re.compile(r"\r\n?|\n")
 _GENUINE_FIELDS, _IMPOSTOR_FIELDS = 3, 4
 
 
@@ -55,10 +57,10 @@ def count_folds(path: str) -> int:
 
 def _read_lines(path: str) -> list[str]:
     try:
-        with open(path, encoding="utf-8-sig") as file:
-            return file.read().rstrip().splitlines()
+        text = files.read_bytes(path).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise UserError(f"{path} is not a text file in UTF-8: give an LFW pairs file") from error
+    return _LINE_END.split(text.rstrip()) if text.strip() else []  # splitlines() also splits at letters that names may hold
 
 
 def _parse_header(line: str, path: str) -> tuple[int, int]:

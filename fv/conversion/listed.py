@@ -1,11 +1,14 @@
 """Pairs that a file lists: all converted as they stand, or a clear refusal, for a protocol must not change silently."""
 
-from collections.abc import Callable
+import os
+import posixpath
+import unicodedata
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 import pandas as pd
 
-from fv import record
+from fv import record, tables
 from fv.errors import UserError
 
 
@@ -24,7 +27,8 @@ def select_images(pairs: pd.DataFrame, images: pd.DataFrame, left_out: pd.DataFr
     Raises:
       UserError: an image is not in the catalog; a pair is of one image, is listed twice, or its label and folders disagree.
     """
-    _require_images(pairs, set(images["path"]), left_out, source)
+    known = set(images["path"])
+    _require_images(pairs, known, left_out, source)
     require_agreement(pairs, source, dict(zip(images["path"], images["identity"], strict=True)).__getitem__)
     require_once(pairs, source)
     used = images[images["path"].isin(pd.concat([pairs["a"], pairs["b"]]))].reset_index(drop=True)
@@ -55,20 +59,87 @@ def to_indices(pairs: pd.DataFrame, images: pd.DataFrame, left_out: pd.DataFrame
     Raises:
       UserError: an image of a pair is bad.
     """
-    _require_images(pairs, set(images["path"]), left_out, source)
+    known = set(images["path"])
+    _require_images(pairs, known, left_out, source)
     index = pd.Series(images.index, images["path"])
     ends = {column: index[pairs[column]].to_numpy(np.int64) for column in ("a", "b")}
     return pd.DataFrame({**ends, "label": pairs["label"].to_numpy(np.int64)})
 
 
+def match_paths(pairs: pd.DataFrame, known: set[str]) -> pd.DataFrame:
+    """The pairs by the paths of the catalog: exactly as listed, or else without the blanks around a path.
+
+    Args:
+      pairs: as in `select_images`.
+      known: paths of the catalog.
+    """
+
+    def match(path: str) -> str:
+        bare = tables.without_blanks(path)
+        return bare if path not in known and bare in known else path
+
+    return pairs.assign(a=pairs["a"].map(match), b=pairs["b"].map(match))
+
+
+def suggest(paths: Sequence[str], known: Iterable[str]) -> dict[str, str]:
+    """What a message says of images that the catalog has under a name near the listed one.
+
+    Near names differ in case, suffix, Unicode form, backslashes, blanks, or in the folders above the image.
+
+    Args:
+      paths: that the catalog lacks.
+      known: paths of the catalog.
+
+    Returns:
+      A sentence for each path that has a near one.
+    """
+    wanted = {key for path in paths for key in _keys(path)}
+    near: dict[tuple[str, str], list[str]] = {}
+    for image in known:  # once, for a catalog may be large
+        for key in wanted.intersection(_keys(image)):
+            near.setdefault(key, []).append(image)
+    found = {}
+    for path in paths:
+        letters, stem, below = (near.get(key, []) for key in _keys(path))
+        ends = [each for each in below if f"/{path}".endswith(f"/{each}") or each.endswith(f"/{path}")]
+        images = letters or stem or (ends if len(ends) == 1 else [])
+        if images:
+            found[path] = _did_you_mean(path, min(images))
+    return found
+
+
+def _keys(path: str) -> tuple[tuple[str, str], ...]:
+    """What a path and a near one have in common: letters, letters without suffix, or the file's name."""
+    letters = _same_letters(path)
+    stem = os.path.splitext(letters)[0]
+    return ("letters", letters), ("stem", stem), ("name", posixpath.basename(path))
+
+
+def _did_you_mean(path: str, image: str) -> str:
+    for form in ("NFC", "NFD"):
+        if image != path and unicodedata.normalize(form, path) == image:
+            return f"did you mean {image}, the same letters in the Unicode form {form}? Copy the name from the folder"
+    return f"did you mean {image}? Write it as the folder has it"
+
+
+def _same_letters(path: str) -> str:
+    parts = unicodedata.normalize("NFC", path.replace("\\", "/")).casefold().split("/")
+    return "/".join(part.strip() for part in parts)
+
+
 def _require_images(pairs: pd.DataFrame, known: set[str], left_out: pd.DataFrame, source: str) -> None:
-    for column in ("a", "b"):
-        missing = pairs[~pairs[column].isin(known)]
-        if len(missing):
-            path, line = missing.iloc[0][[column, "line"]]
-            reasons = left_out.loc[left_out["path"] == path, "reason"]
-            reason = reasons.iloc[0] if len(reasons) else "no such image in an identity's folder of the images folder"
-            raise UserError(f"{source}, line {line}: {path}: {reason}; mend the image or take its pairs from the list")
+    missing = pairs[~(pairs["a"].isin(known) & pairs["b"].isin(known))]
+    if not len(missing):
+        return
+    first = missing.iloc[0]
+    path = first["a"] if first["a"] not in known else first["b"]
+    where = f"{source}, line {first['line']}: {path}"
+    reasons = left_out.loc[left_out["path"] == path, "reason"]
+    if len(reasons):
+        raise UserError(f"{where}: {reasons.iloc[0]}; mend the image or take its pairs from the list")
+    near = suggest([path], known).get(path, "give its path below the images folder")
+    none = "no such image in an identity's folder of the images folder"
+    raise UserError(f"{where}: {none}; {near}, or take its pairs from the list")
 
 
 def require_agreement(pairs: pd.DataFrame, source: str, identity_of: Callable[[str], str]) -> None:

@@ -93,7 +93,9 @@ def _sampled(chosen: Options, found: pd.DataFrame, odd: pd.DataFrame, scratch: s
 def _listed(chosen: Options, found: pd.DataFrame, odd: pd.DataFrame, scratch: str, run: workers.Map) -> Selection:
     """As the list has it: copies are reported and stay, for a protocol must not change silently."""
     source, crop = chosen.pairs_list, crops.parse(chosen.crop)
-    table = lfw_pairs.read(source, found, chosen.naming[0]) if chosen.pairs_file else csv_pairs.read(source)
+    level = chosen.naming[0]
+    table = lfw_pairs.read(source, found, level) if chosen.pairs_file else csv_pairs.read(source, chosen.images)
+    table = listed.match_paths(table, set(found["path"]))
     findings = _check_identities(chosen, listed.restrict(found, table))
     odd = pd.concat([odd, catalog.unread(pd.concat([table["a"], table["b"]]))])
     used = listed.select_images(table, found, odd, source)

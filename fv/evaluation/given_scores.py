@@ -4,10 +4,8 @@ import dataclasses
 import os
 
 import numpy as np
-import pandas as pd
-from pandas.api import types
 
-from fv import files, workdir
+from fv import files, record, tables, workdir
 from fv.conversion import identities
 from fv.errors import UserError
 from fv.evaluation import bootstrap, figures, protocols, report, table
@@ -15,9 +13,9 @@ from fv.evaluation.options import EvaluateOptions
 from fv.evaluation.pair_set import Images, PairSet
 from fv.evaluation.protocols import Judged
 
-_SCORES, _PEOPLE = ("label", "score"), ("identity_a", "identity_b")
+_PEOPLE = ("identity_a", "identity_b")
+_LARGEST = 1e100  # of a score: squares of larger ones overflow
 _WRITTEN = "similarity"  # what the evaluation of a model calls the score
-_TYPES = {"label": np.int8, "score": np.float64, _WRITTEN: np.float64} | dict.fromkeys(_PEOPLE, "category")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -42,12 +40,13 @@ def evaluate(options: EvaluateOptions) -> None:
       UserError: a file cannot be used, or nothing says where the threshold comes from.
     """
     given = read(options.scores)
-    judged, rule = _judge(given, options)
+    others = read(options.threshold_scores) if options.threshold_scores else None
+    judged, rule = _judge(given, others, options)
     content = _measure(given, judged, options) | {
         "split": os.path.basename(options.scores),
         "threshold_rule": rule,
         "step": None,
-        "notes": [*figures.warn(judged, {}), *_note_people(given, options)],
+        "notes": [*figures.warn(judged, {}), *_note_shared(given, others), *_note_people(given, options)],
         "run": {"model": {}, "flags": {name: value for name, value in vars(options).items() if value is not None}},
     }
     folder = options.output or os.path.splitext(options.scores)[0]
@@ -63,50 +62,87 @@ def _note_people(given: Given, options: EvaluateOptions) -> list[str]:
 
 
 def read(path: str) -> Given:
-    """Reads a CSV with the columns label (1 same person, 0 different people), score and, where people are known,
-    identity_a and identity_b; others are passed over, and without a score the similarity of a model's scores.csv is it.
+    """Reads a CSV with the columns label, score and, where people are known, identity_a and identity_b.
+
+    Further columns are passed over; without a score, the similarity of a model's scores.csv is it. Labels are those of
+    `tables.LABELS`.
 
     Raises:
       UserError: a column is missing, a value is none, or labels and people disagree.
+      OSError: no such file.
     """
-    try:
-        found = pd.read_csv(path, usecols=lambda name: name in _TYPES, dtype=_TYPES)
-    except ValueError as error:
-        raise UserError(f"{path} is no CSV of the columns {', '.join(_SCORES + _PEOPLE)}: {error}") from error
-    if "score" not in found:
-        found = found.rename(columns={_WRITTEN: "score"})
-    lacking = [name for name in (_PEOPLE if set(_PEOPLE) & set(found) else ()) + _SCORES if name not in found]
-    if lacking:
-        raise UserError(f"{path} has no column {lacking[0]}: its first line has to name {', '.join(_SCORES)}")
-    labels, scores = found["label"].to_numpy(), found["score"].to_numpy()
-    _require(np.isin(labels, (0, 1)), path, "the label is neither 1 (same person) nor 0 (different people)")
-    _require(np.isfinite(scores), path, "the score is no finite number")
-    if _PEOPLE[0] not in found:
-        return Given(scores, labels, None)
-    _require(found[list(_PEOPLE)].notna().all(axis=1).to_numpy(), path, "an identity is missing")
-    both = types.union_categoricals([found[name] for name in _PEOPLE])
-    first, second = both.codes.reshape(2, -1).astype(np.int64)
-    _require((first == second) == (labels == 1), path, "the label and the identities disagree")
-    people = Images(list(both.categories), list(both.categories), np.zeros(len(both.categories), int), lambda number: b"")
-    return Given(scores, labels, PairSet(path, people, first, second, labels, np.zeros(len(labels), np.int64)))
+    labels, scores, people = [], [], []
+    numbers: dict[str, int] = {}  # of the people, in the order in which they are met
+    for rows in tables.read_blocks(path, ("label",)):
+        named = any(name in rows for name in _PEOPLE)
+        score = _WRITTEN if _WRITTEN in rows and "score" not in rows else "score"
+        tables.require_columns(path, rows.names, ("label", score, *(_PEOPLE if named else ())))
+        labels.append(rows.labels("label"))
+        scores.append(rows.numbers(score))
+        large = np.flatnonzero(np.abs(scores[-1]) > _LARGEST)
+        if len(large):
+            said = f"score {scores[-1][large[0]]:g} is beyond ±{_LARGEST:g}"
+            raise UserError(f"{rows.place(large[0])}: {said}: multiply all scores by a smaller number")
+        if named:
+            people.append(_number_people(rows, labels[-1], numbers))
+    joined = np.concatenate(scores), np.concatenate(labels)
+    if not people:
+        return Given(*joined, None)
+    first, second = np.concatenate(people, axis=1)
+    images = Images(list(numbers), list(numbers), np.zeros(len(numbers), int), lambda number: b"")
+    return Given(*joined, PairSet(path, images, first, second, joined[1], np.zeros(len(first), np.int64)))
 
 
-def _require(right: np.ndarray, path: str, wrong: str) -> None:
-    if not right.all():
-        raise UserError(f"{path}, line {int(np.argmin(right)) + 2}: {wrong}")
+def _number_people(rows: tables.Rows, labels: np.ndarray, numbers: dict[str, int]) -> np.ndarray:
+    """Numbers of both people of each row, int64 [2, rows]; adds people who are new to `numbers`."""
+    names = [rows[name] for name in _PEOPLE]
+    found = [list(map(numbers.get, column)) for column in names]
+    if any(None in column for column in found):
+        new = sorted(set().union(*names).difference(numbers))
+        if not all(map(str.strip, new)):
+            row = next(row for row, pair in enumerate(zip(*names, strict=True)) if not all(map(str.strip, pair)))
+            raise UserError(f"{rows.place(row)}: an identity is missing")
+        numbers |= zip(new, range(len(numbers), len(numbers) + len(new)), strict=True)
+        found = [list(map(numbers.get, column)) for column in names]
+    found = np.array(found, np.int64)
+    disagree = np.flatnonzero((found[0] == found[1]) != (labels == record.GENUINE))
+    if len(disagree):
+        pair = " and ".join(column[disagree[0]] for column in names)
+        said = f"the label and the identities disagree: {labels[disagree[0]]} for {pair}"
+        raise UserError(f"{rows.place(disagree[0])}: {said}")
+    return found
 
 
-def _judge(given: Given, options: EvaluateOptions) -> tuple[Judged, str]:
-    if options.threshold_scores:
-        others = read(options.threshold_scores)
+def _judge(given: Given, others: Given | None, options: EvaluateOptions) -> tuple[Judged, str]:
+    if others:
+        if _same_rows(given, others):
+            same = f"{options.threshold_scores} holds the same labels and scores as {options.scores}, which are scored"
+            raise UserError(f"{same}: choose the threshold on other scores, or by --folds")
         judged = protocols.hold_out(given.scores, given.labels, others.scores, others.labels)
         return judged, f"chosen on {os.path.basename(options.threshold_scores)}"
     if given.pairs:
         folds = protocols.split_folds(protocols.make_folds(given.pairs, options.folds, options.seed))
     else:
-        dealt = np.random.default_rng(options.seed).permutation(len(given.labels)) % options.folds
-        folds = tuple([np.flatnonzero((dealt == fold) == own) for fold in range(options.folds)] for own in (False, True))
+        folds = protocols.deal_pairs(len(given.labels), options.folds, options.seed)
     return protocols.cross_validate(given.scores, given.labels, *folds), f"chosen on the other of {options.folds} folds"
+
+
+def _same_rows(given: Given, others: Given) -> bool:
+    """Whether both have the same labels with the same scores, in whatever order: then one would choose for itself."""
+    if len(given.labels) != len(others.labels):
+        return False
+    rows = [np.lexsort((one.labels, one.scores)) for one in (given, others)]
+    columns = [(one.scores[order], one.labels[order]) for one, order in zip((given, others), rows, strict=True)]
+    return all(np.array_equal(*pair) for pair in zip(*columns, strict=True))
+
+
+def _note_shared(given: Given, others: Given | None) -> list[str]:
+    """Pairs of both files, known by their people and their score."""
+    if not (others and given.pairs and others.pairs):
+        return []
+    keys = [one.pairs.keys() ^ one.scores.view(np.uint64) for one in (given, others)]
+    note = protocols.note_shared(*keys)
+    return [note] if note else []
 
 
 def _measure(given: Given, judged: Judged, options: EvaluateOptions) -> dict:

@@ -42,7 +42,8 @@ def read(
     """
     level = identity_level or 1
     found, odd, _, naming = catalog.scan(folder, level, bool(merge_names))
-    table = csv_pairs.read(path) if is_csv else lfw_pairs.read(path, found, level)
+    table = csv_pairs.read(path, folder) if is_csv else lfw_pairs.read(path, found, level)
+    table = listed.match_paths(table, set(found["path"]))
     doubts = identities.check(listed.restrict(found, table), identity_level, merge_names, f"--images={folder}")
     folds = 1 if is_csv else lfw_pairs.count_folds(path)
     fold = np.arange(len(table)) * folds // len(table)
@@ -64,9 +65,11 @@ def _split_missing(
     if not missing:
         return np.ones(len(table), bool), ""
     whole = ~(table["a"].isin(missing) | table["b"].isin(missing)).to_numpy()
+    line = table["line"].iloc[int(np.argmin(whole))]
     reasons = dict(zip(odd["path"], odd["reason"], strict=True))
     named = {image: reasons.get(image, "") for image in missing}
-    return whole, refuse_or_say(named, int(np.sum(~whole)), len(table), path, allow_missing)
+    named |= listed.suggest([image for image, reason in named.items() if not reason][:_NAMED], known)
+    return whole, refuse_or_say(named, int(np.sum(~whole)), len(table), f"{path}, line {line}", allow_missing)
 
 
 def refuse_or_say(reasons: dict[str, str], pairs: int, of: int, source: str, allowed: bool) -> str:
@@ -86,7 +89,8 @@ def refuse_or_say(reasons: dict[str, str], pairs: int, of: int, source: str, all
     shown = ", ".join(names[:_NAMED]) + (", …" if len(names) > _NAMED else "")
     said = f"{source}: {pairs:,} of {of:,} pairs lack one of {len(names):,} images that are missing or broken: {shown}"
     if not allowed or pairs == of:
-        raise UserError(f"{said}; the folds would no longer be the protocol's: mend --images, or give --allow_missing")
+        mend = "mend --images or the list" + ("" if pairs == of else ", or give --allow_missing")
+        raise UserError(f"{said}; the folds would no longer be the protocol's: {mend}")
     return f"{said}; these pairs were left out, so the figures are not quite the protocol's"
 
 

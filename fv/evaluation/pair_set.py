@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 _HASH_BYTES = 8  # of an image's path
+_ODD = np.uint64(0x9E3779B97F4A7C15)  # so that a pair's hash differs where one of its paths does
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -63,13 +64,21 @@ class PairSet:
 
     def digest(self) -> str:
         """SHA-256 of all paths and labels, whatever the order of pairs and of images in them; of no image's content."""
+        rows = np.column_stack([self._ends(), self.labels.astype(np.uint64)])
+        return hashlib.sha256(rows[np.lexsort(rows.T)].tobytes()).hexdigest()
+
+    def keys(self) -> np.ndarray:
+        """A number for each pair, uint64 [n]: the same in every set for the same two paths, in whichever order."""
+        ends = self._ends()
+        return ends[:, 0] * _ODD + ends[:, 1]
+
+    def _ends(self) -> np.ndarray:
+        """Hashes of the paths of both images of each pair, uint64 [n, 2], the lower first."""
         hashes = [
             hashlib.blake2b(path.encode(errors="surrogateescape"), digest_size=_HASH_BYTES) for path in self.images.paths
         ]
         numbers = np.array([int.from_bytes(each.digest(), "little") for each in hashes], np.uint64)
-        ends = np.sort(numbers[np.stack([self.first, self.second], axis=1)], axis=1)
-        rows = np.column_stack([ends, self.labels.astype(np.uint64)])
-        return hashlib.sha256(rows[np.lexsort(rows.T)].tobytes()).hexdigest()
+        return np.sort(numbers[np.stack([self.first, self.second], axis=1)], axis=1)
 
     def select(self, kept: np.ndarray, lost: str) -> "PairSet":
         """The pairs where bool [n] `kept` is true."""

@@ -113,7 +113,8 @@ def cross_validate(
             threshold = metrics.best_threshold(similarities[others], labels[others])
         except UserError as error:
             raise UserError(
-                f"the threshold of fold {number} of {len(testing)} cannot be chosen on the others: {error}"
+                f"the threshold of fold {number} of {len(testing)} cannot be chosen on the others: {error}; "
+                "give fewer folds, more pairs, or other pairs to choose the threshold on"
             ) from error
         fitted = calibration.fit(similarities[others], labels[others])
         same[own], probabilities[own] = similarities[own] >= threshold, fitted.probability(similarities[own])
@@ -139,7 +140,8 @@ def split_folds(pairs: PairSet) -> tuple[list[np.ndarray], list[np.ndarray]]:
     for fold in range(int(pairs.folds.max()) + 1):
         own = pairs.folds == fold
         if not own.any():
-            raise UserError(f"fold {fold + 1} of {pairs.name} has no pair: give fewer --folds")
+            left = f"fold {fold + 1} of {pairs.name} has no pair left"
+            raise UserError(f"{left}: mend the images that its pairs lack, or deal other folds by --folds")
         shared = np.isin(people, people[own]).any(axis=1)
         training.append(np.flatnonzero(~own & ~shared))
         testing.append(np.flatnonzero(own))
@@ -147,7 +149,48 @@ def split_folds(pairs: PairSet) -> tuple[list[np.ndarray], list[np.ndarray]]:
 
 
 def make_folds(pairs: PairSet, count: int, seed: int) -> PairSet:
-    """Deals the people to folds at random; a pair goes with its first person."""
-    first = pairs.people()[:, 0]
-    dealt = np.random.default_rng(seed).permutation(int(first.max()) + 1) % count
-    return dataclasses.replace(pairs, folds=dealt[first])
+    """Deals the people to folds at random; a pair goes with its first person.
+
+    Raises:
+      UserError: a fold would have no pair.
+    """
+    people = pairs.people()
+    dealt = np.random.default_rng(seed).permutation(int(people[:, 0].max()) + 1)  # the same whatever the number of folds
+    first = dealt[np.unique(people[:, 0])]
+
+    def are_full(folds: int) -> bool:
+        return len(np.unique(first % folds)) == folds
+
+    if not are_full(count):
+        most = next((folds for folds in range(count - 1, 1, -1) if are_full(folds)), None)
+        held = f"the {len(pairs):,} pairs of {len(np.unique(people)):,} people in {pairs.name}"
+        advice = f"give --folds={most}" if most else "give more pairs, or choose the threshold on others"
+        raise UserError(f"--folds={count} leaves a fold without a pair: {held} fill at most {most or 1}; {advice}")
+    return dataclasses.replace(pairs, folds=(dealt % count)[people[:, 0]])
+
+
+def deal_pairs(pairs: int, count: int, seed: int) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Deals pairs whose people are unknown to folds at random; returns as `split_folds`.
+
+    Raises:
+      UserError: a fold would have no pair.
+    """
+    if count > pairs:
+        advice = f"give --folds={pairs} at most" if pairs > 1 else "give more pairs"
+        raise UserError(f"--folds={count} leaves a fold without a pair: there are {pairs:,} pairs; {advice}")
+    dealt = np.random.default_rng(seed).permutation(pairs) % count
+    training, testing = ([np.flatnonzero((dealt == fold) == own) for fold in range(count)] for own in (False, True))
+    return training, testing
+
+
+def note_shared(scored: np.ndarray, choosing: np.ndarray) -> str:
+    """What a report has to say where some scored pairs choose the threshold too; "" where none does.
+
+    Args:
+      scored: uint64 [n], a key of each scored pair.
+      choosing: uint64 [m], of each that the threshold is chosen on.
+    """
+    shared = int(np.count_nonzero(np.isin(scored, choosing)))
+    if not shared:
+        return ""
+    return f"{shared:,} of the {len(scored):,} scored pairs are among those that the threshold was chosen on."

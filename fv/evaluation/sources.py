@@ -30,11 +30,15 @@ def read(options: EvaluateOptions) -> Task:
     """Reads the pairs of `check`ed options.
 
     Raises:
-      UserError: shards or lists cannot be used, or nothing says what to choose the threshold on.
+      UserError: shards or lists cannot be used, nothing says what to choose the threshold on, or it would be chosen on the
+        very pairs that are scored, wherever and however they are written.
     """
     scored = _read_scored(options)
     choosing = _read_choosing(options)
     if choosing:
+        if choosing.digest() == scored.digest():
+            same = f"{choosing.name} holds the same pairs as {scored.name}, which is scored"
+            raise UserError(f"{same}: choose the threshold on others, or by --folds")
         return Task(scored, choosing, f"chosen on {choosing.name}")
     if options.folds:
         scored = protocols.make_folds(scored, options.folds, options.seed)
@@ -73,6 +77,11 @@ def _read_list(path: str, options: EvaluateOptions, is_csv: bool) -> PairSet:
         identity_level=options.identity_level,
         merge_names=options.merge_names,
     )
+
+
+def note_shared(scored: PairSet, choosing: PairSet) -> str:
+    """What a report has to say where some scored pairs are among those that choose the threshold; empty where none is."""
+    return protocols.note_shared(scored.keys(), choosing.keys())
 
 
 def leave_out_broken(pairs: PairSet, found: Description, allowed: bool) -> PairSet:

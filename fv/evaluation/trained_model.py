@@ -5,7 +5,7 @@ import os
 import pandas as pd
 import tf_keras
 
-from fv import files, workdir
+from fv import files, tables, workdir
 from fv import options as fv_options
 from fv.evaluation import (
     bootstrap,
@@ -113,6 +113,7 @@ def _notes(task: Task, judged: dict[str, Judged], seen: dict, record: ModelRecor
     baselines = {name: verdicts for name, verdicts in judged.items() if name != scorers.MODEL}
     notes = [*figures.warn(judged[scorers.MODEL], baselines), strangers.note(seen, task.scored)]
     if task.choosing:
+        notes += [sources.note_shared(task.scored, task.choosing)]
         notes += [strangers.shared(task.scored, task.choosing), strangers.trained_on(record, task.choosing, exact)]
     notes += [task.scored.lost, task.choosing.lost if task.choosing else ""]
     return [note for note in notes if note]
@@ -146,6 +147,5 @@ def _write(folder: str, options: EvaluateOptions, task: Task, found: Description
         "image_a": [images.paths[image] for image in scored.first],
         "image_b": [images.paths[image] for image in scored.second],
     }
-    with files.atomic_open(os.path.join(folder, workdir.SCORES)) as file:
-        pd.DataFrame(columns).to_csv(file, index=False)
+    tables.write(os.path.join(folder, workdir.SCORES), pd.DataFrame(columns))
     report.write(folder, scored, found.embeddings, judged, content)

@@ -1,7 +1,6 @@
 """`faces.json`: what a folder of faces was made with, so that no run mixes two worlds or removes what is not its own."""
 
 import dataclasses
-import json
 import os
 
 from fv import files
@@ -69,8 +68,7 @@ def read(output: str) -> Settings | None:
     if not os.path.exists(path):
         return None
     try:
-        with open(path, encoding="utf-8") as file:
-            return Settings(**json.load(file))
+        return Settings(**files.load_json(path))
     except (ValueError, TypeError) as error:
         raise UserError(f"{path} is damaged ({error}): choose another folder, or remove this one") from error
 

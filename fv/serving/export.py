@@ -5,12 +5,11 @@ import functools
 import os
 
 import numpy as np
-import pandas as pd
 import tensorflow as tf
 from tensorflow.core.protobuf import fingerprint_pb2
 
 import fv
-from fv import calibration, files, workdir
+from fv import calibration, files, tables, workdir
 from fv.calibration import Calibration
 from fv.errors import UserError
 from fv.model import checkpoint_choice, model_record, restoring
@@ -67,6 +66,8 @@ def export(options: ExportOptions) -> None:
     model, step = restoring.load_model(options.workdir, held, options.checkpoint)
     found = validation.find(options.workdir, step, options.tfrecords)
     pairs = validation.source(found, held)
+    if options.tfrecords:
+        validation.require_others(found)
     similarities, labels = validation.score(pairs, model)
     point = _operating_point(options, found, similarities, labels)
     fitted = calibration.fit(similarities, labels)
@@ -168,8 +169,8 @@ def _held_out(options: ExportOptions, found: validation.Measured, fitted: Calibr
     path = os.path.join(options.workdir, workdir.SCORES)
     if found.figures is None or not os.path.exists(path):
         return None
-    scores = pd.read_csv(path)
-    return calibration.evaluate(fitted, scores["similarity"].to_numpy(), scores["label"].to_numpy())
+    scores = tables.read(path, ("similarity", "label"))
+    return calibration.evaluate(fitted, scores.numbers("similarity"), scores.labels("label"))
 
 
 def _flag(flags: str, name: str) -> str | None:

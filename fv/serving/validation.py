@@ -9,6 +9,7 @@ import tensorflow as tf
 from fv import files, progress, record, workdir
 from fv import manifest as manifests
 from fv.errors import UserError
+from fv.evaluation import shard_pairs
 from fv.model.model_record import ModelRecord
 from fv.model.scoring import PairScorer
 from fv.model.siamese import Siamese
@@ -57,6 +58,20 @@ def find(folder: str, step: int, tfrecords: str | None) -> Measured:
         )
     source = tfrecords or figures.get("threshold_tfrecords") or figures["tfrecords"]
     return Measured(figures, source, figures.get("threshold_split", "val"))
+
+
+def require_others(found: Measured) -> None:
+    """Checks that an export is not calibrated on the pairs whose figures its card shows.
+
+    Raises:
+      UserError: it would be.
+    """
+    scored = (found.figures or {}).get("pairs_sha256")
+    if scored and shard_pairs.read(found.tfrecords, found.split).digest() == scored:
+        raise UserError(
+            f"--tfrecords={found.tfrecords} holds as its {found.split} split the pairs that fv.evaluate scored, and figures "
+            "on the pairs that choose the threshold mean nothing: give other shards"
+        )
 
 
 def source(found: Measured, held: ModelRecord) -> PairSource:

@@ -121,6 +121,8 @@ class Verifier:
     def _verdicts(self, answer: dict[str, tf.Tensor], threshold: float | None) -> list[Verdict]:
         threshold = self.threshold if threshold is None else _checked(threshold)
         columns = [answer[name].numpy() for name in ("similarity", "probability", "distance")]
+        if not np.isfinite(columns).all():
+            raise UserError(f"{self.path} gives a similarity that is no finite number: its weights diverged, export again")
         same = (columns[0] >= np.float32(threshold)).tolist()
         rows = zip(same, *(column.tolist() for column in columns), strict=True)
         return [

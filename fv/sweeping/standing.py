@@ -71,12 +71,15 @@ def _metrics(run: Run) -> dict | None:
         return None
     if os.path.basename(begun.workdir) != os.path.basename(run.evaluation.workdir):  # only one of them is whitened
         return None
-    return files.load_json(path) if files.exists(path) else None
+    try:
+        return files.load_json(path) if files.exists(path) else None
+    except UserError:  # cut short, or of an older fv that wrote NaN: it is evaluated again
+        return None
 
 
 def _last_start(run: Run) -> dict:
-    path = os.path.join(run.workdir, workdir.RUN)
-    return files.load_json(path)["starts"][-1] if files.exists(path) else {}
+    starts = workdir.starts(run.workdir)
+    return starts[-1] if starts else {}
 
 
 def _flags(cls: type, path: str) -> TrainOptions | EvaluateOptions | str | None:

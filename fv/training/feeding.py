@@ -21,7 +21,8 @@ def sources(options: TrainOptions) -> tuple[PairSource, PairSource | None]:
     With synthetic input there are none to validate on, and of the others the names alone are used.
 
     Raises:
-      UserError: no data set, none of this schema, a split missing, or a shard cut short though no record may be skipped.
+      UserError: no data set, none of this schema, a split missing or of one label, or a shard cut short though no record may
+        be skipped.
     """
     unread = options.input.max_bad_records > 0 or options.synthetic_input
     manifest = (manifests.read if unread else manifests.load)(options.tfrecords)
@@ -29,7 +30,15 @@ def sources(options: TrainOptions) -> tuple[PairSource, PairSource | None]:
     if options.synthetic_input:
         return training, None
     pixels = (options.model.image_size, options.model.crop_fraction)
-    return training, PairSource.of(options.tfrecords, manifest, "val", *pixels)
+    validation = PairSource.of(options.tfrecords, manifest, "val", *pixels)
+    held = {"genuine": validation.split.genuine, "impostor": validation.split.impostor}
+    lacking = [name for name, count in held.items() if not count]
+    if lacking:
+        raise UserError(
+            f"{options.tfrecords} holds no {lacking[0]} val pairs, and a validation needs both kinds: "
+            "convert again, with val pairs of both labels"
+        )
+    return training, validation
 
 
 def training_source(options: TrainOptions, manifest: manifests.Manifest) -> PairSource:

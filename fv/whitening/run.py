@@ -48,6 +48,8 @@ def whiten(options: WhitenOptions) -> None:
         "mean_cosine_before": _mean_cosine(*pairs),
         "mean_cosine_after": _mean_cosine(*(each @ turn for each in pairs)),
     }
+    if not np.isfinite(figures["mean_cosine_after"]):
+        raise UserError(f"whitening leaves nothing of some embeddings of {options.tfrecords}: give another --shrinkage")
     _write(model, step, held, options, figures)
     cosines = f"{figures['mean_cosine_before']:.3f} before, {figures['mean_cosine_after']:.3f} now"
     print(f"{options.output}: whitened by {figures['pairs']:,} genuine training pairs, their mean cosine {cosines}")

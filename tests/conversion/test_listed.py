@@ -43,3 +43,43 @@ def test_a_bad_image_is_named_with_its_line_and_reason():
     bad = pd.DataFrame({"path": ["b/1.jpg"], "reason": ["empty file"]})
     with pytest.raises(UserError, match="list, line 2: b/1.jpg: empty file; mend"):
         listed.to_indices(table(("a/1.jpg", "b/1.jpg", 0)), IMAGES[IMAGES["path"] != "b/1.jpg"], bad, "list")
+
+
+@pytest.mark.parametrize(
+    ("path", "near"),
+    [
+        ("a/1.JPG", "a/1.jpg"),
+        ("A/1.jpg", "a/1.jpg"),
+        ("a/1.jpeg", "a/1.jpg"),
+        ("a/1", "a/1.jpg"),
+        ("a\\1.jpg", "a/1.jpg"),
+        ("faces/a/1.jpg", "a/1.jpg"),
+        ("Zoe\u0308/1.jpg", "Zo\u00eb/1.jpg"),
+        ("Andre\u0301/1.jpg", "Andre\u0301/1.png"),
+        ("only.jpg", "b/only.jpg"),
+    ],
+)
+def test_a_near_name_is_offered_and_works(path, near):
+    known = ["a/1.jpg", "a/2.jpg", "b/1.jpg", "b/only.jpg", "Zo\u00eb/1.jpg", "Andre\u0301/1.png"]
+    images = pd.DataFrame({"path": known, "identity": pd.Categorical([name.partition("/")[0] for name in known])})
+    with pytest.raises(UserError, match="list, line 2: .*: no such image .*; did you mean ") as refused:
+        listed.select_images(table((path, "a/2.jpg", 0)), images, NONE, "list")
+    said = str(refused.value).partition("did you mean ")[2]
+    assert said.startswith((f"{near}?", f"{near},"))
+    label = int(near.startswith("a/"))
+    assert near in list(listed.select_images(table((near, "a/2.jpg", label)), images, NONE, "list")["path"])
+
+
+def test_letters_that_differ_in_their_unicode_form_alone_are_said_to():
+    said = listed.suggest(["Zoe\u0308/1.jpg", "Zo\u00eb/2.jpg"], ["Zo\u00eb/1.jpg", "Zoe\u0308/2.jpg"])
+    assert "the same letters in the Unicode form NFC" in said["Zoe\u0308/1.jpg"]
+    assert "the same letters in the Unicode form NFD" in said["Zo\u00eb/2.jpg"]
+
+
+def test_a_name_that_may_be_several_others_offers_none():
+    assert listed.suggest(["1.jpg", "c/9.jpg"], ["a/1.jpg", "b/1.jpg"]) == {}
+
+
+def test_blanks_around_a_path_count_only_where_a_file_has_them():
+    pairs = listed.match_paths(table((" a/1.jpg", "b/1.jpg ", 0)), {"a/1.jpg", " a/1.jpg", "b/1.jpg"})
+    assert pairs[["a", "b"]].to_numpy().tolist() == [[" a/1.jpg", "b/1.jpg"]]

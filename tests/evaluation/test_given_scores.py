@@ -81,10 +81,10 @@ def test_the_threshold_of_other_scores_decides(options, tmp_path):
     [
         ("label,points\n1,0.5\n", "has no column score"),
         ("label,score,identity_a\n1,0.5,Ada\n", "has no column identity_b"),
-        ("label,score\n1,0.5\n2,0.5\n", "line 3: the label is neither"),
-        ("label,score\n1,0.5\n0,\n", "line 3: the score is no finite number"),
-        ("label,score\nsame,0.5\n", "is no CSV of the columns"),
-        ("", "is no CSV of the columns"),
+        ("label,score\n1,0.5\n2,0.5\n", "line 3: label '2' is neither"),
+        ("label,score\n1,0.5\n0,\n", "line 3: score '' is no finite number"),
+        ("label,score\nsame,0.5\n", "line 2: label 'same' is neither"),
+        ("", "has no column label"),
         ("label,score,identity_a,identity_b\n1,0.5,Ada,\n", "line 2: an identity is missing"),
         ("label,score,identity_a,identity_b\n1,0.5,Ada,Bob\n", "line 2: the label and the identities disagree"),
     ],
@@ -112,3 +112,12 @@ def test_people_are_numbered_alike_on_both_sides(options):
     given = given_scores.read(options.scores)
     people = given.pairs.people()
     np.testing.assert_array_equal(people[:, 0] == people[:, 1], given.labels == 1)
+
+
+@pytest.mark.parametrize("people", [False, True])
+def test_folds_without_a_pair_are_refused_and_nothing_is_written(options, tmp_path, people):
+    few = pd.read_csv(write(tmp_path / "all.csv", people=people)).iloc[:6]
+    few.to_csv(tmp_path / "few.csv", index=False)
+    with pytest.raises(UserError, match="--folds=10 leaves a fold without a pair"):
+        evaluate(dataclasses.replace(options, scores=str(tmp_path / "few.csv"), folds=10))
+    assert not (tmp_path / "few").exists()

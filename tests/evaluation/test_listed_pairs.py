@@ -117,3 +117,17 @@ def test_the_converter_s_crop_and_size_are_taken_over_and_boxes_refused(tmp_path
     boxes.write_text("path,left,top,width,height\nAda/Ada_0001.jpg,0,0,9,9\n")
     with pytest.raises(UserError, match="gives boxes"):
         listed_pairs.rules_of(str(boxes), 64)
+
+
+def test_a_near_name_and_the_line_are_said_of_an_image_that_is_not_there(tmp_path, images):
+    text = "image_a,image_b,label\nAda/Ada_0001.jpg,Bob/Bob_0001.jpg,0\nAda/Ada_0001.JPG,Cy/Cy_0001.jpg,0\n"
+    said = r"line 3: 1 of 2 pairs .*Ada/Ada_0001\.JPG \(did you mean Ada/Ada_0001\.jpg\? Write it as the folder has it\)"
+    with pytest.raises(UserError, match=said):
+        read(tmp_path, images, text, "pairs.csv")
+
+
+@pytest.mark.parametrize("folder", ["./Ada", "Ada/", " Ada", "Cy/../Ada", "{images}/Ada"])
+def test_a_path_may_be_spelled_as_in_the_converter_s_lists(tmp_path, images, folder):
+    path = f"{folder.format(images=images)}/Ada_0001.jpg"
+    text = f"image_a,image_b,label\n{path},Cy/Cy_0001.jpg,false\n"
+    assert read(tmp_path, images, text, "pairs.csv").images.paths == ["Ada/Ada_0001.jpg", "Cy/Cy_0001.jpg"]

@@ -88,3 +88,39 @@ def test_constant_scores_are_judged_and_not_an_error():
     judged = judge(pairs, np.full(len(pairs), 0.5, np.float32))
     assert judged.accuracy == pytest.approx(0.5)
     assert np.isfinite(judged.probabilities).all() and judged.probabilities[0] == pytest.approx(0.5, abs=0.01)
+
+
+def test_more_folds_than_people_are_refused_and_the_number_named_works():
+    pairs = pair_set(folds=1)
+    with pytest.raises(
+        UserError, match="--folds=40 leaves a fold without a pair: the 240 pairs of 12 people in made"
+    ) as said:
+        protocols.make_folds(pairs, 40, seed=3)
+    most = int(str(said.value).rpartition("--folds=")[2])
+    assert set(protocols.make_folds(pairs, most, seed=3).folds) == set(range(most))
+
+
+def test_more_folds_than_pairs_are_refused_and_the_number_named_works():
+    with pytest.raises(
+        UserError, match="--folds=10 leaves a fold without a pair: there are 6 pairs; give --folds=6 at most"
+    ):
+        protocols.deal_pairs(6, 10, seed=0)
+    training, testing = protocols.deal_pairs(6, 6, seed=0)
+    assert sorted(np.concatenate(testing)) == list(range(6)) and {len(each) for each in training} == {5}
+
+
+def test_a_fold_that_lost_all_its_pairs_is_refused():
+    pairs = pair_set()
+    with pytest.raises(UserError, match="fold 2 of made has no pair left: mend the images"):
+        protocols.split_folds(pairs.select(pairs.folds != 1, "lost"))
+
+
+def test_pairs_that_are_scored_and_choose_are_counted_in_either_order():
+    pairs = pair_set()
+    some = pairs.select(np.arange(len(pairs)) < 30, "")
+    turned = dataclasses.replace(some, first=some.second, second=some.first)
+    shared = np.isin(pairs.keys(), turned.keys()).sum()
+    assert (
+        protocols.note_shared(pairs.keys(), turned.keys()).startswith(f"{shared} of the 240 scored pairs") and shared >= 30
+    )
+    assert protocols.note_shared(pairs.keys()[:1], pairs.keys()[1:2]) == ""

@@ -85,11 +85,53 @@ def test_a_pair_scores_as_training_validates_it_though_each_image_is_embedded_on
 
 def test_another_protocol_takes_the_written_scores(options, tmp_path):
     written, output = f"{options.workdir}/scores.csv", str(tmp_path)
-    others = shutil.copy(written, tmp_path / "others.csv")
+    others = tmp_path / "others.csv"
+    pd.read_csv(written).iloc[:20].to_csv(others, index=False)
     evaluate(EvaluateOptions(scores=written, threshold_scores=str(others), output=output, bootstrap=20))
     of_model, again = figures_of(options.workdir), figures_of(output)
     assert again["auc"] == of_model["auc"] and again["pairs"] == 30
     assert again["threshold_rule"] == "chosen on others.csv" and "auc" in again["intervals"]  # of people, who are known
+    assert "20 of the 30 scored pairs are among those that the threshold was chosen on." in again["notes"]
+
+
+def test_a_copy_of_the_scored_scores_may_not_choose_the_threshold(options, tmp_path):
+    written, copy = f"{options.workdir}/scores.csv", str(tmp_path / "copy.csv")
+    pd.read_csv(written)[["similarity", "label"]].iloc[::-1].to_csv(copy, index=False)
+    with pytest.raises(UserError, match="copy.csv holds the same labels and scores as .*scores.csv, which are scored"):
+        evaluate(EvaluateOptions(scores=written, threshold_scores=copy, output=str(tmp_path / "out")))
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_copy_of_the_scored_shards_may_not_choose_the_threshold(options, tmp_path):
+    held = json.loads(pathlib.Path(options.tfrecords, "manifest.json").read_text())
+    held["splits"]["val"] = held["splits"].pop("test")
+    shutil.copytree(options.tfrecords, tmp_path / "copy")
+    (tmp_path / "copy" / "manifest.json").write_text(json.dumps(held))
+    same = dataclasses.replace(options, threshold_tfrecords=str(tmp_path / "copy"), output=str(tmp_path / "out"))
+    with pytest.raises(UserError, match="val holds the same pairs as test, which is scored"):
+        evaluate(same)
+
+
+@pytest.mark.parametrize("spelled", ["{0}/.", "{1}/link", "{0}/../{2}"])
+def test_the_scored_split_is_known_however_its_path_is_spelled(options, tmp_path, spelled):
+    shards = pathlib.Path(options.tfrecords)
+    (tmp_path / "link").symlink_to(shards)
+    other = spelled.format(shards, tmp_path, shards.name)
+    with pytest.raises(UserError, match="is the split that is scored"):
+        evaluate(dataclasses.replace(options, split="val", threshold_tfrecords=other))
+
+
+def test_the_scored_list_in_another_format_may_not_choose_the_threshold(k_fold, listed, tmp_path):
+    rows = ["image_a,image_b,label"]
+    for line in pathlib.Path(k_fold.pairs_file).read_text().splitlines()[1:]:
+        first, *others = line.split("\t")
+        name, images = (first, (others[0], others[1])) if len(others) == 2 else (others[1], (others[0], others[2]))
+        ends = [f"{who}/{who}_{int(image):04d}.jpg" for who, image in zip((first, name), images, strict=True)]
+        rows.append(",".join([*ends, "true" if name == first else "false"]))
+    (tmp_path / "same.csv").write_text("\n".join(rows) + "\n")
+    same = dataclasses.replace(k_fold, threshold_pairs_csv=str(tmp_path / "same.csv"))
+    with pytest.raises(UserError, match="same.csv holds the same pairs as .*, which is scored"):
+        evaluate(same)
 
 
 def test_the_figures_say_how_the_model_was_trained(options, trained):

@@ -108,3 +108,13 @@ def test_the_saved_model_holds_no_more_weights_than_scoring_needs(exported):
 
 def _grey() -> bytes:
     return tf.io.encode_jpeg(np.full((40, 40, 3), 128, np.uint8)).numpy()
+
+
+def test_the_scored_pairs_may_not_calibrate_an_export(trained, tmp_path):
+    held = json.loads(pathlib.Path(trained.tfrecords, "manifest.json").read_text())
+    held["splits"]["val"] = held["splits"].pop("test")
+    shutil.copytree(trained.tfrecords, tmp_path / "copy")
+    (tmp_path / "copy" / "manifest.json").write_text(json.dumps(held))
+    with pytest.raises(UserError, match="holds as its val split the pairs that fv.evaluate scored"):
+        export.export(options(trained, tmp_path, tfrecords=str(tmp_path / "copy")))
+    assert not (tmp_path / "export").exists()

@@ -159,3 +159,11 @@ def test_a_changed_export_is_refused_before_it_is_loaded(exported, tmp_path, cap
     with pytest.raises(UserError, match=r"saved_model\.pb is not what fv\.export wrote"):
         fv.Verifier(str(changed))
     assert capsys.readouterr().err == ""
+
+
+def test_a_similarity_that_is_no_number_is_no_verdict():
+    broken = fv.Verifier.__new__(fv.Verifier)
+    broken.path, broken.threshold = "export/1", 0.5
+    answer = {name: tf.constant([0.5, float("nan")]) for name in ("similarity", "probability", "distance")}
+    with pytest.raises(UserError, match="export/1 gives a similarity that is no finite number"):
+        broken._verdicts(answer, None)

@@ -67,6 +67,16 @@ def test_what_is_finished_is_not_done_again(planned, tmp_path, capsys):
     assert pathlib.Path(options.output, "sweep.md").read_text() == first
 
 
+def test_figures_that_are_no_numbers_are_measured_again(planned, tmp_path):
+    options = making.options(tmp_path)
+    sweep(options)
+    figures = pathlib.Path(options.output, "plain", "seed_0", "evaluation", "metrics.json")
+    sound = figures.read_text()
+    figures.write_text(json.dumps(json.loads(sound) | {"accuracy": float("nan")}))
+    assert sweep(options) == 0 and figures.read_text() == sound and trained(options) == ["once "] * 4
+    assert content(options)["variants"]["plain"]["figures"]["accuracy"]["mean"] == pytest.approx(0.71)
+
+
 def test_other_flags_of_evaluation_evaluate_again_and_train_nothing(planned, tmp_path):
     options = making.options(tmp_path)
     sweep(options)

@@ -90,3 +90,12 @@ def test_crops_may_reach_as_far_as_there_is_image_around_what_evaluation_sees(ti
     assert next(batches(wide, tf.distribute.OneDeviceStrategy("CPU:0")))["images"].shape[2] == training.image_size
     with pytest.raises(UserError, match="--max_scale=1.3 reaches .* room for 1.25"):
         feeding.sources(dataclasses.replace(wide, augmentation=AugmentOptions(max_scale=1.3)))
+
+
+def test_validation_pairs_of_one_label_are_refused_before_anything_is_trained(tiny_run, tmp_path):
+    held = json.loads(pathlib.Path(tiny_run.tfrecords, "manifest.json").read_text())
+    held["splits"]["val"] |= {"genuine": sum(held["splits"]["val"][name] for name in ("genuine", "impostor")), "impostor": 0}
+    shutil.copytree(tiny_run.tfrecords, tmp_path / "copy")
+    (tmp_path / "copy" / "manifest.json").write_text(json.dumps(held))
+    with pytest.raises(UserError, match="copy holds no impostor val pairs"):
+        feeding.sources(dataclasses.replace(tiny_run, tfrecords=str(tmp_path / "copy")))

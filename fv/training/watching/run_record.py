@@ -44,7 +44,7 @@ def begin(options: TrainOptions, strategy: tf.distribute.Strategy, first_step: i
 
 def end(start: Start, summary: dict) -> None:
     """Notes how that start ended."""
-    record = files.load_json(start.path)
+    record = files.load_json(start.path, not_finite_as_none=True)  # an older fv wrote a loss that was none
     record["starts"][start.number]["ended"] = summary
     files.save_json(record, start.path)
 

@@ -1,9 +1,9 @@
 """What ends a run's output, whichever way it ends: whether the input bound it, and a line of JSON."""
 
 import contextlib
-import json
 from collections.abc import Iterator
 
+from fv import files
 from fv.errors import Stopped
 from fv.training.watching import run_record
 from fv.training.watching.reporter import Reporter
@@ -24,5 +24,5 @@ def written_at_the_end(reporter: Reporter, start: Start) -> Iterator[None]:
         summary = reporter.summary(reason)
         if summary["input_verdict"]:
             print(summary["input_verdict"])
-        print(json.dumps(summary), flush=True)
+        print(files.to_json(summary), flush=True)
         run_record.end(start, summary)

@@ -25,6 +25,15 @@ def starts(folder) -> list[dict]:
     return json.loads(pathlib.Path(folder, "run.json").read_text())["starts"]
 
 
+def test_a_loss_that_is_no_number_in_an_older_record_is_read_as_none(options):
+    strategy = tf.distribute.OneDeviceStrategy("CPU:0")
+    path = pathlib.Path(options.workdir, "run.json")
+    path.write_text('{"starts": [{"first_step": 0, "ended": {"reason": "failed", "loss": NaN}}]}')
+    run_record.begin(options, strategy, 20)
+    assert [start["first_step"] for start in starts(options.workdir)] == [0, 20]
+    assert starts(options.workdir)[0]["ended"]["loss"] is None and "NaN" not in path.read_text()
+
+
 def test_every_start_is_kept_with_what_it_computed_with(options, shards):
     strategy = tf.distribute.OneDeviceStrategy("CPU:0")
     run_record.begin(options, strategy, 0)

@@ -1,0 +1,280 @@
+"""CSV tables that users give and that fv reads back. Every column is read as text; nothing guesses types.
+
+A table is UTF-8, with or without a byte order mark, and separated by commas. Lines end with LF or CRLF. Fields may stand in
+double quotes (RFC 4180). The first line names the columns. Blank lines are skipped. A row with fewer fields than the first
+line gets blank fields; one with more is refused unless the extra fields are blank, as a trailing comma makes them.
+"""
+
+import csv
+import dataclasses
+import io
+import itertools
+import math
+import os
+import posixpath
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import IO
+
+import numpy as np
+import pandas as pd
+
+from fv import files, record
+from fv.errors import UserError
+
+LABELS = {
+    "1": record.GENUINE,
+    "1.0": record.GENUINE,
+    "true": record.GENUINE,
+    "0": record.IMPOSTOR,
+    "0.0": record.IMPOSTOR,
+    "false": record.IMPOSTOR,
+}
+"""What every command takes for a label, in any case and with blanks around it."""
+
+NO_LABEL = -1  # of a row whose label is blank, where that is allowed
+
+_BLOCK_ROWS = 1024  # read at once: more leave the processor's cache
+_OTHER_DELIMITERS = {";": "';'", "\t": "tabs", "|": "'|'"}
+_LINE_BREAK = re.compile(r"\r\n?|\n")
+_SHOWN = 60  # characters of a text in a message
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Rows:
+    """Consecutive rows of a table.
+
+    Attributes:
+      path: the file, for messages.
+      names: of all columns, in their order, without blanks around them.
+      texts: of each column, the fields as they stand in the file.
+      lines: of each row, the line of the file on which it begins, from 1.
+    """
+
+    path: str
+    names: Sequence[str]
+    texts: Sequence[Sequence[str]]
+    lines: Sequence[int]
+
+    def __len__(self) -> int:
+        return len(self.lines)
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.names
+
+    def __getitem__(self, name: str) -> Sequence[str]:
+        return self.texts[self.names.index(name)]
+
+    def place(self, row: int) -> str:
+        """The place of a row, for messages."""
+        return f"{self.path}, line {self.lines[row]}"
+
+    def labels(self, name: str, *, blank_allowed: bool = False) -> np.ndarray:
+        """Parses a column by `LABELS`.
+
+        Args:
+          name: of the column.
+          blank_allowed: give a blank field `NO_LABEL` instead of refusing it.
+
+        Returns:
+          int8 [rows].
+
+        Raises:
+          UserError: a field is no label.
+        """
+        known: Mapping[str, int] = {**LABELS, "": NO_LABEL} if blank_allowed else LABELS
+        values = {text: known.get(text.strip().lower()) for text in set(self[name])}
+        if None in values.values():
+            row = next(row for row, text in enumerate(self[name]) if values[text] is None)
+            said = f"label '{_shorten(self[name][row].strip())}' is neither 1 (same person) nor 0 (different people)"
+            raise UserError(f"{self.place(row)}: {said}; true and false, 1.0 and 0.0 are taken too")
+        return np.fromiter(map(values.__getitem__, self[name]), np.int8, len(self))
+
+    def numbers(self, name: str) -> np.ndarray:
+        """Parses a column of finite decimal numbers with a point, such as -1.5e-3, blanks around them allowed.
+
+        Returns:
+          float64 [rows], each the nearest to its text.
+
+        Raises:
+          UserError: a field is no such number.
+        """
+        texts = self[name]
+        joined = "".join(texts)
+        if joined.isascii() and "_" not in joined:  # of both float() takes more than a table may hold
+            try:
+                found = np.fromiter(map(float, texts), np.float64, len(texts))
+            except ValueError:
+                pass
+            else:
+                if np.isfinite(found).all():
+                    return found
+        row = next(row for row, text in enumerate(texts) if parse_number(text) is None)
+        text, advice = texts[row].strip(), "give a number such as -0.25"
+        if text.count(",") == 1 and parse_number(text.replace(",", ".")) is not None:
+            advice = f"decimals take a point, as in {text.replace(',', '.')}"
+        raise UserError(f"{self.place(row)}: {name} '{_shorten(text)}' is no finite number: {advice}")
+
+
+def read(path: str, needed: Sequence[str]) -> Rows:
+    """Reads a whole table; arguments and errors as `read_blocks`."""
+    blocks = list(read_blocks(path, needed))
+    texts = [list(itertools.chain.from_iterable(parts)) for parts in zip(*(block.texts for block in blocks), strict=True)]
+    return Rows(path, blocks[0].names, texts, [line for block in blocks for line in block.lines])
+
+
+def read_blocks(path: str, needed: Sequence[str]) -> Iterator[Rows]:
+    """Reads a table part by part, so that memory holds no more of its text; there is at least one row.
+
+    Args:
+      path: the file.
+      needed: columns that its first line has to name, each once.
+
+    Raises:
+      UserError: the file is no such table, or holds no row.
+      OSError: no such file.
+    """
+    try:
+        with io.TextIOWrapper(_open(path), encoding="utf-8-sig", newline="") as file:
+            yield from _read_blocks(csv.reader(file, strict=True), path, needed)
+    except UnicodeDecodeError as error:
+        where = f"{path}, line {_undecodable_line(path)}"
+        raise UserError(f"{where} cannot be read as a CSV in UTF-8 ({error.reason}): save it as CSV in UTF-8") from error
+
+
+def require_columns(path: str, names: Sequence[str], needed: Sequence[str]) -> None:
+    """Checks the names of a table's columns.
+
+    Raises:
+      UserError: a needed column is missing or there twice.
+    """
+    missing = [name for name in needed if name not in names]
+    if missing:
+        first = ",".join(names)
+        other = next((said for sign, said in _OTHER_DELIMITERS.items() if sign in first), None)
+        why = f"is separated by {other}: separate it by commas" if other else f"is '{_shorten(first)}'"
+        raise UserError(
+            f"{path} has no column {', '.join(missing)}: its first line has to name {', '.join(needed)}, and {why}"
+        )
+    twice = [name for name in needed if list(names).count(name) > 1]
+    if twice:
+        raise UserError(f"{path}, line 1: column {twice[0]} is there twice: name each column once")
+
+
+def write(path: str, columns: pd.DataFrame) -> None:
+    """Writes a table that `read` reads back with the same texts, whole or not at all."""
+    texts = columns.select_dtypes(exclude="number")
+    returns = any("\r" in str(value) for name in range(texts.shape[1]) for value in texts.iloc[:, name].unique())
+    quoting = csv.QUOTE_ALL if returns else csv.QUOTE_MINIMAL  # which leaves a carriage return bare
+    with files.atomic_open(path) as file:
+        columns.to_csv(file, index=False, quoting=quoting, lineterminator="\n")
+
+
+def parse_number(text: str) -> float | None:
+    """The finite decimal number that a text is, None where it is none; rules as in `Rows.numbers`."""
+    try:
+        number = float(text) if text.isascii() and "_" not in text else math.nan
+    except ValueError:
+        return None
+    return number if math.isfinite(number) else None
+
+
+def without_blanks(path: str) -> str:
+    """A path in its normal form without the blanks around it, which tables written by hand have behind a comma."""
+    return posixpath.normpath(path.strip())
+
+
+def normal_path(path: str, where: str, root: str | None = None) -> str:
+    """The path of an image below the images folder, in its normal form: without '.', '..' and doubled slashes.
+
+    Args:
+      path: as the table has it.
+      where: its place, for messages.
+      root: the images folder; with it, absolute paths below it are taken too.
+
+    Raises:
+      UserError: it is empty or leaves the folder.
+    """
+    if not path.strip():
+        raise UserError(f"{where}: an image's path is empty")
+    if "\0" in path:
+        raise UserError(f"{where}: the path holds a zero byte: write the file anew as text in UTF-8")
+    normal = posixpath.normpath(path)
+    if root is not None and posixpath.isabs(normal) and not files.is_remote(root):
+        below = [os.path.relpath(normal, folder) for folder in (os.path.abspath(root), os.path.realpath(root))]
+        normal = next((each for each in below if each.split("/")[0] != ".."), normal)
+    if normal == "." or posixpath.isabs(normal) or normal.split("/")[0] == "..":
+        raise UserError(f"{where}: '{path}' leaves the images folder: give paths relative to --images")
+    return normal
+
+
+def _read_blocks(reader: Iterator[list[str]], path: str, needed: Sequence[str]) -> Iterator[Rows]:
+    names = [name.strip() for name in _first_row(reader, path)]
+    require_columns(path, names, needed)
+    empty = True
+    while True:
+        begin, rows, failure = reader.line_num + 1, [], None
+        try:
+            rows.extend(itertools.islice(reader, _BLOCK_ROWS))
+        except csv.Error as error:  # the rows before it are in `rows`
+            failure = error
+        regular = failure is None and reader.line_num + 1 - begin == len(rows)  # no field holds a line break
+        lines = range(begin, begin + len(rows)) if regular else _lines(rows, begin)
+        if failure:
+            raise _not_csv(path, lines[len(rows)], failure) from failure
+        if not rows:
+            break
+        if set(map(len, rows)) != {len(names)}:
+            rows, lines = _mend(rows, lines, len(names), path)
+        if rows:
+            empty = False
+            yield Rows(path, names, list(zip(*rows, strict=True)), lines[: len(rows)])
+    if empty:
+        raise UserError(f"{path} lists nothing: it has no row; give one line for each below {','.join(needed)}")
+
+
+def _first_row(reader: Iterator[list[str]], path: str) -> list[str]:
+    try:
+        return next((row for row in reader if "".join(row).strip()), [])
+    except csv.Error as error:
+        raise _not_csv(path, 1, error) from error
+
+
+def _not_csv(path: str, line: int, error: csv.Error) -> UserError:
+    advice = "put a field that holds a comma, a quote or a line break in double quotes, and double the quotes in it"
+    return UserError(f"{path}, line {line}: the row cannot be read as a CSV ({error}): {advice}")
+
+
+def _lines(rows: Sequence[Sequence[str]], begin: int) -> list[int]:
+    """The line on which each row begins and that of the row behind them; a field may hold line breaks."""
+    breaks = (sum(len(_LINE_BREAK.findall(field)) for field in row) for row in rows)
+    return list(itertools.accumulate((1 + count for count in breaks), initial=begin))
+
+
+def _mend(rows: list[list[str]], lines: Sequence[int], count: int, path: str) -> tuple[list[list[str]], list[int]]:
+    """The rows with `count` fields each and their lines, without blank lines."""
+    kept = [(row, line) for row, line in zip(rows, lines, strict=False) if len(row) > 1 or "".join(row).strip()]
+    for row, line in kept:
+        if len(row) > count and "".join(row[count:]).strip():
+            wrong = f"{len(row)} fields where the first line names {count} columns"
+            raise UserError(f"{path}, line {line}: {wrong}: put a field that holds a comma in double quotes")
+    mended = [row[:count] + [""] * (count - len(row)) for row, _ in kept]
+    return mended, [line for _, line in kept]
+
+
+def _open(path: str) -> IO[bytes]:
+    return io.BytesIO(files.read_bytes(path)) if files.is_remote(path) else files.open_bytes(path)
+
+
+def _undecodable_line(path: str) -> int:
+    with _open(path) as file:
+        for number, line in enumerate(file, start=1):
+            try:
+                line.decode()
+            except UnicodeDecodeError:
+                return number
+    return 1
+
+
+def _shorten(text: str) -> str:
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
