@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pandas as pd
 
-from fv import files, manifest, options, progress, record, workers
+from fv import files, manifest, options, ownership, progress, record, workers
 from fv.conversion import catalog, output, report_files, runners, selection, settings, shards, written
 from fv.errors import UserError
 
@@ -97,7 +97,7 @@ def _convert(
     made = _describe(chosen, selected, write_shards(chosen, selected, counts, scratch, run))
     report_files.write(chosen, len(found) + len(odd), selected, made, scratch)
     manifest.save(made, chosen.output)
-    written.forget(chosen.output)
+    written.forget_all(chosen.output)
     return made, selected.left_out
 
 
@@ -138,5 +138,5 @@ def _image_side(selected: selection.Selection) -> int | None:
 
 def _save_left_out(left_out: pd.DataFrame, folder: str) -> None:
     if len(left_out):
-        with files.atomic_open(os.path.join(folder, output.LEFT_OUT)) as file:
+        with ownership.atomic_open(os.path.join(folder, output.LEFT_OUT)) as file:
             left_out.to_csv(file, index=False)

@@ -158,4 +158,7 @@ def _say_what_was_done(options: TrainOptions, first_step: int, bad: BadRecords) 
     now = max(0, options.steps - first_step)
     print(f"{options.workdir}: at step {max(first_step, options.steps)}, {now} of them now")
     if bad.count:
-        print(f"{bad.count:,} damaged records were skipped, each is named above: convert again with --overwrite")
+        print(
+            f"{bad.count:,} damaged records were skipped, each is named above: remove their shards and "
+            "convert again with --overwrite"
+        )
