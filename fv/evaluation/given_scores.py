@@ -7,9 +7,9 @@ import numpy as np
 import pandas as pd
 from pandas.api import types
 
-from fv import files, workdir
+from fv import files, ownership, workdir
 from fv.errors import UserError
-from fv.evaluation import bootstrap, figures, protocols, report, table
+from fv.evaluation import bootstrap, figures, outputs, protocols, report, table
 from fv.evaluation.options import EvaluateOptions
 from fv.evaluation.pair_set import Images, PairSet
 from fv.evaluation.protocols import Judged
@@ -40,6 +40,8 @@ def evaluate(options: EvaluateOptions) -> None:
     Raises:
       UserError: a file cannot be used, or nothing says where the threshold comes from.
     """
+    folder = options.output or os.path.splitext(options.scores)[0]
+    outputs.claim(folder, outputs.OF_SCORES)
     given = read(options.scores)
     judged, rule = _judge(given, options)
     content = _measure(given, judged, options) | {
@@ -49,10 +51,9 @@ def evaluate(options: EvaluateOptions) -> None:
         "notes": figures.warn(judged, {}),
         "run": {"model": {}, "flags": {name: value for name, value in vars(options).items() if value is not None}},
     }
-    folder = options.output or os.path.splitext(options.scores)[0]
-    os.makedirs(folder, exist_ok=True)
-    files.save_json(content, os.path.join(folder, workdir.METRICS))
-    report.draw(folder, judged, content)
+    with ownership.staged(folder, outputs.OF_SCORES) as staging:
+        files.save_json(content, os.path.join(staging, workdir.METRICS))
+        report.draw(staging, judged, content)
     print(table.render(content))
 
 

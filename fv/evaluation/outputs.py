@@ -1,0 +1,31 @@
+"""The files of an evaluation in its output folder: their names, and whose they are."""
+
+import os
+from collections.abc import Sequence
+
+from fv import files, ownership, workdir
+from fv.errors import UserError
+from fv.evaluation import report
+
+_PICTURES = (report.ROC, report.DET, report.HISTOGRAM, report.RELIABILITY)
+OF_SCORES = (workdir.METRICS, *_PICTURES)
+OF_MODEL = (workdir.METRICS, workdir.EVALUATE_FLAGS, workdir.SCORES, *_PICTURES, report.MAP, report.FILE_NAME)
+_KEYS = {"accuracy", "threshold", "auc", "eer", "tar_at_far", "pairs"}  # of metrics.json
+
+
+def claim(folder: str, names: Sequence[str]) -> None:
+    """Checks, before anything is computed, that an evaluation may write its files into a folder.
+
+    Raises:
+      UserError: one of them is there and is not fv's, or was changed since.
+    """
+    ownership.claim(folder, names, lambda name: _is_of_earlier_version(folder))
+
+
+def _is_of_earlier_version(folder: str) -> bool:
+    """Whether an earlier fv, which listed no files, evaluated into a folder: then its metrics.json vouches for the rest."""
+    path = os.path.join(folder, workdir.METRICS)
+    try:
+        return workdir.METRICS not in ownership.listed(folder) and files.load_json(path).keys() >= _KEYS
+    except (UserError, AttributeError, OSError):
+        return False
