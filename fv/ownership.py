@@ -87,6 +87,8 @@ def note(folder: str, digests: dict[str, str]) -> None:
     """Lists files before they are written, by name with SHA-256; the content that they have now stays listed too."""
     private(folder)
     written = _load(folder)
+    if all(UNCHECKED in written.get(name, ()) for name in digests):
+        return
     for name, digest in digests.items():
         path = os.path.join(folder, name)
         before = [files.sha256(path)] if written.get(name) and owns(folder, name) and digest != UNCHECKED else []
@@ -104,9 +106,14 @@ def remove(folder: str, names: Iterable[str]) -> None:
     require_none([name for name in there if not owns(folder, name)], folder)
     for name in there:
         files.remove(os.path.join(folder, name))
-    if there:
-        written = _load(folder)
-        _save(folder, {name: digests for name, digests in written.items() if name not in there})
+    forget(folder, there)
+
+
+def forget(folder: str, names: Collection[str]) -> None:
+    """Takes files that were removed off the list."""
+    written = _load(folder)
+    if written.keys() & set(names):
+        _save(folder, {name: digests for name, digests in written.items() if name not in names})
 
 
 @contextlib.contextmanager

@@ -104,7 +104,7 @@ def load(folder: str) -> ModelRecord:
         held = ModelOptions(**fields["options"]), fields["identities"], fields["identities_sha256"]
         earlier = tuple((salt, tuple(met)) for salt, met in fields.get("earlier", ()))
         return ModelRecord(*held, None if hashes is None else tuple(hashes), earlier)
-    except (KeyError, TypeError) as error:
+    except (AttributeError, KeyError, TypeError) as error:
         raise UserError(f"{path} does not describe a model of this fv ({error}): train into a new --workdir") from error
 
 

@@ -75,8 +75,7 @@ def _metrics(run: Run) -> dict | None:
 
 
 def _last_start(run: Run) -> dict:
-    path = os.path.join(run.workdir, workdir.RUN)
-    return files.load_json(path)["starts"][-1] if files.exists(path) else {}
+    return next(reversed(workdir.starts(run.workdir)), {})
 
 
 def _flags(cls: type, path: str) -> TrainOptions | EvaluateOptions | str | None:
