@@ -167,7 +167,8 @@ def private(folder: str) -> str:
 
 def remove_private(folder: str, name: str) -> None:
     """Removes what lies in .fv/ under a name that only fv uses there."""
-    if files.exists(os.path.join(folder, PRIVATE, RECORD)):
+    with contextlib.suppress(UserError):  # it is not fv's
+        _load(folder)
         files.remove_folder(os.path.join(folder, PRIVATE, name))
 
 

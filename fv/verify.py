@@ -4,6 +4,7 @@ Exits with 0 for the same person, 1 for different people, 2 for an error. With -
 table (columns image_a and image_b, and label, 1 for the same person, if known) and exits with 0.
 """
 
+import csv
 import dataclasses
 import json
 import os
@@ -11,7 +12,8 @@ import sys
 
 import pandas as pd
 
-from fv import cli, metrics, quiet_tensorflow  # noqa: F401  TensorFlow first, without its start-up noise
+from fv import cli, metrics, ownership, quiet_tensorflow  # noqa: F401  TensorFlow first, without its start-up noise
+from fv.errors import UserError
 from fv.options import option, required
 from fv.serving import pairs_table
 from fv.serving.quiet_calls import quietly
@@ -36,9 +38,11 @@ class VerifyOptions:
 
 def verify(options: VerifyOptions, *images: str) -> int:
     """Prints the verdict, or what the verdicts come to, and returns the exit code."""
+    ownership.require_not_read(options.picture, "picture", images)
+    output = _output(options) if options.pairs_csv else None
     verifier = Verifier(options.model, options.threshold)
     if options.pairs_csv:
-        _verify_pairs(options, verifier)
+        _verify_pairs(options, output, verifier)
         return EXIT_SAME
     verdict = quietly(verifier.verify, *images)
     if options.picture:
@@ -49,8 +53,33 @@ def verify(options: VerifyOptions, *images: str) -> int:
     return EXIT_SAME if verdict.same else EXIT_DIFFERENT
 
 
-def _verify_pairs(options: VerifyOptions, verifier: Verifier) -> None:
-    output = options.output or f"{os.path.splitext(options.pairs_csv)[0]}-verdicts.csv"
+def _output(options: VerifyOptions) -> str:
+    """Where the verdicts go: a file that was asked for, or one of the name that fv makes up, if no foreign one has it.
+
+    Raises:
+      UserError: it is the table itself, or somebody else's.
+    """
+    if options.output:
+        ownership.require_not_read(options.output, "output", [options.pairs_csv])
+        return options.output
+    output = f"{os.path.splitext(options.pairs_csv)[0]}-verdicts.csv"
+    answers = (*pairs_table.ANSWERS, pairs_table.ERROR)
+    asked = [name for name in _header(options.pairs_csv) if name not in answers]
+    if os.path.lexists(output) and _header(output) != [*asked, *answers]:
+        raise UserError(f"{output} is there and is no table of verdicts on {options.pairs_csv}: give another --output")
+    return output
+
+
+def _header(path: str) -> list[str]:
+    """The columns of a CSV; none where there is no such file, or it is no text."""
+    try:
+        with open(path, encoding="utf-8-sig", newline="") as file:
+            return next(csv.reader(file), [])
+    except (OSError, UnicodeDecodeError, csv.Error):
+        return []
+
+
+def _verify_pairs(options: VerifyOptions, output: str, verifier: Verifier) -> None:
     table = pairs_table.verify_table(verifier, options.pairs_csv, output)
     answered = table[table[pairs_table.ERROR] == ""]
     summary = {

@@ -41,7 +41,7 @@ def evaluate(options: EvaluateOptions) -> None:
       UserError: a file cannot be used, or nothing says where the threshold comes from.
     """
     folder = options.output or os.path.splitext(options.scores)[0]
-    outputs.claim(folder, outputs.OF_SCORES)
+    outputs.claim(folder, outputs.OF_SCORES, options)
     given = read(options.scores)
     judged, rule = _judge(given, options)
     content = _measure(given, judged, options) | {

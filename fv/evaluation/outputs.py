@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from fv import files, ownership, workdir
 from fv.errors import UserError
 from fv.evaluation import report
+from fv.evaluation.options import EvaluateOptions
 
 _PICTURES = (report.ROC, report.DET, report.HISTOGRAM, report.RELIABILITY)
 OF_SCORES = (workdir.METRICS, *_PICTURES)
@@ -13,12 +14,15 @@ OF_MODEL = (workdir.METRICS, workdir.EVALUATE_FLAGS, workdir.SCORES, *_PICTURES,
 _KEYS = {"accuracy", "threshold", "auc", "eer", "tar_at_far", "pairs"}  # of metrics.json
 
 
-def claim(folder: str, names: Sequence[str]) -> None:
+def claim(folder: str, names: Sequence[str], options: EvaluateOptions) -> None:
     """Checks, before anything is computed, that an evaluation may write its files into a folder.
 
     Raises:
-      UserError: one of them is there and is not fv's, or was changed since.
+      UserError: one of them is there and is not fv's, was changed since, or is read by this evaluation.
     """
+    read = (options.pairs_list, options.threshold_list, options.scores, options.threshold_scores)
+    for name in names:
+        ownership.require_not_read(os.path.join(folder, name), "output", filter(None, read))
     ownership.claim(folder, names, lambda name: _is_of_earlier_version(folder))
 
 

@@ -37,7 +37,7 @@ def evaluate(options: EvaluateOptions) -> None:
     record = model_record.load(options.workdir)
     task = sources.read(options)
     folder = _output_folder(options, task)
-    outputs.claim(folder, outputs.OF_MODEL)
+    outputs.claim(folder, outputs.OF_MODEL, options)
     seen = strangers.check(record, options.workdir, task.scored, allowed=options.allow_seen_identities)
     model, step = restoring.load_model(options.workdir, record, options.checkpoint)
     describer = Describer(

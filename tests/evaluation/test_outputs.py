@@ -70,7 +70,14 @@ def test_an_evaluation_of_an_earlier_fv_is_known_by_its_figures(options, tmp_pat
 def test_a_model_s_evaluation_may_replace_no_foreign_file_of_any_of_its_names(tmp_path, name):
     (tmp_path / name).write_text("mine")
     with pytest.raises(UserError, match=f"did not write, or that were changed since: {name};"):
-        outputs.claim(str(tmp_path), outputs.OF_MODEL)
+        outputs.claim(str(tmp_path), outputs.OF_MODEL, EvaluateOptions())
+
+
+def test_a_list_of_pairs_that_would_be_replaced_is_refused(tmp_path):
+    pairs = tmp_path / "scores.csv"
+    pairs.write_text("image_a,image_b,label")
+    with pytest.raises(UserError, match=r"scores\.csv is a file that this command reads: give another name"):
+        outputs.claim(str(tmp_path), outputs.OF_MODEL, EvaluateOptions(pairs_csv=str(pairs)))
 
 
 def test_a_comparison_replaces_comparisons_alone(tmp_path, monkeypatch):
