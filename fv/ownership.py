@@ -6,6 +6,7 @@ before it gets its name, beside the content that it replaces: a process may be k
 """
 
 import contextlib
+import fcntl
 import itertools
 import json
 import os
@@ -86,14 +87,12 @@ def listed(folder: str) -> Collection[str]:
 def note(folder: str, digests: dict[str, str]) -> None:
     """Lists files before they are written, by name with SHA-256; the content that they have now stays listed too."""
     private(folder)
-    written = _load(folder)
-    if all(UNCHECKED in written.get(name, ()) for name in digests):
+    if all(UNCHECKED in _load(folder).get(name, ()) for name in digests):
         return
-    for name, digest in digests.items():
-        path = os.path.join(folder, name)
-        before = [files.sha256(path)] if written.get(name) and owns(folder, name) and digest != UNCHECKED else []
-        written[name] = [*dict.fromkeys([*before, digest])]
-    _save(folder, written)
+    before = {name: [files.sha256(os.path.join(folder, name))] for name in digests if owns(folder, name)}
+    with _locked(folder):
+        new = {name: [*dict.fromkeys([*before.get(name, ()), digest])] for name, digest in digests.items()}
+        _save(folder, _load(folder) | new)
 
 
 def remove(folder: str, names: Iterable[str]) -> None:
@@ -111,9 +110,9 @@ def remove(folder: str, names: Iterable[str]) -> None:
 
 def forget(folder: str, names: Collection[str]) -> None:
     """Takes files that were removed off the list."""
-    written = _load(folder)
-    if written.keys() & set(names):
-        _save(folder, {name: digests for name, digests in written.items() if name not in names})
+    if _load(folder).keys() & set(names):
+        with _locked(folder):
+            _save(folder, {name: digests for name, digests in _load(folder).items() if name not in names})
 
 
 @contextlib.contextmanager
@@ -225,6 +224,21 @@ def _load(folder: str) -> dict[str, list[str]]:
         if files.is_folder(path) and all(map(_WRITING.fullmatch, _names(path))):
             return {}  # a process was killed while it made the folder
         raise UserError(f"{path} is not a folder that fv made: rename it, or give another folder") from error
+
+
+@contextlib.contextmanager
+def _locked(folder: str) -> Iterator[None]:
+    """Keeps other processes from changing the list meanwhile: a run may be evaluated while it trains."""
+    if files.is_remote(folder):
+        yield
+        return
+    descriptor = os.open(os.path.join(folder, PRIVATE), os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):  # some network disks have no locks
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _save(folder: str, written: dict[str, list[str]]) -> None:

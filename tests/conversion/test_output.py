@@ -5,7 +5,7 @@ import pathlib
 
 import pytest
 
-from fv import manifest, ownership
+from fv import folder_lock, manifest, ownership
 from fv.conversion import output, written
 from fv.errors import UserError
 from tests import dying, samples
@@ -54,6 +54,13 @@ def test_a_second_run_is_refused_while_the_first_is_writing(tmp_path):
         pass
     with output.claim(str(tmp_path), False):
         pass
+
+
+def test_a_lock_file_that_holds_something_is_not_fvs(tmp_path):
+    (tmp_path / folder_lock.NAME).write_text("mine")
+    with pytest.raises(UserError, match=r"is not a lock of fv, which is empty: rename it"):
+        claim_and_clear(tmp_path)
+    assert contents(tmp_path) == {folder_lock.NAME: b"mine"}
 
 
 def test_scratch_is_empty_at_the_start_and_gone_at_the_end(tmp_path):
