@@ -41,18 +41,18 @@ def claim(folder: str, names: Iterable[str], recognise: Callable[[str], bool] = 
     """
     names = list(names)
     require_none(find_foreign(folder, names, recognise), folder)
-    listed = _load(folder)
-    new = [name for name in names if name not in listed and _is_there(os.path.join(folder, name))]
+    written = _load(folder)
+    new = [name for name in names if name not in written and _is_there(os.path.join(folder, name))]
     if new:
         note(folder, {name: files.sha256(os.path.join(folder, name)) for name in new})
 
 
 def find_foreign(folder: str, names: Iterable[str], recognise: Callable[[str], bool] = lambda name: False) -> list[str]:
     """Those of the files of a folder that fv may not replace; arguments as in `claim`."""
-    listed, foreign = _load(folder), []
+    written, foreign = _load(folder), []
     for name in names:
         path = os.path.join(folder, name)
-        if name not in listed and files.exists(path) and not files.is_folder(path) and recognise(name):
+        if name not in written and files.exists(path) and not files.is_folder(path) and recognise(name):
             continue
         if _is_there(path) and not owns(folder, name):
             foreign.append(name)
@@ -73,13 +73,13 @@ def require_none(foreign: Sequence[str], folder: str) -> None:
 
 def owns(folder: str, name: str) -> bool:
     """Whether a file is there and is still what fv wrote."""
-    path, listed = os.path.join(folder, name), _load(folder).get(name, ())
-    if not listed or files.is_folder(path) or not files.exists(path):
+    path, digests = os.path.join(folder, name), _load(folder).get(name, ())
+    if not digests or files.is_folder(path) or not files.exists(path):
         return False
-    return UNCHECKED in listed or files.sha256(path) in listed
+    return UNCHECKED in digests or files.sha256(path) in digests
 
 
-def listed(folder: str) -> Collection[str]:
+def listed_names(folder: str) -> Collection[str]:
     """Names of the files that fv wrote into a folder, those that are gone included."""
     return _load(folder).keys()
 

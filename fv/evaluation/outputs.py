@@ -18,8 +18,11 @@ def claim(folder: str, names: Sequence[str], options: EvaluateOptions) -> None:
     """Checks, before anything is computed, that an evaluation may write its files into a folder.
 
     Raises:
-      UserError: one of them is there and is not fv's, was changed since, or is read by this evaluation.
+      UserError: one of them is there and is not fv's, was changed since, or is read by this evaluation; or the folder
+        is a file.
     """
+    if os.path.isfile(folder):
+        raise UserError(f"{folder} is a file, no folder for an evaluation: give --output")
     read = (options.pairs_list, options.threshold_list, options.scores, options.threshold_scores)
     for name in names:
         ownership.require_not_read(os.path.join(folder, name), "output", filter(None, read))
@@ -30,6 +33,6 @@ def _is_of_earlier_version(folder: str) -> bool:
     """Whether an earlier fv, which listed no files, evaluated into a folder: then its metrics.json vouches for the rest."""
     path = os.path.join(folder, workdir.METRICS)
     try:
-        return workdir.METRICS not in ownership.listed(folder) and files.load_json(path).keys() >= _KEYS
+        return workdir.METRICS not in ownership.listed_names(folder) and files.load_json(path).keys() >= _KEYS
     except (UserError, AttributeError, OSError):
         return False

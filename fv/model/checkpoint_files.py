@@ -96,7 +96,7 @@ def remove(path: str) -> None:
 
 def is_listed(path: str) -> bool:
     """Whether fv wrote a checkpoint, as far as its name tells: runs write them too often to compare their bytes."""
-    return _listed_name(path) in ownership.listed(os.path.dirname(os.path.dirname(path)))
+    return _listed_name(path) in ownership.listed_names(os.path.dirname(os.path.dirname(path)))
 
 
 def adopt(folder: str) -> None:

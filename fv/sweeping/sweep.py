@@ -50,7 +50,7 @@ def sweep(options: SweepOptions) -> int:
 def _is_of_earlier_version(output: str) -> bool:
     """Whether a sweep of an earlier fv, which listed no files, left sweep.json: then sweep.md is its too."""
     try:
-        return JSON not in ownership.listed(output) and files.load_json(os.path.join(output, JSON)).keys() >= _KEYS
+        return JSON not in ownership.listed_names(output) and files.load_json(os.path.join(output, JSON)).keys() >= _KEYS
     except (UserError, AttributeError, OSError):
         return False
 

@@ -73,6 +73,12 @@ def test_a_model_s_evaluation_may_replace_no_foreign_file_of_any_of_its_names(tm
         outputs.claim(str(tmp_path), outputs.OF_MODEL, EvaluateOptions())
 
 
+def test_scores_without_a_suffix_need_a_folder_of_their_own(options, tmp_path):
+    shutil.copy(options.scores, tmp_path / "plain")
+    with pytest.raises(UserError, match="plain is a file, no folder for an evaluation: give --output"):
+        evaluate(EvaluateOptions(scores=str(tmp_path / "plain"), folds=3, bootstrap=0))
+
+
 def test_a_list_of_pairs_that_would_be_replaced_is_refused(tmp_path):
     pairs = tmp_path / "scores.csv"
     pairs.write_text("image_a,image_b,label")
