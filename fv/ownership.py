@@ -145,9 +145,9 @@ def atomic_open(path: str, mode: str = "w") -> Iterator[IO]:
 
 def save_json(content: dict, path: str, indent: int = 2) -> None:
     """As `fv.files.save_json`, for a file that is listed as fv's; the errors of `staged`."""
-    with atomic_open(path) as file:
-        json.dump(content, file, indent=indent)
-        file.write("\n")
+    folder, name = os.path.split(path)
+    with staged(folder, [name]) as temporary:
+        files.save_json(content, os.path.join(temporary, name), indent)
 
 
 def private(folder: str) -> str:
