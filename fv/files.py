@@ -5,6 +5,7 @@ A local path never loads TensorFlow, which costs two seconds and 300 MB a proces
 
 import contextlib
 import hashlib
+import itertools
 import json
 import math
 import os
@@ -95,6 +96,14 @@ def remove(path: str) -> None:
         os.remove(path)
 
 
+def rename(source: str, target: str) -> None:
+    """Gives a file another name, in place of a file that has that name already."""
+    if is_remote(target):
+        _remote().rename(source, target)
+    else:
+        os.replace(source, target)
+
+
 def remove_folder(path: str) -> None:
     """Removes a folder and all in it, as far as it can."""
     if is_remote(path):
@@ -104,27 +113,45 @@ def remove_folder(path: str) -> None:
 
 
 @contextlib.contextmanager
-def atomic_open(path: str, mode: str = "w") -> Iterator[IO]:
-    """Opens a temporary file beside `path` for writing and renames it to `path` when the block ends without an exception.
+def atomic_open(path: str, mode: str = "w", temporary: str | None = None) -> Iterator[IO]:
+    """Opens a temporary file for writing and renames it to `path` when the block ends without an exception.
 
-    A process killed in between leaves `path` as it was. The temporary name is `path` with `TEMPORARY_SUFFIX` and the
-    process id (remote: and the machine's number), so two writers never share one.
+    A process killed in between leaves `path` as it was.
+
+    Args:
+      path: the file to write.
+      mode: w or wb.
+      temporary: the temporary file, on the same file system. By default it lies beside `path`, under a name that no
+        file has: `path` with `TEMPORARY_SUFFIX` and the process id (remote: and a random number).
     """
     if is_remote(path):
-        with _remote().atomic_open(path, mode, TEMPORARY_SUFFIX) as file:
+        with _remote().atomic_open(path, mode, TEMPORARY_SUFFIX, temporary) as file:
             yield file
         return
-    temporary = f"{path}{TEMPORARY_SUFFIX}{os.getpid()}"
+    opened = _open_new(path, mode) if temporary is None else _open(temporary, mode)
     try:
-        with open(temporary, mode, encoding=None if "b" in mode else "utf-8") as file:
+        with opened as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        os.replace(temporary, path)
+        os.replace(opened.name, path)
     except BaseException:
         with contextlib.suppress(FileNotFoundError):
-            os.remove(temporary)
+            os.remove(opened.name)
         raise
+
+
+def _open_new(path: str, mode: str) -> IO:
+    """Opens a file beside `path` that did not exist: a file of that name may be somebody's."""
+    first = f"{path}{TEMPORARY_SUFFIX}{os.getpid()}"
+    for number in itertools.count():
+        with contextlib.suppress(FileExistsError):
+            name = f"{first}-{number}" if number else first
+            return _open(name, mode.replace("w", "x"))
+
+
+def _open(path: str, mode: str) -> IO:
+    return open(path, mode, encoding=None if "b" in mode else "utf-8")
 
 
 def to_json(content: object, indent: int | None = None) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from fv import files
 from fv.errors import UserError
 
-NAME = ".lock"
+NAME = ".fv-lock"
 
 _UNSUPPORTED = (errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK)  # Lustre without -o flock, some NFS
 
@@ -33,7 +33,9 @@ def held(folder: str, busy: str) -> Iterator[None]:
         yield
         return
     path = os.path.join(folder, NAME)
-    with open(path, "w") as file:
+    with open(path, "a+b") as file:
+        if os.fstat(file.fileno()).st_size:
+            raise UserError(f"{path} is not a lock of fv, which is empty: rename it")
         _lock(file.fileno(), path, busy)
         try:
             yield

@@ -2,7 +2,8 @@
 
 Writes OUTPUT/{train,val,test}-NNNNN-of-NNNNN.tfrecord, OUTPUT/manifest.json, OUTPUT/report.html (and .json), which tells
 what was found, and OUTPUT/left_out.csv where images were not used. Pairs are sampled, or from an LFW pairs file or a CSV.
-Killed at any moment and run again, it goes on with the shards that are missing. tfrecords/README.md documents the record.
+Killed at any moment and run again, it goes on with the shards that are missing. A file in OUTPUT that fv did not write is
+never replaced. tfrecords/README.md documents the record.
 """
 
 import os

@@ -3,7 +3,7 @@
 import dataclasses
 import os
 
-from fv import files, record
+from fv import files, ownership, record
 from fv.errors import UserError
 
 FILE_NAME = "manifest.json"
@@ -73,7 +73,7 @@ def shard_name(split: str, index: int, count: int) -> str:
 
 def save(manifest: Manifest, folder: str) -> None:
     """Writes the manifest into `folder`, whole or not at all."""
-    files.save_json(dataclasses.asdict(manifest), os.path.join(folder, FILE_NAME), indent=1)
+    ownership.save_json(dataclasses.asdict(manifest), os.path.join(folder, FILE_NAME), indent=1)
 
 
 def load(folder: str) -> Manifest:
@@ -128,4 +128,4 @@ def _check_size(folder: str, shard: Shard) -> None:
     size = files.size(path)
     if size != shard.bytes:
         damage = f"{path} has {size:,} bytes where {FILE_NAME} says {shard.bytes:,}"
-        raise UserError(f"{damage}: it was cut short or changed; convert again with --overwrite")
+        raise UserError(f"{damage}: it was cut short or changed; remove it and convert again with --overwrite")

@@ -82,6 +82,12 @@ def remove(path: str) -> None:
         tf.io.gfile.remove(path)
 
 
+def rename(source: str, target: str) -> None:
+    """As `fv.files.rename`."""
+    with as_os_errors(source):
+        tf.io.gfile.rename(source, target, overwrite=True)
+
+
 def remove_folder(path: str) -> None:
     """As `fv.files.remove_folder`."""
     with contextlib.suppress(tf.errors.OpError):
@@ -89,9 +95,9 @@ def remove_folder(path: str) -> None:
 
 
 @contextlib.contextmanager
-def atomic_open(path: str, mode: str, suffix: str) -> Iterator[IO]:
+def atomic_open(path: str, mode: str, suffix: str, temporary: str | None) -> Iterator[IO]:
     """As `fv.files.atomic_open`."""
-    temporary = f"{path}{suffix}{os.getpid()}{uuid.getnode()}"
+    temporary = temporary or f"{path}{suffix}{os.getpid()}-{uuid.uuid4().int}"
     with as_os_errors(path):
         try:
             with tf.io.gfile.GFile(temporary, mode) as file:

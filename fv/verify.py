@@ -4,13 +4,23 @@ Exits with 0 for the same person, 1 for different people, 2 for an error. With -
 table (columns image_a and image_b, and label, 1 for the same person and 0 for two people, if known) and exits with 0.
 """
 
+import csv
 import dataclasses
 import os
 import sys
 
 import numpy as np
 
-from fv import cli, files, metrics, quiet_tensorflow, record, tables  # noqa: F401  TensorFlow first, without its start-up noise
+from fv import (  # noqa: F401  TensorFlow first, without its start-up noise
+    cli,
+    files,
+    metrics,
+    ownership,
+    quiet_tensorflow,
+    record,
+    tables,
+)
+from fv.errors import UserError
 from fv.options import option, required
 from fv.serving import pairs_table
 from fv.serving.quiet_calls import quietly
@@ -35,9 +45,11 @@ class VerifyOptions:
 
 def verify(options: VerifyOptions, *images: str) -> int:
     """Prints the verdict, or what the verdicts come to, and returns the exit code."""
+    ownership.require_not_read(options.picture, "picture", images)
+    output = _output(options) if options.pairs_csv else None
     verifier = Verifier(options.model, options.threshold)
     if options.pairs_csv:
-        _verify_pairs(options, verifier)
+        _verify_pairs(options, output, verifier)
         return EXIT_SAME
     verdict = quietly(verifier.verify, *images)
     if options.picture:
@@ -48,8 +60,33 @@ def verify(options: VerifyOptions, *images: str) -> int:
     return EXIT_SAME if verdict.same else EXIT_DIFFERENT
 
 
-def _verify_pairs(options: VerifyOptions, verifier: Verifier) -> None:
-    output = options.output or f"{os.path.splitext(options.pairs_csv)[0]}-verdicts.csv"
+def _output(options: VerifyOptions) -> str:
+    """Where the verdicts go: a file that was asked for, or one of the name that fv makes up, if no foreign one has it.
+
+    Raises:
+      UserError: it is the table itself, or somebody else's.
+    """
+    if options.output:
+        ownership.require_not_read(options.output, "output", [options.pairs_csv])
+        return options.output
+    output = f"{os.path.splitext(options.pairs_csv)[0]}-verdicts.csv"
+    answers = (*pairs_table.ANSWERS, pairs_table.ERROR)
+    asked = [name for name in _header(options.pairs_csv) if name not in answers]
+    if os.path.lexists(output) and _header(output) != [*asked, *answers]:
+        raise UserError(f"{output} is there and is no table of verdicts on {options.pairs_csv}: give another --output")
+    return output
+
+
+def _header(path: str) -> list[str]:
+    """The columns of a CSV; none where there is no such file, or it is no text."""
+    try:
+        with open(path, encoding="utf-8-sig", newline="") as file:
+            return next(csv.reader(file), [])
+    except (OSError, UnicodeDecodeError, csv.Error):
+        return []
+
+
+def _verify_pairs(options: VerifyOptions, output: str, verifier: Verifier) -> None:
     found = pairs_table.verify_table(verifier, options.pairs_csv, output)
     answered = (found.table[pairs_table.ERROR] == "").to_numpy()
     summary = {

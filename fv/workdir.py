@@ -13,6 +13,7 @@ metrics.json    what fv.evaluate measured, with report.html, scores.csv, evaluat
 import os
 
 from fv import files
+from fv.errors import UserError
 
 FLAGS = "train.flags"
 MODEL = "model.json"
@@ -26,6 +27,15 @@ EVALUATE_FLAGS = "evaluate.flags"
 
 
 def starts(folder: str) -> list[dict]:
-    """What run.json says of each start of a run, the first first; none where there is no run.json, as of an older fv."""
+    """What run.json says of each start of a run, the first first; none where there is no run.json, as of an older fv.
+
+    Raises:
+      UserError: there is a run.json of another program.
+    """
     path = os.path.join(folder, RUN)
-    return files.load_json(path, not_finite_as_none=True)["starts"] if files.exists(path) else []
+    if not files.exists(path):
+        return []
+    content = files.load_json(path, not_finite_as_none=True)
+    if not isinstance(content.get("starts"), list):
+        raise UserError(f"{path} is not the record of a run of fv.train: move it away, or give another folder")
+    return content["starts"]

@@ -30,6 +30,13 @@ def report(host: float, model: float, *, device: str = "GPU", accelerators: int 
     return Report(*rates, **rest)
 
 
+def test_the_figures_are_not_written_over_a_file_of_the_shards(options, shards):
+    before = (shards / "manifest.json").read_bytes()
+    with pytest.raises(UserError, match=r"--json=.*manifest\.json is a file that this command reads"):
+        benchmark.main(dataclasses.replace(options, json=str(shards / "manifest.json")))
+    assert (shards / "manifest.json").read_bytes() == before
+
+
 def test_a_rate_counts_images_over_wall_time_and_over_cpu_time():
     slow = (time.sleep(0.01) or 5 for _ in itertools.count())
     rate = metering.measure(slow, int, seconds=0.2)

@@ -78,6 +78,28 @@ def test_a_table_of_pairs_gets_a_table_of_verdicts_and_its_figures(answer, image
     assert float(answers[0]["similarity"]) == pytest.approx(alone["similarity"], abs=1e-6)
 
 
+@pytest.mark.parametrize("mine", ["person,notes\nAda,friend\n", "image_a,image_b,same,notes\na.jpg,b.jpg,1,ask\n", "\xff"])
+def test_verdicts_replace_no_foreign_file_of_the_made_up_name(answer, images, tmp_path, mine):
+    (tmp_path / "pairs.csv").write_text("image_a,image_b\na.jpg,b.jpg\n")
+    verdicts = tmp_path / "pairs-verdicts.csv"
+    verdicts.write_text(mine, encoding="latin-1")
+    code, _, complaint = answer(f"--pairs_csv={tmp_path / 'pairs.csv'}")
+    assert code == cli.EXIT_ERROR and "pairs-verdicts.csv is there and is no table of verdicts on" in complaint
+    assert verdicts.read_text(encoding="latin-1") == mine
+    verdicts.unlink()
+    for _ in range(2):
+        assert answer(f"--pairs_csv={tmp_path / 'pairs.csv'}")[0] == 0
+
+
+def test_a_file_that_is_read_is_not_written_over(answer, images, tmp_path):
+    (tmp_path / "pairs.csv").write_text("image_a,image_b\na.jpg,b.jpg\n")
+    table = f"--pairs_csv={tmp_path / 'pairs.csv'}"
+    for arguments in ((table, f"--output={tmp_path / 'pairs.csv'}"), (f"--picture={images[1]}", *images[:2])):
+        code, _, complaint = answer(*arguments)
+        assert code == cli.EXIT_ERROR and "is a file that this command reads" in complaint
+    assert (tmp_path / "pairs.csv").read_text() == "image_a,image_b\na.jpg,b.jpg\n"
+
+
 @pytest.mark.parametrize(
     ("content", "said"),
     [

@@ -9,7 +9,7 @@ from fv.faces import contact_sheet, dataset
 
 def main(options: dataset.FacesOptions) -> None:
     if options.contact_sheet:
-        contact_sheet.check_path(options.contact_sheet)
+        contact_sheet.check_path(options.contact_sheet, options.output)
     rendered = dataset.write_dataset(options)
     if options.contact_sheet:
         contact_sheet.draw_contact_sheet(options)

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pandas as pd
 
-from fv import files, manifest, options, progress, record, tables, workers
+from fv import files, manifest, options, ownership, progress, record, tables, workers
 from fv.conversion import catalog, output, report_files, runners, selection, settings, shards, written
 from fv.errors import UserError
 
@@ -93,7 +93,7 @@ def _convert(
     made = _describe(chosen, selected, write_shards(chosen, selected, counts, scratch, run))
     report_files.write(chosen, found, selected, made, scratch)
     manifest.save(made, chosen.output)
-    written.forget(chosen.output)
+    written.forget_all(chosen.output)
     return made, selected.left_out
 
 
@@ -134,4 +134,5 @@ def _image_side(selected: selection.Selection) -> int | None:
 
 def _save_left_out(left_out: pd.DataFrame, folder: str) -> None:
     if len(left_out):
-        tables.write(os.path.join(folder, output.LEFT_OUT), left_out)
+        with ownership.staged(folder, [output.LEFT_OUT]) as staging:
+            tables.write(os.path.join(staging, output.LEFT_OUT), left_out)

@@ -5,7 +5,7 @@ import os
 import numpy as np
 import pandas as pd
 
-from fv import files, manifest, record
+from fv import files, manifest, ownership, record
 from fv.conversion import formats, images, report, report_page, shards, sheet
 from fv.conversion.catalog import Catalog
 from fv.conversion.selection import Selection
@@ -39,9 +39,9 @@ def write(chosen: Options, found: Catalog, selected: Selection, made: manifest.M
         found.naming,
     )
     content = report.build(facts)
-    files.save_json(content, os.path.join(chosen.output, report.FILE_NAME))
+    ownership.save_json(content, os.path.join(chosen.output, report.FILE_NAME))
     page = report_page.render(content, _draw_suspects(chosen, content), _draw_pairs(chosen, selected, scratch))
-    with files.atomic_open(os.path.join(chosen.output, report.PAGE_NAME)) as file:
+    with ownership.atomic_open(os.path.join(chosen.output, report.PAGE_NAME)) as file:
         file.write(page)
 
 

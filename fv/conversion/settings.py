@@ -68,7 +68,7 @@ class Options:
         False, "Also sample pairs of pictures found under two identities, and of copies of one identity's file."
     )
     strict: bool = option(False, "Stop at the first image that cannot be used, instead of leaving it out.")
-    overwrite: bool = option(False, "Replace a finished data set in the output folder, and write every shard anew.")
+    overwrite: bool = option(False, "Replace a data set that fv wrote into the output folder, and write every shard anew.")
     workers: int | None = option(None, "Processes, which do not change the shards; one per core if not given.", lower=1)
     runner: str = option(LOCAL, "local, or an Apache Beam runner: DirectRunner, DaskRunner, DataflowRunner, …")
     runner_options: str = option("", "Options of the Beam runner, as on its command line.")

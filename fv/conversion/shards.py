@@ -9,7 +9,7 @@ import google_crc32c
 import numpy as np
 import pandas as pd
 
-from fv import files, manifest, record
+from fv import files, manifest, ownership, record
 from fv.conversion import checking, pairs, written
 
 DEFAULT_SHARDS = 8  # of the largest split: enough to interleave, and files for every worker of a small cluster
@@ -131,6 +131,7 @@ def write_shard(task: Task) -> manifest.Shard:
 
     Raises:
       OSError: an image or the shard could not be read or written, with the file's name.
+      UserError: there is a file of the shard's name that fv did not write.
     """
     key = task.key()
     found = written.find(task.folder, task.name, key)
@@ -139,16 +140,29 @@ def write_shard(task: Task) -> manifest.Shard:
     path = os.path.join(task.folder, task.name)
     digest, size = hashlib.sha256(), 0
     try:
-        with files.atomic_open(path, "wb") as file:
+        _remove_earlier(task)
+        with (
+            ownership.writing(task.folder) as folder,
+            files.atomic_open(path, "wb", temporary=os.path.join(folder, task.name)) as file,
+        ):
             for buffer in _buffers(task):
                 digest.update(buffer)
                 file.write(buffer)
                 size += len(buffer)
+            shard = manifest.Shard(task.name, len(task.labels), size, digest.hexdigest())
+            written.note(task.folder, shard, key)  # before the shard has its name: a killed run knows it again
     except OSError as error:
         raise OSError(error.errno, error.strerror, error.filename or path) from error
-    shard = manifest.Shard(task.name, len(task.labels), size, digest.hexdigest())
-    written.note(task.folder, shard, key)
     return shard
+
+
+def _remove_earlier(task: Task) -> None:
+    """Removes the shard that an earlier run with other flags wrote under this name."""
+    if files.exists(os.path.join(task.folder, task.name)):
+        earlier = written.records(task.folder).get(task.name)
+        if earlier is None or not written.is_unchanged(task.folder, earlier):
+            ownership.require_none([task.name], task.folder)
+        files.remove(os.path.join(task.folder, task.name))
 
 
 def _buffers(task: Task) -> Iterator[bytes]:

@@ -1,17 +1,20 @@
-"""Which shards of an unfinished conversion are whole: a note beside each, so that a later run need not write it again."""
+"""Which shards fv wrote: the manifest lists those of a finished data set, a note each shard of an unfinished one."""
 
+import contextlib
 import dataclasses
 import json
 import os
 
-from fv import files, manifest
+from fv import files, manifest, ownership
+from fv.errors import UserError
 
-FOLDER = ".shards"
+FOLDER = os.path.join(ownership.PRIVATE, "shards")  # of notes
 _SUFFIX = ".json"
+_RETIRED = manifest.FILE_NAME  # in .fv/: what is left of a data set that is being replaced
 
 
 def note(folder: str, shard: manifest.Shard, key: str) -> None:
-    """Notes that a shard is whole.
+    """Notes a shard that is about to get its name.
 
     Args:
       folder: the output folder.
@@ -24,24 +27,72 @@ def note(folder: str, shard: manifest.Shard, key: str) -> None:
 
 def find(folder: str, name: str, key: str) -> manifest.Shard | None:
     """The shard of that name, where an earlier run noted it with this key and its bytes are still those it wrote."""
-    try:
-        noted = json.loads(files.read_bytes(_path(folder, name)))
-        if noted.pop("key") != key or files.size(os.path.join(folder, name)) != noted["bytes"]:
-            return None
-        return manifest.Shard(**noted) if files.sha256(os.path.join(folder, name)) == noted["sha256"] else None
-    except (OSError, ValueError, TypeError, KeyError):  # no note, or one that another version wrote
+    noted = _read(folder, name)
+    if noted is None or noted[0] != key:
         return None
+    return noted[1] if is_unchanged(folder, noted[1]) else None
+
+
+def records(folder: str) -> dict[str, manifest.Shard]:
+    """The shards that fv wrote into a folder, by name; some may be gone or changed since."""
+    found = {}
+    for place in (folder, os.path.join(folder, ownership.PRIVATE)):
+        with contextlib.suppress(UserError):  # no manifest, or not fv's
+            found |= {shard.name: shard for split in manifest.read(place).splits.values() for shard in split.shards}
+    return found | {name: noted[1] for name in _noted(folder) if (noted := _read(folder, name))}
+
+
+def is_unchanged(folder: str, shard: manifest.Shard, *, size_only: bool = False) -> bool:
+    """Whether the file of a shard is there and is still what was written."""
+    path = os.path.join(folder, shard.name)
+    if files.is_folder(path) or not files.exists(path) or files.size(path) != shard.bytes:
+        return False
+    return size_only or files.sha256(path) == shard.sha256
+
+
+def retire_manifest(folder: str) -> None:
+    """Makes a finished data set an unfinished one: its manifest goes to .fv/, where it still tells which shards are fv's."""
+    if files.exists(os.path.join(folder, manifest.FILE_NAME)):
+        retired = os.path.join(ownership.private(folder), _RETIRED)
+        files.rename(os.path.join(folder, manifest.FILE_NAME), retired)
+
+
+def forget_manifest(folder: str) -> None:
+    """Removes the manifest that `retire_manifest` kept, as when the shards that it lists are removed."""
+    retired = os.path.join(folder, ownership.PRIVATE, _RETIRED)
+    if files.exists(retired):
+        files.remove(retired)
 
 
 def count(folder: str) -> int:
-    """Number of shards that are noted."""
-    notes = os.path.join(folder, FOLDER)
-    return sum(name.endswith(_SUFFIX) for name in files.names(notes)) if files.is_folder(notes) else 0
+    """Number of shards that are noted and there."""
+    return sum(files.exists(os.path.join(folder, name)) for name in _noted(folder))
 
 
-def forget(folder: str) -> None:
+def forget(folder: str, name: str) -> None:
+    """Removes the note of a shard that was removed."""
+    if files.exists(_path(folder, name)):
+        files.remove(_path(folder, name))
+
+
+def forget_all(folder: str) -> None:
     """Removes all notes, as when a manifest says that every shard is whole."""
-    files.remove_folder(os.path.join(folder, FOLDER))
+    ownership.remove_private(folder, os.path.basename(FOLDER))
+
+
+def _noted(folder: str) -> list[str]:
+    notes = os.path.join(folder, FOLDER)
+    names = files.names(notes) if files.is_folder(notes) else []
+    return [name.removesuffix(_SUFFIX) for name in names if name.endswith(_SUFFIX)]
+
+
+def _read(folder: str, name: str) -> tuple[str, manifest.Shard] | None:
+    """The key and the shard that a note tells of."""
+    try:
+        noted = json.loads(files.read_bytes(_path(folder, name)))
+        return noted.pop("key"), manifest.Shard(**noted)
+    except (OSError, ValueError, TypeError, KeyError):  # no note, or one that another version wrote
+        return None
 
 
 def _path(folder: str, name: str) -> str:

@@ -1,9 +1,10 @@
 """Finished evaluations side by side: one table, one page."""
 
 import os
+import re
 from collections.abc import Sequence
 
-from fv import files, page, workdir
+from fv import files, ownership, page, workdir
 from fv.errors import UserError
 from fv.evaluation import table
 
@@ -36,9 +37,9 @@ def compare(runs: Sequence[str], output: str | None) -> None:
         raise UserError(f"--compare={runs[0]} is one run: give two or more, --compare RUN RUN …")
     found = {run: _load(run) for run in runs}
     folder = output or runs[0]
-    os.makedirs(folder, exist_ok=True)
     path = os.path.join(folder, FILE_NAME)
-    with files.atomic_open(path) as file:
+    ownership.claim(folder, [FILE_NAME], lambda name: _is_comparison(path))
+    with ownership.atomic_open(path) as file:
         file.write(render(found))
     print("\n".join([*_warnings(found), to_text(found), path]))
 
@@ -66,6 +67,11 @@ def render(found: dict[str, dict]) -> str:
         page.section("Notes", page.table(["run", "note"], notes)) if notes else "",
         page.section("Models", _differences(found)),
     )
+
+
+def _is_comparison(path: str) -> bool:
+    """Whether a page is what `render` made, as far as its title tells."""
+    return re.search(rb"<title>\d+ evaluations</title>", files.read_bytes(path)) is not None
 
 
 def _load(run: str) -> dict:

@@ -5,10 +5,10 @@ import os
 
 import numpy as np
 
-from fv import files, record, tables, workdir
+from fv import files, ownership, record, tables, workdir
 from fv.conversion import identities
 from fv.errors import UserError
-from fv.evaluation import bootstrap, figures, protocols, report, table
+from fv.evaluation import bootstrap, figures, outputs, protocols, report, table
 from fv.evaluation.options import EvaluateOptions
 from fv.evaluation.pair_set import Images, PairSet
 from fv.evaluation.protocols import Judged
@@ -39,6 +39,8 @@ def evaluate(options: EvaluateOptions) -> None:
     Raises:
       UserError: a file cannot be used, or nothing says where the threshold comes from.
     """
+    folder = options.output or os.path.splitext(options.scores)[0]
+    outputs.claim(folder, outputs.OF_SCORES, options)
     given = read(options.scores)
     others = read(options.threshold_scores) if options.threshold_scores else None
     judged, rule = _judge(given, others, options)
@@ -49,10 +51,9 @@ def evaluate(options: EvaluateOptions) -> None:
         "notes": [*figures.warn(judged, {}), *_note_shared(given, others), *_note_people(given, options)],
         "run": {"model": {}, "flags": {name: value for name, value in vars(options).items() if value is not None}},
     }
-    folder = options.output or os.path.splitext(options.scores)[0]
-    os.makedirs(folder, exist_ok=True)
-    files.save_json(content, os.path.join(folder, workdir.METRICS))
-    report.draw(folder, judged, content)
+    with ownership.staged(folder, outputs.OF_SCORES) as staging:
+        files.save_json(content, os.path.join(staging, workdir.METRICS))
+        report.draw(staging, judged, content)
     print(table.render(content))
 
 

@@ -5,11 +5,12 @@ import os
 import pandas as pd
 import tf_keras
 
-from fv import files, tables, workdir
+from fv import files, ownership, tables, workdir
 from fv import options as fv_options
 from fv.evaluation import (
     bootstrap,
     figures,
+    outputs,
     protocols,
     provenance,
     report,
@@ -35,6 +36,8 @@ def evaluate(options: EvaluateOptions) -> None:
     """
     record = model_record.load(options.workdir)
     task = sources.read(options)
+    folder = _output_folder(options, task)
+    outputs.claim(folder, outputs.OF_MODEL, options)
     exact = options.merge_names is False
     seen = strangers.check(record, options.workdir, task.scored, allowed=options.allow_seen_identities, exact=exact)
     model, step = restoring.load_model(options.workdir, record, options.checkpoint)
@@ -45,7 +48,8 @@ def evaluate(options: EvaluateOptions) -> None:
     context = _context(options, task, record, step) | {"seen_identities": seen}
     content = _measure(task, found, judged, options) | context
     content["notes"] = _notes(task, judged, seen, record, exact)
-    _write(_output_folder(options, task), options, task, found, judged[scorers.MODEL], content)
+    with ownership.staged(folder, outputs.OF_MODEL) as staging:
+        _write(staging, options, task, found, judged[scorers.MODEL], content)
     print(table.render(content))
 
 
@@ -131,7 +135,6 @@ def _output_folder(options: EvaluateOptions, task: Task) -> str:
 
 
 def _write(folder: str, options: EvaluateOptions, task: Task, found: Description, judged: Judged, content: dict) -> None:
-    os.makedirs(folder, exist_ok=True)
     files.save_json(content, os.path.join(folder, workdir.METRICS))
     with files.atomic_open(os.path.join(folder, workdir.EVALUATE_FLAGS)) as file:
         file.write(fv_options.to_flagfile(options))

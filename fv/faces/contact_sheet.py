@@ -5,6 +5,7 @@ import os
 import numpy as np
 from PIL import Image
 
+from fv import files
 from fv.errors import UserError
 from fv.faces import camera, dataset
 
@@ -24,17 +25,24 @@ def draw_contact_sheet(options: dataset.FacesOptions) -> None:
         for column in range(columns):
             tile = sheet[row * pitch :, column * pitch :][: options.image_size, : options.image_size]
             tile[:] = _read(dataset.image_path(options.output, row, column))
-    Image.fromarray(sheet).save(options.contact_sheet)
+    with files.atomic_open(options.contact_sheet, "wb") as file:
+        Image.fromarray(sheet).save(file, Image.registered_extensions()[_extension(options.contact_sheet)])
 
 
-def check_path(path: str) -> None:
+def check_path(path: str, output: str) -> None:
     """Raises:
-    UserError: a contact sheet cannot be written to `path`.
+    UserError: a contact sheet cannot be written to `path`, or it would lie among a person's images in `output`.
     """
-    if not path.lower().endswith(EXTENSIONS):
+    if os.path.dirname(os.path.dirname(os.path.realpath(path))) == os.path.realpath(output):
+        raise UserError(f"--contact_sheet={path} is among the images of one person: give another folder")
+    if _extension(path) not in EXTENSIONS:
         raise UserError(f"--contact_sheet={path} must end in one of {', '.join(EXTENSIONS)}")
     if not os.path.isdir(os.path.dirname(path) or "."):
         raise UserError(f"--contact_sheet={path} is in a folder that does not exist: make it first")
+
+
+def _extension(path: str) -> str:
+    return os.path.splitext(path)[1].lower()
 
 
 def _read(path: str) -> np.ndarray:

@@ -3,9 +3,9 @@
 import dataclasses
 import functools
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
-from fv import files, workers
+from fv import files, ownership, workers
 from fv.faces import ledger
 from fv.faces.render import render_jpeg
 from fv.options import option, required
@@ -39,11 +39,14 @@ def write_dataset(options: FacesOptions) -> int:
     Raises:
       UserError: the folder holds something else.
     """
-    ledger.claim(options.output, ledger.settings_of(options), options.overwrite)
+    ledger.claim(options.output, ledger.settings_of(options), options.overwrite, functools.partial(_find_changed, options))
     missing = list(_missing(options))
     total = options.identities * options.images_per_identity
-    with progress(total, "faces", "image", initial=total - len(missing)) as bar:
-        for count in _render_all(options, missing):
+    with (
+        ownership.writing(options.output),  # keeps .fv/ there as long as a worker may write into it
+        progress(total, "faces", "image", initial=total - len(missing)) as bar,
+    ):
+        for count in _in_batches(options, _write_batch, missing):
             bar.update(count)
     return len(missing)
 
@@ -57,27 +60,55 @@ def _missing(options: FacesOptions) -> Iterator[tuple[int, int]]:
     for identity in range(options.identities):
         folder = os.path.join(options.output, ledger.person_name(identity))
         os.makedirs(folder, exist_ok=True)
-        there = ledger.clear_partial(folder)
+        there = ledger.names(folder)
         for image in range(options.images_per_identity):
             if ledger.image_name(image) not in there:
                 yield identity, image
 
 
-def _render_all(options: FacesOptions, missing: list[tuple[int, int]]) -> Iterator[int]:
-    """Yields the size of every batch once it is written."""
-    batches = [missing[start : start + BATCH] for start in range(0, len(missing), BATCH)]
-    write = functools.partial(_write_batch, options)
+def _find_changed(options: FacesOptions, held: ledger.Settings) -> list[str]:
+    """Names of the images that bear a name of `held` and are not what it draws; the renderer itself is the record."""
+    there = []
+    for identity in range(held.identities):
+        names = ledger.names(os.path.join(options.output, ledger.person_name(identity)))
+        there += [(identity, image) for image in range(held.images_per_identity) if ledger.image_name(image) in names]
+    options = dataclasses.replace(options, seed=held.seed, image_size=held.image_size)
+    with progress(len(there), "compare", "image") as bar:
+        changed = []
+        for found in _in_batches(options, _compare_batch, there):
+            changed += found
+            bar.update(BATCH)
+    return changed
+
+
+def _in_batches(options: FacesOptions, work: Callable, images: list[tuple[int, int]]) -> Iterator:
+    """Yields what `work` makes of each batch of images, in processes."""
+    batches = [images[start : start + BATCH] for start in range(0, len(images), BATCH)]
+    call = functools.partial(work, options)
     processes = min(options.workers or workers.cores(), len(batches))
     if processes <= 1:
-        yield from map(write, batches)
+        yield from map(call, batches)
         return
     with workers.pool(processes, preload=["fv.faces.render"]) as run:
-        yield from run(write, batches)
+        yield from run(call, batches)
 
 
 def _write_batch(options: FacesOptions, batch: list[tuple[int, int]]) -> int:
-    for identity, image in batch:
-        encoded = render_jpeg(options.seed, identity, image, options.image_size)
-        with files.atomic_open(image_path(options.output, identity, image), "wb") as file:
-            file.write(encoded)
+    with ownership.writing(options.output) as folder:
+        for identity, image in batch:
+            encoded = render_jpeg(options.seed, identity, image, options.image_size)
+            path = image_path(options.output, identity, image)
+            with files.atomic_open(path, "wb", temporary=os.path.join(folder, os.path.basename(path))) as file:
+                file.write(encoded)
     return len(batch)
+
+
+def _compare_batch(options: FacesOptions, batch: list[tuple[int, int]]) -> list[str]:
+    """Names, from the output folder on, of the images that are not what the options draw."""
+    changed = []
+    for identity, image in batch:
+        path = image_path(options.output, identity, image)
+        drawn = render_jpeg(options.seed, identity, image, options.image_size)
+        if not os.path.isfile(path) or files.read_bytes(path) != drawn:
+            changed.append(os.path.relpath(path, options.output))
+    return changed

@@ -1,9 +1,10 @@
-"""`faces.json`: what a folder of faces was made with, so that no run mixes two worlds or removes what is not its own."""
+"""`faces.json`: what a folder of faces was made with, so that no run mixes two worlds."""
 
 import dataclasses
 import os
+from collections.abc import Callable
 
-from fv import files
+from fv import files, ownership
 from fv.errors import UserError
 
 FILE_NAME = "faces.json"
@@ -36,22 +37,27 @@ def image_name(image: int) -> str:
     return f"{image:04d}.jpg"
 
 
-def claim(output: str, settings: Settings, overwrite: bool) -> None:
+def claim(output: str, settings: Settings, overwrite: bool, find_changed: Callable[[Settings], list[str]]) -> None:
     """Makes `output` the folder of these settings: new, begun by an earlier run, or smaller than asked.
 
     Args:
       output: folder; created where there is none.
       settings: what is asked for.
       overwrite: whether to remove the faces of other settings first.
+      find_changed: names of the images of some settings that are there and are not what these draw.
 
     Raises:
       UserError: it holds faces made otherwise and `overwrite` is off, or files that are no faces of ours.
     """
     os.makedirs(output, exist_ok=True)
     held = read(output)
-    if held is None and any(not name.startswith(FILE_NAME) for name in os.listdir(output)):
+    ours = (FILE_NAME, ownership.PRIVATE)
+    if held is None and any(not name.startswith(ours) for name in os.listdir(output)):
         raise UserError(f"{output} holds files that make_faces did not write: choose an empty folder")
     if held is not None and overwrite:
+        if held.renderer != RENDERER:
+            raise UserError(f"{output} holds faces of another fv: remove them, or give another --output")
+        ownership.require_none(find_changed(held), output)
         _remove(output, held)
     elif held is not None:
         _check(output, held, settings)
@@ -73,13 +79,9 @@ def read(output: str) -> Settings | None:
         raise UserError(f"{path} is damaged ({error}): choose another folder, or remove this one") from error
 
 
-def clear_partial(folder: str) -> set[str]:
-    """Removes what killed processes left half-written in a person's folder; returns the names of the whole files."""
-    names = set(os.listdir(folder))
-    partial = {name for name in names if files.TEMPORARY_SUFFIX in name}
-    for name in partial:
-        os.remove(os.path.join(folder, name))
-    return names - partial
+def names(folder: str) -> set[str]:
+    """Names of the files in a person's folder, which need not be there."""
+    return set(os.listdir(folder)) if os.path.isdir(folder) else set()
 
 
 def _check(output: str, held: Settings, asked: Settings) -> None:
@@ -100,10 +102,7 @@ def _remove(output: str, held: Settings) -> None:
     """Removes the images that `held` describes, then the folders that this leaves empty."""
     for identity in range(held.identities):
         folder = os.path.join(output, person_name(identity))
-        if not os.path.isdir(folder):
-            continue
-        ours = {image_name(image) for image in range(held.images_per_identity)}
-        for name in clear_partial(folder) & ours:
+        for name in {image_name(image) for image in range(held.images_per_identity)}.intersection(names(folder)):
             os.remove(os.path.join(folder, name))
-        if not os.listdir(folder):
+        if os.path.isdir(folder) and not os.listdir(folder):
             os.rmdir(folder)

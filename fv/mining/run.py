@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from absl import flags
 
-from fv import files, manifest, record
+from fv import files, manifest, ownership, record
 from fv import options as fv_options
 from fv.conversion import convert, pairs, settings, shards
 from fv.conversion.caps import Caps
@@ -22,7 +22,7 @@ from fv.model.model_record import ModelRecord
 
 TRAIN = "train"
 FILE_NAME = "mining.json"
-_EMBEDDINGS = ".embeddings"
+_EMBEDDINGS = "embeddings"  # in the output's .fv/
 _MEGABYTE = 1_000_000
 _PAIRS_AT_ONCE = 1 << 16
 _NAMES = {record.GENUINE: "genuine", record.IMPOSTOR: "impostor"}
@@ -44,6 +44,7 @@ def mine(options: MineOptions) -> tuple[manifest.Manifest, dict]:
     chosen = _conversion(options, source)
     known = model_record.load(options.workdir)
     _require_strangers(source, known, options, exact="--merge_names=false" in source.flags.splitlines())
+    ownership.claim(options.output, [FILE_NAME], lambda name: _is_mined(options.output))
     found = {}
 
     def reselect(selected: Selection, scratch: str) -> Selection:
@@ -51,9 +52,17 @@ def mine(options: MineOptions) -> tuple[manifest.Manifest, dict]:
         return dataclasses.replace(selected, tables=selected.tables | {TRAIN: found.pop("table")})
 
     made, _ = convert.convert(chosen, reselect)
-    files.save_json({"flags": fv_options.to_flagfile(options), **found}, os.path.join(options.output, FILE_NAME))
-    files.remove_folder(os.path.join(options.output, _EMBEDDINGS))
+    ownership.save_json({"flags": fv_options.to_flagfile(options), **found}, os.path.join(options.output, FILE_NAME))
+    ownership.remove_private(options.output, _EMBEDDINGS)
     return made, found
+
+
+def _is_mined(folder: str) -> bool:
+    """Whether a mining.json is of an earlier fv, which listed no files."""
+    try:
+        return files.load_json(os.path.join(folder, FILE_NAME)).keys() == {"flags", *_NAMES.values()}
+    except (UserError, AttributeError):
+        return False
 
 
 def _conversion(options: MineOptions, source: manifest.Manifest) -> settings.Options:
@@ -115,7 +124,7 @@ def _embed(options: MineOptions, known: ModelRecord, images: shards.Images) -> F
     from fv.mining import embedding
 
     embedder = embedding.Embedder(options.workdir, known, options.checkpoint, options.batch_size)
-    return FixedPoint.of(embedder.embed(images, os.path.join(options.output, _EMBEDDINGS)))
+    return FixedPoint.of(embedder.embed(images, os.path.join(ownership.private(options.output), _EMBEDDINGS)))
 
 
 def _band(partners: Partners, skipped: int, allowed: np.ndarray) -> np.ndarray:

@@ -6,10 +6,12 @@ from collections.abc import Callable, Sequence
 
 import tensorflow as tf
 
-from fv import files
+from fv import files, ownership
+
+LIST = "checkpoint"  # TensorFlow's name for its list of a folder's checkpoints
 
 _NAME = re.compile(r"ckpt-(\d+)\.index")
-_WRITING = ".writing"  # folder in which one is written, beside where it goes
+_WRITING = "checkpoint"  # folder in the workdir's .fv/, in which one is written
 _ANY_DAMAGE = (tf.errors.OpError, IndexError, RuntimeError, ValueError)  # TensorFlow raises each of them for some damage
 
 
@@ -46,42 +48,75 @@ def find_whole(folder: str, tell: Callable[[str], object]) -> str | None:
 
 
 def write(checkpoint: tf.train.Checkpoint, path: str) -> None:
-    """Writes a checkpoint beside its place and then renames it, its index last: without one, data counts for nothing.
+    """Writes a checkpoint into the workdir's .fv/ and then renames it, its index last: without one, data counts for nothing.
 
     Raises:
-      tf.errors.OpError: it cannot be written; what was there before stays, and nothing of the new one does.
+      tf.errors.OpError or OSError: it cannot be written; what was there before stays, and nothing of the new one does.
+      UserError: there are files of its name that fv did not write.
     """
     folder, name = os.path.split(path)
-    writing = os.path.join(folder, _WRITING)
+    workdir = os.path.dirname(folder)
+    if not is_listed(path):
+        ownership.require_none([os.path.basename(found) for found in _files_of(path)], folder)
+    writing = os.path.join(ownership.private(workdir), _WRITING)
     try:
-        clear(folder)
+        clear(workdir)
         tf.io.gfile.makedirs(writing)
         checkpoint.write(os.path.join(writing, name))
+        tf.io.gfile.makedirs(folder)
+        ownership.note(workdir, {_listed_name(path): ownership.UNCHECKED})
         for written in sorted(tf.io.gfile.listdir(writing), key=lambda found: found.endswith(".index")):
             tf.io.gfile.rename(os.path.join(writing, written), os.path.join(folder, written), overwrite=True)
     finally:
-        clear(folder)
+        clear(workdir)
 
 
 def list_for_tensorflow(folder: str, paths: Sequence[str]) -> None:
     """Writes the file from which `tf.train.latest_checkpoint` and other tools know a folder's checkpoints, oldest first."""
     names = [f'"{os.path.basename(path)}"' for path in paths]
     lines = [f"model_checkpoint_path: {names[-1]}", *(f"all_model_checkpoint_paths: {name}" for name in names)]
-    with files.atomic_open(os.path.join(folder, "checkpoint")) as file:
+    path = os.path.join(folder, LIST)
+    ownership.note(os.path.dirname(folder), {f"{os.path.basename(folder)}/{LIST}": ownership.UNCHECKED})
+    with files.atomic_open(path) as file:
         file.write("\n".join(lines) + "\n")
 
 
-def clear(folder: str) -> None:
+def clear(workdir: str) -> None:
     """Removes what a run that was killed while it wrote a checkpoint has left."""
-    writing = os.path.join(folder, _WRITING)
-    if tf.io.gfile.isdir(writing):
-        tf.io.gfile.rmtree(writing)
+    ownership.remove_private(workdir, _WRITING)
 
 
 def remove(path: str) -> None:
-    """Removes a checkpoint, its index first."""
-    for found in sorted(tf.io.gfile.glob(f"{path}.*"), key=lambda found: not found.endswith(".index")):
-        tf.io.gfile.remove(found)
+    """Removes a checkpoint that fv wrote, its index first; others stay."""
+    if is_listed(path):
+        for found in sorted(_files_of(path), key=lambda found: not found.endswith(".index")):
+            tf.io.gfile.remove(found)
+        ownership.forget(os.path.dirname(os.path.dirname(path)), [_listed_name(path)])
+
+
+def is_listed(path: str) -> bool:
+    """Whether fv wrote a checkpoint, as far as its name tells: runs write them too often to compare their bytes."""
+    return _listed_name(path) in ownership.listed_names(os.path.dirname(os.path.dirname(path)))
+
+
+def adopt(folder: str) -> None:
+    """Lists the checkpoints of a folder in a workdir that an earlier fv wrote, which listed none."""
+    workdir, found = os.path.dirname(folder), find(folder)
+    if not any(map(is_listed, found)):
+        ownership.note(workdir, {_listed_name(path): ownership.UNCHECKED for path in found})
+
+
+def _listed_name(path: str) -> str:
+    """The name of a checkpoint's index, from the workdir on."""
+    folder, name = os.path.split(path)
+    return f"{os.path.basename(folder)}/{name}.index"
+
+
+def _files_of(path: str) -> list[str]:
+    folder, name = os.path.split(path)
+    ours = re.compile(rf"{re.escape(name)}\.(index|data-\d{{5}}-of-\d{{5}})")
+    names = tf.io.gfile.listdir(folder) if tf.io.gfile.isdir(folder) else []
+    return [os.path.join(folder, found) for found in sorted(names) if ours.fullmatch(found)]
 
 
 def _damage(path: str) -> str | None:

@@ -125,7 +125,7 @@ def load(folder: str) -> ModelRecord:
         earlier = tuple((salt, tuple(met)) for salt, met in fields.get("earlier", ()))
         spelled = tuple(fields.get("spelling_hashes", ()))
         return ModelRecord(*held, None if hashes is None else tuple(hashes), earlier, spelled)
-    except (KeyError, TypeError) as error:
+    except (AttributeError, KeyError, TypeError) as error:
         raise UserError(f"{path} does not describe a model of this fv ({error}): train into a new --workdir") from error
 
 

@@ -39,6 +39,20 @@ def check(folder: str) -> None:
             raise UserError(f"{os.path.join(folder, path)} is not what fv.export wrote ({FILE_NAME}): copy the export again")
 
 
+def find_change(folder: str) -> str | None:
+    """What is in a folder and not as the export wrote it, files whose name begins with a dot included; None for nothing."""
+    try:
+        listed = _read(folder)
+    except UserError:
+        return f"{FILE_NAME} was changed"
+    for path in sorted({*listed, *_paths(folder, hidden=True)}):
+        if path not in listed:
+            return f"{path} was added"
+        if not os.path.isfile(os.path.join(folder, path)) or files.sha256(os.path.join(folder, path)) != listed[path]:
+            return f"{path} was changed"
+    return None
+
+
 def _read(folder: str) -> dict[str, str]:
     path = os.path.join(folder, FILE_NAME)
     lines = files.read_bytes(path).decode(errors="replace").splitlines()
@@ -48,10 +62,10 @@ def _read(folder: str) -> dict[str, str]:
     return {name: digest for digest, name in rows}
 
 
-def _paths(folder: str) -> list[str]:
-    """Relative paths of the files, sorted, with / between folders."""
+def _paths(folder: str, *, hidden: bool = False) -> list[str]:
+    """Relative paths of the files, sorted, with / between folders; with those whose name begins with a dot if `hidden`."""
     found = []
     for above, folders, names in os.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        found += [os.path.relpath(os.path.join(above, name), folder) for name in names if not name.startswith(".")]
+        folders[:] = [name for name in folders if hidden or not name.startswith(".")]
+        found += [os.path.relpath(os.path.join(above, name), folder) for name in names if hidden or not name.startswith(".")]
     return sorted(path.replace(os.sep, "/") for path in found if path != FILE_NAME)

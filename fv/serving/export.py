@@ -44,7 +44,7 @@ class ExportOptions:
     target_far: float | None = option(
         None, "Choose the threshold by this share of impostor validation pairs accepted instead.", lower=0.0, upper=1.0
     )
-    keep: int = option(0, "Versions kept in --output; older ones are removed. 0 keeps all.", lower=0)
+    keep: int = option(0, "Exports kept in --output; older ones that are unchanged are removed. 0 keeps all.", lower=0)
     max_megapixels: float = option(50.0, "Largest image taken, in millions of pixels.", lower=0.001)
     merge_images: int = option(
         64, "Images of requests that arrive together which go through the network at once; 0: each request alone.", lower=0

@@ -9,6 +9,7 @@ from fv import files
 from fv.model import weight_sources
 
 JSON, MARKDOWN = weight_sources.CARD, "model_card.md"
+KEYS = {"fv", "model", "operating_point", "calibration"}  # by which a card is known to be fv's
 INTENDED_USE = (
     "Saying whether two cropped face images are likely to show the same person, as one part of a decision that a person "
     "can review and reverse, on images like those the figures below were measured on."

@@ -2,19 +2,19 @@
 
 import contextlib
 import os
-import shutil
+import sys
 from collections.abc import Iterator
 
+from fv import files, ownership
 from fv.errors import UserError
-
-_WRITING, _REMOVING = "writing-", "removing-"  # no integers, so TensorFlow Serving passes them over
+from fv.serving import checksums, model_card
 
 
 @contextlib.contextmanager
 def new_version(output: str) -> Iterator[str]:
     """Makes a folder to fill, which becomes the next version when the block ends without an exception.
 
-    What killed exports left in `output` is removed first.
+    It lies in OUTPUT/.fv/, which TensorFlow Serving passes over; what killed exports left there is removed first.
 
     Args:
       output: folder of versions; made where it is missing.
@@ -22,15 +22,9 @@ def new_version(output: str) -> Iterator[str]:
     Yields:
       The folder, under its temporary name.
     """
-    os.makedirs(output, exist_ok=True)
-    _remove_leftovers(output)
-    temporary = os.path.join(output, f"{_WRITING}{os.getpid()}")
-    try:
-        os.mkdir(temporary)
+    with ownership.writing(output) as temporary:
         yield temporary
         _publish(temporary, output)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def versions(output: str) -> list[int]:
@@ -39,11 +33,23 @@ def versions(output: str) -> list[int]:
 
 
 def remove_oldest(output: str, keep: int) -> None:
-    """Removes all but the last `keep` versions; 0 keeps all. Each vanishes at once: a server never sees half of one."""
-    for version in versions(output)[:-keep] if keep else []:
-        doomed = os.path.join(output, f"{_REMOVING}{os.getpid()}")
-        os.rename(os.path.join(output, str(version)), doomed)
-        shutil.rmtree(doomed, ignore_errors=True)
+    """Removes all but the last `keep` versions; 0 keeps all. Each vanishes at once: a server never sees half of one.
+
+    Only exports of fv are counted and removed, and only if they hold exactly the files that fv.export wrote. One line on
+    stderr names the older folders that stay.
+    """
+    exports = [version for version in versions(output) if _is_export(os.path.join(output, str(version)))]
+    changes = {}
+    for version in exports[:-keep] if keep else []:
+        folder = os.path.join(output, str(version))
+        changes[version] = checksums.find_change(folder)
+        if changes[version] is None:
+            with ownership.writing(output) as doomed:
+                os.rename(folder, os.path.join(doomed, str(version)))
+    changes |= {other: "no export of fv" for other in versions(output)[:-keep] if keep and other not in exports}
+    kept = [f"{version}/ ({changes[version]})" for version in sorted(changes) if changes[version]]
+    if kept:
+        print(f"--keep={keep} leaves in {output}: {', '.join(kept)}", file=sys.stderr)
 
 
 def latest(path: str) -> str:
@@ -72,20 +78,12 @@ def _publish(temporary: str, output: str) -> None:
                 raise
 
 
-def _remove_leftovers(output: str) -> None:
-    for name in os.listdir(output):
-        prefix, _, number = name.rpartition("-")
-        if f"{prefix}-" in (_WRITING, _REMOVING) and number.isdecimal() and not _runs_elsewhere(int(number)):
-            shutil.rmtree(os.path.join(output, name), ignore_errors=True)
-
-
-def _runs_elsewhere(process: int) -> bool:
-    if process == os.getpid():
+def _is_export(folder: str) -> bool:
+    """Whether a folder is what fv.export made, or was before somebody changed it."""
+    card = os.path.join(folder, model_card.JSON)
+    if os.path.islink(folder) or not (os.path.isfile(card) and checksums.exist(folder)):
         return False
     try:
-        os.kill(process, 0)
-    except ProcessLookupError:
+        return files.load_json(card).keys() >= model_card.KEYS
+    except (UserError, AttributeError):
         return False
-    except PermissionError:
-        pass
-    return True

@@ -4,6 +4,7 @@ import dataclasses
 import os
 
 from fv import files
+from fv.errors import UserError
 
 FILE_NAME = "attempts.json"
 TRAINING, WHITENING, EVALUATION = STAGES = ("training", "whitening", "evaluation")  # of a run, in order
@@ -46,7 +47,10 @@ def cost(folder: str, what: str) -> Cost:
 
 def _load(folder: str) -> list[dict]:
     path = os.path.join(folder, FILE_NAME)
-    return files.load_json(path)["attempts"] if files.exists(path) else []
+    try:
+        return list(files.load_json(path)["attempts"]) if files.exists(path) else []
+    except (KeyError, TypeError) as error:
+        raise UserError(f"{path} is not the record of a sweep: move it away, or give another --output") from error
 
 
 def _save(folder: str, attempts: list[dict]) -> None:

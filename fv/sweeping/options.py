@@ -29,5 +29,7 @@ class SweepOptions:
         False, "Whiten every model (fv.whiten) into the folder 'whitened' of its workdir, and evaluate that."
     )
     only: str = option("", "Run these variants only, names separated by commas; the table holds all that is finished.")
-    rerun_changed: bool = option(False, "Delete and repeat the runs whose flags or shards have changed since.")
+    rerun_changed: bool = option(
+        False, "Repeat the runs whose flags or shards have changed since; what they left moves to OUTPUT/earlier/."
+    )
     report_only: bool = option(False, "Run nothing: write the table of what is finished.")

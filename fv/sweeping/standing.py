@@ -78,8 +78,7 @@ def _metrics(run: Run) -> dict | None:
 
 
 def _last_start(run: Run) -> dict:
-    starts = workdir.starts(run.workdir)
-    return starts[-1] if starts else {}
+    return next(reversed(workdir.starts(run.workdir)), {})
 
 
 def _flags(cls: type, path: str) -> TrainOptions | EvaluateOptions | str | None:

@@ -1,12 +1,13 @@
 """A sweep from its options: plan, what is there already, the runs that are left, the table."""
 
+import itertools
 import os
 import shlex
 import sys
 import time
 from collections.abc import Sequence
 
-from fv import cli, files, folder_lock, workdir
+from fv import cli, files, folder_lock, ownership, workdir
 from fv.errors import Stopped, UserError
 from fv.sweeping import attempts, plan, results, standing, table, variants
 from fv.sweeping.child import Children
@@ -15,6 +16,8 @@ from fv.sweeping.plan import Run
 from fv.sweeping.standing import Standing
 
 JSON, MARKDOWN, LOG = "sweep.json", "sweep.md", "sweep.log"
+EARLIER = "earlier"  # folder of the runs that were begun otherwise
+_KEYS = {"machine", "pairs", "variants", "runs"}  # of sweep.json
 _STARTS = 5  # of a training run that leaves with 138 unasked, one after the other
 _LOOK_SECONDS = 2.0  # between two looks at a workdir that another process trains in
 
@@ -36,23 +39,43 @@ def sweep(options: SweepOptions) -> int:
     chosen = [] if options.report_only else [run for run in runs if run.variant in names]
     files.make_folder(options.output)
     with folder_lock.held(options.output, f"another sweep works in {options.output}: wait for it, or give another --output"):
-        _clear_changed(chosen, options)
+        ownership.claim(options.output, [JSON, MARKDOWN], lambda name: _is_of_earlier_version(options.output))
+        _set_changed_aside(chosen, options)
         failures = _work(chosen, runs, options.output)
         content = _publish(runs, failures, options.output)
     print(f"\n{table.render(content)}\n{os.path.join(options.output, MARKDOWN)}, {JSON}")
     return cli.EXIT_ERROR if failures else 0
 
 
-def _clear_changed(runs: Sequence[Run], options: SweepOptions) -> None:
-    """Deletes the runs that were begun otherwise, where that was asked for."""
+def _is_of_earlier_version(output: str) -> bool:
+    """Whether a sweep of an earlier fv, which listed no files, left sweep.json: then sweep.md is its too."""
+    try:
+        return JSON not in ownership.listed_names(output) and files.load_json(os.path.join(output, JSON)).keys() >= _KEYS
+    except (UserError, AttributeError, OSError):
+        return False
+
+
+def _set_changed_aside(runs: Sequence[Run], options: SweepOptions) -> None:
+    """Moves the runs that were begun otherwise away, where that was asked for; they may hold files that are not fv's."""
     changed = {run: found.changed for run in runs if (found := standing.look(run)).changed}
     if changed and not options.rerun_changed:
         run, reason = next(iter(changed.items()))
         more = f" ({len(changed)} runs have changed)" if len(changed) > 1 else ""
         what = f"{run.workdir} was begun otherwise: {reason}{more}"
-        raise UserError(f"{what}; give another --output, or --rerun_changed to delete and repeat")
+        raise UserError(f"{what}; give another --output, or --rerun_changed to move it away and repeat it")
     for run in changed:
-        files.remove_folder(run.workdir)
+        _set_aside(run, options.output)
+
+
+def _set_aside(run: Run, output: str) -> None:
+    with folder_lock.held(run.workdir, f"another process trains in {run.workdir}: wait until it ends"):
+        pass
+    name = os.path.relpath(run.workdir, output)
+    places = (os.path.join(output, EARLIER, f"{name}-{number}") for number in itertools.count(1))
+    place = next(place for place in places if not os.path.lexists(place))
+    os.makedirs(os.path.dirname(place), exist_ok=True)
+    os.rename(run.workdir, place)
+    print(f"{run}: what was there is in {place} now", flush=True)
 
 
 def _work(chosen: Sequence[Run], runs: Sequence[Run], output: str) -> dict[Run, str]:
@@ -161,7 +184,7 @@ def _time_left(began: float, done: int, total: int) -> str:
 def _publish(runs: Sequence[Run], failures: dict[Run, str], output: str) -> dict:
     standings: dict[Run, Standing] = {run: standing.look(run) for run in runs}
     content = results.collect(runs, standings, failures)
-    files.save_json({"command": shlex.join(sys.argv), **content}, os.path.join(output, JSON))
-    with files.atomic_open(os.path.join(output, MARKDOWN)) as file:
+    ownership.save_json({"command": shlex.join(sys.argv), **content}, os.path.join(output, JSON))
+    with ownership.atomic_open(os.path.join(output, MARKDOWN)) as file:
         file.write(table.render(content))
     return content

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import tensorflow as tf
 
-from fv import files, folder_lock, workdir
+from fv import files, folder_lock, ownership, workdir
 from fv import options as fv_options
 from fv.model import checkpoint_files, initial_weights, model_record, weight_sources
 from fv.model.initial_weights import FirstWeights
@@ -21,7 +21,7 @@ from fv.training.clusters.agreement import Agreement
 from fv.training.learner import Learner
 from fv.training.loop import Plan, Work
 from fv.training.options import TrainOptions
-from fv.training.saving import full_disk
+from fv.training.saving import best, full_disk
 from fv.training.saving.best import Best
 from fv.training.saving.checkpoints import Checkpoints
 from fv.training.saving.interruption import Interruption
@@ -47,6 +47,7 @@ def train(options: TrainOptions) -> None:
     training, validation = feeding.sources(options)
     record = model_record.describe(options.model, training.identities)
     model_record.check_same(record, options.workdir)
+    workdir.starts(options.workdir)
 
     strategy = strategies.start(options.compute, options.seed, facts.of_run(options))
     strategies.check_divides(strategy, options.global_batch_size, options.optimization.accumulate_steps)
@@ -69,7 +70,7 @@ def train(options: TrainOptions) -> None:
         step = _build_step(options, strategy, trained)
         batches = feeding.training_batches(strategy, training, options, first_step, bad)
         validator = Validator(strategy, trained.judged, validation, options, bad) if validation else None
-        best = Best(options.workdir, options.saving.keep_best, agreement, chief=chief)
+        kept = Best(options.workdir, options.saving.keep_best, agreement, chief=chief)
         counts = (options.global_batch_size, training.split.pairs)
         run = Run(options.workdir, plan, first_step, *counts, rate, chief, feeding.advice(options))
         with Reporter(run, step.meter, bad) as reporter, _summarised(options, strategy, run, reporter):
@@ -78,19 +79,34 @@ def train(options: TrainOptions) -> None:
                 work = Work(
                     run_steps=_stepper(step, batches, training, options, bad),
                     log=reporter.log,
-                    validate=_judge(validator, reporter, best, checkpoints, pulse),
+                    validate=_judge(validator, reporter, kept, checkpoints, pulse),
                     save=checkpoints.save,
                     beat=pulse.beat,
                 )
-                loop.run(plan, first_step, work, validated=best.validated(first_step))
+                loop.run(plan, first_step, work, validated=kept.validated(first_step))
             if chief:
                 _say_what_was_done(options, first_step, bad)
 
 
-def _claimed(folder: str) -> contextlib.AbstractContextManager:
-    """Makes the workdir and keeps other runs out of it."""
+@contextlib.contextmanager
+def _claimed(folder: str) -> Iterator[None]:
+    """Makes the workdir, keeps other runs out of it, and checks that nobody's files stand where the run writes.
+
+    A model.json, which was checked before, marks the workdir of an earlier fv, which listed no files.
+    """
     files.make_folder(folder)
-    return folder_lock.held(folder, f"another run is training in {folder}: wait for it, or give another --workdir")
+    with folder_lock.held(folder, f"another run is training in {folder}: wait for it, or give another --workdir"):
+        begun = files.exists(os.path.join(folder, workdir.MODEL))
+        rewritten = (f"{workdir.CHECKPOINTS}/{checkpoint_files.LIST}", f"{workdir.BEST}/{best.FILE}")
+        foreign = ownership.find_foreign(folder, [workdir.FLAGS, *rewritten], lambda name: begun)
+        kept = os.path.join(folder, workdir.BEST)
+        if begun:
+            checkpoint_files.adopt(os.path.join(folder, workdir.CHECKPOINTS))
+            checkpoint_files.adopt(kept)
+        foreign += [f"{path}.index" for path in checkpoint_files.find(kept) if not checkpoint_files.is_listed(path)]
+        ownership.require_none(foreign, folder)
+        ownership.claim(folder, [workdir.FLAGS, *rewritten], lambda name: begun)
+        yield
 
 
 def _find_first_weights(options: TrainOptions, record: model_record.ModelRecord) -> FirstWeights | None:
@@ -102,9 +118,9 @@ def _find_first_weights(options: TrainOptions, record: model_record.ModelRecord)
 
 
 def _describe_run(options: TrainOptions, record: model_record.ModelRecord) -> None:
-    with files.atomic_open(os.path.join(options.workdir, workdir.FLAGS)) as file:
-        file.write(fv_options.to_flagfile(options))
     model_record.save(record, options.workdir)
+    with ownership.atomic_open(os.path.join(options.workdir, workdir.FLAGS)) as file:
+        file.write(fv_options.to_flagfile(options))
 
 
 def _build_step(options: TrainOptions, strategy: tf.distribute.Strategy, trained: Learner) -> TrainStep:
@@ -142,14 +158,14 @@ def _stepper(
 
 
 def _judge(
-    validator: Validator | None, reporter: Reporter, best: Best, checkpoints: Checkpoints, pulse: Pulse
+    validator: Validator | None, reporter: Reporter, kept: Best, checkpoints: Checkpoints, pulse: Pulse
 ) -> Callable[[int], None]:
     def judge(step: int) -> None:
         if validator is None:
             return
         found = validator.validate(pulse.between_batches)
         reporter.validated(step, found)
-        best.offer(step, {"auc": found.auc, "accuracy": found.accuracy}, checkpoints.save_best)
+        kept.offer(step, {"auc": found.auc, "accuracy": found.accuracy}, checkpoints.save_best)
 
     return judge
 
@@ -158,4 +174,7 @@ def _say_what_was_done(options: TrainOptions, first_step: int, bad: BadRecords) 
     now = max(0, options.steps - first_step)
     print(f"{options.workdir}: at step {max(first_step, options.steps)}, {now} of them now")
     if bad.count:
-        print(f"{bad.count:,} damaged records were skipped, each is named above: convert again with --overwrite")
+        print(
+            f"{bad.count:,} damaged records were skipped, each is named above: remove their shards and "
+            "convert again with --overwrite"
+        )

@@ -7,7 +7,7 @@ import shutil
 import numpy as np
 import tensorflow as tf
 
-from fv import files, manifest, progress, record, workdir
+from fv import files, manifest, ownership, progress, record, workdir
 from fv.errors import UserError
 from fv.model import checkpoint_files, encoder, model_record, restoring
 from fv.model.siamese import Siamese
@@ -31,6 +31,7 @@ def whiten(options: WhitenOptions) -> None:
     held = model_record.load(options.workdir)
     if files.exists(os.path.join(options.output, workdir.MODEL)):
         raise UserError(f"--output={options.output} holds a model already: give a new folder")
+    _claim(options.output)
     found = manifest.load(options.tfrecords)
     pixels = held.options.image_size, held.options.crop_fraction
     source = PairSource.of(options.tfrecords, found, _TRAIN, *pixels)
@@ -53,6 +54,14 @@ def whiten(options: WhitenOptions) -> None:
     _write(model, step, held, options, figures)
     cosines = f"{figures['mean_cosine_before']:.3f} before, {figures['mean_cosine_after']:.3f} now"
     print(f"{options.output}: whitened by {figures['pairs']:,} genuine training pairs, their mean cosine {cosines}")
+
+
+def _claim(output: str) -> None:
+    """Checks that nobody's files stand where the whitened model goes."""
+    ownership.claim(output, [*_COPIED, FILE_NAME])
+    folder = os.path.join(output, workdir.CHECKPOINTS)
+    foreign = [path for path in checkpoint_files.find(folder) if not checkpoint_files.is_listed(path)]
+    ownership.require_none([f"{os.path.basename(path)}.index" for path in foreign], folder)
 
 
 def _genuine_embeddings(model: Siamese, source: PairSource, batch_size: int) -> tuple[np.ndarray, np.ndarray]:
@@ -89,7 +98,7 @@ def _write(model: Siamese, step: int, held: model_record.ModelRecord, options: W
     for name in _COPIED:
         path = os.path.join(options.workdir, name)
         if files.exists(path):
-            with files.open_bytes(path) as before, files.atomic_open(os.path.join(options.output, name), "wb") as after:
+            with files.open_bytes(path) as before, ownership.atomic_open(os.path.join(options.output, name), "wb") as after:
                 shutil.copyfileobj(before, after)
-    files.save_json(dataclasses.asdict(options) | figures, os.path.join(options.output, FILE_NAME))
+    ownership.save_json(dataclasses.asdict(options) | figures, os.path.join(options.output, FILE_NAME))
     model_record.save(held, options.output)

@@ -1,3 +1,4 @@
+import contextlib
 import os
 import pathlib
 
@@ -5,8 +6,10 @@ import google_crc32c
 import pandas as pd
 import pytest
 
-from fv import record
+from fv import files, record
 from fv.conversion import checking, shards, written
+from fv.errors import UserError
+from tests import dying
 from tests.conversion import making
 
 
@@ -99,20 +102,45 @@ def test_a_whole_shard_of_the_same_task_is_not_written_twice(planned):
     assert (path.stat().st_ino, path.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
 
 
-@pytest.mark.parametrize("change", ["flip", "cut", "task"])
-def test_a_shard_that_is_not_what_the_task_makes_is_written_again(planned, change):
+@pytest.mark.parametrize("change", ["flip", "cut"])
+def test_a_shard_that_was_changed_since_is_named_and_stays(planned, change):
     table, images, folders = planned
     (task,) = shards.plan_split("val", table, images, 1, 0, folders)
     path = pathlib.Path(folders[2], shards.write_shard(task).name)
     whole = path.read_bytes()
-    if change == "flip":
-        path.write_bytes(whole[:100] + bytes([whole[100] ^ 1]) + whole[101:])
-    elif change == "cut":
-        path.write_bytes(whole[:-1])
-    else:
-        (task,) = shards.plan_split("val", table.iloc[:-1], images, 1, 0, folders)
+    changed = whole[:-1] if change == "cut" else whole[:100] + bytes([whole[100] ^ 1]) + whole[101:]
+    path.write_bytes(changed)
+    with pytest.raises(UserError, match=f"changed since: {path.name}"):
+        shards.write_shard(task)
+    assert path.read_bytes() == changed
+    path.unlink()
     shards.write_shard(task)
-    assert (path.read_bytes() == whole) == (change != "task")
+    assert path.read_bytes() == whole
+
+
+def test_a_shard_of_another_task_is_written_again(planned):
+    table, images, folders = planned
+    (task,) = shards.plan_split("val", table, images, 1, 0, folders)
+    path = pathlib.Path(folders[2], shards.write_shard(task).name)
+    whole = path.read_bytes()
+    (task,) = shards.plan_split("val", table.iloc[:-1], images, 1, 0, folders)
+    shards.write_shard(task)
+    assert path.read_bytes() != whole
+
+
+@pytest.mark.parametrize("step", ["sha256", "fsync", "replace"])
+def test_killed_anywhere_in_writing_a_shard_the_next_run_goes_on(planned, monkeypatch, step):
+    table, images, folders = planned
+    (task,) = shards.plan_split("val", table, images, 1, 0, folders)
+    shards.write_shard(task)
+    (other,) = shards.plan_split("val", table.iloc[:-1], images, 1, 0, folders)
+    for kill_at in range(8):
+        with monkeypatch.context() as patch:
+            dying.die_at_call(patch, files if step == "sha256" else os, step, kill_at)
+            with contextlib.suppress(KeyboardInterrupt):
+                shards.write_shard(other)
+    made = shards.write_shard(other)
+    assert files.sha256(os.path.join(folders[2], made.name)) == made.sha256
 
 
 def test_no_note_or_half_a_note_is_no_whole_shard(planned):
@@ -123,6 +151,9 @@ def test_no_note_or_half_a_note_is_no_whole_shard(planned):
     note = pathlib.Path(folders[2], written.FOLDER, f"{shard.name}.json")
     note.write_text(note.read_text()[:40])
     assert written.find(folders[2], shard.name, task.key()) is None
-    written.forget(folders[2])
+    written.forget_all(folders[2])
     assert written.count(folders[2]) == 0
+    with pytest.raises(UserError, match=f"fv did not write, or that were changed since: {shard.name}"):
+        shards.write_shard(task)
+    os.remove(os.path.join(folders[2], shard.name))
     assert shards.write_shard(task) == shard

@@ -1,16 +1,19 @@
 """Tests of fv.faces.dataset, fv.faces.ledger and tools/make_faces.py: folders of faces."""
 
 import dataclasses
+import json
 import os
 import pathlib
+import platform
 import subprocess
 import sys
 
 import pytest
 from PIL import Image
 
+from fv import ownership
 from fv.errors import UserError
-from fv.faces import dataset, ledger
+from fv.faces import contact_sheet, dataset, ledger
 
 ROOT = pathlib.Path(__file__).parents[2]
 SMALL = dict(identities=3, images_per_identity=2, seed=4, image_size=32, workers=1)
@@ -61,11 +64,12 @@ def test_an_interrupted_run_completes_to_the_same_bytes(tmp_path):
     _write(tmp_path)
     whole = _contents(tmp_path)
     (tmp_path / "person_00001" / "0001.jpg").unlink()
-    partial = tmp_path / "person_00001" / "0001.jpg.tmp-123"
+    partial = pathlib.Path(ownership.private(str(tmp_path)), f"writing-{platform.node()}-4194303-0", "0001.jpg")
+    partial.parent.mkdir()
     partial.write_bytes(b"half")
     assert _write(tmp_path) == 1
     assert _contents(tmp_path) == whole
-    assert not partial.exists()
+    assert not (tmp_path / ".fv").exists()
 
 
 def test_a_run_that_fails_halfway_is_finished_by_the_next(tmp_path, monkeypatch):
@@ -105,6 +109,34 @@ def test_overwrite_removes_what_it_made_and_nothing_else(tmp_path):
     assert sorted(_contents(tmp_path)) == [os.path.join("person_00000", name) for name in ("0000.jpg", "0001.jpg")]
     assert (tmp_path / "person_00002" / "note.txt").read_text() == "mine"
     assert ledger.read(str(tmp_path)).seed == 9
+
+
+def test_overwrite_removes_no_image_that_make_faces_did_not_draw(tmp_path):
+    _write(tmp_path)
+    (tmp_path / "person_00001" / "0000.jpg").write_bytes(b"mine")
+    (tmp_path / "person_00001" / "0001.jpg.tmp-9").write_bytes(b"mine")
+    before = _contents(tmp_path)
+    with pytest.raises(UserError, match=r"changed since: person_00001/0000\.jpg; move them away"):
+        _write(tmp_path, seed=9, overwrite=True)
+    assert _contents(tmp_path) == before and ledger.read(str(tmp_path)).seed == SMALL["seed"]
+    (tmp_path / "person_00001" / "0000.jpg").unlink()
+    assert _write(tmp_path, seed=9, identities=1, overwrite=True) == 2
+    assert os.listdir(tmp_path / "person_00001") == ["0001.jpg.tmp-9"]
+
+
+def test_faces_of_another_renderer_are_not_removed(tmp_path):
+    _write(tmp_path)
+    settings = dataclasses.replace(ledger.read(str(tmp_path)), renderer=ledger.RENDERER + 1)
+    (tmp_path / ledger.FILE_NAME).write_text(json.dumps(dataclasses.asdict(settings)))
+    with pytest.raises(UserError, match="holds faces of another fv"):
+        _write(tmp_path, overwrite=True)
+    assert len(_contents(tmp_path)) == 6
+
+
+def test_a_contact_sheet_is_not_drawn_over_an_image(tmp_path):
+    sheet = str(tmp_path / "person_00001" / "0001.jpg")
+    with pytest.raises(UserError, match="is among the images of one person: give another folder"):
+        contact_sheet.check_path(sheet, str(tmp_path))
 
 
 def test_a_damaged_ledger_is_named(tmp_path):

@@ -82,7 +82,19 @@ def test_killed_behind_embedding_it_goes_on_without_embedding_again(data, mined,
     monkeypatch.setattr(embedding.Embedder, "_decode", _interrupt)
     run.mine(options)
     assert digests(options.output) == digests(data.output)
-    assert not (tmp_path / "killed" / ".embeddings").exists()
+    assert not (tmp_path / "killed" / ".fv" / "embeddings").exists()
+
+
+def test_a_mining_json_or_embeddings_of_somebody_else_stay(data, tmp_path):
+    output = tmp_path / "out"
+    (output / ".embeddings").mkdir(parents=True)
+    (output / ".embeddings" / "mine.npy").touch()
+    (output / "mining.json").write_text('{"pool": "gold"}')
+    with pytest.raises(UserError, match=r"fv did not write, .*: mining\.json;"):
+        run.mine(dataclasses.replace(data, output=str(output)))
+    (output / "mining.json").unlink()
+    run.mine(dataclasses.replace(data, output=str(output)))
+    assert (output / ".embeddings" / "mine.npy").exists() and (output / "mining.json").exists()
 
 
 def _interrupt(*arguments):

@@ -1,3 +1,4 @@
+import json
 import multiprocessing
 import os
 import pathlib
@@ -5,7 +6,7 @@ import pathlib
 import pytest
 
 from fv.errors import UserError
-from fv.serving import versions
+from fv.serving import checksums, model_card, versions
 
 
 def write(output, content: str = "model"):
@@ -42,27 +43,72 @@ def test_a_killed_process_leaves_no_version_and_the_next_one_clears_up(tmp_path)
     process = multiprocessing.get_context("fork").Process(target=_die_half_way, args=(str(tmp_path),))
     process.start()
     process.join()
-    (left,) = names(tmp_path)
-    assert not left.isdecimal() and versions.versions(str(tmp_path)) == []
+    assert names(tmp_path) == [".fv"] and versions.versions(str(tmp_path)) == []
     write(tmp_path)
     assert names(tmp_path) == ["1"]
 
 
-def test_the_folder_of_a_process_that_still_writes_is_left_alone(tmp_path):
-    theirs = tmp_path / f"writing-{os.getppid()}"
-    theirs.mkdir()
-    (tmp_path / "writing-notes").mkdir()
+def test_folders_that_bear_the_names_of_killed_exports_are_left_alone(tmp_path):
+    for name in (f"writing-{os.getppid()}", "writing-4194303", "removing-4194303", "writing-notes"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "mine").touch()
     write(tmp_path)
-    assert theirs.exists() and (tmp_path / "writing-notes").exists()
+    assert [len(list(path.iterdir())) for path in tmp_path.glob("*-*")] == [1] * 4
 
 
-def test_the_last_versions_are_kept(tmp_path):
+def test_the_folder_of_a_process_that_still_writes_is_left_alone(tmp_path):
+    with versions.new_version(str(tmp_path)) as folder:
+        theirs = pathlib.Path(folder.replace(f"-{os.getpid()}-", f"-{os.getppid()}-"))
+        theirs.mkdir()
+        pathlib.Path(folder, "saved_model.pb").touch()
+    assert theirs.exists() and (tmp_path / "1").exists()
+
+
+def write_export(output) -> pathlib.Path:
+    """A version with what marks it as fv's; returns its folder."""
+    with versions.new_version(str(output)) as folder:
+        pathlib.Path(folder, "saved_model.pb").write_text("model")
+        pathlib.Path(folder, "assets").mkdir()
+        pathlib.Path(folder, "model_card.json").write_text(json.dumps(dict.fromkeys(model_card.KEYS)))
+        checksums.write(folder)
+    return output / str(versions.versions(str(output))[-1])
+
+
+def test_the_last_versions_are_kept(tmp_path, capsys):
     for _ in range(4):
-        write(tmp_path)
+        write_export(tmp_path)
     versions.remove_oldest(str(tmp_path), 0)
     assert len(names(tmp_path)) == 4
     versions.remove_oldest(str(tmp_path), 2)
-    assert names(tmp_path) == ["3", "4"]
+    assert names(tmp_path) == ["3", "4"] and capsys.readouterr().err == ""
+
+
+def test_folders_that_are_no_exports_are_kept_named_and_not_counted(tmp_path, capsys):
+    for _ in range(3):
+        write_export(tmp_path)
+    for name in ("4", "2024"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "holiday.jpg").touch()
+    (tmp_path / "2024" / "model_card.json").write_text("{}")
+    (tmp_path / "2024" / "SHA256SUMS").touch()
+    write_export(tmp_path)
+    versions.remove_oldest(str(tmp_path), 2)
+    assert names(tmp_path) == ["2024", "2025", "3", "4"]
+    said = f"--keep=2 leaves in {tmp_path}: 4/ (no export of fv)\n"
+    assert capsys.readouterr().err == said and (tmp_path / "4" / "holiday.jpg").exists()
+    versions.remove_oldest(str(tmp_path), 1)
+    assert names(tmp_path) == ["2024", "2025", "4"]
+    assert "4/ (no export of fv), 2024/ (no export of fv)" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("change", ["saved_model.pb", "notes.txt", ".notes", "assets/labels.txt", "SHA256SUMS"])
+def test_an_export_that_was_changed_since_is_kept_and_the_change_named(tmp_path, capsys, change):
+    folder = write_export(tmp_path)
+    (folder / change).write_text("mine")
+    write_export(tmp_path)
+    versions.remove_oldest(str(tmp_path), 1)
+    assert names(tmp_path) == ["1", "2"] and (folder / change).read_text() == "mine"
+    assert f"1/ ({change} was " in capsys.readouterr().err
 
 
 def test_the_highest_version_stands_for_the_folder_above(tmp_path):

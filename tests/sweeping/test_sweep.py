@@ -2,6 +2,7 @@ import dataclasses
 import json
 import os
 import pathlib
+import shutil
 import signal
 import subprocess
 import threading
@@ -107,6 +108,42 @@ def test_other_flags_of_training_are_refused_or_on_demand_repeated(planned, tmp_
     assert {run["state"] for run in content(options)["runs"]} == {"changed"}
     assert sweep(dataclasses.replace(changed, rerun_changed=True)) == 0 and trained(options) == ["once "] * 4
     assert {run["state"] for run in content(options)["runs"]} == {"finished"}
+
+
+def test_a_run_that_is_repeated_loses_nothing_that_lay_in_its_folder(planned, tmp_path):
+    options = making.options(tmp_path, variants=None, seeds=1)
+    for steps in (30, 40, 50):
+        sweep(dataclasses.replace(options, train_flags=f"--steps={steps}", rerun_changed=True))
+        pathlib.Path(options.output, "baseline", "seed_0", "notes.txt").write_text(f"{steps}")
+    kept = sorted(pathlib.Path(options.output).rglob("notes.txt"))
+    assert [path.read_text() for path in kept] == ["50", "30", "40"]
+    assert [path.parent.name for path in kept] == ["seed_0", "seed_0-1", "seed_0-2"]
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("sweep.json", r"did not write, .*: sweep\.json;"),
+        ("sweep.md", r"did not write, .*: sweep\.md;"),
+        ("baseline/seed_0/attempts.json", "is not the record of a sweep: move it away"),
+        ("baseline/seed_0/run.json", "is not the record of a run of fv.train: move it away"),
+    ],
+)
+def test_a_file_that_no_sweep_wrote_is_refused_and_stays(planned, tmp_path, name, said):
+    options = making.options(tmp_path, variants=None, seeds=1)
+    path = pathlib.Path(options.output, name)
+    path.parent.mkdir(parents=True)
+    path.write_text('{"mine": 1}')
+    with pytest.raises(UserError, match=said):
+        sweep(options)
+    assert path.read_text() == '{"mine": 1}'
+
+
+def test_the_tables_of_an_earlier_fv_are_replaced(planned, tmp_path):
+    options = making.options(tmp_path, variants=None, seeds=1)
+    sweep(options)
+    shutil.rmtree(pathlib.Path(options.output, ".fv"))
+    assert sweep(options) == 0
 
 
 def test_other_shards_are_noticed(planned, tmp_path):

@@ -1,6 +1,7 @@
 import dataclasses
 import functools
 import pathlib
+import shutil
 from collections.abc import Callable
 
 import numpy as np
@@ -12,6 +13,7 @@ import fv.train
 from fv import workdir
 from fv.errors import UserError
 from fv.training.run import train
+from fv.training.saving.checkpoint_options import CheckpointOptions
 from fv.training.strategy_options import StrategyOptions
 from fv.training.updates.optimizer_options import OptimizerOptions
 from tests.conftest import TINY
@@ -51,6 +53,32 @@ def test_a_workdir_of_another_model_is_refused_and_left_alone(trained):
         train(other)
     after = final_weights(trained.workdir)
     assert all(np.array_equal(before[name], after[name]) for name in before)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["train.flags", "run.json", "model.json", "checkpoints/checkpoint", "best/validation.json", "best/ckpt-7.index"],
+)
+def test_a_workdir_with_files_that_fv_did_not_write_is_refused(tiny_run, tmp_path, name):
+    path = tmp_path / "run" / name
+    path.parent.mkdir(parents=True)
+    path.write_text("{}")
+    with pytest.raises(UserError, match=name):
+        train(dataclasses.replace(tiny_run, workdir=str(tmp_path / "run")))
+    assert [left for left in (tmp_path / "run").rglob("*") if left.is_file()] == [path] and path.read_text() == "{}"
+
+
+def test_a_workdir_of_an_earlier_fv_goes_on_and_changed_flags_are_named(trained, tmp_path):
+    shutil.copytree(trained.workdir, tmp_path / "run")
+    shutil.rmtree(tmp_path / "run" / ".fv")
+    saving = CheckpointOptions(keep_checkpoints=1)
+    options = dataclasses.replace(trained, workdir=str(tmp_path / "run"), steps=31, saving=saving)
+    train(options)
+    assert [path.name for path in tmp_path.glob("run/checkpoints/*.index")] == ["ckpt-31.index"]
+    with open(tmp_path / "run" / "train.flags", "a") as file:
+        file.write("# mine\n")
+    with pytest.raises(UserError, match=r"changed since: train\.flags; move them away"):
+        train(options)
 
 
 def test_a_loss_that_is_not_finite_ends_the_run_with_its_step(tiny_run, tmp_path):

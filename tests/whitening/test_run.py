@@ -88,6 +88,15 @@ def test_a_killed_run_leaves_no_workdir_and_is_run_again(options, tmp_path, monk
     assert model_record.load(again.output) == model_record.load(options.workdir)
 
 
+@pytest.mark.parametrize("name", ["train.flags", "run.json", "whitening.json", "checkpoints/ckpt-9.index"])
+def test_a_foreign_file_in_the_output_is_named_and_stays(options, tmp_path, name):
+    (tmp_path / "out" / name).parent.mkdir(parents=True)
+    (tmp_path / "out" / name).write_text("mine")
+    with pytest.raises(UserError, match=f"fv did not write, .*: {pathlib.Path(name).name};"):
+        run.whiten(dataclasses.replace(options, output=str(tmp_path / "out")))
+    assert [path.read_text() for path in (tmp_path / "out").rglob("*") if path.is_file()] == ["mine"]
+
+
 def test_what_cannot_be_whitened_is_one_line(options, figures, tiny_run, tmp_path):
     classifier = str(tmp_path / "classifier")
     model = dataclasses.replace(tiny_run.model, head="sigmoid")

@@ -4,11 +4,11 @@ import math
 import os
 from collections.abc import Callable
 
-from fv import files
+from fv import files, ownership
 from fv import workdir as workdirs
 from fv.training.clusters.agreement import Agreement
 
-_FILE = "validation.json"  # {"step": of the last validation, "metric", "best": its value, "best_step"}
+FILE = "validation.json"  # {"step": of the last validation, "metric", "best": its value, "best_step"}
 
 
 class Best:
@@ -21,7 +21,7 @@ class Best:
         agreement: of the workers.
         chief: whether this process decides and writes.
         """
-        self._path = os.path.join(workdir, workdirs.BEST, _FILE)
+        self._workdir, self._path = workdir, os.path.join(workdir, workdirs.BEST, FILE)
         self._metric, self._agreement, self._chief = metric, agreement, chief
         self._known = files.load_json(self._path) if chief and files.exists(self._path) else {}
 
@@ -42,4 +42,5 @@ class Best:
         self._known["step"] = step
         if self._chief:
             files.make_folder(os.path.dirname(self._path))
+            ownership.note(self._workdir, {f"{workdirs.BEST}/{FILE}": ownership.UNCHECKED})
             files.save_json(self._known, self._path)

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 import tensorflow as tf
 
+from fv import ownership
 from fv import workdir as workdirs
 from fv.errors import UserError
 from fv.model import checkpoint_files
@@ -73,6 +74,9 @@ class Checkpoints:
                 f"the workers find different checkpoints in {self._workdir}: give a --workdir that all of them share"
             )
         if path:
+            if self._chief:  # these would be replaced when the run comes to their steps
+                newer = [each for each in found[: found.index(path)] if not checkpoint_files.is_listed(each)]
+                ownership.require_none([f"{os.path.basename(each)}.index" for each in newer], self._folder)
             self._read(path)
             self._kept = found[found.index(path) :][::-1]
         return self.last_step
@@ -108,11 +112,13 @@ class Checkpoints:
 
     def _write(self, path: str, step: int) -> None:
         self._step.assign(step)
-        with self._writing(step), contextlib.ExitStack() as stack:
-            if not self._chief:  # the workers' shared variables can only be read by all of them together
-                scratch = tempfile.TemporaryDirectory(prefix="fv-checkpoint-", dir=self._written_into)
-                path = os.path.join(stack.enter_context(scratch), "ckpt")
-            checkpoint_files.write(self._checkpoint, path)
+        with self._writing(step):
+            if self._chief:
+                checkpoint_files.write(self._checkpoint, path)
+                return
+            # The workers' shared variables can only be read by all of them together.
+            with tempfile.TemporaryDirectory(prefix="fv-checkpoint-", dir=self._written_into) as scratch:
+                self._checkpoint.write(os.path.join(scratch, "ckpt"))
 
     @contextlib.contextmanager
     def _writing(self, step: int) -> Iterator[None]:

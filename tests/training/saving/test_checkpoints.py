@@ -1,6 +1,7 @@
 import os
 import pathlib
 import resource
+import shutil
 import tempfile
 
 import numpy as np
@@ -11,6 +12,7 @@ from fv.errors import UserError
 from fv.model import checkpoint_files
 from fv.training.clusters.agreement import Agreement
 from fv.training.saving.checkpoints import Checkpoints
+from tests import dying
 
 SIZE = 50_000  # float32, so that a checkpoint is larger than the small limits on files below
 
@@ -97,13 +99,45 @@ def test_a_checkpoint_of_other_weights_is_refused_in_one_line(tmp_path):
 
 def test_what_a_killed_save_left_is_neither_found_nor_kept(tmp_path):
     saved(tmp_path, [5])
-    writing = tmp_path / "checkpoints" / ".writing"
+    writing = tmp_path / ".fv" / "checkpoint"
     (writing / "ckpt-10_temp").mkdir(parents=True)
     (writing / "ckpt-10.index").write_bytes(b"half")
-    (tmp_path / "checkpoints" / "ckpt-10.data-00000-of-00001").write_bytes(b"renamed before its index")
     assert restored(tmp_path) == (5, 5.0)
     saved(tmp_path, [10])
     assert restored(tmp_path) == (10, 10.0) and not writing.exists()
+
+
+def test_killed_between_data_and_index_the_next_run_writes_both(tmp_path, monkeypatch):
+    saved(tmp_path, [5])
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        dying.die_at_call(patch, tf.io.gfile, "rename", 1)
+        saved(tmp_path, [10])
+    assert (tmp_path / "checkpoints" / "ckpt-10.data-00000-of-00001").exists() and restored(tmp_path) == (5, 5.0)
+    saved(tmp_path, [10])
+    assert restored(tmp_path) == (10, 10.0)
+
+
+def test_checkpoints_that_fv_did_not_write_are_neither_removed_nor_replaced(tmp_path):
+    saved(tmp_path / "other", [1, 2, 3])
+    for folder in ("checkpoints", "best"):
+        shutil.copytree(tmp_path / "other" / "checkpoints", tmp_path / "run" / folder)
+    (tmp_path / "run" / "checkpoints" / "ckpt-5.notes.txt").write_text("mine")
+    made = checkpoints(tmp_path / "run", Weights(), keep=1)
+    assert made.restore() == 3
+    for step in (5, 10):
+        made.save(step)
+        made.save_best(step)
+    assert held(tmp_path / "run") == [1, 2, 3, 10] and held(tmp_path / "run", "best") == [1, 2, 3, 10]
+    assert (tmp_path / "run" / "checkpoints" / "ckpt-5.notes.txt").exists()
+    with pytest.raises(UserError, match=r"did not write, .*: ckpt-2\.data-00000-of-00001, ckpt-2\.index;"):
+        made.save_best(2)
+
+
+def test_a_later_checkpoint_that_fv_did_not_write_is_named_at_the_start(tmp_path):
+    saved(tmp_path, [5])
+    (tmp_path / "checkpoints" / "ckpt-10.index").write_text("mine")
+    with pytest.raises(UserError, match=r"fv did not write, or that were changed since: ckpt-10\.index;"):
+        restored(tmp_path)
 
 
 @pytest.fixture
