@@ -8,6 +8,7 @@ import pandas as pd
 from fv import files, manifest, options, progress, record, workers
 from fv.conversion import catalog, output, report_files, runners, selection, settings, shards, written
 from fv.errors import UserError
+from fv.preprocessing import Preprocessing
 
 Reselect = Callable[[selection.Selection, str], selection.Selection]  # (what was selected, scratch folder) → what is written
 
@@ -88,13 +89,14 @@ def _convert(
     run: workers.Map,
     reselect: Reselect | None,
 ) -> tuple[manifest.Manifest, pd.DataFrame]:
+    done = settings.preprocessing_of(chosen)  # before the images: the CSV of boxes may change while they are read
     selected = selection.select(chosen, found, odd, scratch, run)
     if reselect:
         selected = reselect(selected, scratch)
     counts = shards.count_shards(selected.tables, selected.images, chosen.shards)
     output.clear(chosen.output, keep=[] if chosen.overwrite else _names(counts))
     _save_left_out(selected.left_out, chosen.output)
-    made = _describe(chosen, selected, write_shards(chosen, selected, counts, scratch, run))
+    made = _describe(chosen, selected, write_shards(chosen, selected, counts, scratch, run), done)
     report_files.write(chosen, len(found) + len(odd), selected, made, scratch)
     manifest.save(made, chosen.output)
     written.forget(chosen.output)
@@ -114,7 +116,10 @@ def _what_is_whole(error: UnfinishedError, chosen: settings.Options) -> str:
 
 
 def _describe(
-    chosen: settings.Options, selected: selection.Selection, made: dict[str, list[manifest.Shard]]
+    chosen: settings.Options,
+    selected: selection.Selection,
+    made: dict[str, list[manifest.Shard]],
+    done: Preprocessing,
 ) -> manifest.Manifest:
     described = {}
     for split, table in selected.tables.items():
@@ -126,7 +131,8 @@ def _describe(
             identities=selected.identities[split],
             shards=tuple(made[split]),
         )
-    return manifest.Manifest(chosen.seed, options.to_flagfile(chosen), described, _image_side(selected))
+    flags, side = options.to_flagfile(chosen), _image_side(selected)
+    return manifest.Manifest(chosen.seed, flags, described, side, preprocessing=done)
 
 
 def _image_side(selected: selection.Selection) -> int | None:

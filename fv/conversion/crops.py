@@ -7,10 +7,11 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from fv import preprocessing
 from fv.conversion import tables
 from fv.errors import UserError
 
-WHOLE = "none"
+WHOLE = preprocessing.WHOLE
 COLUMNS = ("path", "left", "top", "width", "height")
 
 

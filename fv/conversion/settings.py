@@ -3,10 +3,11 @@
 import dataclasses
 import os
 
-from fv import files, manifest, workers
+from fv import files, manifest, preprocessing, workers
 from fv.conversion import crops, duplicates, fingerprint
 from fv.errors import UserError
 from fv.options import option, required
+from fv.preprocessing import Preprocessing
 
 LOCAL = "local"
 _PIXELS_PER_MEGAPIXEL = 1_000_000
@@ -76,6 +77,16 @@ class Options:
     def processes(self) -> int:
         """Number of worker processes."""
         return self.workers or workers.cores()
+
+
+def preprocessing_of(chosen: Options) -> Preprocessing:
+    """The record of what becomes of the images.
+
+    Raises:
+      OSError: the CSV of boxes cannot be read.
+    """
+    done = preprocessing.from_flags(chosen.crop, chosen.store_size, chosen.jpeg_quality)
+    return dataclasses.replace(done, boxes=files.sha256(chosen.crop)) if done.boxes else done
 
 
 def require_consistent(chosen: Options) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 import tf_keras
 
-from fv import files, preprocess, workdir
+from fv import files, preprocess, preprocessing, workdir
 from fv.errors import UserError
 from fv.model import backbones, encoder, layer_names, model_record, restoring, siamese, weight_files
 from fv.model.model_record import ModelRecord
@@ -98,18 +98,21 @@ def _of_workdir(where: str, checkpoint: str, options: ModelOptions) -> Source:
 def _of_export(where: str, options: ModelOptions) -> Source:
     """An export holds what it needs to compare: encoder and, where it has weights, the head's scoring."""
     try:
-        held = ModelOptions(**files.load_json(os.path.join(where, CARD))["model"])
+        card = files.load_json(os.path.join(where, CARD))
+        held, done = ModelOptions(**card["model"]), preprocessing.from_json(card.get("preprocessing"), f"{where}/{CARD}")
         _check_backbone(where, held, options)
         model = siamese.build_siamese(held, identities=1)
         scoring = model.head.scoring.variables if model.head.scoring else []
         reader = tf.train.load_checkpoint(os.path.join(where, _EXPORTED))
         for number, variable in enumerate([*model.encoder.variables, *scoring]):
             variable.assign(reader.get_tensor(f"weights/{number}/.ATTRIBUTES/VARIABLE_VALUE"))
+    except UserError:
+        raise
     except (KeyError, TypeError, ValueError, tf.errors.OpError, RuntimeError) as error:
         raise UserError(f"--init_weights={where} is no export of this fv, or damaged ({_first_line(error)})") from error
     kept = {variable.ref() for variable in [*model.encoder.variables, *scoring]}
     layers = {name: weights for name, weights in parts(model).items() if weights[0].ref() in kept}
-    return Source("export", _values(layers), ModelRecord(held, 1, ""), end(model))
+    return Source("export", _values(layers), ModelRecord(held, 1, "", preprocessing=done), end(model))
 
 
 def _of_file(where: str, options: ModelOptions) -> Source:

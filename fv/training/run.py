@@ -45,7 +45,7 @@ def train(options: TrainOptions) -> None:
     options.input.check()
     options.report.profiled(options.steps)
     training, validation = feeding.sources(options)
-    record = model_record.describe(options.model, training.identities)
+    record = model_record.describe(options.model, training.identities, training.preprocessing)
     model_record.check_same(record, options.workdir)
 
     strategy = strategies.start(options.compute, options.seed, facts.of_run(options))
@@ -56,7 +56,7 @@ def train(options: TrainOptions) -> None:
         rate = schedule.build_schedule(options.optimization, options.steps, options.global_batch_size)
         first_weights = _find_first_weights(options, record)
         record = first_weights.record if first_weights else model_record.kept(record, options.workdir)
-        trained = learner.build(options, rate, strategy, training.identities, first_weights)
+        trained = learner.build(options, rate, strategy, training.identities, first_weights, done=training.preprocessing)
         agreement = Agreement(strategy)
         keep = options.saving.keep_checkpoints
         checkpoints = Checkpoints(options.workdir, agreement, keep=keep, chief=chief, **trained.state())
