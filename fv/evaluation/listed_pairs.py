@@ -1,21 +1,25 @@
 """Pairs that a file lists over a folder of images: LFW's format with its folds, or a CSV."""
 
 import os
+from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
 
 from fv import files
 from fv.conversion import catalog, crops, csv_pairs, images, lfw_pairs, listed, settings
+from fv.conversion.formats import BadImage
 from fv.conversion.images import Rules
 from fv.errors import UserError
 from fv.evaluation.pair_set import Images, PairSet
 
 _NAMED = 5  # images that a message names
+Boxes = Mapping[str, crops.Box]  # by path below the folder of images
+
 _CONVERTER = settings.Options(images="")  # its defaults
 
 
-def read(path: str, folder: str, rules: Rules, *, is_csv: bool, allow_missing: bool) -> PairSet:
+def read(path: str, folder: str, rules: Rules, *, is_csv: bool, allow_missing: bool, boxes: Boxes | None = None) -> PairSet:
     """Reads a list of pairs.
 
     Args:
@@ -24,6 +28,7 @@ def read(path: str, folder: str, rules: Rules, *, is_csv: bool, allow_missing: b
       rules: what becomes of an image before it is preprocessed, as in the converter.
       is_csv: whether the list is a CSV; its pairs are one fold.
       allow_missing: go on without the pairs of images that are not there.
+      boxes: by path, the part of each image that is used; an image without one counts as broken.
 
     Raises:
       UserError: not such a list or folder, an image that is not there, labels that the folders contradict, or a pair that is
@@ -36,7 +41,7 @@ def read(path: str, folder: str, rules: Rules, *, is_csv: bool, allow_missing: b
     listed.require_agreement(table, path)
     listed.require_once(table, path)
     whole, lost = _split_missing(table, found, odd, path, allow_missing)
-    return _to_pairs(os.path.basename(path), table[whole], fold[whole], found, (folder, rules), lost)
+    return _to_pairs(os.path.basename(path), table[whole], fold[whole], found, (folder, rules, boxes), lost)
 
 
 def _split_missing(
@@ -76,31 +81,37 @@ def refuse_or_say(reasons: dict[str, str], pairs: int, of: int, source: str, all
 
 
 def _to_pairs(
-    name: str, table: pd.DataFrame, fold: np.ndarray, found: pd.DataFrame, held: tuple[str, Rules], lost: str
+    name: str,
+    table: pd.DataFrame,
+    fold: np.ndarray,
+    found: pd.DataFrame,
+    held: tuple[str, Rules, Boxes | None],
+    lost: str,
 ) -> PairSet:
     paths, numbers = np.unique(table[["a", "b"]].to_numpy(str), return_inverse=True)
     first, second = numbers.reshape(-1, 2).T
     identities = [catalog.identity_of(path) for path in paths]
     counts = found["identity"].value_counts()
     of_identity = np.array([counts[identity] for identity in identities])
-    folder, rules = held
+    folder, rules, boxes = held
 
     def load(number: int) -> bytes:
-        return images.load(files.read_bytes(os.path.join(folder, paths[number])), rules).stored
+        box = boxes.get(paths[number]) if boxes is not None else None
+        if boxes is not None and box is None:
+            raise BadImage("no box in the CSV of --crop")
+        return images.load(files.read_bytes(os.path.join(folder, paths[number])), rules, box).stored
 
     shown = Images(paths.tolist(), identities, of_identity, load)
     return PairSet(name, shown, first, second, table["label"].to_numpy(np.int64), fold, lost)
 
 
-def rules_of(crop: str, store_size: int | None) -> Rules:
+def rules_of(crop: crops.Crop, store_size: int | None, jpeg_quality: int = _CONVERTER.jpeg_quality) -> Rules:
     """What becomes of an image before it is preprocessed, by the converter's flags of the same names.
 
     Raises:
-      UserError: `crop` is neither none nor a number in (0, 1], or is given without `store_size`.
+      UserError: there is a `crop` and no `store_size`.
     """
-    parsed = crops.parse(crop)
-    if parsed.boxes is not None:
-        raise UserError(f"--crop={crop} gives boxes: an evaluation takes none or the centre square's side alone")
-    if parsed.fraction is not None and store_size is None:
-        raise UserError(f"--crop={crop} cuts images as the converter stores them small: give --store_size too")
-    return Rules(_CONVERTER.max_pixels, _CONVERTER.jpeg_quality, store_size, parsed.fraction)
+    if crop != crops.Crop() and store_size is None:
+        given = "a CSV of boxes" if crop.boxes is not None else f"{crop.fraction:g}"
+        raise UserError(f"--crop={given} cuts images as the converter stores them small: give --store_size too")
+    return Rules(_CONVERTER.max_pixels, jpeg_quality, store_size, crop.fraction)

@@ -34,7 +34,8 @@ def evaluate(options: EvaluateOptions) -> None:
       UserError: as `fv.evaluation.run.evaluate`.
     """
     record = model_record.load(options.workdir)
-    task = sources.read(options)
+    options = sources.treat_as_trained(options, record)
+    task = sources.read(options, record)
     seen = strangers.check(record, options.workdir, task.scored, allowed=options.allow_seen_identities)
     model, step = restoring.load_model(options.workdir, record, options.checkpoint)
     describer = Describer(

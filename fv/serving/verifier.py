@@ -1,5 +1,6 @@
 """The verdict on two images, from a SavedModel and nothing else."""
 
+import os
 import re
 import sys
 from collections.abc import Sequence
@@ -7,8 +8,9 @@ from collections.abc import Sequence
 import numpy as np
 import tensorflow as tf
 
+from fv import files
 from fv.errors import UserError
-from fv.serving import checksums, signatures, sources, versions
+from fv.serving import checksums, model_card, signatures, sources, versions
 from fv.serving.sources import ImageSource
 from fv.serving.verdict import Verdict
 
@@ -26,6 +28,8 @@ class Verifier:
 
     def __init__(self, path: str, threshold: float | None = None):
         """Loads the model; where it has no checksums, a warning on stderr says that a SavedModel is code.
+
+        A note on stderr says so where it was trained on boxes, and images have to be cut to the face's box.
 
         Args:
           path: folder of one version, such as export/1, or of versions, whose highest is taken.
@@ -47,6 +51,8 @@ class Verifier:
             reason = str(error).split("\n", 1)[0]
             raise UserError(f"{path} holds no SavedModel that fv.export wrote, or a damaged one ({reason})") from error
         self.threshold = trained if threshold is None else _checked(threshold)
+        if _was_trained_on_boxes(self.path):
+            print(f"fv: note: {self.path}: {model_card.BOXES}", file=sys.stderr)
 
     def verify(
         self, image_a: ImageSource | Batch, image_b: ImageSource | Batch, threshold: float | None = None
@@ -119,6 +125,14 @@ class Verifier:
         return [
             Verdict(same, similarity, threshold, probability, distance) for same, similarity, probability, distance in rows
         ]
+
+
+def _was_trained_on_boxes(folder: str) -> bool:
+    """What the card says; an export of an older fv has none that does."""
+    path = os.path.join(folder, model_card.JSON)
+    if not os.path.exists(path):
+        return False
+    return "boxes" in (files.load_json(path).get("preprocessing") or {})
 
 
 def _checked(threshold: float) -> float:
