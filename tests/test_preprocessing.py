@@ -123,26 +123,6 @@ def scores_of(folder: str) -> pd.DataFrame:
     return pd.read_csv(pathlib.Path(folder, "scores.csv"))
 
 
-def evaluate_list(workdir: str, photographs, shards: str, output, **changes) -> np.ndarray:
-    """Similarities of the shards' test pairs, read as a list over the photographs."""
-    scores = scores_of(workdir)
-    path = pathlib.Path(output, "pairs.csv")
-    scores[["image_a", "image_b", "label"]].to_csv(path, index=False)
-    evaluate(
-        EvaluateOptions(
-            workdir=workdir,
-            images=str(photographs),
-            pairs_csv=str(path),
-            threshold_tfrecords=shards,
-            output=str(pathlib.Path(output, "out")),
-            baselines=False,
-            bootstrap=0,
-            **changes,
-        )
-    )
-    return scores_of(str(pathlib.Path(output, "out")))["similarity"].to_numpy()
-
-
 def test_the_converter_writes_the_record_and_training_carries_it(cut, run):
     assert manifest.read(cut).preprocessing == CUT
     assert model_record.load(run.workdir).preprocessing == CUT
@@ -174,31 +154,43 @@ def test_every_kind_of_file_and_pixels_go_through_the_same_steps(exported):
     assert np.dot(served.signatures["embed_pixels"](image=cut_by_hand)["embedding"][0], wanted) < 0.999
 
 
-def test_a_list_is_treated_as_the_model_was_trained(run, cut, photographs, tmp_path):
-    found = evaluate_list(run.workdir, photographs, cut, tmp_path)
-    np.testing.assert_allclose(found, scores_of(run.workdir)["similarity"], atol=1e-6)
+def test_a_list_over_whole_files_scores_as_the_shards(run, cut, photographs, tmp_path):
+    scores, path = scores_of(run.workdir), str(tmp_path / "pairs.csv")
+    scores[["image_a", "image_b", "label"]].to_csv(path, index=False)
+    chosen = dict(workdir=run.workdir, threshold_tfrecords=cut, baselines=False, bootstrap=0)
+    evaluate(EvaluateOptions(images=str(photographs), pairs_csv=path, output=str(tmp_path), **chosen))
+    np.testing.assert_allclose(scores_of(str(tmp_path))["similarity"], scores["similarity"], atol=1e-6)
 
 
-def test_explicit_flags_override_the_model_s_record(run, cut, photographs, tmp_path):
-    found = evaluate_list(run.workdir, photographs, cut, tmp_path, crop="1.0")
-    assert np.abs(found - scores_of(run.workdir)["similarity"]).max() > 0.01
+def test_flags_override_the_model_s_record_each_by_itself(run):
+    record = model_record.load(run.workdir)
+    options = EvaluateOptions(workdir=run.workdir, images="faces", pairs_csv="pairs.csv", folds=5)
+    treated = [
+        sources.treat_as_trained(dataclasses.replace(options, **flags), record)
+        for flags in ({}, {"crop": "none"}, {"store_size": 80}, {"crop": "0.5", "store_size": 80})
+    ]
+    assert [(one.crop, one.store_size) for one in treated] == [("0.6", 64), ("none", 64), ("0.6", 80), ("0.5", 80)]
 
 
-def test_an_old_workdir_takes_a_list_s_images_whole_behind_a_warning(forgetful, run, cut, photographs, tmp_path, capsys):
-    found = evaluate_list(forgetful, photographs, cut, tmp_path)
-    assert np.abs(found - scores_of(run.workdir)["similarity"]).max() > 0.01
-    said = [line for line in capsys.readouterr().err.splitlines() if "warning" in line]
-    assert len(said) == 1 and "does not say how its training images were cut" in said[0]
+def test_an_old_workdir_takes_a_list_s_images_whole_behind_a_warning(forgetful, capsys):
+    record = model_record.load(forgetful)
+    options = EvaluateOptions(workdir=forgetful, images="faces", pairs_csv="pairs.csv", folds=5)
+    treated = sources.treat_as_trained(options, record)
+    assert (treated.crop, treated.store_size) == ("none", None)
+    (said,) = capsys.readouterr().err.splitlines()
+    assert said.startswith("fv: warning: ") and "does not say how its training images were cut" in said
+    sources.treat_as_trained(dataclasses.replace(options, crop="0.6", store_size=64), record)
+    assert not capsys.readouterr().err
 
 
-def test_shards_cut_otherwise_are_refused_unless_the_flags_name_them(run, whole, tmp_path):
-    options = EvaluateOptions(workdir=run.workdir, tfrecords=whole, output=str(tmp_path), baselines=False, bootstrap=0)
-    with pytest.raises(UserError, match=r"--crop=0\.6 --store_size=64, but those of .* are stored with --crop=none"):
-        evaluate(options)
-    with pytest.raises(UserError, match="those of .* are stored with --crop=none"):
-        evaluate(dataclasses.replace(options, crop="0.6", store_size=64))
-    evaluate(dataclasses.replace(options, crop="none"))
-    assert (tmp_path / "metrics.json").exists()
+def test_shards_cut_otherwise_are_refused_unless_the_flags_name_them(run, whole):
+    options = EvaluateOptions(workdir=run.workdir, tfrecords=whole)
+    record = model_record.load(run.workdir)
+    with pytest.raises(UserError, match=r"--crop=0\.6 --store_size=64, but those of .* with --crop=none"):
+        sources.read(options, record)
+    with pytest.raises(UserError, match="confirm these by --crop=none"):
+        sources.read(dataclasses.replace(options, crop="0.6", store_size=64), record)
+    assert len(sources.read(dataclasses.replace(options, crop="none"), record).scored)
 
 
 def test_everything_that_reads_shards_for_a_model_refuses_other_crops(run, whole, tmp_path):
