@@ -4,7 +4,7 @@ import dataclasses
 import json
 import os
 
-from fv import files, preprocessing, record
+from fv import files, record
 from fv.errors import UserError
 from fv.preprocessing import Preprocessing
 
@@ -115,10 +115,10 @@ def _parse(text: bytes, path: str) -> Manifest:
         if version != record.SCHEMA_VERSION:
             raise UserError(f"{path} has schema {version}, this fv reads {record.SCHEMA_VERSION}: convert again")
         splits = {name: _parse_split(split) for name, split in fields["splits"].items()}
-        done = preprocessing.from_json(fields.get("preprocessing"), path)
+        preprocessing = Preprocessing.from_json(fields.get("preprocessing"), path)
         if "preprocessing" not in fields:
-            done = preprocessing.from_flagfile(fields["flags"])
-        return Manifest(**{**fields, "splits": splits, "preprocessing": done})
+            preprocessing = Preprocessing.from_flagfile(fields["flags"])
+        return Manifest(**{**fields, "splits": splits, "preprocessing": preprocessing})
     except UserError:
         raise
     except (ValueError, KeyError, TypeError, AttributeError) as error:

@@ -17,7 +17,9 @@ DCT = "INTEGER_ACCURATE"  # bit-exact with Pillow and simplejpeg; TensorFlow's d
 _MARGIN = 1  # pixels around a crop: at its own edge libjpeg has no neighbour to interpolate colour from, up to 32 levels off
 
 
-def load_jpeg(encoded: tf.Tensor, image_size: int, crop_fraction: float, done: Preprocessing | None = None) -> tf.Tensor:
+def load_jpeg(
+    encoded: tf.Tensor, image_size: int, crop_fraction: float, preprocessing: Preprocessing | None = None
+) -> tf.Tensor:
     """Decodes a JPEG, crops its centre square and resizes it.
 
     Args:
@@ -25,15 +27,16 @@ def load_jpeg(encoded: tf.Tensor, image_size: int, crop_fraction: float, done: P
       image_size: side of the result in pixels.
       crop_fraction: side of the centre square over the image's shorter side, in (0, 1]. No more than the square, and a
         pixel around it, is decoded.
-      done: what the converter did to the training images, to be done to this one first; None where it is stored already.
+      preprocessing: what the converter did to the training images, to be repeated on this one first; None for an image
+        that is stored already.
 
     Returns:
       uint8 [image_size, image_size, 3], RGB.
     """
     shape = tf.io.extract_jpeg_shape(encoded)
-    if done and done.store_size:
-        part = _decode_window(encoded, shape, _stored_window(shape, done.crop_fraction))
-        return to_input(_shrink(part, done), image_size, crop_fraction)
+    if preprocessing and preprocessing.store_size:
+        part = _decode_window(encoded, shape, _stored_window(shape, preprocessing.crop_fraction))
+        return to_input(_shrink(part, preprocessing), image_size, crop_fraction)
     return resize(_decode_window(encoded, shape, centre_square(shape, crop_fraction)), image_size)
 
 
@@ -64,25 +67,27 @@ def load_on_host(encoded: bytes, crop_fraction: float, result: np.ndarray) -> No
         result[:] = load_jpeg(tf.constant(encoded), result.shape[0], crop_fraction).numpy()
 
 
-def to_input(image: tf.Tensor, image_size: int, crop_fraction: float, done: Preprocessing | None = None) -> tf.Tensor:
+def to_input(
+    image: tf.Tensor, image_size: int, crop_fraction: float, preprocessing: Preprocessing | None = None
+) -> tf.Tensor:
     """Crops the centre square of decoded pixels and resizes it.
 
     Args:
       image: uint8 [height, width, 3], upright.
       image_size: side of the result in pixels.
       crop_fraction: side of the centre square over the image's shorter side, in (0, 1].
-      done: as in `load_jpeg`.
+      preprocessing: as in `load_jpeg`.
 
     Returns:
       uint8 [image_size, image_size, 3].
     """
-    if done and done.store_size:
-        image = store(image, done)
+    if preprocessing and preprocessing.store_size:
+        image = store(image, preprocessing)
     top, left, height, width = tf.unstack(centre_square(tf.shape(image), crop_fraction))
     return resize(image[top : top + height, left : left + width], image_size)
 
 
-def store(image: tf.Tensor, done: Preprocessing) -> tf.Tensor:
+def store(image: tf.Tensor, preprocessing: Preprocessing) -> tf.Tensor:
     """Repeats on a whole image what the converter did to the training images (`fv.conversion.images`).
 
     The part that is cut out and its size are the converter's. Averages differ from OpenCV's by at most one level. The JPEG
@@ -91,13 +96,13 @@ def store(image: tf.Tensor, done: Preprocessing) -> tf.Tensor:
 
     Args:
       image: uint8 [height, width, 3], upright.
-      done: what the converter did, with a `store_size`.
+      preprocessing: what the converter did, with a `store_size`.
 
     Returns:
       uint8 [stored height, stored width, 3].
     """
-    top, left, height, width = tf.unstack(_stored_window(tf.shape(image), done.crop_fraction))
-    return _shrink(image[top : top + height, left : left + width], done)
+    top, left, height, width = tf.unstack(_stored_window(tf.shape(image), preprocessing.crop_fraction))
+    return _shrink(image[top : top + height, left : left + width], preprocessing)
 
 
 def _stored_window(shape: tf.Tensor, crop_fraction: float | None) -> tf.Tensor:
@@ -110,10 +115,10 @@ def _stored_window(shape: tf.Tensor, crop_fraction: float | None) -> tf.Tensor:
     return tf.stack([(height - side) // 2, (width - side) // 2, side, side])
 
 
-def _shrink(part: tf.Tensor, done: Preprocessing) -> tf.Tensor:
+def _shrink(part: tf.Tensor, preprocessing: Preprocessing) -> tf.Tensor:
     """Makes an image smaller as it was stored, and goes through JPEG as it did."""
-    averages = _average(part, done.store_size)
-    encoded = tf.io.encode_jpeg(averages, "rgb", quality=done.jpeg_quality, chroma_downsampling=True)
+    averages = _average(part, preprocessing.store_size)
+    encoded = tf.io.encode_jpeg(averages, "rgb", quality=preprocessing.jpeg_quality, chroma_downsampling=True)
     return tf.io.decode_jpeg(encoded, channels=CHANNELS, dct_method=DCT)
 
 

@@ -38,7 +38,7 @@ class Preprocessing:
 
     def __str__(self) -> str:
         """The converter's flags."""
-        crop = f"--crop={WHOLE if self.crop_fraction is None else format(self.crop_fraction, 'g')}"
+        crop = f"--crop={WHOLE if self.crop_fraction is None else self.crop_fraction}"
         if self.boxes:
             crop = f"--crop=CSV of boxes (SHA-256 {self.boxes[:_DIGEST_SHOWN]})"
         return crop if self.store_size is None else f"{crop} --store_size={self.store_size}"
@@ -63,61 +63,60 @@ class Preprocessing:
         """The fields that are not None."""
         return {name: value for name, value in dataclasses.asdict(self).items() if value is not None}
 
+    @classmethod
+    def from_flags(cls, crop: str, store_size: int | None, jpeg_quality: int) -> "Preprocessing":
+        """The record of a conversion by its flags; the digest of boxes is left `UNKNOWN`."""
+        if crop == WHOLE:
+            return cls(None, None, store_size, AREA, jpeg_quality)
+        try:
+            return cls(float(crop), None, store_size, AREA, jpeg_quality)
+        except ValueError:  # the path of a CSV
+            return cls(None, UNKNOWN, store_size, AREA, jpeg_quality)
 
-def from_flags(crop: str, store_size: int | None, jpeg_quality: int) -> Preprocessing:
-    """The record of a conversion by its flags; the digest of boxes is left `UNKNOWN`."""
-    if crop == WHOLE:
-        return Preprocessing(None, None, store_size, AREA, jpeg_quality)
-    try:
-        return Preprocessing(float(crop), None, store_size, AREA, jpeg_quality)
-    except ValueError:  # the path of a CSV
-        return Preprocessing(None, UNKNOWN, store_size, AREA, jpeg_quality)
+    @classmethod
+    def from_flagfile(cls, flags: str) -> "Preprocessing | None":
+        """The record of a conversion by the flagfile in a manifest; None where no converter wrote one there."""
+        given = dict(line.removeprefix("--").split("=", 1) for line in flags.splitlines() if "=" in line)
+        if "images" not in given:
+            return None
+        size = given.get("store_size")
+        quality = int(given.get("jpeg_quality", _JPEG_QUALITY))
+        return cls.from_flags(given.get("crop", WHOLE), None if size is None else int(size), quality)
 
+    @classmethod
+    def from_json(cls, fields: dict | None, source: str) -> "Preprocessing | None":
+        """Reads what `to_json` gave; None for None, which stands for a record that is not known.
 
-def from_flagfile(flags: str) -> Preprocessing | None:
-    """The record of a conversion by the flagfile in a manifest; None where no converter wrote one there."""
-    given = dict(line.removeprefix("--").split("=", 1) for line in flags.splitlines() if "=" in line)
-    if "images" not in given:
-        return None
-    size = given.get("store_size")
-    quality = int(given.get("jpeg_quality", _JPEG_QUALITY))
-    return from_flags(given.get("crop", WHOLE), None if size is None else int(size), quality)
+        Args:
+          fields: the record.
+          source: the file that holds it, for messages.
 
+        Raises:
+          UserError: a newer fv wrote it, with a step that this one does not know.
+        """
+        if fields is None:
+            return None
+        unknown = sorted(set(fields) - {field.name for field in dataclasses.fields(cls)})
+        if fields.get("resampling", AREA) != AREA:
+            unknown.append(f"resampling={fields['resampling']}")
+        if unknown:
+            raise UserError(
+                f"{source} describes preprocessing that this fv does not know ({', '.join(unknown)}): use the fv that "
+                "wrote it"
+            )
+        return cls(**fields)
 
-def from_json(fields: dict | None, source: str) -> Preprocessing | None:
-    """Reads what `to_json` gave; None for None, which stands for a record that is not known.
+    def fits(self, trained_on: "Preprocessing", image_size: int, crop_fraction: float) -> bool:
+        """Whether a model that was trained on images of another record may be given images of this one.
 
-    Args:
-      fields: the record.
-      source: the file that holds it, for messages.
+        Both must keep the same part of an image. Stored sizes may differ where both hold at least the pixels that the
+        network takes, so that no image is enlarged: then only the resampling differs.
 
-    Raises:
-      UserError: a newer fv wrote it, with a step that this one does not know.
-    """
-    if fields is None:
-        return None
-    unknown = sorted(set(fields) - {field.name for field in dataclasses.fields(Preprocessing)})
-    if fields.get("resampling", AREA) != AREA:
-        unknown.append(f"resampling={fields['resampling']}")
-    if unknown:
-        raise UserError(
-            f"{source} describes preprocessing that this fv does not know ({', '.join(unknown)}): use the fv that wrote it"
-        )
-    return Preprocessing(**fields)
-
-
-def fits(held: Preprocessing, wanted: Preprocessing, image_size: int, crop_fraction: float) -> bool:
-    """Whether a model that was trained on images of the one record may be given images of the other.
-
-    Both must keep the same part of an image. Stored sizes may differ where both hold at least the pixels that the network
-    takes, so that no image is enlarged: then only the resampling differs.
-
-    Args:
-      held: of the images.
-      wanted: of the images that the model was trained on.
-      image_size: side of the network's input in pixels.
-      crop_fraction: side of the centre square that the model takes of a stored image.
-    """
-    sizes = {held.store_size, wanted.store_size}
-    enough = all(size is None or round(size * crop_fraction) >= image_size for size in sizes)
-    return held.same_crop(wanted) and (len(sizes) == 1 or enough)
+        Args:
+          trained_on: of the images that the model was trained on.
+          image_size: side of the network's input in pixels.
+          crop_fraction: side of the centre square that the model takes of a stored image.
+        """
+        sizes = {self.store_size, trained_on.store_size}
+        enough = all(size is None or round(size * crop_fraction) >= image_size for size in sizes)
+        return self.same_crop(trained_on) and (len(sizes) == 1 or enough)

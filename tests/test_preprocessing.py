@@ -14,7 +14,7 @@ import tensorflow as tf
 from PIL import Image
 
 import fv
-from fv import manifest, preprocess, preprocessing
+from fv import manifest, preprocess
 from fv.conversion import convert, settings
 from fv.conversion import images as conversion
 from fv.errors import UserError
@@ -23,7 +23,7 @@ from fv.evaluation.run import EvaluateOptions, evaluate
 from fv.mining import run as mining
 from fv.mining.options import MineOptions
 from fv.model import model_record, weight_sources
-from fv.preprocessing import UNKNOWN, Preprocessing, fits
+from fv.preprocessing import UNKNOWN, Preprocessing
 from fv.serving import checksums, decoding, model_card
 from fv.serving import export as exports
 from fv.serving.export import ExportOptions, export
@@ -236,7 +236,7 @@ def test_the_card_says_what_the_graph_does_to_whole_images(exported):
 
 def test_an_export_of_an_old_workdir_does_nothing_more_behind_a_warning(forgetful, capsys):
     held, options = model_record.load(forgetful), ExportOptions(workdir=forgetful, output="export")
-    assert exports._rules(options, held).done is None
+    assert exports._rules(options, held).preprocessing is None
     exports._say_what_it_expects(options, held)
     (said,) = capsys.readouterr().err.splitlines()
     assert said.startswith("fv: warning") and "give images as they are in the shards" in said
@@ -268,14 +268,16 @@ def test_a_list_for_a_model_of_boxes_needs_boxes_of_its_own(tmp_path):
 
 
 @pytest.mark.parametrize("size", [(250, 250), (173, 251), (640, 480), (97, 133), (64, 65), (40, 30)])
-@pytest.mark.parametrize("done", [CUT, Preprocessing(store_size=50), Preprocessing(crop_fraction=0.35, store_size=33)])
-def test_the_graph_s_averages_are_the_converter_s_within_one_level(size, done):
+@pytest.mark.parametrize(
+    "preprocessing", [CUT, Preprocessing(store_size=50), Preprocessing(crop_fraction=0.35, store_size=33)]
+)
+def test_the_graph_s_averages_are_the_converter_s_within_one_level(size, preprocessing):
     noise = np.random.default_rng(size).integers(0, 256, (size[1], size[0], 3), np.uint8)
-    rules = conversion.Rules(1_000_000, 100, done.store_size, done.crop_fraction)
-    wanted = conversion._resize(conversion._cut(noise, rules, None), done.store_size)
-    top, left, height, width = preprocess._stored_window(tf.constant(noise.shape), done.crop_fraction).numpy()
+    rules = conversion.Rules(1_000_000, 100, preprocessing.store_size, preprocessing.crop_fraction)
+    wanted = conversion._resize(conversion._cut(noise, rules, None), preprocessing.store_size)
+    top, left, height, width = preprocess._stored_window(tf.constant(noise.shape), preprocessing.crop_fraction).numpy()
     part = tf.constant(noise[top : top + height, left : left + width])
-    found = preprocess._average(part, done.store_size).numpy()
+    found = preprocess._average(part, preprocessing.store_size).numpy()
     assert found.shape == wanted.shape and np.abs(found - wanted.astype(int)).max() <= 1
 
 
@@ -324,7 +326,7 @@ def test_a_record_with_a_step_of_a_newer_fv_is_refused_by_name(cut, run, tmp_pat
         with pytest.raises(UserError, match=r"does not know \(template\): use the fv that wrote it"):
             read(str(tmp_path))
     with pytest.raises(UserError, match="resampling=lanczos"):
-        preprocessing.from_json({"resampling": "lanczos"}, "model.json")
+        Preprocessing.from_json({"resampling": "lanczos"}, "model.json")
 
 
 @pytest.mark.parametrize(
@@ -339,7 +341,7 @@ def test_a_record_with_a_step_of_a_newer_fv_is_refused_by_name(cut, run, tmp_pat
     ],
 )
 def test_images_fit_by_equal_crops_and_by_sizes_that_are_not_enlarged(held, wanted, answer):
-    assert fits(held, wanted, image_size=32, crop_fraction=1.0) is answer
+    assert held.fits(wanted, image_size=32, crop_fraction=1.0) is answer
 
 
 def test_shards_that_say_nothing_are_taken_with_a_warning_where_the_model_was_cut(capsys):

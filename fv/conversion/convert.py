@@ -89,14 +89,14 @@ def _convert(
     run: workers.Map,
     reselect: Reselect | None,
 ) -> tuple[manifest.Manifest, pd.DataFrame]:
-    done = settings.preprocessing_of(chosen)  # before the images: the CSV of boxes may change while they are read
+    preprocessing = settings.preprocessing_of(chosen)  # before the images: the CSV of boxes may change while they are read
     selected = selection.select(chosen, found, odd, scratch, run)
     if reselect:
         selected = reselect(selected, scratch)
     counts = shards.count_shards(selected.tables, selected.images, chosen.shards)
     output.clear(chosen.output, keep=[] if chosen.overwrite else _names(counts))
     _save_left_out(selected.left_out, chosen.output)
-    made = _describe(chosen, selected, write_shards(chosen, selected, counts, scratch, run), done)
+    made = _describe(chosen, selected, write_shards(chosen, selected, counts, scratch, run), preprocessing)
     report_files.write(chosen, len(found) + len(odd), selected, made, scratch)
     manifest.save(made, chosen.output)
     written.forget(chosen.output)
@@ -119,7 +119,7 @@ def _describe(
     chosen: settings.Options,
     selected: selection.Selection,
     made: dict[str, list[manifest.Shard]],
-    done: Preprocessing,
+    preprocessing: Preprocessing,
 ) -> manifest.Manifest:
     described = {}
     for split, table in selected.tables.items():
@@ -132,7 +132,7 @@ def _describe(
             shards=tuple(made[split]),
         )
     flags, side = options.to_flagfile(chosen), _image_side(selected)
-    return manifest.Manifest(chosen.seed, flags, described, side, preprocessing=done)
+    return manifest.Manifest(chosen.seed, flags, described, side, preprocessing=preprocessing)
 
 
 def _image_side(selected: selection.Selection) -> int | None:

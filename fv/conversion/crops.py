@@ -7,11 +7,10 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from fv import preprocessing
 from fv.conversion import tables
 from fv.errors import UserError
+from fv.preprocessing import WHOLE
 
-WHOLE = preprocessing.WHOLE
 COLUMNS = ("path", "left", "top", "width", "height")
 
 

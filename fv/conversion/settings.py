@@ -3,7 +3,7 @@
 import dataclasses
 import os
 
-from fv import files, manifest, preprocessing, workers
+from fv import files, manifest, workers
 from fv.conversion import crops, duplicates, fingerprint
 from fv.errors import UserError
 from fv.options import option, required
@@ -85,8 +85,10 @@ def preprocessing_of(chosen: Options) -> Preprocessing:
     Raises:
       OSError: the CSV of boxes cannot be read.
     """
-    done = preprocessing.from_flags(chosen.crop, chosen.store_size, chosen.jpeg_quality)
-    return dataclasses.replace(done, boxes=files.sha256(chosen.crop)) if done.boxes else done
+    preprocessing = Preprocessing.from_flags(chosen.crop, chosen.store_size, chosen.jpeg_quality)
+    if preprocessing.boxes is None:
+        return preprocessing
+    return dataclasses.replace(preprocessing, boxes=files.sha256(chosen.crop))
 
 
 def require_consistent(chosen: Options) -> None:

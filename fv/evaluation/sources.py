@@ -5,7 +5,7 @@ import sys
 
 import numpy as np
 
-from fv import manifest, preprocessing
+from fv import manifest
 from fv.conversion import crops
 from fv.errors import UserError
 from fv.evaluation import listed_pairs, protocols, shard_pairs
@@ -14,6 +14,7 @@ from fv.evaluation.options import EvaluateOptions
 from fv.evaluation.pair_set import PairSet
 from fv.model import model_record
 from fv.model.model_record import ModelRecord
+from fv.preprocessing import Preprocessing
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,21 +40,22 @@ def treat_as_trained(options: EvaluateOptions, record: ModelRecord) -> EvaluateO
     """
     if not (options.pairs_list or options.threshold_list):
         return options
-    done, crop = record.preprocessing, options.crop
-    if crop is None and done is None:
+    preprocessing, crop = record.preprocessing, options.crop
+    if crop is None and preprocessing is None:
         print(
             f"fv: warning: {options.workdir} does not say how its training images were cut: those of the list are "
             "taken whole; give --crop and --store_size as they were at conversion",
             file=sys.stderr,
         )
-    if crop is None and done and done.boxes:
+    if crop is None and preprocessing and preprocessing.boxes:
         raise UserError(
             f"{options.workdir} was trained on images cut to boxes: give --crop=CSV with the boxes of {options.images}, "
             "or --crop=none where its images are cut already"
         )
     if crop is None:
-        crop = crops.WHOLE if done is None or done.crop_fraction is None else str(done.crop_fraction)
-    size = options.store_size or (done.store_size if done else None)
+        fraction = preprocessing and preprocessing.crop_fraction
+        crop = crops.WHOLE if fraction is None else str(fraction)
+    size = options.store_size or (preprocessing.store_size if preprocessing else None)
     return dataclasses.replace(options, crop=crop, store_size=size)
 
 
@@ -102,17 +104,17 @@ def _read_shards(folder: str, split: str, options: EvaluateOptions, record: Mode
     return shard_pairs.read(folder, split)
 
 
-def _is_meant(options: EvaluateOptions, held: preprocessing.Preprocessing) -> bool:
+def _is_meant(options: EvaluateOptions, held: Preprocessing) -> bool:
     """Whether --crop and --store_size name what was done to these images; the content of a CSV of boxes is not compared."""
     if options.crop is None:
         return False
-    given = preprocessing.from_flags(options.crop, options.store_size, held.jpeg_quality)
+    given = Preprocessing.from_flags(options.crop, options.store_size, held.jpeg_quality)
     return given.same_crop(held) and given.store_size == held.store_size
 
 
 def _read_list(path: str, options: EvaluateOptions, record: ModelRecord, is_csv: bool) -> PairSet:
-    crop, done = crops.parse(options.crop), record.preprocessing or preprocessing.Preprocessing()
-    rules = listed_pairs.rules_of(crop, options.store_size, done.jpeg_quality)
+    crop, preprocessing = crops.parse(options.crop), record.preprocessing or Preprocessing()
+    rules = listed_pairs.rules_of(crop, options.store_size, preprocessing.jpeg_quality)
     allow_missing = options.allow_missing
     return listed_pairs.read(path, options.images, rules, is_csv=is_csv, allow_missing=allow_missing, boxes=crop.boxes)
 

@@ -10,7 +10,7 @@ import os
 import sys
 from collections.abc import Iterable, Sequence
 
-from fv import files, preprocessing, workdir
+from fv import files, workdir
 from fv.errors import UserError
 from fv.model.options import ModelOptions
 from fv.preprocessing import Preprocessing
@@ -63,11 +63,11 @@ class ModelRecord:
         return self.identity_hashes
 
 
-def describe(options: ModelOptions, identities: Sequence[str], done: Preprocessing | None = None) -> ModelRecord:
-    """The record of a model that is trained on these identities, on images that this was done to."""
+def describe(options: ModelOptions, identities: Sequence[str], preprocessing: Preprocessing | None = None) -> ModelRecord:
+    """The record of a model that is trained on these identities, on images that were so stored."""
     digest = hashlib.sha256("\n".join(identities).encode()).hexdigest()
     hashes = tuple(_hash(name, digest) for name in identities)
-    return ModelRecord(options, len(identities), digest, hashes, preprocessing=done)
+    return ModelRecord(options, len(identities), digest, hashes, preprocessing=preprocessing)
 
 
 def inherit(record: ModelRecord, parent: ModelRecord | None) -> ModelRecord:
@@ -121,8 +121,8 @@ def load(folder: str) -> ModelRecord:
         hashes = fields.get("identity_hashes")
         held = ModelOptions(**fields["options"]), fields["identities"], fields["identities_sha256"]
         earlier = tuple((salt, tuple(met)) for salt, met in fields.get("earlier", ()))
-        done = preprocessing.from_json(fields.get("preprocessing"), path)
-        return ModelRecord(*held, None if hashes is None else tuple(hashes), earlier, done)
+        preprocessing = Preprocessing.from_json(fields.get("preprocessing"), path)
+        return ModelRecord(*held, None if hashes is None else tuple(hashes), earlier, preprocessing)
     except (KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{path} does not describe a model of this fv ({error}): train into a new --workdir") from error
 
@@ -157,7 +157,7 @@ def check_images(record: ModelRecord, folder: str, held: Preprocessing | None, s
       advice: what to do where they do not fit.
 
     Raises:
-      UserError: they do not fit (`preprocessing.fits`).
+      UserError: they do not fit (`Preprocessing.fits`).
     """
     wanted = record.preprocessing
     if wanted is None:
@@ -166,7 +166,7 @@ def check_images(record: ModelRecord, folder: str, held: Preprocessing | None, s
     if held is None:
         if wanted.cuts:
             print(f"fv: warning: {trained}; how those of {source} were stored is not known", file=sys.stderr)
-    elif not preprocessing.fits(held, wanted, record.options.image_size, record.options.crop_fraction):
+    elif not held.fits(wanted, record.options.image_size, record.options.crop_fraction):
         raise UserError(f"{trained}, but those of {source} are stored with {held}: {advice}")
 
 

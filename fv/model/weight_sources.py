@@ -9,12 +9,13 @@ import numpy as np
 import tensorflow as tf
 import tf_keras
 
-from fv import files, preprocess, preprocessing, workdir
+from fv import files, preprocess, workdir
 from fv.errors import UserError
 from fv.model import backbones, encoder, layer_names, model_record, restoring, siamese, weight_files
 from fv.model.model_record import ModelRecord
 from fv.model.options import ModelOptions
 from fv.model.siamese import Siamese
+from fv.preprocessing import Preprocessing
 
 IMAGENET = "imagenet"
 CARD = "model_card.json"  # what an export says of its model, beside its weights
@@ -99,7 +100,8 @@ def _of_export(where: str, options: ModelOptions) -> Source:
     """An export holds what it needs to compare: encoder and, where it has weights, the head's scoring."""
     try:
         card = files.load_json(os.path.join(where, CARD))
-        held, done = ModelOptions(**card["model"]), preprocessing.from_json(card.get("preprocessing"), f"{where}/{CARD}")
+        held = ModelOptions(**card["model"])
+        preprocessing = Preprocessing.from_json(card.get("preprocessing"), f"{where}/{CARD}")
         _check_backbone(where, held, options)
         model = siamese.build_siamese(held, identities=1)
         scoring = model.head.scoring.variables if model.head.scoring else []
@@ -112,7 +114,7 @@ def _of_export(where: str, options: ModelOptions) -> Source:
         raise UserError(f"--init_weights={where} is no export of this fv, or damaged ({_first_line(error)})") from error
     kept = {variable.ref() for variable in [*model.encoder.variables, *scoring]}
     layers = {name: weights for name, weights in parts(model).items() if weights[0].ref() in kept}
-    return Source("export", _values(layers), ModelRecord(held, 1, "", preprocessing=done), end(model))
+    return Source("export", _values(layers), ModelRecord(held, 1, "", preprocessing=preprocessing), end(model))
 
 
 def _of_file(where: str, options: ModelOptions) -> Source:

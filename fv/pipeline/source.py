@@ -38,8 +38,8 @@ class PairSource:
     ) -> "PairSource":
         """The split of that name, with identities indexed among the training split's."""
         identities = manifest.splits["train"].identities if "train" in manifest.splits else ()
-        done = manifest.preprocessing
-        return cls(folder, manifest.split(split), image_size, crop_fraction, identities, preprocessing=done)
+        preprocessing = manifest.preprocessing
+        return cls(folder, manifest.split(split), image_size, crop_fraction, identities, preprocessing=preprocessing)
 
     def with_hard(self, folder: str, split: manifests.Split) -> "PairSource":
         """The same source with the pairs of a second data set, on this machine's disks, as its hard ones.

@@ -36,13 +36,13 @@ class Rules:
       image_size: side of the network's input in pixels.
       crop_fraction: side of the centre square that is kept, over the shorter side, in (0, 1].
       max_pixels: most pixels an image may have, by its header.
-      done: what the converter did to the training images, which is done to every image first; None for nothing.
+      preprocessing: what the converter did to the training images, which is done to every image first; None for nothing.
     """
 
     image_size: int
     crop_fraction: float
     max_pixels: int
-    done: Preprocessing | None = None
+    preprocessing: Preprocessing | None = None
 
 
 def load(encoded: tf.Tensor, rules: Rules) -> Loaded:
@@ -101,7 +101,7 @@ def _decode_jpeg(encoded: tf.Tensor, shape: tf.Tensor, rules: Rules) -> tf.Tenso
 
     return tf.cond(
         turned == orientation.UPRIGHT,
-        lambda: preprocess.load_jpeg(encoded, rules.image_size, rules.crop_fraction, rules.done),
+        lambda: preprocess.load_jpeg(encoded, rules.image_size, rules.crop_fraction, rules.preprocessing),
         decode_whole,
     )
 
@@ -139,7 +139,7 @@ def _load_gif(encoded: tf.Tensor, head: tf.Tensor, rules: Rules) -> Loaded:
 
 
 def _to_input(image: tf.Tensor, rules: Rules) -> tf.Tensor:
-    return preprocess.to_input(image, rules.image_size, rules.crop_fraction, rules.done)
+    return preprocess.to_input(image, rules.image_size, rules.crop_fraction, rules.preprocessing)
 
 
 def _on_white(image: tf.Tensor) -> tf.Tensor:

@@ -144,20 +144,21 @@ def _check_promise(served: ServedVerifier, pairs: PairSource, similarities: np.n
 
 def _check_preprocessing(rules: Rules) -> None:
     """Checks that the graph makes of a whole image what the converter stored and the evaluator made of that."""
-    done = rules.done
-    if done is None or done.store_size is None:
+    preprocessing = rules.preprocessing
+    if preprocessing is None or preprocessing.store_size is None:
         return
     rules = dataclasses.replace(rules, max_pixels=2 * _CHECKED_SIDE**2)
-    side = min(round(1.7 * done.store_size / done.centre) + 1, _CHECKED_SIDE)
+    side = min(round(1.7 * preprocessing.store_size / preprocessing.centre) + 1, _CHECKED_SIDE)
     encoded = tf.io.encode_jpeg(_made_up(side, side + side // 3), quality=95, chroma_downsampling=False).numpy()
-    limits = (rules.max_pixels, done.jpeg_quality, done.store_size, done.crop_fraction)
+    limits = (rules.max_pixels, preprocessing.jpeg_quality, preprocessing.store_size, preprocessing.crop_fraction)
     stored = conversion.load(encoded, conversion.Rules(*limits)).stored
     wanted = preprocess.load_jpeg(tf.constant(stored), rules.image_size, rules.crop_fraction)
     (found,) = images.loader(rules)(tf.constant([encoded]), tf.constant(["image"]))
     difference = float(np.abs(found.numpy().astype(np.float32) - wanted.numpy()).mean())
     if difference > _PIXEL_TOLERANCE:
         raise UserError(
-            f"the exported graph makes a whole image {difference:.2g} levels unlike a stored one: report this, with {done}"
+            f"the exported graph makes a whole image {difference:.2g} levels unlike a stored one: report this, with "
+            f"{preprocessing}"
         )
 
 

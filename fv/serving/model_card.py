@@ -69,24 +69,28 @@ def to_markdown(card: dict) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def describe_input(model: dict, done: dict | None) -> str:
+def describe_input(model: dict, preprocessing: dict | None) -> str:
     """What images `serving_default` expects, and what the graph does to them.
 
     Args:
       model: the model's options.
-      done: what the converter did to the training images (`fv.preprocessing`), None where that is not known.
+      preprocessing: what the converter did to the training images (`fv.preprocessing`), None where that is not known.
     """
     own = f"the centre square of {model['crop_fraction']:g} of the shorter side, resized to {model['image_size']} pixels"
-    if done is None:
+    if preprocessing is None:
         return f"{UNKNOWN_INPUT[0].upper()}{UNKNOWN_INPUT[1:]}. The graph takes {own}."
-    boxes = f"{BOXES[0].upper()}{BOXES[1:]}." if done.get("boxes") else "Give whole images, not cut in any way."
-    if "store_size" not in done:
+    boxes = f"{BOXES[0].upper()}{BOXES[1:]}." if preprocessing.get("boxes") else "Give whole images, not cut in any way."
+    if "store_size" not in preprocessing:
         return f"{boxes} The graph takes {own}."
-    part = f"the centre square of {done['crop_fraction']:g} of the shorter side" if "crop_fraction" in done else "the image"
-    steps = f"makes {part} smaller by area averages, to a shorter side of {done['store_size']} pixels"
+    part = (
+        f"the centre square of {preprocessing['crop_fraction']:g} of the shorter side"
+        if "crop_fraction" in preprocessing
+        else "the image"
+    )
+    steps = f"makes {part} smaller by area averages, to a shorter side of {preprocessing['store_size']} pixels"
     return (
         f"{boxes} As the converter did, the graph {steps}, and writes and reads it as JPEG of quality "
-        f"{done['jpeg_quality']}. Of that it takes {own}."
+        f"{preprocessing['jpeg_quality']}. Of that it takes {own}."
     )
 
 

@@ -81,7 +81,7 @@ class ServedVerifier(tf.Module):
         rules = self._rules
         side = rules.image_size
         pixels = tf.map_fn(
-            lambda one: preprocess.to_input(one, side, rules.crop_fraction, rules.done),
+            lambda one: preprocess.to_input(one, side, rules.crop_fraction, rules.preprocessing),
             image,
             fn_output_signature=tf.TensorSpec([side, side, preprocess.CHANNELS], tf.uint8),
         )
@@ -108,9 +108,9 @@ class ServedVerifier(tf.Module):
 
     def similarities_of_stored(self, image_a: list[bytes], image_b: list[bytes]) -> tf.Tensor:
         """Similarities, float32 [batch], of stored images: what the converter did is not repeated. It is not saved."""
-        if self._rules.done is None or self._rules.done.store_size is None:
+        if self._rules.preprocessing is None or self._rules.preprocessing.store_size is None:
             return self.serve(tf.constant(image_a), tf.constant(image_b))["similarity"]
-        load = images.loader(dataclasses.replace(self._rules, done=None))
+        load = images.loader(dataclasses.replace(self._rules, preprocessing=None))
         compare = tf.function(lambda *pairs: self._compare_images(load, *pairs)["similarity"], autograph=False)
         return compare(tf.constant(image_a), tf.constant(image_b))
 

@@ -5,7 +5,6 @@ from collections.abc import Iterator
 import tensorflow as tf
 
 from fv import manifest as manifests
-from fv import preprocessing
 from fv.errors import UserError
 from fv.pipeline import input_pipeline, load_size
 from fv.pipeline.damage import BadRecords
@@ -61,7 +60,7 @@ def training_source(options: TrainOptions, manifest: manifests.Manifest) -> Pair
 def _check_same_images(options: TrainOptions, mined: manifests.Manifest, manifest: manifests.Manifest) -> None:
     held, wanted = mined.preprocessing, manifest.preprocessing
     network = (options.model.image_size, options.model.crop_fraction)
-    if held and wanted and not preprocessing.fits(held, wanted, *network):
+    if held and wanted and not held.fits(wanted, *network):
         hard = options.curriculum.hard_tfrecords
         raise UserError(
             f"--hard_tfrecords={hard} holds images stored with {held}, {options.tfrecords} with {wanted}: mine it "

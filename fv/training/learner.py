@@ -51,11 +51,11 @@ def build(
     strategy: tf.distribute.Strategy,
     identities: Sequence[str],
     first_weights: FirstWeights | None = None,
-    done: Preprocessing | None = None,
+    preprocessing: Preprocessing | None = None,
 ) -> Learner:
     """Builds the learner of a run on those training identities; `first_weights` go into the new model, if there are any.
 
-    `done` is what was done to the training images before they were stored; None where that is not known. Whom the
+    `preprocessing` is what was done to the training images before they were stored; None where that is not known. Whom the
     teacher has met is noted in the workdir's model.json.
 
     Raises:
@@ -71,17 +71,17 @@ def build(
         averages = _build_averages(options, model, len(identities))
         teacher = teachers.load(options.teaching, options.model.embedding_size, identities)
     if teacher:
-        teachers.check_images(teacher.record, options.teaching.teacher, options.model, done)
+        teachers.check_images(teacher.record, options.teaching.teacher, options.model, preprocessing)
     if teacher and strategies.is_chief(strategy):
-        _note_whom_it_met(teacher, options, identities, done)
+        _note_whom_it_met(teacher, options, identities, preprocessing)
     return Learner(model, updater, averages, teacher)
 
 
 def _note_whom_it_met(
-    teacher: Teacher, options: TrainOptions, identities: Sequence[str], done: Preprocessing | None
+    teacher: Teacher, options: TrainOptions, identities: Sequence[str], preprocessing: Preprocessing | None
 ) -> None:
     """Before the first step, so that no weights of the student are ever without it."""
-    record = model_record.describe(options.model, identities, done)
+    record = model_record.describe(options.model, identities, preprocessing)
     model_record.save(model_record.inherit(record, teacher.record), options.workdir)
 
 

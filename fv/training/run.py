@@ -56,7 +56,9 @@ def train(options: TrainOptions) -> None:
         rate = schedule.build_schedule(options.optimization, options.steps, options.global_batch_size)
         first_weights = _find_first_weights(options, record)
         record = first_weights.record if first_weights else model_record.kept(record, options.workdir)
-        trained = learner.build(options, rate, strategy, training.identities, first_weights, done=training.preprocessing)
+        trained = learner.build(
+            options, rate, strategy, training.identities, first_weights, preprocessing=training.preprocessing
+        )
         agreement = Agreement(strategy)
         keep = options.saving.keep_checkpoints
         checkpoints = Checkpoints(options.workdir, agreement, keep=keep, chief=chief, **trained.state())

@@ -64,7 +64,7 @@ def load(options: TeacherOptions, embedding_size: int, identities: Sequence[str]
     return Teacher(model, options.teacher_weight, record)
 
 
-def check_images(record: ModelRecord, folder: str, options: ModelOptions, done: Preprocessing | None) -> None:
+def check_images(record: ModelRecord, folder: str, options: ModelOptions, preprocessing: Preprocessing | None) -> None:
     """Checks that a teacher is shown the part of an image that it was trained on, as far as the records say.
 
     It is given what its student's crop leaves of a stored image. So a crop made at conversion and one made by
@@ -74,18 +74,18 @@ def check_images(record: ModelRecord, folder: str, options: ModelOptions, done: 
       record: of the teacher.
       folder: the teacher's workdir, for the message.
       options: of the student.
-      done: what was done to the student's images before they were stored.
+      preprocessing: what was done to the student's images before they were stored.
 
     Raises:
       UserError: it is shown another part.
     """
     taught = record.preprocessing
-    if done is None or taught is None or done.same_crop(taught):
+    if preprocessing is None or taught is None or preprocessing.same_crop(taught):
         return
-    shown, wanted = done.centre * options.crop_fraction, taught.centre * record.options.crop_fraction
-    if done.boxes or taught.boxes or abs(shown - wanted) > _SAME_CROP:
+    shown, wanted = preprocessing.centre * options.crop_fraction, taught.centre * record.options.crop_fraction
+    if preprocessing.boxes or taught.boxes or abs(shown - wanted) > _SAME_CROP:
         raise UserError(
-            f"--teacher={folder} was trained on images stored with {taught}, but these are stored with {done}: "
+            f"--teacher={folder} was trained on images stored with {taught}, but these are stored with {preprocessing}: "
             "give shards that were converted as the teacher's"
         )
 
