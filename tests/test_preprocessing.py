@@ -253,9 +253,9 @@ def test_a_model_of_boxes_says_that_images_have_to_be_cut_already(exported, tmp_
     (folder / model_card.JSON).write_text(json.dumps(card | {"preprocessing": boxes.to_json()}))
     fv.Verifier(str(folder))
     said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("fv: note")]
-    assert [line.endswith("give images that are cut to the face's box already") for line in said] == [True, True]
+    assert [line.endswith("give images that are already cut to the face's box") for line in said] == [True, True]
     text = model_card.describe_input(dataclasses.asdict(TINY), boxes.to_json())
-    assert "cut to the face's box already" in text and "64 pixels" in text
+    assert "already cut to the face's box" in text and "64 pixels" in text
 
 
 def test_a_list_for_a_model_of_boxes_needs_boxes_of_its_own(tmp_path):

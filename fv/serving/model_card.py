@@ -14,8 +14,8 @@ INTENDED_USE = (
     "can review and reverse, on images like those the figures below were measured on."
 )
 BOXES = (
-    "it was trained on images cut to boxes, which it cannot know of new images: give images that are cut to the face's box "
-    "already"
+    "the model was trained on images cut to boxes from a CSV, and cannot find the box in a new image: give images that are "
+    "already cut to the face's box"
 )
 UNKNOWN_INPUT = (
     "how the training images were cut and stored is not known (model.json is of an older fv, or the shards do not say): "
