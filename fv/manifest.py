@@ -5,6 +5,7 @@ import os
 
 from fv import files, ownership, record
 from fv.errors import UserError
+from fv.preprocessing import Preprocessing
 
 FILE_NAME = "manifest.json"
 SPLITS = ("train", "val", "test")
@@ -46,6 +47,8 @@ class Manifest:
       splits: what each split holds, by its name in `SPLITS`.
       image_side: side in pixels where every stored image is a square of one size, else None.
       schema_version: of the record.
+      preprocessing: what was done to the images before they were stored; None where that is not known. Of a manifest
+        without it, it is derived from `flags`.
     """
 
     seed: int
@@ -53,6 +56,7 @@ class Manifest:
     splits: dict[str, Split]
     image_side: int | None = None
     schema_version: int = record.SCHEMA_VERSION
+    preprocessing: Preprocessing | None = None
 
     def split(self, name: str) -> Split:
         """The split of that name.
@@ -73,7 +77,9 @@ def shard_name(split: str, index: int, count: int) -> str:
 
 def save(manifest: Manifest, folder: str) -> None:
     """Writes the manifest into `folder`, whole or not at all."""
-    ownership.save_json(dataclasses.asdict(manifest), os.path.join(folder, FILE_NAME), indent=1)
+    fields = dataclasses.asdict(manifest)
+    fields["preprocessing"] = manifest.preprocessing and manifest.preprocessing.to_json()
+    ownership.save_json(fields, os.path.join(folder, FILE_NAME), indent=1)
 
 
 def load(folder: str) -> Manifest:
@@ -111,8 +117,13 @@ def _parse(text: bytes, path: str) -> Manifest:
         if version != record.SCHEMA_VERSION:
             raise UserError(f"{path} has schema {version}, this fv reads {record.SCHEMA_VERSION}: convert again")
         splits = {name: _parse_split(split) for name, split in fields["splits"].items()}
-        return Manifest(**{**fields, "splits": splits})
-    except (KeyError, TypeError) as error:
+        preprocessing = Preprocessing.from_json(fields.get("preprocessing"), path)
+        if "preprocessing" not in fields:
+            preprocessing = Preprocessing.from_flagfile(fields["flags"])
+        return Manifest(**{**fields, "splits": splits, "preprocessing": preprocessing})
+    except UserError:
+        raise
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{path} is not a manifest of fv ({error!r}): convert again") from error
 
 

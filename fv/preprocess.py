@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from fv import preprocess_on_host
+from fv.preprocessing import Preprocessing
 
 CHANNELS = preprocess_on_host.CHANNELS
 RESIZE_TOLERANCE = 1  # levels of 255 by which the two resizes may differ: OpenCV's weights have 11 bits
@@ -16,7 +17,9 @@ DCT = "INTEGER_ACCURATE"  # bit-exact with Pillow and simplejpeg; TensorFlow's d
 _MARGIN = 1  # pixels around a crop: at its own edge libjpeg has no neighbour to interpolate colour from, up to 32 levels off
 
 
-def load_jpeg(encoded: tf.Tensor, image_size: int, crop_fraction: float) -> tf.Tensor:
+def load_jpeg(
+    encoded: tf.Tensor, image_size: int, crop_fraction: float, preprocessing: Preprocessing | None = None
+) -> tf.Tensor:
     """Decodes a JPEG, crops its centre square and resizes it.
 
     Args:
@@ -24,17 +27,27 @@ def load_jpeg(encoded: tf.Tensor, image_size: int, crop_fraction: float) -> tf.T
       image_size: side of the result in pixels.
       crop_fraction: side of the centre square over the image's shorter side, in (0, 1]. No more than the square, and a
         pixel around it, is decoded.
+      preprocessing: what the converter did to the training images, to be repeated on this one first; None for an image
+        that is stored already.
 
     Returns:
       uint8 [image_size, image_size, 3], RGB.
     """
     shape = tf.io.extract_jpeg_shape(encoded)
-    top, left, height, width = tf.unstack(centre_square(shape, crop_fraction))
+    if preprocessing and preprocessing.store_size:
+        part = _decode_window(encoded, shape, _stored_window(shape, preprocessing.crop_fraction))
+        return to_input(_shrink(part, preprocessing), image_size, crop_fraction)
+    return resize(_decode_window(encoded, shape, centre_square(shape, crop_fraction)), image_size)
+
+
+def _decode_window(encoded: tf.Tensor, shape: tf.Tensor, window: tf.Tensor) -> tf.Tensor:
+    """The part of a JPEG in the window [top, left, height, width], uint8 [height, width, 3]."""
+    top, left, height, width = tf.unstack(window)
     above, before = tf.minimum(top, _MARGIN), tf.minimum(left, _MARGIN)
     window = (top - above, left - before, _MARGIN + above + height, _MARGIN + before + width)
     window = tf.minimum(window, (shape[0], shape[1], shape[0] - window[0], shape[1] - window[1]))
     image = tf.io.decode_and_crop_jpeg(encoded, window, channels=CHANNELS, dct_method=DCT)
-    return resize(image[above : above + height, before : before + width], image_size)
+    return image[above : above + height, before : before + width]
 
 
 def load_on_host(encoded: bytes, crop_fraction: float, result: np.ndarray) -> None:
@@ -54,19 +67,68 @@ def load_on_host(encoded: bytes, crop_fraction: float, result: np.ndarray) -> No
         result[:] = load_jpeg(tf.constant(encoded), result.shape[0], crop_fraction).numpy()
 
 
-def to_input(image: tf.Tensor, image_size: int, crop_fraction: float) -> tf.Tensor:
+def to_input(
+    image: tf.Tensor, image_size: int, crop_fraction: float, preprocessing: Preprocessing | None = None
+) -> tf.Tensor:
     """Crops the centre square of decoded pixels and resizes it.
 
     Args:
-      image: uint8 [height, width, 3].
+      image: uint8 [height, width, 3], upright.
       image_size: side of the result in pixels.
       crop_fraction: side of the centre square over the image's shorter side, in (0, 1].
+      preprocessing: as in `load_jpeg`.
 
     Returns:
       uint8 [image_size, image_size, 3].
     """
+    if preprocessing and preprocessing.store_size:
+        image = store(image, preprocessing)
     top, left, height, width = tf.unstack(centre_square(tf.shape(image), crop_fraction))
     return resize(image[top : top + height, left : left + width], image_size)
+
+
+def store(image: tf.Tensor, preprocessing: Preprocessing) -> tf.Tensor:
+    """Repeats on a whole image what the converter did to the training images (`fv.conversion.images`).
+
+    The part that is cut out and its size are the converter's. Averages differ from OpenCV's by at most one level. The JPEG
+    that the converter wrote is written and decoded again, since half its colour resolution went with it. libjpeg's slow DCT
+    writes it here, its fast one there: that is within a few levels.
+
+    Args:
+      image: uint8 [height, width, 3], upright.
+      preprocessing: what the converter did, with a `store_size`.
+
+    Returns:
+      uint8 [stored height, stored width, 3].
+    """
+    top, left, height, width = tf.unstack(_stored_window(tf.shape(image), preprocessing.crop_fraction))
+    return _shrink(image[top : top + height, left : left + width], preprocessing)
+
+
+def _stored_window(shape: tf.Tensor, crop_fraction: float | None) -> tf.Tensor:
+    """`fv.conversion.crops.window` without a box, int32 [top, left, height, width]; in float64 as there."""
+    height, width = shape[0], shape[1]
+    if crop_fraction is None:
+        return tf.stack([0, 0, height, width])
+    shorter = tf.cast(tf.minimum(height, width), tf.float64)
+    side = tf.maximum(1, tf.cast(tf.round(shorter * crop_fraction), tf.int32))
+    return tf.stack([(height - side) // 2, (width - side) // 2, side, side])
+
+
+def _shrink(part: tf.Tensor, preprocessing: Preprocessing) -> tf.Tensor:
+    """Makes an image smaller as it was stored, and goes through JPEG as it did."""
+    averages = _average(part, preprocessing.store_size)
+    encoded = tf.io.encode_jpeg(averages, "rgb", quality=preprocessing.jpeg_quality, chroma_downsampling=True)
+    return tf.io.decode_jpeg(encoded, channels=CHANNELS, dct_method=DCT)
+
+
+def _average(image: tf.Tensor, store_size: int) -> tf.Tensor:
+    """Makes the shorter side `store_size` by exact area averages; a smaller image stays as it is."""
+    sides = tf.shape(image)[:2]
+    scale = store_size / tf.cast(tf.reduce_min(sides), tf.float64)
+    rounded = tf.cast(tf.round(tf.cast(sides, tf.float64) * scale), tf.int32)
+    size = tf.where(scale >= 1.0, sides, tf.maximum(store_size, rounded))
+    return tf.cast(tf.round(tf.image.resize(image, size, method="area")), tf.uint8)
 
 
 def centre_square(shape: tf.Tensor, crop_fraction: float) -> tf.Tensor:

@@ -8,6 +8,7 @@ import pandas as pd
 from fv import files, manifest, options, ownership, progress, record, tables, workers
 from fv.conversion import catalog, output, report_files, runners, selection, settings, shards, written
 from fv.errors import UserError
+from fv.preprocessing import Preprocessing
 
 Reselect = Callable[[selection.Selection, str], selection.Selection]  # (what was selected, scratch folder) → what is written
 
@@ -84,13 +85,14 @@ def write_shards(
 def _convert(
     chosen: settings.Options, found: catalog.Catalog, scratch: str, run: workers.Map, reselect: Reselect | None
 ) -> tuple[manifest.Manifest, pd.DataFrame]:
+    preprocessing = settings.preprocessing_of(chosen)  # before the images: the CSV of boxes may change while they are read
     selected = selection.select(chosen, found.images, found.left_out, scratch, run)
     if reselect:
         selected = reselect(selected, scratch)
     counts = shards.count_shards(selected.tables, selected.images, chosen.shards)
     output.clear(chosen.output, keep=[] if chosen.overwrite else _names(counts))
     _save_left_out(selected.left_out, chosen.output)
-    made = _describe(chosen, selected, write_shards(chosen, selected, counts, scratch, run))
+    made = _describe(chosen, selected, write_shards(chosen, selected, counts, scratch, run), preprocessing)
     report_files.write(chosen, found, selected, made, scratch)
     manifest.save(made, chosen.output)
     written.forget_all(chosen.output)
@@ -110,7 +112,10 @@ def _what_is_whole(error: UnfinishedError, chosen: settings.Options) -> str:
 
 
 def _describe(
-    chosen: settings.Options, selected: selection.Selection, made: dict[str, list[manifest.Shard]]
+    chosen: settings.Options,
+    selected: selection.Selection,
+    made: dict[str, list[manifest.Shard]],
+    preprocessing: Preprocessing,
 ) -> manifest.Manifest:
     described = {}
     for split, table in selected.tables.items():
@@ -122,7 +127,8 @@ def _describe(
             identities=selected.identities[split],
             shards=tuple(made[split]),
         )
-    return manifest.Manifest(chosen.seed, options.to_flagfile(chosen), described, _image_side(selected))
+    flags, side = options.to_flagfile(chosen), _image_side(selected)
+    return manifest.Manifest(chosen.seed, flags, described, side, preprocessing=preprocessing)
 
 
 def _image_side(selected: selection.Selection) -> int | None:

@@ -9,8 +9,8 @@ import pandas as pd
 
 from fv import tables
 from fv.errors import UserError
+from fv.preprocessing import WHOLE
 
-WHOLE = "none"
 COLUMNS = ("path", "left", "top", "width", "height")
 
 

@@ -7,6 +7,7 @@ from fv import files, manifest, workers
 from fv.conversion import crops, duplicates, fingerprint
 from fv.errors import UserError
 from fv.options import option, required
+from fv.preprocessing import Preprocessing
 
 LOCAL = "local"
 _PIXELS_PER_MEGAPIXEL = 1_000_000
@@ -92,6 +93,18 @@ class Options:
     def processes(self) -> int:
         """Number of worker processes."""
         return self.workers or workers.cores()
+
+
+def preprocessing_of(chosen: Options) -> Preprocessing:
+    """The record of what becomes of the images.
+
+    Raises:
+      OSError: the CSV of boxes cannot be read.
+    """
+    preprocessing = Preprocessing.from_flags(chosen.crop, chosen.store_size, chosen.jpeg_quality)
+    if preprocessing.boxes is None:
+        return preprocessing
+    return dataclasses.replace(preprocessing, boxes=files.sha256(chosen.crop))
 
 
 def require_consistent(chosen: Options) -> None:

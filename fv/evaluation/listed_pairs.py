@@ -1,17 +1,21 @@
 """Pairs that a file lists over a folder of images: LFW's format with its folds, or a CSV."""
 
 import os
+from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
 
 from fv import files
 from fv.conversion import catalog, crops, csv_pairs, identities, images, lfw_pairs, listed, settings
+from fv.conversion.formats import BadImage
 from fv.conversion.images import Rules
 from fv.errors import UserError
 from fv.evaluation.pair_set import Images, PairSet
 
 _NAMED = 5  # images that a message names
+Boxes = Mapping[str, crops.Box]  # by path below the folder of images
+
 _CONVERTER = settings.Options(images="")  # its defaults
 
 
@@ -22,6 +26,7 @@ def read(
     *,
     is_csv: bool,
     allow_missing: bool,
+    boxes: Boxes | None = None,
     identity_level: int | None = None,
     merge_names: bool | None = None,
 ) -> PairSet:
@@ -33,6 +38,7 @@ def read(
       rules: what becomes of an image before it is preprocessed, as in the converter.
       is_csv: whether the list is a CSV; its pairs are one fold.
       allow_missing: go on without the pairs of images that are not there.
+      boxes: by path, the part of each image that is used; an image without one counts as broken.
       identity_level: which folder of an image's path names the person; None for the first, if that is plausible.
       merge_names: whether names that differ only in how they are written are one person's; None to refuse them.
 
@@ -52,7 +58,7 @@ def read(
     listed.require_once(table, path)
     whole, lost = _split_missing(table, found, odd, path, allow_missing)
     said = "; ".join(filter(None, (lost, *map(str, doubts))))
-    return _to_pairs(os.path.basename(path), table[whole], fold[whole], found, (folder, rules), said)
+    return _to_pairs(os.path.basename(path), table[whole], fold[whole], found, (folder, rules, boxes), said)
 
 
 def _split_missing(
@@ -95,31 +101,37 @@ def refuse_or_say(reasons: dict[str, str], pairs: int, of: int, source: str, all
 
 
 def _to_pairs(
-    name: str, table: pd.DataFrame, fold: np.ndarray, found: pd.DataFrame, held: tuple[str, Rules], lost: str
+    name: str,
+    table: pd.DataFrame,
+    fold: np.ndarray,
+    found: pd.DataFrame,
+    held: tuple[str, Rules, Boxes | None],
+    lost: str,
 ) -> PairSet:
     paths, numbers = np.unique(table[["a", "b"]].to_numpy(str), return_inverse=True)
     first, second = numbers.reshape(-1, 2).T
     owners = found.set_index("path")["identity"].astype(str).reindex(paths).tolist()
     counts = found["identity"].value_counts()
     of_identity = np.array([counts[owner] for owner in owners])
-    folder, rules = held
+    folder, rules, boxes = held
 
     def load(number: int) -> bytes:
-        return images.load(files.read_bytes(os.path.join(folder, paths[number])), rules).stored
+        box = boxes.get(paths[number]) if boxes is not None else None
+        if boxes is not None and box is None:
+            raise BadImage("no box in the CSV of --crop")
+        return images.load(files.read_bytes(os.path.join(folder, paths[number])), rules, box).stored
 
     shown = Images(paths.tolist(), owners, of_identity, load)
     return PairSet(name, shown, first, second, table["label"].to_numpy(np.int64), fold, lost)
 
 
-def rules_of(crop: str, store_size: int | None) -> Rules:
+def rules_of(crop: crops.Crop, store_size: int | None, jpeg_quality: int = _CONVERTER.jpeg_quality) -> Rules:
     """What becomes of an image before it is preprocessed, by the converter's flags of the same names.
 
     Raises:
-      UserError: `crop` is neither none nor a number in (0, 1], or is given without `store_size`.
+      UserError: there is a `crop` and no `store_size`.
     """
-    parsed = crops.parse(crop)
-    if parsed.boxes is not None:
-        raise UserError(f"--crop={crop} gives boxes: an evaluation takes none or the centre square's side alone")
-    if parsed.fraction is not None and store_size is None:
-        raise UserError(f"--crop={crop} cuts images as the converter stores them small: give --store_size too")
-    return Rules(_CONVERTER.max_pixels, _CONVERTER.jpeg_quality, store_size, parsed.fraction)
+    if crop != crops.Crop() and store_size is None:
+        given = "a CSV of boxes" if crop.boxes is not None else f"{crop.fraction:g}"
+        raise UserError(f"--crop={given} cuts images as the converter stores them small: give --store_size too")
+    return Rules(_CONVERTER.max_pixels, jpeg_quality, store_size, crop.fraction)

@@ -51,8 +51,14 @@ class EvaluateOptions:
         lower=2,
         upper=1000,
     )
-    crop: str = option("none", "What the converter's --crop was for the training shards, for the images of a list.")
-    store_size: int | None = option(None, "What the converter's --store_size was for the training shards.", lower=8)
+    crop: str | None = option(
+        None,
+        "What part of a list's images is used, as in the converter: none, a centre square, or a CSV of boxes. As the "
+        "model's training images were cut if not given.",
+    )
+    store_size: int | None = option(
+        None, "What a list's images are made smaller to, as in the converter; the model's if not given.", lower=8
+    )
     flip: bool = option(False, "Add to each embedding that of the mirrored image.")
     baselines: bool = option(True, "Score raw pixels, SSIM, grey histograms and the untrained network too.")
     bootstrap: int = option(300, "Times that people are drawn anew for the intervals; 0 for none.", lower=0, upper=100_000)

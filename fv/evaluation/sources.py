@@ -1,14 +1,20 @@
 """From options to pairs: those that are scored, and those that the threshold is chosen on."""
 
 import dataclasses
+import sys
 
 import numpy as np
 
+from fv import manifest
+from fv.conversion import crops
 from fv.errors import UserError
 from fv.evaluation import listed_pairs, protocols, shard_pairs
 from fv.evaluation.describing import Description
 from fv.evaluation.options import EvaluateOptions
 from fv.evaluation.pair_set import PairSet
+from fv.model import model_record
+from fv.model.model_record import ModelRecord
+from fv.preprocessing import Preprocessing
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,15 +32,42 @@ class Task:
     rule: str
 
 
-def read(options: EvaluateOptions) -> Task:
-    """Reads the pairs of `check`ed options.
+def treat_as_trained(options: EvaluateOptions, record: ModelRecord) -> EvaluateOptions:
+    """The options with --crop and --store_size for the images of a list: the model's where they are not given.
 
     Raises:
-      UserError: shards or lists cannot be used, nothing says what to choose the threshold on, or it would be chosen on the
-        very pairs that are scored, wherever and however they are written.
+      UserError: the model was trained on boxes, and none are given.
     """
-    scored = _read_scored(options)
-    choosing = _read_choosing(options)
+    if not (options.pairs_list or options.threshold_list):
+        return options
+    preprocessing, crop = record.preprocessing, options.crop
+    if crop is None and preprocessing is None:
+        print(
+            f"fv: warning: {options.workdir} does not say how its training images were cut: those of the list are "
+            "taken whole; give --crop and --store_size as they were at conversion",
+            file=sys.stderr,
+        )
+    if crop is None and preprocessing and preprocessing.boxes:
+        raise UserError(
+            f"{options.workdir} was trained on images cut to boxes: give --crop=CSV with the boxes of {options.images}, "
+            "or --crop=none where its images are cut already"
+        )
+    if crop is None:
+        fraction = preprocessing and preprocessing.crop_fraction
+        crop = crops.WHOLE if fraction is None else str(fraction)
+    size = options.store_size or (preprocessing.store_size if preprocessing else None)
+    return dataclasses.replace(options, crop=crop, store_size=size)
+
+
+def read(options: EvaluateOptions, record: ModelRecord) -> Task:
+    """Reads the pairs of `check`ed options that a model is scored on.
+
+    Raises:
+      UserError: shards or lists cannot be used or do not fit the model, nothing says what to choose the threshold on, or it
+        would be chosen on the very pairs that are scored, wherever and however they are written.
+    """
+    scored = _read_scored(options, record)
+    choosing = _read_choosing(options, record)
     if choosing:
         if choosing.digest() == scored.digest():
             same = f"{choosing.name} holds the same pairs as {scored.name}, which is scored"
@@ -51,37 +84,55 @@ def read(options: EvaluateOptions) -> Task:
     return Task(scored, None, f"chosen on the other of {folds} folds")
 
 
-def _read_scored(options: EvaluateOptions) -> PairSet:
+def _read_scored(options: EvaluateOptions, record: ModelRecord) -> PairSet:
     if options.pairs_list:
-        return _read_list(options.pairs_list, options, is_csv=options.pairs_csv is not None)
-    return shard_pairs.read(options.tfrecords, options.split)
+        return _read_list(options.pairs_list, options, record, is_csv=options.pairs_csv is not None)
+    return _read_shards(options.tfrecords, options.split, options, record)
 
 
-def _read_choosing(options: EvaluateOptions) -> PairSet | None:
+def _read_choosing(options: EvaluateOptions, record: ModelRecord) -> PairSet | None:
     if options.folds:
         return None
     if options.threshold_list:
-        return _read_list(options.threshold_list, options, is_csv=options.threshold_pairs_csv is not None)
+        return _read_list(options.threshold_list, options, record, is_csv=options.threshold_pairs_csv is not None)
     folder = options.threshold_tfrecords or options.tfrecords
-    return shard_pairs.read(folder, options.threshold_split) if folder else None
-
-
-def _read_list(path: str, options: EvaluateOptions, is_csv: bool) -> PairSet:
-    rules = listed_pairs.rules_of(options.crop, options.store_size)
-    return listed_pairs.read(
-        path,
-        options.images,
-        rules,
-        is_csv=is_csv,
-        allow_missing=options.allow_missing,
-        identity_level=options.identity_level,
-        merge_names=options.merge_names,
-    )
+    return _read_shards(folder, options.threshold_split, options, record) if folder else None
 
 
 def note_shared(scored: PairSet, choosing: PairSet) -> str:
     """What a report has to say where some scored pairs are among those that choose the threshold; empty where none is."""
     return protocols.note_shared(scored.keys(), choosing.keys())
+
+
+def _read_shards(folder: str, split: str, options: EvaluateOptions, record: ModelRecord) -> PairSet:
+    """The pairs of a split, where its images are such as the model was trained on, or the flags say that they are meant."""
+    held = manifest.read(folder).preprocessing
+    if held is None or not _is_meant(options, held):
+        advice = f"give shards that were converted as the training shards, or confirm these by {held}"
+        model_record.check_images(record, options.workdir, held, folder, advice)
+    return shard_pairs.read(folder, split)
+
+
+def _is_meant(options: EvaluateOptions, held: Preprocessing) -> bool:
+    """Whether --crop and --store_size name what was done to these images; the content of a CSV of boxes is not compared."""
+    if options.crop is None:
+        return False
+    given = Preprocessing.from_flags(options.crop, options.store_size, held.jpeg_quality)
+    return given.same_crop(held) and given.store_size == held.store_size
+
+
+def _read_list(path: str, options: EvaluateOptions, record: ModelRecord, is_csv: bool) -> PairSet:
+    crop, preprocessing = crops.parse(options.crop), record.preprocessing or Preprocessing()
+    return listed_pairs.read(
+        path,
+        options.images,
+        listed_pairs.rules_of(crop, options.store_size, preprocessing.jpeg_quality),
+        is_csv=is_csv,
+        allow_missing=options.allow_missing,
+        boxes=crop.boxes,
+        identity_level=options.identity_level,
+        merge_names=options.merge_names,
+    )
 
 
 def leave_out_broken(pairs: PairSet, found: Description, allowed: bool) -> PairSet:

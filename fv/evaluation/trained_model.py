@@ -35,7 +35,8 @@ def evaluate(options: EvaluateOptions) -> None:
       UserError: as `fv.evaluation.run.evaluate`.
     """
     record = model_record.load(options.workdir)
-    task = sources.read(options)
+    options = sources.treat_as_trained(options, record)
+    task = sources.read(options, record)
     folder = _output_folder(options, task)
     outputs.claim(folder, outputs.OF_MODEL, options)
     exact = options.merge_names is False

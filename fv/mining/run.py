@@ -44,6 +44,7 @@ def mine(options: MineOptions) -> tuple[manifest.Manifest, dict]:
     chosen = _conversion(options, source)
     known = model_record.load(options.workdir)
     _require_strangers(source, known, options, exact="--merge_names=false" in source.flags.splitlines())
+    _require_same_images(source, known, options, chosen)
     ownership.claim(options.output, [FILE_NAME], lambda name: _is_mined(options.output))
     found = {}
 
@@ -90,6 +91,17 @@ def _require_strangers(source: manifest.Manifest, known: ModelRecord, options: M
             f"--workdir={options.workdir} was trained on {len(seen):,} people whom {options.tfrecords} holds out "
             f"({seen[0]}, …), so what it finds hard tells of them: take a model that was trained on that data set"
         )
+
+
+def _require_same_images(
+    source: manifest.Manifest, known: ModelRecord, options: MineOptions, chosen: settings.Options
+) -> None:
+    """Checks that the model was trained on images like the data set's, and that mining stores them as they were."""
+    advice = "take a model that was trained on that data set"
+    model_record.check_images(known, options.workdir, source.preprocessing, options.tfrecords, advice)
+    stored, again = source.preprocessing, settings.preprocessing_of(chosen)
+    if stored and not again.same_crop(stored):
+        raise UserError(f"--crop={chosen.crop} changed since {options.tfrecords} was converted: convert it again")
 
 
 def _mine(

@@ -31,8 +31,13 @@ class FirstWeights:
         return model_record.inherit(self.plain_record, self.source.record)
 
     def load(self, model: Siamese) -> str:
-        """As the function `load`."""
-        return load(self.source, model, self.plain_record)
+        """As the function `load`; the line also says where the images differ that both were trained on."""
+        line = load(self.source, model, self.plain_record)
+        there = self.source.record and self.source.record.preprocessing
+        here = self.plain_record.preprocessing
+        if there is None or here is None or here.same_crop(there):
+            return line
+        return f"{line}; they were trained on images stored with {there}, these are stored with {here}"
 
 
 def load(source: Source, model: Siamese, record: ModelRecord) -> str:

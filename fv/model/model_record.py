@@ -7,12 +7,14 @@ name can ask for it; among a million training identities, another name is taken 
 import dataclasses
 import hashlib
 import os
+import sys
 from collections.abc import Iterable, Sequence
 
 from fv import files, workdir
 from fv.conversion import identities as spelling
 from fv.errors import UserError
 from fv.model.options import ModelOptions
+from fv.preprocessing import Preprocessing
 
 _HASH_BYTES = 8
 _SPELLED = "\0"  # before a normalised name, so that it is never taken for a name as it is written
@@ -31,6 +33,8 @@ class ModelRecord:
       spelling_hashes: of the names after `identities.normalise`, where that differs, so that a person whose name is
         written in another way is no stranger; salted likewise. Empty in a workdir of an fv that did not keep them.
       earlier: the training identities of runs whose weights this one began with or imitated, of each (salt, hashes).
+      preprocessing: what was done to the training images before they were stored; None where that is not known: in a
+        workdir of an fv that did not keep it, or of shards that do not say.
     """
 
     options: ModelOptions
@@ -39,6 +43,7 @@ class ModelRecord:
     identity_hashes: tuple[str, ...] | None = None
     earlier: tuple[tuple[str, tuple[str, ...]], ...] = ()
     spelling_hashes: tuple[str, ...] = ()
+    preprocessing: Preprocessing | None = None
 
     def trained_on(self, names: Iterable[str], exact: bool = False) -> list[str]:
         """Those of the names that are training identities, or were of weights or a teacher that it began with, sorted.
@@ -74,20 +79,29 @@ class ModelRecord:
         return self.identity_hashes
 
 
-def describe(options: ModelOptions, identities: Sequence[str]) -> ModelRecord:
-    """The record of a model that is trained on these identities."""
+def describe(options: ModelOptions, identities: Sequence[str], preprocessing: Preprocessing | None = None) -> ModelRecord:
+    """The record of a model that is trained on these identities, on images that were so stored."""
     digest = hashlib.sha256("\n".join(identities).encode()).hexdigest()
     hashes = tuple(_hash(name, digest) for name in identities)
     spelled = sorted({spelling.normalise(name) for name in identities} - set(identities))
     return ModelRecord(
-        options, len(identities), digest, hashes, spelling_hashes=tuple(_hash(_SPELLED + name, digest) for name in spelled)
+        options,
+        len(identities),
+        digest,
+        hashes,
+        spelling_hashes=tuple(_hash(_SPELLED + name, digest) for name in spelled),
+        preprocessing=preprocessing,
     )
 
 
 def inherit(record: ModelRecord, parent: ModelRecord | None) -> ModelRecord:
-    """The record of a model that begins with the parent's weights, or imitates it; None for weights of a backbone alone."""
+    """The record of a model that begins with the parent's weights, or imitates it; None for weights of a backbone alone.
+
+    Where its own shards do not say what was done to the images, it is what was done to the parent's.
+    """
     if parent is None:
         return record
+    record = dataclasses.replace(record, preprocessing=record.preprocessing or parent.preprocessing)
     if parent.identity_hashes is None:
         return dataclasses.replace(record, identity_hashes=None)
     met = ((parent.identities_sha256, (*parent.identity_hashes, *parent.spelling_hashes)), *parent.earlier)
@@ -95,8 +109,14 @@ def inherit(record: ModelRecord, parent: ModelRecord | None) -> ModelRecord:
 
 
 def kept(record: ModelRecord, folder: str) -> ModelRecord:
-    """The record of a run that goes on in a workdir: the one that is there, if there is one."""
-    return load(folder) if files.exists(os.path.join(folder, workdir.MODEL)) else record
+    """The record of a run that goes on in a workdir: the one that is there, if there is one.
+
+    What it does not know of the preprocessing, `record` adds: the run goes on with images of that kind.
+    """
+    if not files.exists(os.path.join(folder, workdir.MODEL)):
+        return record
+    there = load(folder)
+    return dataclasses.replace(there, preprocessing=there.preprocessing or record.preprocessing)
 
 
 def save(record: ModelRecord, folder: str) -> None:
@@ -106,7 +126,9 @@ def save(record: ModelRecord, folder: str) -> None:
         hashes = None if there.identity_hashes is None else record.identity_hashes
         earlier = tuple(dict.fromkeys((*there.earlier, *record.earlier)))
         record = dataclasses.replace(record, identity_hashes=hashes, earlier=earlier)
-    files.save_json(dataclasses.asdict(record), os.path.join(folder, workdir.MODEL))
+    fields = dataclasses.asdict(record)
+    fields["preprocessing"] = record.preprocessing and record.preprocessing.to_json()
+    files.save_json(fields, os.path.join(folder, workdir.MODEL))
 
 
 def load(folder: str) -> ModelRecord:
@@ -124,7 +146,8 @@ def load(folder: str) -> ModelRecord:
         held = ModelOptions(**fields["options"]), fields["identities"], fields["identities_sha256"]
         earlier = tuple((salt, tuple(met)) for salt, met in fields.get("earlier", ()))
         spelled = tuple(fields.get("spelling_hashes", ()))
-        return ModelRecord(*held, None if hashes is None else tuple(hashes), earlier, spelled)
+        preprocessing = Preprocessing.from_json(fields.get("preprocessing"), path)
+        return ModelRecord(*held, None if hashes is None else tuple(hashes), earlier, spelled, preprocessing)
     except (AttributeError, KeyError, TypeError) as error:
         raise UserError(f"{path} does not describe a model of this fv ({error}): train into a new --workdir") from error
 
@@ -133,7 +156,7 @@ def check_same(record: ModelRecord, folder: str) -> None:
     """Checks that the workdir is new, or holds this very model.
 
     Raises:
-      UserError: it holds another model, or one trained on other identities.
+      UserError: it holds another model, or one trained on other identities or on other parts of images.
     """
     if not files.exists(os.path.join(folder, workdir.MODEL)):
         return
@@ -145,6 +168,31 @@ def check_same(record: ModelRecord, folder: str) -> None:
     if there.identities_sha256 != record.identities_sha256:
         data = f"{there.identities:,} training identities, not these {record.identities:,}"
         raise UserError(f"{folder} was trained on other data ({data}): give its --tfrecords or another --workdir")
+    check_images(there, folder, record.preprocessing, "these shards", "give its --tfrecords or another --workdir")
+
+
+def check_images(record: ModelRecord, folder: str, held: Preprocessing | None, source: str, advice: str) -> None:
+    """Checks that stored images are what a model was trained on, as far as both say; a likely misfit gets a warning.
+
+    Args:
+      record: of the model.
+      folder: where the model is, for the message.
+      held: what was done to the images.
+      source: where they are.
+      advice: what to do where they do not fit.
+
+    Raises:
+      UserError: they do not fit (`Preprocessing.fits`).
+    """
+    wanted = record.preprocessing
+    if wanted is None:
+        return
+    trained = f"{folder} was trained on images stored with {wanted}"
+    if held is None:
+        if wanted.cuts:
+            print(f"fv: warning: {trained}; how those of {source} were stored is not known", file=sys.stderr)
+    elif not held.fits(wanted, record.options.image_size, record.options.crop_fraction):
+        raise UserError(f"{trained}, but those of {source} are stored with {held}: {advice}")
 
 
 def _hash(name: str, salt: str) -> str:

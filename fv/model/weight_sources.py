@@ -15,6 +15,7 @@ from fv.model import backbones, encoder, layer_names, model_record, restoring, s
 from fv.model.model_record import ModelRecord
 from fv.model.options import ModelOptions
 from fv.model.siamese import Siamese
+from fv.preprocessing import Preprocessing
 
 IMAGENET = "imagenet"
 CARD = "model_card.json"  # what an export says of its model, beside its weights
@@ -98,18 +99,22 @@ def _of_workdir(where: str, checkpoint: str, options: ModelOptions) -> Source:
 def _of_export(where: str, options: ModelOptions) -> Source:
     """An export holds what it needs to compare: encoder and, where it has weights, the head's scoring."""
     try:
-        held = ModelOptions(**files.load_json(os.path.join(where, CARD))["model"])
+        card = files.load_json(os.path.join(where, CARD))
+        held = ModelOptions(**card["model"])
+        preprocessing = Preprocessing.from_json(card.get("preprocessing"), f"{where}/{CARD}")
         _check_backbone(where, held, options)
         model = siamese.build_siamese(held, identities=1)
         scoring = model.head.scoring.variables if model.head.scoring else []
         reader = tf.train.load_checkpoint(os.path.join(where, _EXPORTED))
         for number, variable in enumerate([*model.encoder.variables, *scoring]):
             variable.assign(reader.get_tensor(f"weights/{number}/.ATTRIBUTES/VARIABLE_VALUE"))
+    except UserError:
+        raise
     except (KeyError, TypeError, ValueError, tf.errors.OpError, RuntimeError) as error:
         raise UserError(f"--init_weights={where} is no export of this fv, or damaged ({_first_line(error)})") from error
     kept = {variable.ref() for variable in [*model.encoder.variables, *scoring]}
     layers = {name: weights for name, weights in parts(model).items() if weights[0].ref() in kept}
-    return Source("export", _values(layers), ModelRecord(held, 1, ""), end(model))
+    return Source("export", _values(layers), ModelRecord(held, 1, "", preprocessing=preprocessing), end(model))
 
 
 def _of_file(where: str, options: ModelOptions) -> Source:

@@ -7,6 +7,7 @@ from fv import files
 from fv import manifest as manifests
 from fv.errors import UserError
 from fv.pipeline import slices
+from fv.preprocessing import Preprocessing
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,6 +21,7 @@ class PairSource:
       crop_fraction: side of the centre square that is kept, over the shorter side, in (0, 1].
       identities: names whose position is their index in a batch's `identities`.
       hard_shards: how many of the split's shards, its last ones, hold the hard pairs of a curriculum.
+      preprocessing: what was done to the images before they were stored; None where the manifest does not say.
     """
 
     folder: str
@@ -28,6 +30,7 @@ class PairSource:
     crop_fraction: float
     identities: tuple[str, ...] = ()
     hard_shards: int = 0
+    preprocessing: Preprocessing | None = None
 
     @classmethod
     def of(
@@ -35,7 +38,8 @@ class PairSource:
     ) -> "PairSource":
         """The split of that name, with identities indexed among the training split's."""
         identities = manifest.splits["train"].identities if "train" in manifest.splits else ()
-        return cls(folder, manifest.split(split), image_size, crop_fraction, identities)
+        preprocessing = manifest.preprocessing
+        return cls(folder, manifest.split(split), image_size, crop_fraction, identities, preprocessing=preprocessing)
 
     def with_hard(self, folder: str, split: manifests.Split) -> "PairSource":
         """The same source with the pairs of a second data set, on this machine's disks, as its hard ones.

@@ -10,6 +10,7 @@ from collections.abc import Callable
 import tensorflow as tf
 
 from fv import preprocess
+from fv.preprocessing import Preprocessing
 from fv.serving import bmp, gif, image_bytes, orientation
 
 JPEG = b"\xff\xd8\xff"  # what such a file begins with
@@ -35,11 +36,13 @@ class Rules:
       image_size: side of the network's input in pixels.
       crop_fraction: side of the centre square that is kept, over the shorter side, in (0, 1].
       max_pixels: most pixels an image may have, by its header.
+      preprocessing: what the converter did to the training images, which is done to every image first; None for nothing.
     """
 
     image_size: int
     crop_fraction: float
     max_pixels: int
+    preprocessing: Preprocessing | None = None
 
 
 def load(encoded: tf.Tensor, rules: Rules) -> Loaded:
@@ -98,7 +101,7 @@ def _decode_jpeg(encoded: tf.Tensor, shape: tf.Tensor, rules: Rules) -> tf.Tenso
 
     return tf.cond(
         turned == orientation.UPRIGHT,
-        lambda: preprocess.load_jpeg(encoded, rules.image_size, rules.crop_fraction),
+        lambda: preprocess.load_jpeg(encoded, rules.image_size, rules.crop_fraction, rules.preprocessing),
         decode_whole,
     )
 
@@ -136,7 +139,7 @@ def _load_gif(encoded: tf.Tensor, head: tf.Tensor, rules: Rules) -> Loaded:
 
 
 def _to_input(image: tf.Tensor, rules: Rules) -> tf.Tensor:
-    return preprocess.to_input(image, rules.image_size, rules.crop_fraction)
+    return preprocess.to_input(image, rules.image_size, rules.crop_fraction, rules.preprocessing)
 
 
 def _on_white(image: tf.Tensor) -> tf.Tensor:

@@ -3,20 +3,22 @@
 import dataclasses
 import functools
 import os
+import sys
 
 import numpy as np
 import tensorflow as tf
 from tensorflow.core.protobuf import fingerprint_pb2
 
 import fv
-from fv import calibration, files, tables, workdir
+from fv import calibration, files, preprocess, tables, workdir
 from fv.calibration import Calibration
+from fv.conversion import images as conversion
 from fv.errors import UserError
 from fv.model import checkpoint_choice, model_record, restoring
 from fv.model.model_record import ModelRecord
 from fv.options import option, required
 from fv.pipeline.input_pipeline import PairSource
-from fv.serving import checksums, formats, model_card, operating_point, parity, validation, versions, warm_up
+from fv.serving import checksums, formats, images, model_card, operating_point, parity, validation, versions, warm_up
 from fv.serving.decoding import Rules
 from fv.serving.operating_point import OperatingPoint
 from fv.serving.signatures import ServedVerifier
@@ -24,6 +26,8 @@ from fv.serving.signatures import ServedVerifier
 _PIXELS_PER_MEGAPIXEL = 1_000_000
 _CHECKED_PAIRS = 16  # that the finished graph must score as the evaluator does
 _TOLERANCE = 1e-5  # of these similarities
+_PIXEL_TOLERANCE = 2.0  # mean levels of a whole image's pixels: the DCT that wrote the stored JPEGs gives up to 1
+_CHECKED_SIDE = 1000  # pixels at most of the made-up image
 _RANGE_IMAGES = 100  # whose activations set the ranges of int8
 _FINGERPRINT = "fingerprint.pb"
 
@@ -56,8 +60,9 @@ def export(options: ExportOptions) -> None:
     """Writes OUTPUT/<version>/ under a temporary name and renames it: a server never sees half a model.
 
     Raises:
-      UserError: no model, no validation pairs, fv.evaluate measured another checkpoint, options that exclude each other, or
-        the finished graph does not score as the evaluator does.
+      UserError: no model, no validation pairs, or such of other parts of images than it was trained on, fv.evaluate
+        measured another checkpoint, options that exclude each other, or the finished graph does not score as the evaluator
+        does.
     """
     if options.threshold is not None and options.target_far is not None:
         raise UserError("--threshold and --target_far exclude each other: give one of them")
@@ -68,11 +73,14 @@ def export(options: ExportOptions) -> None:
     pairs = validation.source(found, held)
     if options.tfrecords:
         validation.require_others(found)
+    advice = "calibrate on shards that were converted as the training shards, --tfrecords names their folder"
+    model_record.check_images(held, options.workdir, pairs.preprocessing, found.tfrecords, advice)
     similarities, labels = validation.score(pairs, model)
     point = _operating_point(options, found, similarities, labels)
     fitted = calibration.fit(similarities, labels)
     served = ServedVerifier(model, held.options, _rules(options, held), point.threshold, fitted, options.merge_images)
     _check_promise(served, pairs, similarities)
+    _check_preprocessing(_rules(options, held))
     card = _card(options, found, held, step, point, fitted)
     with versions.new_version(options.output) as folder:
         _save(served, folder)
@@ -84,12 +92,21 @@ def export(options: ExportOptions) -> None:
         model_card.write(card, folder)
         checksums.write(folder)
     print(_summary(options.output, point, step))
+    _say_what_it_expects(options, held)
     versions.remove_oldest(options.output, options.keep)
 
 
 def _rules(options: ExportOptions, held: ModelRecord) -> Rules:
     max_pixels = round(options.max_megapixels * _PIXELS_PER_MEGAPIXEL)
-    return Rules(held.options.image_size, held.options.crop_fraction, max_pixels)
+    return Rules(held.options.image_size, held.options.crop_fraction, max_pixels, held.preprocessing)
+
+
+def _say_what_it_expects(options: ExportOptions, held: ModelRecord) -> None:
+    """What a caller has to know of the images, on stderr; nothing where the graph does all that is needed."""
+    if held.preprocessing is None:
+        print(f"fv: warning: {options.workdir}: {model_card.UNKNOWN_INPUT}", file=sys.stderr)
+    elif held.preprocessing.boxes:
+        print(f"fv: note: {options.output}: {model_card.BOXES}", file=sys.stderr)
 
 
 def _summary(output: str, point: OperatingPoint, step: int) -> str:
@@ -115,14 +132,42 @@ def _rule(options: ExportOptions, found: validation.Measured) -> parity.Choose:
 
 
 def _check_promise(served: ServedVerifier, pairs: PairSource, similarities: np.ndarray) -> None:
+    """Checks that the graph scores stored images as the evaluator does."""
     images_a, images_b = validation.first_images(pairs, _CHECKED_PAIRS)
-    answers = served.serve(tf.constant(images_a), tf.constant(images_b))["similarity"].numpy()
+    answers = served.similarities_of_stored(images_a, images_b).numpy()
     difference = float(np.abs(answers - similarities[: len(answers)]).max())
     if difference > _TOLERANCE:
         raise UserError(
             f"the exported graph scores validation pairs up to {difference:.2g} off the evaluator's similarity: convert the "
             "images anew with --store_size, and report their kind"
         )
+
+
+def _check_preprocessing(rules: Rules) -> None:
+    """Checks that the graph makes of a whole image what the converter stored and the evaluator made of that."""
+    preprocessing = rules.preprocessing
+    if preprocessing is None or preprocessing.store_size is None:
+        return
+    rules = dataclasses.replace(rules, max_pixels=2 * _CHECKED_SIDE**2)
+    side = min(round(1.7 * preprocessing.store_size / preprocessing.centre) + 1, _CHECKED_SIDE)
+    encoded = tf.io.encode_jpeg(_made_up(side, side + side // 3), quality=95, chroma_downsampling=False).numpy()
+    limits = (rules.max_pixels, preprocessing.jpeg_quality, preprocessing.store_size, preprocessing.crop_fraction)
+    stored = conversion.load(encoded, conversion.Rules(*limits)).stored
+    wanted = preprocess.load_jpeg(tf.constant(stored), rules.image_size, rules.crop_fraction)
+    (found,) = images.loader(rules)(tf.constant([encoded]), tf.constant(["image"]))
+    difference = float(np.abs(found.numpy().astype(np.float32) - wanted.numpy()).mean())
+    if difference > _PIXEL_TOLERANCE:
+        raise UserError(
+            f"the exported graph makes a whole image {difference:.2g} levels unlike a stored one: report this, with "
+            f"{preprocessing}"
+        )
+
+
+def _made_up(height: int, width: int) -> np.ndarray:
+    """A picture of waves, uint8 [height, width, 3], in which a shift by a pixel shows."""
+    down, across = np.mgrid[:height, :width] / max(height, width)
+    waves = [np.sin(40 * across + 15 * down), np.sin(50 * down), np.cos(35 * across - 30 * down)]
+    return np.uint8(np.round(127.5 + 100 * np.stack(waves, axis=-1)))
 
 
 def _parity_pairs(found: validation.Measured, held: ModelRecord, pairs: PairSource) -> PairSource:
@@ -152,6 +197,7 @@ def _card(options: ExportOptions, found, held, step: int, point: OperatingPoint,
         "checkpoint": options.checkpoint,
         "weights_averaged_by": _flag(flags, "average_weights") or "none",  # restored where a run kept them
         "model": dataclasses.asdict(held.options),
+        "preprocessing": held.preprocessing and held.preprocessing.to_json(),
         "images": {name: getattr(options, name) for name in ("max_megapixels", "merge_images")},
         "operating_point": dataclasses.asdict(point),
         "calibration": dataclasses.asdict(fitted) | {"genuine_share": share, "held_out": _held_out(options, found, fitted)},

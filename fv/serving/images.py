@@ -58,7 +58,7 @@ def _load_ordinary(encoded: tf.Tensor, rules: decoding.Rules) -> tf.Tensor:
     fits = tf.cast(shape[0], tf.int64) * tf.cast(shape[1], tf.int64) <= rules.max_pixels
     refused = tf.raw_ops.Assert(condition=fits, data=["large"])  # tf.debugging's has a branch more
     with tf.control_dependencies([refused]):
-        return preprocess.load_jpeg(tf.identity(encoded), rules.image_size, rules.crop_fraction)
+        return preprocess.load_jpeg(tf.identity(encoded), rules.image_size, rules.crop_fraction, rules.preprocessing)
 
 
 def _load_any(encoded: tf.Tensor, names: tf.Tensor, rules: decoding.Rules) -> tf.Tensor:

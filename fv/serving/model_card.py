@@ -14,6 +14,14 @@ INTENDED_USE = (
     "Saying whether two cropped face images are likely to show the same person, as one part of a decision that a person "
     "can review and reverse, on images like those the figures below were measured on."
 )
+BOXES = (
+    "the model was trained on images cut to boxes from a CSV, and cannot find the box in a new image: give images that are "
+    "already cut to the face's box"
+)
+UNKNOWN_INPUT = (
+    "how the training images were cut and stored is not known (model.json is of an older fv, or the shards do not say): "
+    "give images as they are in the shards"
+)
 LIMITS = (
     "Do not decide about anybody's liberty, work, credit, benefits or asylum by a score alone: at any threshold some "
     "strangers are accepted and some people rejected, at the rates below and at others on other images.",
@@ -48,6 +56,7 @@ def to_markdown(card: dict) -> str:
         f"embedding, {card['step']:,} training steps ({card['checkpoint']} checkpoint, weights averaged by: "
         f"{card['weights_averaged_by']}), exported by fv {card['fv']}.",
         f"## Use\n\n{card['intended_use']}",
+        f"## Images\n\n{describe_input(model, card['preprocessing'])}",
         "## Limits\n\n" + "\n".join(f"- {limit}" for limit in card["limits"]),
         "## Threshold\n\n"
         f"`same` is similarity >= {point['threshold']:.6f}, chosen by: {point['chosen_by']}. On the {point['split']} pairs "
@@ -59,6 +68,31 @@ def to_markdown(card: dict) -> str:
         f"## Training flags\n\n```\n{card['training_flags'].strip()}\n```",
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def describe_input(model: dict, preprocessing: dict | None) -> str:
+    """What images `serving_default` expects, and what the graph does to them.
+
+    Args:
+      model: the model's options.
+      preprocessing: what the converter did to the training images (`fv.preprocessing`), None where that is not known.
+    """
+    own = f"the centre square of {model['crop_fraction']:g} of the shorter side, resized to {model['image_size']} pixels"
+    if preprocessing is None:
+        return f"{UNKNOWN_INPUT[0].upper()}{UNKNOWN_INPUT[1:]}. The graph takes {own}."
+    boxes = f"{BOXES[0].upper()}{BOXES[1:]}." if preprocessing.get("boxes") else "Give whole images, not cut in any way."
+    if "store_size" not in preprocessing:
+        return f"{boxes} The graph takes {own}."
+    part = (
+        f"the centre square of {preprocessing['crop_fraction']:g} of the shorter side"
+        if "crop_fraction" in preprocessing
+        else "the image"
+    )
+    steps = f"makes {part} smaller by area averages, to a shorter side of {preprocessing['store_size']} pixels"
+    return (
+        f"{boxes} As the converter did, the graph {steps}, and writes and reads it as JPEG of quality "
+        f"{preprocessing['jpeg_quality']}. Of that it takes {own}."
+    )
 
 
 def _probability(calibration: dict) -> str:

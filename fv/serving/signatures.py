@@ -3,6 +3,7 @@
 The names, dtypes, shapes and meaning of what goes in and comes out are a contract, written down in docs/serving.md.
 """
 
+import dataclasses
 import hashlib
 from collections.abc import Callable
 
@@ -14,6 +15,8 @@ from fv.model.options import ModelOptions
 from fv.model.siamese import Siamese
 from fv.serving import images, merging
 from fv.serving.decoding import Rules
+
+Loader = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]  # as `images.loader` makes it
 
 IMAGE_A, IMAGE_B, IMAGE = "image_a", "image_b", "image"
 EMBEDDING_A, EMBEDDING_B, EMBEDDING = "embedding_a", "embedding_b", "embedding"
@@ -65,11 +68,7 @@ class ServedVerifier(tf.Module):
           similarity: float32 [batch] in [0, 1]; probability: float32 [batch] in [0, 1]; distance: float32 [batch] in [0, 2],
           of the embeddings; same: bool [batch], similarity ≥ threshold.
         """
-        image_a, image_b = _batch(image_a, IMAGE_A), _batch(image_b, IMAGE_B)
-        _check_lengths(image_a, image_b, IMAGE_A, IMAGE_B)
-        names = tf.concat([_names(IMAGE_A, image_a), _names(IMAGE_B, image_b)], axis=0)
-        embeddings = self._embed(self._load.object(tf.concat([image_a, image_b], axis=0), names))
-        return self._answer(*tf.split(embeddings, 2))
+        return self._compare_images(self._load.object, image_a, image_b)
 
     @tf.function(input_signature=_EMBED, autograph=False)
     def embed(self, image: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -79,11 +78,11 @@ class ServedVerifier(tf.Module):
 
     @tf.function(input_signature=_EMBED_PIXELS, autograph=False)
     def embed_pixels(self, image: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Embeds upright RGB pixels: uint8 [batch, height, width, 3] → as `embed`, cropped and resized as others."""
+        """Embeds upright RGB pixels: uint8 [batch, height, width, 3] → as `embed`, treated as an image file's."""
         rules = self._rules
         side = rules.image_size
         pixels = tf.map_fn(
-            lambda one: preprocess.to_input(one, side, rules.crop_fraction),
+            lambda one: preprocess.to_input(one, side, rules.crop_fraction, rules.preprocessing),
             _batch(image, IMAGE, "[batch, height, width, 3]"),
             fn_output_signature=tf.TensorSpec([side, side, preprocess.CHANNELS], tf.uint8),
         )
@@ -111,6 +110,21 @@ class ServedVerifier(tf.Module):
             "compare": self.compare.get_concrete_function(*embeddings),
             "embed_pixels": self.embed_pixels.get_concrete_function(),
         }
+
+    def similarities_of_stored(self, image_a: list[bytes], image_b: list[bytes]) -> tf.Tensor:
+        """Similarities, float32 [batch], of stored images: what the converter did is not repeated. It is not saved."""
+        if self._rules.preprocessing is None or self._rules.preprocessing.store_size is None:
+            return self.serve(tf.constant(image_a), tf.constant(image_b))["similarity"]
+        load = images.loader(dataclasses.replace(self._rules, preprocessing=None))
+        compare = tf.function(lambda *pairs: self._compare_images(load, *pairs)["similarity"], autograph=False)
+        return compare(tf.constant(image_a), tf.constant(image_b))
+
+    def _compare_images(self, load: Loader, image_a: tf.Tensor, image_b: tf.Tensor) -> dict[str, tf.Tensor]:
+        image_a, image_b = _batch(image_a, IMAGE_A), _batch(image_b, IMAGE_B)
+        _check_lengths(image_a, image_b, IMAGE_A, IMAGE_B)
+        names = tf.concat([_names(IMAGE_A, image_a), _names(IMAGE_B, image_b)], axis=0)
+        embeddings = self._embed(load(tf.concat([image_a, image_b], axis=0), names))
+        return self._answer(*tf.split(embeddings, 2))
 
     def _embed(self, pixels: tf.Tensor) -> tf.Tensor:
         count = tf.shape(pixels)[0]

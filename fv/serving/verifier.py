@@ -30,6 +30,8 @@ class Verifier:
     def __init__(self, path: str, threshold: float | None = None):
         """Loads the model; where it has no checksums, a warning on stderr says that a SavedModel is code.
 
+        A note on stderr says so where it was trained on boxes, and images have to be cut to the face's box.
+
         Args:
           path: folder of one version, such as export/1, or of versions, whose highest is taken.
           threshold: similarity from which on two images are the same person, in [0, 1]; the model's by default.
@@ -51,6 +53,8 @@ class Verifier:
             reason = str(error).split("\n", 1)[0]
             raise UserError(f"{path} holds no SavedModel that fv.export wrote, or a damaged one ({reason})") from error
         self.threshold = trained if threshold is None else _checked(threshold)
+        if _was_trained_on_boxes(self.path):
+            print(f"fv: note: {self.path}: {model_card.BOXES}", file=sys.stderr)
 
     def verify(
         self, image_a: ImageSource | Batch, image_b: ImageSource | Batch, threshold: float | None = None
@@ -135,6 +139,14 @@ def _most_pixels(path: str) -> int:
     card = os.path.join(path, model_card.JSON)
     images = files.load_json(card).get("images", {}) if os.path.exists(card) else {}
     return round(images.get("max_megapixels", _MEGAPIXELS) * 1e6)
+
+
+def _was_trained_on_boxes(folder: str) -> bool:
+    """What the card says; an export of an older fv has none that does."""
+    path = os.path.join(folder, model_card.JSON)
+    if not os.path.exists(path):
+        return False
+    return "boxes" in (files.load_json(path).get("preprocessing") or {})
 
 
 def _checked(threshold: float) -> float:

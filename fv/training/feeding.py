@@ -45,8 +45,8 @@ def training_source(options: TrainOptions, manifest: manifests.Manifest) -> Pair
     """The pairs to train on, at the side that they leave the host with, hard ones of a curriculum among them.
 
     Raises:
-      UserError: a data set has no training split, or that of the hard pairs is not of the same people; or crops would
-        reach beyond the images.
+      UserError: a data set has no training split, or that of the hard pairs is not of the same people or shows other
+        parts of their images; or crops would reach beyond the images.
     """
     _check_head(options)
     reach = options.augmentation.reach
@@ -61,7 +61,20 @@ def training_source(options: TrainOptions, manifest: manifests.Manifest) -> Pair
         return source
     if options.input.data_service:
         raise UserError("--hard_tfrecords mixes in this process, and --data_service in others: leave one of them out")
-    return source.with_hard(hard, manifests.load(hard).split("train"))
+    mined = manifests.load(hard)
+    _check_same_images(options, mined, manifest)
+    return source.with_hard(hard, mined.split("train"))
+
+
+def _check_same_images(options: TrainOptions, mined: manifests.Manifest, manifest: manifests.Manifest) -> None:
+    held, wanted = mined.preprocessing, manifest.preprocessing
+    network = (options.model.image_size, options.model.crop_fraction)
+    if held and wanted and not held.fits(wanted, *network):
+        hard = options.curriculum.hard_tfrecords
+        raise UserError(
+            f"--hard_tfrecords={hard} holds images stored with {held}, {options.tfrecords} with {wanted}: mine it "
+            "from that data set"
+        )
 
 
 def training_batches(

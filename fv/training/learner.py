@@ -8,6 +8,7 @@ import tensorflow as tf
 from fv.model import encoder, model_record, siamese
 from fv.model.initial_weights import FirstWeights
 from fv.model.siamese import Siamese
+from fv.preprocessing import Preprocessing
 from fv.training import strategy as strategies
 from fv.training import teacher as teachers
 from fv.training.options import TrainOptions
@@ -50,10 +51,12 @@ def build(
     strategy: tf.distribute.Strategy,
     identities: Sequence[str],
     first_weights: FirstWeights | None = None,
+    preprocessing: Preprocessing | None = None,
 ) -> Learner:
     """Builds the learner of a run on those training identities; `first_weights` go into the new model, if there are any.
 
-    Whom the teacher has met is noted in the workdir's model.json.
+    `preprocessing` is what was done to the training images before they were stored; None where that is not known. Whom the
+    teacher has met is noted in the workdir's model.json.
 
     Raises:
       UserError: sizes, weights or the teacher do not fit the model, or a choice needs tensorflow-addons.
@@ -67,14 +70,18 @@ def build(
         updater = Updater(options.optimization, schedule, model)  # after the weights: some rules keep copies of them
         averages = _build_averages(options, model, len(identities))
         teacher = teachers.load(options.teaching, options.model.embedding_size, identities)
+    if teacher:
+        teachers.check_images(teacher.record, options.teaching.teacher, options.model, preprocessing)
     if teacher and strategies.is_chief(strategy):
-        _note_whom_it_met(teacher, options, identities)
+        _note_whom_it_met(teacher, options, identities, preprocessing)
     return Learner(model, updater, averages, teacher)
 
 
-def _note_whom_it_met(teacher: Teacher, options: TrainOptions, identities: Sequence[str]) -> None:
+def _note_whom_it_met(
+    teacher: Teacher, options: TrainOptions, identities: Sequence[str], preprocessing: Preprocessing | None
+) -> None:
     """Before the first step, so that no weights of the student are ever without it."""
-    record = model_record.describe(options.model, identities)
+    record = model_record.describe(options.model, identities, preprocessing)
     model_record.save(model_record.inherit(record, teacher.record), options.workdir)
 
 

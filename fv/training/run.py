@@ -45,7 +45,7 @@ def train(options: TrainOptions) -> None:
     options.input.check()
     options.report.profiled(options.steps)
     training, validation = feeding.sources(options)
-    record = model_record.describe(options.model, training.identities)
+    record = model_record.describe(options.model, training.identities, training.preprocessing)
     model_record.check_same(record, options.workdir)
     workdir.starts(options.workdir)
 
@@ -57,7 +57,9 @@ def train(options: TrainOptions) -> None:
         rate = schedule.build_schedule(options.optimization, options.steps, options.global_batch_size)
         first_weights = _find_first_weights(options, record)
         record = first_weights.record if first_weights else model_record.kept(record, options.workdir)
-        trained = learner.build(options, rate, strategy, training.identities, first_weights)
+        trained = learner.build(
+            options, rate, strategy, training.identities, first_weights, preprocessing=training.preprocessing
+        )
         agreement = Agreement(strategy)
         keep = options.saving.keep_checkpoints
         checkpoints = Checkpoints(options.workdir, agreement, keep=keep, chief=chief, **trained.state())

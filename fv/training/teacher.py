@@ -12,9 +12,13 @@ import tensorflow as tf
 from fv.errors import UserError
 from fv.model import model_record, restoring
 from fv.model.model_record import ModelRecord
+from fv.model.options import ModelOptions
 from fv.model.siamese import Siamese
 from fv.options import option
 from fv.pipeline import augment
+from fv.preprocessing import Preprocessing
+
+_SAME_CROP = 0.01  # of the shorter side, by which two crops may differ
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,6 +62,32 @@ def load(options: TeacherOptions, embedding_size: int, identities: Sequence[str]
     _check_fits(record, options.teacher, embedding_size, identities)
     model, _ = restoring.load_model(options.teacher, record)
     return Teacher(model, options.teacher_weight, record)
+
+
+def check_images(record: ModelRecord, folder: str, options: ModelOptions, preprocessing: Preprocessing | None) -> None:
+    """Checks that a teacher is shown the part of an image that it was trained on, as far as the records say.
+
+    It is given what its student's crop leaves of a stored image. So a crop made at conversion and one made by
+    --crop_fraction stand for each other.
+
+    Args:
+      record: of the teacher.
+      folder: the teacher's workdir, for the message.
+      options: of the student.
+      preprocessing: what was done to the student's images before they were stored.
+
+    Raises:
+      UserError: it is shown another part.
+    """
+    taught = record.preprocessing
+    if preprocessing is None or taught is None or preprocessing.same_crop(taught):
+        return
+    shown, wanted = preprocessing.centre * options.crop_fraction, taught.centre * record.options.crop_fraction
+    if preprocessing.boxes or taught.boxes or abs(shown - wanted) > _SAME_CROP:
+        raise UserError(
+            f"--teacher={folder} was trained on images stored with {taught}, but these are stored with {preprocessing}: "
+            "give shards that were converted as the teacher's"
+        )
 
 
 def _check_fits(record: ModelRecord, folder: str, embedding_size: int, identities: Sequence[str]) -> None:

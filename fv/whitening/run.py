@@ -35,7 +35,8 @@ def whiten(options: WhitenOptions) -> None:
     found = manifest.load(options.tfrecords)
     pixels = held.options.image_size, held.options.crop_fraction
     source = PairSource.of(options.tfrecords, found, _TRAIN, *pixels)
-    model_record.check_same(model_record.describe(held.options, source.identities), options.workdir)
+    here = model_record.describe(held.options, source.identities, found.preprocessing)
+    model_record.check_same(here, options.workdir)
     model, step = restoring.load_model(options.workdir, held, options.checkpoint)
     if model.head.scoring is not None:
         raise UserError(

@@ -1,13 +1,16 @@
+import io
 import shutil
 
 import pytest
+from PIL import Image
 
-from fv.conversion.images import Rules
+from fv.conversion import crops
+from fv.conversion.formats import BadImage
 from fv.errors import UserError
 from fv.evaluation import listed_pairs
 from tests import samples
 
-RULES = listed_pairs.rules_of("none", None)
+RULES = listed_pairs.rules_of(crops.Crop(), None)
 TWO_FOLDS = "2\t1\nAda\t1\t2\nAda\t1\tBob\t1\nCy\t1\t2\nCy\t1\tDi\t2\n"
 
 
@@ -108,17 +111,6 @@ def test_images_are_stored_by_the_converter_s_defaults():
     assert (RULES.max_pixels, RULES.jpeg_quality) == (64_000_000, 95)
 
 
-def test_the_converter_s_crop_and_size_are_taken_over_and_boxes_refused(tmp_path):
-    rules = listed_pairs.rules_of("0.5", 64)
-    assert (rules.crop_fraction, rules.store_size) == (0.5, 64) and isinstance(rules, Rules)
-    with pytest.raises(UserError, match="give --store_size too"):
-        listed_pairs.rules_of("0.5", None)
-    boxes = tmp_path / "boxes.csv"
-    boxes.write_text("path,left,top,width,height\nAda/Ada_0001.jpg,0,0,9,9\n")
-    with pytest.raises(UserError, match="gives boxes"):
-        listed_pairs.rules_of(str(boxes), 64)
-
-
 def test_a_near_name_and_the_line_are_said_of_an_image_that_is_not_there(tmp_path, images):
     text = "image_a,image_b,label\nAda/Ada_0001.jpg,Bob/Bob_0001.jpg,0\nAda/Ada_0001.JPG,Cy/Cy_0001.jpg,0\n"
     said = r"line 3: 1 of 2 pairs .*Ada/Ada_0001\.JPG \(did you mean Ada/Ada_0001\.jpg\? Write it as the folder has it\)"
@@ -131,3 +123,21 @@ def test_a_path_may_be_spelled_as_in_the_converter_s_lists(tmp_path, images, fol
     path = f"{folder.format(images=images)}/Ada_0001.jpg"
     text = f"image_a,image_b,label\n{path},Cy/Cy_0001.jpg,false\n"
     assert read(tmp_path, images, text, "pairs.csv").images.paths == ["Ada/Ada_0001.jpg", "Cy/Cy_0001.jpg"]
+
+
+def test_the_converter_s_crop_and_size_are_taken_over():
+    rules = listed_pairs.rules_of(crops.Crop(0.5), 64, 80)
+    assert (rules.crop_fraction, rules.store_size, rules.jpeg_quality) == (0.5, 64, 80)
+    with pytest.raises(UserError, match="--crop=0.5 cuts images.*give --store_size too"):
+        listed_pairs.rules_of(crops.Crop(0.5), None)
+
+
+def test_boxes_cut_the_images_of_a_list_and_one_without_a_box_is_broken(tmp_path, images):
+    rules, boxes = listed_pairs.rules_of(crops.Crop(boxes={}), 8), {"Ada/Ada_0001.jpg": crops.Box(2, 2, 20, 10)}
+    path = tmp_path / "pairs.csv"
+    path.write_text("image_a,image_b,label\nAda/Ada_0001.jpg,Ada/Ada_0002.jpg,1\n")
+    pairs = listed_pairs.read(str(path), str(images), rules, is_csv=True, allow_missing=False, boxes=boxes)
+    places = {name: number for number, name in enumerate(pairs.images.paths)}
+    assert Image.open(io.BytesIO(pairs.images.read(places["Ada/Ada_0001.jpg"]))).size == (16, 8)
+    with pytest.raises(BadImage, match="no box"):
+        pairs.images.read(places["Ada/Ada_0002.jpg"])

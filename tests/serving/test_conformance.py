@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fv.conversion import csv_pairs, formats
+from fv.conversion import crops, csv_pairs, formats
 from fv.evaluation import listed_pairs
 from tests import conformance
 
@@ -51,7 +51,11 @@ def test_a_list_over_a_folder_is_read_as_the_converter_reads_it(corpus, tmp_path
     rows = [f"{a},{b},0" for a, b in zip(paths, paths[1:] + paths[:1], strict=True)]
     (tmp_path / "pairs.csv").write_text("\n".join([",".join(csv_pairs.COLUMNS), *rows]))
     pairs = listed_pairs.read(
-        str(tmp_path / "pairs.csv"), str(tmp_path), listed_pairs.rules_of("none", None), is_csv=True, allow_missing=False
+        str(tmp_path / "pairs.csv"),
+        str(tmp_path),
+        listed_pairs.rules_of(crops.Crop(), None),
+        is_csv=True,
+        allow_missing=False,
     )
     by_path = dict(zip(paths, corpus, strict=True))
     for number, path in enumerate(pairs.images.paths):

@@ -1,0 +1,122 @@
+"""The record of what the converter did to images before it stored them.
+
+A manifest holds it, a model carries it (model.json), and an export applies it and states it in its card. Whatever takes an
+image file for a model repeats these steps before the model's own crop and resize (`fv.preprocess.store`).
+"""
+
+import dataclasses
+
+from fv.errors import UserError
+
+WHOLE = "none"  # value of --crop: nothing is cut off
+AREA = "area"  # exact area averages
+UNKNOWN = "unknown"  # in place of a digest: an older manifest names the CSV of boxes and not its content
+_DIGEST_SHOWN = 12  # hexadecimal digits
+_JPEG_QUALITY = 95  # the converter's default, for a manifest whose flags do not say
+
+
+@dataclasses.dataclass(frozen=True)
+class Preprocessing:
+    """What was done to images before they were stored.
+
+    A field that is None stands for a step that was not done. Only the other fields are saved, so a new field with the
+    default None changes no record that does without it.
+
+    Attributes:
+      crop_fraction: side of the stored centre square over the shorter side, in (0, 1]; None for the whole image or a box.
+      boxes: SHA-256 of the CSV whose boxes were stored, or `UNKNOWN`; None where there were no boxes.
+      store_size: longest that the shorter side of a stored image may be, in pixels; larger ones were made smaller.
+      resampling: how they were made smaller.
+      jpeg_quality: of every image where there is a `store_size`, else of those that could not be stored as they were.
+    """
+
+    crop_fraction: float | None = None
+    boxes: str | None = None
+    store_size: int | None = None
+    resampling: str = AREA
+    jpeg_quality: int = _JPEG_QUALITY
+
+    def __str__(self) -> str:
+        """The converter's flags."""
+        crop = f"--crop={WHOLE if self.crop_fraction is None else self.crop_fraction}"
+        if self.boxes:
+            crop = f"--crop=CSV of boxes (SHA-256 {self.boxes[:_DIGEST_SHOWN]})"
+        return crop if self.store_size is None else f"{crop} --store_size={self.store_size}"
+
+    @property
+    def cuts(self) -> bool:
+        """Whether a part of an image was cut off that the model's own centre square would keep."""
+        return self.boxes is not None or self.centre < 1.0
+
+    @property
+    def centre(self) -> float:
+        """Side of the centre square that was kept, over the shorter side: the model cuts the same of 1.0 and of all."""
+        return 1.0 if self.crop_fraction is None else self.crop_fraction
+
+    def same_crop(self, other: "Preprocessing") -> bool:
+        """Whether both keep the same part of an image; boxes of an unknown CSV may be any."""
+        if self.boxes is None or other.boxes is None:
+            return self.boxes == other.boxes and self.centre == other.centre
+        return self.boxes == other.boxes or UNKNOWN in (self.boxes, other.boxes)
+
+    def to_json(self) -> dict:
+        """The fields that are not None."""
+        return {name: value for name, value in dataclasses.asdict(self).items() if value is not None}
+
+    @classmethod
+    def from_flags(cls, crop: str, store_size: int | None, jpeg_quality: int) -> "Preprocessing":
+        """The record of a conversion by its flags; the digest of boxes is left `UNKNOWN`."""
+        if crop == WHOLE:
+            return cls(None, None, store_size, AREA, jpeg_quality)
+        try:
+            return cls(float(crop), None, store_size, AREA, jpeg_quality)
+        except ValueError:  # the path of a CSV
+            return cls(None, UNKNOWN, store_size, AREA, jpeg_quality)
+
+    @classmethod
+    def from_flagfile(cls, flags: str) -> "Preprocessing | None":
+        """The record of a conversion by the flagfile in a manifest; None where no converter wrote one there."""
+        given = dict(line.removeprefix("--").split("=", 1) for line in flags.splitlines() if "=" in line)
+        if "images" not in given:
+            return None
+        size = given.get("store_size")
+        quality = int(given.get("jpeg_quality", _JPEG_QUALITY))
+        return cls.from_flags(given.get("crop", WHOLE), None if size is None else int(size), quality)
+
+    @classmethod
+    def from_json(cls, fields: dict | None, source: str) -> "Preprocessing | None":
+        """Reads what `to_json` gave; None for None, which stands for a record that is not known.
+
+        Args:
+          fields: the record.
+          source: the file that holds it, for messages.
+
+        Raises:
+          UserError: a newer fv wrote it, with a step that this one does not know.
+        """
+        if fields is None:
+            return None
+        unknown = sorted(set(fields) - {field.name for field in dataclasses.fields(cls)})
+        if fields.get("resampling", AREA) != AREA:
+            unknown.append(f"resampling={fields['resampling']}")
+        if unknown:
+            raise UserError(
+                f"{source} describes preprocessing that this fv does not know ({', '.join(unknown)}): use the fv that "
+                "wrote it"
+            )
+        return cls(**fields)
+
+    def fits(self, trained_on: "Preprocessing", image_size: int, crop_fraction: float) -> bool:
+        """Whether a model that was trained on images of another record may be given images of this one.
+
+        Both must keep the same part of an image. Stored sizes may differ where both hold at least the pixels that the
+        network takes, so that no image is enlarged: then only the resampling differs.
+
+        Args:
+          trained_on: of the images that the model was trained on.
+          image_size: side of the network's input in pixels.
+          crop_fraction: side of the centre square that the model takes of a stored image.
+        """
+        sizes = {self.store_size, trained_on.store_size}
+        enough = all(size is None or round(size * crop_fraction) >= image_size for size in sizes)
+        return self.same_crop(trained_on) and (len(sizes) == 1 or enough)
