@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+import numpy as np
 import tensorflow as tf
 
 from fv import manifest as manifests
@@ -11,6 +12,7 @@ from fv.pipeline.damage import BadRecords
 from fv.pipeline.input_pipeline import PairSource
 from fv.training import synthetic
 from fv.training.options import TrainOptions
+from fv.training.position import Position
 
 _HEADS_OF_PAIRS = ("sigmoid", "distance")  # they look at the label of each pair, and at no other pair
 
@@ -56,9 +58,9 @@ def training_source(options: TrainOptions, manifest: manifests.Manifest) -> Pair
 
 
 def training_batches(
-    strategy: tf.distribute.Strategy, source: PairSource, options: TrainOptions, first_step: int, bad: BadRecords
+    strategy: tf.distribute.Strategy, source: PairSource, options: TrainOptions, position: Position, bad: BadRecords
 ) -> Iterator:
-    """The training stream behind `first_step` steps, in per-replica batches; `bad` counts the damaged records."""
+    """The training stream from `position` on, in per-replica batches; `bad` counts the damaged records."""
     if options.synthetic_input:
         pairs = options.global_batch_size // options.optimization.accumulate_steps // strategy.num_replicas_in_sync
         batch = synthetic.noise(pairs, source.image_size, len(source.identities), options.seed)
@@ -69,10 +71,11 @@ def training_batches(
             source,
             seed=options.seed,
             shuffle_buffer=options.shuffle_buffer,
-            start_record=first_step * options.global_batch_size // context.num_input_pipelines,
+            start_record=position.order_pairs // context.num_input_pipelines,
+            first_epoch=position.order_epoch,
             options=options.input,
             bad=bad,
-            hard_shares=options.curriculum.shares(options.steps) if source.hard_shards else None,
+            hard_shares=_hard_shares(options, position.order_step) if source.hard_shards else None,
             step_records=options.global_batch_size // context.num_input_pipelines,
             **_share(context, options),
         )
@@ -116,6 +119,11 @@ def _check_head(options: TrainOptions) -> None:
             f"{options.input.genuine_pairs_flag} shows genuine pairs alone, of which {alone[0]} learns nothing: take "
             "another head"
         )
+
+
+def _hard_shares(options: TrainOptions, first_step: int) -> np.ndarray:
+    """The share of hard pairs in each step from `first_step` on, at least that of the last step."""
+    return options.curriculum.shares(options.steps)[min(first_step, options.steps - 1) :]
 
 
 def _share(context: tf.distribute.InputContext, options: TrainOptions) -> dict[str, int]:

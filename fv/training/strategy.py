@@ -55,6 +55,14 @@ def is_chief(strategy: tf.distribute.Strategy) -> bool:
     return resolver.task_type in ("chief", "master") or (resolver.task_type == "worker" and resolver.task_id == 0)
 
 
+def count_input_workers(strategy: tf.distribute.Strategy) -> int:
+    """The processes that read pairs: those of the cluster, the hosts of a TPU, or this one."""
+    if isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
+        cluster = strategy.cluster_resolver.cluster_spec()
+        return sum(cluster.num_tasks(job) for job in cluster.jobs) or 1
+    return strategy.extended.num_hosts if isinstance(strategy, tf.distribute.TPUStrategy) else 1
+
+
 def mirrored_cpus(devices: int) -> tf.distribute.Strategy:
     """A mirrored strategy over the first virtual CPU devices.
 
