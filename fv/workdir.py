@@ -29,3 +29,10 @@ def starts(folder: str) -> list[dict]:
     """What run.json says of each start of a run, the first first; none where there is no run.json, as of an older fv."""
     path = os.path.join(folder, RUN)
     return files.load_json(path)["starts"] if files.exists(path) else []
+
+
+def training_flag(folder: str, name: str) -> str | None:
+    """The value of a flag of the last training run in a workdir; None where it had none, or nothing says so."""
+    path = os.path.join(folder, FLAGS)
+    lines = files.read_bytes(path).decode().splitlines() if files.exists(path) else []
+    return next((line.partition("=")[2] for line in lines if line.startswith(f"--{name}=")), None)

@@ -104,6 +104,8 @@ class EvaluateOptions:
     def _check_others_choose(self) -> None:
         splits = (self.split, self.tfrecords) == (self.threshold_split, self.threshold_tfrecords or self.tfrecords)
         if self.tfrecords and splits and not (self.threshold_list or self.folds):
-            raise UserError(f"--threshold_split={self.split} is the split that is scored: choose the threshold on another")
+            raise UserError(
+                f"--threshold_split={self.split} is the split that is scored: choose the threshold on another, or by --folds"
+            )
         if self.pairs_list and self.threshold_list and os.path.samefile(self.pairs_list, self.threshold_list):
             raise UserError(f"{self.pairs_list} is the list that is scored: choose the threshold on another, or by --folds")

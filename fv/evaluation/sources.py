@@ -4,6 +4,7 @@ import dataclasses
 
 import numpy as np
 
+from fv import manifest
 from fv.errors import UserError
 from fv.evaluation import listed_pairs, protocols, shard_pairs
 from fv.evaluation.describing import Description
@@ -59,7 +60,12 @@ def _read_choosing(options: EvaluateOptions) -> PairSet | None:
     if options.threshold_list:
         return _read_list(options.threshold_list, options, is_csv=options.threshold_pairs_csv is not None)
     folder = options.threshold_tfrecords or options.tfrecords
-    return shard_pairs.read(folder, options.threshold_split) if folder else None
+    if folder is None:
+        return None
+    if not manifest.read(folder).holds(options.threshold_split):
+        ways = "name shards that do by --threshold_tfrecords, or let folds of the scored people choose it by --folds=10"
+        raise UserError(f"{folder} holds no '{options.threshold_split}' pairs to choose the threshold on: {ways}")
+    return shard_pairs.read(folder, options.threshold_split)
 
 
 def _read_list(path: str, options: EvaluateOptions, is_csv: bool) -> PairSet:
@@ -67,8 +73,8 @@ def _read_list(path: str, options: EvaluateOptions, is_csv: bool) -> PairSet:
     return listed_pairs.read(path, options.images, rules, is_csv=is_csv, allow_missing=options.allow_missing)
 
 
-def leave_out_broken(pairs: PairSet, found: Description, allowed: bool) -> PairSet:
-    """The pairs whose images are all sound.
+def leave_out_broken(pairs: PairSet, found: Description, allowed: bool, *, in_list: bool) -> PairSet:
+    """The pairs whose images are all sound; `in_list` where a list names them, else they are in shards.
 
     Raises:
       UserError: there are others and pairs may not be lost, or no pair is left.
@@ -78,5 +84,6 @@ def leave_out_broken(pairs: PairSet, found: Description, allowed: bool) -> PairS
     broken = np.array(list(found.broken))
     whole = ~(np.isin(pairs.first, broken) | np.isin(pairs.second, broken))
     reasons = {pairs.images.paths[number]: reason for number, reason in sorted(found.broken.items())}
-    said = listed_pairs.refuse_or_say(reasons, int(np.sum(~whole)), len(pairs), pairs.name, allowed)
+    mend = "mend --images" if in_list else "convert again with --overwrite"
+    said = listed_pairs.refuse_or_say(reasons, int(np.sum(~whole)), len(pairs), pairs.name, allowed, mend)
     return pairs.select(whole, said)

@@ -8,6 +8,7 @@ A batch is a dict of
 """
 
 import functools
+import math
 from collections.abc import Iterator
 
 import numpy as np
@@ -96,8 +97,8 @@ def _genuine_batches(
     flag, pairs = options.genuine_pairs_flag, options.images_per_identity // 2 or 1
     if batch_size % pairs:
         raise UserError(
-            f"{flag}: a batch of {batch_size} pairs on one replica is not made of groups of {pairs}: change "
-            "--global_batch_size"
+            f"{flag}: a batch of {batch_size} pairs on one replica is not made of groups of {pairs}: multiply "
+            f"--global_batch_size by {pairs // math.gcd(batch_size, pairs)}"
         )
     if files.is_remote(source.folder) or source.hard_shards:
         raise UserError(f"{flag} reads one set of shards on a disk: copy them there, without --hard_tfrecords")

@@ -65,7 +65,7 @@ def export(options: ExportOptions) -> None:
     wanted = formats.parse(options.formats)
     held = model_record.load(options.workdir)
     model, step = restoring.load_model(options.workdir, held, options.checkpoint)
-    found = validation.find(options.workdir, step, options.tfrecords)
+    found = validation.find(options.workdir, step, options.tfrecords, options.checkpoint)
     pairs = validation.source(found, held)
     similarities, labels = validation.score(pairs, model)
     point = _operating_point(options, found, similarities, labels)

@@ -1,5 +1,6 @@
 """What each replica is fed: the pipeline's batches, distributed by the strategy."""
 
+import math
 from collections.abc import Iterator
 
 import numpy as np
@@ -15,20 +16,24 @@ from fv.training.options import TrainOptions
 from fv.training.position import Position
 
 _HEADS_OF_PAIRS = ("sigmoid", "distance")  # they look at the label of each pair, and at no other pair
+_ROOM_DIGITS = 1000
 
 
 def sources(options: TrainOptions) -> tuple[PairSource, PairSource | None]:
     """The pairs to train on, at the side that they leave the host with, and those to validate on, at the network's.
 
-    With synthetic input there are none to validate on, and of the others the names alone are used.
+    With synthetic input there are none to validate on, and of the others the names alone are used. Shards without a
+    validation split, as for a last training on everybody, have none to validate on either.
 
     Raises:
-      UserError: no data set, none of this schema, a split missing, or a shard cut short though no record may be skipped.
+      UserError: no data set, none of this schema, no training split, or a shard cut short though no record may be skipped.
     """
     unread = options.input.max_bad_records > 0 or options.synthetic_input
     manifest = (manifests.read if unread else manifests.load)(options.tfrecords)
     training = training_source(options, manifest)
     if options.synthetic_input:
+        return training, None
+    if not manifest.holds("val"):
         return training, None
     pixels = (options.model.image_size, options.model.crop_fraction)
     return training, PairSource.of(options.tfrecords, manifest, "val", *pixels)
@@ -45,8 +50,9 @@ def training_source(options: TrainOptions, manifest: manifests.Manifest) -> Pair
     reach = options.augmentation.reach
     kept = options.model.crop_fraction * reach
     if kept > 1.0:
-        room = f"--crop_fraction={options.model.crop_fraction} leaves room for {1.0 / options.model.crop_fraction:.4g}"
-        raise UserError(f"--max_scale={reach} reaches beyond the images: {room}, lower one of them")
+        room = math.floor(_ROOM_DIGITS / options.model.crop_fraction) / _ROOM_DIGITS  # rounded up it would be too much
+        left = f"--crop_fraction={options.model.crop_fraction} leaves room for {room:g}"
+        raise UserError(f"--max_scale={reach} reaches beyond the images: {left}, lower one of them")
     side = load_size.choose(options.input.load_size, manifest, round(options.model.image_size * reach), kept)
     source = PairSource.of(options.tfrecords, manifest, "train", side, kept)
     hard = options.curriculum.hard_tfrecords
@@ -113,12 +119,14 @@ def advice(options: TrainOptions) -> str:
 
 
 def _check_head(options: TrainOptions) -> None:
-    alone = [head for head in (options.model.head, options.model.second_head) if head in _HEADS_OF_PAIRS]
-    if options.input.genuine_pairs_flag and alone:
-        raise UserError(
-            f"{options.input.genuine_pairs_flag} shows genuine pairs alone, of which {alone[0]} learns nothing: take "
-            "another head"
-        )
+    if not options.input.genuine_pairs_flag:
+        return
+    for flag, head, other in (("head", options.model.head, "softmax"), ("second_head", options.model.second_head, "none")):
+        if head in _HEADS_OF_PAIRS:
+            raise UserError(
+                f"{options.input.genuine_pairs_flag} shows genuine pairs alone, of which --{flag}={head} learns nothing: "
+                f"give --{flag}={other}"
+            )
 
 
 def _hard_shares(options: TrainOptions, first_step: int) -> np.ndarray:

@@ -66,8 +66,8 @@ def train(options: TrainOptions) -> None:
         place, line = position.find(options, first_step, workers, training.split.pairs)
         if chief:
             _describe_run(options, record)
-            if line:
-                print(line, flush=True)
+            for each in filter(None, (_say_without_validation(options, validation), line)):
+                print(each, flush=True)
 
         plan = Plan(options.steps, options.report.log_every, options.report.validate_every, options.saving.checkpoint_every)
         bad = BadRecords(options.tfrecords, options.input.max_bad_records)
@@ -90,6 +90,15 @@ def train(options: TrainOptions) -> None:
                 loop.run(plan, first_step, work, validated=best.validated(first_step))
             if chief:
                 _say_what_was_done(options, first_step, bad)
+
+
+def _say_without_validation(options: TrainOptions, validation: PairSource | None) -> str | None:
+    if validation or options.synthetic_input:
+        return None
+    return (
+        f"{options.tfrecords} holds no 'val' pairs: the run validates nothing and keeps no best checkpoint; to validate, "
+        "give shards that hold some (--val_fraction of tools/make_tfrecords.py)"
+    )
 
 
 def _claimed(folder: str) -> contextlib.AbstractContextManager:

@@ -44,7 +44,9 @@ def check_divides(strategy: tf.distribute.Strategy, global_batch_size: int, part
     replicas = strategy.num_replicas_in_sync
     if global_batch_size % (replicas * parts):
         among = f"{replicas} replicas" + (f" in {parts} parts (--accumulate_steps)" if parts > 1 else "")
-        raise UserError(f"--global_batch_size={global_batch_size} does not divide over {among}: use a multiple")
+        raise UserError(
+            f"--global_batch_size={global_batch_size} does not divide over {among}: use a multiple of {replicas * parts}"
+        )
 
 
 def is_chief(strategy: tf.distribute.Strategy) -> bool:

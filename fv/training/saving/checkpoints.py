@@ -66,7 +66,8 @@ class Checkpoints:
         found = checkpoint_files.find(self._folder)
         if found and not path:
             raise UserError(
-                f"no checkpoint in {self._folder} is whole: remove them to start anew, or give another --workdir"
+                f"no checkpoint in {self._folder} is whole: remove that folder and "
+                f"{os.path.join(self._workdir, workdirs.BEST)} to start anew, or give another --workdir"
             )
         if not self._agreement.same(checkpoint_files.step_of(path) if path else 0):
             raise UserError(
@@ -134,8 +135,8 @@ class Checkpoints:
         except _MISFITS as error:
             reason = str(error).split("\n", 1)[0]
             raise UserError(
-                f"checkpoint {path} is of another model, optimizer, averaging or precision ({reason}): give the flags that "
-                f"{os.path.join(self._workdir, workdirs.FLAGS)} has, or another --workdir"
+                f"checkpoint {path} is of another model, optimizer, averaging or precision ({reason}): give "
+                f"--flagfile={os.path.join(self._workdir, workdirs.FLAGS)}, which has its flags, or another --workdir"
             ) from error
 
     def _tell(self, line: str) -> None:
