@@ -127,7 +127,7 @@ def convert_as_advised(call: Call, images: pathlib.Path, output: pathlib.Path, *
 
 
 @pytest.mark.parametrize("shares", [(0.1, 0.1), (0.6, 0.3), (0.9, 0.0), (0.0, 0.9)])
-def test_splits_without_people_are_filled_or_left_away_by_their_flags(call, few, tmp_path, shares):
+def test_splits_without_people_are_left_away_by_their_flags(call, few, tmp_path, shares):
     shares = [f"--val_fraction={shares[0]}", f"--test_fraction={shares[1]}"]
     assert "of 4 identities and needs two" in convert_as_advised(call, few, tmp_path, *shares)
 
@@ -159,7 +159,7 @@ PAIRS = {
 
 
 @pytest.mark.parametrize("said", PAIRS)
-def test_numbers_of_pairs_and_finished_folders_are_mended_by_what_is_advised(call, few, tmp_path, said):
+def test_numbers_of_pairs_are_mended_as_advised(call, few, tmp_path, said):
     provoking, pattern, corrected = PAIRS[said]
     whole = ["--val_fraction=0", "--test_fraction=0"]
     if said == "holds a finished data set":
@@ -171,7 +171,7 @@ def test_numbers_of_pairs_and_finished_folders_are_mended_by_what_is_advised(cal
     assert convert(call, few, tmp_path, *whole, *provoking, *corrected).returncode == 0
 
 
-def test_shards_that_were_changed_or_are_of_another_schema_are_converted_again(call, few, tmp_path, tiny_run):
+def test_changed_shards_are_converted_again(call, few, tmp_path, tiny_run):
     whole = ["--val_fraction=0", "--test_fraction=0"]
     convert(call, few, tmp_path, *whole)
     (shard,) = tmp_path.glob("*.tfrecord")
@@ -188,7 +188,7 @@ def spoil(path: pathlib.Path) -> None:
 
 
 @pytest.mark.parametrize("name", manifest.SPLITS)
-def test_a_split_that_is_not_there_is_converted_by_the_flag_that_is_named(call, few, tmp_path, name):
+def test_a_split_that_is_not_there_is_converted_by_its_flag(call, few, tmp_path, name):
     other = "test" if name == "train" else "train"
     shares = {"train": ["--val_fraction=0", "--test_fraction=0"], "test": ["--val_fraction=0", "--test_fraction=1"]}
     convert(call, few, tmp_path, *shares[other])
@@ -217,7 +217,7 @@ def start(call: Call, options: TrainOptions, *flags: str) -> subprocess.Complete
 
 
 @pytest.mark.parametrize("changed", [["--embedding_size=8", "--dropout=0.5"], ["--feature_layer=b"]])
-def test_a_workdir_of_another_model_goes_on_with_the_flags_that_are_named(call, begun, changed):
+def test_a_workdir_of_another_model_goes_on_with_its_flags(call, begun, changed):
     line = refusal(start(call, begun, *changed))
     corrected = re.findall(r"(--[a-z_]+=[^\s,;)]+), not", line)
     without = re.findall(r"without (--[a-z_]+)", line)
@@ -226,20 +226,20 @@ def test_a_workdir_of_another_model_goes_on_with_the_flags_that_are_named(call, 
     assert start(call, begun, *kept, *corrected).returncode == 0
 
 
-def test_a_workdir_of_other_data_goes_on_with_the_shards_that_are_named(call, begun, tmp_path):
+def test_a_workdir_of_other_data_goes_on_with_its_shards(call, begun, tmp_path):
     samples.write_shards(tmp_path / "other", {"train": 20, "val": 10}, identities=5)
     line = refusal(start(call, begun, f"--tfrecords={tmp_path / 'other'}"))
     before = re.search(r"give its --tfrecords \(it was ([^)]+)\)", line)[1]
     assert start(call, begun, f"--tfrecords={before}").returncode == 0
 
 
-def test_another_optimizer_goes_on_with_the_flagfile_that_is_named(call, begun):
+def test_another_optimizer_goes_on_with_the_flagfile_of_the_run(call, begun):
     line = refusal(start(call, begun, "--optimizer=sgd"))
     (flagfile,) = re.findall(r"--flagfile=[^\s,]+", line)
     assert call(train.run, flagfile).returncode == 0
 
 
-def test_damaged_checkpoints_are_removed_as_advised_and_the_run_starts_anew(call, begun):
+def test_damaged_checkpoints_are_removed_and_the_run_starts_anew(call, begun):
     for path in pathlib.Path(begun.workdir, workdir.CHECKPOINTS).glob("ckpt-*.index"):
         path.write_bytes(path.read_bytes()[:100])
     line = refusal(start(call, begun))
@@ -250,7 +250,7 @@ def test_damaged_checkpoints_are_removed_as_advised_and_the_run_starts_anew(call
     assert done.returncode == 0 and summary(done)["steps_now"] == 2
 
 
-def test_a_run_whose_loss_broke_goes_on_with_the_rate_lowered_as_advised(call, tiny_run, tmp_path):
+def test_a_run_whose_loss_broke_goes_on_at_a_lower_rate(call, tiny_run, tmp_path):
     wild = OptimizerOptions(optimizer="sgd", learning_rate=1e30, warmup_steps=0)
     options = dataclasses.replace(tiny_run, workdir=str(tmp_path / "run"), steps=3, optimization=wild)
     line = refusal(start(call, options))
@@ -329,7 +329,7 @@ def test_a_cache_that_does_not_fit_is_left_out_as_advised(begun, monkeypatch):
     prepare(parse(begun, ["--cache=none"]))
 
 
-def test_a_model_trained_without_validation_is_evaluated_and_exported_by_the_advice(call, tiny_run, shards, tmp_path):
+def test_a_model_without_validation_is_evaluated_and_exported(call, tiny_run, shards, tmp_path):
     samples.write_shards(tmp_path / "all", {"train": 64, "test": 60})
     options = dataclasses.replace(tiny_run, tfrecords=str(tmp_path / "all"), workdir=str(tmp_path / "run"), steps=12)
     done = start(call, options)
@@ -359,7 +359,7 @@ def test_a_model_trained_without_validation_is_evaluated_and_exported_by_the_adv
 # Evaluation
 
 
-def test_seen_people_missing_images_and_the_scored_split_are_answered_by_their_flags(call, trained, tmp_path):
+def test_refusals_of_an_evaluation_are_answered_by_their_flags(call, trained, tmp_path):
     scoring = [f"--workdir={trained.workdir}", f"--output={tmp_path}", "--nobaselines", "--bootstrap=0"]
     shards = [*scoring, f"--tfrecords={trained.tfrecords}"]
     line = refusal(call(evaluate.run, *shards, "--split=train"))
@@ -392,7 +392,7 @@ def test_fewer_folds_than_people_are_dealt_as_advised():
     assert len(training) == len(testing) == 2
 
 
-def test_damaged_shards_are_named_without_a_flag_that_the_command_lacks(call, trained, shards, tmp_path):
+def test_damaged_shards_are_answered_by_flags_of_the_command(call, trained, shards, tmp_path):
     shutil.copytree(shards, tmp_path / "shards")
     shard = next((tmp_path / "shards").glob("test-*.tfrecord"))
     shard.write_bytes(shard.read_bytes()[:-9] + bytes(9))
@@ -431,7 +431,7 @@ def test_an_export_of_another_checkpoint_names_how_to_evaluate_it(tmp_path):
     assert validation.find(str(tmp_path), 20, None, "best").tfrecords == "shards"
 
 
-def test_an_export_with_a_strange_or_damaged_file_passes_once_the_advice_is_done(call, exported, tmp_path):
+def test_an_export_passes_its_checksums_once_it_is_mended(call, exported, tmp_path):
     copy = tmp_path / "1"
     shutil.copytree(exported, copy)
     (copy / "notes.txt").write_text("mine")

@@ -50,7 +50,7 @@ def draw(options: TrainOptions, place: Position, pairs: int) -> list[bytes]:
     return [pair.tobytes() for pair in np.concatenate(batches)]
 
 
-def test_resumed_with_other_batch_sizes_an_epoch_shows_every_pair_once(options):
+def test_at_other_batch_sizes_an_epoch_shows_every_pair_once(options):
     larger = dataclasses.replace(options, global_batch_size=16)
     smaller = dataclasses.replace(options, global_batch_size=4)
     shown = draw(options, resume(options, 0), 40)
@@ -120,7 +120,7 @@ def test_other_shards_and_other_input_workers_begin_a_new_epoch(options, tmp_pat
     assert "holds other shards" in line(dataclasses.replace(options, tfrecords=str(tmp_path)), 10)
 
 
-def test_an_epoch_that_begins_anew_is_whole_and_in_an_order_of_its_own(options):
+def test_a_new_epoch_is_whole_and_in_an_order_of_its_own(options):
     resume(options, 0)
     resume(dataclasses.replace(options, shuffle_buffer=7), 3)
     place = resume(options, 5)
@@ -129,7 +129,7 @@ def test_an_epoch_that_begins_anew_is_whole_and_in_an_order_of_its_own(options):
     assert shown != draw(options, Position(), PAIRS)
 
 
-def test_a_curriculum_at_another_batch_size_begins_with_the_share_of_its_step(options):
+def test_a_curriculum_at_another_batch_size_begins_a_new_epoch(options):
     hard = CurriculumOptions(hard_tfrecords=options.tfrecords, hard_until=0.8)
     options = dataclasses.replace(options, curriculum=hard)
     larger = dataclasses.replace(options, global_batch_size=16)
