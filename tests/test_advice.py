@@ -304,6 +304,10 @@ TRAINING = {  # what is said → flags that provoke it, where the advice stands 
     "finds no GPU": (["--strategy=mirrored"], r"use (--strategy=one_device)", str),
     "holds a tiny, not a": (["--backbone=conv8", "--init_weights=WORKDIR"], r"give (\S+)", str),
     "gives embeddings of 16": (["--embedding_size=8", "--teacher=WORKDIR"], r"give (\S+)", str),
+    "people who are not trained on here": (
+        ["--tfrecords=WORKDIR/fewer", "--teacher=WORKDIR"],
+        *(r"give (\S+)", str),
+    ),
     "of a run that did not validate": (
         ["--init_weights=WORKDIR", "--init_checkpoint=best"],
         *(r"give (\S+)", str),
@@ -314,6 +318,7 @@ TRAINING = {  # what is said → flags that provoke it, where the advice stands 
 @pytest.mark.parametrize("said", TRAINING)
 def test_flags_of_training_that_do_not_fit_are_mended_as_advised(begun, said):
     shutil.rmtree(pathlib.Path(begun.workdir, workdir.BEST))
+    samples.write_shards(pathlib.Path(begun.workdir, "fewer"), {"train": 20, "val": 10}, identities=5)
     provoking, pattern, obey = TRAINING[said]
     provoking = [flag.replace("WORKDIR", begun.workdir) for flag in provoking]
     with pytest.raises(UserError, match=said) as refused:

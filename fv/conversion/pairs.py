@@ -1,7 +1,6 @@
 """The pairs of a data set: sampled on arrays of indices, in the wanted shares of labels, capped, none twice."""
 
 import dataclasses
-import math
 from collections.abc import Mapping
 
 import numpy as np
@@ -157,8 +156,15 @@ def _require_possible(wanted: Wanted, genuines: int, most: int, splits: int) -> 
             f"--max_pairs_per_image"
         )
     if min(genuines, total - genuines) < splits:
-        enough = math.ceil(splits / min(wanted.genuine_fraction, 1.0 - wanted.genuine_fraction))
-        raise UserError(f"--pairs={total} is too few for one pair of each label in {splits} splits: give --pairs={enough}")
+        enough = (more for more in range(total, most + 1) if _reaches(more, wanted.genuine_fraction, splits))
+        way = f"give --pairs={found}" if (found := next(enough, None)) else "give --genuine_fraction=0.5"
+        raise UserError(f"--pairs={total} is too few for one pair of each label in {splits} splits: {way}")
+
+
+def _reaches(total: int, share: float, splits: int) -> bool:
+    """Whether so many pairs have one of each label for every split, and can be cut into the wanted shares."""
+    genuines = round(total * share)
+    return min(genuines, total - genuines) >= splits and not (share == 0.5 and total % 2)
 
 
 def _apportion(available: Mapping[str, int], count: int) -> dict[str, int]:
