@@ -234,7 +234,9 @@ def test_a_workdir_of_other_data_goes_on_with_its_shards(call, begun, tmp_path):
 
 
 def test_another_optimizer_goes_on_with_the_flagfile_of_the_run(call, begun):
-    line = refusal(start(call, begun, "--optimizer=sgd"))
+    done = start(call, begun, "--optimizer=sgd")
+    line = refusal(done)
+    assert "could not be found" not in done.stderr
     (flagfile,) = re.findall(r"--flagfile=[^\s,]+", line)
     assert call(train.run, flagfile).returncode == 0
 

@@ -133,6 +133,7 @@ class Checkpoints:
         try:
             self._checkpoint.read(path).assert_existing_objects_matched()
         except _MISFITS as error:
+            tf.get_logger().setLevel("ERROR")  # else a warning for each variable follows the one line of the refusal
             reason = str(error).split("\n", 1)[0]
             raise UserError(
                 f"checkpoint {path} is of another model, optimizer, averaging or precision ({reason}): give "
