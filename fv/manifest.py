@@ -64,10 +64,21 @@ class Manifest:
         Raises:
           UserError: the data set has no such split, or no pair in it.
         """
-        if name not in self.splits or not self.splits[name].pairs:
-            held = ", ".join(self.splits)
-            raise UserError(f"the shards hold no '{name}' pairs, only {held}: convert again with a {name} split")
+        if not self.holds(name):
+            held = ", ".join(filter(self.holds, self.splits)) or "none"
+            how = f"convert again with --overwrite and {self._flag_for(name)}"
+            raise UserError(f"the shards hold no '{name}' pairs, only {held}: {how}")
         return self.splits[name]
+
+    def holds(self, name: str) -> bool:
+        """Whether there is a pair in the split of that name."""
+        return name in self.splits and self.splits[name].pairs > 0
+
+    def _flag_for(self, name: str) -> str:
+        """The converter's flag that fills a split."""
+        if "--pairs_file=" in self.flags or "--pairs_csv=" in self.flags:
+            return f"--pairs_split={name}"
+        return f"--{name}_fraction above 0" if name != "train" else "lower --val_fraction and --test_fraction"
 
 
 def shard_name(split: str, index: int, count: int) -> str:
@@ -111,11 +122,13 @@ def _parse(text: bytes, path: str) -> Manifest:
     try:
         fields = files.parse_json(text, path)
     except UserError as error:
-        raise UserError(f"{path} is not a manifest of fv ({error}): convert again") from error
+        raise UserError(f"{path} is not a manifest of fv ({error}): convert again into another folder") from error
     try:
         version = fields["schema_version"]
         if version != record.SCHEMA_VERSION:
-            raise UserError(f"{path} has schema {version}, this fv reads {record.SCHEMA_VERSION}: convert again")
+            raise UserError(
+                f"{path} has schema {version}, this fv reads {record.SCHEMA_VERSION}: convert again into another folder"
+            )
         splits = {name: _parse_split(split) for name, split in fields["splits"].items()}
         preprocessing = Preprocessing.from_json(fields.get("preprocessing"), path)
         if "preprocessing" not in fields:
@@ -124,7 +137,7 @@ def _parse(text: bytes, path: str) -> Manifest:
     except UserError:
         raise
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{path} is not a manifest of fv ({error!r}): convert again") from error
+        raise UserError(f"{path} is not a manifest of fv ({error!r}): convert again into another folder") from error
 
 
 def _parse_split(fields: dict) -> Split:

@@ -39,3 +39,10 @@ def starts(folder: str) -> list[dict]:
     if not isinstance(content.get("starts"), list):
         raise UserError(f"{path} is not the record of a run of fv.train: move it away, or give another folder")
     return content["starts"]
+
+
+def training_flag(folder: str, name: str) -> str | None:
+    """The value of a flag of the last training run in a workdir; None where it had none, or nothing says so."""
+    path = os.path.join(folder, FLAGS)
+    lines = files.read_bytes(path).decode().splitlines() if files.exists(path) else []
+    return next((line.partition("=")[2] for line in lines if line.startswith(f"--{name}=")), None)

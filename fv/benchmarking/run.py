@@ -19,6 +19,7 @@ from fv.pipeline.source import PairSource
 from fv.training import feeding
 from fv.training import strategy as strategies
 from fv.training.options import OptimizerOptions, StrategyOptions, TrainOptions
+from fv.training.position import Position
 
 ONE_HOST = ("one_device", "mirrored")
 
@@ -66,7 +67,7 @@ def benchmark(options: BenchmarkOptions) -> Report:
 
 def _measure(options: BenchmarkOptions, strategy: tf.distribute.Strategy, source: PairSource, bad: BadRecords) -> Report:
     training, spans = options.training(), dict(seconds=options.seconds, warm_up_s=options.warm_up)
-    batches = feeding.training_batches(strategy, source, training, 0, bad)
+    batches = feeding.training_batches(strategy, source, training, Position(), bad)
     images = 2 * options.global_batch_size // options.optimization.accumulate_steps  # a step of parts takes a batch for each
     host = metering.measure(batches, lambda _: images, **spans)
     stepper = stepping.Stepper(strategy, training, len(source.identities))

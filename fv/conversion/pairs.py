@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from fv import record
-from fv.conversion import genuine, impostor
+from fv.conversion import genuine, impostor, splits
 from fv.conversion.caps import Caps
 from fv.errors import UserError
 
@@ -49,7 +49,7 @@ def plan_quotas(images: pd.DataFrame, wanted: Wanted) -> dict[str, Quota]:
     available = {name: _available(sizes, wanted) for name, sizes in _sizes_by_split(images).items()}
     for name, quota in available.items():
         if not quota.genuine or not quota.impostor:
-            raise UserError(f"no identity of the {name} split has two images: add images, or set --{name}_fraction=0")
+            _refuse_without_pairs(name, images, wanted)
     if wanted.total is None:
         return available
     genuines = {name: quota.genuine for name, quota in available.items()}
@@ -132,6 +132,19 @@ def _sizes(members: pd.DataFrame) -> np.ndarray:
     return counts[counts > 0].astype(np.int64)
 
 
+def _refuse_without_pairs(name: str, images: pd.DataFrame, wanted: Wanted) -> None:
+    names = images["split"].cat.categories
+    ways = [way for way in ("add images", splits.drop_or_enlarge(name, names)) if way]
+    if genuine.count_available(_sizes_by_split(images)[name], wanted.caps):
+        lacking = "impostor" if wanted.genuine_fraction > 0.5 else "genuine"
+        what = f"--genuine_fraction={wanted.genuine_fraction} leaves no {lacking} pair in the {name} split"
+        ways.insert(0, "give --genuine_fraction=0.5")
+    else:
+        what = f"no identity of the {name} split has two images"
+        ways += ["try another --seed"] if len(names) > 1 else []
+    raise UserError(f"{what}: {', or '.join(ways)}")
+
+
 def _require_possible(wanted: Wanted, genuines: int, most: int, splits: int) -> None:
     total, caps = wanted.total, wanted.caps
     if wanted.genuine_fraction == 0.5 and total % 2:
@@ -139,11 +152,19 @@ def _require_possible(wanted: Wanted, genuines: int, most: int, splits: int) -> 
     if total > most:
         raise UserError(
             f"--pairs={total} asks for more than the {most} pairs there are with at most {caps.identity} of each label to "
-            f"an identity and {caps.image} to an image: ask for fewer, add images, or raise --max_pairs_per_identity or "
+            f"an identity and {caps.image} to an image: lower --pairs, add images, or raise --max_pairs_per_identity or "
             f"--max_pairs_per_image"
         )
     if min(genuines, total - genuines) < splits:
-        raise UserError(f"--pairs={total} is too few for one pair of each label in {splits} splits: ask for more")
+        enough = (more for more in range(total, most + 1) if _reaches(more, wanted.genuine_fraction, splits))
+        way = f"give --pairs={found}" if (found := next(enough, None)) else "give --genuine_fraction=0.5"
+        raise UserError(f"--pairs={total} is too few for one pair of each label in {splits} splits: {way}")
+
+
+def _reaches(total: int, share: float, splits: int) -> bool:
+    """Whether so many pairs have one of each label for every split, and can be cut into the wanted shares."""
+    genuines = round(total * share)
+    return min(genuines, total - genuines) >= splits and not (share == 0.5 and total % 2)
 
 
 def _apportion(available: Mapping[str, int], count: int) -> dict[str, int]:

@@ -56,12 +56,23 @@ def require_two_identities(counts: Mapping[str, int]) -> None:
     """
     for name, count in counts.items():
         if count < 2:
-            flags = "--val_fraction and --test_fraction" if name == "train" else f"--{name}_fraction"
-            remedy = "lower" if name == "train" else "raise or set to 0"
-            total = sum(counts.values())
+            raised = "" if name == "train" else f"raise --{name}_fraction, "
             raise UserError(
-                f"the {name} split got {count} of {total} identities and needs two: {remedy} {flags}, or try another --seed"
+                f"the {name} split got {count} of {sum(counts.values())} identities and needs two: "
+                f"{raised}{drop_or_enlarge(name, counts)}, or try another --seed"
             )
+
+
+def drop_or_enlarge(name: str, names: Iterable[str]) -> str:
+    """How a user goes without a split, or, since it has no flag of its own, gives train more identities.
+
+    Args:
+      name: of the split.
+      names: those of all splits; where train is the only one it has all identities, and the answer is empty.
+    """
+    if name != "train":
+        return f"set --{name}_fraction=0"
+    return " or ".join(f"lower --{other}_fraction" for other in names if other != "train")
 
 
 def _place(name: str, seed: int) -> float:

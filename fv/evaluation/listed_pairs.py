@@ -78,7 +78,9 @@ def _split_missing(
     return whole, refuse_or_say(named, int(np.sum(~whole)), len(table), f"{path}, line {line}", allow_missing)
 
 
-def refuse_or_say(reasons: dict[str, str], pairs: int, of: int, source: str, allowed: bool) -> str:
+def refuse_or_say(
+    reasons: dict[str, str], pairs: int, of: int, source: str, allowed: bool, mend: str = "mend --images"
+) -> str:
     """What is said of images that cannot be used, named and counted.
 
     Args:
@@ -87,6 +89,7 @@ def refuse_or_say(reasons: dict[str, str], pairs: int, of: int, source: str, all
       of: how many there are.
       source: the list.
       allowed: whether pairs may be lost.
+      mend: how the user gets whole images.
 
     Raises:
       UserError: they may not, or no pair is left.
@@ -94,9 +97,10 @@ def refuse_or_say(reasons: dict[str, str], pairs: int, of: int, source: str, all
     names = [f"{image} ({reason})" if reason else image for image, reason in reasons.items()]
     shown = ", ".join(names[:_NAMED]) + (", …" if len(names) > _NAMED else "")
     said = f"{source}: {pairs:,} of {of:,} pairs lack one of {len(names):,} images that are missing or broken: {shown}"
-    if not allowed or pairs == of:
-        mend = "mend --images or the list" + ("" if pairs == of else ", or give --allow_missing")
-        raise UserError(f"{said}; the folds would no longer be the protocol's: {mend}")
+    if pairs == of:
+        raise UserError(f"{said}; no pair is left: {mend}")
+    if not allowed:
+        raise UserError(f"{said}; the figures would no longer be the protocol's: {mend}, or give --allow_missing")
     return f"{said}; these pairs were left out, so the figures are not quite the protocol's"
 
 

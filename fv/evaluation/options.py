@@ -120,6 +120,8 @@ class EvaluateOptions:
         folders = [os.path.realpath(each) for each in (self.tfrecords, self.threshold_tfrecords or self.tfrecords) if each]
         same = self.split == self.threshold_split and len(set(folders)) == 1
         if self.tfrecords and same and not (self.threshold_list or self.folds):
-            raise UserError(f"--threshold_split={self.split} is the split that is scored: choose the threshold on another")
+            raise UserError(
+                f"--threshold_split={self.split} is the split that is scored: choose the threshold on another, or by --folds"
+            )
         if self.pairs_list and self.threshold_list and os.path.samefile(self.pairs_list, self.threshold_list):
             raise UserError(f"{self.pairs_list} is the list that is scored: choose the threshold on another, or by --folds")

@@ -113,8 +113,8 @@ def cross_validate(
             threshold = metrics.best_threshold(similarities[others], labels[others])
         except UserError as error:
             raise UserError(
-                f"the threshold of fold {number} of {len(testing)} cannot be chosen on the others: {error}; "
-                "give fewer folds, more pairs, or other pairs to choose the threshold on"
+                f"the threshold of fold {number} of {len(testing)} cannot be chosen on the others: {error}; choose it on "
+                "other pairs (--threshold_tfrecords, --threshold_pairs_csv or --threshold_scores)"
             ) from error
         fitted = calibration.fit(similarities[others], labels[others])
         same[own], probabilities[own] = similarities[own] >= threshold, fitted.probability(similarities[own])

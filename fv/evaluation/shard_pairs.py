@@ -76,4 +76,4 @@ def _read_shard(path: str, folder: str, index: _Index, after_pair) -> None:
                 after_pair()
     except record.DamagedRecordError as error:
         where = f"{path}: record {number} or the next, from byte {offset} on: {error}"
-        raise UserError(damage.line_of_damage(folder, where)) from error
+        raise UserError(damage.line_of_damage(folder, where, skippable=False)) from error

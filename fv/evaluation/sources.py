@@ -96,7 +96,12 @@ def _read_choosing(options: EvaluateOptions, record: ModelRecord) -> PairSet | N
     if options.threshold_list:
         return _read_list(options.threshold_list, options, record, is_csv=options.threshold_pairs_csv is not None)
     folder = options.threshold_tfrecords or options.tfrecords
-    return _read_shards(folder, options.threshold_split, options, record) if folder else None
+    if folder is None:
+        return None
+    if not manifest.read(folder).holds(options.threshold_split):
+        ways = "name shards that do by --threshold_tfrecords, or let folds of the scored people choose it by --folds=10"
+        raise UserError(f"{folder} holds no '{options.threshold_split}' pairs to choose the threshold on: {ways}")
+    return _read_shards(folder, options.threshold_split, options, record)
 
 
 def note_shared(scored: PairSet, choosing: PairSet) -> str:
@@ -135,8 +140,8 @@ def _read_list(path: str, options: EvaluateOptions, record: ModelRecord, is_csv:
     )
 
 
-def leave_out_broken(pairs: PairSet, found: Description, allowed: bool) -> PairSet:
-    """The pairs whose images are all sound.
+def leave_out_broken(pairs: PairSet, found: Description, allowed: bool, *, in_list: bool) -> PairSet:
+    """The pairs whose images are all sound; `in_list` where a list names them, else they are in shards.
 
     Raises:
       UserError: there are others and pairs may not be lost, or no pair is left.
@@ -146,5 +151,6 @@ def leave_out_broken(pairs: PairSet, found: Description, allowed: bool) -> PairS
     broken = np.array(list(found.broken))
     whole = ~(np.isin(pairs.first, broken) | np.isin(pairs.second, broken))
     reasons = {pairs.images.paths[number]: reason for number, reason in sorted(found.broken.items())}
-    said = listed_pairs.refuse_or_say(reasons, int(np.sum(~whole)), len(pairs), pairs.name, allowed)
+    mend = "mend --images" if in_list else "convert again with --overwrite"
+    said = listed_pairs.refuse_or_say(reasons, int(np.sum(~whole)), len(pairs), pairs.name, allowed, mend)
     return pairs.select(whole, said)

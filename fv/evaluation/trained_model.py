@@ -65,21 +65,22 @@ def _judge(
     task: Task, describer: Describer, model: siamese.Siamese, options: EvaluateOptions
 ) -> tuple[Task, Description, dict[str, Judged]]:
     """The task without pairs that are lost, descriptions of the scored images, and verdicts by who says them."""
-    scored, found, similarities = _score(task.scored, describer, model, options)
+    scored, found, similarities = _score(task.scored, describer, model, options, options.pairs_list)
     if task.choosing is None:
         folds = protocols.split_folds(scored)
         judged = {name: protocols.cross_validate(said, scored.labels, *folds) for name, said in similarities.items()}
         return Task(scored, None, task.rule), found, judged
-    choosing, _, others = _score(task.choosing, describer, model, options)
+    choosing, _, others = _score(task.choosing, describer, model, options, options.threshold_list)
     judged = {
         name: protocols.hold_out(said, scored.labels, others[name], choosing.labels) for name, said in similarities.items()
     }
     return Task(scored, choosing, task.rule), found, judged
 
 
-def _score(pairs, describer: Describer, model: siamese.Siamese, options: EvaluateOptions):
+def _score(pairs, describer: Describer, model: siamese.Siamese, options: EvaluateOptions, path: str | None):
+    """`path` is that of the list that names the pairs, None where they are in shards."""
     found = describer.describe(pairs.images, pairs.name)
-    pairs = sources.leave_out_broken(pairs, found, options.allow_missing)
+    pairs = sources.leave_out_broken(pairs, found, options.allow_missing, in_list=path is not None)
     return pairs, found, scorers.score(pairs, found, model)
 
 

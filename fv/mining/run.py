@@ -75,9 +75,12 @@ def _conversion(options: MineOptions, source: manifest.Manifest) -> settings.Opt
     try:
         values(["", *source.flags.splitlines()])
     except flags.Error as error:
-        raise UserError(f"{options.tfrecords} was converted by another fv ({error}): convert it again") from error
+        raise UserError(
+            f"{options.tfrecords} was converted by another fv ({error}): convert it again with --overwrite"
+        ) from error
     given = fv_options.from_flags(settings.Options, values) if values["images"].value else None
-    if given is None or given.pairs_list or TRAIN not in source.splits:
+    source.split(TRAIN)  # or a refusal
+    if given is None or given.pairs_list:
         raise UserError(f"--tfrecords={options.tfrecords} holds no pairs that the converter sampled: convert without a list")
     changed = dict(output=options.output, overwrite=options.overwrite, workers=options.workers, runner=settings.LOCAL)
     changed |= dict(identity_level=given.naming[0], merge_names=given.naming[1])  # decided when the data set was converted
@@ -187,7 +190,10 @@ def _require_held_out(source: manifest.Manifest, members: pd.DataFrame) -> None:
     """Checks that nobody whom the data set holds out became a training identity."""
     wrong = _held_out(source).intersection(members["identity"].unique())
     if wrong:
-        raise UserError(f"{min(wrong)} is held out by the data set, but its flags put them into training: convert it again")
+        raise UserError(
+            f"{min(wrong)} is held out by the data set, but its flags put them into training: convert it again with "
+            "--overwrite"
+        )
 
 
 def _held_out(source: manifest.Manifest) -> set[str]:

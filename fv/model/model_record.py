@@ -162,13 +162,22 @@ def check_same(record: ModelRecord, folder: str) -> None:
         return
     there = load(folder)
     wanted, held = dataclasses.asdict(record.options), dataclasses.asdict(there.options)
-    changed = [f"--{name}={held[name]}, not {value}" for name, value in wanted.items() if held[name] != value]
+    changed = [_differ(name, held[name], value) for name, value in wanted.items() if held[name] != value]
     if changed:
         raise UserError(f"{folder} holds another model ({'; '.join(changed)}): give its flags or another --workdir")
     if there.identities_sha256 != record.identities_sha256:
         data = f"{there.identities:,} training identities, not these {record.identities:,}"
-        raise UserError(f"{folder} was trained on other data ({data}): give its --tfrecords or another --workdir")
+        before = workdir.training_flag(folder, "tfrecords")
+        give = "give its --tfrecords" + (f" (it was {before})" if before else "")
+        raise UserError(f"{folder} was trained on other data ({data}): {give} or another --workdir")
     check_images(there, folder, record.preprocessing, "these shards", "give its --tfrecords or another --workdir")
+
+
+def _differ(name: str, held: object, value: object) -> str:
+    """The flag that a workdir's model has, as it can be given."""
+    if held is None:
+        return f"without --{name}, not {value}"
+    return f"--{name}={str(held).lower() if isinstance(held, bool) else held}, not {value}"
 
 
 def check_images(record: ModelRecord, folder: str, held: Preprocessing | None, source: str, advice: str) -> None:

@@ -14,13 +14,21 @@ from fv.model.siamese import Siamese
 _AVERAGES = "averages"  # what `fv.training.learner` calls them in a checkpoint
 
 
-def load_model(workdir: str, record: ModelRecord, which: str = checkpoint_choice.LAST) -> tuple[Siamese, int]:
+def load_model(
+    workdir: str, record: ModelRecord, which: str = checkpoint_choice.LAST, flag: str = "--checkpoint"
+) -> tuple[Siamese, int]:
     """Builds the model of a workdir, in float32 whatever precision trained it, and restores one of its checkpoints.
 
     The last one, that is, which is whole, or the one that validated best.
 
     Where the run kept averages of its weights (--average_weights), these are what is restored, BatchNorm's statistics with
     them: what a run validates is what is evaluated and exported.
+
+    Args:
+      workdir: of the run.
+      record: of its model.
+      which: one of `checkpoint_choice.CHOICES`.
+      flag: by which the user chose it, for messages.
 
     Returns:
       The model, and the number of steps it was trained for.
@@ -30,6 +38,9 @@ def load_model(workdir: str, record: ModelRecord, which: str = checkpoint_choice
     """
     folder = checkpoint_choice.folder(workdir, which)
     path = checkpoint_files.find_whole(folder, lambda line: print(line, file=sys.stderr))
+    last = checkpoint_choice.folder(workdir, checkpoint_choice.LAST)
+    if not path and folder != last and checkpoint_files.find(last):
+        raise UserError(f"{folder} holds no whole checkpoint, as of a run that did not validate: give {flag}=last")
     if not path:
         raise UserError(f"{folder} holds no whole checkpoint: run fv.train into {workdir} first")
     model = siamese.build_siamese(record.options, record.identities)

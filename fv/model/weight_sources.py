@@ -92,7 +92,7 @@ def find(where: str, checkpoint: str, options: ModelOptions) -> Source:
 def _of_workdir(where: str, checkpoint: str, options: ModelOptions) -> Source:
     record = model_record.load(where)
     _check_backbone(where, record.options, options)
-    model, step = restoring.load_model(where, record, checkpoint)
+    model, step = restoring.load_model(where, record, checkpoint, "--init_checkpoint")
     return Source(f"{checkpoint} checkpoint, step {step:,}", _values(parts(model)), record, end(model))
 
 
@@ -136,7 +136,9 @@ def _of_file(where: str, options: ModelOptions) -> Source:
 
 def _check_backbone(where: str, held: ModelOptions, wanted: ModelOptions) -> None:
     if held.backbone != wanted.backbone:
-        raise UserError(f"--init_weights={where} holds a {held.backbone}, not a {wanted.backbone}: give its --backbone")
+        raise UserError(
+            f"--init_weights={where} holds a {held.backbone}, not a {wanted.backbone}: give --backbone={held.backbone}"
+        )
 
 
 def _plain(options: ModelOptions, weights: str | None) -> tf_keras.Model:

@@ -77,7 +77,7 @@ def _genuine(parts: Sequence[Slice], bad: BadRecords) -> dict[bytes, list[int]]:
     return members
 
 
-def endless(groups: Groups, pairs: int, seed: int, start: int) -> tf.data.Dataset:
+def endless(groups: Groups, pairs: int, seed: int, start: int, first_pass: int = 0) -> tf.data.Dataset:
     """Indices of records, int64: pass after pass over the identities, each pass in an order of its own.
 
     Each identity shows its next `pairs` pairs, one after the other; one that has fewer begins again.
@@ -87,6 +87,7 @@ def endless(groups: Groups, pairs: int, seed: int, start: int) -> tf.data.Datase
       pairs: of an identity in one pass.
       seed: of the order.
       start: records of the stream that came before.
+      first_pass: number of the stream's first pass.
     """
     records, firsts, counts = (tf.constant(each, tf.int64) for each in groups)
 
@@ -96,5 +97,5 @@ def endless(groups: Groups, pairs: int, seed: int, start: int) -> tf.data.Datase
         shown = tf.gather(records, tf.gather(firsts, order)[:, tf.newaxis] + places)
         return tf.data.Dataset.from_tensor_slices(tf.reshape(shown, [-1]))
 
-    first, skip = divmod(start, len(groups.counts) * pairs)
-    return tf.data.Dataset.range(first, tf.int64.max).flat_map(one_pass).skip(skip)
+    passes, skip = divmod(start, len(groups.counts) * pairs)
+    return tf.data.Dataset.range(first_pass + passes, tf.int64.max).flat_map(one_pass).skip(skip)

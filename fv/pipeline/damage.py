@@ -61,9 +61,10 @@ class BadRecords:
         return line_of_damage(self._folder, line, which)
 
 
-def line_of_damage(folder: str, line: str, which: str = "") -> str:
-    """The one line that a run ends with."""
-    advice = f"python tools/inspect_tfrecords.py {folder} checks the whole set, --max_bad_records=N skips up to N records"
+def line_of_damage(folder: str, line: str, which: str = "", *, skippable: bool = True) -> str:
+    """The one line that a run ends with; `skippable` where the command has --max_bad_records."""
+    way = "--max_bad_records=N skips up to N records" if skippable else "converting again with --overwrite mends it"
+    advice = f"python tools/inspect_tfrecords.py {folder} checks the whole set, {way}"
     return f"the shards in {folder} are damaged: {which}{line}; {advice}"
 
 
@@ -89,7 +90,7 @@ def reported(folder: str, shards: Sequence[Shard], bad: BadRecords | None = None
         line = first_damage.find(folder, shards)
         if line is None:
             raise
-        raise UserError(line_of_damage(folder, line)) from error
+        raise UserError(line_of_damage(folder, line, skippable=bad is not None)) from error
 
 
 def _is_about_records(error: tf.errors.OpError) -> bool:

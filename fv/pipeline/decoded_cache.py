@@ -125,7 +125,9 @@ class _DistinctImages:
         known = len(self._row_of)
         row = self._row_of.setdefault(digest, known)
         if row >= len(self._images):
-            raise UserError(f"the shards hold more than the {known:,} distinct images of their manifest: convert again")
+            raise UserError(
+                f"the shards hold more than the {known:,} distinct images of their manifest: convert again with --overwrite"
+            )
         if row == known:
             decoding.append(_decoding_threads().submit(self._decode, data, row))
         return row

@@ -8,6 +8,7 @@ A batch is a dict of
 """
 
 import functools
+import math
 from collections.abc import Iterator
 
 import numpy as np
@@ -34,6 +35,7 @@ def training_batches(
     seed: int,
     shuffle_buffer: int,
     start_record: int = 0,
+    first_epoch: int = 0,
     worker: int = 0,
     workers: int = 1,
     options: InputOptions = InputOptions(),  # noqa: B008  frozen
@@ -50,6 +52,7 @@ def training_batches(
       shuffle_buffer: records held for shuffling: eight bytes each where the host decodes shards on a disk, else their own.
       start_record: records of this worker's endless stream that earlier runs consumed: the stream goes on behind them,
         going past indices (or encoded records) of the current epoch only, decoding none.
+      first_epoch: number of the stream's first epoch; with another one the same records come in another order.
       worker: index of this input worker.
       workers: number of input workers.
       options: how the pairs come; under a data service the order is no longer the seed's alone.
@@ -62,14 +65,15 @@ def training_batches(
     """
     options.check()
     if options.genuine_pairs_flag:
-        return _genuine_batches(source, batch_size, seed, start_record, (worker, workers), options, bad)
+        return _genuine_batches(source, batch_size, seed, (start_record, first_epoch), (worker, workers), options, bad)
     parts = source.worker_slices(worker, workers)
     if options.data_service:
-        order_of = dict(batch_size=batch_size, seed=seed, shuffle_buffer=shuffle_buffer)
+        order_of = dict(batch_size=batch_size, seed=seed + first_epoch, shuffle_buffer=shuffle_buffer)
         return service.batches(source, parts, options.data_service, **order_of).prefetch(BATCHES_AHEAD)
     hard = source.hard_slices(worker, workers)
     read, decoder = _reading(source, parts + hard, options, bad or BadRecords(source.folder))
-    stream = functools.partial(order.endless, seed=seed, shuffle_buffer=shuffle_buffer, read=read)  # of indices or bytes
+    shuffled = dict(seed=seed, shuffle_buffer=shuffle_buffer, first_epoch=first_epoch)
+    stream = functools.partial(order.endless, **shuffled, read=read)  # of indices or bytes
     if hard:
         mixture = Mixture(hard_shares, step_records)
         used, used_hard = mixture.consumed(start_record)
@@ -84,7 +88,7 @@ def _genuine_batches(
     source: PairSource,
     batch_size: int,
     seed: int,
-    start_record: int,
+    start: tuple[int, int],
     share: tuple[int, int],
     options: InputOptions,
     bad: BadRecords | None,
@@ -93,8 +97,8 @@ def _genuine_batches(
     flag, pairs = options.genuine_pairs_flag, options.images_per_identity // 2 or 1
     if batch_size % pairs:
         raise UserError(
-            f"{flag}: a batch of {batch_size} pairs on one replica is not made of groups of {pairs}: change "
-            "--global_batch_size"
+            f"{flag}: a batch of {batch_size} pairs on one replica is not made of groups of {pairs}: multiply "
+            f"--global_batch_size by {pairs // math.gcd(batch_size, pairs)}"
         )
     if files.is_remote(source.folder) or source.hard_shards:
         raise UserError(f"{flag} reads one set of shards on a disk: copy them there, without --hard_tfrecords")
@@ -103,7 +107,10 @@ def _genuine_batches(
     if options.genuine_only:
         groups = balance.each_alone(groups)
     _, decoder = _reading(source, parts, options, bad)
-    return decoder.batches(balance.endless(groups, pairs, seed, start_record), batch_size).prefetch(BATCHES_AHEAD)
+    start_record, first_epoch = start
+    passes = first_epoch * (slices.count(parts) // (len(groups.counts) * pairs) + 1)  # at least as many as were shown
+    records = balance.endless(groups, pairs, seed, start_record, first_pass=passes)
+    return decoder.batches(records, batch_size).prefetch(BATCHES_AHEAD)
 
 
 def evaluation_batches(

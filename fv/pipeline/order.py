@@ -30,16 +30,26 @@ def slice_dataset(parts: list[Slice], first: int = 0) -> tf.data.Dataset:
 
 
 def endless(
-    parts: list[Slice], seed: int, shuffle_buffer: int, read: Reader, *, start: int = 0, first: int = 0
+    parts: list[Slice],
+    seed: int,
+    shuffle_buffer: int,
+    read: Reader,
+    *,
+    start: int = 0,
+    first: int = 0,
+    first_epoch: int = 0,
 ) -> tf.data.Dataset:
-    """Epoch after epoch of the slices' records, behind the `start` that came before; `first` as in `slice_dataset`."""
-    first_epoch, skip = divmod(start, slices.count(parts))
+    """Epoch after epoch of the slices' records, behind the `start` that came before; `first` as in `slice_dataset`.
+
+    The first of all epochs has the number `first_epoch`, on which its order depends.
+    """
+    epochs, skip = divmod(start, slices.count(parts))
 
     @tf.autograph.experimental.do_not_convert
     def one_epoch(epoch: tf.Tensor) -> tf.data.Dataset:
         return shuffled_epoch(parts, seed, epoch, shuffle_buffer, read, first)
 
-    return tf.data.Dataset.range(first_epoch, tf.int64.max).flat_map(one_epoch).skip(skip)
+    return tf.data.Dataset.range(first_epoch + epochs, tf.int64.max).flat_map(one_epoch).skip(skip)
 
 
 def shuffled_epoch(

@@ -69,7 +69,7 @@ def export(options: ExportOptions) -> None:
     wanted = formats.parse(options.formats)
     held = model_record.load(options.workdir)
     model, step = restoring.load_model(options.workdir, held, options.checkpoint)
-    found = validation.find(options.workdir, step, options.tfrecords)
+    found = validation.find(options.workdir, step, options.tfrecords, options.checkpoint)
     pairs = validation.source(found, held)
     if options.tfrecords:
         validation.require_others(found)

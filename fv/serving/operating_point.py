@@ -1,6 +1,7 @@
 """The threshold of an export, and how often it is wrong."""
 
 import dataclasses
+import math
 
 import numpy as np
 
@@ -69,5 +70,15 @@ def _at_far(curve: metrics.Roc, target_far: float, split: str) -> float:
     point = curve.tar_at_far(target_far)
     if point.threshold is None:
         fewest = f"{split} has {point.impostors:,} impostor pairs, which can show no rate below {1 / point.impostors:.2g}"
-        raise UserError(f"--target_far={target_far:g} cannot be measured: {fewest}; give a higher one or more pairs")
+        raise UserError(
+            f"--target_far={target_far:g} cannot be measured: {fewest}; give --target_far={_round_up(1 / point.impostors)} "
+            "or higher, or name shards with more val pairs by --tfrecords"
+        )
     return point.threshold
+
+
+def _round_up(rate: float) -> str:
+    """A rate to two digits that is no lower."""
+    unit = 10.0 ** (math.floor(math.log10(rate)) - 1)
+    text = f"{rate:.2g}"
+    return text if float(text) >= rate else f"{float(text) + unit:.2g}"

@@ -10,6 +10,7 @@ from fv import files, progress, record, workdir
 from fv import manifest as manifests
 from fv.errors import UserError
 from fv.evaluation import shard_pairs
+from fv.model import checkpoint_choice
 from fv.model.model_record import ModelRecord
 from fv.model.scoring import PairScorer
 from fv.model.siamese import Siamese
@@ -34,27 +35,31 @@ class Measured:
     split: str
 
 
-def find(folder: str, step: int, tfrecords: str | None) -> Measured:
-    """Finds what an export of a workdir's last checkpoint, of that step, needs.
+def find(folder: str, step: int, tfrecords: str | None, checkpoint: str = checkpoint_choice.LAST) -> Measured:
+    """Finds what an export of a workdir's checkpoint, of that step, needs.
 
     Args:
       folder: the workdir.
-      step: of its last checkpoint.
+      step: of its checkpoint.
       tfrecords: folder of shards with a validation split; the one that fv.evaluate read, if None.
+      checkpoint: which one it is, one of `checkpoint_choice.CHOICES`.
 
     Raises:
       UserError: fv.evaluate measured another checkpoint, or it did not run and no folder is given.
     """
     path = os.path.join(folder, workdir.METRICS)
     figures = files.load_json(path) if os.path.exists(path) else None
+    if figures and not _is_of_shards(figures):
+        figures = None
     if figures is None and tfrecords is None:
         lacking = f"{folder} holds no {workdir.METRICS} that says where validation pairs are"
-        raise UserError(f"{lacking}: run fv.evaluate first, or give --tfrecords")
+        raise UserError(f"{lacking}: run fv.evaluate first, or give --tfrecords, in either case shards with val pairs")
     if figures is None:
         return Measured(None, tfrecords, "val")
     if figures.get("step") != step:
         raise UserError(
-            f"{path} is of step {figures.get('step')}, the last checkpoint of step {step}: run fv.evaluate again"
+            f"{path} is of step {figures.get('step')}, the {checkpoint} checkpoint of step {step}: run fv.evaluate again "
+            f"with --checkpoint={checkpoint}"
         )
     source = tfrecords or figures.get("threshold_tfrecords") or figures["tfrecords"]
     return Measured(figures, source, figures.get("threshold_split", "val"))
@@ -74,6 +79,12 @@ def require_others(found: Measured) -> None:
         )
 
 
+def _is_of_shards(figures: dict) -> bool:
+    """Whether pairs of shards were scored and chose the threshold; of a list, or of folds, an export knows nothing."""
+    splits = (figures.get("split", "test"), figures.get("threshold_split", "val"))
+    return bool(figures.get("tfrecords")) and set(splits) <= set(manifests.SPLITS)
+
+
 def source(found: Measured, held: ModelRecord) -> PairSource:
     """The validation pairs.
 
@@ -85,7 +96,9 @@ def source(found: Measured, held: ModelRecord) -> PairSource:
         pixels = (held.options.image_size, held.options.crop_fraction)
         return PairSource.of(found.tfrecords, manifest, found.split, *pixels)
     except UserError as error:
-        raise UserError(f"{error} (the export is calibrated on these pairs: --tfrecords names their folder)") from error
+        raise UserError(
+            f"{error} (the export is calibrated on these pairs; --tfrecords names shards that hold others)"
+        ) from error
 
 
 def score(pairs: PairSource, model: Siamese) -> tuple[np.ndarray, np.ndarray]:

@@ -1,7 +1,9 @@
 """What each replica is fed: the pipeline's batches, distributed by the strategy."""
 
+import math
 from collections.abc import Iterator
 
+import numpy as np
 import tensorflow as tf
 
 from fv import manifest as manifests
@@ -11,23 +13,28 @@ from fv.pipeline.damage import BadRecords
 from fv.pipeline.input_pipeline import PairSource
 from fv.training import synthetic
 from fv.training.options import TrainOptions
+from fv.training.position import Position
 
 _HEADS_OF_PAIRS = ("sigmoid", "distance")  # they look at the label of each pair, and at no other pair
+_ROOM_DIGITS = 1000
 
 
 def sources(options: TrainOptions) -> tuple[PairSource, PairSource | None]:
     """The pairs to train on, at the side that they leave the host with, and those to validate on, at the network's.
 
-    With synthetic input there are none to validate on, and of the others the names alone are used.
+    With synthetic input there are none to validate on, and of the others the names alone are used. Shards without a
+    validation split, as for a last training on everybody, have none to validate on either.
 
     Raises:
-      UserError: no data set, none of this schema, a split missing or of one label, or a shard cut short though no record may
-        be skipped.
+      UserError: no data set, none of this schema, no training split, validation pairs of one label, or a shard cut short
+        though no record may be skipped.
     """
     unread = options.input.max_bad_records > 0 or options.synthetic_input
     manifest = (manifests.read if unread else manifests.load)(options.tfrecords)
     training = training_source(options, manifest)
     if options.synthetic_input:
+        return training, None
+    if not manifest.holds("val"):
         return training, None
     pixels = (options.model.image_size, options.model.crop_fraction)
     validation = PairSource.of(options.tfrecords, manifest, "val", *pixels)
@@ -52,8 +59,9 @@ def training_source(options: TrainOptions, manifest: manifests.Manifest) -> Pair
     reach = options.augmentation.reach
     kept = options.model.crop_fraction * reach
     if kept > 1.0:
-        room = f"--crop_fraction={options.model.crop_fraction} leaves room for {1.0 / options.model.crop_fraction:.4g}"
-        raise UserError(f"--max_scale={reach} reaches beyond the images: {room}, lower one of them")
+        room = math.floor(_ROOM_DIGITS / options.model.crop_fraction) / _ROOM_DIGITS  # rounded up it would be too much
+        left = f"--crop_fraction={options.model.crop_fraction} leaves room for {room:g}"
+        raise UserError(f"--max_scale={reach} reaches beyond the images: {left}, lower one of them")
     side = load_size.choose(options.input.load_size, manifest, round(options.model.image_size * reach), kept)
     source = PairSource.of(options.tfrecords, manifest, "train", side, kept)
     hard = options.curriculum.hard_tfrecords
@@ -78,9 +86,9 @@ def _check_same_images(options: TrainOptions, mined: manifests.Manifest, manifes
 
 
 def training_batches(
-    strategy: tf.distribute.Strategy, source: PairSource, options: TrainOptions, first_step: int, bad: BadRecords
+    strategy: tf.distribute.Strategy, source: PairSource, options: TrainOptions, position: Position, bad: BadRecords
 ) -> Iterator:
-    """The training stream behind `first_step` steps, in per-replica batches; `bad` counts the damaged records."""
+    """The training stream from `position` on, in per-replica batches; `bad` counts the damaged records."""
     if options.synthetic_input:
         pairs = options.global_batch_size // options.optimization.accumulate_steps // strategy.num_replicas_in_sync
         batch = synthetic.noise(pairs, source.image_size, len(source.identities), options.seed)
@@ -91,10 +99,11 @@ def training_batches(
             source,
             seed=options.seed,
             shuffle_buffer=options.shuffle_buffer,
-            start_record=first_step * options.global_batch_size // context.num_input_pipelines,
+            start_record=position.order_pairs // context.num_input_pipelines,
+            first_epoch=position.order_epoch,
             options=options.input,
             bad=bad,
-            hard_shares=options.curriculum.shares(options.steps) if source.hard_shards else None,
+            hard_shares=_hard_shares(options, position.order_step) if source.hard_shards else None,
             step_records=options.global_batch_size // context.num_input_pipelines,
             **_share(context, options),
         )
@@ -132,12 +141,19 @@ def advice(options: TrainOptions) -> str:
 
 
 def _check_head(options: TrainOptions) -> None:
-    alone = [head for head in (options.model.head, options.model.second_head) if head in _HEADS_OF_PAIRS]
-    if options.input.genuine_pairs_flag and alone:
-        raise UserError(
-            f"{options.input.genuine_pairs_flag} shows genuine pairs alone, of which {alone[0]} learns nothing: take "
-            "another head"
-        )
+    if not options.input.genuine_pairs_flag:
+        return
+    for flag, head, other in (("head", options.model.head, "softmax"), ("second_head", options.model.second_head, "none")):
+        if head in _HEADS_OF_PAIRS:
+            raise UserError(
+                f"{options.input.genuine_pairs_flag} shows genuine pairs alone, of which --{flag}={head} learns nothing: "
+                f"give --{flag}={other}"
+            )
+
+
+def _hard_shares(options: TrainOptions, first_step: int) -> np.ndarray:
+    """The share of hard pairs in each step from `first_step` on, at least that of the last step."""
+    return options.curriculum.shares(options.steps)[min(first_step, options.steps - 1) :]
 
 
 def _share(context: tf.distribute.InputContext, options: TrainOptions) -> dict[str, int]:

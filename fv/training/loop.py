@@ -65,12 +65,12 @@ def run(plan: Plan, first_step: int, work: Work, *, validated: bool = True) -> N
     """
     if first_step and not validated and plan.is_due(plan.validate_every, first_step):
         _validate(first_step, work)
-    step, losses, affordable = first_step, [], 1
+    step, losses, affordable, saved = first_step, [], 1, first_step
     while step < plan.steps:
         count = min(plan.next_stop(step) - step, affordable)
         began = time.perf_counter()
         losses.append(work.run_steps(step, count))
-        _check_finite(losses[-1], step)
+        _check_finite(losses[-1], step, saved)
         step += count
         beat = work.beat(count, time.perf_counter() - began)
         affordable = beat.steps
@@ -79,6 +79,7 @@ def run(plan: Plan, first_step: int, work: Work, *, validated: bool = True) -> N
             losses = []
         if beat.leave or beat.save or plan.is_due(plan.checkpoint_every, step):
             work.save(step)
+            saved = step
         if beat.leave:
             _leave(step)
         if plan.is_due(plan.validate_every, step):
@@ -97,10 +98,11 @@ def _leave(step: int) -> None:
     raise Stopped(f"stopped as asked, saved at step {step}: the same command goes on from there")
 
 
-def _check_finite(losses: np.ndarray, first_step: int) -> None:
+def _check_finite(losses: np.ndarray, first_step: int, saved: int) -> None:
     broken = np.flatnonzero(~np.isfinite(losses))
     if broken.size:
         where = f"the loss is {losses[broken[0]]} at step {first_step + broken[0] + 1}"
+        begins = f"goes on from the checkpoint at step {saved}" if saved else "begins anew, since nothing is saved yet"
         raise UserError(
-            f"{where}: lower --learning_rate or set --clip_norm=1; the last checkpoint is whole, run again to go on"
+            f"{where}: lower --learning_rate, and set --clip_norm=1 if that is not enough; the run then {begins}"
         )

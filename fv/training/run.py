@@ -14,13 +14,14 @@ from fv.model.initial_weights import FirstWeights
 from fv.pipeline import damage
 from fv.pipeline.damage import BadRecords
 from fv.pipeline.input_pipeline import PairSource
-from fv.training import feeding, learner, loop
+from fv.training import feeding, learner, loop, position
 from fv.training import strategy as strategies
 from fv.training.clusters import facts, losing
 from fv.training.clusters.agreement import Agreement
 from fv.training.learner import Learner
 from fv.training.loop import Plan, Work
 from fv.training.options import TrainOptions
+from fv.training.position import Position
 from fv.training.saving import best, full_disk
 from fv.training.saving.best import Best
 from fv.training.saving.checkpoints import Checkpoints
@@ -64,18 +65,22 @@ def train(options: TrainOptions) -> None:
         keep = options.saving.keep_checkpoints
         checkpoints = Checkpoints(options.workdir, agreement, keep=keep, chief=chief, **trained.state())
         first_step = checkpoints.restore()
+        workers = strategies.count_input_workers(strategy)
+        place, line = position.find(options, first_step, workers, training.split.pairs)
         if chief:
             _describe_run(options, record)
+            for each in filter(None, (_say_without_validation(options, validation), line)):
+                print(each, flush=True)
 
         plan = Plan(options.steps, options.report.log_every, options.report.validate_every, options.saving.checkpoint_every)
         bad = BadRecords(options.tfrecords, options.input.max_bad_records)
         step = _build_step(options, strategy, trained)
-        batches = feeding.training_batches(strategy, training, options, first_step, bad)
+        batches = feeding.training_batches(strategy, training, options, place, bad)
         validator = Validator(strategy, trained.judged, validation, options, bad) if validation else None
         kept = Best(options.workdir, options.saving.keep_best, agreement, chief=chief)
         counts = (options.global_batch_size, training.split.pairs)
-        run = Run(options.workdir, plan, first_step, *counts, rate, chief, feeding.advice(options))
-        with Reporter(run, step.meter, bad) as reporter, _summarised(options, strategy, run, reporter):
+        run = Run(options.workdir, plan, first_step, *counts, rate, chief, feeding.advice(options), place.pairs)
+        with Reporter(run, step.meter, bad) as reporter, _summarised(options, strategy, run, reporter, place):
             with Interruption() as interruption:
                 pulse = Pulse(agreement, interruption, checkpoints, options.saving.checkpoint_minutes)
                 work = Work(
@@ -88,6 +93,15 @@ def train(options: TrainOptions) -> None:
                 loop.run(plan, first_step, work, validated=kept.validated(first_step))
             if chief:
                 _say_what_was_done(options, first_step, bad)
+
+
+def _say_without_validation(options: TrainOptions, validation: PairSource | None) -> str | None:
+    if validation or options.synthetic_input:
+        return None
+    return (
+        f"{options.tfrecords} holds no 'val' pairs: the run validates nothing and keeps no best checkpoint; to validate, "
+        "give shards that hold some (--val_fraction of tools/make_tfrecords.py)"
+    )
 
 
 @contextlib.contextmanager
@@ -140,11 +154,13 @@ def _build_step(options: TrainOptions, strategy: tf.distribute.Strategy, trained
 
 
 @contextlib.contextmanager
-def _summarised(options: TrainOptions, strategy: tf.distribute.Strategy, run: Run, reporter: Reporter) -> Iterator[None]:
+def _summarised(
+    options: TrainOptions, strategy: tf.distribute.Strategy, run: Run, reporter: Reporter, place: Position
+) -> Iterator[None]:
     if not run.chief:
         yield
         return
-    with summary.written_at_the_end(reporter, run_record.begin(options, strategy, run.first_step)):
+    with summary.written_at_the_end(reporter, run_record.begin(options, strategy, run.first_step, place)):
         yield
 
 

@@ -44,7 +44,9 @@ def check_divides(strategy: tf.distribute.Strategy, global_batch_size: int, part
     replicas = strategy.num_replicas_in_sync
     if global_batch_size % (replicas * parts):
         among = f"{replicas} replicas" + (f" in {parts} parts (--accumulate_steps)" if parts > 1 else "")
-        raise UserError(f"--global_batch_size={global_batch_size} does not divide over {among}: use a multiple")
+        raise UserError(
+            f"--global_batch_size={global_batch_size} does not divide over {among}: use a multiple of {replicas * parts}"
+        )
 
 
 def is_chief(strategy: tf.distribute.Strategy) -> bool:
@@ -53,6 +55,14 @@ def is_chief(strategy: tf.distribute.Strategy) -> bool:
     if resolver is None or not resolver.task_type:
         return True
     return resolver.task_type in ("chief", "master") or (resolver.task_type == "worker" and resolver.task_id == 0)
+
+
+def count_input_workers(strategy: tf.distribute.Strategy) -> int:
+    """The processes that read pairs: those of the cluster, the hosts of a TPU, or this one."""
+    if isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
+        cluster = strategy.cluster_resolver.cluster_spec()
+        return sum(cluster.num_tasks(job) for job in cluster.jobs) or 1
+    return strategy.extended.num_hosts if isinstance(strategy, tf.distribute.TPUStrategy) else 1
 
 
 def mirrored_cpus(devices: int) -> tf.distribute.Strategy:

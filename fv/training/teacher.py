@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
+from fv import workdir
 from fv.errors import UserError
 from fv.model import model_record, restoring
 from fv.model.model_record import ModelRecord
@@ -96,6 +97,6 @@ def _check_fits(record: ModelRecord, folder: str, embedding_size: int, identitie
         raise UserError(f"--teacher={folder} gives embeddings of {taught} numbers: give --embedding_size={taught}")
     strangers = record.lacking(identities)
     if strangers:  # some may be in the validation split, which would then flatter
-        raise UserError(
-            f"--teacher={folder} was trained on {strangers:,} people who are not trained on here: give its shards"
-        )
+        before = workdir.training_flag(folder, "tfrecords")
+        give = f"--tfrecords={before}" if before else "its shards"
+        raise UserError(f"--teacher={folder} was trained on {strangers:,} people who are not trained on here: give {give}")

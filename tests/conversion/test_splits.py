@@ -39,5 +39,6 @@ def test_shares_above_one_are_refused():
 
 
 def test_a_split_of_one_identity_is_refused_with_what_to_do():
-    with pytest.raises(UserError, match="val split got 1 of 10 identities and needs two: raise or set to 0 --val_fraction"):
+    advised = "raise --val_fraction, set --val_fraction=0, or try another --seed"
+    with pytest.raises(UserError, match=f"val split got 1 of 10 identities and needs two: {advised}"):
         splits.require_two_identities({"train": 7, "val": 1, "test": 2})

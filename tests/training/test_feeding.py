@@ -15,12 +15,13 @@ from fv.pipeline.augment import AugmentOptions
 from fv.pipeline.damage import BadRecords
 from fv.training import feeding, synthetic
 from fv.training import strategy as strategies
+from fv.training.position import Position
 from fv.training.run import train
 
 
 def batches(options, strategy):
     source, _ = feeding.sources(options)
-    return feeding.training_batches(strategy, source, options, 0, BadRecords(options.tfrecords))
+    return feeding.training_batches(strategy, source, options, Position(), BadRecords(options.tfrecords))
 
 
 @pytest.mark.parametrize("make", [lambda: tf.distribute.OneDeviceStrategy("CPU:0"), lambda: strategies.mirrored_cpus(2)])
@@ -51,7 +52,8 @@ class Worker:
 def draw(options, worker: Worker, first_step: int, steps: int) -> list[np.ndarray]:
     """The images of a worker's next batches behind so many steps of the run."""
     source, _ = feeding.sources(options)
-    stream = feeding.training_batches(worker, source, options, first_step, BadRecords(options.tfrecords))
+    place = Position().advance(first_step * options.global_batch_size)
+    stream = feeding.training_batches(worker, source, options, place, BadRecords(options.tfrecords))
     return [next(stream)["images"].numpy() for _ in range(steps)]
 
 

@@ -129,6 +129,15 @@ def test_a_loss_that_is_not_finite_stops_before_anything_is_saved_and_names_its_
     losses = np.ones(10, np.float32)
     losses[6] = broken
     recorder = Recorder(losses)
-    with pytest.raises(UserError, match=f"the loss is {broken} at step 7"):
+    with pytest.raises(UserError, match=f"the loss is {broken} at step 7.* goes on from the checkpoint at step 4"):
         recorder.run(Plan(steps=10, log_every=4, validate_every=0, checkpoint_every=4))
     assert recorder.events[-1] == ("run", 4, 4) and ("save", 4) in recorder.events
+
+
+def test_a_loss_that_breaks_before_the_first_checkpoint_promises_none():
+    losses = np.ones(10, np.float32)
+    losses[6] = np.nan
+    with pytest.raises(UserError, match="step 7.* the run then begins anew, since nothing is saved yet"):
+        Recorder(losses).run(Plan(steps=10, log_every=4, validate_every=0, checkpoint_every=0))
+    with pytest.raises(UserError, match="step 7.* goes on from the checkpoint at step 5"):
+        Recorder(losses).run(Plan(steps=10, log_every=4, validate_every=0, checkpoint_every=0), first_step=5)

@@ -34,7 +34,8 @@ def read(environment: Mapping[str, str], port: int | None) -> Cluster:
     counts = _tasks_of_nodes(environment, len(nodes))
     port = _own_port(environment) if port is None else port
     if port + max(counts) - 1 > _HIGHEST_PORT:
-        raise UserError(f"--port={port} leaves no ports for {max(counts)} tasks of one node: give a lower one")
+        highest = _HIGHEST_PORT - max(counts) + 1
+        raise UserError(f"--port={port} leaves no ports for {max(counts)} tasks of one node: give --port={highest} or lower")
     places = [(node, task) for node, count in enumerate(counts) for task in range(count)]
     if rank >= len(places):
         raise UserError(f"SLURM_PROCID is {rank}, but the job step has {len(places)} tasks")

@@ -67,7 +67,8 @@ class Checkpoints:
         found = checkpoint_files.find(self._folder)
         if found and not path:
             raise UserError(
-                f"no checkpoint in {self._folder} is whole: remove them to start anew, or give another --workdir"
+                f"no checkpoint in {self._folder} is whole: remove that folder and "
+                f"{os.path.join(self._workdir, workdirs.BEST)} to start anew, or give another --workdir"
             )
         if not self._agreement.same(checkpoint_files.step_of(path) if path else 0):
             raise UserError(
@@ -138,10 +139,11 @@ class Checkpoints:
         try:
             self._checkpoint.read(path).assert_existing_objects_matched()
         except _MISFITS as error:
+            tf.get_logger().setLevel("ERROR")  # else a warning for each variable follows the one line of the refusal
             reason = str(error).split("\n", 1)[0]
             raise UserError(
-                f"checkpoint {path} is of another model, optimizer, averaging or precision ({reason}): give the flags that "
-                f"{os.path.join(self._workdir, workdirs.FLAGS)} has, or another --workdir"
+                f"checkpoint {path} is of another model, optimizer, averaging or precision ({reason}): give "
+                f"--flagfile={os.path.join(self._workdir, workdirs.FLAGS)}, which has its flags, or another --workdir"
             ) from error
 
     def _tell(self, line: str) -> None:

@@ -28,7 +28,7 @@ def told(workdir: str) -> Iterator[None]:
             raise
         raise UserError(
             f"{_place(error, reason) or workdir} takes no more ({reason}): make room and run the same command again; "
-            f"the checkpoints in {workdir} are whole"
+            f"what checkpoints there are in {workdir} are whole"
         ) from error
 
 

@@ -29,6 +29,7 @@ class Run:
       schedule: step → learning rate.
       chief: whether this process shows and writes anything.
       advice: what to change where the run waits for its input.
+      pairs_before: pairs that earlier starts trained on.
     """
 
     folder: str
@@ -39,6 +40,7 @@ class Run:
     schedule: WarmupThenDecay
     chief: bool
     advice: str
+    pairs_before: int = 0
 
 
 class Reporter:
@@ -117,7 +119,8 @@ class Reporter:
         share = self._meter.since(self._metered).share
         self._metered = dataclasses.replace(self._meter)
         learning_rate = float(self._run.schedule(self._step))
-        epoch = self._step * self._run.global_batch_size / self._run.pairs
+        done = self._run.pairs_before + (self._step - self._run.first_step) * self._run.global_batch_size
+        epoch = done / self._run.pairs
         self._line.update(steps)
         pace = f"{rate:.0f} pairs/s, input {share:.0%}{self._skipped()}"
         self._line.set_postfix_str(f"epoch {epoch:.2f}, loss {self._loss:.4f}, lr {learning_rate:.2g}, {pace}")

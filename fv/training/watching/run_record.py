@@ -1,9 +1,10 @@
 """run.json: what each start of a run computed with, and how it ended.
 
 {"starts": [{"at", "command", "first_step", "python", "versions", "revision", "host", "devices", "replicas",
-             "manifest_sha256", "flags", "ended"}]}, the first start first. `ended` is the summary that
-`fv.training.watching.summary` prints, null where the process was killed. Of several workers the chief writes, and host,
-command and devices are its own; all have as many GPUs, and `replicas` counts those of all.
+             "input_workers", "position", "manifest_sha256", "flags", "ended"}]}, the first start first. `ended` is the
+summary that `fv.training.watching.summary` prints, null where the process was killed. `position` is where the start
+began in the stream of pairs (`fv.training.position`). Of several workers the chief writes, and host, command and devices
+are its own; all have as many GPUs, and `replicas` counts those of all.
 """
 
 import dataclasses
@@ -20,7 +21,9 @@ import tensorflow as tf
 import fv
 from fv import files, manifest, workdir
 from fv import options as fv_options
+from fv.training import strategy as strategies
 from fv.training.options import TrainOptions
+from fv.training.position import Position
 
 _PACKAGES = ("tensorflow", "tf_keras", "tensorflow-addons", "numpy", "simplejpeg", "opencv-python-headless")
 _GIT_SECONDS = 10
@@ -34,11 +37,16 @@ class Start:
     number: int
 
 
-def begin(options: TrainOptions, strategy: tf.distribute.Strategy, first_step: int) -> Start:
+def begin(
+    options: TrainOptions,
+    strategy: tf.distribute.Strategy,
+    first_step: int,
+    position: Position = Position(),  # noqa: B008  frozen
+) -> Start:
     """Adds this start to the workdir's run.json."""
     path = os.path.join(options.workdir, workdir.RUN)
     starts = workdir.starts(options.workdir)
-    files.save_json({"starts": [*starts, describe(options, strategy, first_step)]}, path)
+    files.save_json({"starts": [*starts, describe(options, strategy, first_step, position)]}, path)
     return Start(path, len(starts))
 
 
@@ -49,7 +57,7 @@ def end(start: Start, summary: dict) -> None:
     files.save_json(record, start.path)
 
 
-def describe(options: TrainOptions, strategy: tf.distribute.Strategy, first_step: int) -> dict:
+def describe(options: TrainOptions, strategy: tf.distribute.Strategy, first_step: int, position: Position) -> dict:
     """What this process computes with."""
     return {
         "at": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
@@ -61,6 +69,8 @@ def describe(options: TrainOptions, strategy: tf.distribute.Strategy, first_step
         "host": platform.node(),
         "devices": [_device(device) for device in tf.config.list_physical_devices()],
         "replicas": strategy.num_replicas_in_sync,
+        "input_workers": strategies.count_input_workers(strategy),
+        "position": dataclasses.asdict(position),
         "manifest_sha256": files.sha256(os.path.join(options.tfrecords, manifest.FILE_NAME)),
         "flags": fv_options.to_flagfile(options).splitlines(),
         "ended": None,

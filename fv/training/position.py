@@ -1,0 +1,94 @@
+"""Where a run goes on in its stream of pairs, counted in pairs whatever the batch size of each start was.
+
+run.json keeps the flags and the first step of every start, and so the number of pairs before any checkpoint. A start that
+changes nothing but the batch size goes on with the very next pair. A start that changes the order itself (its seed, its
+shards, the number of input workers, …) begins a new epoch, because a place in one order says nothing about another.
+"""
+
+import dataclasses
+import os
+from collections.abc import Mapping
+
+from fv import files, manifest, workdir
+from fv import options as fv_options
+from fv.training.options import TrainOptions
+
+_OF_THE_ORDER = ("seed", "shuffle_buffer", "genuine_only", "images_per_identity", "synthetic_input", "hard_tfrecords")
+_OF_A_CURRICULUM = ("hard_share", "hard_from", "hard_until", "steps", "global_batch_size")  # where its hard pairs are
+
+
+@dataclasses.dataclass(frozen=True)
+class Position:
+    """A place in the stream of pairs; the default is its beginning.
+
+    Attributes:
+      pairs: trained on so far, over all workers.
+      order_pairs: those of them in the present order.
+      order_step: step at which the present order began.
+      order_epoch: number of its first epoch; later orders of a run have higher ones, so that none is shown again.
+    """
+
+    pairs: int = 0
+    order_pairs: int = 0
+    order_step: int = 0
+    order_epoch: int = 0
+
+    def advance(self, pairs: int) -> "Position":
+        """The place so many pairs later."""
+        return dataclasses.replace(self, pairs=self.pairs + pairs, order_pairs=self.order_pairs + pairs)
+
+
+def find(options: TrainOptions, step: int, workers: int, epoch_pairs: int) -> tuple[Position, str | None]:
+    """The position behind the checkpoint of a workdir, and a line for the user where a new epoch begins there.
+
+    Args:
+      options: of this start.
+      step: steps before the checkpoint, 0 for none.
+      workers: number of input workers of this start.
+      epoch_pairs: pairs in an epoch.
+    """
+    if step == 0:
+        return Position(), None
+    start = _start_behind(options, step)
+    flags = _flags(start["flags"])
+    batch, first = int(flags["global_batch_size"]), start["first_step"]
+    known = Position(**start["position"]) if "position" in start else Position().advance(first * batch)
+    here = known.advance((step - first) * batch)
+    changes = _changes(flags, start, options, workers)
+    if not changes:
+        return here, None
+    epoch = here.order_epoch + -(-here.order_pairs // epoch_pairs)
+    line = f"a new epoch begins at step {step}, in another order of the pairs: {'; '.join(changes)}"
+    return Position(here.pairs, 0, step, epoch), line
+
+
+def _start_behind(options: TrainOptions, step: int) -> dict:
+    """The start in run.json that trained up to `step`; a workdir of an older fv has the flags of its last start alone."""
+    for start in reversed(workdir.starts(options.workdir)):
+        if start["first_step"] < step:
+            return start
+    path = os.path.join(options.workdir, workdir.FLAGS)
+    text = files.read_bytes(path).decode() if files.exists(path) else fv_options.to_flagfile(options)
+    return {"first_step": 0, "flags": text.splitlines()}
+
+
+def _flags(lines: list[str]) -> dict[str, str]:
+    """Values by name; what an older fv did not have was as its default is."""
+    default = fv_options.to_flagfile(TrainOptions(tfrecords="", workdir="")).splitlines()
+    pairs = (line.removeprefix("--").partition("=") for line in (*default, *lines))
+    return {name: value for name, _, value in pairs}
+
+
+def _changes(before: Mapping[str, str], start: dict, options: TrainOptions, workers: int) -> list[str]:
+    """What makes the order of this start another one than before."""
+    now = _flags(fv_options.to_flagfile(options).splitlines())
+    names = _OF_THE_ORDER + (_OF_A_CURRICULUM if now.get("hard_tfrecords") else ())
+    changes = [f"--{name}={now.get(name)}, before {before.get(name)}" for name in names if before.get(name) != now.get(name)]
+    if now["data_service"] or before["data_service"]:
+        changes.append("a data service keeps no place (--data_service)")
+    shards = files.sha256(os.path.join(options.tfrecords, manifest.FILE_NAME))
+    if start.get("manifest_sha256", shards) != shards:
+        changes.append(f"--tfrecords={options.tfrecords} holds other shards than before")
+    if start.get("input_workers", workers) != workers:
+        changes.append(f"{workers} input workers, before {start['input_workers']}")
+    return changes
