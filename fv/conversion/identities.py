@@ -220,7 +220,7 @@ def _check_layout(folders: Mapping[tuple[str, ...], int]) -> Iterator[Finding]:
         depths: collections.Counter[int] = collections.Counter()
         for folder, count in folders.items():
             depths[len(folder)] += count
-        deep = ", ".join(f"{count:,} images {_many(depth, 'folder')} deep" for depth, count in sorted(depths.items()))
+        deep = ", ".join(f"{_many(count, 'image')} {_many(depth, 'folder')} deep" for depth, count in sorted(depths.items()))
         first = min(nested)
         yield Finding(
             f"{deep} (for example in {'/'.join(first)})",
