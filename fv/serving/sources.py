@@ -35,6 +35,7 @@ def encode(image: ImageSource, max_pixels: int) -> bytes:
         if isinstance(image, str | os.PathLike):
             return _normalise(_read(os.fspath(image)), max_pixels)
         if isinstance(image, Image.Image):
+            formats.check_size(image.width, image.height, max_pixels)  # before a lazy image takes memory
             return _encode_pixels(formats.to_rgb(image))
     except formats.BadImage as error:
         raise UserError(f"{name(image)} cannot be used: {error}") from error
@@ -58,8 +59,11 @@ def is_batch(images: object) -> bool:
 def _read(path: str) -> bytes:
     if not os.path.isfile(path):
         raise UserError(f"{path} is no file")
-    with open(path, "rb") as file:
-        return file.read()
+    try:
+        with open(path, "rb") as file:
+            return file.read()
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}") from error
 
 
 def _normalise(data: bytes, max_pixels: int) -> bytes:
