@@ -231,6 +231,8 @@ def _jpeg() -> Iterable[File]:
         yield _lossy("JPEG, arithmetic coding", name, base64.b64decode(text))
     cmyk = Image.fromarray(rgb).convert("CMYK")
     yield _lossy("JPEG, CMYK", "CMYK", encode(cmyk, "JPEG"))
+    adobe = segment(0xEE, b"Adobe\0\x64\0\0\0\0\0")
+    yield _lossy("JPEG, CMYK without Adobe's segment", "CMYK", encode(cmyk, "JPEG").replace(adobe, b""))
     yield _lossy("JPEG, CMYK", "YCCK", simplejpeg.encode_jpeg(np.asarray(cmyk).copy(), 90, "CMYK", "444"))
 
 
@@ -324,7 +326,8 @@ def _png() -> Iterable[File]:
     yield File(group, "palette behind a long text", ".png", png(indices, PALETTE, 8, before=long + palette + shares), shown)
     text = chunk(b"tEXt", b"Comment\0tRNS")
     few = indices % 4
-    yield File(group, "none, but a text that names it", ".png", png(few, GREY, 2, before=text), (few * 85).repeat(3, 2))
+    levels = (few * 85).repeat(3, 2).astype(np.uint8)
+    yield File(group, "none, but a text that names it", ".png", png(few, GREY, 2, before=text), levels)
     one = tuple(int(value) for value in rgb[3, 9])
     key = chunk(b"tRNS", struct.pack(">HHH", *one))
     wanted = np.where((rgb == one).all(2, keepdims=True), 255, rgb).astype(np.uint8)

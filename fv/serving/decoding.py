@@ -22,6 +22,9 @@ _PNG_SIZE_AT, _PNG_COLOURS_AT = 16, 25
 _PNG_ALPHA = 4  # bit of the kind of colours
 _PNG_TRANSPARENCY = b"tRNS"  # name of its chunk
 _SCAN = b"\xff\xda"  # the marker before a JPEG's scan
+_CMYK = 4  # components
+_ADOBE = b"Adobe"  # name of the segment without which TensorFlow, unlike other decoders, takes ink for not inverted
+_PLAIN_INK = "is a CMYK JPEG without Adobe's segment, whose ink decoders read in two ways: save it as RGB"
 _MOST_SCANS = 100  # decoding takes time in proportion; encoders write ten
 
 Loaded = tuple[tf.Tensor, tf.Tensor]
@@ -87,6 +90,8 @@ def _load_jpeg(encoded: tf.Tensor, head: tf.Tensor, rules: Rules) -> Loaded:
     del head
     shape = tf.io.extract_jpeg_shape(encoded)
     complaint = _size_complaint(tf.cast(shape[1], tf.int64), tf.cast(shape[0], tf.int64), rules)
+    is_ink = (shape[2] == _CMYK) & (image_bytes.most_occurrences(encoded[tf.newaxis], _ADOBE, 1) == 0)
+    complaint = tf.where(is_ink, _PLAIN_INK, complaint)
     complaint = tf.where(has_few_scans(encoded[tf.newaxis]), complaint, f"has more than {_MOST_SCANS} scans")
     return _unless(complaint, lambda: _decode_jpeg(encoded, shape, rules), rules)
 
