@@ -1,8 +1,9 @@
 """CSV tables that users give and that fv reads back. Every column is read as text; nothing guesses types.
 
 A table is UTF-8, with or without a byte order mark, and separated by commas. Lines end with LF or CRLF. Fields may stand in
-double quotes (RFC 4180). The first line names the columns. Blank lines are skipped. A row with fewer fields than the first
-line gets blank fields; one with more is refused unless the extra fields are blank, as a trailing comma makes them.
+double quotes (RFC 4180). The first line names the columns. Blank lines and rows of blank fields, which spreadsheets append,
+are skipped. A row with fewer fields than the first line gets blank fields; one with more is refused unless the extra fields
+are blank, as a trailing comma makes them.
 """
 
 import csv
@@ -224,7 +225,7 @@ def _read_blocks(reader: Iterator[list[str]], path: str, needed: Sequence[str]) 
             raise _not_csv(path, lines[len(rows)], failure) from failure
         if not rows:
             break
-        if set(map(len, rows)) != {len(names)}:
+        if set(map(len, rows)) != {len(names)} or any(map(_is_blank, rows)):
             rows, lines = _mend(rows, lines, len(names), path)
         if rows:
             empty = False
@@ -253,13 +254,17 @@ def _lines(rows: Sequence[Sequence[str]], begin: int) -> list[int]:
 
 def _mend(rows: list[list[str]], lines: Sequence[int], count: int, path: str) -> tuple[list[list[str]], list[int]]:
     """The rows with `count` fields each and their lines, without blank lines."""
-    kept = [(row, line) for row, line in zip(rows, lines, strict=False) if len(row) > 1 or "".join(row).strip()]
+    kept = [(row, line) for row, line in zip(rows, lines, strict=False) if not _is_blank(row)]
     for row, line in kept:
         if len(row) > count and "".join(row[count:]).strip():
             wrong = f"{len(row)} fields where the first line names {count} columns"
             raise UserError(f"{path}, line {line}: {wrong}: put a field that holds a comma in double quotes")
     mended = [row[:count] + [""] * (count - len(row)) for row, _ in kept]
     return mended, [line for _, line in kept]
+
+
+def _is_blank(row: Sequence[str]) -> bool:
+    return not (row and row[0].strip()) and not "".join(row).strip()
 
 
 def _open(path: str) -> IO[bytes]:

@@ -107,7 +107,10 @@ def _verify_pairs(options: VerifyOptions, output: str, verifier: Verifier) -> No
 
 
 def _note_unlabelled(found: pairs_table.Verdicts) -> str:
-    """What is said of rows without a label in a table that has a column of labels; "" where there are none."""
+    """What is said of rows without a label, and of a column that looks like labels and is not read; "" for nothing."""
+    near = [name for name in found.table if name.lower() == pairs_table.LABEL and found.labels is None]
+    if near:
+        return f"NOTE: column '{near[0]}' is not read: name it {pairs_table.LABEL} to get figures"
     blank = [] if found.labels is None else np.flatnonzero(found.labels == tables.NO_LABEL)
     if not len(blank):
         return ""

@@ -127,6 +127,13 @@ def tiff(orientation: int, order: str = "II", type: int = SHORT, count: int = 1)
     return order.encode() + struct.pack(mark + "HIH", 42, 8, 2) + maker + entry + bytes(4)
 
 
+def grey_tiff(rows: bytes, bits: int, photometric: int = 1) -> bytes:
+    """A little-endian TIFF of grey rows in one strip; of photometric 0, white is 0."""
+    tags = {256: WIDTH, 257: HEIGHT, 258: bits, 259: 1, 262: photometric, 273: 8, 277: 1, 278: HEIGHT, 279: len(rows)}
+    entries = b"".join(struct.pack("<HHII", tag, LONG, 1, value) for tag, value in tags.items())
+    return struct.pack("<2sHI", b"II", 42, 8 + len(rows)) + rows + struct.pack("<H", len(tags)) + entries + bytes(4)
+
+
 def segment(marker: int, payload: bytes) -> bytes:
     """A JPEG segment."""
     return struct.pack(">BBH", 0xFF, marker, len(payload) + 2) + payload
@@ -224,6 +231,8 @@ def _jpeg() -> Iterable[File]:
         yield _lossy("JPEG, arithmetic coding", name, base64.b64decode(text))
     cmyk = Image.fromarray(rgb).convert("CMYK")
     yield _lossy("JPEG, CMYK", "CMYK", encode(cmyk, "JPEG"))
+    adobe = segment(0xEE, b"Adobe\0\x64\0\0\0\0\0")
+    yield _lossy("JPEG, CMYK without Adobe's segment", "CMYK", encode(cmyk, "JPEG").replace(adobe, b""))
     yield _lossy("JPEG, CMYK", "YCCK", simplejpeg.encode_jpeg(np.asarray(cmyk).copy(), 90, "CMYK", "444"))
 
 
@@ -237,6 +246,7 @@ def _jpeg_oriented() -> Iterable[File]:
         yield _lossy(group, f"no such value: {value}", insert(plain, exif_segment(tiff(value))))
     yield _lossy(group, "two values", insert(plain, exif_segment(tiff(6, count=2))))
     yield _lossy(group, "two EXIF segments", insert(plain, exif_segment(tiff(6)), exif_segment(tiff(3))), 6)
+    yield _lossy(group, "its name twice", insert(plain, exif_segment(b"Exif\0\0" + tiff(6))), 6)
     yield _lossy(group, "damaged directory", insert(plain, exif_segment(tiff(6)[:20])))
     yield _lossy(group, "no TIFF header", insert(plain, exif_segment(b"II\x2b\0" + tiff(6)[4:])))
     others = [segment(0xE2, bytes(60_000))] * 6
@@ -311,6 +321,13 @@ def _png() -> Iterable[File]:
         png(indices, PALETTE, 8, before=palette + shares),
         on_white(colours[indices[..., 0]], clear),
     )
+    long = chunk(b"iTXt", b"XML:com.adobe.xmp" + bytes(5) + bytes(400_000))
+    shown = on_white(colours[indices[..., 0]], clear)
+    yield File(group, "palette behind a long text", ".png", png(indices, PALETTE, 8, before=long + palette + shares), shown)
+    text = chunk(b"tEXt", b"Comment\0tRNS")
+    few = indices % 4
+    levels = (few * 85).repeat(3, 2).astype(np.uint8)
+    yield File(group, "none, but a text that names it", ".png", png(few, GREY, 2, before=text), levels)
     one = tuple(int(value) for value in rgb[3, 9])
     key = chunk(b"tRNS", struct.pack(">HHH", *one))
     wanted = np.where((rgb == one).all(2, keepdims=True), 255, rgb).astype(np.uint8)
@@ -343,6 +360,8 @@ def _png_oriented() -> Iterable[File]:
     yield File(group, "6 behind the name of a JPEG's segment", ".png", named, turn(rgb, 6))
     text = png(rgb, RGB, before=chunk(b"tEXt", b"Comment\0eXIf" + tiff(6)))
     yield File(group, "a text that names it", ".png", text, rgb)
+    behind = chunk(b"iTXt", b"XML:com.adobe.xmp" + bytes(5) + bytes(400_000)) + chunk(b"eXIf", tiff(6))
+    yield File(group, "6 behind a long text", ".png", png(rgb, RGB, before=behind), turn(rgb, 6))
     damaged = png(rgb, RGB, before=chunk(b"eXIf", tiff(6)[:15]))
     yield File(group, "damaged directory", ".png", damaged, rgb)
     clear = png(np.dstack([rgb, alpha]), RGBA, before=chunk(b"eXIf", tiff(8)))
@@ -445,6 +464,12 @@ def _tiff() -> Iterable[File]:
     yield File(group, "grey", ".tif", encode(rgb[..., 0], "TIFF"), rgb[..., :1].repeat(3, 2))
     wide = rgb[..., 0].astype(np.uint16) * 257
     yield File(group, "grey of 16 bits", ".tif", encode(wide, "TIFF"), rgb[..., :1].repeat(3, 2))
+    flipped = (0xFFFF - wide).astype("<u2").tobytes()
+    data = grey_tiff(flipped, 16, photometric=0)
+    yield File(group, "grey of 16 bits, white is 0", ".tif", data, rgb[..., :1].repeat(3, 2))
+    twelve = np.round(rgb[..., 0] / 255 * 4095).astype(int).reshape(HEIGHT, -1, 2)
+    packed = (twelve[..., 0] << 12 | twelve[..., 1]).astype(">u4").reshape(HEIGHT, -1, 1).view(np.uint8)[..., 1:]
+    yield File(group, "grey of 12 bits", ".tif", grey_tiff(packed.tobytes(), 12), rgb[..., :1].repeat(3, 2))
     colours = _encode_cv(".tif", np.uint16(257) * rgb)
     yield File(group, "RGB of 16 bits", ".tif", colours, rgb)
     yield File(group, "opacity", ".tif", encode(np.dstack([rgb, alpha]), "TIFF"), on_white(rgb, alpha))
@@ -454,6 +479,10 @@ def _tiff() -> Iterable[File]:
     for value in (3, 6, 7):
         data = encode(rgb, "TIFF", tiffinfo={ORIENTATION: value})
         yield File(group, f"orientation {value}", ".tif", data, turn(rgb, value))
+        short = struct.pack("<HHII", ORIENTATION, SHORT, 1, value)
+        for name, type in (("BYTE", BYTE), ("LONG", LONG)):
+            changed = data.replace(short, struct.pack("<HHII", ORIENTATION, type, 1, value))
+            yield File(group, f"orientation {value} as {name}", ".tif", changed, turn(rgb, value))
 
 
 def _encode_cv(suffix: str, pixels: np.ndarray) -> bytes:

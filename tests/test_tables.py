@@ -47,13 +47,25 @@ def test_a_table_without_odd_texts_keeps_its_bytes(tmp_path):
         "\ufeffa,b\r\n1,x\r\n2,y\r\n",
         "a,b\n1,x\n2,y",
         "\n\na,b\n\n1,x\n   \n2,y\n\n\n",
+        "a,b\n1,x\n,\n2,y\n,\n , \n",
         "a,b,\n1,x,\n2,y,\n",
         "a,b\n1,x,\n2,y,,\n",
         '"a","b"\n"1","x"\n"2","y"\n',
         " b ,c,a\nx,,1\ny,,2\n",
         "b,c,a,c\nx,,1,\ny,,2,\n",
     ],
-    ids=["plain", "BOM and CRLF", "no end", "blank lines", "trailing comma", "in rows", "quoted", "order", "twice unread"],
+    ids=[
+        "plain",
+        "BOM and CRLF",
+        "no end",
+        "blank lines",
+        "blank rows",
+        "trailing comma",
+        "in rows",
+        "quoted",
+        "order",
+        "twice unread",
+    ],
 )
 def test_a_table_is_read_however_it_is_laid_out(write, content):
     rows = tables.read(write(content), ("a", "b"))
@@ -135,7 +147,7 @@ def test_numbers_are_the_nearest_to_their_text(write):
 @pytest.mark.parametrize("text", ["", "inf", "-inf", "nan", "1e999", "0x10", "1_000", "１", "1.5.0", "high"])
 def test_what_is_no_finite_number_is_refused_by_line(write, text):
     with pytest.raises(UserError, match=f"line 3: x '{text}' is no finite number"):
-        tables.read(write(f"x,y\n1,\n{text},\n"), ("x",)).numbers("x")
+        tables.read(write(f"x,y\n1,\n{text},7\n"), ("x",)).numbers("x")
 
 
 def test_a_decimal_comma_is_told_from_other_mistakes(write):

@@ -157,3 +157,10 @@ def test_other_columns_and_odd_paths_come_out_as_they_went_in(answer, images, tm
     assert header[:4] == ["image_a", "image_b", "note", "note"] and header[-1] == "error"
     assert [row[:4] for row in rows] == [[n, "./a.jpg", t, t] for n, t in zip(names, notes, strict=True)]
     assert all(row[-1] == "" and float(row[5]) == pytest.approx(1) for row in rows)
+
+
+def test_a_column_named_nearly_as_the_labels_is_said_to_be_unread(answer, images, tmp_path):
+    (tmp_path / "pairs.csv").write_text("image_a,image_b,Label\na.jpg,b.jpg,1\n")
+    code, said, complaint = answer(f"--pairs_csv={tmp_path / 'pairs.csv'}", "--json")
+    assert code == 0 and "accuracy" not in json.loads(said)
+    assert "NOTE: column 'Label' is not read: name it label to get figures" in complaint

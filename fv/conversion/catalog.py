@@ -171,7 +171,7 @@ def _walk(root: str, folder: str, above: str | None = "") -> Iterator[tuple[str,
                 yield path, verdict
             elif verdict:
                 yield passed_over.printable(path), verdict
-            elif _is_image_name(path) or (entry.is_symlink() and entry.is_dir()):
+            elif _is_image_name(path) or (entry.is_symlink() and os.path.isdir(entry.path)):
                 yield passed_over.printable(path), _reason_against(root, path, entry)
             else:
                 yield path, _PASSED_OVER

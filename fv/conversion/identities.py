@@ -16,18 +16,18 @@ from fv.errors import UserError
 _NAMED = 3  # examples in a message
 _LEAST_SUBFOLDERS = 8  # fewer may be the sessions or cameras of a person
 _SUBFOLDERS_PER_FOLDER = 2  # times the number of folders; with more in each of them, folders are groups
-_MANY_IMAGES = 500  # of one identity, on average
-_IMAGES_PER_IDENTITY = 50  # times the number of identities; LFW's largest has 530 of 5,749
+_MANY_IMAGES = 500  # of one identity, on average; VGGFace2 has 362
 _SHARE_DEEP_ENOUGH = 0.5  # of the images, for a level to be suggested
 _SEPARATORS = re.compile(r"[\s_\-‐-―]+")
 _NUMBER = re.compile(r"[\s\d]+$")
+_LEADING_ZEROS = re.compile(r"(?<![^\W_])0+(?=[0-9]+(?![^\W_]))")  # of a number that stands by itself
 
 # Words for parts of a data set; a folder whose name consists of them is not a person's.
 _PARTS = frozenset(
-    "train training val valid validation dev eval evaluation test testing holdout set subset fold split part batch all "
-    "images image imgs img jpg jpgs jpeg png data dataset datasets faces photos pictures pics crops cropped aligned raw "
-    "original originals gallery probe query people persons identities ids subjects actors actresses men women male female "
-    "males females color colour gray grey rgb".split()
+    "train trainset training val valset valid validation dev eval evaluation test testset testing holdout set subset fold "
+    "split part batch all images image imgs img jpg jpgs jpeg png data dataset datasets faces photos pictures pics crops "
+    "cropped aligned raw original originals gallery probe query people persons identities ids subjects actors actresses men "
+    "women male female males females color colour gray grey rgb".split()
 )
 _LEFTOVERS = frozenset("unknown unlabeled unlabelled misc others unsorted distractors strangers".split())
 
@@ -186,6 +186,8 @@ def _is_no_person(folders: Mapping[tuple[str, ...], int]) -> str:
     inside = _subfolders(folders)
     tops, nested = sorted(inside), any(inside.values())
     parts = [top for top in tops if _is_part(top, numbered=nested)]
+    if not parts and _are_parts_of_one(tops):
+        parts = tops
     if len(parts) == len(tops) > 1 or any(len(inside[part]) > 1 for part in parts):
         return f"{_many(len(parts), 'folder')} at this level {'is' if len(parts) == 1 else 'are'} named {_list(parts)}"
     least = max(_LEAST_SUBFOLDERS, _SUBFOLDERS_PER_FOLDER * len(tops)) if len(tops) > 1 else 2
@@ -203,6 +205,13 @@ def _is_part(name: str, numbered: bool) -> bool:
     text = normalise(name)
     words = (_NUMBER.sub("", text) if numbered else text).split()
     return bool(words) and all(word in _PARTS for word in words)
+
+
+def _are_parts_of_one(names: Sequence[str]) -> bool:
+    """Whether names differ only in words for parts of a data set, as 'lfw_train' and 'lfw_test' do."""
+    words = [normalise(name).split() for name in names]
+    others = {tuple(word for word in each if word not in _PARTS) for each in words}
+    return len(words) > 1 and len(others) == 1 and all(any(word in _PARTS for word in each) for each in words)
 
 
 def _check_layout(folders: Mapping[tuple[str, ...], int]) -> Iterator[Finding]:
@@ -238,7 +247,7 @@ def _check_layout(folders: Mapping[tuple[str, ...], int]) -> Iterator[Finding]:
 
 def _check_counts(counts: Mapping[str, int]) -> Iterator[Finding]:
     mean = sum(counts.values()) / max(1, len(counts))
-    if mean >= max(_MANY_IMAGES, _IMAGES_PER_IDENTITY * len(counts)):
+    if mean >= _MANY_IMAGES:
         yield Finding(
             f"{_many(len(counts), 'identity')} with {mean:,.0f} images on average",
             "folders of so many images often hold several people each",
@@ -262,6 +271,13 @@ def _check_names(counts: Mapping[str, int]) -> Iterator[Finding]:
             "they are taken for different people",
             "rename the folders if they are one person, or give --nomerge_names to confirm",
         )
+    numbers = [group for group in _group(counts, _without_zeros) if len({*map(normalise, group)}) > 1]
+    if numbers:
+        yield Finding(
+            f"{_many(len(numbers), 'number')} written with and without leading zeros, such as {_spell(numbers[0])}",
+            "they are taken for different people",
+            "rename the folders if they are one person, or give --nomerge_names to confirm",
+        )
 
 
 def _check_joined(images: pd.DataFrame, level: int) -> Iterator[Finding]:
@@ -281,6 +297,10 @@ def _check_joined(images: pd.DataFrame, level: int) -> Iterator[Finding]:
             "their images are taken for one person's",
             f"{remedy} if they are different people",
         )
+
+
+def _without_zeros(name: str) -> str:
+    return _LEADING_ZEROS.sub("", normalise(name))
 
 
 def _spell(group: Sequence[str]) -> str:

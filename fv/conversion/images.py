@@ -11,6 +11,7 @@ from fv.conversion.formats import BadImage
 
 _WHOLE_SUBSAMPLING = "444"  # what was lossless keeps its colours
 _CMYK = 4  # components
+_UNKNOWN_SUBSAMPLING = "Could not determine subsampling"  # of simplejpeg's, before it decodes anything
 _RESIZED_SUBSAMPLING = "420"  # as nearly every camera's JPEG; decodes faster, which is what resizing is for
 
 
@@ -72,6 +73,8 @@ def load(data: bytes, rules: Rules, box: crops.Box | None = None) -> Sound:
     except BadImage:
         raise
     except ValueError as error:
+        if _UNKNOWN_SUBSAMPLING in str(error):
+            raise BadImage("a JPEG whose chroma subsampling fv does not read: save it anew, as 4:2:0 or 4:4:4") from error
         raise BadImage(f"damaged JPEG: {error}") from error
 
 

@@ -66,7 +66,7 @@ def _read_lines(path: str) -> list[str]:
 def _parse_header(line: str, path: str) -> tuple[int, int]:
     """(folds, pairs of each label in a fold)"""
     numbers = line.split()
-    if not 1 <= len(numbers) <= 2 or not all(number.isdecimal() and int(number) for number in numbers):
+    if not 1 <= len(numbers) <= 2 or not all(_is_number(number) and int(number) for number in numbers):
         raise UserError(f"{path}, line 1: '{line[:40]}' is not the number of pairs (View 1) or of folds and pairs (View 2)")
     return (1, int(numbers[0])) if len(numbers) == 1 else (int(numbers[0]), int(numbers[1]))
 
@@ -77,9 +77,13 @@ def _parse_pair(line: str, number: int, path: str) -> tuple[str, str, int, int]:
         fields, label = [fields[0], fields[1], fields[0], fields[2]], record.GENUINE
     else:
         label = record.IMPOSTOR
-    if len(fields) != _IMPOSTOR_FIELDS or not (fields[1].strip().isdecimal() and fields[3].strip().isdecimal()):
+    if len(fields) != _IMPOSTOR_FIELDS or not (_is_number(fields[1]) and _is_number(fields[3])):
         raise UserError(f"{path}, line {number}: '{line[:60]}' is neither 'name i j' nor 'name1 i name2 j', tab-separated")
     return _stem(fields[0], fields[1]), _stem(fields[2], fields[3]), label, number
+
+
+def _is_number(text: str) -> bool:
+    return re.fullmatch(r"\s*[0-9]{1,9}\s*", text) is not None
 
 
 def _stem(name: str, number: str) -> str:

@@ -15,6 +15,9 @@ from fv.evaluation.protocols import Judged
 
 _PEOPLE = ("identity_a", "identity_b")
 _LARGEST = 1e100  # of a score: squares of larger ones overflow
+_DISTINCT = 0.99  # share of scores without which equal ones in two files tell nothing
+_LEAST_SHARED = 10  # rows
+_SHARED = 0.1  # share of rows; six decimals make one in a thousand equal by chance
 _WRITTEN = "similarity"  # what the evaluation of a model calls the score
 
 
@@ -138,12 +141,26 @@ def _same_rows(given: Given, others: Given) -> bool:
 
 
 def _note_shared(given: Given, others: Given | None) -> list[str]:
-    """Pairs of both files, known by their people and their score."""
-    if not (others and given.pairs and others.pairs):
+    """Pairs of both files, known by their people and their score; without people by distinct scores alone."""
+    if not others:
         return []
+    if not (given.pairs and others.pairs):
+        return _note_equal_scores(given, others)
     keys = [one.pairs.keys() ^ one.scores.view(np.uint64) for one in (given, others)]
     note = protocols.note_shared(*keys)
     return [note] if note else []
+
+
+def _note_equal_scores(given: Given, others: Given) -> list[str]:
+    """Rows of both files with one score and one label, where too many are equal for a coincidence."""
+    if any(len(np.unique(one.scores)) < _DISTINCT * len(one.scores) for one in (given, others)):
+        return []
+    rows = [one.scores + 1j * one.labels for one in (given, others)]
+    shared = int(np.count_nonzero(np.isin(*rows)))
+    if shared < max(_LEAST_SHARED, _SHARED * min(map(len, rows))):
+        return []
+    which = f"{shared:,} of the {len(given.scores):,} scored pairs"
+    return [f"{which} have the score and the label of one that chose the threshold: they may be the same pairs."]
 
 
 def _measure(given: Given, judged: Judged, options: EvaluateOptions) -> dict:

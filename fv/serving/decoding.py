@@ -21,8 +21,10 @@ _RGBA = 4
 _PNG_SIZE_AT, _PNG_COLOURS_AT = 16, 25
 _PNG_ALPHA = 4  # bit of the kind of colours
 _PNG_TRANSPARENCY = b"tRNS"  # name of its chunk
-_PNG_SEARCHED_BYTES = 1 << 18  # of the file: the chunk stands before the pixels, behind colour profiles
 _SCAN = b"\xff\xda"  # the marker before a JPEG's scan
+_CMYK = 4  # components
+_ADOBE = b"Adobe"  # name of the segment without which TensorFlow, unlike other decoders, takes ink for not inverted
+_PLAIN_INK = "is a CMYK JPEG without Adobe's segment, whose ink decoders read in two ways: save it as RGB"
 _MOST_SCANS = 100  # decoding takes time in proportion; encoders write ten
 
 Loaded = tuple[tf.Tensor, tf.Tensor]
@@ -88,6 +90,8 @@ def _load_jpeg(encoded: tf.Tensor, head: tf.Tensor, rules: Rules) -> Loaded:
     del head
     shape = tf.io.extract_jpeg_shape(encoded)
     complaint = _size_complaint(tf.cast(shape[1], tf.int64), tf.cast(shape[0], tf.int64), rules)
+    is_ink = (shape[2] == _CMYK) & (image_bytes.most_occurrences(encoded[tf.newaxis], _ADOBE, 1) == 0)
+    complaint = tf.where(is_ink, _PLAIN_INK, complaint)
     complaint = tf.where(has_few_scans(encoded[tf.newaxis]), complaint, f"has more than {_MOST_SCANS} scans")
     return _unless(complaint, lambda: _decode_jpeg(encoded, shape, rules), rules)
 
@@ -108,11 +112,14 @@ def _decode_jpeg(encoded: tf.Tensor, shape: tf.Tensor, rules: Rules) -> tf.Tenso
 
 def _load_png(encoded: tf.Tensor, head: tf.Tensor, rules: Rules) -> Loaded:
     width, height = (image_bytes.big_endian(head[at : at + 4]) for at in (_PNG_SIZE_AT, _PNG_SIZE_AT + 4))
-    start = tf.strings.substr(encoded[tf.newaxis], 0, _PNG_SEARCHED_BYTES)
-    named = image_bytes.most_occurrences(start, _PNG_TRANSPARENCY, 1)
-    opaque = (head[_PNG_COLOURS_AT] & _PNG_ALPHA == 0) & (named == 0)
+
+    def has_transparency():
+        return image_bytes.find_chunk(tf.io.decode_raw(encoded, tf.uint8), _PNG_TRANSPARENCY)[0]
 
     def decode():
+        named = image_bytes.most_occurrences(encoded[tf.newaxis], _PNG_TRANSPARENCY, 1) > 0  # perhaps in a text
+        keyed = tf.cond(named, has_transparency, lambda: False)
+        opaque = (head[_PNG_COLOURS_AT] & _PNG_ALPHA == 0) & ~keyed
         # Four channels of an opaque image of less than 8 bits would have the wrong opacity.
         image = tf.cond(opaque, lambda: tf.io.decode_png(encoded, channels=3), lambda: _on_white(_decode_rgba(encoded)))
         return _to_input(orientation.apply(image, orientation.read_png(encoded)), rules)

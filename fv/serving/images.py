@@ -56,6 +56,7 @@ def _load_plain(encoded: tf.Tensor, rules: decoding.Rules) -> tf.Tensor:
 def _load_ordinary(encoded: tf.Tensor, rules: decoding.Rules) -> tf.Tensor:
     shape = tf.io.extract_jpeg_shape(encoded)
     fits = tf.cast(shape[0], tf.int64) * tf.cast(shape[1], tf.int64) <= rules.max_pixels
+    fits &= shape[2] <= preprocess.CHANNELS  # the longer way looks at CMYK
     refused = tf.raw_ops.Assert(condition=fits, data=["large"])  # tf.debugging's has a branch more
     with tf.control_dependencies([refused]):
         return preprocess.load_jpeg(tf.identity(encoded), rules.image_size, rules.crop_fraction, rules.preprocessing)

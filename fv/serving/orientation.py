@@ -16,8 +16,6 @@ _PNG_EXIF = b"eXIf"  # name of the chunk
 _LITTLE_ENDIAN, _BIG_ENDIAN = b"II*\0", b"MM\0*"
 _MARKER, _APP1, _SOS, _EOI = 0xFF, 0xE1, 0xDA, 0xD9
 _TIFF_AT = 4 + len(_EXIF)  # bytes from a marker to the TIFF header: marker, length, name
-_CHUNKS_AT = 8  # bytes before a PNG's first chunk
-_CHUNK_BYTES = 12  # of a chunk beside its data: length, name, checksum
 _TAG = 0x0112
 _TYPES = {1: 1, 3: 2, 4: 4}  # bytes of BYTE, SHORT, LONG
 _ENTRY_BYTES = 12
@@ -79,42 +77,28 @@ def _walk_segments(encoded: tf.Tensor) -> tf.Tensor:
     (at,) = tf.while_loop(goes_on, next_segment, (tf.constant(2, tf.int64),))
     at = tf.minimum(at, size)
     end = tf.minimum(at + 2 + image_bytes.big_endian(data[at + 2 : at + 4]), size)
-    return tf.cond(_is_exif(data, at), lambda: _from_tiff(data[at + _TIFF_AT : end]), _upright)
+    return tf.cond(_is_exif(data, at), lambda: _from_tiff(_without_name(data[at + _TIFF_AT : end])), _upright)
 
 
 def _is_exif(data: tf.Tensor, at: tf.Tensor) -> tf.Tensor:
-    return _starts_with(data[at + 4 : at + _TIFF_AT], _EXIF) & (data[at + 1] == _APP1)
+    return image_bytes.starts_with(data[at + 4 : at + _TIFF_AT], _EXIF) & (data[at + 1] == _APP1)
 
 
 def _walk_chunks(encoded: tf.Tensor) -> tf.Tensor:
-    """Goes from chunk to chunk to the one with EXIF, which may stand behind the pixels, and reads that."""
-    data = tf.io.decode_raw(encoded, tf.uint8)
-    size = tf.size(data, tf.int64)
-
-    def is_exif(at):
-        return _starts_with(data[at + 4 : at + 8], _PNG_EXIF)
-
-    def goes_on(at):
-        return (at + _CHUNK_BYTES <= size) & ~is_exif(tf.minimum(at, size))
-
-    def next_chunk(at):
-        return (at + _CHUNK_BYTES + image_bytes.big_endian(data[at : at + 4]),)
-
-    (at,) = tf.while_loop(goes_on, next_chunk, (tf.constant(_CHUNKS_AT, tf.int64),))
-    at = tf.minimum(at, size)
-    end = at + 8 + image_bytes.big_endian(data[at : at + 4])
-    return tf.cond(is_exif(at), lambda: _from_tiff(_without_name(data[at + 8 : end])), _upright)
+    """Reads the chunk with EXIF, which may stand behind the pixels."""
+    found, exif = image_bytes.find_chunk(tf.io.decode_raw(encoded, tf.uint8), _PNG_EXIF)
+    return tf.cond(found, lambda: _from_tiff(_without_name(exif)), _upright)
 
 
 def _without_name(data: tf.Tensor) -> tf.Tensor:
-    """EXIF data without the name that a JPEG's segment begins with, which some programs write into a PNG as well."""
-    return data[tf.where(_starts_with(data, _EXIF), len(_EXIF), 0) :]
+    """EXIF data without the name of a JPEG's segment: some programs write it into a PNG, or twice into a JPEG."""
+    return data[tf.where(image_bytes.starts_with(data, _EXIF), len(_EXIF), 0) :]
 
 
 def _from_tiff(tiff: tf.Tensor) -> tf.Tensor:
     """The orientation behind a TIFF header, uint8 [n]; upright where its tag does not hold one integer from 1 to 8."""
-    little = _starts_with(tiff, _LITTLE_ENDIAN)
-    known = little | _starts_with(tiff, _BIG_ENDIAN)
+    little = image_bytes.starts_with(tiff, _LITTLE_ENDIAN)
+    known = little | image_bytes.starts_with(tiff, _BIG_ENDIAN)
     size = tf.size(tiff, tf.int64)
     at = tf.minimum(_number(tiff[4:8], little), size)
     count = tf.minimum(_number(tiff[at : at + 2], little), tf.maximum(size - at - 2, 0) // _ENTRY_BYTES)
@@ -125,13 +109,6 @@ def _from_tiff(tiff: tf.Tensor) -> tf.Tensor:
     type, values = _number(entry[2:4], little), _number(entry[4:8], little)
     value = sum(tf.where(type == number, _number(entry[8 : 8 + bytes], little), 0) for number, bytes in _TYPES.items())
     return tf.where(known & (values == 1) & (value >= 1) & (value <= 8), value, UPRIGHT)
-
-
-def _starts_with(data: tf.Tensor, name: bytes) -> tf.Tensor:
-    """Whether uint8 [n] begins with a name, bool scalar."""
-    wanted = tf.constant(tuple(name), tf.uint8)
-    padded = tf.concat([data[: len(name)], tf.zeros([len(name)], tf.uint8)], axis=0)[: len(name)]
-    return tf.reduce_all(padded == wanted) & (tf.size(data) >= len(name))
 
 
 def _number(data: tf.Tensor, little: tf.Tensor) -> tf.Tensor:

@@ -6,10 +6,11 @@ import os
 import numpy as np
 from PIL import Image
 
-from fv.conversion import formats
+from fv.conversion import formats, jpeg
 from fv.errors import UserError
 
 DECODED_BY_GRAPH = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF8")  # first bytes of JPEG, PNG, GIF
+_CMYK, _ADOBE = 4, b"Adobe"
 ImageSource = str | os.PathLike | bytes | np.ndarray | Image.Image
 TAKEN = "a path, bytes, a uint8 array [height, width, 3 or 4] or [height, width], or a PIL image"
 
@@ -35,6 +36,7 @@ def encode(image: ImageSource, max_pixels: int) -> bytes:
         if isinstance(image, str | os.PathLike):
             return _normalise(_read(os.fspath(image)), max_pixels)
         if isinstance(image, Image.Image):
+            formats.check_size(image.width, image.height, max_pixels)  # before a lazy image takes memory
             return _encode_pixels(formats.to_rgb(image))
     except formats.BadImage as error:
         raise UserError(f"{name(image)} cannot be used: {error}") from error
@@ -58,14 +60,27 @@ def is_batch(images: object) -> bool:
 def _read(path: str) -> bytes:
     if not os.path.isfile(path):
         raise UserError(f"{path} is no file")
-    with open(path, "rb") as file:
-        return file.read()
+    try:
+        with open(path, "rb") as file:
+            return file.read()
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}") from error
 
 
 def _normalise(data: bytes, max_pixels: int) -> bytes:
-    if not data or data.startswith(DECODED_BY_GRAPH):
+    if not data or (data.startswith(DECODED_BY_GRAPH) and not _is_plain_ink(data)):
         return data  # the graph refuses what is empty
     return _encode_pixels(formats.decode(data, max_pixels))
+
+
+def _is_plain_ink(data: bytes) -> bool:
+    """Whether this is a CMYK JPEG without Adobe's segment, which TensorFlow reads inverted."""
+    if not data.startswith(jpeg.START) or _ADOBE in data:
+        return False
+    try:
+        return jpeg.read_head(data).components == _CMYK
+    except ValueError:
+        return False  # the graph says what is wrong
 
 
 def _encode_array(image: np.ndarray) -> bytes:

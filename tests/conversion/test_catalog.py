@@ -60,6 +60,18 @@ def test_a_link_within_the_images_folder_is_taken(tmp_path):
     assert (len(images), len(left_out)) == (2, 0)
 
 
+def test_a_link_to_itself_does_not_stop_the_scan(tmp_path):
+    making.people(tmp_path, a=1)
+    (tmp_path / "a" / "loop").symlink_to("loop")
+    (tmp_path / "a" / "loop.jpg").symlink_to("loop.jpg")
+    found = catalog.scan(str(tmp_path))
+    assert list(found.images["path"]) == ["a/a_0001.jpg"]
+    assert dict(found.left_out.to_numpy()) == {
+        "a/loop.jpg": "a symbolic link to nothing: remove it, or restore what it points to"
+    }
+    assert found.entries == 3
+
+
 def test_a_name_that_is_not_utf8_is_left_out(tmp_path):
     making.people(tmp_path, a=1)
     with open(os.fsencode(tmp_path) + b"/a/\xff.jpg", "wb") as file:

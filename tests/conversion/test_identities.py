@@ -53,6 +53,8 @@ def run(capsys, *flags):
         [*people(20, "a/"), *people(30, "b/")],
         [*people(200, "extra/"), "Anna", "Bob"],
         [*people(5, "actors/images/"), *people(5, "actresses/images/")],
+        [*people(3, "lfw_train/"), *people(3, "lfw_test/")],
+        [*people(3, "trainset/"), *people(3, "testset/")],
     ],
 )
 def test_folders_that_cannot_be_people_are_refused(folders):
@@ -83,7 +85,7 @@ def test_the_level_that_is_suggested_is_where_people_may_be(folders, level):
         people(3),
         people(20),
         ["Anna Lee", "Anna Leigh", "Ann Lee", "an-na lee"],
-        ["1", "2", "01", "1 2"],
+        ["1", "2", "11", "1 2"],
         ["test1", "test2", "test3"],
         ["Jean Luc", "Jeanluc"],
         ["m.0107_f", "m.0107f"],
@@ -145,6 +147,17 @@ def test_names_that_differ_in_an_accent_are_warned_of_and_never_joined():
     (warned,) = check(table("Peña", "Pena"))
     assert "accents" in warned.seen and not warned.certain
     assert identities.join(["Peña", "Pena"]) == {}
+
+
+def test_numbers_that_differ_in_leading_zeros_are_warned_of():
+    (warned,) = check(table("7", "007", "m.0a1", "m.a1", "17"))
+    assert "1 number written with and without leading zeros, such as '007' and '7'" in str(warned)
+    assert check(table("7", "007"), merge_names=False) == ()
+
+
+def test_hundred_folders_of_thousands_of_images_are_warned_of():
+    (warned,) = check(table(*(f"{index:02d}" for index in range(100)), images=600))
+    assert "100 identities with 600 images on average" in str(warned)
 
 
 def test_the_folders_above_a_level_do_not_matter():

@@ -162,11 +162,34 @@ def test_another_format_cut_in_half_is_bad(format):
         (b"\0\0\0\x18ftypheic" + bytes(99), "HEIC data: convert it to JPEG"),
         (b"\xff\xd8\xff", "cut short"),
         (b"P5 9 9 255\n", "damaged"),
+        (b"II*\0\xff\0\0\0", "damaged TIFF, or of a kind that fv does not read: save it as PNG"),
     ],
 )
 def test_what_is_no_image_is_bad_with_a_reason(data, reason):
     with pytest.raises(formats.BadImage, match=reason):
         images.load(data, RULES)
+
+
+def test_a_jpeg_of_odd_subsampling_is_not_called_damaged():
+    sound = making.jpeg(subsampling="4:2:0")
+    sampling = sound.index(b"\xff\xc0") + 14  # of the second component
+    with pytest.raises(formats.BadImage, match="^a JPEG whose chroma subsampling fv does not read"):
+        images.load(sound[:sampling] + b"\x12" + sound[sampling + 1 :], RULES)
+
+
+def test_a_png_without_its_end_or_with_a_wrong_checksum_is_bad():
+    sound = making.encode(PICTURE, "PNG")
+    checksum = sound.index(b"IEND") - 8  # of the pixels
+    flipped = sound[:checksum] + bytes([sound[checksum] ^ 1]) + sound[checksum + 1 :]
+    for data, reason in (
+        (sound[:-12], "cut short"),
+        (sound[:-4], "cut short"),
+        (sound[:-1] + b"\0", "IEND has a wrong checksum"),
+        (flipped, "IDAT has a wrong checksum"),
+    ):
+        with pytest.raises(formats.BadImage, match=f"damaged PNG: .*{reason}"):
+            images.load(data, RULES)
+    images.load(sound + bytes(99), RULES)
 
 
 @pytest.mark.parametrize("format", ["JPEG", "PNG", "GIF"])

@@ -57,6 +57,8 @@ def test_people_are_found_at_the_level_that_names_them(tmp_path):
         ("image_a,image_b,label\n", "line 1: 'image_a,image_b,label' is not the number"),
         ("2\nAl\t1\t2\n", "1 pairs where its first line promises 4"),
         ("1\nAl\t1\t2\nAl 1 Bo 2\n", "line 3: 'Al 1 Bo 2' is neither"),
+        ("9" * 5000 + "\n", "line 1: '9+' is not the number"),
+        ("1\nAl\t1\t" + "9" * 5000 + "\nAl\t1\tBo\t2\n", "line 2: .* is neither"),
         ("1\nAl\t1\tx\nAl\t1\tBo\t2\n", "line 2: .* is neither"),
         ("1\nAl\t1\tBo\t2\nAl\t1\t2\n", "line 2: genuine and impostor pairs are not in runs of 1"),
     ],

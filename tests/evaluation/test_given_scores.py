@@ -121,3 +121,17 @@ def test_folds_without_a_pair_are_refused_and_nothing_is_written(options, tmp_pa
     with pytest.raises(UserError, match="--folds=10 leaves a fold without a pair"):
         evaluate(dataclasses.replace(options, scores=str(tmp_path / "few.csv"), folds=10))
     assert not (tmp_path / "few").exists()
+
+
+def test_scores_of_nobody_that_are_in_both_files_are_noted(tmp_path):
+    scored = pathlib.Path(write(tmp_path / "some.csv", people=False))
+    rows = scored.read_text().splitlines()
+    for lines, noted in (([*rows[:101], "1,0.123456789,x"], True), (None, False)):
+        other = tmp_path / "others.csv"
+        if lines:
+            other.write_text("\n".join(lines))
+        else:
+            write(other, seed=1, people=False)
+        evaluate(EvaluateOptions(scores=str(scored), threshold_scores=str(other), output=str(tmp_path / f"{noted}")))
+        said = "100 of the 240 scored pairs have the score and the label of one that chose the threshold"
+        assert any(said in note for note in figures_of(tmp_path / f"{noted}")["notes"]) == noted

@@ -1,5 +1,6 @@
 import concurrent.futures
 import csv
+import io
 import json
 import pathlib
 import shutil
@@ -9,8 +10,10 @@ import sys
 import numpy as np
 import pytest
 import tensorflow as tf
+from PIL import Image
 
 import fv
+from fv.conversion import formats
 from fv.errors import UserError
 from tests import samples
 from tests.serving import making
@@ -167,3 +170,23 @@ def test_a_similarity_that_is_no_number_is_no_verdict():
     answer = {name: tf.constant([0.5, float("nan")]) for name in ("similarity", "probability", "distance")}
     with pytest.raises(UserError, match="export/1 gives a similarity that is no finite number"):
         broken._verdicts(answer, None)
+
+
+def test_a_pil_image_that_cannot_be_used_is_refused_in_one_line(verifier):
+    data = making.encode(making.picture(), "JPEG")
+    closed = Image.open(io.BytesIO(data))
+    closed.close()
+    for image, reason in (
+        (Image.open(io.BytesIO(data[:-300])), "damaged: image file is truncated"),
+        (closed, "damaged"),
+        (Image.new("RGB", (0, 5)), "0 × 5 pixels"),
+        (Image.new("1", (30_000, 2_000)), "30000 × 2000 pixels, more"),
+    ):
+        with pytest.raises(UserError, match=f"^a PIL image cannot be used: {reason}"):
+            verifier.embed(image)
+
+
+def test_premultiplied_opacity_shows_white_as_opacity_does():
+    grey = Image.new("LA", (4, 4), (0, 51))
+    for image in (grey.convert("La"), Image.new("RGBA", (4, 4), (0, 0, 0, 51)).convert("RGBa")):
+        assert np.all(formats.to_rgb(image) == 204)
