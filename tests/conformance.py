@@ -9,6 +9,7 @@ lossy files come from OpenCV, and the script applies the orientation that it wro
 
 import base64
 import dataclasses
+import functools
 import hashlib
 import io
 import itertools
@@ -539,6 +540,7 @@ class EntryPoints:
         """Makes the graph; files are written to `folder` where an entry point takes paths."""
         load = serving_images.loader(decoding.Rules(SIDE, 1.0, PIXELS))
         self._folder = folder
+        self._through_graph = functools.cache(self._run_graph)  # several entry points send it the same bytes
         self._load = tf.function(
             lambda encoded: load(encoded, tf.fill(tf.shape(encoded), "image[0]")),
             input_signature=[tf.TensorSpec([None], tf.string)],
@@ -577,16 +579,15 @@ class EntryPoints:
             except UserError as error:
                 raise Refused(str(error)) from error
 
-    def _through_graph(self, encoded: bytes) -> np.ndarray:
+    def _run_graph(self, encoded: bytes) -> np.ndarray:
         try:
             return self._load(tf.constant([encoded])).numpy()[0].astype(int)
         except tf.errors.InvalidArgumentError as error:
             raise Refused(str(error)) from error
 
 
-def differ(file: File, entry: str, found: np.ndarray) -> int:
+def differ(wanted: np.ndarray, entry: str, found: np.ndarray) -> int:
     """Levels by which an entry point's pixels differ too much from those wanted; 0 where they agree."""
-    wanted = preprocess.to_input(tf.constant(file.wanted), SIDE, 1.0).numpy().astype(int)
     tolerance = {EVALUATE: EVALUATED_TOLERANCE} | dict.fromkeys((CONVERTER, TENSORFLOW, HOST), STORED_TOLERANCE)
     difference = int(np.abs(found - wanted).max())
     return difference if difference > tolerance.get(entry, TOLERANCE) else 0
@@ -614,9 +615,10 @@ def compare(corpus: Iterable[File], points: EntryPoints) -> tuple[dict[str, dict
     taken, wrong = {}, []
     for file in corpus:
         group = taken.setdefault(file.group, dict.fromkeys(ENTRIES, True))
+        wanted = preprocess.to_input(tf.constant(file.wanted), SIDE, 1.0).numpy().astype(int)
         for entry in ENTRIES:
             try:
-                difference = differ(file, entry, points.read(file, entry))
+                difference = differ(wanted, entry, points.read(file, entry))
             except Refused:
                 group[entry] = False
                 continue
