@@ -175,7 +175,7 @@ def _names(name: str, batch: tf.Tensor) -> tf.Tensor:
 
 
 def _batch(batch: tf.Tensor, name: str, shape: str = "[batch]") -> tf.Tensor:
-    """The batch itself, behind assertions that it has as many dimensions as `shape`, and its last one where that is a number.
+    """The batch, behind assertions that it has as many dimensions as `shape`, and its last one where that is a number.
 
     A server passes on whatever shape it is sent. Grappler takes rank and last dimension for those of the signature, so the
     assertions count the brackets of the batch as text, and its numbers.
