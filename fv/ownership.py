@@ -85,14 +85,20 @@ def listed_names(folder: str) -> Collection[str]:
 
 
 def note(folder: str, digests: dict[str, str]) -> None:
-    """Lists files before they are written, by name with SHA-256; the content that they have now stays listed too."""
+    """Lists files before they are written, by name with SHA-256; the content that they have now stays listed too.
+
+    So does what was listed last: another process may be about to write it, as where two evaluate a run at once.
+    """
     private(folder)
     if all(UNCHECKED in _load(folder).get(name, ()) for name in digests):
         return
     before = {name: [files.sha256(os.path.join(folder, name))] for name in digests if owns(folder, name)}
     with _locked(folder):
-        new = {name: [*dict.fromkeys([*before.get(name, ()), digest])] for name, digest in digests.items()}
-        _save(folder, _load(folder) | new)
+        listed = _load(folder)
+        for name, digest in digests.items():
+            kept = dict.fromkeys([*listed.get(name, ())[-1:], *before.get(name, ())])
+            listed[name] = [*(other for other in kept if other != digest), digest]
+        _save(folder, listed)
 
 
 def remove(folder: str, names: Iterable[str]) -> None:

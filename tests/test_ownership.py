@@ -1,6 +1,8 @@
 """Tests of fv.ownership."""
 
 import contextlib
+import hashlib
+import itertools
 import os
 import pathlib
 
@@ -57,6 +59,21 @@ def test_killed_between_any_two_steps_fv_knows_its_files_again(tmp_path, monkeyp
         ownership.claim(str(tmp_path), ["one", "two"])
     write(tmp_path, one="new", two="new")
     assert (tmp_path / "one").read_text() == (tmp_path / "two").read_text() == "new"
+
+
+def test_of_two_that_write_a_file_at_once_either_may_come_last(tmp_path):
+    path = tmp_path / "report"
+    for content in ("old", "new"):
+        with ownership.atomic_open(str(path)) as file:
+            file.write(content)
+    for mine, others in itertools.permutations((b"mine", b"others")):
+        ownership.note(str(tmp_path), {"report": hashlib.sha256(mine).hexdigest()})
+        ownership.note(str(tmp_path), {"report": hashlib.sha256(others).hexdigest()})
+        for content in (others, mine):
+            path.write_bytes(content)
+            assert ownership.owns(str(tmp_path), "report")
+    path.write_bytes(b"edited")
+    assert not ownership.owns(str(tmp_path), "report")
 
 
 def test_a_temporary_name_that_is_taken_is_left_alone(tmp_path):

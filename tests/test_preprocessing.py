@@ -5,6 +5,7 @@ import dataclasses
 import io
 import json
 import pathlib
+import shlex
 import shutil
 
 import numpy as np
@@ -191,6 +192,20 @@ def test_shards_cut_otherwise_are_refused_unless_the_flags_name_them(run, whole)
     with pytest.raises(UserError, match="confirm these by --crop=none"):
         sources.read(dataclasses.replace(options, crop="0.6", store_size=64), record)
     assert len(sources.read(dataclasses.replace(options, crop="none"), record).scored)
+
+
+def test_shards_of_other_boxes_are_confirmed_by_the_flags_that_are_advised(run, to_shards, photographs, tmp_path):
+    boxes = tmp_path / "my boxes.csv"
+    names = sorted(str(path.relative_to(photographs)) for path in photographs.glob("*/*.jpg"))
+    boxes.write_text("\n".join(["path,left,top,width,height", *(f"{name},0,0,90,90" for name in names)]))
+    held = to_shards(crop=str(boxes), store_size=64)
+    options = EvaluateOptions(workdir=run.workdir, tfrecords=held)
+    record = model_record.load(run.workdir)
+    with pytest.raises(UserError, match="confirm these by ") as refused:
+        sources.read(options, record)
+    crop, size = shlex.split(str(refused.value).rpartition(" by ")[2])
+    assert (crop, size) == (f"--crop={boxes}", "--store_size=64")
+    assert len(sources.read(dataclasses.replace(options, crop=str(boxes), store_size=64), record).scored)
 
 
 def test_everything_that_reads_shards_for_a_model_refuses_other_crops(run, whole, tmp_path):

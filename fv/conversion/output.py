@@ -77,7 +77,6 @@ def clear(folder: str, keep: Collection[str] = ()) -> None:
     for name in doomed:
         files.remove(os.path.join(folder, name))
         written.forget(folder, name)
-    written.forget_manifest(folder)
     if not keep:
         written.forget_all(folder)
 

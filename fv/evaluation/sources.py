@@ -1,6 +1,7 @@
 """From options to pairs: those that are scored, and those that the threshold is chosen on."""
 
 import dataclasses
+import shlex
 import sys
 
 import numpy as np
@@ -111,11 +112,21 @@ def note_shared(scored: PairSet, choosing: PairSet) -> str:
 
 def _read_shards(folder: str, split: str, options: EvaluateOptions, record: ModelRecord) -> PairSet:
     """The pairs of a split, where its images are such as the model was trained on, or the flags say that they are meant."""
-    held = manifest.read(folder).preprocessing
+    found = manifest.read(folder)
+    held = found.preprocessing
     if held is None or not _is_meant(options, held):
-        advice = f"give shards that were converted as the training shards, or confirm these by {held}"
+        advice = f"give shards that were converted as the training shards, or confirm these by {_to_confirm(found)}"
         model_record.check_images(record, options.workdir, held, folder, advice)
     return shard_pairs.read(folder, split)
+
+
+def _to_confirm(found: manifest.Manifest) -> str:
+    """The flags that say of a data set's images how they were stored, as `_is_meant` reads them."""
+    held = found.preprocessing
+    crop = next((line for line in found.flags.splitlines() if line.startswith("--crop=")), None)
+    if held is None or held.boxes is None or crop is None:
+        return str(held)
+    return f"{shlex.quote(crop)} --store_size={held.store_size}"
 
 
 def _is_meant(options: EvaluateOptions, held: Preprocessing) -> bool:

@@ -120,15 +120,20 @@ def kept(record: ModelRecord, folder: str) -> ModelRecord:
 
 
 def save(record: ModelRecord, folder: str) -> None:
-    """Writes model.json; whom the model that is there has met, and that it cannot tell, is not forgotten."""
-    if os.path.exists(os.path.join(folder, workdir.MODEL)):
+    """Writes model.json; whom the model that is there has met, and that it cannot tell, is not forgotten.
+
+    What a user added to the file stays.
+    """
+    path, added = os.path.join(folder, workdir.MODEL), {}
+    if files.exists(path):
+        added = files.load_json(path)
         there = load(folder)
         hashes = None if there.identity_hashes is None else record.identity_hashes
         earlier = tuple(dict.fromkeys((*there.earlier, *record.earlier)))
         record = dataclasses.replace(record, identity_hashes=hashes, earlier=earlier)
     fields = dataclasses.asdict(record)
     fields["preprocessing"] = record.preprocessing and record.preprocessing.to_json()
-    files.save_json(fields, os.path.join(folder, workdir.MODEL))
+    files.save_json(added | fields, path)
 
 
 def load(folder: str) -> ModelRecord:

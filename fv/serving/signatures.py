@@ -175,10 +175,10 @@ def _names(name: str, batch: tf.Tensor) -> tf.Tensor:
 
 
 def _batch(batch: tf.Tensor, name: str, shape: str = "[batch]") -> tf.Tensor:
-    """The batch itself, behind an assertion that it has as many dimensions as `shape`.
+    """The batch, behind assertions that it has as many dimensions as `shape`, and its last one where that is a number.
 
-    A server passes on whatever shape it is sent. Grappler takes the rank for that of the signature, so the assertion counts
-    the brackets of the batch as text.
+    A server passes on whatever shape it is sent. Grappler takes rank and last dimension for those of the signature, so the
+    assertions count the brackets of the batch as text, and its numbers.
     """
     rank = shape.count(",") + 1
     numbers = tf.strings.length(batch) if batch.dtype == tf.string else batch
@@ -186,6 +186,11 @@ def _batch(batch: tf.Tensor, name: str, shape: str = "[batch]") -> tf.Tensor:
     has_rank = tf.strings.regex_full_match(tf.strings.substr(text, 0, rank + 1), rf"\[{{{rank}}}[^\[]")
     message = f"{name} is no batch: it has to have the shape {shape}"
     with tf.control_dependencies([tf.debugging.Assert(has_rank | (tf.size(batch) == 0), [message])]):
+        batch = tf.identity(batch)
+    if rank == 1:
+        return batch
+    is_wide = tf.equal(tf.size(batch), tf.size(batch[..., 0]) * batch.shape[-1])
+    with tf.control_dependencies([tf.debugging.Assert(is_wide, [message])]):
         return tf.identity(batch)
 
 

@@ -1,3 +1,4 @@
+import contextlib
 import hashlib
 import json
 import os
@@ -146,6 +147,31 @@ def test_killed_anywhere_in_clearing_the_next_run_clears_the_rest(finished, monk
             except KeyboardInterrupt:
                 kills += 1
     assert os.listdir(finished) == [".fv"] and kills < 20
+
+
+def test_killed_anywhere_in_clearing_a_run_without_overwrite_goes_on(tmp_path, monkeypatch):
+    for kills in range(8):
+        folder = tmp_path / str(kills)
+        samples.write_shards(folder, {"train": 8, "val": 8})
+        names = sorted(path.name for path in folder.glob("*.tfrecord"))
+        with monkeypatch.context() as patch, contextlib.suppress(KeyboardInterrupt):
+            dying.die_at_call(patch, output.files, "remove", kills)
+            claim_and_clear(folder, overwrite=True)
+        claim_and_clear(folder, overwrite=not kills, keep=names)
+        claim_and_clear(folder, overwrite=not kills)
+        assert os.listdir(folder) == [".fv"] or not os.listdir(folder)
+
+
+def test_an_unfinished_conversion_of_an_earlier_fv_is_known_by_its_notes(tmp_path):
+    write_shard(tmp_path, SHARD)
+    os.rename(tmp_path / ".fv" / "shards", tmp_path / ".shards")
+    (tmp_path / ".fv" / "written.json").unlink()
+    (tmp_path / ".fv").rmdir()
+    claim_and_clear(tmp_path, keep=(SHARD,))
+    assert written.find(str(tmp_path), SHARD, "key")
+    (tmp_path / ".shards" / "mine.json").write_text("{}")
+    claim_and_clear(tmp_path)
+    assert contents(tmp_path) == {".shards/mine.json": b"{}"}
 
 
 def test_clear_keeps_the_shards_that_are_asked_for_and_their_notes(tmp_path):

@@ -1,4 +1,5 @@
 import dataclasses
+import json
 
 import pytest
 
@@ -14,6 +15,15 @@ def test_a_record_comes_back_as_it_was_saved(tmp_path):
     model_record.save(record, str(tmp_path))
     assert model_record.load(str(tmp_path)) == record
     model_record.check_same(record, str(tmp_path))
+
+
+def test_what_a_user_added_to_the_record_stays(tmp_path):
+    record = model_record.describe(TINY, PEOPLE)
+    model_record.save(record, str(tmp_path))
+    path = tmp_path / "model.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"note": "mine"}))
+    model_record.save(record, str(tmp_path))
+    assert json.loads(path.read_text())["note"] == "mine" and model_record.load(str(tmp_path)) == record
 
 
 def test_a_new_workdir_fits_any_model(tmp_path):

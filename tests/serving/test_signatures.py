@@ -84,6 +84,8 @@ def test_batches_of_two_lengths_and_embeddings_of_no_model_are_refused(model):
     [
         ("embed", {"image": b"x"}, r"image is no batch: it has to have the shape \[batch\]"),
         ("embed", {"image": [[b"x"]]}, "image is no batch"),
+        ("embed_pixels", {"image": np.zeros((1, 40, 40, 1), np.uint8)}, r"shape \[batch, height, width, 3\]"),
+        ("compare", dict.fromkeys(("embedding_a", "embedding_b"), np.eye(2, 96, dtype=np.float32)), "is no batch"),
         ("serving_default", {"image_a": [b"x"], "image_b": b"x"}, "image_b is no batch"),
         ("embed_pixels", {"image": np.zeros((8, 8, 3), np.uint8)}, r"shape \[batch, height, width, 3\]"),
         ("compare", dict.fromkeys(("embedding_a", "embedding_b"), np.ones(16, np.float32)), r"\[batch, 16\]"),

@@ -43,10 +43,11 @@ def begin(
     first_step: int,
     position: Position = Position(),  # noqa: B008  frozen
 ) -> Start:
-    """Adds this start to the workdir's run.json."""
+    """Adds this start to the workdir's run.json; what a user added to the file stays."""
     path = os.path.join(options.workdir, workdir.RUN)
     starts = workdir.starts(options.workdir)
-    files.save_json({"starts": [*starts, describe(options, strategy, first_step, position)]}, path)
+    content = files.load_json(path, not_finite_as_none=True) if files.exists(path) else {}
+    files.save_json(content | {"starts": [*starts, describe(options, strategy, first_step, position)]}, path)
     return Start(path, len(starts))
 
 

@@ -34,6 +34,13 @@ def test_a_loss_that_is_no_number_in_an_older_record_is_read_as_none(options):
     assert starts(options.workdir)[0]["ended"]["loss"] is None and "NaN" not in path.read_text()
 
 
+def test_what_a_user_added_to_the_record_stays(options):
+    path = pathlib.Path(options.workdir, "run.json")
+    path.write_text('{"starts": [], "note": "mine"}')
+    run_record.end(run_record.begin(options, tf.distribute.OneDeviceStrategy("CPU:0"), 0), {"reason": "finished"})
+    assert json.loads(path.read_text())["note"] == "mine" and len(starts(options.workdir)) == 1
+
+
 def test_every_start_is_kept_with_what_it_computed_with(options, shards):
     strategy = tf.distribute.OneDeviceStrategy("CPU:0")
     run_record.begin(options, strategy, 0)
