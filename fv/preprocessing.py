@@ -54,9 +54,13 @@ class Preprocessing:
         return 1.0 if self.crop_fraction is None else self.crop_fraction
 
     def same_crop(self, other: "Preprocessing") -> bool:
-        """Whether both keep the same part of an image; boxes of an unknown CSV may be any."""
+        """Whether both keep the same part of an image; boxes are the same part, whichever images their CSV lists."""
         if self.boxes is None or other.boxes is None:
             return self.boxes == other.boxes and self.centre == other.centre
+        return True
+
+    def same_boxes(self, other: "Preprocessing") -> bool:
+        """Whether both have the boxes of one CSV, or none; those of an unknown CSV may be any."""
         return self.boxes == other.boxes or UNKNOWN in (self.boxes, other.boxes)
 
     def to_json(self) -> dict:

@@ -315,8 +315,17 @@ def test_boxes_are_recorded_by_the_digest_of_their_csv(photographs, tmp_path):
     first = settings.preprocessing_of(chosen)
     path.write_text(path.read_text() + "p00/1.jpg,0,0,9,9\n")
     second = settings.preprocessing_of(chosen)
-    assert first.boxes != second.boxes and not first.same_crop(second)
-    assert first.same_crop(dataclasses.replace(first, boxes=UNKNOWN)) and not first.same_crop(WHOLE)
+    assert not first.same_boxes(second) and first.same_boxes(dataclasses.replace(first, boxes=UNKNOWN))
+    assert first.same_crop(second) and not first.same_crop(WHOLE)
+
+
+def test_boxes_of_other_images_fit_behind_a_warning(tmp_path, capsys):
+    first, second = (Preprocessing(boxes=digit * 64, store_size=80) for digit in "ab")
+    record = dataclasses.replace(model_record.describe(TINY, ("Ada",)), preprocessing=first)
+    model_record.check_images(record, "run", first, "shards", "")
+    assert capsys.readouterr().err == ""
+    model_record.check_images(record, "run", second, "shards", "")
+    assert "the boxes of shards are of another CSV than those of run" in capsys.readouterr().err
 
 
 def test_a_manifest_of_an_older_fv_is_read_by_its_flags(cut, tmp_path):

@@ -103,7 +103,7 @@ def _require_same_images(
     advice = "take a model that was trained on that data set"
     model_record.check_images(known, options.workdir, source.preprocessing, options.tfrecords, advice)
     stored, again = source.preprocessing, settings.preprocessing_of(chosen)
-    if stored and not again.same_crop(stored):
+    if stored and not (again.same_crop(stored) and again.same_boxes(stored)):
         raise UserError(f"--crop={chosen.crop} changed since {options.tfrecords} was converted: convert it again")
 
 

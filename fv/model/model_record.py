@@ -207,6 +207,11 @@ def check_images(record: ModelRecord, folder: str, held: Preprocessing | None, s
             print(f"fv: warning: {trained}; how those of {source} were stored is not known", file=sys.stderr)
     elif not held.fits(wanted, record.options.image_size, record.options.crop_fraction):
         raise UserError(f"{trained}, but those of {source} are stored with {held}: {advice}")
+    elif not held.same_boxes(wanted):
+        print(
+            f"fv: warning: the boxes of {source} are of another CSV than those of {folder}: they have to frame faces alike",
+            file=sys.stderr,
+        )
 
 
 def _hash(name: str, salt: str) -> str:
