@@ -14,7 +14,7 @@ _WHITE = 255  # shows where an image is transparent
 Image.MAX_IMAGE_PIXELS = None  # `max_pixels` takes its place, and refuses where Pillow would warn
 
 
-class BadImage(ValueError):
+class BadImage(Exception):
     """The bytes are no image that can be used; the message is the reason."""
 
 

@@ -69,8 +69,6 @@ def load(data: bytes, rules: Rules, box: crops.Box | None = None) -> Sound:
         return _store(formats.decode(data, rules.max_pixels), rules, box)
     try:
         return _load_jpeg(data, rules, box)
-    except BadImage:
-        raise
     except ValueError as error:
         raise BadImage(f"damaged JPEG: {error}") from error
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import tensorflow as tf
 
+from fv import errors
 from fv.errors import UserError
 from fv.model import checkpoint_choice, checkpoint_files, siamese
 from fv.model.model_record import ModelRecord
@@ -63,6 +64,7 @@ def readable(path: str) -> Iterator[None]:
     try:
         yield
     except (tf.errors.OpError, AssertionError, IndexError, ValueError) as error:  # IndexError: a file cut short
+        errors.raise_if_temporary(error)
         reason = str(error).split("\n", 1)[0]
         raise UserError(
             f"checkpoint {path} is damaged or of another model ({reason}): train into a new --workdir"
