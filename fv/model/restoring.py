@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import tensorflow as tf
 
-from fv import errors
+from fv import errors, gpus
 from fv.errors import UserError
 from fv.model import checkpoint_choice, checkpoint_files, siamese
 from fv.model.model_record import ModelRecord
@@ -37,6 +37,7 @@ def load_model(
     Raises:
       UserError: the workdir holds no checkpoint, or one that does not fit the model.
     """
+    gpus.warn_of_unseen()
     folder = checkpoint_choice.folder(workdir, which)
     path = checkpoint_files.find_whole(folder, lambda line: print(line, file=sys.stderr))
     last = checkpoint_choice.folder(workdir, checkpoint_choice.LAST)
