@@ -39,7 +39,8 @@ def train(options: TrainOptions) -> None:
     """Trains a model, or goes on where an earlier run in the same workdir stopped.
 
     Raises:
-      UserError: shards, workdir, devices or flags do not fit each other, the disk is full, or the loss is no longer finite.
+      UserError: shards, workdir, devices or flags do not fit each other, the disk is full, or the loss or
+        a weight is no longer finite.
       Stopped: SIGTERM or SIGINT asked for it; all is saved.
       WorkerLost: another worker has ended or is silent.
     """
@@ -181,6 +182,7 @@ def _judge(
     def judge(step: int) -> None:
         if validator is None:
             return
+        checkpoints.require_finite(step)
         found = validator.validate(pulse.between_batches)
         reporter.validated(step, found)
         kept.offer(step, {"auc": found.auc, "accuracy": found.accuracy}, checkpoints.save_best)
