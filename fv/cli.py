@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 from absl import flags
 
-from fv import errors
+from fv import errors, progress
 from fv import options as fv_options
 from fv.errors import Stopped, UserError, WorkerLost
 
@@ -36,6 +36,7 @@ def run(
     """
     argv = list(sys.argv if argv is None else argv)
     program = os.path.basename(argv[0])
+    progress.start_logging()
     try:
         options, arguments = _parse(options_class, positional, argv, description)
         code = main(options, *arguments)

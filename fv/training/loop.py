@@ -40,6 +40,7 @@ class Work:
       validate: (steps done); raises StopAsked where it is broken off.
       save: (steps done), which does nothing where these are saved.
       beat: (steps of the last host call, its seconds) → what happens beside the plan.
+      begin: (steps done, losses of the first host call), as soon as they are known.
     """
 
     run_steps: Callable[[int, int], np.ndarray]
@@ -47,6 +48,7 @@ class Work:
     validate: Callable[[int], None]
     save: Callable[[int], None]
     beat: Callable[[int, float], Beat]
+    begin: Callable[[int, np.ndarray], None] = lambda step, losses: None
 
 
 def run(plan: Plan, first_step: int, work: Work, *, validated: bool = True) -> None:
@@ -72,6 +74,8 @@ def run(plan: Plan, first_step: int, work: Work, *, validated: bool = True) -> N
         began = time.perf_counter()
         losses.append(work.run_steps(step, count))
         divergence.require_finite_losses(losses[-1], step, saved)
+        if step == first_step:
+            work.begin(step + count, losses[-1])
         step += count
         beat = work.beat(count, time.perf_counter() - began)
         affordable = beat.steps

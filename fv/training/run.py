@@ -90,6 +90,7 @@ def train(options: TrainOptions) -> None:
                     validate=_judge(validator, reporter, kept, checkpoints, pulse),
                     save=checkpoints.save,
                     beat=pulse.beat,
+                    begin=reporter.begin,
                 )
                 loop.run(plan, first_step, work, validated=kept.validated(first_step))
             if chief:
