@@ -1,6 +1,7 @@
 """The progress of long work on stderr: a bar on a terminal, log lines through `absl.logging` elsewhere."""
 
 import logging as python_logging
+import os
 import sys
 import time
 
@@ -8,11 +9,16 @@ import tqdm
 from absl import logging
 
 _LINE_SECONDS = 30.0  # between two log lines of the same work
+_PACKAGE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "")
 _SHOWN = dict(disable=None, dynamic_ncols=True, mininterval=0.5)  # None: where stderr is not a terminal
 
 
 class _AboveTheBars(python_logging.Handler):
-    """Writes log lines to stderr without breaking the bars on it."""
+    """Writes fv's log lines, and the warnings of others, to stderr without breaking the bars on it."""
+
+    def filter(self, record: python_logging.LogRecord) -> bool:
+        """TensorFlow and others log through absl, too, as at every checkpoint."""
+        return record.levelno >= python_logging.WARNING or record.pathname.startswith(_PACKAGE)
 
     def emit(self, record: python_logging.LogRecord) -> None:
         tqdm.tqdm.write(self.format(record), file=sys.stderr)

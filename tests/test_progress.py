@@ -46,18 +46,26 @@ def test_on_a_terminal_the_bar_stays_and_log_lines_stand_above_it(clock, monkeyp
     monkeypatch.setattr("sys.stderr", screen)
     with progress.progress(400, "embed test", "image") as line:
         line.update(100)
-        logging.info("a line")
+        logging.warning("a line")
         clock[0] += 60.0
         line.update(100)
     said = screen.getvalue()
     assert "embed test:" in said and "100/400" in said and "] a line\n" in said and "image/s, 0" not in said
     begin = said.index("] a line\n") + len("] a line\n")
-    assert "embed test" in said[begin:] and said[: begin - 1].rpartition("\r")[2].startswith("I")
+    assert "embed test" in said[begin:] and said[: begin - 1].rpartition("\r")[2].startswith("W")
     assert "] embed test" not in said
 
 
 def test_log_lines_appear_once_however_often_logging_is_started(capsys):
     progress.start_logging()
     progress.start_logging()
-    logging.info("a line")
+    logging.warning("a line")
     assert capsys.readouterr().err.count("a line") == 1
+
+
+def test_what_other_packages_log_is_hidden_but_for_warnings(capsys):
+    progress.start_logging()
+    logging.info("sharding callback duration")
+    logging.warning("deprecated")
+    said = capsys.readouterr().err
+    assert "sharding" not in said and "deprecated" in said
