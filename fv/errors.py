@@ -97,9 +97,10 @@ def is_temporary(error: Exception) -> bool:
     if isinstance(error, OSError):
         return error.errno in _TEMPORARY or isinstance(error, _TEMPORARY_KINDS)
     tensorflow = sys.modules.get("tensorflow")  # commands that do without it must not load it here
-    if tensorflow is None or not isinstance(error, tensorflow.errors.OpError):
+    known = getattr(tensorflow, "errors", None)
+    if known is None or not isinstance(error, known.OpError):
         return False
-    kinds = tuple(getattr(tensorflow.errors, name) for name in _TEMPORARY_OF_TENSORFLOW)
+    kinds = tuple(getattr(known, name) for name in _TEMPORARY_OF_TENSORFLOW)
     # TensorFlow has no kind of its own for most of them, but repeats what the system says.
     return isinstance(error, kinds) or named_errno(str(error)) in _TEMPORARY
 

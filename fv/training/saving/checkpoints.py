@@ -48,6 +48,7 @@ class Checkpoints:
         self._checkpoint = tf.train.Checkpoint(step=self._step, **parts)
         self._check = WeightCheck(agreement, self._checkpoint)
         self._kept: list[str] = []
+        self._checked: int | None = None  # the step whose weights were last found finite
         self._saved = time.monotonic()
 
     @property
@@ -82,6 +83,11 @@ class Checkpoints:
                 newer = [each for each in found[: found.index(path)] if not checkpoint_files.is_listed(each)]
                 ownership.require_none([f"{os.path.basename(each)}.index" for each in newer], self._folder)
             self._read(path)
+            broken = self._check.find_broken()
+            if broken:  # an earlier fv saved it
+                raise UserError(
+                    f"{path} holds {broken}, which is not finite: remove {path}.*, the run then goes on before it"
+                )
             self._kept = found[found.index(path) :][::-1]
         return self.last_step
 
@@ -121,9 +127,12 @@ class Checkpoints:
         Raises:
           UserError: a weight, an average or an optimizer's slot is not finite.
         """
+        if step == self._checked:
+            return  # a step is saved, validated and saved as the best one without an update in between
         broken = self._check.find_broken()
         if broken:
             divergence.raise_diverged(f"{broken} is not finite after step {step}", self.last_step)
+        self._checked = step
 
     def _write(self, path: str, step: int) -> None:
         self.require_finite(step)

@@ -217,6 +217,25 @@ def test_a_weight_that_is_not_finite_on_one_replica_is_not_saved(tmp_path):
     assert held(tmp_path) == held(tmp_path, "best") == [5]
 
 
+def test_a_checkpoint_of_an_earlier_fv_that_is_not_finite_is_refused(tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(Checkpoints, "require_finite", lambda *_: None)
+        checkpoints(tmp_path, Weights(np.nan)).save(5)
+    with pytest.raises(UserError, match=r"ckpt-5 holds .*, which is not finite: remove .*ckpt-5\.\*"):
+        restored(tmp_path)
+
+
+def test_slots_of_optimizers_of_the_older_kind_are_checked_too(tmp_path):
+    model, optimizer = Weights(1.0, size=3), tf_keras.optimizers.legacy.SGD(momentum=0.9)
+    optimizer._create_all_weights([model.kernel])
+    agreement = Agreement(tf.distribute.OneDeviceStrategy("CPU:0"))
+    made = Checkpoints(str(tmp_path), agreement, keep=3, chief=True, model=model, optimizer=optimizer)
+    made.save(5)
+    optimizer.get_slot(model.kernel, "momentum").assign([1.0, np.nan, 1.0])
+    with pytest.raises(UserError, match="momentum.* is not finite after step 10"):
+        made.save(10)
+
+
 def test_weights_whose_squares_overflow_are_finite_and_saved(tmp_path):
     model = Weights(3e38, size=3)
     checkpoints(tmp_path, model).save(5)
