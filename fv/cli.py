@@ -7,10 +7,12 @@ from collections.abc import Callable, Sequence
 
 from absl import flags
 
+from fv import errors, progress
 from fv import options as fv_options
 from fv.errors import Stopped, UserError, WorkerLost
 
 EXIT_ERROR = 2  # `fv.verify` needs 0 and 1 for its verdict
+EXIT_TEMPORARY = 75  # EX_TEMPFAIL of sysexits.h: a disk or the network failed, the same command may succeed
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells report it
 EXIT_SAVED = 138  # stopped by a signal with all saved: Kubeflow starts 138 again, and takes 1 to 127 for permanent errors
 
@@ -34,16 +36,22 @@ def run(
     """
     argv = list(sys.argv if argv is None else argv)
     program = os.path.basename(argv[0])
+    progress.start_logging()
     try:
         options, arguments = _parse(options_class, positional, argv, description)
         code = main(options, *arguments)
     except UserError as error:
         code = _fail(program, str(error))
-    except OSError as error:
-        code = _fail(program, f"{error.strerror or error}: {error.filename}" if error.filename else str(error))
     except (Stopped, WorkerLost) as stop:
         print(f"{program}: {stop}", file=sys.stderr)
         code = EXIT_SAVED
+    except Exception as error:
+        if errors.is_temporary(error):
+            code = _fail(program, f"{errors.describe(error)}: this may pass, run the same command again", EXIT_TEMPORARY)
+        elif errors.is_of_user(error):
+            code = _fail(program, errors.describe(error))
+        else:
+            raise  # a bug of fv, which needs its traceback
     except KeyboardInterrupt:
         print(f"{program}: interrupted", file=sys.stderr)
         code = EXIT_INTERRUPTED
@@ -89,6 +97,6 @@ def _print_help(options_class: type, positional: Sequence[str], program: str, de
     print("  --flagfile=\n      Read flags from this file; give it first, since later flags win.")
 
 
-def _fail(program: str, message: str) -> int:
+def _fail(program: str, message: str, code: int = EXIT_ERROR) -> int:
     print(f"{program}: error: {' '.join(message.split())}", file=sys.stderr)
-    return EXIT_ERROR
+    return code

@@ -207,8 +207,6 @@ def parse_json(text: bytes | str, path: str, *, not_finite_as_none: bool = False
 
     try:
         content = json.loads(text, parse_constant=refuse, parse_float=parse_float)
-    except UserError:
-        raise
     except ValueError as error:
         raise UserError(f"{path} is not JSON ({error}): it was cut short or changed") from error
     if not isinstance(content, dict):

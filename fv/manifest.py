@@ -134,8 +134,6 @@ def _parse(text: bytes, path: str) -> Manifest:
         if "preprocessing" not in fields:
             preprocessing = Preprocessing.from_flagfile(fields["flags"])
         return Manifest(**{**fields, "splits": splits, "preprocessing": preprocessing})
-    except UserError:
-        raise
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{path} is not a manifest of fv ({error!r}): convert again into another folder") from error
 

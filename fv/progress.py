@@ -1,10 +1,65 @@
-"""The progress line of long work: count, rate and time left, on a terminal only."""
+"""The progress of long work on stderr: a bar on a terminal, log lines through `absl.logging` elsewhere."""
+
+import logging as python_logging
+import os
+import sys
+import time
 
 import tqdm
+from absl import logging
+
+_LINE_SECONDS = 30.0  # between two log lines of the same work
+_PACKAGE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "")
+_SHOWN = dict(disable=None, dynamic_ncols=True, mininterval=0.5)  # None: where stderr is not a terminal
 
 
-def progress(total: int, what: str, unit: str, initial: int = 0) -> tqdm.tqdm:
-    """A progress line on stderr; nothing is shown where stderr is not a terminal.
+class _AboveTheBars(python_logging.Handler):
+    """Writes fv's log lines, and the warnings of others, to stderr without breaking the bars on it."""
+
+    def filter(self, record: python_logging.LogRecord) -> bool:
+        """TensorFlow and others log through absl, too, as at every checkpoint."""
+        return record.levelno >= python_logging.WARNING or record.pathname.startswith(_PACKAGE)
+
+    def emit(self, record: python_logging.LogRecord) -> None:
+        tqdm.tqdm.write(self.format(record), file=sys.stderr)
+
+
+class Progress(tqdm.tqdm):
+    """A bar on stderr; where that is no terminal, a log line now and then."""
+
+    def __init__(self, total: int, what: str, unit: str, initial: int = 0):
+        super().__init__(total=total, desc=what, unit=f" {unit}", initial=initial, **_SHOWN)
+        self._what, self._unit, self._first = what, unit, initial
+        self._began = self._logged = time.monotonic()
+
+    def update(self, n: float = 1) -> bool | None:
+        """Counts `n` units more."""
+        if not self.disable:
+            return super().update(n)
+        self.n += n
+        now = time.monotonic()
+        if now - self._logged >= _LINE_SECONDS:
+            self._logged = now
+            rate = (self.n - self._first) / (now - self._began)
+            left = f", {time_left((self.total - self.n) / rate)}" if rate else ""
+            share = f" of {self.total:,} ({self.n / self.total:.0%})" if self.total else ""
+            logging.info("%s: %s%s, %.1f %s/s%s", self._what, f"{self.n:,}", share, rate, self._unit, left)
+        return None
+
+
+def start_logging() -> None:
+    """Shows what is logged by `absl.logging.info` on stderr; entry points call it once."""
+    logger = logging.get_absl_logger()
+    logging.set_verbosity(logging.INFO)
+    if not any(isinstance(handler, _AboveTheBars) for handler in logger.handlers):
+        handler = _AboveTheBars()
+        handler.setFormatter(logging.PythonFormatter())
+        logger.addHandler(handler)
+        logger.propagate = False  # else a handler of another library shows each line again
+
+
+def progress(total: int, what: str, unit: str, initial: int = 0) -> Progress:
+    """Shows the progress of long work on stderr.
 
     Args:
       total: how many units the work has.
@@ -12,5 +67,14 @@ def progress(total: int, what: str, unit: str, initial: int = 0) -> tqdm.tqdm:
       unit: name of one unit, as in 'image'.
       initial: units already done by an earlier run.
     """
-    shown = dict(disable=None, dynamic_ncols=True, mininterval=0.5)  # None: where stderr is not a terminal
-    return tqdm.tqdm(total=total, desc=what, unit=f" {unit}", initial=initial, **shown)
+    return Progress(total, what, unit, initial)
+
+
+def bar(total: int, what: str, unit: str, initial: int = 0) -> tqdm.tqdm:
+    """As `progress`, for work that logs lines of its own: nothing is shown where stderr is not a terminal."""
+    return tqdm.tqdm(total=total, desc=what, unit=f" {unit}", initial=initial, **_SHOWN)
+
+
+def time_left(seconds: float) -> str:
+    """As in '04:10 left'."""
+    return f"{tqdm.tqdm.format_interval(max(0.0, seconds))} left"

@@ -13,12 +13,18 @@ from typing import IO
 import tensorflow as tf
 
 import fv.quiet_tensorflow  # noqa: F401
+from fv import errors
 
 _ERRNO = {
     tf.errors.NotFoundError: errno.ENOENT,
     tf.errors.PermissionDeniedError: errno.EACCES,
     tf.errors.ResourceExhaustedError: errno.ENOSPC,
+    tf.errors.AlreadyExistsError: errno.EEXIST,
+    tf.errors.UnimplementedError: errno.ENOTSUP,  # no such scheme
+    tf.errors.InvalidArgumentError: errno.ENOTSUP,  # no bucket in the path
+    tf.errors.DeadlineExceededError: errno.ETIMEDOUT,
 }
+_ELSE = errno.EIO  # UNAVAILABLE, ABORTED, UNKNOWN, INTERNAL, FAILED_PRECONDITION of a server: it may pass
 
 
 @contextlib.contextmanager
@@ -27,7 +33,8 @@ def as_os_errors(path: str) -> Iterator[None]:
     try:
         yield
     except tf.errors.OpError as error:
-        code = next((code for kind, code in _ERRNO.items() if isinstance(error, kind)), errno.EIO)
+        code = errors.named_errno(error.message)  # what a local disk or a mounted one says
+        code = code or next((code for kind, code in _ERRNO.items() if isinstance(error, kind)), _ELSE)
         raise OSError(code, error.message.splitlines()[0], path) from error
 
 

@@ -1,7 +1,8 @@
 """Trains a face verifier: python -m fv.train --flagfile=configs/X.flags --tfrecords=DIR --workdir=DIR
 
 The same command goes on where it was killed. SIGTERM and Ctrl-C save first and end it within seconds with exit code 138; a
-second one ends it at once. Where to go on is all that 138 says, also after another worker was lost: start it again.
+second one ends it at once. Where to go on is all that 138 says, also after another worker was lost: start it again. 75 says
+that a disk or the network failed for a moment: start it again, too. docs/cluster.md lists all exit codes.
 """
 
 from fv import malloc

@@ -82,7 +82,7 @@ def _header(path: str) -> list[str]:
     try:
         with open(path, encoding="utf-8-sig", newline="") as file:
             return next(csv.reader(file), [])
-    except (OSError, UnicodeDecodeError, csv.Error):
+    except (FileNotFoundError, IsADirectoryError, UnicodeDecodeError, csv.Error):
         return []
 
 

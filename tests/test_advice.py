@@ -46,9 +46,9 @@ COMMANDS = (TrainOptions, EvaluateOptions, ExportOptions, settings.Options, Mine
 COMMANDS += (FacesOptions, BenchmarkOptions, ServiceOptions, verify.VerifyOptions, demo.DemoOptions)
 COMMANDS += (inspect_tfrecords.Options,)
 OF_ALL_COMMANDS = {"help", "flagfile"}
-OF_OTHER_TOOLS = {  # git, sha256sum, TensorBoard, TensorFlow Serving, Slurm, Beam
+OF_OTHER_TOOLS = {  # git, sha256sum, TensorBoard, TensorFlow Serving, Slurm, Docker, Beam
     *("abbrev", "always", "dirty", "error-unmatch", "exclude", "check", "logdir", "enable_batching", "distribution"),
-    *("gpu-bind", "gpus-per-task", "cpus", "dask_partition_size"),
+    *("gpu-bind", "gpus-per-task", "gpus", "cpus", "dask_partition_size"),
 }
 PLACEHOLDERS = {"name", "flag"}
 STYLES = "fv/page.py"  # of CSS, whose variables look like flags

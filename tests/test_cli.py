@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from fv import cli
-from fv.errors import Stopped, UserError
+from fv.errors import Stopped, TemporaryError, UserError
 from fv.options import group, option, required
 
 
@@ -85,7 +85,7 @@ def test_too_few_or_many_positional_arguments_are_refused_by_their_names(argumen
     [
         (UserError("no images\nunder faces"), "no images under faces"),
         (FileNotFoundError(2, "No such file or directory", "faces"), "No such file or directory: faces"),
-        (OSError("disk on fire"), "disk on fire"),
+        (OSError(28, "No space left on device", "runs/a"), "No space left on device: runs/a"),
     ],
 )
 def test_what_the_user_or_the_machine_did_wrong_is_one_line_without_traceback(raised, said, capsys):
@@ -96,11 +96,27 @@ def test_what_the_user_or_the_machine_did_wrong_is_one_line_without_traceback(ra
     assert capsys.readouterr().err == f"fv-command: error: {said}\n"
 
 
-def test_a_bug_keeps_its_traceback():
+@pytest.mark.parametrize(
+    ("raised", "said"),
+    [
+        (OSError(116, "Stale file handle", "/shared/run"), "Stale file handle: /shared/run"),
+        (TemporaryError("Input/output error: /shared/run"), "Input/output error: /shared/run"),
+    ],
+)
+def test_what_may_pass_is_one_line_and_a_code_that_asks_for_another_start(raised, said, capsys):
     def main(options):
-        raise ValueError("a bug")
+        raise raised
 
-    with pytest.raises(ValueError, match="a bug"):
+    assert call(main, "--images=faces") == cli.EXIT_TEMPORARY == 75
+    assert capsys.readouterr().err == f"fv-command: error: {said}: this may pass, run the same command again\n"
+
+
+@pytest.mark.parametrize("bug", [ValueError("a bug"), OSError("a bug"), OSError(9, "a bug: bad file descriptor")])
+def test_a_bug_keeps_its_traceback(bug):
+    def main(options):
+        raise bug
+
+    with pytest.raises(type(bug), match="a bug"):
         cli.run(main, Options, argv=["fv-command", "--images=faces"])
 
 

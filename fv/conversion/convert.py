@@ -5,9 +5,9 @@ from collections.abc import Callable
 
 import pandas as pd
 
-from fv import files, manifest, options, ownership, progress, record, tables, workers
+from fv import errors, files, manifest, options, ownership, progress, record, tables, workers
 from fv.conversion import catalog, output, report_files, runners, selection, settings, shards, written
-from fv.errors import UserError
+from fv.errors import TemporaryError, UserError
 from fv.preprocessing import Preprocessing
 
 Reselect = Callable[[selection.Selection, str], selection.Selection]  # (what was selected, scratch folder) → what is written
@@ -25,6 +25,7 @@ def convert(chosen: settings.Options, reselect: Reselect | None = None) -> tuple
 
     Raises:
       UserError: the input or the options cannot be used, or the disk is full; what is whole stays for the next run.
+      TemporaryError: an image or a shard could not be read or written, and this may pass.
     """
     settings.require_consistent(chosen)
     level, merge = chosen.naming
@@ -35,7 +36,8 @@ def convert(chosen: settings.Options, reselect: Reselect | None = None) -> tuple
             with runners.start(chosen, scratch) as run:
                 return _convert(chosen, found, scratch, run, reselect)
         except UnfinishedError as error:  # told when the last worker has ended, so that the count of whole shards is true
-            raise UserError(_what_is_whole(error, chosen)) from error
+            kind = TemporaryError if errors.is_temporary(error.cause) else UserError
+            raise kind(_what_is_whole(error, chosen)) from error
 
 
 class UnfinishedError(Exception):

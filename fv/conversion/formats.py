@@ -22,7 +22,7 @@ _TAKEN = ("PNG", "GIF", "TIFF", "BMP", "WebP", "PNM")  # `FORMATS`, as `passed_o
 Image.MAX_IMAGE_PIXELS = None  # `max_pixels` takes its place, and refuses where Pillow would warn
 
 
-class BadImage(ValueError):
+class BadImage(Exception):
     """The bytes are no image that can be used; the message is the reason."""
 
 

@@ -70,8 +70,6 @@ def load(data: bytes, rules: Rules, box: crops.Box | None = None) -> Sound:
         return _store(formats.decode(data, rules.max_pixels), rules, box)
     try:
         return _load_jpeg(data, rules, box)
-    except BadImage:
-        raise
     except ValueError as error:
         if _UNKNOWN_SUBSAMPLING in str(error):
             raise BadImage("a JPEG whose chroma subsampling fv does not read: save it anew, as 4:2:0 or 4:4:4") from error

@@ -34,5 +34,5 @@ def _is_of_earlier_version(folder: str) -> bool:
     path = os.path.join(folder, workdir.METRICS)
     try:
         return workdir.METRICS not in ownership.listed_names(folder) and files.load_json(path).keys() >= _KEYS
-    except (UserError, AttributeError, OSError):
+    except (UserError, AttributeError, FileNotFoundError, NotADirectoryError):
         return False

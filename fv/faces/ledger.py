@@ -75,7 +75,7 @@ def read(output: str) -> Settings | None:
         return None
     try:
         return Settings(**files.load_json(path))
-    except (ValueError, TypeError) as error:
+    except (UserError, TypeError) as error:
         raise UserError(f"{path} is damaged ({error}): choose another folder, or remove this one") from error
 
 

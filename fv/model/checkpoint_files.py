@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 import tensorflow as tf
 
-from fv import files, ownership
+from fv import errors, files, ownership
 
 LIST = "checkpoint"  # TensorFlow's name for its list of a folder's checkpoints
 
@@ -126,5 +126,6 @@ def _damage(path: str) -> str | None:
         for name in reader.get_variable_to_shape_map():
             reader.get_tensor(name)
     except _ANY_DAMAGE as error:
+        errors.raise_if_temporary(error)  # else a whole checkpoint would be passed over
         return str(error).split("\n", 1)[0] or type(error).__name__
     return None

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import tensorflow as tf
 
+from fv import errors, gpus
 from fv.errors import UserError
 from fv.model import checkpoint_choice, checkpoint_files, siamese
 from fv.model.model_record import ModelRecord
@@ -36,6 +37,7 @@ def load_model(
     Raises:
       UserError: the workdir holds no checkpoint, or one that does not fit the model.
     """
+    gpus.warn_of_unseen()
     folder = checkpoint_choice.folder(workdir, which)
     path = checkpoint_files.find_whole(folder, lambda line: print(line, file=sys.stderr))
     last = checkpoint_choice.folder(workdir, checkpoint_choice.LAST)
@@ -63,6 +65,7 @@ def readable(path: str) -> Iterator[None]:
     try:
         yield
     except (tf.errors.OpError, AssertionError, IndexError, ValueError) as error:  # IndexError: a file cut short
+        errors.raise_if_temporary(error)
         reason = str(error).split("\n", 1)[0]
         raise UserError(
             f"checkpoint {path} is damaged or of another model ({reason}): train into a new --workdir"

@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 import tf_keras
 
-from fv import files, preprocess, workdir
+from fv import errors, files, preprocess, workdir
 from fv.errors import UserError
 from fv.model import backbones, encoder, layer_names, model_record, restoring, siamese, weight_files
 from fv.model.model_record import ModelRecord
@@ -108,9 +108,8 @@ def _of_export(where: str, options: ModelOptions) -> Source:
         reader = tf.train.load_checkpoint(os.path.join(where, _EXPORTED))
         for number, variable in enumerate([*model.encoder.variables, *scoring]):
             variable.assign(reader.get_tensor(f"weights/{number}/.ATTRIBUTES/VARIABLE_VALUE"))
-    except UserError:
-        raise
     except (KeyError, TypeError, ValueError, tf.errors.OpError, RuntimeError) as error:
+        errors.raise_if_temporary(error)
         raise UserError(f"--init_weights={where} is no export of this fv, or damaged ({_first_line(error)})") from error
     kept = {variable.ref() for variable in [*model.encoder.variables, *scoring]}
     layers = {name: weights for name, weights in parts(model).items() if weights[0].ref() in kept}
@@ -121,6 +120,7 @@ def _of_file(where: str, options: ModelOptions) -> Source:
     try:
         layers, by_class = weight_files.read(where)
     except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
+        errors.raise_if_temporary(error)
         raise UserError(
             f"--init_weights={where} is no weights file of tf_keras, or damaged ({_first_line(error)})"
         ) from error

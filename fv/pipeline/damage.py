@@ -7,7 +7,8 @@ from collections.abc import Iterator, Sequence
 
 import tensorflow as tf
 
-from fv.errors import UserError
+from fv import errors
+from fv.errors import TemporaryError, UserError
 from fv.manifest import Shard
 from fv.pipeline import first_damage, order, slices
 from fv.pipeline.shard_index import ShardIndex
@@ -26,7 +27,8 @@ class BadRecords:
         self._folder, self.allowed = folder, allowed
         self._found: set[tuple[str, int]] = set()
         self._lock = threading.Lock()
-        self.error: UserError | None = None  # kept, since an exception loses its type on the way through tf.data
+        # Kept, since an exception loses its type on the way through tf.data.
+        self.error: UserError | TemporaryError | None = None
 
     @property
     def count(self) -> int:
@@ -56,6 +58,14 @@ class BadRecords:
                 raise self.error
             print(f"skipped {line} ({self.count} of at most {self.allowed})", file=sys.stderr, flush=True)
 
+    def raise_if_temporary(self, error: OSError) -> None:
+        """Raises TemporaryError where reading failed for a moment, which says nothing about the record."""
+        try:
+            errors.raise_if_temporary(error)
+        except TemporaryError as temporary:
+            self.error = temporary
+            raise
+
     def _refusal(self, line: str) -> str:
         which = f"{self.count:,} records, {self.allowed:,} allowed, the last " if self.allowed else ""
         return line_of_damage(self._folder, line, which)
@@ -79,6 +89,7 @@ def reported(folder: str, shards: Sequence[Shard], bad: BadRecords | None = None
 
     Raises:
       UserError: a record is damaged, or more than may be.
+      TemporaryError: the shards could not be read, and this may pass.
     """
     try:
         yield

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 
 import tensorflow as tf
 
-from fv import files, progress, record
+from fv import errors, files, progress, record
 from fv.manifest import Shard
 from fv.pipeline import fields_on_host, shard_index
 
@@ -38,6 +38,7 @@ def _find(folder: str, shards: Sequence[Shard], check: Callable[[bytes], object]
             except record.DamagedRecordError as error:
                 return f"{path}: record {number} at byte {offset}: {error}"
             except OSError as error:
+                errors.raise_if_temporary(error)
                 return f"{path}: record {number} at byte {offset}: cannot be read ({error.strerror})"
     return None
 

@@ -35,8 +35,9 @@ class ShardReader:
     def read(self, index: int) -> bytes | None:
         """The data of record `index` of the slices, None where it is damaged and may be skipped.
 
-        Raises:
-          UserError: it is damaged, or cannot be read, and is one more than may be skipped.
+          Raises:
+            UserError: it is damaged, or cannot be read, and is one more than may be skipped.
+        TemporaryError: it cannot be read, and this may pass.
         """
         shard, number = self._locate(index)
         path, begin = self._parts[shard].path, 0
@@ -47,6 +48,7 @@ class ShardReader:
         except record.DamagedRecordError as error:
             reason = str(error)
         except OSError as error:
+            self._bad.raise_if_temporary(error)
             reason = f"cannot be read ({error.strerror})"
         self._bad.add(path, number, begin, reason)
         return None

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 import tensorflow as tf
 
-from fv import files
+from fv import errors, files
 from fv.errors import UserError
 from fv.serving import checksums, model_card, signatures, sources, versions
 from fv.serving.sources import ImageSource
@@ -50,6 +50,7 @@ class Verifier:
             trained = float(self._model.threshold.numpy())
             self._max_pixels = _most_pixels(self.path)
         except (OSError, KeyError, AttributeError, ValueError, tf.errors.OpError) as error:
+            errors.raise_if_temporary(error)
             reason = str(error).split("\n", 1)[0]
             raise UserError(f"{path} holds no SavedModel that fv.export wrote, or a damaged one ({reason})") from error
         self.threshold = trained if threshold is None else _checked(threshold)

@@ -18,7 +18,7 @@ from fv.sweeping.standing import Standing
 JSON, MARKDOWN, LOG = "sweep.json", "sweep.md", "sweep.log"
 EARLIER = "earlier"  # folder of the runs that were begun otherwise
 _KEYS = {"machine", "pairs", "variants", "runs"}  # of sweep.json
-_STARTS = 5  # of a training run that leaves with 138 unasked, one after the other
+_STARTS = 5  # of a training run that leaves unasked, with 138 or 75, one after the other
 _LOOK_SECONDS = 2.0  # between two looks at a workdir that another process trains in
 
 
@@ -51,7 +51,7 @@ def _is_of_earlier_version(output: str) -> bool:
     """Whether a sweep of an earlier fv, which listed no files, left sweep.json: then sweep.md is its too."""
     try:
         return JSON not in ownership.listed_names(output) and files.load_json(os.path.join(output, JSON)).keys() >= _KEYS
-    except (UserError, AttributeError, OSError):
+    except (UserError, AttributeError, FileNotFoundError, NotADirectoryError):
         return False
 
 
@@ -122,7 +122,7 @@ def _train(run: Run, children: Children) -> str | None:
         if standing.look(run).trained:
             return None
         failure = _attempt(run, attempts.TRAINING, run.train_command, children)
-        if failure is None or failure[0] != cli.EXIT_SAVED:
+        if failure is None or failure[0] not in (cli.EXIT_SAVED, cli.EXIT_TEMPORARY):
             break
     return failure and failure[1]
 

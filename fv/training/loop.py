@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from fv.errors import Stopped, UserError
+from fv.errors import Stopped
+from fv.training.saving import divergence
 from fv.training.saving.pulse import Beat, StopAsked
 
 
@@ -39,6 +40,7 @@ class Work:
       validate: (steps done); raises StopAsked where it is broken off.
       save: (steps done), which does nothing where these are saved.
       beat: (steps of the last host call, its seconds) → what happens beside the plan.
+      begin: (steps done, losses of the first host call), as soon as they are known.
     """
 
     run_steps: Callable[[int, int], np.ndarray]
@@ -46,6 +48,7 @@ class Work:
     validate: Callable[[int], None]
     save: Callable[[int], None]
     beat: Callable[[int, float], Beat]
+    begin: Callable[[int, np.ndarray], None] = lambda step, losses: None
 
 
 def run(plan: Plan, first_step: int, work: Work, *, validated: bool = True) -> None:
@@ -61,7 +64,7 @@ def run(plan: Plan, first_step: int, work: Work, *, validated: bool = True) -> N
 
     Raises:
       Stopped: someone asked for it; all is saved.
-      UserError: a loss is not finite; nothing is saved from then on.
+      UserError: a loss or a weight is not finite; nothing is saved from then on.
     """
     if first_step and not validated and plan.is_due(plan.validate_every, first_step):
         _validate(first_step, work)
@@ -70,7 +73,9 @@ def run(plan: Plan, first_step: int, work: Work, *, validated: bool = True) -> N
         count = min(plan.next_stop(step) - step, affordable)
         began = time.perf_counter()
         losses.append(work.run_steps(step, count))
-        _check_finite(losses[-1], step, saved)
+        divergence.require_finite_losses(losses[-1], step, saved)
+        if step == first_step:
+            work.begin(step + count, losses[-1])
         step += count
         beat = work.beat(count, time.perf_counter() - began)
         affordable = beat.steps
@@ -96,13 +101,3 @@ def _validate(step: int, work: Work) -> None:
 
 def _leave(step: int) -> None:
     raise Stopped(f"stopped as asked, saved at step {step}: the same command goes on from there")
-
-
-def _check_finite(losses: np.ndarray, first_step: int, saved: int) -> None:
-    broken = np.flatnonzero(~np.isfinite(losses))
-    if broken.size:
-        where = f"the loss is {losses[broken[0]]} at step {first_step + broken[0] + 1}"
-        begins = f"goes on from the checkpoint at step {saved}" if saved else "begins anew, since nothing is saved yet"
-        raise UserError(
-            f"{where}: lower --learning_rate, and set --clip_norm=1 if that is not enough; the run then {begins}"
-        )

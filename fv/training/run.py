@@ -39,7 +39,8 @@ def train(options: TrainOptions) -> None:
     """Trains a model, or goes on where an earlier run in the same workdir stopped.
 
     Raises:
-      UserError: shards, workdir, devices or flags do not fit each other, the disk is full, or the loss is no longer finite.
+      UserError: shards, workdir, devices or flags do not fit each other, the disk is full, or the loss or
+        a weight is no longer finite.
       Stopped: SIGTERM or SIGINT asked for it; all is saved.
       WorkerLost: another worker has ended or is silent.
     """
@@ -89,6 +90,7 @@ def train(options: TrainOptions) -> None:
                     validate=_judge(validator, reporter, kept, checkpoints, pulse),
                     save=checkpoints.save,
                     beat=pulse.beat,
+                    begin=reporter.begin,
                 )
                 loop.run(plan, first_step, work, validated=kept.validated(first_step))
             if chief:
@@ -181,6 +183,7 @@ def _judge(
     def judge(step: int) -> None:
         if validator is None:
             return
+        checkpoints.require_finite(step)
         found = validator.validate(pulse.between_batches)
         reporter.validated(step, found)
         kept.offer(step, {"auc": found.auc, "accuracy": found.accuracy}, checkpoints.save_best)

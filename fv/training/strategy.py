@@ -6,6 +6,7 @@ from collections.abc import Mapping
 import tensorflow as tf
 import tf_keras
 
+from fv import gpus
 from fv.errors import UserError
 from fv.training.clusters import finding, forming, gathering, gpu_sharing
 from fv.training.strategy_options import StrategyOptions
@@ -88,18 +89,18 @@ def _one_device(options: StrategyOptions) -> tf.distribute.Strategy:
 def _mirrored(options: StrategyOptions) -> tf.distribute.Strategy:
     if options.virtual_devices > 1:
         return mirrored_cpus(options.virtual_devices)
-    gpus = _use_gpus(options)
-    if not gpus:
+    count = _use_gpus(options)
+    if not count:
         raise UserError(
             "--strategy=mirrored finds no GPU: use --strategy=one_device, or --virtual_devices=N to try it on a CPU"
         )
-    return tf.distribute.MirroredStrategy([f"GPU:{index}" for index in range(gpus)])
+    return tf.distribute.MirroredStrategy([f"GPU:{index}" for index in range(count)])
 
 
 def _multi_worker(options: StrategyOptions, facts: Mapping[str, str]) -> tf.distribute.Strategy:
     cluster = finding.find(options, os.environ)
-    gpus = _use_gpus(options, cluster.local_index, cluster.local_count)
-    return gathering.form(cluster, gpus, facts, options.startup_timeout)
+    count = _use_gpus(options, cluster.local_index, cluster.local_count)
+    return gathering.form(cluster, count, facts, options.startup_timeout)
 
 
 def _use_gpus(options: StrategyOptions, process: int = 0, processes: int = 1) -> int:
@@ -109,7 +110,11 @@ def _use_gpus(options: StrategyOptions, process: int = 0, processes: int = 1) ->
       options: how many it may use.
       process: place of this process among those that share the machine's GPUs.
       processes: number of these; Slurm binds each to its own GPUs or shows all of them to each.
+
+    Raises:
+      UserError: it has too few, or TensorFlow sees none of those that are there.
     """
+    gpus.require_seen()
     found = tf.config.list_physical_devices("GPU")
     shared = gpu_sharing.share(found, process, processes, os.environ)
     wanted = options.num_gpus or len(shared)

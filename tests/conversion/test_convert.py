@@ -1,3 +1,4 @@
+import errno
 import io
 import os
 import pathlib
@@ -11,7 +12,7 @@ from PIL import Image
 
 from fv import manifest, record
 from fv.conversion import convert, settings
-from fv.errors import UserError
+from fv.errors import TemporaryError, UserError
 from tests.conversion import making
 from tests.samples import digests
 
@@ -203,6 +204,16 @@ def test_an_images_folder_that_vanishes_is_one_line_with_what_is_whole(tmp_path,
     before_writing(lambda _: images.rename(tmp_path / "elsewhere"))
     with pytest.raises(UserError, match="--images=.* has vanished" + WHOLE):
         run(images, tmp_path / "out", shards=8)
+
+
+def test_a_network_disk_that_fails_for_a_moment_asks_for_the_same_command(crowd, tmp_path, monkeypatch):
+    def fail(*_):
+        stale = OSError(errno.ESTALE, os.strerror(errno.ESTALE), "a.jpg")
+        raise convert.UnfinishedError(stale, 16)
+
+    monkeypatch.setattr(convert, "write_shards", fail)
+    with pytest.raises(TemporaryError, match=r"Stale file handle: a\.jpg" + WHOLE):
+        run(crowd, tmp_path / "out")
 
 
 LIMITED = """

@@ -1,3 +1,4 @@
+import errno
 import os
 import pathlib
 import shutil
@@ -6,7 +7,7 @@ from concurrent import futures
 import pytest
 
 from fv import record
-from fv.errors import UserError
+from fv.errors import TemporaryError, UserError
 from fv.pipeline.damage import BadRecords
 from fv.pipeline.shard_reader import ShardReader
 from fv.pipeline.slices import Slice
@@ -102,3 +103,15 @@ def test_what_is_lost_is_said_of_every_record(lone, cut, reason, behind, capsys)
         f"record 1 at byte 20: {reason} (1 of at most 2)",
         f"record 2 at byte {20 if cut < 35 else 44}: {behind} (2 of at most 2)",
     ]
+
+
+def test_a_disk_that_fails_for_a_moment_damages_no_record(lone, monkeypatch):
+    reader = reader_of([lone], allowed=RECORDS)
+
+    def fail(*_):
+        raise OSError(errno.ESTALE, os.strerror(errno.ESTALE), str(lone))
+
+    monkeypatch.setattr(reader._frames, "read", fail)
+    with pytest.raises(TemporaryError, match="Stale file handle"):
+        reader.read(3)
+    assert reader._bad.count == 0 and isinstance(reader._bad.error, TemporaryError)

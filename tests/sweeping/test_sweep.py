@@ -174,13 +174,15 @@ def test_a_failing_run_is_reported_and_the_others_go_on(monkeypatch, tmp_path, c
     assert sweep(options) == 0
 
 
-def test_138_is_started_again(monkeypatch, tmp_path):
-    making.replace_plan(monkeypatch, lambda run: making.stand_in(run, train=LEAVE_ONCE + making.TRAIN))
+@pytest.mark.parametrize("code", [cli.EXIT_SAVED, cli.EXIT_TEMPORARY])
+def test_training_that_can_go_on_is_started_again(monkeypatch, tmp_path, code):
+    leave_once = LEAVE_ONCE.replace("138", str(code))
+    making.replace_plan(monkeypatch, lambda run: making.stand_in(run, train=leave_once + making.TRAIN))
     options = making.options(tmp_path, variants=None, seeds=1)
     assert sweep(options) == 0
     found = json.loads(pathlib.Path(options.output, "baseline", "seed_0", "attempts.json").read_text())["attempts"]
     assert [(attempt["what"], attempt["exit_code"]) for attempt in found] == [
-        ("training", 138),
+        ("training", code),
         ("training", 0),
         ("evaluation", 0),
     ]

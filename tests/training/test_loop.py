@@ -141,3 +141,11 @@ def test_a_loss_that_breaks_before_the_first_checkpoint_promises_none():
         Recorder(losses).run(Plan(steps=10, log_every=4, validate_every=0, checkpoint_every=0))
     with pytest.raises(UserError, match="step 7.* goes on from the checkpoint at step 5"):
         Recorder(losses).run(Plan(steps=10, log_every=4, validate_every=0, checkpoint_every=0), first_step=5)
+
+
+def test_the_first_host_call_is_reported_at_once_and_no_other():
+    told, recorder = [], Recorder()
+    parts = (recorder.run_steps, recorder.log, recorder.validate, recorder.save, recorder.beat)
+    work = Work(*parts, begin=lambda step, losses: told.append((step, len(losses), len(recorder.events))))
+    loop.run(Plan(9, 4, 0, 0), 5, work)
+    assert told == [(6, 1, 1)]

@@ -15,6 +15,8 @@ from fv.errors import UserError
 from fv.training.run import train
 from fv.training.saving.checkpoint_options import CheckpointOptions
 from fv.training.strategy_options import StrategyOptions
+from fv.training.updates import updater
+from fv.training.updates.loss_scale import LossScale
 from fv.training.updates.optimizer_options import OptimizerOptions
 from tests.conftest import TINY
 
@@ -53,6 +55,25 @@ def test_a_workdir_of_another_model_is_refused_and_left_alone(trained):
         train(other)
     after = final_weights(trained.workdir)
     assert all(np.array_equal(before[name], after[name]) for name in before)
+
+
+def test_weights_that_an_update_breaks_at_a_save_step_are_not_saved(trained, tmp_path):
+    shutil.copytree(trained.workdir, tmp_path / "run")
+    before = final_weights(tmp_path / "run")
+    huge = OptimizerOptions(learning_rate=3e38, warmup_steps=0, weight_decay=10.0, decay="constant")
+    options = dataclasses.replace(trained, workdir=str(tmp_path / "run"), steps=31, optimization=huge)
+    with pytest.raises(UserError, match="is not finite after step 31: lower --learning_rate.* checkpoint at step 30"):
+        train(options)
+    after = final_weights(tmp_path / "run")
+    assert all(np.array_equal(before[name], after[name]) for name in before)
+
+
+def test_a_float16_step_that_is_skipped_is_no_reason_not_to_save(tiny_run, tmp_path, monkeypatch):
+    monkeypatch.setattr(updater, "LossScale", lambda: LossScale(initial=2.0**60))  # every gradient overflows
+    compute = StrategyOptions(precision="mixed_float16")
+    workdir = str(tmp_path / "run")
+    train(dataclasses.replace(tiny_run, workdir=workdir, steps=2, compute=compute))
+    assert final_weights(workdir)["optimizer/loss_scale/scale/.ATTRIBUTES/VARIABLE_VALUE"] == 2.0**58
 
 
 @pytest.mark.parametrize(

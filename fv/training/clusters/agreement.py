@@ -7,10 +7,13 @@ class Agreement:
     """Sums a few numbers over all workers; where there is one process, they are its own.
 
     All workers have to call in the same order, for the sums are collective ops.
+
+    Attributes:
+      strategy: of the workers.
     """
 
     def __init__(self, strategy: tf.distribute.Strategy):
-        self._strategy = strategy
+        self.strategy = strategy
         self._workers_apart = isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
 
     def mean(self, *numbers: float) -> list[float]:
@@ -18,7 +21,7 @@ class Agreement:
         if not self._workers_apart:
             return [float(number) for number in numbers]
         total = self._total(tf.constant(numbers, tf.float32)).numpy()
-        return [float(number) for number in total / self._strategy.num_replicas_in_sync]
+        return [float(number) for number in total / self.strategy.num_replicas_in_sync]
 
     def any(self, flag: bool) -> bool:
         """Whether the flag is set in any worker."""
@@ -31,5 +34,5 @@ class Agreement:
     @tf.function(autograph=False)
     def _total(self, numbers: tf.Tensor) -> tf.Tensor:
         """Sums over the replicas, of which each worker has as many as any other."""
-        per_replica = self._strategy.run(tf.identity, args=(numbers,))
-        return self._strategy.reduce(tf.distribute.ReduceOp.SUM, per_replica, axis=None)
+        per_replica = self.strategy.run(tf.identity, args=(numbers,))
+        return self.strategy.reduce(tf.distribute.ReduceOp.SUM, per_replica, axis=None)

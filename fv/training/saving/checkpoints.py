@@ -9,11 +9,13 @@ from collections.abc import Iterator
 
 import tensorflow as tf
 
-from fv import ownership
+from fv import errors, ownership
 from fv import workdir as workdirs
 from fv.errors import UserError
 from fv.model import checkpoint_files
 from fv.training.clusters.agreement import Agreement
+from fv.training.saving import divergence
+from fv.training.saving.divergence import WeightCheck
 
 _MISFITS = (tf.errors.OpError, AssertionError, ValueError, TypeError)  # TensorFlow raises each of them for some misfit
 
@@ -44,7 +46,9 @@ class Checkpoints:
         self._written_into = workdir if chief else tempfile.gettempdir()
         self._step = tf.Variable(0, dtype=tf.int64, trainable=False, name="step")
         self._checkpoint = tf.train.Checkpoint(step=self._step, **parts)
+        self._check = WeightCheck(agreement, self._checkpoint)
         self._kept: list[str] = []
+        self._checked: int | None = None  # the step whose weights were last found finite
         self._saved = time.monotonic()
 
     @property
@@ -79,6 +83,11 @@ class Checkpoints:
                 newer = [each for each in found[: found.index(path)] if not checkpoint_files.is_listed(each)]
                 ownership.require_none([f"{os.path.basename(each)}.index" for each in newer], self._folder)
             self._read(path)
+            broken = self._check.find_broken()
+            if broken:  # an earlier fv saved it
+                raise UserError(
+                    f"{path} holds {broken}, which is not finite: remove {path}.*, the run then goes on before it"
+                )
             self._kept = found[found.index(path) :][::-1]
         return self.last_step
 
@@ -86,7 +95,8 @@ class Checkpoints:
         """Saves the state after `step` steps where it is not saved yet, and removes the oldest of too many.
 
         Raises:
-          UserError: the disk is full, or does not take it.
+          UserError: a weight is not finite, the disk is full, or does not take it; the checkpoints before stay.
+          TemporaryError: the disk does not take it, and this may pass.
         """
         if step == self.last_step:
             return
@@ -111,7 +121,21 @@ class Checkpoints:
                 if checkpoint_files.step_of(path) != step:
                     checkpoint_files.remove(path)
 
+    def require_finite(self, step: int) -> None:
+        """Checks all that a checkpoint after `step` steps would hold; all workers have to call it together.
+
+        Raises:
+          UserError: a weight, an average or an optimizer's slot is not finite.
+        """
+        if step == self._checked:
+            return  # a step is saved, validated and saved as the best one without an update in between
+        broken = self._check.find_broken()
+        if broken:
+            divergence.raise_diverged(f"{broken} is not finite after step {step}", self.last_step)
+        self._checked = step
+
     def _write(self, path: str, step: int) -> None:
+        self.require_finite(step)
         self._step.assign(step)
         with self._writing(step):
             if self._chief:
@@ -128,6 +152,7 @@ class Checkpoints:
         except _OF_WORKERS:
             raise
         except (tf.errors.OpError, OSError) as error:
+            errors.raise_if_temporary(error)
             reason = str(error).split("\n", 1)[0].partition(" [Op:")[0].rpartition("; ")[2]
             whole = f"the one at step {self.last_step} is whole" if self._kept else "there is none before it"
             raise UserError(
@@ -139,6 +164,7 @@ class Checkpoints:
         try:
             self._checkpoint.read(path).assert_existing_objects_matched()
         except _MISFITS as error:
+            errors.raise_if_temporary(error)
             tf.get_logger().setLevel("ERROR")  # else a warning for each variable follows the one line of the refusal
             reason = str(error).split("\n", 1)[0]
             raise UserError(

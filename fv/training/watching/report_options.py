@@ -10,7 +10,11 @@ from fv.options import option
 class ReportOptions:
     """What a person watches."""
 
-    log_every: int = option(20, "Steps between log entries; the device works through them without the host.", lower=1)
+    log_every: int = option(
+        20,
+        "Steps between log entries (lines on stderr at most every 10 s); the device works through them without the host.",
+        lower=1,
+    )
     validate_every: int = option(200, "Steps between validations; 0 for only at the end.", lower=0)
     sample_pairs: int = option(
         8, "Validation pairs that TensorBoard shows with their scores, half of them genuine; 0 for none.", lower=0, upper=64

@@ -1,11 +1,13 @@
-"""What a person watches: the progress line, validation lines, TensorBoard; and the summary that a script reads."""
+"""What a person watches: progress and log lines, validation lines, TensorBoard; and the summary that a script reads."""
 
 import dataclasses
+import math
 import os
 import sys
 import time
 
 import numpy as np
+from absl import logging
 
 from fv import progress, workdir
 from fv.pipeline.damage import BadRecords
@@ -14,6 +16,8 @@ from fv.training.updates.schedule import WarmupThenDecay
 from fv.training.watching.stall import StallMeter
 from fv.training.watching.tensorboard import Board
 from fv.training.watching.validation import Validation
+
+_LOG_SECONDS = 10.0  # between two log lines, at least
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,14 +58,25 @@ class Reporter:
         """
         self._run, self._meter, self._metered, self._bad = run, meter, dataclasses.replace(meter), bad
         self._board = Board(os.path.join(run.folder, workdir.TENSORBOARD)) if run.chief else None
-        self._line = progress.progress(run.plan.steps if run.chief else 0, "train", "step", initial=run.first_step)
+        self._line = progress.bar(run.plan.steps if run.chief else 0, "train", "step", initial=run.first_step)
         self._began = self._last_time = time.perf_counter()
         self._step, self._loss, self._validation = run.first_step, None, None
+        self._first_time, self._paced_step, self._logged = self._began, run.first_step, -math.inf
+
+    def begin(self, step: int, losses: np.ndarray) -> None:
+        """Reports the first host call, which ended at `step`: the run works, and rates are counted from here."""
+        self._first_time, self._paced_step = time.perf_counter(), step
+        if self._run.chief:
+            took = f"the first step took {self._first_time - self._began:.0f} s, compilation included"
+            logging.info("step %s: loss %.4f; %s", self._place(step), losses[-1], took)
 
     def log(self, step: int, losses: np.ndarray) -> None:
         """Reports the steps since the last log, which ended at `step`; `losses` are those of each."""
         now, steps = time.perf_counter(), step - self._step
-        rate = steps * self._run.global_batch_size / (now - self._last_time)
+        since, counted = self._last_time, steps
+        if self._step < self._paced_step < step:
+            since, counted = self._first_time, step - self._paced_step  # without compilation
+        rate = counted * self._run.global_batch_size / (now - since)
         self._step, self._loss, self._last_time = step, float(losses.mean()), now
         if self._run.chief:
             self._show(steps, rate)
@@ -123,9 +138,23 @@ class Reporter:
         epoch = done / self._run.pairs
         self._line.update(steps)
         pace = f"{rate:.0f} pairs/s, input {share:.0%}{self._skipped()}"
-        self._line.set_postfix_str(f"epoch {epoch:.2f}, loss {self._loss:.4f}, lr {learning_rate:.2g}, {pace}")
+        shown = f"epoch {epoch:.2f}, loss {self._loss:.4f}, lr {learning_rate:.2g}, {pace}"
+        self._line.set_postfix_str(shown)
+        if self._step == self._run.plan.steps or time.perf_counter() - self._logged >= _LOG_SECONDS:
+            self._logged = time.perf_counter()
+            logging.info("step %s: %s%s", self._place(self._step), shown, self._time_left())
         figures = dict(loss=self._loss, learning_rate=learning_rate, pairs_per_second=rate)
         self._board.scalars(self._step, **figures, epoch=epoch, input_share=share, bad_records=self._bad.count)
+
+    def _place(self, step: int) -> str:
+        return f"{step:,} of {self._run.plan.steps:,}"
+
+    def _time_left(self) -> str:
+        """By the time since the first host call, validations and checkpoints included."""
+        done, left = self._step - self._paced_step, self._run.plan.steps - self._step
+        if not (done and left):
+            return ""
+        return f", {progress.time_left((time.perf_counter() - self._first_time) / done * left)}"
 
     def _skipped(self) -> str:
         return f", {self._bad.count} bad records skipped" if self._bad.count else ""

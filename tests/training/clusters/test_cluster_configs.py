@@ -6,7 +6,7 @@ import pytest
 import yaml
 from absl import flags
 
-from fv import options
+from fv import cli, options
 from fv.training.clusters import finding
 from fv.training.options import TrainOptions
 from tests.training.clusters.test_slurm import task
@@ -58,6 +58,15 @@ def test_the_indexed_jobs_pods_find_each_other_by_the_services_names():
         assert found.addresses[index] == f"{name}-{index}.{service['metadata']['name']}:{port}"
 
 
+def test_the_indexed_job_starts_pods_again_but_for_a_mistake():
+    _, job = yaml.safe_load_all((KUBERNETES / "indexed_job.yaml").read_text())
+    (rule,) = job["spec"]["podFailurePolicy"]["rules"]
+    assert rule["action"] == "FailJob" and rule["onExitCodes"]["operator"] == "In"
+    assert cli.EXIT_ERROR in rule["onExitCodes"]["values"]
+    assert not {cli.EXIT_TEMPORARY, cli.EXIT_SAVED} & set(rule["onExitCodes"]["values"])
+    assert job["spec"]["backoffLimit"] > 0
+
+
 def put_commands(folder: pathlib.Path, commands: dict[str, str]) -> None:
     for name, body in commands.items():
         (folder / name).write_text(f"#!/bin/bash\n{body}\n")
@@ -95,6 +104,9 @@ def submit(tmp_path, monkeypatch):
         ((137, 138, 0), 138, True),
         ((2, 138, 138), 2, False),  # the chief alone finds the workdir taken, or the disk full
         ((138, 1), 1, False),
+        ((75, 75), 75, True),  # the network disk failed for a moment
+        ((75, 138), 138, True),
+        ((2, 75), 2, False),
     ],
 )
 def test_the_slurm_script_requeues_what_can_go_on_and_nothing_where_one_task_failed(submit, tmp_path, codes, code, requeued):

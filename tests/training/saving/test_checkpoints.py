@@ -7,11 +7,14 @@ import tempfile
 import numpy as np
 import pytest
 import tensorflow as tf
+import tf_keras
 
-from fv.errors import UserError
+from fv.errors import TemporaryError, UserError
 from fv.model import checkpoint_files
+from fv.training import strategy
 from fv.training.clusters.agreement import Agreement
 from fv.training.saving.checkpoints import Checkpoints
+from fv.training.strategy_options import StrategyOptions
 from tests import dying
 
 SIZE = 50_000  # float32, so that a checkpoint is larger than the small limits on files below
@@ -181,3 +184,76 @@ def test_the_best_is_kept_apart_and_replaced_whole(tmp_path):
     reader = tf.train.load_checkpoint(checkpoint_files.find(str(tmp_path / "best"))[0])
     np.testing.assert_array_equal(reader.get_tensor("model/kernel/.ATTRIBUTES/VARIABLE_VALUE"), 1.0)
     assert reader.get_tensor("step/.ATTRIBUTES/VARIABLE_VALUE") == 15
+
+
+def diverged(workdir: pathlib.Path, strategy: tf.distribute.Strategy, break_one: str, number: float) -> None:
+    """Saves a model with averages at step 5, and again at step 10 when one variable is not finite on the last replica."""
+    with strategy.scope():
+        parts = {name: Weights(1.0, size=3) for name in ("model", "averages")}
+        optimizer = tf_keras.optimizers.AdamW()
+        optimizer.build([parts["model"].kernel])
+    made = Checkpoints(str(workdir), Agreement(strategy), keep=3, chief=True, optimizer=optimizer, **parts)
+    made.save(5)
+    made.save_best(5)
+    broken = optimizer.variables()[-1] if break_one == "slot" else parts[break_one].kernel
+    strategy.experimental_local_results(broken)[-1].assign([1.0, number, 1.0])
+    for save in (made.save, made.save_best):
+        with pytest.raises(
+            UserError, match="is not finite after step 10: .*the run then goes on from the checkpoint at step 5"
+        ):
+            save(10)
+
+
+@pytest.mark.parametrize("broken", ["model", "averages", "slot"])
+@pytest.mark.parametrize("number", [np.nan, -np.inf])
+def test_weights_that_are_not_finite_are_never_saved_and_the_last_ones_stay(tmp_path, broken, number):
+    diverged(tmp_path, tf.distribute.OneDeviceStrategy("CPU:0"), broken, number)
+    assert held(tmp_path) == held(tmp_path, "best") == [5]
+
+
+def test_a_weight_that_is_not_finite_on_one_replica_is_not_saved(tmp_path):
+    made = strategy.start(StrategyOptions(strategy="mirrored", virtual_devices=2), seed=0)
+    diverged(tmp_path, made, "model", np.inf)
+    assert held(tmp_path) == held(tmp_path, "best") == [5]
+
+
+def test_a_checkpoint_of_an_earlier_fv_that_is_not_finite_is_refused(tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(Checkpoints, "require_finite", lambda *_: None)
+        checkpoints(tmp_path, Weights(np.nan)).save(5)
+    with pytest.raises(UserError, match=r"ckpt-5 holds .*, which is not finite: remove .*ckpt-5\.\*"):
+        restored(tmp_path)
+
+
+def test_slots_of_optimizers_of_the_older_kind_are_checked_too(tmp_path):
+    model, optimizer = Weights(1.0, size=3), tf_keras.optimizers.legacy.SGD(momentum=0.9)
+    optimizer._create_all_weights([model.kernel])
+    agreement = Agreement(tf.distribute.OneDeviceStrategy("CPU:0"))
+    made = Checkpoints(str(tmp_path), agreement, keep=3, chief=True, model=model, optimizer=optimizer)
+    made.save(5)
+    optimizer.get_slot(model.kernel, "momentum").assign([1.0, np.nan, 1.0])
+    with pytest.raises(UserError, match="momentum.* is not finite after step 10"):
+        made.save(10)
+
+
+def test_weights_whose_squares_overflow_are_finite_and_saved(tmp_path):
+    model = Weights(3e38, size=3)
+    checkpoints(tmp_path, model).save(5)
+    assert held(tmp_path) == [5]
+
+
+def test_a_disk_that_fails_for_a_moment_is_no_fault_of_the_checkpoint(tmp_path, monkeypatch):
+    saved(tmp_path, [5, 10])
+
+    def fail(*_, **__):
+        raise tf.errors.UnknownError(None, None, "ckpt; Input/output error")
+
+    with monkeypatch.context() as patch, pytest.raises(TemporaryError, match="Input/output error"):
+        patch.setattr(tf.train, "load_checkpoint", fail)
+        restored(tmp_path)
+    made = checkpoints(tmp_path, Weights(), keep=3)
+    made.restore()
+    with monkeypatch.context() as patch, pytest.raises(TemporaryError, match="Input/output error"):
+        patch.setattr(tf.io.gfile, "rename", fail)
+        made.save(15)
+    assert restored(tmp_path) == (10, 10.0)

@@ -8,6 +8,7 @@ import tensorflow as tf
 from PIL import Image
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 
+from fv import progress
 from fv.pipeline.damage import BadRecords
 from fv.training.loop import Plan
 from fv.training.watching.reporter import Reporter, Run
@@ -59,10 +60,12 @@ def test_the_chief_writes_scalars_histograms_and_sample_pairs(tmp_path, capsys):
 
 
 def test_the_other_workers_show_and_write_nothing(tmp_path, capsys):
+    progress.start_logging()
     with Reporter(run(tmp_path, chief=False), StallMeter(), BadRecords(str(tmp_path))) as reporter:
         reporter.log(10, np.ones(10, np.float32))
+        reporter.begin(1, np.ones(1, np.float32))
         reporter.validated(10, found())
-    assert list(tmp_path.iterdir()) == [] and capsys.readouterr().out == ""
+    assert list(tmp_path.iterdir()) == [] and capsys.readouterr() == ("", "")
 
 
 def test_the_summary_has_last_loss_validation_and_the_rate_of_the_steps_alone(tmp_path):
@@ -90,3 +93,43 @@ def test_the_progress_line_says_epoch_loss_rate_and_stall_on_a_terminal(tmp_path
         reporter.log(10, np.array([2.0], np.float32))
     for part in ("epoch 2.00", "loss 2.0000", "lr 0.0091", "pairs/s", "input 25%", "10/30"):
         assert part in screen.getvalue()
+
+
+@pytest.fixture
+def clock(monkeypatch) -> list[float]:
+    """The clock's time, which a test moves."""
+    now = [1000.0]
+    monkeypatch.setattr("fv.training.watching.reporter.time.perf_counter", lambda: now[0])
+    progress.start_logging()
+    return now
+
+
+def test_without_a_terminal_the_first_step_and_each_log_are_a_line_on_stderr(tmp_path, clock, capsys):
+    meter = StallMeter()
+    with Reporter(run(tmp_path), meter, BadRecords(str(tmp_path))) as reporter:
+        clock[0] += 40.0
+        reporter.begin(1, np.array([4.0], np.float32))
+        clock[0] += 18.0
+        meter.add(waited=1.0, elapsed=4.0)
+        reporter.log(10, np.array([2.0], np.float32))
+    first, second = capsys.readouterr().err.splitlines()
+    assert first.endswith("] step 1 of 30: loss 4.0000; the first step took 40 s, compilation included")
+    assert second.endswith("] step 10 of 30: epoch 2.00, loss 2.0000, lr 0.0091, 4 pairs/s, input 25%, 00:40 left")
+
+
+def test_log_lines_come_at_most_every_10_seconds_and_at_the_end(tmp_path, clock, capsys):
+    with Reporter(run(tmp_path), StallMeter(), BadRecords(str(tmp_path))) as reporter:
+        for step in (2, 4, 6, 30):
+            clock[0] += 6.0
+            reporter.log(step, np.array([2.0], np.float32))
+    said = [line.partition("] ")[2].partition(":")[0] for line in capsys.readouterr().err.splitlines()]
+    assert said == ["step 2 of 30", "step 6 of 30", "step 30 of 30"]
+
+
+def test_the_first_rate_is_without_compilation(tmp_path, clock):
+    with Reporter(run(tmp_path), StallMeter(), BadRecords(str(tmp_path))) as reporter:
+        clock[0] += 100.0
+        reporter.begin(1, np.array([4.0], np.float32))
+        clock[0] += 9.0
+        reporter.log(10, np.array([2.0], np.float32))
+    assert events(tmp_path)["pairs_per_second"][10] == pytest.approx(BATCH)

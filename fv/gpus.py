@@ -1,0 +1,87 @@
+"""GPUs that TensorFlow does not see: found by what the scheduler, the container and the driver say."""
+
+import errno
+import functools
+import glob
+import os
+import sys
+from collections.abc import Mapping
+
+import tensorflow as tf
+
+from fv.errors import UserError
+
+_VISIBLE = "CUDA_VISIBLE_DEVICES"
+_OF_SLURM = {"SLURM_STEP_GPUS": "", "SLURM_JOB_GPUS": "", "SLURM_GPUS_ON_NODE": "0"}  # each with what means none
+_OF_CONTAINER = "NVIDIA_VISIBLE_DEVICES"
+_NONE_IN_CONTAINER = ("", "all", "none", "void")  # CUDA's images say 'all' on machines without a GPU, too
+_DEVICES, _DRIVER = "dev/nvidia[0-9]*", "proc/driver/nvidia/gpus/*"
+_ADVICE = (
+    "install fv[gpu] (TF_CPP_MIN_LOG_LEVEL=0 shows what TensorFlow misses; a container needs docker run --gpus), or set "
+    f"{_VISIBLE}=-1 to compute on the CPU"
+)
+
+
+def require_seen(environment: Mapping[str, str] = os.environ) -> None:
+    """Checks that TensorFlow sees a GPU where there are some.
+
+    Raises:
+      UserError: it sees none of those that the message names.
+    """
+    unseen = _find_unseen(environment)
+    if unseen:
+        raise UserError(f"TensorFlow sees no GPU, though {unseen}: {_ADVICE}")
+
+
+@functools.cache
+def warn_of_unseen() -> None:
+    """Says on stderr, once, that TensorFlow computes on the CPU though there are GPUs."""
+    unseen = _find_unseen(os.environ)
+    if unseen:
+        print(f"fv: warning: TensorFlow sees no GPU and computes on the CPU, though {unseen}: {_ADVICE}", file=sys.stderr)
+
+
+def _find_unseen(environment: Mapping[str, str]) -> str | None:
+    found = find(environment)
+    return found if found and not tf.config.list_physical_devices("GPU") else None
+
+
+def find(environment: Mapping[str, str], root: str = "/") -> str | None:
+    """What says that this process has GPUs; None where nothing does, or where they are hidden from it.
+
+    Args:
+      environment: of this process.
+      root: where /dev and /proc are.
+    """
+    visible = environment.get(_VISIBLE)
+    if visible is not None and _names_none(visible):
+        return None
+    for name, none in _OF_SLURM.items():
+        if environment.get(name, "").strip() not in ("", none):
+            return f"Slurm allotted some ({name}={environment[name]})"
+    if environment.get(_OF_CONTAINER, "").strip() not in _NONE_IN_CONTAINER:
+        return f"the container was given some ({_OF_CONTAINER}={environment[_OF_CONTAINER]})"
+    devices = sorted(glob.glob(os.path.join(root, _DEVICES)))
+    usable = list(filter(_may_open, devices))
+    if usable:
+        return f"there is {usable[0]}"
+    # Without a device file this is a container that was started without them; with some, Slurm keeps them from this job.
+    driver = [] if devices else sorted(glob.glob(os.path.join(root, _DRIVER)))
+    if driver:
+        return f"the driver lists {driver[0]}"
+    return f"{_VISIBLE}={visible}" if visible else None
+
+
+def _names_none(visible: str) -> bool:
+    """Whether CUDA_VISIBLE_DEVICES hides all GPUs: CUDA reads it up to the first entry that is no GPU."""
+    first = visible.split(",")[0].strip()
+    return not (first.isdecimal() or first.startswith(("GPU-", "MIG-")))
+
+
+def _may_open(device: str) -> bool:
+    """False where a cgroup keeps the device from this process."""
+    try:
+        os.close(os.open(device, os.O_RDWR | os.O_CLOEXEC))
+    except OSError as error:
+        return error.errno != errno.EPERM
+    return True
