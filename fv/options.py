@@ -14,6 +14,9 @@ from absl import flags
 
 from fv.errors import UserError
 
+# Removed flags that flagfiles of earlier runs hold with values that changed nothing: they are ignored.
+REMOVED = ("hard_share", "hard_from", "hard_until")
+
 
 def option(
     default: typing.Any,
