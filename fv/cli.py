@@ -12,7 +12,7 @@ from fv.errors import Stopped, UserError, WorkerLost
 
 EXIT_ERROR = 2  # `fv.verify` needs 0 and 1 for its verdict
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells report it
-EXIT_SAVED = 138  # stopped by a signal with all saved: Kubeflow starts 138 again, and takes 1 to 127 for permanent errors
+EXIT_SAVED = 138  # stopped by a signal with all saved, or another worker was lost: start again
 
 
 def run(
