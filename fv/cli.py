@@ -62,9 +62,9 @@ def parse(options_class: type, argv: Sequence[str]) -> tuple[flags.FlagValues, l
     values = flags.FlagValues()
     fv_options.define_flags(options_class, values)
     flags.DEFINE_boolean("help", False, "Print this text and exit.", flag_values=values, short_name="h")
-    program, *arguments = argv
     try:
-        return values, values([program, f"--undefok={','.join(fv_options.REMOVED)}", *arguments])[1:]
+        given = values.read_flags_from_files(list(argv[1:]), force_gnu=False)
+        return values, values([argv[0], *fv_options.drop_removed(given, values)])[1:]
     except flags.Error as error:
         raise UserError(f"{str(error).removeprefix('ERROR:: ')} (--help lists the flags)") from error
     except UnicodeDecodeError as error:
