@@ -2,9 +2,9 @@
 # `make PYTHON=/path/to/python test` installs for that interpreter instead of the first one found.
 
 PYTHON =
-SUPPORTED = (3, 10) <= sys.version_info[:2] <= (3, 13)
-# 3.11 and 3.10 come first: tensorflow-addons has no wheels for newer ones.
-CANDIDATES = python3.11 python3.10 python3.12 python3.13 python3 python
+SUPPORTED = (3, 11) <= sys.version_info[:2] <= (3, 13)
+# 3.11 comes first: tensorflow-addons has no wheels for newer ones.
+CANDIDATES = python3.11 python3.12 python3.13 python3 python
 BIN = .venv/bin
 INSTALLED = .venv/installed-for
 # A process for each core; a file's tests stay together, for the fixtures that they share, and the slow files come first.
@@ -43,7 +43,7 @@ $(INSTALLED): setup.py constraints.txt
 	done; \
 	fail() { echo "make: $$1" >&2; exit 1; }; \
 	if test -z "$$python$$incomplete"; then \
-	  fail 'no Python 3.10 to 3.13 among $(subst ",,$(CANDIDATES)): install one (3.11 is best), or name it: make PYTHON=/path/to/python'; \
+	  fail 'no Python 3.11 to 3.13 among $(subst ",,$(CANDIDATES)): install one (3.11 is best), or name it: make PYTHON=/path/to/python'; \
 	elif test -z "$$python"; then \
 	  fail "$$incomplete has no ensurepip or venv module: install it (on Debian and Ubuntu: apt install python3-venv)"; \
 	fi; \

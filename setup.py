@@ -43,7 +43,7 @@ setuptools.setup(
     description="Trains face verifiers with TensorFlow: folders of faces in, a served verdict out.",
     license="Apache-2.0",
     packages=setuptools.find_packages(include=["fv", "fv.*"]),
-    python_requires=">=3.10,<3.14",
+    python_requires=">=3.11,<3.14",
     install_requires=REQUIRED,
     extras_require=EXTRAS,
     entry_points={"console_scripts": [f"fv-{name.replace('_', '-')} = fv.{name}:run" for name in COMMANDS]},

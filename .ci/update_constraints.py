@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Writes constraints.txt anew: the newest versions that setup.py allows, for every supported Python.
 
-    .ci/update_constraints.py python3.10 python3.11 python3.12 python3.13
+    .ci/update_constraints.py python3.11 python3.12 python3.13
 
 The Python that runs it needs pip 23.2 or newer and the network. Nothing is installed, and wheels are hardly fetched.
 """
@@ -65,7 +65,7 @@ def marker(pythons: list[str], supported: list[str]) -> str:
 
 
 def minor(python: str) -> int:
-    """Sorts 3.9 before 3.10."""
+    """Sorts 3.9 before 3.11."""
     return int(python.partition(".")[2])
 
 

@@ -9,10 +9,11 @@ python benchmarks/faces.py --json=/tmp/faces.json
 import dataclasses
 import tempfile
 import time
+from collections.abc import Callable
 
 import numpy as np
 
-from fv import cli, workers
+from fv import cli, metrics, workers
 from fv.benchmarking import figures
 from fv.evaluation import baselines
 from fv.faces import camera, dataset
@@ -67,19 +68,47 @@ def _read(faces: dataset.FacesOptions, who: int, image: int) -> np.ndarray:
         return camera.decode(file.read())
 
 
-def _accuracy(images: np.ndarray, similarity, pairs: int) -> float:
+def _accuracy(images: np.ndarray, similarity: Callable, pairs: int) -> float:
     """Accuracy with the threshold of the other half of the people, the mean of both ways round."""
-    halves = [_score(images, similarity, half, pairs) for half in (0, 1)]
-    thresholds = [baselines.best_threshold(*half) for half in halves]
-    return round(float(np.mean([baselines.accuracy(*halves[half], thresholds[1 - half]) for half in (0, 1)])), 4)
+    halves = [score(images, similarity, half, pairs) for half in (0, 1)]
+    thresholds = [metrics.best_threshold(*half) for half in halves]
+    return round(float(np.mean([metrics.accuracy(*halves[half], thresholds[1 - half]) for half in (0, 1)])), 4)
 
 
-def _score(images: np.ndarray, similarity, half: int, pairs: int) -> tuple[np.ndarray, np.ndarray]:
+def score(images: np.ndarray, similarity: Callable, half: int, pairs: int) -> tuple[np.ndarray, np.ndarray]:
+    """Similarities (pairs,) of random pairs of every other person's images, and whether each pair is genuine.
+
+    Args:
+      images: (identities, images per identity, H, W, ...).
+      similarity: function of two arrays of images, more is more alike.
+      half: 0 for the people of even numbers, 1 for the others.
+      pairs: how many to draw.
+    """
     people = np.arange(half, images.shape[0], 2)
-    first, second, genuine = baselines.sample_pairs(people, images.shape[1], pairs, seed=half)
+    first, second, genuine = _sample_pairs(people, images.shape[1], pairs, seed=half)
     chunks = [slice(start, start + CHUNK) for start in range(0, pairs, CHUNK)]
     scores = [similarity(images[tuple(first[chunk].T)], images[tuple(second[chunk].T)]) for chunk in chunks]
     return np.concatenate(scores), genuine
+
+
+def _sample_pairs(identities: np.ndarray, images: int, pairs: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Balanced pairs: even places hold two images of one person, odd places images of two people.
+
+    Args:
+      identities: numbers of the people to draw from, at least two.
+      images: how many images each has, at least two.
+      pairs: how many pairs to draw.
+      seed: fixes the draw.
+
+    Returns:
+      first (pairs, 2) and second (pairs, 2), rows of (identity, image), and genuine (pairs,) bool.
+    """
+    rng = np.random.default_rng(seed)
+    genuine = np.arange(pairs) % 2 == 0
+    people = np.stack([rng.choice(identities, 2, replace=False) for _ in range(pairs)])
+    people[genuine, 1] = people[genuine, 0]
+    shots = np.stack([rng.choice(images, 2, replace=False) for _ in range(pairs)])
+    return np.stack([people[:, 0], shots[:, 0]], 1), np.stack([people[:, 1], shots[:, 1]], 1), genuine
 
 
 if __name__ == "__main__":

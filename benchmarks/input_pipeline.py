@@ -1,4 +1,4 @@
-"""fv's input pipeline beside every other way there is to get pairs of faces from the disk, and beside the hard ceiling.
+"""fv's input pipeline beside other ways to get pairs of faces from the disk, and beside the hard ceiling.
 
 Same work for all: JPEGs on the disk (in the page cache) → decode → resize → batches of pairs, on all cores. Every contestant
 runs in a process of its own, warmed up, in turns; figures are medians of the rounds. Peers that are not installed are named:

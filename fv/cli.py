@@ -14,7 +14,7 @@ from fv.errors import Stopped, UserError, WorkerLost
 EXIT_ERROR = 2  # `fv.verify` needs 0 and 1 for its verdict
 EXIT_TEMPORARY = 75  # EX_TEMPFAIL of sysexits.h: a disk or the network failed, the same command may succeed
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells report it
-EXIT_SAVED = 138  # stopped by a signal with all saved: Kubeflow starts 138 again, and takes 1 to 127 for permanent errors
+EXIT_SAVED = 138  # stopped by a signal with all saved, or another worker was lost: start again
 
 
 def run(
@@ -71,7 +71,8 @@ def parse(options_class: type, argv: Sequence[str]) -> tuple[flags.FlagValues, l
     fv_options.define_flags(options_class, values)
     flags.DEFINE_boolean("help", False, "Print this text and exit.", flag_values=values, short_name="h")
     try:
-        return values, values(list(argv))[1:]
+        given = values.read_flags_from_files(list(argv[1:]), force_gnu=False)
+        return values, values([argv[0], *fv_options.drop_removed(given, values)])[1:]
     except flags.Error as error:
         raise UserError(f"{str(error).removeprefix('ERROR:: ')} (--help lists the flags)") from error
     except UnicodeDecodeError as error:

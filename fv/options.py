@@ -14,6 +14,16 @@ from absl import flags
 
 from fv.errors import UserError
 
+# Flags of earlier versions, in the flagfiles of their runs, by the value that changed nothing; None is any value.
+_REMOVED = {
+    "hard_share": None,  # without --hard_tfrecords
+    "hard_from": None,
+    "hard_until": None,
+    "decay_at": None,  # without --decay=piecewise
+    "decay_by": None,
+    "swa_period": "1",
+}
+
 
 def option(
     default: typing.Any,
@@ -76,6 +86,17 @@ def to_flagfile(options: typing.Any) -> str:
         elif value is not None:
             lines.append(f"--{field.name}={str(value).lower() if isinstance(value, bool) else value}\n")
     return "".join(lines)
+
+
+def drop_removed(arguments: Sequence[str], values: flags.FlagValues) -> list[str]:
+    """The arguments of a command line without flags of earlier versions that changed nothing."""
+
+    def is_removed(argument: str) -> bool:
+        name, _, value = argument.removeprefix("--").partition("=")
+        removed = argument.startswith("--") and name in _REMOVED and name not in values
+        return removed and _REMOVED[name] in (None, value)
+
+    return [each for each in arguments if not is_removed(each)]
 
 
 def describe(cls: type) -> Iterator[tuple[str, str]]:

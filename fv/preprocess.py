@@ -11,7 +11,6 @@ from fv import preprocess_on_host
 from fv.preprocessing import Preprocessing
 
 CHANNELS = preprocess_on_host.CHANNELS
-RESIZE_TOLERANCE = 1  # levels of 255 by which the two resizes may differ: OpenCV's weights have 11 bits
 AVERAGED_FROM = preprocess_on_host.AVERAGED_FROM
 DCT = "INTEGER_ACCURATE"  # bit-exact with Pillow and simplejpeg; TensorFlow's default is a fast, inexact DCT
 _MARGIN = 1  # pixels around a crop: at its own edge libjpeg has no neighbour to interpolate colour from, up to 32 levels off

@@ -10,6 +10,7 @@ from PIL import Image
 from fv import manifest, record
 
 SIDE = 40  # pixels
+RESIZE_TOLERANCE = 1  # levels of 255 by which the two resizes may differ: OpenCV's weights have 11 bits
 
 
 def image_bytes(identity: int, image: int, side: int = SIDE, form: str = "JPEG") -> bytes:

@@ -7,6 +7,7 @@ import tensorflow as tf
 from PIL import Image
 
 from fv import preprocess, preprocess_on_host
+from tests import samples
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (24, 40, 3), dtype=np.uint8)
 
@@ -103,7 +104,7 @@ def test_a_crop_is_bit_for_bit_the_middle_of_the_whole_image():
 def test_both_resizes_agree_within_a_level(size, fraction):
     data = encoded(np.random.default_rng(2).integers(0, 256, (51, 37, 3), dtype=np.uint8), "JPEG", quality=95)
     difference = np.int32(on_host(data, size, fraction)) - np.int32(preprocess.load_jpeg(data, size, fraction))
-    assert np.abs(difference).max() <= preprocess.RESIZE_TOLERANCE
+    assert np.abs(difference).max() <= samples.RESIZE_TOLERANCE
 
 
 def test_both_cut_the_same_window_of_any_size():
@@ -126,7 +127,7 @@ def test_images_of_any_size_come_right_behind_one_as_large_as_the_result():
     for side in (24, 24, 12, 24, 40, 24):
         data = encoded(pixels[:side, :side], "JPEG")
         difference = np.int32(on_host(data, 24, 1.0)) - np.int32(preprocess.load_jpeg(data, 24, 1.0))
-        assert np.abs(difference).max() <= (0 if side == 24 else preprocess.RESIZE_TOLERANCE)
+        assert np.abs(difference).max() <= (0 if side == 24 else samples.RESIZE_TOLERANCE)
 
 
 def test_what_simplejpeg_refuses_is_tensorflow_s_to_decide():

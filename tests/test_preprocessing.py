@@ -218,9 +218,6 @@ def test_everything_that_reads_shards_for_a_model_refuses_other_crops(run, whole
         whitening.whiten(WhitenOptions(run.workdir, whole, str(tmp_path / "white")))
     with pytest.raises(UserError, match=f"{said}.*take a model that was trained on that data set"):
         mining.mine(MineOptions(whole, run.workdir, str(tmp_path / "mined")))
-    curriculum = dataclasses.replace(run.curriculum, hard_tfrecords=whole)
-    with pytest.raises(UserError, match="--hard_tfrecords=.* holds images stored with --crop=none"):
-        train(dataclasses.replace(run, workdir=str(tmp_path / "run"), curriculum=curriculum))
     teaching = dataclasses.replace(run.teaching, teacher=run.workdir)
     with pytest.raises(UserError, match=f"--teacher=.* {said}"):
         train(dataclasses.replace(run, tfrecords=whole, workdir=str(tmp_path / "taught"), teaching=teaching))

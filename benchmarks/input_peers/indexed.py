@@ -29,13 +29,6 @@ class IndexedShards:
         return [image for pair in pairs for image in self._pairs[pair]]
 
 
-def shuffled(records: int, seed: int = 0) -> Iterator[int]:
-    """Indices of records without end, each once in every epoch."""
-    order = np.random.default_rng(seed)
-    while True:
-        yield from order.permutation(records).tolist()
-
-
 def shuffled_batches(records: int, batch_size: int, seed: int = 0) -> Iterator[np.ndarray]:
     """Indices int64 [batch_size] of the records of each batch, without end; batches run across the ends of epochs."""
     order, left = np.random.default_rng(seed), np.zeros(0, np.int64)

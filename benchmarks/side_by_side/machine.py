@@ -6,17 +6,7 @@ from importlib import metadata
 
 from fv import workers
 
-PACKAGES = (
-    "tensorflow",
-    "tf_keras",
-    "simplejpeg",
-    "opencv-python-headless",
-    "pillow",
-    "torch",
-    "grain",
-    "array_record",
-    "nvidia-dali-cuda120",
-)
+PACKAGES = ("tensorflow", "tf_keras", "simplejpeg", "opencv-python-headless", "pillow", "torch")
 
 
 def describe() -> dict:

@@ -9,7 +9,6 @@ from benchmarks.side_by_side.rounds import Entrant
 from benchmarks.side_by_side.workload import Workload
 
 SECTIONS = ("original", "stored", "cached", "starting", "stages")
-FASTEST = ("threads", "numpy_function", "torch_batches", "fused_map")  # peers that smaller images are compared with
 FV = "fv_pipeline"
 PEERS = tuple(name for name in input_peers.TITLES if name != FV)
 FV_ON_KERNELS = "fv, --decoder=tensorflow"
@@ -76,11 +75,10 @@ def _original(source: Source, peers: list[str]) -> dict[str, Entrant]:
 
 
 def _stored(source: Source, peers: list[str], side: int) -> dict[str, Entrant]:
-    """fv and the fastest peers on shards of smaller images, all at their stored size, beside the peers on the originals."""
+    """fv and its peers on shards of smaller images, all at their stored size, beside the peers on the originals."""
     small, whole = source.prepare("stored", side), source.prepare("original")
-    fastest = [name for name in peers if name in FASTEST]
-    on_originals = {f"{name}{ON_ORIGINALS}": Entrant(name, whole) for name in fastest}
-    return {name: Entrant(name, small) for name in ("ceiling", FV, *fastest)} | on_originals
+    on_originals = {f"{name}{ON_ORIGINALS}": Entrant(name, whole) for name in peers}
+    return {name: Entrant(name, small) for name in ("ceiling", FV, *peers)} | on_originals
 
 
 def _cached(source: Source) -> dict[str, Entrant]:

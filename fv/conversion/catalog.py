@@ -35,11 +35,6 @@ class Catalog(NamedTuple):
     passed_over: pd.DataFrame
     naming: identities.Naming
 
-    @property
-    def entries(self) -> int:
-        """Number of files, and of folders and links that were left out."""
-        return len(self.images) + len(self.left_out) + int(self.passed_over["files"].sum())
-
 
 def scan(root: str, identity_level: int = 1, merge_names: bool = False) -> Catalog:
     """Lists what is below `root`, one folder per identity; folders nested in an identity's folder belong to it.

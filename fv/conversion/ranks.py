@@ -1,4 +1,4 @@
-"""Combinations by their rank: sets of pairs as 64-bit integers, drawn without ever being listed."""
+"""Random draws of integers without repetition, and counts of repetitions."""
 
 import numpy as np
 
@@ -21,26 +21,6 @@ def distinct_integers(total: int, count: int, rng: np.random.Generator) -> np.nd
         missing = count - len(drawn)
         drawn = np.union1d(drawn, rng.integers(total, size=missing + missing // 8 + 16))
     return rng.permutation(drawn)[:count]
-
-
-def combinations(sizes: np.ndarray) -> np.ndarray:
-    """Number of unordered pairs within groups of these sizes, int64."""
-    return sizes * (sizes - 1) // 2
-
-
-def unrank(ranks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The pair 0 ≤ a < b of each rank in the order (0, 1), (0, 2), (1, 2), (0, 3), …: rank = b (b − 1) / 2 + a.
-
-    Args:
-      ranks: int64 array, ranks below 2^62.
-
-    Returns:
-      int64 arrays a and b.
-    """
-    b = ((1 + np.sqrt(1.0 + 8.0 * ranks)) / 2).astype(np.int64)
-    b -= b * (b - 1) // 2 > ranks  # the root is rounded, by less than one up or down
-    b += b * (b + 1) // 2 <= ranks
-    return ranks - b * (b - 1) // 2, b
 
 
 def occurrences(values: np.ndarray) -> np.ndarray:

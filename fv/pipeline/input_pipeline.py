@@ -7,11 +7,9 @@ A batch is a dict of
   valid       bool [batch], False on the padding that fills evaluation's last batches and in the place of a skipped record
 """
 
-import functools
 import math
 from collections.abc import Iterator
 
-import numpy as np
 import tensorflow as tf
 
 from fv import files
@@ -19,7 +17,6 @@ from fv.errors import UserError
 from fv.pipeline import balance, cache, fields, fields_on_host, order, service, slices
 from fv.pipeline.damage import BadRecords
 from fv.pipeline.host_decoder import HostDecoder
-from fv.pipeline.mixing import Mixture
 from fv.pipeline.options import InputOptions
 from fv.pipeline.shard_reader import ShardReader
 from fv.pipeline.source import PairSource
@@ -40,8 +37,6 @@ def training_batches(
     workers: int = 1,
     options: InputOptions = InputOptions(),  # noqa: B008  frozen
     bad: BadRecords | None = None,
-    hard_shares: np.ndarray | None = None,
-    step_records: int = 1,
 ) -> tf.data.Dataset:
     """Endless shuffled batches; their order is a pure function of (seed, epoch, shards, worker, workers).
 
@@ -57,8 +52,6 @@ def training_batches(
       workers: number of input workers.
       options: how the pairs come; under a data service the order is no longer the seed's alone.
       bad: counts damaged records; by default none may be skipped.
-      hard_shares: float64 [steps], of each step's records, the share that are the source's hard pairs.
-      step_records: this worker's records of one step.
 
     Raises:
       UserError: the options exclude each other, a cache does not fit in memory, or a record that it reads is damaged.
@@ -70,17 +63,10 @@ def training_batches(
     if options.data_service:
         order_of = dict(batch_size=batch_size, seed=seed + first_epoch, shuffle_buffer=shuffle_buffer)
         return service.batches(source, parts, options.data_service, **order_of).prefetch(BATCHES_AHEAD)
-    hard = source.hard_slices(worker, workers)
-    read, decoder = _reading(source, parts + hard, options, bad or BadRecords(source.folder))
-    shuffled = dict(seed=seed, shuffle_buffer=shuffle_buffer, first_epoch=first_epoch)
-    stream = functools.partial(order.endless, **shuffled, read=read)  # of indices or bytes
-    if hard:
-        mixture = Mixture(hard_shares, step_records)
-        used, used_hard = mixture.consumed(start_record)
-        streams = stream(parts, start=used), stream(hard, start=used_hard, first=slices.count(parts))
-        records = mixture.mix(*streams, start_record)
-    else:
-        records = stream(parts, start=start_record)
+    read, decoder = _reading(source, parts, options, bad or BadRecords(source.folder))
+    records = order.endless(  # indices or bytes
+        parts, seed, shuffle_buffer, read, start=start_record, first_epoch=first_epoch
+    )
     return records.apply(lambda records: decoder.batches(records, batch_size)).prefetch(BATCHES_AHEAD)
 
 
@@ -100,8 +86,8 @@ def _genuine_batches(
             f"{flag}: a batch of {batch_size} pairs on one replica is not made of groups of {pairs}: multiply "
             f"--global_batch_size by {pairs // math.gcd(batch_size, pairs)}"
         )
-    if files.is_remote(source.folder) or source.hard_shards:
-        raise UserError(f"{flag} reads one set of shards on a disk: copy them there, without --hard_tfrecords")
+    if files.is_remote(source.folder):
+        raise UserError(f"{flag} reads shards on a disk: copy {source.folder} to one")
     parts, bad = source.worker_slices(0, 1), bad or BadRecords(source.folder)
     groups = balance.find(parts, bad, seed, *share)
     if options.genuine_only:

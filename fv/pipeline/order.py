@@ -22,10 +22,10 @@ _EPOCHS_PER_SEED = 1_000_003  # a prime: neighbouring seeds share no epoch's ord
 _GRAPH_SEED = 1  # any but 0, at which tf.data asks whether the epoch's seed, a tensor, is 0 too
 
 
-def slice_dataset(parts: list[Slice], first: int = 0) -> tf.data.Dataset:
-    """The slices as a `Reader` takes them, each with the index of its first record, `first` that of the first of all."""
+def slice_dataset(parts: list[Slice]) -> tf.data.Dataset:
+    """The slices as a `Reader` takes them, each with the index of its first record."""
     paths, skips, takes = zip(*parts, strict=True)
-    firsts = np.cumsum((first, *takes[:-1]))
+    firsts = np.cumsum((0, *takes[:-1]))
     return tf.data.Dataset.from_tensor_slices((list(paths), np.int64(skips), np.int64(takes), np.int64(firsts)))
 
 
@@ -36,10 +36,9 @@ def endless(
     read: Reader,
     *,
     start: int = 0,
-    first: int = 0,
     first_epoch: int = 0,
 ) -> tf.data.Dataset:
-    """Epoch after epoch of the slices' records, behind the `start` that came before; `first` as in `slice_dataset`.
+    """Epoch after epoch of the slices' records, behind the `start` that came before.
 
     The first of all epochs has the number `first_epoch`, on which its order depends.
     """
@@ -47,18 +46,16 @@ def endless(
 
     @tf.autograph.experimental.do_not_convert
     def one_epoch(epoch: tf.Tensor) -> tf.data.Dataset:
-        return shuffled_epoch(parts, seed, epoch, shuffle_buffer, read, first)
+        return shuffled_epoch(parts, seed, epoch, shuffle_buffer, read)
 
     return tf.data.Dataset.range(first_epoch + epochs, tf.int64.max).flat_map(one_epoch).skip(skip)
 
 
-def shuffled_epoch(
-    parts: list[Slice], seed: int, epoch: tf.Tensor, shuffle_buffer: int, read: Reader, first: int = 0
-) -> tf.data.Dataset:
+def shuffled_epoch(parts: list[Slice], seed: int, epoch: tf.Tensor, shuffle_buffer: int, read: Reader) -> tf.data.Dataset:
     """One epoch: slices shuffled, several read at once, their elements shuffled in a buffer."""
     tf.compat.v1.set_random_seed(_GRAPH_SEED)  # of flat_map's graph alone: tf.random.set_seed must not change the order
     epoch_seed = seed * _EPOCHS_PER_SEED + epoch
-    ordered = slice_dataset(parts, first).shuffle(len(parts), seed=epoch_seed, reshuffle_each_iteration=False)
+    ordered = slice_dataset(parts).shuffle(len(parts), seed=epoch_seed, reshuffle_each_iteration=False)
     elements = ordered.interleave(read, cycle_length=_SHARDS_READ_AT_ONCE)  # opens a shard only when its turn comes
     return elements.shuffle(shuffle_buffer, seed=epoch_seed, reshuffle_each_iteration=False)
 

@@ -3,7 +3,6 @@
 import math
 from collections.abc import Iterator
 
-import numpy as np
 import tensorflow as tf
 
 from fv import manifest as manifests
@@ -49,11 +48,10 @@ def sources(options: TrainOptions) -> tuple[PairSource, PairSource | None]:
 
 
 def training_source(options: TrainOptions, manifest: manifests.Manifest) -> PairSource:
-    """The pairs to train on, at the side that they leave the host with, hard ones of a curriculum among them.
+    """The pairs to train on, at the side that they leave the host with.
 
     Raises:
-      UserError: a data set has no training split, or that of the hard pairs is not of the same people or shows other
-        parts of their images; or crops would reach beyond the images.
+      UserError: the data set has no training split, or crops would reach beyond the images.
     """
     _check_head(options)
     reach = options.augmentation.reach
@@ -63,26 +61,7 @@ def training_source(options: TrainOptions, manifest: manifests.Manifest) -> Pair
         left = f"--crop_fraction={options.model.crop_fraction} leaves room for {room:g}"
         raise UserError(f"--max_scale={reach} reaches beyond the images: {left}, lower one of them")
     side = load_size.choose(options.input.load_size, manifest, round(options.model.image_size * reach), kept)
-    source = PairSource.of(options.tfrecords, manifest, "train", side, kept)
-    hard = options.curriculum.hard_tfrecords
-    if hard is None or options.synthetic_input:
-        return source
-    if options.input.data_service:
-        raise UserError("--hard_tfrecords mixes in this process, and --data_service in others: leave one of them out")
-    mined = manifests.load(hard)
-    _check_same_images(options, mined, manifest)
-    return source.with_hard(hard, mined.split("train"))
-
-
-def _check_same_images(options: TrainOptions, mined: manifests.Manifest, manifest: manifests.Manifest) -> None:
-    held, wanted = mined.preprocessing, manifest.preprocessing
-    network = (options.model.image_size, options.model.crop_fraction)
-    if held and wanted and not held.fits(wanted, *network):
-        hard = options.curriculum.hard_tfrecords
-        raise UserError(
-            f"--hard_tfrecords={hard} holds images stored with {held}, {options.tfrecords} with {wanted}: mine it "
-            "from that data set"
-        )
+    return PairSource.of(options.tfrecords, manifest, "train", side, kept)
 
 
 def training_batches(
@@ -103,8 +82,6 @@ def training_batches(
             first_epoch=position.order_epoch,
             options=options.input,
             bad=bad,
-            hard_shares=_hard_shares(options, position.order_step) if source.hard_shards else None,
-            step_records=options.global_batch_size // context.num_input_pipelines,
             **_share(context, options),
         )
 
@@ -149,11 +126,6 @@ def _check_head(options: TrainOptions) -> None:
                 f"{options.input.genuine_pairs_flag} shows genuine pairs alone, of which --{flag}={head} learns nothing: "
                 f"give --{flag}={other}"
             )
-
-
-def _hard_shares(options: TrainOptions, first_step: int) -> np.ndarray:
-    """The share of hard pairs in each step from `first_step` on, at least that of the last step."""
-    return options.curriculum.shares(options.steps)[min(first_step, options.steps - 1) :]
 
 
 def _share(context: tf.distribute.InputContext, options: TrainOptions) -> dict[str, int]:

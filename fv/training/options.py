@@ -6,7 +6,6 @@ from fv.model import checkpoint_choice
 from fv.model.options import ModelOptions
 from fv.options import group, option, required
 from fv.pipeline.augment import AugmentOptions
-from fv.pipeline.mixing import CurriculumOptions
 from fv.pipeline.options import InputOptions
 from fv.training.saving.checkpoint_options import CheckpointOptions
 from fv.training.strategy_options import StrategyOptions
@@ -42,7 +41,6 @@ class TrainOptions:
     steps: int = option(500, "Training steps in all.", lower=1)
     global_batch_size: int = option(32, "Pairs per step over all replicas.", lower=1)
     input: InputOptions = group(InputOptions)
-    curriculum: CurriculumOptions = group(CurriculumOptions)
     shuffle_buffer: int = option(
         2048,
         "Pairs among which an input worker draws the next one: indices, or records where TensorFlow reads them "

@@ -13,8 +13,8 @@ from fv import files, manifest, workdir
 from fv import options as fv_options
 from fv.training.options import TrainOptions
 
-_OF_THE_ORDER = ("seed", "shuffle_buffer", "genuine_only", "images_per_identity", "synthetic_input", "hard_tfrecords")
-_OF_A_CURRICULUM = ("hard_share", "hard_from", "hard_until", "steps", "global_batch_size")  # where its hard pairs are
+_OF_THE_ORDER = ("seed", "shuffle_buffer", "genuine_only", "images_per_identity", "synthetic_input")
+_MIXED = "hard_tfrecords"  # a flag of earlier versions: a second data set mixed into the batches
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,13 +24,11 @@ class Position:
     Attributes:
       pairs: trained on so far, over all workers.
       order_pairs: those of them in the present order.
-      order_step: step at which the present order began.
       order_epoch: number of its first epoch; later orders of a run have higher ones, so that none is shown again.
     """
 
     pairs: int = 0
     order_pairs: int = 0
-    order_step: int = 0
     order_epoch: int = 0
 
     def advance(self, pairs: int) -> "Position":
@@ -52,14 +50,20 @@ def find(options: TrainOptions, step: int, workers: int, epoch_pairs: int) -> tu
     start = _start_behind(options, step)
     flags = _flags(start["flags"])
     batch, first = int(flags["global_batch_size"]), start["first_step"]
-    known = Position(**start["position"]) if "position" in start else Position().advance(first * batch)
-    here = known.advance((step - first) * batch)
+    here = _place(start, first * batch).advance((step - first) * batch)
     changes = _changes(flags, start, options, workers)
     if not changes:
         return here, None
     epoch = here.order_epoch + -(-here.order_pairs // epoch_pairs)
     line = f"a new epoch begins at step {step}, in another order of the pairs: {'; '.join(changes)}"
-    return Position(here.pairs, 0, step, epoch), line
+    return Position(here.pairs, 0, epoch), line
+
+
+def _place(start: dict, pairs: int) -> Position:
+    """Where a start of run.json began; behind so many pairs of one order if its version of fv noted no place."""
+    if "position" not in start:
+        return Position().advance(pairs)
+    return Position(**{field.name: start["position"][field.name] for field in dataclasses.fields(Position)})
 
 
 def _start_behind(options: TrainOptions, step: int) -> dict:
@@ -82,8 +86,9 @@ def _flags(lines: list[str]) -> dict[str, str]:
 def _changes(before: Mapping[str, str], start: dict, options: TrainOptions, workers: int) -> list[str]:
     """What makes the order of this start another one than before."""
     now = _flags(fv_options.to_flagfile(options).splitlines())
-    names = _OF_THE_ORDER + (_OF_A_CURRICULUM if now.get("hard_tfrecords") else ())
-    changes = [f"--{name}={now.get(name)}, before {before.get(name)}" for name in names if before.get(name) != now.get(name)]
+    changes = [f"--{name}={now[name]}, before {before[name]}" for name in _OF_THE_ORDER if before[name] != now[name]]
+    if _MIXED in before:
+        changes.append(f"--{_MIXED}={before[_MIXED]} is no longer mixed in")
     if now["data_service"] or before["data_service"]:
         changes.append("a data service keeps no place (--data_service)")
     shards = files.sha256(os.path.join(options.tfrecords, manifest.FILE_NAME))

@@ -31,7 +31,7 @@ class StrategyOptions:
     cluster: str = option(
         "tf_config",
         "What names the workers of a multi_worker run where --workers does not: the environment variable TF_CONFIG, Slurm, "
-        "or Kubeflow in Kubernetes.",
+        "or an operator in Kubernetes that sets TF_CONFIG in every pod.",
         choices=CLUSTERS,
     )
     port: int | None = option(

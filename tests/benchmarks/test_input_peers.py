@@ -11,31 +11,23 @@ from benchmarks.input_peers import indexed, pixels
 from fv import record
 from tests.benchmarks.conftest import IMAGES
 
-FLOAT32 = ("five_maps", "keras_directory", "keras_generator")
-ANTIALIASED = ("torch_pillow", "keras_generator")  # Pillow's resize, another filter: compared where nothing is resized
-FAST_DCT = ("dali_cpu", "keras_directory")  # inexact: compared by the mean over an image
-
 
 def draw_epoch(name, work):
     """The images [16, side, side, 3] of the first epoch, from a contestant that is installed."""
     peer = pytest.importorskip(f"benchmarks.input_peers.{name}", reason="an optional peer", exc_type=ModuleNotFoundError)
     drawn = [np.asarray(batch) for batch in itertools.islice(peer.batches(work), IMAGES // 2 // work.batch_size)]
     assert {batch.shape for batch in drawn} == {(work.batch_size, 2, work.side, work.side, 3)}
-    assert {batch.dtype for batch in drawn} == {np.dtype(np.float32 if name in FLOAT32 else np.uint8)}
+    assert {batch.dtype for batch in drawn} == {np.dtype(np.uint8)}
     return np.concatenate(drawn).reshape(-1, work.side, work.side, 3)
 
 
 @pytest.mark.parametrize("name", input_peers.TITLES)
-def test_a_peer_yields_each_image_once_an_epoch_with_the_same_pixels(name, work, work_as_stored):
-    given = work_as_stored if name in ANTIALIASED else work
-    drawn = draw_epoch(name, given)
-    expected = [pixels.load(path.read_bytes(), given.side) for path in given.image_paths()]
+def test_a_peer_yields_each_image_once_an_epoch_with_the_same_pixels(name, work):
+    drawn = draw_epoch(name, work)
+    expected = [pixels.load(path.read_bytes(), work.side) for path in work.image_paths()]
     far = np.array([[np.abs(image.astype(float) - one).mean() for one in expected] for image in drawn])
     assert sorted(far.argmin(axis=1)) == list(range(IMAGES))
-    if name in FAST_DCT:
-        assert far.min(axis=1).max() < 2
-    else:
-        assert np.abs(drawn - np.array(expected)[far.argmin(axis=1)].astype(float)).max() <= 1
+    assert np.abs(drawn - np.array(expected)[far.argmin(axis=1)].astype(float)).max() <= 1
 
 
 def test_every_peer_has_a_module_and_every_module_a_title():

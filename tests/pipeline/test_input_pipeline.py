@@ -5,12 +5,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from fv import preprocess, record
+from fv import record
 from fv.errors import UserError
 from fv.pipeline import input_pipeline
 from fv.pipeline.damage import BadRecords
 from fv.pipeline.input_pipeline import PairSource
 from fv.pipeline.options import CACHES, InputOptions
+from tests import samples
 from tests.pipeline.streams import pairs_of, source_of, stream
 
 RECORDS = 64
@@ -70,7 +71,7 @@ def test_batches_decoded_in_parallel_keep_their_order(source):
 @pytest.mark.parametrize("options", WAYS[1:])
 def test_every_decoder_and_cache_gives_the_same_stream(source, options):
     expected, found = (np.array(list(map(list, stream(source, 2 * RECORDS, options=way)))) for way in (WAYS[0], options))
-    tolerance = preprocess.RESIZE_TOLERANCE if options.decoder == "tensorflow" else 0
+    tolerance = samples.RESIZE_TOLERANCE if options.decoder == "tensorflow" else 0
     assert np.abs(expected - found).max() <= tolerance
 
 

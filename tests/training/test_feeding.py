@@ -34,7 +34,7 @@ def test_a_synthetic_batch_has_the_form_of_a_real_one_on_every_replica(tiny_run,
         assert [(part.shape, part.dtype) for part in given] == [(part.shape, part.dtype) for part in expected]
 
 
-def test_a_run_without_hard_pairs_holds_nothing_for_each_of_its_steps(tiny_run):
+def test_a_run_holds_nothing_for_each_of_its_steps(tiny_run):
     endless = dataclasses.replace(tiny_run, steps=2**40)  # eight bytes for each are more than any machine has
     assert next(batches(endless, tf.distribute.OneDeviceStrategy("CPU:0")))["images"].shape[0] == tiny_run.global_batch_size
 

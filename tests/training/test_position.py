@@ -11,7 +11,6 @@ import tensorflow as tf
 
 from fv import options as fv_options
 from fv.pipeline.damage import BadRecords
-from fv.pipeline.mixing import CurriculumOptions
 from fv.pipeline.options import InputOptions
 from fv.training import feeding, position
 from fv.training.options import OptimizerOptions, TrainOptions
@@ -100,7 +99,6 @@ CHANGES = {
     "--genuine_only=true, before false": dict(input=InputOptions(genuine_only=True)),
     "--images_per_identity=4, before 0": dict(input=InputOptions(images_per_identity=4)),
     "--data_service": dict(input=InputOptions(data_service="grpc://host:1")),
-    "--hard_tfrecords=hard, before None": dict(curriculum=CurriculumOptions(hard_tfrecords="hard")),
 }
 
 
@@ -108,7 +106,7 @@ CHANGES = {
 def test_another_order_begins_a_new_epoch_and_says_why(options, said):
     resume(options, 0)
     place, message = position.find(dataclasses.replace(options, **CHANGES[said]), 10, 1, PAIRS)
-    assert place == Position(pairs=80, order_pairs=0, order_step=10, order_epoch=2)
+    assert place == Position(pairs=80, order_pairs=0, order_epoch=2)
     assert message.startswith("a new epoch begins at step 10") and said in message
     assert line(options, 10) is None  # the flags of before go on inside the epoch
 
@@ -129,14 +127,15 @@ def test_a_new_epoch_is_whole_and_in_an_order_of_its_own(options):
     assert shown != draw(options, Position(), PAIRS)
 
 
-def test_a_curriculum_at_another_batch_size_begins_a_new_epoch(options):
-    hard = CurriculumOptions(hard_tfrecords=options.tfrecords, hard_until=0.8)
-    options = dataclasses.replace(options, curriculum=hard)
-    larger = dataclasses.replace(options, global_batch_size=16)
-    resume(options, 0)
-    assert "--global_batch_size=16, before 8" in line(larger, 10)
-    place = resume(larger, 10)
-    assert len(draw(larger, place, 2 * PAIRS)) == 2 * PAIRS
+@pytest.mark.parametrize(("mixed", "epoch"), [([], 3), (["--hard_tfrecords=hard"], 5)])
+def test_a_run_of_an_earlier_version_goes_on_behind_its_position(options, mixed, epoch):
+    flags = [*fv_options.to_flagfile(options).splitlines(), "--hard_share=0.5", *mixed]
+    noted = dict(pairs=400, order_pairs=40, order_step=45, order_epoch=3)
+    start = {"first_step": 50, "flags": flags, "position": noted}
+    pathlib.Path(options.workdir, "run.json").write_text(json.dumps({"starts": [start]}))
+    place, message = position.find(options, 60, 1, PAIRS)
+    assert place == Position(pairs=480, order_pairs=0 if mixed else 120, order_epoch=epoch)
+    assert (message or "").endswith("--hard_tfrecords=hard is no longer mixed in" if mixed else "")
 
 
 def test_the_printed_epoch_goes_on_where_it_was(options, tmp_path):

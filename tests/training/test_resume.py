@@ -15,7 +15,6 @@ from fv import options as fv_options
 from fv.errors import Stopped, UserError
 from fv.model import checkpoint_files
 from fv.pipeline.augment import AugmentOptions
-from fv.pipeline.mixing import CurriculumOptions
 from fv.training.options import TrainOptions
 from fv.training.run import train
 from fv.training.saving.checkpoint_options import CheckpointOptions
@@ -71,20 +70,19 @@ def stop() -> None:
     time.sleep(0.5)  # until the thread that reads signals has heard it
 
 
-def all_at_once(shards: str) -> dict:
-    """Everything that has a state of its own, or a place in the stream."""
+def all_at_once() -> dict:
+    """Everything that has a state of its own."""
     name = "radam" if addons.available() else "adamw"
     return dict(
         compute=StrategyOptions(deterministic=True, precision="mixed_float16"),
         optimization=OptimizerOptions(optimizer=name, learning_rate=3e-3, warmup_steps=5, accumulate_steps=2),
         averaging=AveragingOptions(average_weights="ema"),
-        curriculum=CurriculumOptions(hard_tfrecords=shards, hard_until=0.8),
     )
 
 
 @pytest.mark.slow
 def test_killed_in_an_epoch_and_stopped_in_the_next_it_ends_with_the_same_bits(options, monkeypatch):
-    options = dataclasses.replace(options, **all_at_once(options.tfrecords))
+    options = dataclasses.replace(options, **all_at_once())
     whole = dataclasses.replace(options, workdir=options.workdir + "-whole")
     train(whole)
     with pytest.raises(Killed):

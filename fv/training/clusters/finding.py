@@ -48,7 +48,7 @@ def _from_slurm(options: StrategyOptions, environment: Mapping[str, str]) -> Clu
 
 
 def _from_kubernetes(options: StrategyOptions, environment: Mapping[str, str]) -> Cluster:
-    """Kubeflow's training operator sets TF_CONFIG in the pods of a TFJob, unless it has a single one."""
+    """The cluster in TF_CONFIG, which an operator sets in every pod; a pod without it is a cluster of one."""
     if not environment.get(_IN_KUBERNETES):
         raise UserError(f"--cluster=kubernetes outside of a pod ({_IN_KUBERNETES} is not set): give --workers=HOST:PORT,…")
     if not environment.get(tf_config.VARIABLE):

@@ -58,9 +58,8 @@ class Averages:
             # Starts from the first weights, which (1 + t) / (10 + t), as in TensorFlow's own moving average, soon forgets.
             return 1.0 - tf.minimum(self._options.average_momentum, (1.0 + done) / (10.0 + done)), tf.constant(True)
         since = tf.cast(step, tf.int64) - self._first_step
-        begun, due = since >= 0, since % self._options.swa_period == 0
-        taken = tf.logical_and(begun, due)
-        return tf.where(taken, 1.0 / (1.0 + done), tf.where(begun, 0.0, 1.0)), taken
+        begun = since >= 0
+        return tf.where(begun, 1.0 / (1.0 + done), 1.0), begun
 
 
 def _mix(average: tf.Variable, weight: tf.Variable, share: tf.Tensor) -> None:

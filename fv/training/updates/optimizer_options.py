@@ -5,7 +5,7 @@ import dataclasses
 from fv.options import option
 
 OPTIMIZERS = ("adamw", "sgd", "lamb", "radam")
-DECAYS = ("cosine", "piecewise", "constant")
+DECAYS = ("cosine", "constant")
 RATE_SCALINGS = ("none", "linear", "sqrt")
 AVERAGES = ("none", "ema", "swa")
 
@@ -24,12 +24,8 @@ class OptimizerOptions:
     base_batch_size: int = option(256, "Pairs per step that --learning_rate was chosen for, where it is scaled.", lower=1)
     warmup_steps: int = option(50, "Steps over which the learning rate rises from 0.", lower=0)
     decay: str = option(
-        "cosine",
-        "How the learning rate goes on after warm-up: to 0 at the last step, down at --decay_at, or not at all.",
-        choices=DECAYS,
+        "cosine", "How the learning rate falls after warm-up: to 0 at the last step, or not at all.", choices=DECAYS
     )
-    decay_at: str = option("", "Piecewise decay: the steps at which the rate falls, separated by commas.")
-    decay_by: float = option(0.1, "Piecewise decay: what the rate is multiplied by at each, (0, 1].", lower=0.0, upper=1.0)
     backbone_learning_rate: float = option(
         1.0, "Of the backbone, as a multiple of the rate of embedding and head; pretrained weights want less.", lower=0.0
     )
@@ -61,4 +57,3 @@ class AveragingOptions:
         lower=0.0,
         upper=1.0,
     )
-    swa_period: int = option(1, "swa: steps between two weights that go into the mean.", lower=1)

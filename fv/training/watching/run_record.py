@@ -61,7 +61,7 @@ def end(start: Start, summary: dict) -> None:
 def describe(options: TrainOptions, strategy: tf.distribute.Strategy, first_step: int, position: Position) -> dict:
     """What this process computes with."""
     return {
-        "at": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        "at": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "command": shlex.join(sys.argv),
         "first_step": first_step,
         "python": platform.python_version(),

@@ -29,20 +29,6 @@ def resolve(arguments: list[str]) -> TrainOptions:
     return resolved
 
 
-def test_the_tfjob_is_one_that_kubeflow_and_fv_read():
-    (job,) = yaml.safe_load_all((KUBERNETES / "tfjob.yaml").read_text())
-    assert (job["apiVersion"], job["kind"]) == ("kubeflow.org/v1", "TFJob")
-    worker = job["spec"]["tfReplicaSpecs"]["Worker"]
-    assert worker["restartPolicy"] == "ExitCode"
-    (container,) = worker["template"]["spec"]["containers"]
-    assert container["name"] == "tensorflow"  # the operator sets TF_CONFIG in this one only
-    assert container["command"] == ["python", "-m", "fv.train"]
-    resolved = resolve(container["args"])
-    assert (resolved.compute.strategy, resolved.compute.cluster) == ("multi_worker", "kubernetes")
-    gpus = worker["replicas"] * container["resources"]["limits"]["nvidia.com/gpu"]
-    assert resolved.global_batch_size % gpus == 0
-
-
 def test_the_indexed_jobs_pods_find_each_other_by_the_services_names():
     service, job = yaml.safe_load_all((KUBERNETES / "indexed_job.yaml").read_text())
     name, spec = job["metadata"]["name"], job["spec"]

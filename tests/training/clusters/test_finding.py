@@ -29,7 +29,7 @@ def test_workers_may_be_written_as_a_range():
     assert find({}, workers="fv-[0-2].fv:2222", worker_index=2).addresses[2] == "fv-2.fv:2222"
 
 
-def test_a_pod_without_tf_config_is_a_cluster_of_one_for_kubeflow_sets_none_there():
+def test_a_pod_without_tf_config_is_a_cluster_of_one():
     assert find(POD, cluster="kubernetes").size == 1
 
 

@@ -22,7 +22,7 @@ def test_a_chief_comes_before_the_workers():
     assert read({"master": ["a:1"], "worker": ["b:1"]}, "worker", 0).index == 1
 
 
-def test_what_kubeflow_adds_is_left_alone():
+def test_what_an_operator_adds_is_left_alone():
     text = json.dumps({"cluster": {"worker": ["a:1"]}, "task": {"type": "worker", "index": "0"}, "environment": "cloud"})
     assert tf_config.read({"TF_CONFIG": text}) == Cluster(("a:1",), 0)
 

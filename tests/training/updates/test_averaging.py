@@ -29,10 +29,10 @@ def ema_by_hand(weights: list[np.ndarray], momentum: float) -> list[np.ndarray]:
     return found
 
 
-def swa_by_hand(weights: list[np.ndarray], start: int, period: int) -> list[np.ndarray]:
+def swa_by_hand(weights: list[np.ndarray], start: int) -> list[np.ndarray]:
     found, taken = [], []
     for step, weight in enumerate(weights[1:], 1):
-        if step >= start and (step - start) % period == 0:
+        if step >= start:
             taken.append(weight)
         found.append(np.mean(taken, axis=0) if taken else weight)
     return found
@@ -42,7 +42,7 @@ def swa_by_hand(weights: list[np.ndarray], start: int, period: int) -> list[np.n
     ("strategy", "averaging", "by_hand"),
     [
         (two_replicas, AveragingOptions("ema", average_momentum=0.3), lambda weights: ema_by_hand(weights, 0.3)),
-        (one_device, AveragingOptions("swa", swa_start=0.5, swa_period=2), lambda weights: swa_by_hand(weights, 4, 2)),
+        (one_device, AveragingOptions("swa", swa_start=0.5), lambda weights: swa_by_hand(weights, 4)),
     ],
 )
 def test_averages_of_weights_and_statistics_are_those_by_hand(shards, strategy, averaging, by_hand):
@@ -57,7 +57,7 @@ def test_averages_of_weights_and_statistics_are_those_by_hand(shards, strategy, 
 
 
 def test_averages_go_on_from_a_checkpoint_as_if_nothing_had_happened(shards, tmp_path):
-    averaging = AveragingOptions("swa", swa_start=0.25, swa_period=3)
+    averaging = AveragingOptions("swa", swa_start=0.25)
     whole, resumed = (trainer(shards, averaging=averaging, steps=STEPS) for _ in range(2))
     whole.run(5)
     path = checkpoint(whole).write(str(tmp_path / "ckpt"))
@@ -65,7 +65,7 @@ def test_averages_go_on_from_a_checkpoint_as_if_nothing_had_happened(shards, tmp
     checkpoint(resumed).read(path).assert_consumed()
     resumed.skip(5)
     resumed.run(3)
-    assert int(resumed.averages.count) == int(whole.averages.count) == 3
+    assert int(resumed.averages.count) == int(whole.averages.count) == 7
     for one, two in zip(whole.averages.model.encoder.weights, resumed.averages.model.encoder.weights, strict=True):
         np.testing.assert_allclose(one, two, rtol=1e-4, atol=1e-6)
 

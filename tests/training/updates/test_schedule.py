@@ -1,7 +1,6 @@
 import numpy as np
 import pytest
 
-from fv.errors import UserError
 from fv.training.updates import schedule
 from fv.training.updates.optimizer_options import OptimizerOptions
 
@@ -23,17 +22,6 @@ def test_the_rate_rises_then_falls_along_half_a_cosine_to_zero():
 def test_a_constant_rate_stays_after_warm_up():
     found = rates(OptimizerOptions(learning_rate=0.4, warmup_steps=2, decay="constant"), steps=12)
     np.testing.assert_allclose(found, [0.2] + [0.4] * 12, rtol=1e-6)
-
-
-def test_a_piecewise_rate_falls_at_the_steps_that_are_given():
-    options = OptimizerOptions(learning_rate=0.8, warmup_steps=2, decay="piecewise", decay_at="3, 5", decay_by=0.5)
-    np.testing.assert_allclose(rates(options, steps=7), [0.4, 0.8, 0.8, 0.4, 0.4, 0.2, 0.2, 0.2], rtol=1e-6)
-
-
-@pytest.mark.parametrize("decay_at", ["", "5,3", "3,3", "1e3", "3,-5"])
-def test_a_piecewise_rate_without_ascending_steps_is_refused(decay_at):
-    with pytest.raises(UserError, match="needs ascending steps, such as --decay_at=6000,8000"):
-        rates(OptimizerOptions(decay="piecewise", decay_at=decay_at), steps=7)
 
 
 @pytest.mark.parametrize(("scaling", "factor"), [("none", 1.0), ("linear", 0.25), ("sqrt", 0.5)])
