@@ -1,6 +1,7 @@
 """Every image is decoded whole once, in worker processes, before any pair is made of it."""
 
 import dataclasses
+import errno
 import os
 from collections.abc import Iterator
 
@@ -8,7 +9,7 @@ import google_crc32c
 import numpy as np
 import pandas as pd
 
-from fv import files, progress, workers
+from fv import errors, files, progress, workers
 from fv.conversion import crops, fingerprint, images
 from fv.conversion.formats import BadImage
 from fv.errors import UserError
@@ -102,6 +103,9 @@ def check(task: Task) -> tuple[np.ndarray, dict[int, str]]:
 
     Returns:
       `FINDING` of each image, and the reason of each that is bad, by its place in the task.
+
+    Raises:
+      OSError: a network file system failed for a moment: the image may be sound.
     """
     findings, reasons, pack = np.zeros(len(task.paths), FINDING), {}, bytearray()
     for offset, (path, box) in enumerate(zip(task.paths, task.boxes, strict=True)):
@@ -111,6 +115,8 @@ def check(task: Task) -> tuple[np.ndarray, dict[int, str]]:
             reasons[offset] = str(error)
         except OSError as error:
             _require_folder(task.root)
+            if errors.is_temporary(error) and error.errno != errno.EIO:  # which a bad sector gives for ever
+                raise OSError(error.errno, error.strerror, os.path.join(task.root, path)) from error
             reasons[offset] = f"cannot be read: {error.strerror}"
     if pack:
         with files.atomic_open(pack_path(task.scratch, task.first), "wb") as file:

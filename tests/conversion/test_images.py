@@ -1,5 +1,8 @@
 import dataclasses
+import errno
 import io
+import os
+import pathlib
 import struct
 
 import numpy as np
@@ -7,7 +10,8 @@ import pytest
 import simplejpeg
 from PIL import Image
 
-from fv.conversion import crops, formats, images
+from fv import errors, files
+from fv.conversion import checking, crops, formats, images
 from tests.conversion import making
 
 RULES = images.Rules(max_pixels=10_000, jpeg_quality=95)
@@ -263,3 +267,30 @@ def whole_is_sound(data: bytes, colours: str) -> bool:
         return True
     except ValueError:
         return False
+
+
+@pytest.mark.parametrize("code", [errno.EIO, errno.EACCES])
+def test_a_file_that_cannot_be_read_is_left_out(tmp_path, monkeypatch, code):
+    making.people(tmp_path, Ada=1)
+    monkeypatch.setattr(files, "read_bytes", fail_with(code))
+    _, reasons = checking.check(task(tmp_path))
+    assert reasons == {0: f"cannot be read: {os.strerror(code)}"}
+
+
+def test_a_network_disk_that_fails_for_a_moment_leaves_no_image_out(tmp_path, monkeypatch):
+    making.people(tmp_path, Ada=1)
+    monkeypatch.setattr(files, "read_bytes", fail_with(errno.ESTALE))
+    with pytest.raises(OSError, match="Ada_0001.jpg") as caught:
+        checking.check(task(tmp_path))
+    assert errors.is_temporary(caught.value)
+
+
+def task(folder: pathlib.Path) -> checking.Task:
+    return checking.Task(str(folder), ("Ada/Ada_0001.jpg",), (None,), 0, str(folder), RULES)
+
+
+def fail_with(code: int):
+    def fail(*_):
+        raise OSError(code, os.strerror(code))
+
+    return fail
