@@ -143,6 +143,19 @@ def read_blocks(path: str, needed: Sequence[str]) -> Iterator[Rows]:
         raise UserError(f"{where} cannot be read as a CSV in UTF-8 ({error.reason}): save it as CSV in UTF-8") from error
 
 
+def read_names(path: str) -> list[str]:
+    """The names of a table's columns; none where there is no such file, or it is no table.
+
+    Raises:
+      OSError: the file cannot be read.
+    """
+    try:
+        with io.TextIOWrapper(_open(path), encoding="utf-8-sig", newline="") as file:
+            return _names(csv.reader(file, strict=True), path)
+    except (FileNotFoundError, IsADirectoryError, UnicodeDecodeError, UserError):
+        return []
+
+
 def require_columns(path: str, names: Sequence[str], needed: Sequence[str]) -> None:
     """Checks the names of a table's columns.
 
@@ -210,7 +223,7 @@ def normal_path(path: str, where: str, root: str | None = None) -> str:
 
 
 def _read_blocks(reader: Iterator[list[str]], path: str, needed: Sequence[str]) -> Iterator[Rows]:
-    names = [name.strip() for name in _first_row(reader, path)]
+    names = _names(reader, path)
     require_columns(path, names, needed)
     empty = True
     while True:
@@ -234,9 +247,10 @@ def _read_blocks(reader: Iterator[list[str]], path: str, needed: Sequence[str]) 
         raise UserError(f"{path} lists nothing: it has no row; give one line for each below {','.join(needed)}")
 
 
-def _first_row(reader: Iterator[list[str]], path: str) -> list[str]:
+def _names(reader: Iterator[list[str]], path: str) -> list[str]:
+    """The names in the first line that is not blank, without blanks around them."""
     try:
-        return next((row for row in reader if "".join(row).strip()), [])
+        return [name.strip() for name in next((row for row in reader if "".join(row).strip()), [])]
     except csv.Error as error:
         raise _not_csv(path, 1, error) from error
 

@@ -4,7 +4,6 @@ Exits with 0 for the same person, 1 for different people, 2 for an error. With -
 table (columns image_a and image_b, and label, 1 for the same person and 0 for two people, if known) and exits with 0.
 """
 
-import csv
 import dataclasses
 import os
 import sys
@@ -71,19 +70,10 @@ def _output(options: VerifyOptions) -> str:
         return options.output
     output = f"{os.path.splitext(options.pairs_csv)[0]}-verdicts.csv"
     answers = (*pairs_table.ANSWERS, pairs_table.ERROR)
-    asked = [name for name in _header(options.pairs_csv) if name not in answers]
-    if os.path.lexists(output) and _header(output) != [*asked, *answers]:
+    asked = [name for name in tables.read_names(options.pairs_csv) if name not in answers]
+    if os.path.lexists(output) and tables.read_names(output) != [*asked, *answers]:
         raise UserError(f"{output} is there and is no table of verdicts on {options.pairs_csv}: give another --output")
     return output
-
-
-def _header(path: str) -> list[str]:
-    """The columns of a CSV; none where there is no such file, or it is no text."""
-    try:
-        with open(path, encoding="utf-8-sig", newline="") as file:
-            return next(csv.reader(file), [])
-    except (FileNotFoundError, IsADirectoryError, UnicodeDecodeError, csv.Error):
-        return []
 
 
 def _verify_pairs(options: VerifyOptions, output: str, verifier: Verifier) -> None:

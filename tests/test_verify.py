@@ -91,6 +91,12 @@ def test_verdicts_replace_no_foreign_file_of_the_made_up_name(answer, images, tm
         assert answer(f"--pairs_csv={tmp_path / 'pairs.csv'}")[0] == 0
 
 
+def test_verdicts_are_written_anew_whatever_the_blanks_in_the_first_line(answer, images, tmp_path):
+    (tmp_path / "pairs.csv").write_text("\nimage_a, image_b , note\na.jpg,b.jpg,x\n")
+    for _ in range(2):
+        assert answer(f"--pairs_csv={tmp_path / 'pairs.csv'}")[0] == 0
+
+
 def test_a_file_that_is_read_is_not_written_over(answer, images, tmp_path):
     (tmp_path / "pairs.csv").write_text("image_a,image_b\na.jpg,b.jpg\n")
     table = f"--pairs_csv={tmp_path / 'pairs.csv'}"
