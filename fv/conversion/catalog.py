@@ -58,8 +58,9 @@ def scan(root: str, identity_level: int = 1, merge_names: bool = False) -> Catal
     odd: list[tuple[str, str]] = []
     others = passed_over.count(top, _set_apart(entries, identity_level, paths, odd))
     paths.sort()
-    names = {identities.Naming(identity_level).identity_of(path) for path in paths}
-    naming = identities.Naming(identity_level, identities.join(names) if merge_names else {})
+    naming = identities.Naming(identity_level)
+    if merge_names:
+        naming = identities.Naming(identity_level, identities.join({naming.identity_of(path) for path in paths}))
     images = pd.DataFrame({"path": pd.Series(paths, dtype=object), "identity": _identities(paths, naming)})
     left_out = pd.DataFrame(sorted(odd), columns=["path", "reason"], dtype=object)
     return Catalog(images, left_out, others, naming)

@@ -264,20 +264,14 @@ def _check_names(counts: Mapping[str, int]) -> Iterator[Finding]:
             "give --merge_names to join them, or --nomerge_names if they are different people",
             certain=True,
         )
-    accents = [group for group in _group(counts, _without_accents) if len({*map(normalise, group)}) > 1]
-    if accents:
-        yield Finding(
-            f"{_many(len(accents), 'name')} written with and without accents, such as {_spell(accents[0])}",
-            "they are taken for different people",
-            "rename the folders if they are one person, or give --nomerge_names to confirm",
-        )
-    numbers = [group for group in _group(counts, _without_zeros) if len({*map(normalise, group)}) > 1]
-    if numbers:
-        yield Finding(
-            f"{_many(len(numbers), 'number')} written with and without leading zeros, such as {_spell(numbers[0])}",
-            "they are taken for different people",
-            "rename the folders if they are one person, or give --nomerge_names to confirm",
-        )
+    for key, noun, what in ((_without_accents, "name", "accents"), (_without_zeros, "number", "leading zeros")):
+        near = [group for group in _group(counts, key) if len({*map(normalise, group)}) > 1]
+        if near:
+            yield Finding(
+                f"{_many(len(near), noun)} written with and without {what}, such as {_spell(near[0])}",
+                "they are taken for different people",
+                "rename the folders if they are one person, or give --nomerge_names to confirm",
+            )
 
 
 def _check_joined(images: pd.DataFrame, level: int) -> Iterator[Finding]:

@@ -15,7 +15,8 @@ from fv.serving import bmp, gif, image_bytes, orientation
 
 JPEG = b"\xff\xd8\xff"  # what such a file begins with
 _HEAD_BYTES = 32
-_MAGICS = (JPEG, b"\x89PNG\r\n\x1a\n", b"BM", b"GIF8")  # in the order of the branches below
+PNG, GIF = b"\x89PNG\r\n\x1a\n", b"GIF8"
+_MAGICS = (JPEG, PNG, b"BM", GIF)  # in the order of the branches below
 _OPAQUE = 255
 _RGBA = 4
 _PNG_SIZE_AT, _PNG_COLOURS_AT = 16, 25

@@ -8,8 +8,9 @@ from PIL import Image
 
 from fv.conversion import formats, jpeg
 from fv.errors import UserError
+from fv.serving import decoding
 
-DECODED_BY_GRAPH = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF8")  # first bytes of JPEG, PNG, GIF
+_DECODED_BY_GRAPH = (decoding.JPEG, decoding.PNG, decoding.GIF)
 _CMYK, _ADOBE = 4, b"Adobe"
 ImageSource = str | os.PathLike | bytes | np.ndarray | Image.Image
 TAKEN = "a path, bytes, a uint8 array [height, width, 3 or 4] or [height, width], or a PIL image"
@@ -68,14 +69,14 @@ def _read(path: str) -> bytes:
 
 
 def _normalise(data: bytes, max_pixels: int) -> bytes:
-    if not data or (data.startswith(DECODED_BY_GRAPH) and not _is_plain_ink(data)):
+    if not data or (data.startswith(_DECODED_BY_GRAPH) and not _is_plain_ink(data)):
         return data  # the graph refuses what is empty
     return _encode_pixels(formats.decode(data, max_pixels))
 
 
 def _is_plain_ink(data: bytes) -> bool:
     """Whether this is a CMYK JPEG without Adobe's segment, which TensorFlow reads inverted."""
-    if not data.startswith(jpeg.START) or _ADOBE in data:
+    if not data.startswith(decoding.JPEG) or _ADOBE in data:
         return False
     try:
         return jpeg.read_head(data).components == _CMYK
@@ -92,7 +93,6 @@ def _encode_array(image: np.ndarray) -> bytes:
 
 def _encode_pixels(pixels: np.ndarray) -> bytes:
     encoded = io.BytesIO()
-    Image.fromarray(np.ascontiguousarray(pixels)).save(
-        encoded, "PNG", compress_level=1
-    )  # more takes longer than the network
+    # A higher level takes longer than the network.
+    Image.fromarray(np.ascontiguousarray(pixels)).save(encoded, "PNG", compress_level=1)
     return encoded.getvalue()

@@ -48,13 +48,14 @@ class Verifier:
             self._model = tf.saved_model.load(self.path)
             self._signatures = {name: self._model.signatures[name] for name in ("serving_default", "embed", "compare")}
             trained = float(self._model.threshold.numpy())
-            self._max_pixels = _most_pixels(self.path)
+            card = _read_card(self.path)
+            self._max_pixels = round(card.get("images", {}).get("max_megapixels", _MEGAPIXELS) * 1e6)
         except (OSError, KeyError, AttributeError, ValueError, tf.errors.OpError) as error:
             errors.raise_if_temporary(error)
             reason = str(error).split("\n", 1)[0]
             raise UserError(f"{path} holds no SavedModel that fv.export wrote, or a damaged one ({reason})") from error
         self.threshold = trained if threshold is None else _checked(threshold)
-        if _was_trained_on_boxes(self.path):
+        if "boxes" in (card.get("preprocessing") or {}):
             print(f"fv: note: {self.path}: {model_card.BOXES}", file=sys.stderr)
 
     def verify(
@@ -135,19 +136,10 @@ class Verifier:
         ]
 
 
-def _most_pixels(path: str) -> int:
-    """Most pixels of an image, by the model card; an export without one takes what an export takes by default."""
-    card = os.path.join(path, model_card.JSON)
-    images = files.load_json(card).get("images", {}) if os.path.exists(card) else {}
-    return round(images.get("max_megapixels", _MEGAPIXELS) * 1e6)
-
-
-def _was_trained_on_boxes(folder: str) -> bool:
-    """What the card says; an export of an older fv has none that does."""
+def _read_card(folder: str) -> dict:
+    """The model card; empty where an export has none."""
     path = os.path.join(folder, model_card.JSON)
-    if not os.path.exists(path):
-        return False
-    return "boxes" in (files.load_json(path).get("preprocessing") or {})
+    return files.load_json(path) if os.path.exists(path) else {}
 
 
 def _checked(threshold: float) -> float:
