@@ -6,7 +6,9 @@ import re
 
 import setuptools
 
-VERSION = re.search(r'__version__ = "(.+)"', pathlib.Path("fv/__init__.py").read_text(encoding="utf-8"))[1]
+VERSION = re.search(
+    r'__version__ = "(.+)"', pathlib.Path("fv/__init__.py").read_text(encoding="utf-8")
+)[1]
 
 # The reason for each is in BUILD.md.
 REQUIRED = [
@@ -33,7 +35,13 @@ TESTED = {
 EXTRAS = {
     **TESTED,
     "gpu": ["tensorflow[and-cuda]==2.21.*"],
-    "dev": ["pytest>=8", "pytest-xdist>=3.6", "ruff>=0.9", "scikit-learn>=1.6", *itertools.chain(*TESTED.values())],
+    "dev": [
+        "pytest>=8",
+        "pytest-xdist>=3.6",
+        "ruff>=0.9",
+        "scikit-learn>=1.6",
+        *itertools.chain(*TESTED.values()),
+    ],
 }
 COMMANDS = ["make_tfrecords", "train", "whiten", "evaluate", "export", "verify"]
 
@@ -46,5 +54,7 @@ setuptools.setup(
     python_requires=">=3.11,<3.14",
     install_requires=REQUIRED,
     extras_require=EXTRAS,
-    entry_points={"console_scripts": [f"fv-{name.replace('_', '-')} = fv.{name}:run" for name in COMMANDS]},
+    entry_points={
+        "console_scripts": [f"fv-{name.replace('_', '-')} = fv.{name}:run" for name in COMMANDS]
+    },
 )

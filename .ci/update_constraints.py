@@ -24,7 +24,9 @@ HEADER = """\
 def main(interpreters: list[str]) -> None:
     """Asks pip what it would install under each interpreter, and writes one line per package and version."""
     resolved = dict(resolve(interpreter) for interpreter in interpreters)
-    pythons = collections.defaultdict(lambda: collections.defaultdict(list))  # name → version → Pythons
+    pythons = collections.defaultdict(
+        lambda: collections.defaultdict(list)
+    )  # name → version → Pythons
     for python in sorted(resolved, key=minor):
         for name, version in resolved[python].items():
             pythons[name][version].append(python)
@@ -41,9 +43,13 @@ def resolve(interpreter: str) -> tuple[str, dict[str, str]]:
     options = ["--quiet", "--disable-pip-version-check", "--dry-run", "--ignore-installed"]
     with tempfile.NamedTemporaryFile() as report:
         pip = [sys.executable, "-m", "pip", "--python", interpreter, "install"]
-        subprocess.run([*pip, *options, "--report", report.name, f"{ROOT}[gpu,beam,dev]"], check=True)
+        subprocess.run(
+            [*pip, *options, "--report", report.name, f"{ROOT}[gpu,beam,dev]"], check=True
+        )
         answer = json.load(report)
-    packages = {normal(item["metadata"]["name"]): item["metadata"]["version"] for item in answer["install"]}
+    packages = {
+        normal(item["metadata"]["name"]): item["metadata"]["version"] for item in answer["install"]
+    }
     del packages["fv"]
     return answer["environment"]["python_version"], packages
 

@@ -10,7 +10,13 @@ from fv import cli
 from fv.benchmarking import figures
 from fv.errors import UserError
 
-MEASURES = dict(zip(options.PARTS, (module.measure for module in (rates, peers, memory, index, kills, broken)), strict=True))
+MEASURES = dict(
+    zip(
+        options.PARTS,
+        (module.measure for module in (rates, peers, memory, index, kills, broken)),
+        strict=True,
+    )
+)
 
 
 def main(chosen: options.BenchmarkOptions) -> None:

@@ -22,7 +22,10 @@ from fv.conversion import duplicates, fingerprint
 from fv.options import option, required
 
 SMALL_DISTANCES = (4, 8, 12, 16, 24, 32, 40)  # bits
-PLANTED_EVERY, PLANTED_BITS = 100, 8  # one made-up hash in so many is a copy with so many bits changed
+PLANTED_EVERY, PLANTED_BITS = (
+    100,
+    8,
+)  # one made-up hash in so many is a copy with so many bits changed
 CHUNK = 50_000
 
 
@@ -61,8 +64,12 @@ VARIANTS = {
     "size × 0.5": lambda rgb: _again(_resize(rgb, 0.5, cv2.INTER_AREA), 90),
     "size × 1.5": lambda rgb: _again(_resize(rgb, 1.5, cv2.INTER_CUBIC), 90),
     "size × 0.5, quality 75": lambda rgb: _again(_resize(rgb, 0.5, cv2.INTER_LINEAR), 75),
-    "grey": lambda rgb: _again(cv2.cvtColor(cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB), 90),
-    "contrast + 10 %, brightness + 8": lambda rgb: _again(cv2.convertScaleAbs(rgb, alpha=1.1, beta=8), 90),
+    "grey": lambda rgb: _again(
+        cv2.cvtColor(cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB), 90
+    ),
+    "contrast + 10 %, brightness + 8": lambda rgb: _again(
+        cv2.convertScaleAbs(rgb, alpha=1.1, beta=8), 90
+    ),
     "cropped by 2 %": lambda rgb: _again(
         rgb[len(rgb) // 50 : -len(rgb) // 50, rgb.shape[1] // 50 : -rgb.shape[1] // 50], 90
     ),
@@ -80,29 +87,42 @@ def main(options: BenchmarkOptions) -> None:
 def measure(options: BenchmarkOptions) -> dict:
     """The figures: distances by hash, microseconds, seconds and bytes."""
     paths = sorted(glob.glob(os.path.join(glob.escape(options.images), "*", "*.jpg")))
-    owners = np.unique([os.path.basename(os.path.dirname(path)) for path in paths], return_inverse=True)[1]
+    owners = np.unique(
+        [os.path.basename(os.path.dirname(path)) for path in paths], return_inverse=True
+    )[1]
     images = [_read(path) for path in paths]
     greys = [_grey(image) for image in images]
     picked = np.random.default_rng(options.seed).permutation(len(paths))[: options.variants]
-    variants = {name: [_grey(change(images[index])) for index in picked] for name, change in VARIANTS.items()}
+    variants = {
+        name: [_grey(change(images[index])) for index in picked]
+        for name, change in VARIANTS.items()
+    }
     bits = {name: np.stack([hash_of(grey) for grey in greys]) for name, hash_of in HASHES.items()}
     return {
         "images": len(paths),
         "hashes": {name: _distances(name, bits[name], owners, picked, variants) for name in HASHES},
         "hash_us": _microseconds(fingerprint.perceptual_hash, greys),
         "decode_us": _microseconds(
-            lambda data: simplejpeg.decode_jpeg(data, "RGB"), list(map(files.read_bytes, paths[:1000]))
+            lambda data: simplejpeg.decode_jpeg(data, "RGB"),
+            list(map(files.read_bytes, paths[:1000])),
         ),
-        "search": [_search(bits["dct"], count, options.seed) for count in (options.searched // 10, options.searched)],
+        "search": [
+            _search(bits["dct"], count, options.seed)
+            for count in (options.searched // 10, options.searched)
+        ],
     }
 
 
-def _distances(name: str, bits: np.ndarray, owners: np.ndarray, picked: np.ndarray, variants: dict) -> dict:
+def _distances(
+    name: str, bits: np.ndarray, owners: np.ndarray, picked: np.ndarray, variants: dict
+) -> dict:
     """Share of variants within each distance, and the number of pairs of different files within it."""
     found = {}
     for variant, greys in variants.items():
         away = (np.stack([HASHES[name](grey) for grey in greys]) != bits[picked]).sum(axis=1)
-        found[variant] = {str(limit): round(float((away <= limit).mean()), 4) for limit in SMALL_DISTANCES}
+        found[variant] = {
+            str(limit): round(float((away <= limit).mean()), 4) for limit in SMALL_DISTANCES
+        }
     signs = bits.astype(np.float32) * 2 - 1
     away = (bits.shape[1] - signs @ signs.T) / 2
     upper, same = np.triu(np.ones(away.shape, bool), 1), owners[:, None] == owners
@@ -110,7 +130,11 @@ def _distances(name: str, bits: np.ndarray, owners: np.ndarray, picked: np.ndarr
         kind: {str(limit): int((away[upper & of] <= limit).sum()) for limit in SMALL_DISTANCES}
         for kind, of in (("same_person", same), ("different_people", ~same))
     }
-    return {"variants_within": found, "pairs_within": pairs, "median": float(np.median(away[upper]))}
+    return {
+        "variants_within": found,
+        "pairs_within": pairs,
+        "median": float(np.median(away[upper])),
+    }
 
 
 def _search(bits: np.ndarray, count: int, seed: int) -> dict:
@@ -124,8 +148,16 @@ def _search(bits: np.ndarray, count: int, seed: int) -> dict:
     duplicates.find(digests, hashes, identities, fingerprint.DISTANCE)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    figures = {"hashes": count, "seconds": round(seconds, 2), "bytes_per_image": round(peak / count)}
-    return {**figures, "planted": planted, "found": int(found["second"].isin(range(count - planted, count)).sum())}
+    figures = {
+        "hashes": count,
+        "seconds": round(seconds, 2),
+        "bytes_per_image": round(peak / count),
+    }
+    return {
+        **figures,
+        "planted": planted,
+        "found": int(found["second"].isin(range(count - planted, count)).sum()),
+    }
 
 
 def _made_up(bits: np.ndarray, count: int, rng: np.random.Generator) -> tuple[np.ndarray, int]:
@@ -133,9 +165,13 @@ def _made_up(bits: np.ndarray, count: int, rng: np.random.Generator) -> tuple[np
     values, vectors = np.linalg.eigh(np.corrcoef(bits.T))
     mixing = (vectors * np.sqrt(np.maximum(values, 0))).T.astype(np.float32)
     limits = [
-        np.quantile(column, share) for column, share in zip(_normal(rng, CHUNK, mixing).T, bits.mean(axis=0), strict=True)
+        np.quantile(column, share)
+        for column, share in zip(_normal(rng, CHUNK, mixing).T, bits.mean(axis=0), strict=True)
     ]
-    parts = [_normal(rng, min(CHUNK, count - at), mixing) < np.float32(limits) for at in range(0, count, CHUNK)]
+    parts = [
+        _normal(rng, min(CHUNK, count - at), mixing) < np.float32(limits)
+        for at in range(0, count, CHUNK)
+    ]
     hashes = np.concatenate([np.packbits(part, axis=1).view(np.uint64) for part in parts])
     planted = count // PLANTED_EVERY
     copies = hashes[rng.permutation(count - planted)[:planted]]

@@ -43,23 +43,35 @@ def measure(options: BenchmarkOptions) -> dict:
     """Returns the rate in images per minute, and the accuracy of either baseline in [0, 1]."""
     with tempfile.TemporaryDirectory() as folder:
         shared = ("identities", "images_per_identity", "image_size", "seed", "workers")
-        faces = dataset.FacesOptions(output=folder, **{name: getattr(options, name) for name in shared})
+        faces = dataset.FacesOptions(
+            output=folder, **{name: getattr(options, name) for name in shared}
+        )
         start = time.perf_counter()
         count = dataset.write_dataset(faces)
         seconds = time.perf_counter() - start
         images = _read_all(faces)
     greys = camera.grey(images)
     accuracies = {
-        "pixel_distance_accuracy": _accuracy(images, lambda a, b: -baselines.pixel_distance(a, b), options.pairs),
+        "pixel_distance_accuracy": _accuracy(
+            images, lambda a, b: -baselines.pixel_distance(a, b), options.pairs
+        ),
         "ssim_accuracy": _accuracy(greys, baselines.ssim, options.pairs),
     }
-    return dict(images=count, cores=workers.cores(), images_per_minute=round(60 * count / seconds), **accuracies)
+    return dict(
+        images=count,
+        cores=workers.cores(),
+        images_per_minute=round(60 * count / seconds),
+        **accuracies,
+    )
 
 
 def _read_all(faces: dataset.FacesOptions) -> np.ndarray:
     """Images (identities, images per identity, H, W, 3) uint8."""
     return np.stack(
-        [[_read(faces, who, image) for image in range(faces.images_per_identity)] for who in range(faces.identities)]
+        [
+            [_read(faces, who, image) for image in range(faces.images_per_identity)]
+            for who in range(faces.identities)
+        ]
     )
 
 
@@ -72,10 +84,15 @@ def _accuracy(images: np.ndarray, similarity: Callable, pairs: int) -> float:
     """Accuracy with the threshold of the other half of the people, the mean of both ways round."""
     halves = [score(images, similarity, half, pairs) for half in (0, 1)]
     thresholds = [metrics.best_threshold(*half) for half in halves]
-    return round(float(np.mean([metrics.accuracy(*halves[half], thresholds[1 - half]) for half in (0, 1)])), 4)
+    return round(
+        float(np.mean([metrics.accuracy(*halves[half], thresholds[1 - half]) for half in (0, 1)])),
+        4,
+    )
 
 
-def score(images: np.ndarray, similarity: Callable, half: int, pairs: int) -> tuple[np.ndarray, np.ndarray]:
+def score(
+    images: np.ndarray, similarity: Callable, half: int, pairs: int
+) -> tuple[np.ndarray, np.ndarray]:
     """Similarities (pairs,) of random pairs of every other person's images, and whether each pair is genuine.
 
     Args:
@@ -87,11 +104,16 @@ def score(images: np.ndarray, similarity: Callable, half: int, pairs: int) -> tu
     people = np.arange(half, images.shape[0], 2)
     first, second, genuine = _sample_pairs(people, images.shape[1], pairs, seed=half)
     chunks = [slice(start, start + CHUNK) for start in range(0, pairs, CHUNK)]
-    scores = [similarity(images[tuple(first[chunk].T)], images[tuple(second[chunk].T)]) for chunk in chunks]
+    scores = [
+        similarity(images[tuple(first[chunk].T)], images[tuple(second[chunk].T)])
+        for chunk in chunks
+    ]
     return np.concatenate(scores), genuine
 
 
-def _sample_pairs(identities: np.ndarray, images: int, pairs: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _sample_pairs(
+    identities: np.ndarray, images: int, pairs: int, seed: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Balanced pairs: even places hold two images of one person, odd places images of two people.
 
     Args:
@@ -108,7 +130,11 @@ def _sample_pairs(identities: np.ndarray, images: int, pairs: int, seed: int) ->
     people = np.stack([rng.choice(identities, 2, replace=False) for _ in range(pairs)])
     people[genuine, 1] = people[genuine, 0]
     shots = np.stack([rng.choice(images, 2, replace=False) for _ in range(pairs)])
-    return np.stack([people[:, 0], shots[:, 0]], 1), np.stack([people[:, 1], shots[:, 1]], 1), genuine
+    return (
+        np.stack([people[:, 0], shots[:, 0]], 1),
+        np.stack([people[:, 1], shots[:, 1]], 1),
+        genuine,
+    )
 
 
 if __name__ == "__main__":

@@ -13,7 +13,9 @@ import multiprocessing
 import os
 import sys
 
-sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))  # for `benchmarks`, run as a script
+sys.path.insert(
+    0, os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+)  # for `benchmarks`, run as a script
 
 from benchmarks.side_by_side import memory
 from fv import cli, manifest, quiet_tensorflow, workers  # noqa: F401  TensorFlow first, without its start-up noise
@@ -25,12 +27,20 @@ from fv.pipeline.source import PairSource
 MIB = 2**20
 BATCHES = 60
 ROWS = {
-    "host": ((256, 64, "none"), (3500, 64, "none"), (256, 256, "none"), (256, 64, "encoded"), (256, 64, "decoded")),
+    "host": (
+        (256, 64, "none"),
+        (3500, 64, "none"),
+        (256, 256, "none"),
+        (256, 64, "encoded"),
+        (256, 64, "decoded"),
+    ),
     "tensorflow": ((256, 64, "none"), (3500, 64, "none"), (256, 256, "none"), (256, 64, "encoded")),
 }
 _OF_A_CORE = 1 + 1  # batches in work and waiting for it
 _BEYOND_CORES = 2 + 2  # batches that wait for the step, in the step and on their way back
-_OF_KERNELS = 1 + 2 + 2  # batches being filled, that wait for the step, in the step and on their way back
+_OF_KERNELS = (
+    1 + 2 + 2
+)  # batches being filled, that wait for the step, in the step and on their way back
 _INDEX_BYTES = 8
 _READ_AT_ONCE_BYTES = 8 << 20  # by TensorFlow: a mebibyte of each of eight shards
 
@@ -46,18 +56,29 @@ class MemoryOptions:
 
 def main(options: MemoryOptions) -> None:
     """Prints a row for each setting."""
-    print("| shuffle_buffer | batch | cache | formula, MiB | measured, MiB |\n|---|---|---|---|---|")
+    print(
+        "| shuffle_buffer | batch | cache | formula, MiB | measured, MiB |\n|---|---|---|---|---|"
+    )
     context = multiprocessing.get_context("spawn")
     for row in ROWS[options.decoder]:
         with concurrent.futures.ProcessPoolExecutor(1, mp_context=context) as fresh:
             formula, measured = fresh.submit(_measure, options, *row).result()
-        print(f"| {' | '.join(map(str, row))} | {formula / MIB:.0f} | {measured / MIB:.0f} |", flush=True)
+        print(
+            f"| {' | '.join(map(str, row))} | {formula / MIB:.0f} | {measured / MIB:.0f} |",
+            flush=True,
+        )
 
 
-def _measure(options: MemoryOptions, shuffle_buffer: int, batch_size: int, cache: str) -> tuple[int, int]:
-    source = PairSource.of(options.tfrecords, manifest.load(options.tfrecords), "train", options.load_size, 1.0)
+def _measure(
+    options: MemoryOptions, shuffle_buffer: int, batch_size: int, cache: str
+) -> tuple[int, int]:
+    source = PairSource.of(
+        options.tfrecords, manifest.load(options.tfrecords), "train", options.load_size, 1.0
+    )
     batches = dict(batch_size=batch_size, seed=0, shuffle_buffer=shuffle_buffer)
-    _draw(source, 1, **batches | dict(batch_size=1))  # what is there once, whatever the pipeline: TensorFlow's own start
+    _draw(
+        source, 1, **batches | dict(batch_size=1)
+    )  # what is there once, whatever the pipeline: TensorFlow's own start
     before = memory.bytes_now()
     batches = _draw(source, BATCHES, **batches, options=InputOptions(options.decoder, cache=cache))
     formula = _host_formula if options.decoder == "host" else _kernels_formula
@@ -84,7 +105,11 @@ def _kernels_formula(source: PairSource, shuffle_buffer: int, batch_size: int, c
 
 
 def _held(source: PairSource, cache: str) -> int:
-    return {"none": 0, "encoded": _shard_bytes(source), "decoded": source.split.images * _pair_bytes(source) // 2}[cache]
+    return {
+        "none": 0,
+        "encoded": _shard_bytes(source),
+        "decoded": source.split.images * _pair_bytes(source) // 2,
+    }[cache]
 
 
 def _shard_bytes(source: PairSource) -> int:

@@ -13,7 +13,9 @@ import os
 import sys
 import tempfile
 
-sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))  # for `benchmarks`, run as a script
+sys.path.insert(
+    0, os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+)  # for `benchmarks`, run as a script
 
 from benchmarks.side_by_side import chart, machine, ratios, rounds, sections, table, workload
 from benchmarks.side_by_side.sections import PEERS, SECTIONS
@@ -31,17 +33,24 @@ class BenchmarkOptions:
     images: str = required("folder that holds one folder of JPEGs per person")
     count: int = option(2000, "How many of the images, the first by name.", lower=2)
     jpeg_quality: int | None = option(
-        None, "Encode the images anew at this quality, 4:2:0; as they are if not given.", lower=1, upper=100
+        None,
+        "Encode the images anew at this quality, 4:2:0; as they are if not given.",
+        lower=1,
+        upper=100,
     )
     image_size: int = option(139, "Side of the images in a batch, in pixels.", lower=16)
-    stored_size: int = option(160, "Section stored: side of the stored images, in pixels.", lower=16)
+    stored_size: int = option(
+        160, "Section stored: side of the stored images, in pixels.", lower=16
+    )
     batch_size: int = option(64, "Pairs in a batch.", lower=1)
     rounds: int = option(3, "How often each contestant runs.", lower=1)
     seconds: float = option(5.0, "Seconds that each is measured.", lower=0.1)
     warm_up: float = option(2.0, "Seconds before, which do not count.", lower=0.0)
     sections: str = option("original,stages", f"What to run, some of {','.join(SECTIONS)}.")
     only: str = option(",".join(PEERS), "Peers that run beside fv.")
-    scratch: str | None = option(None, "Folder for what is written, removed at the end; a temporary one by default.")
+    scratch: str | None = option(
+        None, "Folder for what is written, removed at the end; a temporary one by default."
+    )
     json: str | None = option(None, "File to write the figures to.")
     chart: str | None = option(None, "PNG to draw the section 'original' to.")
 
@@ -55,20 +64,30 @@ def main(options: BenchmarkOptions) -> None:
         base = workload.Workload("", options.image_size, options.batch_size, workers.cores())
         source = sections.Source(options.images, options.count, options.jpeg_quality, scratch, base)
         for section in wanted:
-            figures[section] = _run_stages(source) if section == "stages" else _run(section, options, source, peers)
+            figures[section] = (
+                _run_stages(source)
+                if section == "stages"
+                else _run(section, options, source, peers)
+            )
             if options.json:
                 files.save_json(figures, options.json)
     if options.chart and "original" in figures:
         _draw(options, figures)
 
 
-def _run(section: str, options: BenchmarkOptions, source: sections.Source, peers: list[str]) -> dict:
+def _run(
+    section: str, options: BenchmarkOptions, source: sections.Source, peers: list[str]
+) -> dict:
     entrants = sections.entrants(section, source, peers, options.stored_size)
     sizes = {name: round(workload.mean_bytes(entrant.work)) for name, entrant in entrants.items()}
-    runs, absent = rounds.run(entrants, rounds=options.rounds, seconds=options.seconds, warm_up_s=options.warm_up)
+    runs, absent = rounds.run(
+        entrants, rounds=options.rounds, seconds=options.seconds, warm_up_s=options.warm_up
+    )
     ratios.add_shares(runs)
     found = ratios.find(section, runs)
-    print(f"\n{section}: bytes per image in the shards {', '.join(f'{size:,}' for size in sorted(set(sizes.values())))}")
+    print(
+        f"\n{section}: bytes per image in the shards {', '.join(f'{size:,}' for size in sorted(set(sizes.values())))}"
+    )
     print("\n".join(table.lines(runs)))
     notes = [f"not run: {table.title(name)}: {reason}" for name, reason in absent.items()]
     print("\n".join(notes + [f"{name}: {value}" for name, value in found.items()]), flush=True)
@@ -86,7 +105,11 @@ def _run_stages(source: sections.Source) -> dict:
 
 def _draw(options: BenchmarkOptions, figures: dict) -> None:
     work = f"{options.count:,} JPEGs → {options.image_size} pixels → batches of {options.batch_size} pairs"
-    chart.draw(options.chart, figures["original"]["runs"], f"{work}, {workers.cores()} cores, median of {options.rounds}")
+    chart.draw(
+        options.chart,
+        figures["original"]["runs"],
+        f"{work}, {workers.cores()} cores, median of {options.rounds}",
+    )
 
 
 def _names(given: str, known: tuple[str, ...], flag: str) -> list[str]:

@@ -43,28 +43,46 @@ def main(options: Options) -> None:
     seconds = time_command(similarities, labels, options)
     peak_mib = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss // KIB_PER_MIB
     seconds |= time_parts(similarities, labels, options.repeats)
-    seconds["scikit-learn roc_curve + auc"] = median_seconds(lambda: sklearn_roc_auc(similarities, labels), options.repeats)
+    seconds["scikit-learn roc_curve + auc"] = median_seconds(
+        lambda: sklearn_roc_auc(similarities, labels), options.repeats
+    )
     report(options, seconds, peak_mib)
 
 
-def time_command(similarities: np.ndarray, labels: np.ndarray, options: Options) -> dict[str, float]:
+def time_command(
+    similarities: np.ndarray, labels: np.ndarray, options: Options
+) -> dict[str, float]:
     """Median seconds of the whole command, by the threshold of others and over folds."""
     people = sample_people(labels, options.people, options.seed)
     others, _ = sample_similarities(options.pairs, options.seed + 1)
     with tempfile.TemporaryDirectory() as folder:
         paths = [os.path.join(folder, name) for name in ("scores.csv", "others.csv")]
-        named = pd.DataFrame({"identity_a": people[:, 0], "identity_b": people[:, 1], "label": labels})
+        named = pd.DataFrame(
+            {"identity_a": people[:, 0], "identity_b": people[:, 1], "label": labels}
+        )
         for path, said in zip(paths, (similarities, others), strict=True):
             named.assign(score=said).to_csv(path, index=False)
         del named, people
-        command = [sys.executable, "-m", "fv.evaluate", f"--scores={paths[0]}", f"--bootstrap={options.bootstrap}"]
+        command = [
+            sys.executable,
+            "-m",
+            "fv.evaluate",
+            f"--scores={paths[0]}",
+            f"--bootstrap={options.bootstrap}",
+        ]
         command += [f"--output={os.path.join(folder, 'out')}"]
         ways = {
-            "fv.evaluate --scores, threshold of others": [*command, f"--threshold_scores={paths[1]}"],
+            "fv.evaluate --scores, threshold of others": [
+                *command,
+                f"--threshold_scores={paths[1]}",
+            ],
             f"fv.evaluate --scores, {FOLDS} folds": [*command, f"--folds={FOLDS}"],
         }
         run = functools.partial(subprocess.run, check=True, stdout=subprocess.DEVNULL)
-        return {name: median_seconds(functools.partial(run, way), options.repeats) for name, way in ways.items()}
+        return {
+            name: median_seconds(functools.partial(run, way), options.repeats)
+            for name, way in ways.items()
+        }
 
 
 def sample_people(labels: np.ndarray, people: int, seed: int) -> np.ndarray:
@@ -82,7 +100,9 @@ def time_parts(similarities: np.ndarray, labels: np.ndarray, repeats: int) -> di
             "metrics.evaluate": lambda: metrics.evaluate(similarities, labels, threshold),
             "metrics.best_threshold": lambda: metrics.best_threshold(similarities, labels),
             "plots.draw_roc": lambda: plots.draw_roc(picture, similarities, labels),
-            "plots.draw_histogram": lambda: plots.draw_histogram(picture, similarities, labels, threshold),
+            "plots.draw_histogram": lambda: plots.draw_histogram(
+                picture, similarities, labels, threshold
+            ),
         }
         return {name: median_seconds(part, repeats) for name, part in parts.items()}
 
@@ -115,11 +135,15 @@ def median_seconds(work: Callable, repeats: int) -> float:
 
 def report(options: Options, seconds: dict[str, float], peak_mib: int) -> None:
     """Prints the table and writes it where `--json` says."""
-    print(f"{options.pairs:,} pairs, median of {options.repeats}; {workers.cores()} cores, peak memory {peak_mib} MiB")
+    print(
+        f"{options.pairs:,} pairs, median of {options.repeats}; {workers.cores()} cores, peak memory {peak_mib} MiB"
+    )
     for name, median in seconds.items():
         print(f"{name:44} {median:8.3f} s")
     if options.json:
-        figures = dict(pairs=options.pairs, cores=workers.cores(), command_peak_mib=peak_mib, seconds=seconds)
+        figures = dict(
+            pairs=options.pairs, cores=workers.cores(), command_peak_mib=peak_mib, seconds=seconds
+        )
         files.save_json(figures, options.json)
 
 

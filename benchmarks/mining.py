@@ -37,10 +37,17 @@ def main(options: BenchmarkOptions) -> None:
     owners = np.arange(options.images) // IMAGES_PER_IDENTITY
     embeddings = _embeddings(options, owners)
     figures = {"images": options.images, "before_mib": _peak_mib()}
-    for name, find in (("nearest_impostors", search.nearest_impostors), ("farthest_genuine", search.farthest_genuine)):
+    for name, find in (
+        ("nearest_impostors", search.nearest_impostors),
+        ("farthest_genuine", search.farthest_genuine),
+    ):
         began, cpu = time.perf_counter(), time.process_time()
         find(embeddings, owners, options.partners, options.search_mb * MEGABYTE)
-        took = {"seconds": time.perf_counter() - began, "cpu_seconds": time.process_time() - cpu, "peak_mib": _peak_mib()}
+        took = {
+            "seconds": time.perf_counter() - began,
+            "cpu_seconds": time.process_time() - cpu,
+            "peak_mib": _peak_mib(),
+        }
         figures[name] = {key: round(value, 2) for key, value in took.items()}
         print(name, figures[name], flush=True)
     if options.json:

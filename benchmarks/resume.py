@@ -38,7 +38,9 @@ class ResumeOptions:
     kills: int = option(10, "How often the second run is killed.", lower=1)
     steps: int = option(400, "Steps of a run; 20 or more a kill.", lower=1)
     checkpoint_every: int = option(7, "Steps between checkpoints.", lower=1)
-    flags: str = option("", "Further flags of fv.train, such as '--optimizer=radam --precision=mixed_float16'.")
+    flags: str = option(
+        "", "Further flags of fv.train, such as '--optimizer=radam --precision=mixed_float16'."
+    )
     seed: int = option(0, "Of the moments.", lower=0)
     json: str | None = option(None, "File to write the figures to.")
 
@@ -55,13 +57,22 @@ def main(options: ResumeOptions) -> None:
         whole, killed = os.path.join(folder, "whole"), os.path.join(folder, "killed")
         _train(options, whole)
         period = _seconds_between_checkpoints(whole)
-        command, earlier = _command(options, killed), options.checkpoint_every  # killed between that checkpoint and the next
+        command, earlier = (
+            _command(options, killed),
+            options.checkpoint_every,
+        )  # killed between that checkpoint and the next
         saved = [kill(command, killed, step - earlier, rng.uniform(0.0, period)) for step in steps]
         _train(options, killed)
         differing = compare(whole, killed)
         if differing:
-            raise UserError(f"{len(differing)} variables differ after {options.kills} kills, such as {differing[0]}")
-        found = {"kills": options.kills, "last_checkpoints_when_killed": saved, "variables": len(_variables(whole))}
+            raise UserError(
+                f"{len(differing)} variables differ after {options.kills} kills, such as {differing[0]}"
+            )
+        found = {
+            "kills": options.kills,
+            "last_checkpoints_when_killed": saved,
+            "variables": len(_variables(whole)),
+        }
     figures.publish(dataclasses.asdict(options) | found | {"variables_differing": 0}, options.json)
 
 
@@ -92,7 +103,9 @@ def kill(command: Sequence[str], folder: str, step: int, delay: float) -> int:
             time.sleep(_LOOK_SECONDS)
         time.sleep(delay)
     if process.returncode >= 0:
-        raise UserError(f"the run ended with {process.returncode} before it was killed at step {step}: give it more --steps")
+        raise UserError(
+            f"the run ended with {process.returncode} before it was killed at step {step}: give it more --steps"
+        )
     return _last_step(folder)
 
 
@@ -114,8 +127,18 @@ def _train(options: ResumeOptions, folder: str) -> None:
 
 
 def _command(options: ResumeOptions, folder: str) -> list[str]:
-    given = [f"--{name}={getattr(options, name)}" for name in ("tfrecords", "steps", "checkpoint_every")]
-    return [sys.executable, "-m", "fv.train", f"--workdir={folder}", *given, *_FLAGS.split(), *shlex.split(options.flags)]
+    given = [
+        f"--{name}={getattr(options, name)}" for name in ("tfrecords", "steps", "checkpoint_every")
+    ]
+    return [
+        sys.executable,
+        "-m",
+        "fv.train",
+        f"--workdir={folder}",
+        *given,
+        *_FLAGS.split(),
+        *shlex.split(options.flags),
+    ]
 
 
 def _found(folder: str) -> list[str]:

@@ -15,7 +15,9 @@ import subprocess
 import sys
 import tempfile
 
-sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))  # for `benchmarks`, run as a script
+sys.path.insert(
+    0, os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+)  # for `benchmarks`, run as a script
 
 from benchmarks.side_by_side import machine, ports
 from fv import cli, files
@@ -31,13 +33,19 @@ SHAPE = ("backbone", "image_size", "global_batch_size", "steps")  # flags of fv.
 class BenchmarkOptions:
     """What the benchmark takes."""
 
-    tfrecords: str = required("folder of shards that tools/make_tfrecords.py wrote; --synthetic_input reads none of them.")
+    tfrecords: str = required(
+        "folder of shards that tools/make_tfrecords.py wrote; --synthetic_input reads none of them."
+    )
     backbone: str = option("inception_v3", "Network, as in fv.train.")
     image_size: int = option(75, "Side of the network's input in pixels.", lower=16)
-    global_batch_size: int = option(32, "Pairs in a step over all devices, an even number.", lower=2)
+    global_batch_size: int = option(
+        32, "Pairs in a step over all devices, an even number.", lower=2
+    )
     steps: int = option(45, "Steps of a run.", lower=6)
     rounds: int = option(3, "How often each runs.", lower=1)
-    flags: str = option("--synthetic_input --noaugment", "More flags for fv.train, separated by blanks.")
+    flags: str = option(
+        "--synthetic_input --noaugment", "More flags for fv.train, separated by blanks."
+    )
     json: str | None = option(None, "File to write the figures to.")
 
 
@@ -63,7 +71,10 @@ def run(options: BenchmarkOptions, name: str, folder: str) -> float:
     Raises:
       UserError: a process failed.
     """
-    processes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for command in commands(options, name, folder)]
+    processes = [
+        subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        for command in commands(options, name, folder)
+    ]
     said = [process.communicate()[0] for process in processes]
     if any(process.returncode for process in processes):
         raise UserError(
@@ -76,19 +87,37 @@ def run(options: BenchmarkOptions, name: str, folder: str) -> float:
 def commands(options: BenchmarkOptions, name: str, folder: str) -> list[list[str]]:
     """One command line for each process."""
     shape = (f"--{flag}={getattr(options, flag)}" for flag in SHAPE)
-    plan = ["--validate_every=0", "--checkpoint_every=0", "--sync_batch_norm", *options.flags.split()]
-    common = [sys.executable, "-m", "fv.train", f"--tfrecords={options.tfrecords}", f"--workdir={folder}", *shape, *plan]
+    plan = [
+        "--validate_every=0",
+        "--checkpoint_every=0",
+        "--sync_batch_norm",
+        *options.flags.split(),
+    ]
+    common = [
+        sys.executable,
+        "-m",
+        "fv.train",
+        f"--tfrecords={options.tfrecords}",
+        f"--workdir={folder}",
+        *shape,
+        *plan,
+    ]
     if name == ONE:
         return [common]
     if name == DIVIDED[0]:
         return [[*common, "--strategy=mirrored", "--virtual_devices=2"]]
     listed = ",".join(f"localhost:{port}" for port in ports.free_ports(2))
-    return [[*common, "--strategy=multi_worker", f"--workers={listed}", f"--worker_index={index}"] for index in range(2)]
+    return [
+        [*common, "--strategy=multi_worker", f"--workers={listed}", f"--worker_index={index}"]
+        for index in range(2)
+    ]
 
 
 def over_one_device(rates: dict[str, list[float]], name: str) -> float:
     """The median of each round's rate over that round's on one device."""
-    return statistics.median(other / one for other, one in zip(rates[name], rates[ONE], strict=True))
+    return statistics.median(
+        other / one for other, one in zip(rates[name], rates[ONE], strict=True)
+    )
 
 
 def lines(report: dict) -> list[str]:

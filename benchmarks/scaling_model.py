@@ -12,7 +12,9 @@ import dataclasses
 import os
 import sys
 
-sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))  # for `benchmarks`, run as a script
+sys.path.insert(
+    0, os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+)  # for `benchmarks`, run as a script
 
 from fv import cli, files, quiet_tensorflow  # noqa: F401  TensorFlow first, without its start-up noise
 from fv.model import siamese
@@ -36,13 +38,21 @@ class Assumptions:
     accelerators: str = option("1,8,64,512", "How many, each a row.")
     per_host: int = option(8, "Accelerators of a host.", lower=1)
     cores: int = option(64, "Cores of a host.", lower=1)
-    images_per_s: float = option(2500.0, "Of one accelerator without input, as tools/benchmark.py measures.", lower=1.0)
+    images_per_s: float = option(
+        2500.0, "Of one accelerator without input, as tools/benchmark.py measures.", lower=1.0
+    )
     images: int = option(128, "Images per accelerator and step.", lower=2)
     accumulate_steps: int = option(1, "Parts of a step; each has so many images.", lower=1)
-    images_per_cpu_s: float = option(3337.0, "Decoded per second of one core, as docs/training.md assumes.", lower=1.0)
-    host_us: float = option(6.0, "Of an image in the process that trains, however many others decode.", lower=0.0)
+    images_per_cpu_s: float = option(
+        3337.0, "Decoded per second of one core, as docs/training.md assumes.", lower=1.0
+    )
+    host_us: float = option(
+        6.0, "Of an image in the process that trains, however many others decode.", lower=0.0
+    )
     image_bytes: float = option(9000.0, "Of a stored image.", lower=1.0)
-    device_gbyte: float = option(200.0, "GB/s of a ring between the accelerators of a host.", lower=0.001)
+    device_gbyte: float = option(
+        200.0, "GB/s of a ring between the accelerators of a host.", lower=0.001
+    )
     link_gbit: float = option(100.0, "Gbit/s of a host's link.", lower=0.001)
     latency_us: float = option(20.0, "Of one hop of a ring.", lower=0.0)
     identities: int = option(10_000, "People in training: rows of the softmax head.", lower=1)
@@ -90,8 +100,14 @@ def main(given: Assumptions) -> None:
     rows = [predict(int(count), weights, given) for count in given.accelerators.split(",")]
     print("\n".join(lines(rows, weights, given)))
     if given.json:
-        found = [{**dataclasses.asdict(row), "images_per_s": row.images_per_s, "limit": row.limit} for row in rows]
-        files.save_json({"assumptions": dataclasses.asdict(given), "weights": weights, "rows": found}, given.json)
+        found = [
+            {**dataclasses.asdict(row), "images_per_s": row.images_per_s, "limit": row.limit}
+            for row in rows
+        ]
+        files.save_json(
+            {"assumptions": dataclasses.asdict(given), "weights": weights, "rows": found},
+            given.json,
+        )
 
 
 def count_weights(given: Assumptions) -> int:
@@ -117,7 +133,9 @@ def predict(accelerators: int, weights: int, given: Assumptions) -> Row:
 
 def host_images_per_s(given: Assumptions) -> float:
     """What a host decodes with all its cores, or what its training process takes over where that is less."""
-    return min(given.cores * given.images_per_cpu_s, 1e6 / given.host_us if given.host_us else float("inf"))
+    return min(
+        given.cores * given.images_per_cpu_s, 1e6 / given.host_us if given.host_us else float("inf")
+    )
 
 
 def all_reduce_s(used: int, hosts: int, size: int, given: Assumptions) -> float:
@@ -138,7 +156,9 @@ def lines(rows: list[Row], weights: int, given: Assumptions) -> list[str]:
         f"{'images/s':>12}{'efficiency':>12}  limit: what moves it",
     ]
     for row in rows:
-        parts = f"{1e3 * row.compute_s:>12.1f}{1e3 * row.input_s:>10.1f}{1e3 * row.all_reduce_s:>15.1f}"
+        parts = (
+            f"{1e3 * row.compute_s:>12.1f}{1e3 * row.input_s:>10.1f}{1e3 * row.all_reduce_s:>15.1f}"
+        )
         rest = f"{row.images_per_s:>12,.0f}{row.efficiency:>12.2f}  {row.limit}: {LINES[row.limit]}"
         shown.append(f"{row.accelerators:>12}{row.hosts:>7}{row.images // 2:>12,}{parts}{rest}")
     return shown

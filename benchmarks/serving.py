@@ -8,7 +8,9 @@ from fv import cli, quiet_tensorflow  # noqa: F401  TensorFlow first, without it
 from fv.benchmarking import figures
 from fv.errors import UserError
 
-MEASURES = dict(zip(options.PARTS, (module.measure for module in (latency, concurrency, fuzz)), strict=True))
+MEASURES = dict(
+    zip(options.PARTS, (module.measure for module in (latency, concurrency, fuzz)), strict=True)
+)
 
 
 def main(chosen: options.BenchmarkOptions) -> None:

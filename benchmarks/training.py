@@ -13,7 +13,9 @@ import os
 import sys
 import tempfile
 
-sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))  # for `benchmarks`, run as a script
+sys.path.insert(
+    0, os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+)  # for `benchmarks`, run as a script
 
 from benchmarks.side_by_side import machine, turns
 from benchmarks.side_by_side.turns import Contestant
@@ -31,13 +33,21 @@ class BenchmarkOptions:
     tfrecords: str = required("folder of shards that tools/make_tfrecords.py wrote.")
     image_size: int = option(139, "Side of the network's input in pixels.", lower=75)
     pairs: int = option(16, "Pairs in a step, two images each.", lower=1)
-    only: str = option("bare_step,keras_fit,torch_timm", f"Who runs beside fv, some of {','.join(entrants.PEERS)}.")
+    only: str = option(
+        "bare_step,keras_fit,torch_timm", f"Who runs beside fv, some of {','.join(entrants.PEERS)}."
+    )
     turns: int = option(4, "How often each runs.", lower=1)
-    seconds: float = option(25.0, "Seconds of a turn: several times --stamp_steps steps.", lower=0.1)
+    seconds: float = option(
+        25.0, "Seconds of a turn: several times --stamp_steps steps.", lower=0.1
+    )
     stamp_steps: int = option(4, "Steps between two looks at the clock; fv's --log_every.", lower=1)
-    torch_python: str = option(sys.executable, "Python that has torch and timm; this one by default.")
+    torch_python: str = option(
+        sys.executable, "Python that has torch and timm; this one by default."
+    )
     fv_flags: str = option("", "More flags for fv.train, separated by blanks.")
-    scratch: str | None = option(None, "Folder for what is written, removed at the end; a temporary one by default.")
+    scratch: str | None = option(
+        None, "Folder for what is written, removed at the end; a temporary one by default."
+    )
     json: str | None = option(None, "File to write the figures to.")
 
 
@@ -48,13 +58,28 @@ def main(options: BenchmarkOptions) -> None:
     if unknown:
         raise UserError(f"--only has '{unknown[0]}', which is none of {','.join(entrants.PEERS)}")
     if not os.path.exists(options.torch_python):
-        raise UserError(f"--torch_python={options.torch_python} is not there: give the path of a Python")
+        raise UserError(
+            f"--torch_python={options.torch_python} is not there: give the path of a Python"
+        )
     with tempfile.TemporaryDirectory(dir=options.scratch) as folder:
-        work = Work(folder, options.tfrecords, options.image_size, options.pairs, stamp_steps=options.stamp_steps)
+        work = Work(
+            folder,
+            options.tfrecords,
+            options.image_size,
+            options.pairs,
+            stamp_steps=options.stamp_steps,
+        )
         started = entrants.entrants(names, work, options.torch_python, options.fv_flags.split())
-        ran, absent = turns.run(started, turns=options.turns, seconds=options.seconds, folder=folder)
+        ran, absent = turns.run(
+            started, turns=options.turns, seconds=options.seconds, folder=folder
+        )
         found = {name: figures(contestant, work) for name, contestant in ran.items()}
-    report = {"machine": machine.describe(), "options": dataclasses.asdict(options), "runs": found, "not_run": absent}
+    report = {
+        "machine": machine.describe(),
+        "options": dataclasses.asdict(options),
+        "runs": found,
+        "not_run": absent,
+    }
     report["fv_over"] = fv_over(found)
     print("\n".join(lines(report)), flush=True)
     if options.json:
@@ -66,7 +91,9 @@ def figures(contestant: Contestant, work: Work) -> dict:
     stamps = contestant.stamps()
     each = [rate and work.stamp_images * rate for rate in turns.rates(stamps, contestant.turns)]
     before = stamps[0] - contestant.started - (stamps[1] - stamps[0])
-    per_cpu = [rate and rate / turn.busy_cores for rate, turn in zip(each, contestant.turns, strict=True)]
+    per_cpu = [
+        rate and rate / turn.busy_cores for rate, turn in zip(each, contestant.turns, strict=True)
+    ]
     rates = {"images_per_s": turns.spread(each), "images_per_cpu_s": turns.spread(per_cpu)}
     return {**rates, "turns": each, "start_s": round(before, 2)}
 
@@ -76,12 +103,19 @@ def fv_over(found: dict[str, dict]) -> dict[str, dict]:
     if entrants.FV not in found:
         return {}
     ours = found[entrants.FV]["turns"]
-    return {name: turns.ratio(ours, each["turns"]) for name, each in found.items() if name != entrants.FV}
+    return {
+        name: turns.ratio(ours, each["turns"])
+        for name, each in found.items()
+        if name != entrants.FV
+    }
 
 
 def lines(report: dict) -> list[str]:
     """A table, the fastest first."""
-    head = "".join(f"{cell:>14}" for cell in ("images/s", "min", "max", "fv over it", "images/CPU-s", "start, s"))
+    head = "".join(
+        f"{cell:>14}"
+        for cell in ("images/s", "min", "max", "fv over it", "images/CPU-s", "start, s")
+    )
     shown, runs = [f"{'':<56}{head}"], report["runs"]
     for name in sorted(runs, key=lambda name: -(runs[name]["images_per_s"]["median"] or 0)):
         ratio = report["fv_over"].get(name, {}).get("median")
@@ -92,9 +126,15 @@ def lines(report: dict) -> list[str]:
             runs[name]["start_s"],
         ]
         forms = (".1f", ".1f", ".1f", ".3f", ".1f", ".1f")
-        row = "".join(f"{'' if cell is None else format(cell, form):>14}" for cell, form in zip(cells, forms, strict=True))
+        row = "".join(
+            f"{'' if cell is None else format(cell, form):>14}"
+            for cell, form in zip(cells, forms, strict=True)
+        )
         shown.append(f"{TITLES[name]:<56}{row}")
-    return [*shown, *(f"not run: {TITLES[name]}: {reason}" for name, reason in report["not_run"].items())]
+    return [
+        *shown,
+        *(f"not run: {TITLES[name]}: {reason}" for name, reason in report["not_run"].items()),
+    ]
 
 
 if __name__ == "__main__":

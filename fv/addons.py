@@ -41,14 +41,19 @@ def lamb(
     Raises:
       UserError: tensorflow-addons is not installed.
     """
-    excluded = [] if adapts_layers else [""]  # regular expressions of variables' names; this one matches every name
+    excluded = (
+        [] if adapts_layers else [""]
+    )  # regular expressions of variables' names; this one matches every name
     return _addons("the LAMB optimizer").optimizers.LAMB(
         learning_rate, weight_decay=weight_decay, exclude_from_weight_decay=excluded
     )
 
 
 def rectified_adam_lookahead(
-    learning_rate: float, weight_decay: float = 0.0, sync_period: int = 6, slow_step_size: float = 0.5
+    learning_rate: float,
+    weight_decay: float = 0.0,
+    sync_period: int = 6,
+    slow_step_size: float = 0.5,
 ) -> tf_keras.optimizers.legacy.Optimizer:
     """Rectified Adam (Liu et al. 2019, https://arxiv.org/abs/1908.03265) inside Lookahead (https://arxiv.org/abs/1907.08610).
 
@@ -67,7 +72,9 @@ def rectified_adam_lookahead(
 
 
 @tf.autograph.experimental.do_not_convert  # as in `cutout`
-def triplet_loss(embeddings: tf.Tensor, identities: tf.Tensor, margin: float, hardest: bool) -> tf.Tensor:
+def triplet_loss(
+    embeddings: tf.Tensor, identities: tf.Tensor, margin: float, hardest: bool
+) -> tf.Tensor:
     """Triplet loss on squared distances over all images of a batch.
 
     Args:
@@ -114,7 +121,9 @@ def _addons(choice: str) -> types.ModuleType:
             f"under Python 3.11 or older (it has no wheels for newer ones; this is {platform.python_version()})"
         )
     if tf.keras.Model is not tf_keras.Model:
-        raise UserError(f"{choice} needs tensorflow-addons, which needs tf.keras to be Keras 2: import fv before TensorFlow")
+        raise UserError(
+            f"{choice} needs tensorflow-addons, which needs tf.keras to be Keras 2: import fv before TensorFlow"
+        )
     return _import_addons()
 
 

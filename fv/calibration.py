@@ -49,7 +49,9 @@ def fit(similarities: np.ndarray, labels: np.ndarray) -> Calibration:
     return Calibration(float(slope), float(offset))
 
 
-def evaluate(calibration: Calibration, similarities: np.ndarray, labels: np.ndarray) -> dict[str, float | int]:
+def evaluate(
+    calibration: Calibration, similarities: np.ndarray, labels: np.ndarray
+) -> dict[str, float | int]:
     """`measure` of the probabilities that a calibration gives labelled pairs which did not fit it."""
     return measure(calibration.probability(similarities), labels)
 
@@ -83,7 +85,11 @@ def reliability(probabilities: np.ndarray, labels: np.ndarray) -> list[dict[str,
     pairs = np.bincount(bins, minlength=_BINS)
     sums = np.bincount(bins, probabilities, _BINS), np.bincount(bins, labels, _BINS)
     return [
-        dict(pairs=int(pairs[at]), probability=float(sums[0][at] / pairs[at]), genuine=float(sums[1][at] / pairs[at]))
+        dict(
+            pairs=int(pairs[at]),
+            probability=float(sums[0][at] / pairs[at]),
+            genuine=float(sums[1][at] / pairs[at]),
+        )
         for at in np.flatnonzero(pairs)
     ]
 
@@ -117,9 +123,15 @@ def _maximise(scores: np.ndarray, targets: np.ndarray) -> np.ndarray:
     return line
 
 
-def _derivatives(line: np.ndarray, scores: np.ndarray, targets: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
+def _derivatives(
+    line: np.ndarray, scores: np.ndarray, targets: np.ndarray
+) -> tuple[float, np.ndarray, np.ndarray]:
     """The negative log-likelihood of targets under a line over scores, its gradient [2] and its Hessian [2, 2]."""
-    loss, gradient, hessian = 0.0, np.zeros(2), np.zeros((2, 2))  # by sums alone: `@` wakes threads that take longer to come
+    loss, gradient, hessian = (
+        0.0,
+        np.zeros(2),
+        np.zeros((2, 2)),
+    )  # by sums alone: `@` wakes threads that take longer to come
     for start in range(0, len(scores), _AT_ONCE):
         those, aims = scores[start : start + _AT_ONCE], targets[start : start + _AT_ONCE]
         logits = line[0] * those + line[1]

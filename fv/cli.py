@@ -12,7 +12,9 @@ from fv import options as fv_options
 from fv.errors import Stopped, UserError, WorkerLost
 
 EXIT_ERROR = 2  # `fv.verify` needs 0 and 1 for its verdict
-EXIT_TEMPORARY = 75  # EX_TEMPFAIL of sysexits.h: a disk or the network failed, the same command may succeed
+EXIT_TEMPORARY = (
+    75  # EX_TEMPFAIL of sysexits.h: a disk or the network failed, the same command may succeed
+)
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells report it
 EXIT_SAVED = 138  # stopped by a signal with all saved, or another worker was lost: start again
 
@@ -47,7 +49,11 @@ def run(
         code = EXIT_SAVED
     except Exception as error:
         if errors.is_temporary(error):
-            code = _fail(program, f"{errors.describe(error)}: this may pass, run the same command again", EXIT_TEMPORARY)
+            code = _fail(
+                program,
+                f"{errors.describe(error)}: this may pass, run the same command again",
+                EXIT_TEMPORARY,
+            )
         elif errors.is_of_user(error):
             code = _fail(program, errors.describe(error))
         else:
@@ -69,12 +75,16 @@ def parse(options_class: type, argv: Sequence[str]) -> tuple[flags.FlagValues, l
     """
     values = flags.FlagValues()
     fv_options.define_flags(options_class, values)
-    flags.DEFINE_boolean("help", False, "Print this text and exit.", flag_values=values, short_name="h")
+    flags.DEFINE_boolean(
+        "help", False, "Print this text and exit.", flag_values=values, short_name="h"
+    )
     try:
         given = values.read_flags_from_files(list(argv[1:]), force_gnu=False)
         return values, values([argv[0], *fv_options.drop_removed(given, values)])[1:]
     except flags.Error as error:
-        raise UserError(f"{str(error).removeprefix('ERROR:: ')} (--help lists the flags)") from error
+        raise UserError(
+            f"{str(error).removeprefix('ERROR:: ')} (--help lists the flags)"
+        ) from error
     except UnicodeDecodeError as error:
         raise UserError(f"the flagfile is not a text file: {error}") from error
 
@@ -86,11 +96,15 @@ def _parse(options_class: type, positional: Sequence[str], argv: list[str], desc
         sys.exit(0)
     if len(arguments) != len(positional) and not "".join(positional).endswith("…"):
         wanted = " ".join(positional) or "no arguments beside flags"
-        raise UserError(f"expected {wanted}, got {' '.join(arguments) or 'none'} (--help lists the flags)")
+        raise UserError(
+            f"expected {wanted}, got {' '.join(arguments) or 'none'} (--help lists the flags)"
+        )
     return fv_options.from_flags(options_class, values), arguments
 
 
-def _print_help(options_class: type, positional: Sequence[str], program: str, description: str) -> None:
+def _print_help(
+    options_class: type, positional: Sequence[str], program: str, description: str
+) -> None:
     print(f"{description.strip()}\n\nusage: {' '.join([program, '[flags]', *positional])}\n")
     for flag, help in fv_options.describe(options_class):
         print(f"  {flag}")

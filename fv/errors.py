@@ -53,7 +53,13 @@ _OF_USER = (
     errno.EROFS,
     errno.ETXTBSY,
 )
-_TEMPORARY_KINDS = (BlockingIOError, ConnectionAbortedError, ConnectionResetError, InterruptedError, TimeoutError)
+_TEMPORARY_KINDS = (
+    BlockingIOError,
+    ConnectionAbortedError,
+    ConnectionResetError,
+    InterruptedError,
+    TimeoutError,
+)
 _TEMPORARY_OF_TENSORFLOW = ("AbortedError", "DeadlineExceededError", "UnavailableError")
 
 

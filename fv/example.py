@@ -34,7 +34,9 @@ message_type {
 
 
 def _message_class():
-    pool = descriptor_pool.DescriptorPool()  # not the default one, where TensorFlow's own description stands
+    pool = (
+        descriptor_pool.DescriptorPool()
+    )  # not the default one, where TensorFlow's own description stands
     pool.Add(text_format.Parse(_DESCRIPTION, descriptor_pb2.FileDescriptorProto()))
     return message_factory.GetMessageClass(pool.FindMessageTypeByName("tensorflow.Example"))
 

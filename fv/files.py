@@ -28,7 +28,9 @@ def read_bytes(path: str, offset: int = 0, length: int | None = None) -> bytes:
     """Reads `length` bytes of a file from `offset` on, or less where it ends; all of it where no length is given."""
     if is_remote(path):
         return _remote().read_bytes(path, offset, length)
-    file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)  # a third of the time of open(), which counts for small images
+    file = os.open(
+        path, os.O_RDONLY | os.O_CLOEXEC
+    )  # a third of the time of open(), which counts for small images
     try:
         return os.pread(file, os.fstat(file).st_size if length is None else length, offset)
     except OSError as error:
@@ -164,7 +166,9 @@ def to_json(content: object, indent: int | None = None) -> str:
         return json.dumps(content, indent=indent, allow_nan=False)
     except ValueError as error:
         keys = ".".join(map(str, _not_finite(content) or ("it",)))
-        raise UserError(f"{keys} is no finite number, and so no figure: report this with the command") from error
+        raise UserError(
+            f"{keys} is no finite number, and so no figure: report this with the command"
+        ) from error
 
 
 def save_json(content: dict, path: str, indent: int = 2) -> None:
@@ -199,7 +203,9 @@ def parse_json(text: bytes | str, path: str, *, not_finite_as_none: bool = False
 
     def refuse(number: str) -> None:
         if not not_finite_as_none:
-            raise UserError(f"{path} holds {number}, which is no figure: write the file anew with the command that made it")
+            raise UserError(
+                f"{path} holds {number}, which is no figure: write the file anew with the command that made it"
+            )
 
     def parse_float(number: str) -> float | None:
         value = float(number)
@@ -210,7 +216,9 @@ def parse_json(text: bytes | str, path: str, *, not_finite_as_none: bool = False
     except ValueError as error:
         raise UserError(f"{path} is not JSON ({error}): it was cut short or changed") from error
     if not isinstance(content, dict):
-        raise UserError(f"{path} holds no JSON object: it was changed, write it anew with the command that made it")
+        raise UserError(
+            f"{path} holds no JSON object: it was changed, write it anew with the command that made it"
+        )
     return content
 
 

@@ -12,7 +12,12 @@ from fv.errors import UserError
 
 NAME = ".fv-lock"
 
-_UNSUPPORTED = (errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK)  # Lustre without -o flock, some NFS
+_UNSUPPORTED = (
+    errno.ENOSYS,
+    errno.ENOTSUP,
+    errno.EOPNOTSUPP,
+    errno.ENOLCK,
+)  # Lustre without -o flock, some NFS
 
 
 @contextlib.contextmanager
@@ -48,10 +53,15 @@ def _lock(file: int, path: str, busy: str) -> None:
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         if not os.path.samestat(os.fstat(file), os.stat(path)):
-            raise UserError(busy)  # a run that has just ended removed the file, and another made it anew
+            raise UserError(
+                busy
+            )  # a run that has just ended removed the file, and another made it anew
     except (BlockingIOError, FileNotFoundError) as error:
         raise UserError(busy) from error
     except OSError as error:
         if error.errno not in _UNSUPPORTED:
             raise
-        print(f"{path} cannot be locked ({error.strerror}): see to it that no other run writes there", file=sys.stderr)
+        print(
+            f"{path} cannot be locked ({error.strerror}): see to it that no other run writes there",
+            file=sys.stderr,
+        )

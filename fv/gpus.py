@@ -12,9 +12,18 @@ import tensorflow as tf
 from fv.errors import UserError
 
 _VISIBLE = "CUDA_VISIBLE_DEVICES"
-_OF_SLURM = {"SLURM_STEP_GPUS": "", "SLURM_JOB_GPUS": "", "SLURM_GPUS_ON_NODE": "0"}  # each with what means none
+_OF_SLURM = {
+    "SLURM_STEP_GPUS": "",
+    "SLURM_JOB_GPUS": "",
+    "SLURM_GPUS_ON_NODE": "0",
+}  # each with what means none
 _OF_CONTAINER = "NVIDIA_VISIBLE_DEVICES"
-_NONE_IN_CONTAINER = ("", "all", "none", "void")  # CUDA's images say 'all' on machines without a GPU, too
+_NONE_IN_CONTAINER = (
+    "",
+    "all",
+    "none",
+    "void",
+)  # CUDA's images say 'all' on machines without a GPU, too
 _DEVICES, _DRIVER = "dev/nvidia[0-9]*", "proc/driver/nvidia/gpus/*"
 _ADVICE = (
     "install fv[gpu] (TF_CPP_MIN_LOG_LEVEL=0 shows what TensorFlow misses; a container needs docker run --gpus), or set "
@@ -38,7 +47,10 @@ def warn_of_unseen() -> None:
     """Says on stderr, once, that TensorFlow computes on the CPU though there are GPUs."""
     unseen = _find_unseen(os.environ)
     if unseen:
-        print(f"fv: warning: TensorFlow sees no GPU and computes on the CPU, though {unseen}: {_ADVICE}", file=sys.stderr)
+        print(
+            f"fv: warning: TensorFlow sees no GPU and computes on the CPU, though {unseen}: {_ADVICE}",
+            file=sys.stderr,
+        )
 
 
 def _find_unseen(environment: Mapping[str, str]) -> str | None:

@@ -36,15 +36,22 @@ def main(chosen: settings.Options) -> None:
 def _print_split(name: str, split: manifest.Split) -> None:
     size = sum(shard.bytes for shard in split.shards) / 1e6
     sources = f"{len(split.identities):>12,}{split.images:>10,}"
-    print(f"{name:<6}{sources}{split.genuine:>12,}{split.impostor:>12,}{len(split.shards):>8,}{size:>10,.1f}")
+    print(
+        f"{name:<6}{sources}{split.genuine:>12,}{split.impostor:>12,}{len(split.shards):>8,}{size:>10,.1f}"
+    )
 
 
 def _print_found(content: dict) -> None:
     """What became of every file, and what is doubtful about the identities."""
-    counts, others = content["files"], pd.DataFrame(content["passed_over"], columns=list(passed_over.COLUMNS))
+    counts, others = (
+        content["files"],
+        pd.DataFrame(content["passed_over"], columns=list(passed_over.COLUMNS)),
+    )
     listed = f"{counts['not_listed']:,} not in the list, " if counts["not_listed"] else ""
     kinds = passed_over.summarise(others)
-    print(f"files: {counts['found']:,} found: {counts['used']:,} used, {counts['left_out']:,} left out, {listed}{kinds}")
+    print(
+        f"files: {counts['found']:,} found: {counts['used']:,} used, {counts['left_out']:,} left out, {listed}{kinds}"
+    )
     for line in passed_over.advise(others):
         print(f"passed over: {line}", file=sys.stderr)
     for doubt in content["identities"]["doubts"]:
@@ -55,7 +62,10 @@ def _print_left_out(left_out: pd.DataFrame, folder: str) -> None:
     for row in left_out.head(_LEFT_OUT_SHOWN).itertuples():
         print(f"left out: {row.path}: {row.reason}", file=sys.stderr)
     if len(left_out):
-        print(f"{len(left_out):,} left out, all listed in {os.path.join(folder, output.LEFT_OUT)}", file=sys.stderr)
+        print(
+            f"{len(left_out):,} left out, all listed in {os.path.join(folder, output.LEFT_OUT)}",
+            file=sys.stderr,
+        )
 
 
 def run() -> None:

@@ -5,7 +5,10 @@ import os
 
 _M_ARENA_MAX = -8  # of glibc's malloc.h
 _USERS_OWN = ("MALLOC_ARENA_MAX", "GLIBC_TUNABLES")
-_ACCELERATORS = ("/dev/nvidiactl", "/dev/kfd")  # with one the step's tensors are not malloc's, and many threads feed it
+_ACCELERATORS = (
+    "/dev/nvidiactl",
+    "/dev/kfd",
+)  # with one the step's tensors are not malloc's, and many threads feed it
 
 
 def share_one_arena() -> None:

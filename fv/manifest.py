@@ -78,7 +78,11 @@ class Manifest:
         """The converter's flag that fills a split."""
         if "--pairs_file=" in self.flags or "--pairs_csv=" in self.flags:
             return f"--pairs_split={name}"
-        return f"--{name}_fraction above 0" if name != "train" else "lower --val_fraction and --test_fraction"
+        return (
+            f"--{name}_fraction above 0"
+            if name != "train"
+            else "lower --val_fraction and --test_fraction"
+        )
 
 
 def shard_name(split: str, index: int, count: int) -> str:
@@ -114,7 +118,9 @@ def read(folder: str) -> Manifest:
     """
     path = os.path.join(folder, FILE_NAME)
     if not files.exists(path):
-        raise UserError(f"{folder} holds no {FILE_NAME}: give a folder that tools/make_tfrecords.py finished")
+        raise UserError(
+            f"{folder} holds no {FILE_NAME}: give a folder that tools/make_tfrecords.py finished"
+        )
     return _parse(files.read_bytes(path), path)
 
 
@@ -122,7 +128,9 @@ def _parse(text: bytes, path: str) -> Manifest:
     try:
         fields = files.parse_json(text, path)
     except UserError as error:
-        raise UserError(f"{path} is not a manifest of fv ({error}): convert again into another folder") from error
+        raise UserError(
+            f"{path} is not a manifest of fv ({error}): convert again into another folder"
+        ) from error
     try:
         version = fields["schema_version"]
         if version != record.SCHEMA_VERSION:
@@ -135,7 +143,9 @@ def _parse(text: bytes, path: str) -> Manifest:
             preprocessing = Preprocessing.from_flagfile(fields["flags"])
         return Manifest(**{**fields, "splits": splits, "preprocessing": preprocessing})
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{path} is not a manifest of fv ({error!r}): convert again into another folder") from error
+        raise UserError(
+            f"{path} is not a manifest of fv ({error!r}): convert again into another folder"
+        ) from error
 
 
 def _parse_split(fields: dict) -> Split:
@@ -146,8 +156,12 @@ def _parse_split(fields: dict) -> Split:
 def _check_size(folder: str, shard: Shard) -> None:
     path = os.path.join(folder, shard.name)
     if not files.exists(path):
-        raise UserError(f"{path} is missing, though {FILE_NAME} lists it: convert again with --overwrite")
+        raise UserError(
+            f"{path} is missing, though {FILE_NAME} lists it: convert again with --overwrite"
+        )
     size = files.size(path)
     if size != shard.bytes:
         damage = f"{path} has {size:,} bytes where {FILE_NAME} says {shard.bytes:,}"
-        raise UserError(f"{damage}: it was cut short or changed; remove it and convert again with --overwrite")
+        raise UserError(
+            f"{damage}: it was cut short or changed; remove it and convert again with --overwrite"
+        )

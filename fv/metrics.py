@@ -14,7 +14,18 @@ import numpy as np
 from fv.errors import UserError
 from fv.roc import Roc, TarAtFar, check, roc
 
-__all__ = ["FARS", "Roc", "TarAtFar", "accuracy", "auc", "best_threshold", "eer", "evaluate", "roc", "tar_at_far"]
+__all__ = [
+    "FARS",
+    "Roc",
+    "TarAtFar",
+    "accuracy",
+    "auc",
+    "best_threshold",
+    "eer",
+    "evaluate",
+    "roc",
+    "tar_at_far",
+]
 
 FARS = (0.1, 0.01, 0.001, 0.0001)  # where TAR is reported unless asked otherwise
 NARROWEST_RANGE = 1e-6  # of similarities; those that differ by less are taken for one
@@ -52,7 +63,9 @@ def tar_at_far(similarities: np.ndarray, labels: np.ndarray, far: float) -> TarA
     return roc(similarities, labels).tar_at_far(far)
 
 
-def evaluate(similarities: np.ndarray, labels: np.ndarray, threshold: float, fars: Sequence[float] = FARS) -> dict:
+def evaluate(
+    similarities: np.ndarray, labels: np.ndarray, threshold: float, fars: Sequence[float] = FARS
+) -> dict:
     """Every figure at once: the top level of metrics.json.
 
     Args:

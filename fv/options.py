@@ -42,7 +42,9 @@ def option(
       lower: smallest value a number may take.
       upper: largest value a number may take.
     """
-    return dataclasses.field(default=default, metadata=dict(help=help, choices=choices, lower=lower, upper=upper))
+    return dataclasses.field(
+        default=default, metadata=dict(help=help, choices=choices, lower=lower, upper=upper)
+    )
 
 
 def required(help: str) -> typing.Any:
@@ -84,7 +86,9 @@ def to_flagfile(options: typing.Any) -> str:
         if dataclasses.is_dataclass(value):
             lines.append(to_flagfile(value))
         elif value is not None:
-            lines.append(f"--{field.name}={str(value).lower() if isinstance(value, bool) else value}\n")
+            lines.append(
+                f"--{field.name}={str(value).lower() if isinstance(value, bool) else value}\n"
+            )
     return "".join(lines)
 
 
@@ -148,7 +152,9 @@ def _define_number(define: typing.Callable) -> typing.Callable:
     def define_number(field: dataclasses.Field, values: flags.FlagValues) -> None:
         bounds = dict(lower_bound=field.metadata["lower"], upper_bound=field.metadata["upper"])
         define(field.name, field.default, field.metadata["help"], flag_values=values, **bounds)
-        flags.register_validator(field.name, _is_finite, "has to be a finite number", flag_values=values)
+        flags.register_validator(
+            field.name, _is_finite, "has to be a finite number", flag_values=values
+        )
 
     return define_number
 

@@ -25,10 +25,14 @@ _KEY = "written by fv"
 _SHOWN = 3  # names in a message
 _WRITING = re.compile(r"writing-(?P<host>.+)-(?P<process>\d+)-\d+")
 _numbers = itertools.count()
-_active: set[str] = set()  # what this process is writing: another one may have had its process id before
+_active: set[str] = (
+    set()
+)  # what this process is writing: another one may have had its process id before
 
 
-def claim(folder: str, names: Iterable[str], recognise: Callable[[str], bool] = lambda name: False) -> None:
+def claim(
+    folder: str, names: Iterable[str], recognise: Callable[[str], bool] = lambda name: False
+) -> None:
     """Checks that fv may replace these files of a folder; call it before anything is changed.
 
     Args:
@@ -47,12 +51,19 @@ def claim(folder: str, names: Iterable[str], recognise: Callable[[str], bool] = 
         note(folder, {name: files.sha256(os.path.join(folder, name)) for name in new})
 
 
-def find_foreign(folder: str, names: Iterable[str], recognise: Callable[[str], bool] = lambda name: False) -> list[str]:
+def find_foreign(
+    folder: str, names: Iterable[str], recognise: Callable[[str], bool] = lambda name: False
+) -> list[str]:
     """Those of the files of a folder that fv may not replace; arguments as in `claim`."""
     written, foreign = _load(folder), []
     for name in names:
         path = os.path.join(folder, name)
-        if name not in written and files.exists(path) and not files.is_folder(path) and recognise(name):
+        if (
+            name not in written
+            and files.exists(path)
+            and not files.is_folder(path)
+            and recognise(name)
+        ):
             continue
         if _is_there(path) and not owns(folder, name):
             foreign.append(name)
@@ -92,7 +103,9 @@ def note(folder: str, digests: dict[str, str]) -> None:
     private(folder)
     if all(UNCHECKED in _load(folder).get(name, ()) for name in digests):
         return
-    before = {name: [files.sha256(os.path.join(folder, name))] for name in digests if owns(folder, name)}
+    before = {
+        name: [files.sha256(os.path.join(folder, name))] for name in digests if owns(folder, name)
+    }
     with _locked(folder):
         listed = _load(folder)
         for name, digest in digests.items():
@@ -118,7 +131,10 @@ def forget(folder: str, names: Collection[str]) -> None:
     """Takes files that were removed off the list."""
     if _load(folder).keys() & set(names):
         with _locked(folder):
-            _save(folder, {name: digests for name, digests in _load(folder).items() if name not in names})
+            _save(
+                folder,
+                {name: digests for name, digests in _load(folder).items() if name not in names},
+            )
 
 
 @contextlib.contextmanager
@@ -145,7 +161,10 @@ def staged(folder: str, names: Sequence[str]) -> Iterator[str]:
 def atomic_open(path: str, mode: str = "w") -> Iterator[IO]:
     """As `fv.files.atomic_open`, for a file that is listed as fv's; the errors of `staged`."""
     folder, name = os.path.split(path)
-    with staged(folder, [name]) as temporary, files.atomic_open(os.path.join(temporary, name), mode) as file:
+    with (
+        staged(folder, [name]) as temporary,
+        files.atomic_open(os.path.join(temporary, name), mode) as file,
+    ):
         yield file
 
 
@@ -199,7 +218,12 @@ def tidy(folder: str) -> None:
         return
     for name in _names(path):
         match = _WRITING.fullmatch(name)
-        if match and match["host"] == platform.node() and name not in _active and not _runs_elsewhere(match["process"]):
+        if (
+            match
+            and match["host"] == platform.node()
+            and name not in _active
+            and not _runs_elsewhere(match["process"])
+        ):
             left = os.path.join(path, name)
             (files.remove_folder if files.is_folder(left) else files.remove)(left)
     if _names(path) == [RECORD] and not _load(folder):
@@ -216,8 +240,15 @@ def require_not_read(written: str | None, flag: str, inputs: Iterable[str]) -> N
       UserError: it is.
     """
     for path in inputs:
-        if written and os.path.exists(written) and os.path.exists(path) and os.path.samefile(written, path):
-            raise UserError(f"--{flag}={written} is a file that this command reads: give another name")
+        if (
+            written
+            and os.path.exists(written)
+            and os.path.exists(path)
+            and os.path.samefile(written, path)
+        ):
+            raise UserError(
+                f"--{flag}={written} is a file that this command reads: give another name"
+            )
 
 
 def _load(folder: str) -> dict[str, list[str]]:
@@ -229,7 +260,9 @@ def _load(folder: str) -> dict[str, list[str]]:
     except (FileNotFoundError, NotADirectoryError, ValueError, TypeError, KeyError) as error:
         if files.is_folder(path) and all(map(_WRITING.fullmatch, _names(path))):
             return {}  # a process was killed while it made the folder
-        raise UserError(f"{path} is not a folder that fv made: rename it, or give another folder") from error
+        raise UserError(
+            f"{path} is not a folder that fv made: rename it, or give another folder"
+        ) from error
 
 
 @contextlib.contextmanager

@@ -66,10 +66,16 @@ def paragraph(text: str, kind: str = "") -> str:
 
 def fold(summary: str, *parts: str) -> str:
     """Parts that show when their summary is clicked."""
-    return f"<details>\n<summary>{html.escape(summary)}</summary>\n" + "\n".join(parts) + "\n</details>"
+    return (
+        f"<details>\n<summary>{html.escape(summary)}</summary>\n"
+        + "\n".join(parts)
+        + "\n</details>"
+    )
 
 
-def table(header: Sequence[str], rows: Sequence[Sequence[str | int | float]], caption: str = "") -> str:
+def table(
+    header: Sequence[str], rows: Sequence[Sequence[str | int | float]], caption: str = ""
+) -> str:
     """A table; ints get thousands separators, floats the digits they have; these and what is `Written` stand on the right.
 
     Args:
@@ -79,7 +85,9 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str | int | float]], ca
     """
     numeric = [bool(rows) and not _is_text(rows[0][column]) for column in range(len(header))]
     heads = zip(header, numeric, strict=True)
-    top = "".join(f'<th scope="col"{_class("n" * right)}>{html.escape(text)}</th>' for text, right in heads)
+    top = "".join(
+        f'<th scope="col"{_class("n" * right)}>{html.escape(text)}</th>' for text, right in heads
+    )
     body = "\n".join(f"<tr>{''.join(_cell(value) for value in row)}</tr>" for row in rows)
     title = f"<caption>{html.escape(caption)}</caption>\n" if caption else ""
     return f'<div class="wide"><table>\n{title}<thead><tr>{top}</tr></thead>\n<tbody>\n{body}\n</tbody>\n</table></div>'
@@ -96,8 +104,12 @@ def bars(labels: Sequence[str], values: Sequence[int | float], title: str) -> st
     pairs = list(zip(labels, values, strict=True))
     longest = max(values, default=0) or 1
     drawn = "\n".join(_bar(row, label, value, longest) for row, (label, value) in enumerate(pairs))
-    spoken = html.escape(f"{title}: " + "; ".join(f"{label}: {_number(value)}" for label, value in pairs))
-    frame = f'viewBox="0 0 {_BAR_WIDTH} {_ROW_HEIGHT * len(pairs)}" role="img" aria-label="{spoken}"'
+    spoken = html.escape(
+        f"{title}: " + "; ".join(f"{label}: {_number(value)}" for label, value in pairs)
+    )
+    frame = (
+        f'viewBox="0 0 {_BAR_WIDTH} {_ROW_HEIGHT * len(pairs)}" role="img" aria-label="{spoken}"'
+    )
     drawing = f'<svg {frame} fill="currentColor">\n{drawn}\n</svg>'
     return f"<figure>\n<figcaption>{html.escape(title)}</figcaption>\n{drawing}\n</figure>"
 
@@ -120,14 +132,22 @@ def _bar(row: int, label: str, value: int | float, longest: int | float) -> str:
     room = _BAR_WIDTH - _LABEL_WIDTH - _VALUE_WIDTH
     length = max(room * value / longest, 1 if value else 0)
     top, middle = row * _ROW_HEIGHT + 3, row * _ROW_HEIGHT + 14
-    name = f'<text x="{_LABEL_WIDTH - 6}" y="{middle}" text-anchor="end">{html.escape(label)}</text>'
+    name = (
+        f'<text x="{_LABEL_WIDTH - 6}" y="{middle}" text-anchor="end">{html.escape(label)}</text>'
+    )
     size = f'width="{length:.1f}" height="{_ROW_HEIGHT - 6}"'
     bar = f'<rect x="{_LABEL_WIDTH}" y="{top}" {size} fill="var(--bar)"/>'
-    return f'{name}{bar}<text x="{_LABEL_WIDTH + length + 5:.1f}" y="{middle}">{_number(value)}</text>'
+    return (
+        f'{name}{bar}<text x="{_LABEL_WIDTH + length + 5:.1f}" y="{middle}">{_number(value)}</text>'
+    )
 
 
 def _cell(value: str | int | float) -> str:
-    return f"<td>{html.escape(value)}</td>" if _is_text(value) else f'<td class="n">{_number(value)}</td>'
+    return (
+        f"<td>{html.escape(value)}</td>"
+        if _is_text(value)
+        else f'<td class="n">{_number(value)}</td>'
+    )
 
 
 def _is_text(value: str | int | float) -> bool:

@@ -17,7 +17,10 @@ _MARGIN = 1  # pixels around a crop: at its own edge libjpeg has no neighbour to
 
 
 def load_jpeg(
-    encoded: tf.Tensor, image_size: int, crop_fraction: float, preprocessing: Preprocessing | None = None
+    encoded: tf.Tensor,
+    image_size: int,
+    crop_fraction: float,
+    preprocessing: Preprocessing | None = None,
 ) -> tf.Tensor:
     """Decodes a JPEG, crops its centre square and resizes it.
 
@@ -67,7 +70,10 @@ def load_on_host(encoded: bytes, crop_fraction: float, result: np.ndarray) -> No
 
 
 def to_input(
-    image: tf.Tensor, image_size: int, crop_fraction: float, preprocessing: Preprocessing | None = None
+    image: tf.Tensor,
+    image_size: int,
+    crop_fraction: float,
+    preprocessing: Preprocessing | None = None,
 ) -> tf.Tensor:
     """Crops the centre square of decoded pixels and resizes it.
 
@@ -100,7 +106,9 @@ def store(image: tf.Tensor, preprocessing: Preprocessing) -> tf.Tensor:
     Returns:
       uint8 [stored height, stored width, 3].
     """
-    top, left, height, width = tf.unstack(_stored_window(tf.shape(image), preprocessing.crop_fraction))
+    top, left, height, width = tf.unstack(
+        _stored_window(tf.shape(image), preprocessing.crop_fraction)
+    )
     return _shrink(image[top : top + height, left : left + width], preprocessing)
 
 
@@ -117,7 +125,9 @@ def _stored_window(shape: tf.Tensor, crop_fraction: float | None) -> tf.Tensor:
 def _shrink(part: tf.Tensor, preprocessing: Preprocessing) -> tf.Tensor:
     """Makes an image smaller as it was stored, and goes through JPEG as it did."""
     averages = _average(part, preprocessing.store_size)
-    encoded = tf.io.encode_jpeg(averages, "rgb", quality=preprocessing.jpeg_quality, chroma_downsampling=True)
+    encoded = tf.io.encode_jpeg(
+        averages, "rgb", quality=preprocessing.jpeg_quality, chroma_downsampling=True
+    )
     return tf.io.decode_jpeg(encoded, channels=CHANNELS, dct_method=DCT)
 
 

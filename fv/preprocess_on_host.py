@@ -11,9 +11,13 @@ import simplejpeg
 
 CHANNELS = 3
 AVERAGED_FROM = 2  # side of a square over the result's from which on area averages make it smaller
-_FIRST_BYTES = 1 << 20  # of a loader's memory for pixels: 590 × 590 of them; it grows with the images
+_FIRST_BYTES = (
+    1 << 20
+)  # of a loader's memory for pixels: 590 × 590 of them; it grows with the images
 
-cv2.setNumThreads(0)  # one image is no work to share; its pool would fight with whatever else decodes
+cv2.setNumThreads(
+    0
+)  # one image is no work to share; its pool would fight with whatever else decodes
 
 
 class Loader:
@@ -21,7 +25,9 @@ class Loader:
 
     def __init__(self):
         self._pixels = bytearray(_FIRST_BYTES)
-        self._shape = self._crop_fraction = self._window = None  # of the image before: the next is most likely alike
+        self._shape = self._crop_fraction = self._window = (
+            None  # of the image before: the next is most likely alike
+        )
 
     def load(self, encoded: bytes, crop_fraction: float, result: np.ndarray) -> None:
         """As `load_jpeg`; not for several threads at once."""
@@ -38,7 +44,12 @@ class Loader:
             result[:] = window
         else:
             averaged = window.shape[0] >= AVERAGED_FROM * result.shape[0]
-            cv2.resize(window, result.shape[:2], result, interpolation=cv2.INTER_AREA if averaged else cv2.INTER_LINEAR)
+            cv2.resize(
+                window,
+                result.shape[:2],
+                result,
+                interpolation=cv2.INTER_AREA if averaged else cv2.INTER_LINEAR,
+            )
 
     def _decode(self, encoded: bytes) -> np.ndarray:
         try:

@@ -10,7 +10,9 @@ from fv.errors import UserError
 
 WHOLE = "none"  # value of --crop: nothing is cut off
 AREA = "area"  # exact area averages
-UNKNOWN = "unknown"  # in place of a digest: an older manifest names the CSV of boxes and not its content
+UNKNOWN = (
+    "unknown"  # in place of a digest: an older manifest names the CSV of boxes and not its content
+)
 _DIGEST_SHOWN = 12  # hexadecimal digits
 _JPEG_QUALITY = 95  # the converter's default, for a manifest whose flags do not say
 
@@ -65,7 +67,9 @@ class Preprocessing:
 
     def to_json(self) -> dict:
         """The fields that are not None."""
-        return {name: value for name, value in dataclasses.asdict(self).items() if value is not None}
+        return {
+            name: value for name, value in dataclasses.asdict(self).items() if value is not None
+        }
 
     @classmethod
     def from_flags(cls, crop: str, store_size: int | None, jpeg_quality: int) -> "Preprocessing":
@@ -80,12 +84,16 @@ class Preprocessing:
     @classmethod
     def from_flagfile(cls, flags: str) -> "Preprocessing | None":
         """The record of a conversion by the flagfile in a manifest; None where no converter wrote one there."""
-        given = dict(line.removeprefix("--").split("=", 1) for line in flags.splitlines() if "=" in line)
+        given = dict(
+            line.removeprefix("--").split("=", 1) for line in flags.splitlines() if "=" in line
+        )
         if "images" not in given:
             return None
         size = given.get("store_size")
         quality = int(given.get("jpeg_quality", _JPEG_QUALITY))
-        return cls.from_flags(given.get("crop", WHOLE), None if size is None else int(size), quality)
+        return cls.from_flags(
+            given.get("crop", WHOLE), None if size is None else int(size), quality
+        )
 
     @classmethod
     def from_json(cls, fields: dict | None, source: str) -> "Preprocessing | None":

@@ -10,7 +10,9 @@ from absl import logging
 
 _LINE_SECONDS = 30.0  # between two log lines of the same work
 _PACKAGE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "")
-_SHOWN = dict(disable=None, dynamic_ncols=True, mininterval=0.5)  # None: where stderr is not a terminal
+_SHOWN = dict(
+    disable=None, dynamic_ncols=True, mininterval=0.5
+)  # None: where stderr is not a terminal
 
 
 class _AboveTheBars(python_logging.Handler):
@@ -43,7 +45,9 @@ class Progress(tqdm.tqdm):
             rate = (self.n - self._first) / (now - self._began)
             left = f", {time_left((self.total - self.n) / rate)}" if rate else ""
             share = f" of {self.total:,} ({self.n / self.total:.0%})" if self.total else ""
-            logging.info("%s: %s%s, %.1f %s/s%s", self._what, f"{self.n:,}", share, rate, self._unit, left)
+            logging.info(
+                "%s: %s%s, %.1f %s/s%s", self._what, f"{self.n:,}", share, rate, self._unit, left
+            )
         return None
 
 

@@ -53,7 +53,9 @@ def _collector_at_rest() -> Iterator[None]:
             gc.enable()
 
 
-atexit.register(gc.freeze)  # called behind all that is registered later; what is left then need not be gone through
+atexit.register(
+    gc.freeze
+)  # called behind all that is registered later; what is left then need not be gone through
 try:
     quiet = os.environ["TF_CPP_MIN_LOG_LEVEL"] == QUIET_LEVEL
     with _collector_at_rest(), stderr_held_back() if quiet else contextlib.nullcontext():
@@ -61,5 +63,8 @@ try:
 except ModuleNotFoundError as error:
     if error.name != "tensorflow":
         raise
-    print(f"fv: error: TensorFlow is not installed for {sys.executable}: pip install 'tensorflow==2.21.*'", file=sys.stderr)
+    print(
+        f"fv: error: TensorFlow is not installed for {sys.executable}: pip install 'tensorflow==2.21.*'",
+        file=sys.stderr,
+    )
     sys.exit(cli.EXIT_ERROR)

@@ -25,7 +25,12 @@ BYTES_FIELDS = (IMAGE_A, IMAGE_B, IDENTITY_A, IDENTITY_B, PATH_A, PATH_B)
 INT64_FIELDS = (LABEL,)
 _IN_ORDER = sorted((*BYTES_FIELDS, *INT64_FIELDS))
 
-_VARINT, _FIXED64, _LENGTH_DELIMITED, _FIXED32 = 0, 1, 2, 5  # wire types, https://protobuf.dev/programming-guides/encoding/
+_VARINT, _FIXED64, _LENGTH_DELIMITED, _FIXED32 = (
+    0,
+    1,
+    2,
+    5,
+)  # wire types, https://protobuf.dev/programming-guides/encoding/
 _FIXED_BYTES = {_FIXED64: 8, _FIXED32: 4}
 _LENGTH = struct.Struct("<Q")
 _CRC_BYTES = 4
@@ -85,8 +90,14 @@ def decode_pair(data: bytes) -> dict[str, bytes | int]:
     missing = [name for name in (*BYTES_FIELDS, *INT64_FIELDS) if name not in features]
     if missing:
         raise DamagedRecordError(f"field {missing[0]} is missing")
-    values = {name: bytes(_only(_submessages(_list(features[name], 1, name), 1), name)) for name in BYTES_FIELDS}
-    return {**values, **{name: _single_int64(_list(features[name], 3, name), name) for name in INT64_FIELDS}}
+    values = {
+        name: bytes(_only(_submessages(_list(features[name], 1, name), 1), name))
+        for name in BYTES_FIELDS
+    }
+    return {
+        **values,
+        **{name: _single_int64(_list(features[name], 3, name), name) for name in INT64_FIELDS},
+    }
 
 
 def read_frames(file: BinaryIO) -> Iterator[tuple[int, bytes]]:
@@ -165,7 +176,11 @@ def _varint(value: int) -> bytes:
 
 def _submessages(data: bytes | memoryview, field: int) -> list[memoryview]:
     """The payloads of every length-delimited `field` of a message, in order."""
-    return [payload for number, payload in _fields(data) if number == field and isinstance(payload, memoryview)]
+    return [
+        payload
+        for number, payload in _fields(data)
+        if number == field and isinstance(payload, memoryview)
+    ]
 
 
 def _fields(data: bytes | memoryview) -> Iterator[tuple[int, memoryview | int]]:
@@ -177,7 +192,11 @@ def _fields(data: bytes | memoryview) -> Iterator[tuple[int, memoryview | int]]:
         if kind == _VARINT:
             payload, at = _read_varint(data, at)
         else:
-            length, at = _read_varint(data, at) if kind == _LENGTH_DELIMITED else (_FIXED_BYTES.get(kind, len(data)), at)
+            length, at = (
+                _read_varint(data, at)
+                if kind == _LENGTH_DELIMITED
+                else (_FIXED_BYTES.get(kind, len(data)), at)
+            )
             payload, at = data[at : at + length], at + length
         if at > len(data):
             raise DamagedRecordError("not a tf.train.Example: a field reaches past its message")

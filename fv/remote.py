@@ -24,7 +24,9 @@ _ERRNO = {
     tf.errors.InvalidArgumentError: errno.ENOTSUP,  # no bucket in the path
     tf.errors.DeadlineExceededError: errno.ETIMEDOUT,
 }
-_ELSE = errno.EIO  # UNAVAILABLE, ABORTED, UNKNOWN, INTERNAL, FAILED_PRECONDITION of a server: it may pass
+_ELSE = (
+    errno.EIO
+)  # UNAVAILABLE, ABORTED, UNKNOWN, INTERNAL, FAILED_PRECONDITION of a server: it may pass
 
 
 @contextlib.contextmanager
@@ -34,7 +36,9 @@ def as_os_errors(path: str) -> Iterator[None]:
         yield
     except tf.errors.OpError as error:
         code = errors.named_errno(error.message)  # what a local disk or a mounted one says
-        code = code or next((code for kind, code in _ERRNO.items() if isinstance(error, kind)), _ELSE)
+        code = code or next(
+            (code for kind, code in _ERRNO.items() if isinstance(error, kind)), _ELSE
+        )
         raise OSError(code, error.message.splitlines()[0], path) from error
 
 

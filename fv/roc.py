@@ -94,11 +94,15 @@ class Roc:
         be a rate that no threshold gives. It lies where the ROC curve, its points joined by lines, meets TAR = 1 - FAR.
         """
         imbalance = self._imbalance()
-        after = int(np.argmax(imbalance >= 0))  # never 0: where nothing is accepted the imbalance is negative
+        after = int(
+            np.argmax(imbalance >= 0)
+        )  # never 0: where nothing is accepted the imbalance is negative
         before = after - 1
         step = float(-imbalance[before] / (imbalance[after] - imbalance[before]))
         accepted = self.impostors_accepted
-        return float(accepted[before] + step * (accepted[after] - accepted[before])) / self.impostors
+        return (
+            float(accepted[before] + step * (accepted[after] - accepted[before])) / self.impostors
+        )
 
     def tar_at_far(self, far: float) -> TarAtFar:
         """The largest TAR among the thresholds whose FAR is at most `far`; no rate is interpolated.
@@ -118,9 +122,14 @@ class Roc:
             return TarAtFar(float(far), None, None, None, self.genuine, None, self.impostors)
         allowed = int(np.searchsorted(self.far, far, side="right")) - 1
         index = int(np.searchsorted(self.genuine_accepted, self.genuine_accepted[allowed]))
-        accepted, impostors_accepted = int(self.genuine_accepted[index]), int(self.impostors_accepted[index])
+        accepted, impostors_accepted = (
+            int(self.genuine_accepted[index]),
+            int(self.impostors_accepted[index]),
+        )
         tar, threshold = accepted / self.genuine, self._threshold_at(index)
-        return TarAtFar(float(far), tar, threshold, accepted, self.genuine, impostors_accepted, self.impostors)
+        return TarAtFar(
+            float(far), tar, threshold, accepted, self.genuine, impostors_accepted, self.impostors
+        )
 
     def outline(self) -> np.ndarray:
         """Indices of the points that stand for the curve in pictures and samples, rising.
@@ -130,7 +139,9 @@ class Roc:
         last = len(self.thresholds) - 1
         even = np.linspace(0, last, min(last + 1, _OUTLINE_POINTS))
         counts = (self.impostors, self.genuine)
-        accepted, rejected = (np.geomspace(1, max(count, 2), _OUTLINE_POINTS // 2) for count in counts)
+        accepted, rejected = (
+            np.geomspace(1, max(count, 2), _OUTLINE_POINTS // 2) for count in counts
+        )
         low_far = np.searchsorted(self.impostors_accepted, accepted, side="right") - 1
         low_frr = np.searchsorted(self.genuine_accepted, np.maximum(self.genuine - rejected, 0))
         return np.unique(np.concatenate([[0, last], even.astype(np.int64), low_far, low_frr]))
@@ -148,8 +159,12 @@ class Roc:
         if index == len(self.thresholds) - 1:
             return float(lowest_accepted)
         highest_rejected = self.thresholds[index + 1]
-        middle = np.sum(self.thresholds[index : index + 2] / 2)  # of an array, so numpy 1 keeps its precision
-        return float(middle if middle > highest_rejected else lowest_accepted)  # neighbouring numbers have none between
+        middle = np.sum(
+            self.thresholds[index : index + 2] / 2
+        )  # of an array, so numpy 1 keeps its precision
+        return float(
+            middle if middle > highest_rejected else lowest_accepted
+        )  # neighbouring numbers have none between
 
 
 def roc(similarities: np.ndarray, labels: np.ndarray) -> Roc:
@@ -168,7 +183,9 @@ def roc(similarities: np.ndarray, labels: np.ndarray) -> Roc:
     similarities, same = check(similarities, labels)
     order = np.argsort(similarities)[::-1]
     falling = similarities[order]
-    last = np.append(np.flatnonzero(falling[1:] != falling[:-1]), len(falling) - 1)  # of each run of equal similarities
+    last = np.append(
+        np.flatnonzero(falling[1:] != falling[:-1]), len(falling) - 1
+    )  # of each run of equal similarities
     genuine_accepted = np.cumsum(same[order], dtype=np.int64)[last]
     return Roc(
         np.pad(falling[last], (1, 0), constant_values=np.inf),
@@ -197,15 +214,21 @@ def _check_finite(similarities: np.ndarray) -> None:
     bad = np.flatnonzero(~np.isfinite(similarities))
     if len(bad):
         found = f"{len(bad):,} of {len(similarities):,} similarities are not finite"
-        raise UserError(f"{found}, the first is {similarities[bad[0]]} of pair {bad[0]}: check the model's weights")
+        raise UserError(
+            f"{found}, the first is {similarities[bad[0]]} of pair {bad[0]}: check the model's weights"
+        )
 
 
 def _check_labels(labels: np.ndarray) -> np.ndarray:
     same = labels == 1
     bad = np.flatnonzero(~(same | (labels == 0)))
     if len(bad):
-        raise UserError(f"the label of pair {bad[0]} is {labels[bad[0]]}: give 1 for a genuine and 0 for an impostor pair")
+        raise UserError(
+            f"the label of pair {bad[0]} is {labels[bad[0]]}: give 1 for a genuine and 0 for an impostor pair"
+        )
     if same.all() or not same.any():
         lacking = "genuine" if not same.any() else "impostor"
-        raise UserError(f"no {lacking} pair among {len(labels):,} pairs: the figures need both genuine and impostor pairs")
+        raise UserError(
+            f"no {lacking} pair among {len(labels):,} pairs: the figures need both genuine and impostor pairs"
+        )
     return same

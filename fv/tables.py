@@ -102,7 +102,9 @@ class Rows:
         """
         texts = self[name]
         joined = "".join(texts)
-        if joined.isascii() and "_" not in joined:  # of both float() takes more than a table may hold
+        if (
+            joined.isascii() and "_" not in joined
+        ):  # of both float() takes more than a table may hold
             try:
                 found = np.fromiter(map(float, texts), np.float64, len(texts))
             except ValueError:
@@ -114,13 +116,18 @@ class Rows:
         text, advice = texts[row].strip(), "give a number such as -0.25"
         if text.count(",") == 1 and parse_number(text.replace(",", ".")) is not None:
             advice = f"decimals take a point, as in {text.replace(',', '.')}"
-        raise UserError(f"{self.place(row)}: {name} '{_shorten(text)}' is no finite number: {advice}")
+        raise UserError(
+            f"{self.place(row)}: {name} '{_shorten(text)}' is no finite number: {advice}"
+        )
 
 
 def read(path: str, needed: Sequence[str]) -> Rows:
     """Reads a whole table; arguments and errors as `read_blocks`."""
     blocks = list(read_blocks(path, needed))
-    texts = [list(itertools.chain.from_iterable(parts)) for parts in zip(*(block.texts for block in blocks), strict=True)]
+    texts = [
+        list(itertools.chain.from_iterable(parts))
+        for parts in zip(*(block.texts for block in blocks), strict=True)
+    ]
     return Rows(path, blocks[0].names, texts, [line for block in blocks for line in block.lines])
 
 
@@ -140,7 +147,9 @@ def read_blocks(path: str, needed: Sequence[str]) -> Iterator[Rows]:
             yield from _read_blocks(csv.reader(file, strict=True), path, needed)
     except UnicodeDecodeError as error:
         where = f"{path}, line {_undecodable_line(path)}"
-        raise UserError(f"{where} cannot be read as a CSV in UTF-8 ({error.reason}): save it as CSV in UTF-8") from error
+        raise UserError(
+            f"{where} cannot be read as a CSV in UTF-8 ({error.reason}): save it as CSV in UTF-8"
+        ) from error
 
 
 def read_names(path: str) -> list[str]:
@@ -166,7 +175,11 @@ def require_columns(path: str, names: Sequence[str], needed: Sequence[str]) -> N
     if missing:
         first = ",".join(names)
         other = next((said for sign, said in _OTHER_DELIMITERS.items() if sign in first), None)
-        why = f"is separated by {other}: separate it by commas" if other else f"is '{_shorten(first)}'"
+        why = (
+            f"is separated by {other}: separate it by commas"
+            if other
+            else f"is '{_shorten(first)}'"
+        )
         raise UserError(
             f"{path} has no column {', '.join(missing)}: its first line has to name {', '.join(needed)}, and {why}"
         )
@@ -178,7 +191,11 @@ def require_columns(path: str, names: Sequence[str], needed: Sequence[str]) -> N
 def write(path: str, columns: pd.DataFrame) -> None:
     """Writes a table that `read` reads back with the same texts, whole or not at all."""
     texts = columns.select_dtypes(exclude="number")
-    returns = any("\r" in str(value) for name in range(texts.shape[1]) for value in texts.iloc[:, name].unique())
+    returns = any(
+        "\r" in str(value)
+        for name in range(texts.shape[1])
+        for value in texts.iloc[:, name].unique()
+    )
     quoting = csv.QUOTE_ALL if returns else csv.QUOTE_MINIMAL  # which leaves a carriage return bare
     with files.atomic_open(path) as file:
         columns.to_csv(file, index=False, quoting=quoting, lineterminator="\n")
@@ -212,13 +229,20 @@ def normal_path(path: str, where: str, root: str | None = None) -> str:
     if not path.strip():
         raise UserError(f"{where}: an image's path is empty")
     if "\0" in path:
-        raise UserError(f"{where}: the path holds a zero byte: write the file anew as text in UTF-8")
+        raise UserError(
+            f"{where}: the path holds a zero byte: write the file anew as text in UTF-8"
+        )
     normal = posixpath.normpath(path)
     if root is not None and posixpath.isabs(normal) and not files.is_remote(root):
-        below = [os.path.relpath(normal, folder) for folder in (os.path.abspath(root), os.path.realpath(root))]
+        below = [
+            os.path.relpath(normal, folder)
+            for folder in (os.path.abspath(root), os.path.realpath(root))
+        ]
         normal = next((each for each in below if each.split("/")[0] != ".."), normal)
     if normal == "." or posixpath.isabs(normal) or normal.split("/")[0] == "..":
-        raise UserError(f"{where}: '{path}' leaves the images folder: give paths relative to --images")
+        raise UserError(
+            f"{where}: '{path}' leaves the images folder: give paths relative to --images"
+        )
     return normal
 
 
@@ -232,7 +256,9 @@ def _read_blocks(reader: Iterator[list[str]], path: str, needed: Sequence[str]) 
             rows.extend(itertools.islice(reader, _BLOCK_ROWS))
         except csv.Error as error:  # the rows before it are in `rows`
             failure = error
-        regular = failure is None and reader.line_num + 1 - begin == len(rows)  # no field holds a line break
+        regular = failure is None and reader.line_num + 1 - begin == len(
+            rows
+        )  # no field holds a line break
         lines = range(begin, begin + len(rows)) if regular else _lines(rows, begin)
         if failure:
             raise _not_csv(path, lines[len(rows)], failure) from failure
@@ -244,7 +270,9 @@ def _read_blocks(reader: Iterator[list[str]], path: str, needed: Sequence[str]) 
             empty = False
             yield Rows(path, names, list(zip(*rows, strict=True)), lines[: len(rows)])
     if empty:
-        raise UserError(f"{path} lists nothing: it has no row; give one line for each below {','.join(needed)}")
+        raise UserError(
+            f"{path} lists nothing: it has no row; give one line for each below {','.join(needed)}"
+        )
 
 
 def _names(reader: Iterator[list[str]], path: str) -> list[str]:
@@ -266,13 +294,17 @@ def _lines(rows: Sequence[Sequence[str]], begin: int) -> list[int]:
     return list(itertools.accumulate((1 + count for count in breaks), initial=begin))
 
 
-def _mend(rows: list[list[str]], lines: Sequence[int], count: int, path: str) -> tuple[list[list[str]], list[int]]:
+def _mend(
+    rows: list[list[str]], lines: Sequence[int], count: int, path: str
+) -> tuple[list[list[str]], list[int]]:
     """The rows with `count` fields each and their lines, without blank lines."""
     kept = [(row, line) for row, line in zip(rows, lines, strict=False) if not _is_blank(row)]
     for row, line in kept:
         if len(row) > count and "".join(row[count:]).strip():
             wrong = f"{len(row)} fields where the first line names {count} columns"
-            raise UserError(f"{path}, line {line}: {wrong}: put a field that holds a comma in double quotes")
+            raise UserError(
+                f"{path}, line {line}: {wrong}: put a field that holds a comma in double quotes"
+            )
     mended = [row[:count] + [""] * (count - len(row)) for row, _ in kept]
     return mended, [line for _, line in kept]
 

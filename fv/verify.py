@@ -32,14 +32,23 @@ EXIT_SAME, EXIT_DIFFERENT = 0, 1
 class VerifyOptions:
     """Which model answers, and how."""
 
-    model: str = required("version folder that fv.export wrote, such as export/1, or the folder above: its highest version.")
+    model: str = required(
+        "version folder that fv.export wrote, such as export/1, or the folder above: its highest version."
+    )
     threshold: float | None = option(
-        None, "Similarity from which on two images are the same person; the model's by default.", lower=0.0, upper=1.0
+        None,
+        "Similarity from which on two images are the same person; the model's by default.",
+        lower=0.0,
+        upper=1.0,
     )
     json: bool = option(False, "Print one JSON object instead of a sentence.")
     picture: str | None = option(None, "Write a PNG of both images and the score on its scale.")
-    pairs_csv: str | None = option(None, "CSV with columns image_a and image_b, paths from its own folder on: many pairs.")
-    output: str | None = option(None, "CSV of verdicts on --pairs_csv; its name with -verdicts before .csv by default.")
+    pairs_csv: str | None = option(
+        None, "CSV with columns image_a and image_b, paths from its own folder on: many pairs."
+    )
+    output: str | None = option(
+        None, "CSV of verdicts on --pairs_csv; its name with -verdicts before .csv by default."
+    )
 
 
 def verify(options: VerifyOptions, *images: str) -> int:
@@ -52,7 +61,9 @@ def verify(options: VerifyOptions, *images: str) -> int:
         return EXIT_SAME
     verdict = quietly(verifier.verify, *images)
     if options.picture:
-        from fv.serving import picture  # not above: with matplotlib, it takes a tenth of a verdict's time
+        from fv.serving import (
+            picture,
+        )  # not above: with matplotlib, it takes a tenth of a verdict's time
 
         picture.draw(options.picture, *images, verdict)
     print(files.to_json(dataclasses.asdict(verdict)) if options.json else verdict.sentence())
@@ -72,7 +83,9 @@ def _output(options: VerifyOptions) -> str:
     answers = (*pairs_table.ANSWERS, pairs_table.ERROR)
     asked = [name for name in tables.read_names(options.pairs_csv) if name not in answers]
     if os.path.lexists(output) and tables.read_names(output) != [*asked, *answers]:
-        raise UserError(f"{output} is there and is no table of verdicts on {options.pairs_csv}: give another --output")
+        raise UserError(
+            f"{output} is there and is no table of verdicts on {options.pairs_csv}: give another --output"
+        )
     return output
 
 
@@ -92,13 +105,17 @@ def _verify_pairs(options: VerifyOptions, output: str, verifier: Verifier) -> No
     if options.json:
         print(files.to_json(summary))
     else:
-        said = {name: "not measurable" if value is None else value for name, value in summary.items()}
+        said = {
+            name: "not measurable" if value is None else value for name, value in summary.items()
+        }
         print(", ".join(f"{name} {value}" for name, value in said.items()))
 
 
 def _note_unlabelled(found: pairs_table.Verdicts) -> str:
     """What is said of rows without a label, and of a column that looks like labels and is not read; "" for nothing."""
-    near = [name for name in found.table if name.lower() == pairs_table.LABEL and found.labels is None]
+    near = [
+        name for name in found.table if name.lower() == pairs_table.LABEL and found.labels is None
+    ]
     if near:
         return f"NOTE: column '{near[0]}' is not read: name it {pairs_table.LABEL} to get figures"
     blank = [] if found.labels is None else np.flatnonzero(found.labels == tables.NO_LABEL)
@@ -108,21 +125,28 @@ def _note_unlabelled(found: pairs_table.Verdicts) -> str:
     return f"NOTE: {rows}: the figures are of the others"
 
 
-def _measure(found: pairs_table.Verdicts, answered: np.ndarray, threshold: float) -> dict[str, float | int | None]:
+def _measure(
+    found: pairs_table.Verdicts, answered: np.ndarray, threshold: float
+) -> dict[str, float | int | None]:
     """Figures over the answered rows that have a label; None where one of them needs a label that no row has."""
     if found.labels is None:
         return {}
     labelled = answered & (found.labels != tables.NO_LABEL)
     if not labelled.any():
         return {"labelled": 0}
-    genuine, same = found.labels[labelled] == record.GENUINE, found.table["same"][labelled].to_numpy(bool)
+    genuine, same = (
+        found.labels[labelled] == record.GENUINE,
+        found.table["same"][labelled].to_numpy(bool),
+    )
     both = 0 < genuine.sum() < len(genuine)
     return {
         "labelled": len(genuine),
         "accuracy": float((same == genuine).mean()),
         "false_accept_rate": float(same[~genuine].mean()) if not genuine.all() else None,
         "false_reject_rate": float((~same[genuine]).mean()) if genuine.any() else None,
-        "auc": metrics.auc(found.table["similarity"][labelled].to_numpy(float), genuine) if both else None,
+        "auc": metrics.auc(found.table["similarity"][labelled].to_numpy(float), genuine)
+        if both
+        else None,
         "threshold": threshold,
     }
 

@@ -37,7 +37,9 @@ def starts(folder: str) -> list[dict]:
         return []
     content = files.load_json(path, not_finite_as_none=True)
     if not isinstance(content.get("starts"), list):
-        raise UserError(f"{path} is not the record of a run of fv.train: move it away, or give another folder")
+        raise UserError(
+            f"{path} is not the record of a run of fv.train: move it away, or give another folder"
+        )
     return content["starts"]
 
 

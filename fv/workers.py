@@ -53,7 +53,9 @@ def pool(count: int, preload: Sequence[str] = ()) -> Iterator[Map]:
 
 def cores() -> int:
     """Cores that this process may use, which a container can make fewer than the machine's, by naming them or by a quota."""
-    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    allowed = (
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    )
     return min(allowed, cpu_quota.cores() or allowed)
 
 
@@ -63,22 +65,32 @@ def processor() -> str:
         lines = pathlib.Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:  # not Linux
         return platform.processor()
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
+    return next(
+        (line.partition(":")[2].strip() for line in lines if line.startswith("model name")),
+        platform.machine(),
+    )
 
 
 def _map_ordered(
-    executor: futures.ProcessPoolExecutor, count: int, function: Callable[[Task], Result], tasks: Iterable[Task]
+    executor: futures.ProcessPoolExecutor,
+    count: int,
+    function: Callable[[Task], Result],
+    tasks: Iterable[Task],
 ) -> Iterator[Result]:
     tasks, pending = iter(tasks), collections.deque()
     try:
         while True:
             room = count * _TASKS_AHEAD - len(pending)
-            pending.extend(executor.submit(function, task) for task in itertools.islice(tasks, room))
+            pending.extend(
+                executor.submit(function, task) for task in itertools.islice(tasks, room)
+            )
             if not pending:
                 return
             yield pending.popleft().result()
     except process.BrokenProcessPool as error:
-        raise UserError("a worker process died, most often for want of memory: try fewer --workers") from error
+        raise UserError(
+            "a worker process died, most often for want of memory: try fewer --workers"
+        ) from error
 
 
 def _begin_worker() -> None:

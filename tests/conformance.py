@@ -40,7 +40,15 @@ BYTE, SHORT, LONG = 1, 3, 4  # EXIF types
 RGB, RGBA, GREY, GREY_ALPHA, PALETTE = 2, 6, 0, 4, 3  # PNG colour types
 TOLERANCE = 1  # levels
 _ICC = bytes(128)  # a colour profile, which nobody applies
-_ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
+_ADAM7 = (
+    (0, 0, 8, 8),
+    (4, 0, 8, 8),
+    (0, 4, 4, 8),
+    (2, 0, 4, 4),
+    (0, 2, 2, 4),
+    (1, 0, 2, 2),
+    (0, 1, 1, 2),
+)
 # `jpegtran -arithmetic` and `jpegtran -arithmetic -progressive` of the picture at quality 60: Pillow cannot write these.
 _ARITHMETIC = {
     "arithmetic": (
@@ -122,7 +130,9 @@ def turn(pixels: np.ndarray, orientation: int) -> np.ndarray:
 def tiff(orientation: int, order: str = "II", type: int = SHORT, count: int = 1) -> bytes:
     """A TIFF header with one directory that holds a maker and an orientation."""
     mark = "<" if order == "II" else ">"
-    value = struct.pack(mark + {BYTE: "B", SHORT: "H", LONG: "I"}[type], orientation).ljust(4, b"\0")
+    value = struct.pack(mark + {BYTE: "B", SHORT: "H", LONG: "I"}[type], orientation).ljust(
+        4, b"\0"
+    )
     maker = struct.pack(mark + "HHI", 0x010F, 2, 4) + b"fv.\0"
     entry = struct.pack(mark + "HHI", ORIENTATION, type, count) + value
     return order.encode() + struct.pack(mark + "HIH", 42, 8, 2) + maker + entry + bytes(4)
@@ -130,9 +140,25 @@ def tiff(orientation: int, order: str = "II", type: int = SHORT, count: int = 1)
 
 def grey_tiff(rows: bytes, bits: int, photometric: int = 1) -> bytes:
     """A little-endian TIFF of grey rows in one strip; of photometric 0, white is 0."""
-    tags = {256: WIDTH, 257: HEIGHT, 258: bits, 259: 1, 262: photometric, 273: 8, 277: 1, 278: HEIGHT, 279: len(rows)}
+    tags = {
+        256: WIDTH,
+        257: HEIGHT,
+        258: bits,
+        259: 1,
+        262: photometric,
+        273: 8,
+        277: 1,
+        278: HEIGHT,
+        279: len(rows),
+    }
     entries = b"".join(struct.pack("<HHII", tag, LONG, 1, value) for tag, value in tags.items())
-    return struct.pack("<2sHI", b"II", 42, 8 + len(rows)) + rows + struct.pack("<H", len(tags)) + entries + bytes(4)
+    return (
+        struct.pack("<2sHI", b"II", 42, 8 + len(rows))
+        + rows
+        + struct.pack("<H", len(tags))
+        + entries
+        + bytes(4)
+    )
 
 
 def segment(marker: int, payload: bytes) -> bytes:
@@ -159,17 +185,26 @@ def encode(pixels: np.ndarray | Image.Image, form: str, **options) -> bytes:
 
 
 def png(
-    samples: np.ndarray, colour: int, bits: int = 8, interlace: bool = False, before: bytes = b"", after: bytes = b""
+    samples: np.ndarray,
+    colour: int,
+    bits: int = 8,
+    interlace: bool = False,
+    before: bytes = b"",
+    after: bytes = b"",
 ) -> bytes:
     """A PNG of samples [height, width, channels]; `before` and `after` are chunks around the pixels."""
     height, width, _ = samples.shape
     header = struct.pack(">IIBBBBB", width, height, bits, colour, 0, 0, int(interlace))
-    passes = [samples[y::down, x::across] for x, y, across, down in _ADAM7] if interlace else [samples]
+    passes = (
+        [samples[y::down, x::across] for x, y, across, down in _ADAM7] if interlace else [samples]
+    )
     rows = itertools.chain.from_iterable(part for part in passes if part.size)
     data = zlib.compress(b"".join(b"\0" + _pack(row, bits) for row in rows))
     middle = len(data) // 2
     body = chunk(b"IDAT", data[:middle]) + chunk(b"IDAT", data[middle:])
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + before + body + after + chunk(b"IEND", b"")
+    return (
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + before + body + after + chunk(b"IEND", b"")
+    )
 
 
 def chunk(name: bytes, data: bytes) -> bytes:
@@ -198,18 +233,46 @@ def bmp(
 ) -> bytes:
     """A BMP of encoded rows; `size` is that of its header, which may include the masks."""
     start = 14 + 40 + len(masks) + len(palette)
-    info = struct.pack("<IiiHHIIiiII", size, WIDTH, height, 1, bits, compression, len(rows), 0, 0, len(palette) // 4, 0)
-    return b"BM" + struct.pack("<IHHI", start + len(rows), 0, 0, start) + info + masks + palette + rows
+    info = struct.pack(
+        "<IiiHHIIiiII",
+        size,
+        WIDTH,
+        height,
+        1,
+        bits,
+        compression,
+        len(rows),
+        0,
+        0,
+        len(palette) // 4,
+        0,
+    )
+    return (
+        b"BM" + struct.pack("<IHHI", start + len(rows), 0, 0, start) + info + masks + palette + rows
+    )
 
 
 def files(large: bool = False) -> list[File]:
     """The corpus, without or with its large files."""
-    groups = [_jpeg(), _jpeg_oriented(), _jpeg_trailers(), _png(), _png_oriented(), _bmp(), _gif(), _webp(), _tiff(), _pnm()]
+    groups = [
+        _jpeg(),
+        _jpeg_oriented(),
+        _jpeg_trailers(),
+        _png(),
+        _png_oriented(),
+        _bmp(),
+        _gif(),
+        _webp(),
+        _tiff(),
+        _pnm(),
+    ]
     return [*itertools.chain(*groups), *(_large() if large else ())]
 
 
 def _lossy(group: str, name: str, data: bytes, orientation: int = 1, suffix: str = ".jpg") -> File:
-    stored = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+    stored = cv2.imdecode(
+        np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
+    )
     return File(group, name, suffix, data, turn(stored[:, :, ::-1], orientation))
 
 
@@ -221,37 +284,65 @@ def _jpeg() -> Iterable[File]:
     yield _lossy("JPEG, baseline", "RGB planes", encode(rgb, "JPEG", keep_rgb=True))
     yield _lossy("JPEG, baseline", "restart markers", encode(rgb, "JPEG", restart_marker_blocks=2))
     yield _lossy("JPEG, baseline", "colour profile", encode(rgb, "JPEG", icc_profile=_ICC))
-    yield _lossy("JPEG, baseline", "end marker in a comment", insert(plain, segment(0xFE, b"\xff\xd9\xff\xd9")))
-    yield _lossy("JPEG, baseline", "fill bytes before a marker", insert(plain, b"\xff\xff\xff" + segment(0xFE, b"x")))
+    yield _lossy(
+        "JPEG, baseline",
+        "end marker in a comment",
+        insert(plain, segment(0xFE, b"\xff\xd9\xff\xd9")),
+    )
+    yield _lossy(
+        "JPEG, baseline",
+        "fill bytes before a marker",
+        insert(plain, b"\xff\xff\xff" + segment(0xFE, b"x")),
+    )
     jfif, scan = plain.index(b"JFIF\0") + 5, plain.index(b"\xff\xda") + 11
-    yield _lossy("JPEG, baseline", "JFIF of another revision", plain[:jfif] + b"\2\1" + plain[jfif + 2 :])
-    yield _lossy("JPEG, baseline", "odd scan parameters", plain[:scan] + b"\1\x3e\0" + plain[scan + 3 :])
+    yield _lossy(
+        "JPEG, baseline", "JFIF of another revision", plain[:jfif] + b"\2\1" + plain[jfif + 2 :]
+    )
+    yield _lossy(
+        "JPEG, baseline", "odd scan parameters", plain[:scan] + b"\1\x3e\0" + plain[scan + 3 :]
+    )
     yield _lossy("JPEG, progressive", "4:2:0", encode(rgb, "JPEG", progressive=True))
-    yield _lossy("JPEG, progressive", "grey", encode(Image.fromarray(rgb).convert("L"), "JPEG", progressive=True))
+    yield _lossy(
+        "JPEG, progressive",
+        "grey",
+        encode(Image.fromarray(rgb).convert("L"), "JPEG", progressive=True),
+    )
     for name, text in _ARITHMETIC.items():
         yield _lossy("JPEG, arithmetic coding", name, base64.b64decode(text))
     cmyk = Image.fromarray(rgb).convert("CMYK")
     yield _lossy("JPEG, CMYK", "CMYK", encode(cmyk, "JPEG"))
     adobe = segment(0xEE, b"Adobe\0\x64\0\0\0\0\0")
-    yield _lossy("JPEG, CMYK without Adobe's segment", "CMYK", encode(cmyk, "JPEG").replace(adobe, b""))
-    yield _lossy("JPEG, CMYK", "YCCK", simplejpeg.encode_jpeg(np.asarray(cmyk).copy(), 90, "CMYK", "444"))
+    yield _lossy(
+        "JPEG, CMYK without Adobe's segment", "CMYK", encode(cmyk, "JPEG").replace(adobe, b"")
+    )
+    yield _lossy(
+        "JPEG, CMYK", "YCCK", simplejpeg.encode_jpeg(np.asarray(cmyk).copy(), 90, "CMYK", "444")
+    )
 
 
 def _jpeg_oriented() -> Iterable[File]:
     group, plain = "JPEG, EXIF orientation", encode(picture(), "JPEG", quality=90)
     for value in range(1, 9):
         yield _lossy(group, f"{value}", insert(plain, exif_segment(tiff(value))), value)
-    for (name, type), order in itertools.product({"BYTE": BYTE, "SHORT": SHORT, "LONG": LONG}.items(), ("II", "MM")):
-        yield _lossy(group, f"6 as {name}, {order}", insert(plain, exif_segment(tiff(6, order, type))), 6)
+    for (name, type), order in itertools.product(
+        {"BYTE": BYTE, "SHORT": SHORT, "LONG": LONG}.items(), ("II", "MM")
+    ):
+        yield _lossy(
+            group, f"6 as {name}, {order}", insert(plain, exif_segment(tiff(6, order, type))), 6
+        )
     for value in (0, 9, 300):
         yield _lossy(group, f"no such value: {value}", insert(plain, exif_segment(tiff(value))))
     yield _lossy(group, "two values", insert(plain, exif_segment(tiff(6, count=2))))
-    yield _lossy(group, "two EXIF segments", insert(plain, exif_segment(tiff(6)), exif_segment(tiff(3))), 6)
+    yield _lossy(
+        group, "two EXIF segments", insert(plain, exif_segment(tiff(6)), exif_segment(tiff(3))), 6
+    )
     yield _lossy(group, "its name twice", insert(plain, exif_segment(b"Exif\0\0" + tiff(6))), 6)
     yield _lossy(group, "damaged directory", insert(plain, exif_segment(tiff(6)[:20])))
     yield _lossy(group, "no TIFF header", insert(plain, exif_segment(b"II\x2b\0" + tiff(6)[4:])))
     others = [segment(0xE2, bytes(60_000))] * 6
-    yield _lossy(group, "behind 360 kB of other segments", insert(plain, *others, exif_segment(tiff(8))), 8)
+    yield _lossy(
+        group, "behind 360 kB of other segments", insert(plain, *others, exif_segment(tiff(8))), 8
+    )
     progressive = encode(picture(), "JPEG", progressive=True)
     yield _lossy(group, "progressive", insert(progressive, exif_segment(tiff(5, "MM"))), 5)
     grey = encode(Image.fromarray(picture()).convert("L"), "JPEG")
@@ -267,7 +358,11 @@ def _jpeg_trailers() -> Iterable[File]:
     other = encode(255 - picture(), "JPEG")
     turned = insert(plain, exif_segment(tiff(6)))
     progressive = encode(picture(), "JPEG", progressive=True)
-    trailers = {"zeros": bytes(3000), "a video": b"\0\0\0\x18ftypmp42" + bytes(range(256)) * 40, "a second picture": other}
+    trailers = {
+        "zeros": bytes(3000),
+        "a video": b"\0\0\0\x18ftypmp42" + bytes(range(256)) * 40,
+        "a second picture": other,
+    }
     for name, trailer in trailers.items():
         yield _lossy(group, name, plain + trailer)
         yield _lossy(group, f"{name}, turned", turned + trailer, 6)
@@ -288,31 +383,69 @@ def _png() -> Iterable[File]:
     for interlace in (False, True):
         kind = ", interlaced" if interlace else ""
         yield File(group, f"RGB{kind}", ".png", png(rgb, RGB, interlace=interlace), rgb)
-        yield File(group, f"grey{kind}", ".png", png(grey, GREY, interlace=interlace), grey.repeat(3, 2))
+        yield File(
+            group, f"grey{kind}", ".png", png(grey, GREY, interlace=interlace), grey.repeat(3, 2)
+        )
         yield File(group, f"RGB of 16 bits{kind}", ".png", png(wide, RGB, 16, interlace), rgb)
-        yield File(group, f"grey of 16 bits{kind}", ".png", png(wide[..., :1], GREY, 16, interlace), grey.repeat(3, 2))
+        yield File(
+            group,
+            f"grey of 16 bits{kind}",
+            ".png",
+            png(wide[..., :1], GREY, 16, interlace),
+            grey.repeat(3, 2),
+        )
         for bits in (1, 2, 4):
             levels = grey >> (8 - bits)
             wanted = (levels * (255 // (2**bits - 1))).repeat(3, 2).astype(np.uint8)
-            yield File(group, f"grey of {bits} bits{kind}", ".png", png(levels, GREY, bits, interlace), wanted)
+            yield File(
+                group,
+                f"grey of {bits} bits{kind}",
+                ".png",
+                png(levels, GREY, bits, interlace),
+                wanted,
+            )
             few = indices % 2**bits
             data = png(few, PALETTE, bits, interlace, palette)
             yield File(group, f"palette of {bits} bits{kind}", ".png", data, colours[few[..., 0]])
         yield File(
-            group, f"palette of 8 bits{kind}", ".png", png(indices, PALETTE, 8, interlace, palette), colours[indices[..., 0]]
+            group,
+            f"palette of 8 bits{kind}",
+            ".png",
+            png(indices, PALETTE, 8, interlace, palette),
+            colours[indices[..., 0]],
         )
-    profile = chunk(b"gAMA", struct.pack(">I", 100_000)) + chunk(b"iCCP", b"fv\0\0" + zlib.compress(_ICC))
-    yield File(group, "gamma and colour profile, which are not applied", ".png", png(rgb, RGB, before=profile), rgb)
+    profile = chunk(b"gAMA", struct.pack(">I", 100_000)) + chunk(
+        b"iCCP", b"fv\0\0" + zlib.compress(_ICC)
+    )
+    yield File(
+        group,
+        "gamma and colour profile, which are not applied",
+        ".png",
+        png(rgb, RGB, before=profile),
+        rgb,
+    )
     yield File(group, "data behind its end", ".png", png(rgb, RGB) + bytes(5000), rgb)
     frames = [Image.fromarray(255 - rgb)]
-    yield File(group, "animated: the first frame", ".png", encode(rgb, "PNG", save_all=True, append_images=frames), rgb)
+    yield File(
+        group,
+        "animated: the first frame",
+        ".png",
+        encode(rgb, "PNG", save_all=True, append_images=frames),
+        rgb,
+    )
     group = "PNG, transparency"
     yield File(group, "RGBA", ".png", png(np.dstack([rgb, alpha]), RGBA), on_white(rgb, alpha))
     wide_alpha = np.uint16(257) * np.dstack([rgb, alpha])
     yield File(group, "RGBA of 16 bits", ".png", png(wide_alpha, RGBA, 16), on_white(rgb, alpha))
     shown = on_white(grey.repeat(3, 2), alpha)
     yield File(group, "grey and opacity", ".png", png(np.dstack([grey, alpha]), GREY_ALPHA), shown)
-    yield File(group, "grey and opacity of 16 bits", ".png", png(wide_alpha[..., (0, 3)], GREY_ALPHA, 16), shown)
+    yield File(
+        group,
+        "grey and opacity of 16 bits",
+        ".png",
+        png(wide_alpha[..., (0, 3)], GREY_ALPHA, 16),
+        shown,
+    )
     clear = np.where(indices == 5, 0, np.where(indices == 6, 128, 255)).astype(np.uint8)[..., 0]
     shares = chunk(b"tRNS", b"\xff" * 5 + b"\0\x80")
     yield File(
@@ -324,11 +457,19 @@ def _png() -> Iterable[File]:
     )
     long = chunk(b"iTXt", b"XML:com.adobe.xmp" + bytes(5) + bytes(400_000))
     shown = on_white(colours[indices[..., 0]], clear)
-    yield File(group, "palette behind a long text", ".png", png(indices, PALETTE, 8, before=long + palette + shares), shown)
+    yield File(
+        group,
+        "palette behind a long text",
+        ".png",
+        png(indices, PALETTE, 8, before=long + palette + shares),
+        shown,
+    )
     text = chunk(b"tEXt", b"Comment\0tRNS")
     few = indices % 4
     levels = (few * 85).repeat(3, 2).astype(np.uint8)
-    yield File(group, "none, but a text that names it", ".png", png(few, GREY, 2, before=text), levels)
+    yield File(
+        group, "none, but a text that names it", ".png", png(few, GREY, 2, before=text), levels
+    )
     one = tuple(int(value) for value in rgb[3, 9])
     key = chunk(b"tRNS", struct.pack(">HHH", *one))
     wanted = np.where((rgb == one).all(2, keepdims=True), 255, rgb).astype(np.uint8)
@@ -340,7 +481,9 @@ def _png() -> Iterable[File]:
     wanted = np.where(grey == level, 255, grey).repeat(3, 2).astype(np.uint8)
     yield File(group, "one grey", ".png", png(grey, GREY, before=key), wanted)
     key = chunk(b"tRNS", struct.pack(">H", 257 * level))
-    yield File(group, "one grey of 16 bits", ".png", png(wide[..., :1], GREY, 16, before=key), wanted)
+    yield File(
+        group, "one grey of 16 bits", ".png", png(wide[..., :1], GREY, 16, before=key), wanted
+    )
     four = grey >> 4
     key = chunk(b"tRNS", struct.pack(">H", 6))
     wanted = np.where(four == 6, 255, four * 17).repeat(3, 2).astype(np.uint8)
@@ -351,17 +494,27 @@ def _png_oriented() -> Iterable[File]:
     rgb, alpha = picture(), opacity()
     group = "PNG, EXIF orientation"
     for value in range(1, 9):
-        yield File(group, f"{value}", ".png", png(rgb, RGB, before=chunk(b"eXIf", tiff(value, "MM"))), turn(rgb, value))
+        yield File(
+            group,
+            f"{value}",
+            ".png",
+            png(rgb, RGB, before=chunk(b"eXIf", tiff(value, "MM"))),
+            turn(rgb, value),
+        )
     behind = png(rgb, RGB, after=chunk(b"eXIf", tiff(6)))
     yield File(group, "6 behind the pixels", ".png", behind, turn(rgb, 6))
-    for (name, type), order in itertools.product({"BYTE": BYTE, "LONG": LONG}.items(), ("II", "MM")):
+    for (name, type), order in itertools.product(
+        {"BYTE": BYTE, "LONG": LONG}.items(), ("II", "MM")
+    ):
         data = png(rgb, RGB, before=chunk(b"eXIf", tiff(6, order, type)))
         yield File(group, f"6 as {name}, {order}", ".png", data, turn(rgb, 6))
     named = png(rgb, RGB, before=chunk(b"eXIf", b"Exif\0\0" + tiff(6)))
     yield File(group, "6 behind the name of a JPEG's segment", ".png", named, turn(rgb, 6))
     text = png(rgb, RGB, before=chunk(b"tEXt", b"Comment\0eXIf" + tiff(6)))
     yield File(group, "a text that names it", ".png", text, rgb)
-    behind = chunk(b"iTXt", b"XML:com.adobe.xmp" + bytes(5) + bytes(400_000)) + chunk(b"eXIf", tiff(6))
+    behind = chunk(b"iTXt", b"XML:com.adobe.xmp" + bytes(5) + bytes(400_000)) + chunk(
+        b"eXIf", tiff(6)
+    )
     yield File(group, "6 behind a long text", ".png", png(rgb, RGB, before=behind), turn(rgb, 6))
     damaged = png(rgb, RGB, before=chunk(b"eXIf", tiff(6)[:15]))
     yield File(group, "damaged directory", ".png", damaged, rgb)
@@ -374,35 +527,68 @@ def _bmp() -> Iterable[File]:
     blue_first = rgb[::-1, :, ::-1]
     group = "BMP of 8, 24 or 32 bits"
     yield File(group, "24 bits", ".bmp", encode(rgb, "BMP"), rgb)
-    yield File(group, "24 bits, top row first", ".bmp", bmp(rgb[:, :, ::-1].tobytes(), 24, height=-HEIGHT), rgb)
+    yield File(
+        group,
+        "24 bits, top row first",
+        ".bmp",
+        bmp(rgb[:, :, ::-1].tobytes(), 24, height=-HEIGHT),
+        rgb,
+    )
     yield File(group, "grey", ".bmp", encode(rgb[..., 0], "BMP"), rgb[..., :1].repeat(3, 2))
     colours = np.arange(1024, dtype=np.uint8).reshape(256, 4)
     indices = (np.arange(HEIGHT * WIDTH).reshape(HEIGHT, WIDTH) // 7 % 256).astype(np.uint8)
     wanted = colours[indices][..., 2::-1]
     yield File(group, "palette", ".bmp", bmp(indices[::-1].tobytes(), 8, colours.tobytes()), wanted)
     filled = np.dstack([blue_first, np.full((HEIGHT, WIDTH), 77, np.uint8)])
-    yield File(group, "32 bits, the fourth byte is not opacity", ".bmp", bmp(filled.tobytes(), 32), rgb)
+    yield File(
+        group, "32 bits, the fourth byte is not opacity", ".bmp", bmp(filled.tobytes(), 32), rgb
+    )
     clear = np.dstack([blue_first, opacity()[::-1]])
     masks = struct.pack("<IIII", 0xFF0000, 0xFF00, 0xFF, 0xFF000000) + b"BGRs" + bytes(48)
     shown = on_white(rgb, opacity())
-    yield File(group, "32 bits with opacity", ".bmp", bmp(clear.tobytes(), 32, compression=3, masks=masks, size=108), shown)
+    yield File(
+        group,
+        "32 bits with opacity",
+        ".bmp",
+        bmp(clear.tobytes(), 32, compression=3, masks=masks, size=108),
+        shown,
+    )
     group = "BMP, other"
     few = indices % 16
     rows = np.stack([few[::-1, ::2] << 4 | few[::-1, 1::2]])
-    yield File(group, "4 bits", ".bmp", bmp(rows.tobytes(), 4, colours[:16].tobytes()), colours[few][..., 2::-1])
+    yield File(
+        group,
+        "4 bits",
+        ".bmp",
+        bmp(rows.tobytes(), 4, colours[:16].tobytes()),
+        colours[few][..., 2::-1],
+    )
     black = np.packbits(indices[::-1] % 2, axis=1)
     padded = np.pad(black, ((0, 0), (0, -black.shape[1] % 4)))
     two = np.array([[0, 0, 0, 0], [255, 255, 255, 0]], np.uint8)
-    yield File(group, "1 bit", ".bmp", bmp(padded.tobytes(), 1, two.tobytes()), two[indices % 2][..., 2::-1])
-    runs = b"".join(b"".join(bytes((1, index)) for index in row) + b"\0\0" for row in indices[::-1]) + b"\0\1"
+    yield File(
+        group,
+        "1 bit",
+        ".bmp",
+        bmp(padded.tobytes(), 1, two.tobytes()),
+        two[indices % 2][..., 2::-1],
+    )
+    runs = (
+        b"".join(b"".join(bytes((1, index)) for index in row) + b"\0\0" for row in indices[::-1])
+        + b"\0\1"
+    )
     yield File(group, "run lengths", ".bmp", bmp(runs, 8, colours.tobytes(), compression=1), wanted)
     red, green, blue = (rgb[::-1].astype(np.uint16) >> (3, 2, 3)).transpose(2, 0, 1)
     masks = struct.pack("<III", 0xF800, 0x07E0, 0x001F)
     packed = (red << 11 | green << 5 | blue).astype("<u2")
     five = (rgb >> 3).astype(int)
     six = (rgb[..., 1:2] >> 2).astype(int)
-    spread = np.round(np.concatenate([five[..., :1] / 31, six / 63, five[..., 2:] / 31], -1) * 255).astype(np.uint8)
-    yield File(group, "16 bits", ".bmp", bmp(packed.tobytes(), 16, compression=3, masks=masks), spread)
+    spread = np.round(
+        np.concatenate([five[..., :1] / 31, six / 63, five[..., 2:] / 31], -1) * 255
+    ).astype(np.uint8)
+    yield File(
+        group, "16 bits", ".bmp", bmp(packed.tobytes(), 16, compression=3, masks=masks), spread
+    )
 
 
 def gif(indices: np.ndarray, colours: np.ndarray, **options) -> bytes:
@@ -422,14 +608,29 @@ def _gif() -> Iterable[File]:
     other = Image.fromarray(255 - rgb)
     animated = gif(indices, colours, save_all=True, append_images=[other.quantize(16)])
     yield File(group, "animated", ".gif", animated, rgb)
-    yield File(group, "transparency", ".gif", gif(indices, colours, transparency=5), on_white(rgb, clear))
-    moving = gif(indices, colours, transparency=5, save_all=True, append_images=[other.quantize(16)], disposal=2)
+    yield File(
+        group, "transparency", ".gif", gif(indices, colours, transparency=5), on_white(rgb, clear)
+    )
+    moving = gif(
+        indices,
+        colours,
+        transparency=5,
+        save_all=True,
+        append_images=[other.quantize(16)],
+        disposal=2,
+    )
     yield File(group, "animated with transparency", ".gif", moving, on_white(rgb, clear))
     for name, options in {"": {}, " with transparency": {"transparency": 5}}.items():
         shown = on_white(rgb, clear) if options else rgb
         canvas = np.full((HEIGHT + 12, WIDTH + 20, 3), 255, np.uint8)
         canvas[3 : 3 + HEIGHT, 7 : 7 + WIDTH] = shown
-        yield File(group, f"smaller than its screen{name}", ".gif", _on_screen(gif(indices, colours, **options)), canvas)
+        yield File(
+            group,
+            f"smaller than its screen{name}",
+            ".gif",
+            _on_screen(gif(indices, colours, **options)),
+            canvas,
+        )
     yield File(group, "data behind its end", ".gif", gif(indices, colours) + bytes(5000), rgb)
 
 
@@ -437,7 +638,13 @@ def _on_screen(data: bytes) -> bytes:
     """The GIF with its frame at (7, 3) of a screen that is 20 pixels wider and 12 higher."""
     at = data.index(b"," + bytes(4))
     frame = b"," + struct.pack("<HH", 7, 3)
-    return data[:6] + struct.pack("<HH", WIDTH + 20, HEIGHT + 12) + data[10:at] + frame + data[at + 5 :]
+    return (
+        data[:6]
+        + struct.pack("<HH", WIDTH + 20, HEIGHT + 12)
+        + data[10:at]
+        + frame
+        + data[at + 5 :]
+    )
 
 
 def _webp() -> Iterable[File]:
@@ -446,14 +653,24 @@ def _webp() -> Iterable[File]:
     yield _lossy(group, "lossy", encode(rgb, "WEBP"), suffix=".webp")
     yield File(group, "lossless", ".webp", encode(rgb, "WEBP", lossless=True), rgb)
     rgba = np.dstack([rgb, alpha])
-    yield File(group, "opacity", ".webp", encode(rgba, "WEBP", lossless=True, exact=True), on_white(rgb, alpha))
+    yield File(
+        group,
+        "opacity",
+        ".webp",
+        encode(rgba, "WEBP", lossless=True, exact=True),
+        on_white(rgb, alpha),
+    )
     frames = [Image.fromarray(255 - rgb)]
     data = encode(rgb, "WEBP", lossless=True, save_all=True, append_images=frames)
     yield File(group, "animated: the first frame", ".webp", data, rgb)
     for value, order in ((6, "II"), (7, "MM")):
         exif = b"Exif\0\0" + tiff(value, order)
         yield File(
-            group, f"EXIF orientation {value}", ".webp", encode(rgb, "WEBP", lossless=True, exif=exif), turn(rgb, value)
+            group,
+            f"EXIF orientation {value}",
+            ".webp",
+            encode(rgb, "WEBP", lossless=True, exif=exif),
+            turn(rgb, value),
         )
 
 
@@ -469,11 +686,20 @@ def _tiff() -> Iterable[File]:
     data = grey_tiff(flipped, 16, photometric=0)
     yield File(group, "grey of 16 bits, white is 0", ".tif", data, rgb[..., :1].repeat(3, 2))
     twelve = np.round(rgb[..., 0] / 255 * 4095).astype(int).reshape(HEIGHT, -1, 2)
-    packed = (twelve[..., 0] << 12 | twelve[..., 1]).astype(">u4").reshape(HEIGHT, -1, 1).view(np.uint8)[..., 1:]
-    yield File(group, "grey of 12 bits", ".tif", grey_tiff(packed.tobytes(), 12), rgb[..., :1].repeat(3, 2))
+    packed = (
+        (twelve[..., 0] << 12 | twelve[..., 1])
+        .astype(">u4")
+        .reshape(HEIGHT, -1, 1)
+        .view(np.uint8)[..., 1:]
+    )
+    yield File(
+        group, "grey of 12 bits", ".tif", grey_tiff(packed.tobytes(), 12), rgb[..., :1].repeat(3, 2)
+    )
     colours = _encode_cv(".tif", np.uint16(257) * rgb)
     yield File(group, "RGB of 16 bits", ".tif", colours, rgb)
-    yield File(group, "opacity", ".tif", encode(np.dstack([rgb, alpha]), "TIFF"), on_white(rgb, alpha))
+    yield File(
+        group, "opacity", ".tif", encode(np.dstack([rgb, alpha]), "TIFF"), on_white(rgb, alpha)
+    )
     frames = [Image.fromarray(255 - rgb)]
     data = encode(rgb, "TIFF", save_all=True, append_images=frames)
     yield File(group, "several pages: the first", ".tif", data, rgb)
@@ -496,12 +722,26 @@ def _pnm() -> Iterable[File]:
     group = "PPM, PGM"
     size = b"%d %d " % (WIDTH, HEIGHT)
     yield File(group, "PPM", ".ppm", b"P6 " + size + b"255\n" + rgb.tobytes(), rgb)
-    yield File(group, "PPM with a comment", ".ppm", b"P6\n# fv\n" + size + b"255\n" + rgb.tobytes(), rgb)
+    yield File(
+        group, "PPM with a comment", ".ppm", b"P6\n# fv\n" + size + b"255\n" + rgb.tobytes(), rgb
+    )
     text = " ".join(map(str, rgb.ravel())).encode()
     yield File(group, "PPM of text", ".pnm", b"P3 " + size + b"255\n" + text, rgb)
-    yield File(group, "PGM", ".pgm", b"P5 " + size + b"255\n" + grey.tobytes(), grey[..., None].repeat(3, 2))
+    yield File(
+        group,
+        "PGM",
+        ".pgm",
+        b"P5 " + size + b"255\n" + grey.tobytes(),
+        grey[..., None].repeat(3, 2),
+    )
     wide = (grey.astype(">u2") * 257).astype(">u2")
-    yield File(group, "PGM of 16 bits", ".pgm", b"P5 " + size + b"65535\n" + wide.tobytes(), grey[..., None].repeat(3, 2))
+    yield File(
+        group,
+        "PGM of 16 bits",
+        ".pgm",
+        b"P5 " + size + b"65535\n" + wide.tobytes(),
+        grey[..., None].repeat(3, 2),
+    )
 
 
 def _large() -> Iterable[File]:
@@ -518,7 +758,12 @@ SIDE = 40  # of the network's input; nearly all files have it as their shorter s
 PIXELS = 100_000_000
 STORED_TOLERANCE = 5  # levels, of a JPEG of quality 100
 EVALUATED_TOLERANCE = 20  # levels, of a JPEG of the converter's quality
-CONVERTER, EVALUATE, TENSORFLOW, HOST = "converter", "fv.evaluate --images", "pipeline (tensorflow)", "pipeline (host)"
+CONVERTER, EVALUATE, TENSORFLOW, HOST = (
+    "converter",
+    "fv.evaluate --images",
+    "pipeline (tensorflow)",
+    "pipeline (host)",
+)
 GRAPH = "signatures of an export"
 VERIFIERS = ("Verifier(path)", "Verifier(bytes)", "Verifier(array)", "Verifier(PIL image)")
 ENTRIES = (CONVERTER, EVALUATE, TENSORFLOW, HOST, GRAPH, *VERIFIERS)
@@ -540,7 +785,9 @@ class EntryPoints:
         """Makes the graph; files are written to `folder` where an entry point takes paths."""
         load = serving_images.loader(decoding.Rules(SIDE, 1.0, PIXELS))
         self._folder = folder
-        self._through_graph = functools.cache(self._run_graph)  # several entry points send it the same bytes
+        self._through_graph = functools.cache(
+            self._run_graph
+        )  # several entry points send it the same bytes
         self._load = tf.function(
             lambda encoded: load(encoded, tf.fill(tf.shape(encoded), "image[0]")),
             input_signature=[tf.TensorSpec([None], tf.string)],
@@ -573,7 +820,9 @@ class EntryPoints:
         path.write_bytes(file.data)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow's, of damaged EXIF
-            given = dict(zip(VERIFIERS, (path, file.data, file.wanted, Image.open(path)), strict=True))[entry]
+            given = dict(
+                zip(VERIFIERS, (path, file.data, file.wanted, Image.open(path)), strict=True)
+            )[entry]
             try:
                 return sources.encode(given, PIXELS)
             except UserError as error:
@@ -588,7 +837,9 @@ class EntryPoints:
 
 def differ(wanted: np.ndarray, entry: str, found: np.ndarray) -> int:
     """Levels by which an entry point's pixels differ too much from those wanted; 0 where they agree."""
-    tolerance = {EVALUATE: EVALUATED_TOLERANCE} | dict.fromkeys((CONVERTER, TENSORFLOW, HOST), STORED_TOLERANCE)
+    tolerance = {EVALUATE: EVALUATED_TOLERANCE} | dict.fromkeys(
+        (CONVERTER, TENSORFLOW, HOST), STORED_TOLERANCE
+    )
     difference = int(np.abs(found - wanted).max())
     return difference if difference > tolerance.get(entry, TOLERANCE) else 0
 
@@ -601,12 +852,17 @@ def render(taken: Mapping[str, Mapping[str, bool]]) -> str:
     """
     lines = [f"| file | {' | '.join(COLUMNS)} |", "|---" * (1 + len(COLUMNS)) + "|"]
     for group, by_entry in taken.items():
-        cells = ["yes" if all(by_entry[entry] for entry in entries) else "refused" for entries in COLUMNS.values()]
+        cells = [
+            "yes" if all(by_entry[entry] for entry in entries) else "refused"
+            for entries in COLUMNS.values()
+        ]
         lines.append(f"| {group} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
-def compare(corpus: Iterable[File], points: EntryPoints) -> tuple[dict[str, dict[str, bool]], list[str]]:
+def compare(
+    corpus: Iterable[File], points: EntryPoints
+) -> tuple[dict[str, dict[str, bool]], list[str]]:
     """Runs files through every entry point.
 
     Returns:

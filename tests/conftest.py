@@ -110,6 +110,12 @@ def command():
 
     def run(*arguments: str) -> subprocess.CompletedProcess:
         root = pathlib.Path(__file__).parent.parent
-        return subprocess.run([sys.executable, *map(str, arguments)], capture_output=True, text=True, cwd=root, check=False)
+        return subprocess.run(
+            [sys.executable, *map(str, arguments)],
+            capture_output=True,
+            text=True,
+            cwd=root,
+            check=False,
+        )
 
     return run

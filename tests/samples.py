@@ -10,7 +10,9 @@ from PIL import Image
 from fv import manifest, record
 
 SIDE = 40  # pixels
-RESIZE_TOLERANCE = 1  # levels of 255 by which the two resizes may differ: OpenCV's weights have 11 bits
+RESIZE_TOLERANCE = (
+    1  # levels of 255 by which the two resizes may differ: OpenCV's weights have 11 bits
+)
 
 
 def image_bytes(identity: int, image: int, side: int = SIDE, form: str = "JPEG") -> bytes:
@@ -23,7 +25,9 @@ def image_bytes(identity: int, image: int, side: int = SIDE, form: str = "JPEG")
     return encoded.getvalue()
 
 
-def write_images(folder: pathlib.Path, identities: int, images: int, side: int = SIDE) -> pathlib.Path:
+def write_images(
+    folder: pathlib.Path, identities: int, images: int, side: int = SIDE
+) -> pathlib.Path:
     """Writes `images` images of each of `identities` people, one folder per person."""
     for identity in range(identities):
         person = folder / f"person_{identity:03d}"
@@ -33,7 +37,9 @@ def write_images(folder: pathlib.Path, identities: int, images: int, side: int =
     return folder
 
 
-def write_shards(folder: pathlib.Path, pairs: dict[str, int], shards: int = 3, identities: int = 6) -> manifest.Manifest:
+def write_shards(
+    folder: pathlib.Path, pairs: dict[str, int], shards: int = 3, identities: int = 6
+) -> manifest.Manifest:
     """Writes shards of balanced pairs by the record's contract alone, without the converter.
 
     Args:
@@ -49,10 +55,17 @@ def write_shards(folder: pathlib.Path, pairs: dict[str, int], shards: int = 3, i
     splits = {}
     for number, (split, count) in enumerate(pairs.items()):
         people = range(number * identities, (number + 1) * identities)
-        records = [_pair(people, pair, np.random.default_rng((number, pair))) for pair in range(count)]
-        cuts = np.sort(np.random.default_rng(number).choice(np.arange(1, count), shards - 1, replace=False))
+        records = [
+            _pair(people, pair, np.random.default_rng((number, pair))) for pair in range(count)
+        ]
+        cuts = np.sort(
+            np.random.default_rng(number).choice(np.arange(1, count), shards - 1, replace=False)
+        )
         parts = [list(part) for part in np.split(np.array(records, object), cuts)]
-        written = tuple(_write_shard(folder, manifest.shard_name(split, i, shards), part) for i, part in enumerate(parts))
+        written = tuple(
+            _write_shard(folder, manifest.shard_name(split, i, shards), part)
+            for i, part in enumerate(parts)
+        )
         names = tuple(_name(person) for person in people)
         splits[split] = manifest.Split(count // 2, count - count // 2, count * 2, names, written)
     saved = manifest.Manifest(seed=0, flags="", splits=splits)
@@ -62,7 +75,10 @@ def write_shards(folder: pathlib.Path, pairs: dict[str, int], shards: int = 3, i
 
 def digests(folder: pathlib.Path | str) -> dict[str, str]:
     """SHA-256 of each shard in a folder, by its name."""
-    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in pathlib.Path(folder).glob("*.tfrecord")}
+    return {
+        path.name: hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in pathlib.Path(folder).glob("*.tfrecord")
+    }
 
 
 def _pair(people: range, pair: int, rng: np.random.Generator) -> bytes:

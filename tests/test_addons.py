@@ -10,7 +10,9 @@ import tensorflow as tf
 from fv import addons
 from fv.errors import UserError
 
-needs_addons = pytest.mark.skipif(not addons.available(), reason="tensorflow-addons has no wheels for this Python")
+needs_addons = pytest.mark.skipif(
+    not addons.available(), reason="tensorflow-addons has no wheels for this Python"
+)
 
 WEIGHTS = np.array([3.0, 4.0], np.float32)
 GRADIENT = np.array([0.5, -2.0], np.float32)
@@ -73,8 +75,13 @@ def test_cutout_zeroes_the_mask_and_nothing_else(dtype):
 
 @needs_addons
 def test_cutout_in_tf_data_equals_cutout_called_eagerly(caplog):
-    images, offsets = tf.random.stateless_uniform([4, 8, 8, 3], seed=(1, 2)), tf.constant([[1, 2], [3, 4], [5, 6], [7, 0]])
-    dataset = tf.data.Dataset.from_tensors((images, offsets)).map(lambda *pair: addons.cutout(pair[0], 4, pair[1]))
+    images, offsets = (
+        tf.random.stateless_uniform([4, 8, 8, 3], seed=(1, 2)),
+        tf.constant([[1, 2], [3, 4], [5, 6], [7, 0]]),
+    )
+    dataset = tf.data.Dataset.from_tensors((images, offsets)).map(
+        lambda *pair: addons.cutout(pair[0], 4, pair[1])
+    )
 
     np.testing.assert_array_equal(next(iter(dataset)), addons.cutout(images, 4, offsets))
     assert not caplog.messages  # AutoGraph warns of what it cannot convert
@@ -109,7 +116,10 @@ from fv import addons
 addons.lamb(0.1)
 """
     run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
-    assert "UserError: the LAMB optimizer needs" in run.stderr and "import fv before TensorFlow" in run.stderr
+    assert (
+        "UserError: the LAMB optimizer needs" in run.stderr
+        and "import fv before TensorFlow" in run.stderr
+    )
 
 
 @pytest.mark.parametrize(

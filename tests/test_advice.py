@@ -42,12 +42,30 @@ from tests.evaluation.making import pair_set
 from tools import demo, inspect_tfrecords
 
 ROOT = pathlib.Path(__file__).parent.parent
-COMMANDS = (TrainOptions, EvaluateOptions, ExportOptions, settings.Options, MineOptions, WhitenOptions, SweepOptions)
+COMMANDS = (
+    TrainOptions,
+    EvaluateOptions,
+    ExportOptions,
+    settings.Options,
+    MineOptions,
+    WhitenOptions,
+    SweepOptions,
+)
 COMMANDS += (FacesOptions, BenchmarkOptions, ServiceOptions, verify.VerifyOptions, demo.DemoOptions)
 COMMANDS += (inspect_tfrecords.Options,)
 OF_ALL_COMMANDS = {"help", "flagfile"}
 OF_OTHER_TOOLS = {  # git, sha256sum, TensorBoard, TensorFlow Serving, Slurm, Docker, Beam
-    *("abbrev", "always", "dirty", "error-unmatch", "exclude", "check", "logdir", "enable_batching", "distribution"),
+    *(
+        "abbrev",
+        "always",
+        "dirty",
+        "error-unmatch",
+        "exclude",
+        "check",
+        "logdir",
+        "enable_batching",
+        "distribution",
+    ),
     *("gpu-bind", "gpus-per-task", "gpus", "cpus", "dask_partition_size"),
 }
 PLACEHOLDERS = {"name", "flag"}
@@ -58,23 +76,42 @@ Call = Callable[..., subprocess.CompletedProcess]
 
 def texts(path: pathlib.Path) -> list[str]:
     tree = ast.walk(ast.parse(path.read_text()))
-    return [node.value for node in tree if isinstance(node, ast.Constant) and isinstance(node.value, str)]
+    return [
+        node.value
+        for node in tree
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    ]
 
 
 def test_every_flag_that_a_text_names_is_one_of_a_command():
-    known = {flag.partition("=")[0][2:] for command in COMMANDS for flag, _ in fv_options.describe(command)}
+    known = {
+        flag.partition("=")[0][2:]
+        for command in COMMANDS
+        for flag, _ in fv_options.describe(command)
+    }
     known |= OF_ALL_COMMANDS | OF_OTHER_TOOLS | PLACEHOLDERS
     unknown = {}
     for path in (path for folder in ("fv", "tools") for path in (ROOT / folder).rglob("*.py")):
         if path != ROOT / STYLES:
-            named = {name for text in texts(path) for name in re.findall(r"(?<![\w-])--([a-z][a-z_-]*)", text)}
+            named = {
+                name
+                for text in texts(path)
+                for name in re.findall(r"(?<![\w-])--([a-z][a-z_-]*)", text)
+            }
             unknown |= {name: path for name in named if not {name, name.removeprefix("no")} & known}
     assert unknown == {}
 
 
 def test_every_file_and_extra_that_a_text_names_is_there():
-    said = "\n".join(text for folder in ("fv", "tools") for path in (ROOT / folder).rglob("*.py") for text in texts(path))
-    named = set(re.findall(r"\b(?:docs|tools|configs|tfrecords)/[a-zA-Z_]+\.(?:py|md|flags)\b", said))
+    said = "\n".join(
+        text
+        for folder in ("fv", "tools")
+        for path in (ROOT / folder).rglob("*.py")
+        for text in texts(path)
+    )
+    named = set(
+        re.findall(r"\b(?:docs|tools|configs|tfrecords)/[a-zA-Z_]+\.(?:py|md|flags)\b", said)
+    )
     assert {name for name in named if not (ROOT / name).exists()} <= {"configs/X.flags"}
     extras = {*re.findall(r"fv\[(\w+)\]", said), *formats.FILES}
     assert all(f'"{extra}":' in (ROOT / "setup.py").read_text() for extra in extras)
@@ -98,8 +135,17 @@ def flags_in(text: str) -> list[str]:
 # Conversion
 
 
-def convert(call: Call, images: pathlib.Path, output: pathlib.Path, *flags: str) -> subprocess.CompletedProcess:
-    return call(make_tfrecords.run, f"--images={images}", f"--output={output}", "--workers=1", "--shards=1", *flags)
+def convert(
+    call: Call, images: pathlib.Path, output: pathlib.Path, *flags: str
+) -> subprocess.CompletedProcess:
+    return call(
+        make_tfrecords.run,
+        f"--images={images}",
+        f"--output={output}",
+        "--workers=1",
+        "--shards=1",
+        *flags,
+    )
 
 
 @pytest.fixture(scope="module")
@@ -137,7 +183,10 @@ def test_a_split_of_single_images_is_left_away_or_enlarged(call, tmp_path, poor)
     names = [f"p{number:02d}" for number in range(12)]
     places = splits.assign(names, splits.fractions(0.3, 0.3), seed=0)
     images = {name: 1 if place == poor else 2 for name, place in zip(names, places, strict=True)}
-    folder, shares = making.people(tmp_path / "images", **images), ["--val_fraction=0.3", "--test_fraction=0.3"]
+    folder, shares = (
+        making.people(tmp_path / "images", **images),
+        ["--val_fraction=0.3", "--test_fraction=0.3"],
+    )
     line = convert_as_advised(call, folder, tmp_path / "out", *shares)
     assert f"no identity of the {poor} split has two images" in line
 
@@ -153,7 +202,11 @@ PAIRS = {
     "too few": (["--pairs=2", "--genuine_fraction=0.25"], r"give (--pairs=\d+)", []),
     "more than": (["--pairs=1000"], r"more than the (\d+) pairs", []),
     "leaves no impostor pair": (["--genuine_fraction=0.99"], r"give (--genuine_fraction=0.5)", []),
-    "leaves no genuine pair": (["--genuine_fraction=0.01", "--max_pairs_per_image=1"], r"give (--genuine_fraction=0.5)", []),
+    "leaves no genuine pair": (
+        ["--genuine_fraction=0.01", "--max_pairs_per_image=1"],
+        r"give (--genuine_fraction=0.5)",
+        [],
+    ),
     "holds a finished data set": (["--pairs=8", "--seed=1"], r"or (--overwrite)", []),
 }
 
@@ -175,7 +228,10 @@ def test_changed_shards_are_converted_again(call, few, tmp_path, tiny_run):
     whole = ["--val_fraction=0", "--test_fraction=0"]
     convert(call, few, tmp_path, *whole)
     (shard,) = tmp_path.glob("*.tfrecord")
-    for damage, advised in ((shard.unlink, "missing"), (lambda: shard.write_bytes(b""), "remove it and")):
+    for damage, advised in (
+        (shard.unlink, "missing"),
+        (lambda: shard.write_bytes(b""), "remove it and"),
+    ):
         damage()
         with pytest.raises(UserError, match=f"{advised}.* convert again with --overwrite"):
             manifest.load(str(tmp_path))
@@ -195,14 +251,20 @@ def spoil(path: pathlib.Path) -> None:
 @pytest.mark.parametrize("name", manifest.SPLITS)
 def test_a_split_that_is_not_there_is_converted_by_its_flag(call, few, tmp_path, name):
     other = "test" if name == "train" else "train"
-    shares = {"train": ["--val_fraction=0", "--test_fraction=0"], "test": ["--val_fraction=0", "--test_fraction=1"]}
+    shares = {
+        "train": ["--val_fraction=0", "--test_fraction=0"],
+        "test": ["--val_fraction=0", "--test_fraction=1"],
+    }
     convert(call, few, tmp_path, *shares[other])
     with pytest.raises(UserError, match=f"hold no '{name}' pairs, only {other}") as refused:
         manifest.load(str(tmp_path)).split(name)
     assert "--overwrite" in str(refused.value)
     flag = re.findall(r"--(?:val|test)_fraction", str(refused.value))
     again = [f"{each}={0 if name == 'train' else 0.5}" for each in flag]
-    whole = (convert(call, few, tmp_path, *shares[other], *again, "--overwrite", f"--seed={n}") for n in range(9))
+    whole = (
+        convert(call, few, tmp_path, *shares[other], *again, "--overwrite", f"--seed={n}")
+        for n in range(9)
+    )
     assert any(done.returncode == 0 for done in whole)  # or "try another --seed"
     assert manifest.load(str(tmp_path)).split(name).pairs
 
@@ -221,7 +283,9 @@ def start(call: Call, options: TrainOptions, *flags: str) -> subprocess.Complete
     return call(train.run, *fv_options.to_flagfile(options).splitlines(), *flags)
 
 
-@pytest.mark.parametrize("changed", [["--embedding_size=8", "--dropout=0.5"], ["--feature_layer=b"]])
+@pytest.mark.parametrize(
+    "changed", [["--embedding_size=8", "--dropout=0.5"], ["--feature_layer=b"]]
+)
 def test_a_workdir_of_another_model_goes_on_with_its_flags(call, begun, changed):
     line = refusal(start(call, begun, *changed))
     corrected = re.findall(r"(--[a-z_]+=[^\s,;)]+), not", line)
@@ -250,7 +314,9 @@ def test_damaged_checkpoints_are_removed_and_the_run_starts_anew(call, begun):
     for path in pathlib.Path(begun.workdir, workdir.CHECKPOINTS).glob("ckpt-*.index"):
         path.write_bytes(path.read_bytes()[:100])
     line = refusal(start(call, begun))
-    first, best = re.search(r"no checkpoint in (\S+) is whole: remove that folder and (\S+) to start anew", line).groups()
+    first, best = re.search(
+        r"no checkpoint in (\S+) is whole: remove that folder and (\S+) to start anew", line
+    ).groups()
     for folder in (first, best):
         shutil.rmtree(folder)
     done = start(call, begun, "--steps=2")
@@ -259,7 +325,9 @@ def test_damaged_checkpoints_are_removed_and_the_run_starts_anew(call, begun):
 
 def test_a_run_whose_loss_broke_goes_on_at_a_lower_rate(call, tiny_run, tmp_path):
     wild = OptimizerOptions(optimizer="sgd", learning_rate=1e30, warmup_steps=0)
-    options = dataclasses.replace(tiny_run, workdir=str(tmp_path / "run"), steps=3, optimization=wild)
+    options = dataclasses.replace(
+        tiny_run, workdir=str(tmp_path / "run"), steps=3, optimization=wild
+    )
     line = refusal(start(call, options))
     assert line.endswith("the run then begins anew, since nothing is saved yet")
     done = start(call, options, "--learning_rate=0.001", "--clip_norm=1")
@@ -273,13 +341,19 @@ def summary(done: subprocess.CompletedProcess) -> dict:
 def prepare(options: TrainOptions) -> None:
     """All of a training run before its first step but for the model: what it learns from and begins with, and a batch."""
     strategy = strategies.start(options.compute, options.seed)
-    strategies.check_divides(strategy, options.global_batch_size, options.optimization.accumulate_steps)
+    strategies.check_divides(
+        strategy, options.global_batch_size, options.optimization.accumulate_steps
+    )
     source, _ = feeding.sources(options)
     with strategy.scope():
         teacher.load(options.teaching, options.model.embedding_size, source.identities)
     if options.init_weights != "none":
         weight_sources.find(options.init_weights, options.init_checkpoint, options.model)
-    next(feeding.training_batches(strategy, source, options, Position(), BadRecords(options.tfrecords)))
+    next(
+        feeding.training_batches(
+            strategy, source, options, Position(), BadRecords(options.tfrecords)
+        )
+    )
 
 
 def parse(options: TrainOptions, flags: list[str]) -> TrainOptions:
@@ -325,7 +399,9 @@ TRAINING = {  # what is said → flags that provoke it, where the advice stands 
 @pytest.mark.parametrize("said", TRAINING)
 def test_flags_of_training_that_do_not_fit_are_mended_as_advised(begun, said):
     shutil.rmtree(pathlib.Path(begun.workdir, workdir.BEST))
-    samples.write_shards(pathlib.Path(begun.workdir, "fewer"), {"train": 20, "val": 10}, identities=5)
+    samples.write_shards(
+        pathlib.Path(begun.workdir, "fewer"), {"train": 20, "val": 10}, identities=5
+    )
     provoking, pattern, obey = TRAINING[said]
     provoking = [flag.replace("WORKDIR", begun.workdir) for flag in provoking]
     with pytest.raises(UserError, match=said) as refused:
@@ -343,12 +419,22 @@ def test_a_cache_that_does_not_fit_is_left_out_as_advised(begun, monkeypatch):
 
 def test_a_model_without_validation_is_evaluated_and_exported(call, tiny_run, shards, tmp_path):
     samples.write_shards(tmp_path / "all", {"train": 64, "test": 60})
-    options = dataclasses.replace(tiny_run, tfrecords=str(tmp_path / "all"), workdir=str(tmp_path / "run"), steps=12)
+    options = dataclasses.replace(
+        tiny_run, tfrecords=str(tmp_path / "all"), workdir=str(tmp_path / "run"), steps=12
+    )
     done = start(call, options)
-    assert done.returncode == 0 and done.stdout.count("holds no 'val' pairs: the run validates nothing") == 1
+    assert (
+        done.returncode == 0
+        and done.stdout.count("holds no 'val' pairs: the run validates nothing") == 1
+    )
     assert summary(done)["val_auc"] is None
 
-    scoring = [f"--workdir={options.workdir}", f"--tfrecords={options.tfrecords}", "--nobaselines", "--bootstrap=0"]
+    scoring = [
+        f"--workdir={options.workdir}",
+        f"--tfrecords={options.tfrecords}",
+        "--nobaselines",
+        "--bootstrap=0",
+    ]
     line = refusal(call(evaluate.run, *scoring))
     assert "holds no 'val' pairs to choose the threshold on" in line
     (folds,) = flags_in(advice(line))
@@ -360,7 +446,10 @@ def test_a_model_without_validation_is_evaluated_and_exported(call, tiny_run, sh
     scoring.append(f"--threshold_tfrecords={shards}")
     line = refusal(call(evaluate.run, *scoring, "--checkpoint=best"))
     assert flags_in(advice(line)) == ["--checkpoint=last"]
-    assert call(evaluate.run, *scoring, "--checkpoint=last", f"--output={tmp_path / 'out'}").returncode == 0
+    assert (
+        call(evaluate.run, *scoring, "--checkpoint=last", f"--output={tmp_path / 'out'}").returncode
+        == 0
+    )
 
     exporting = [f"--workdir={options.workdir}", f"--output={tmp_path / 'export'}"]
     line = refusal(call(export.run, *exporting))
@@ -374,7 +463,12 @@ def test_a_model_without_validation_is_evaluated_and_exported(call, tiny_run, sh
 
 
 def test_refusals_of_an_evaluation_are_answered_by_their_flags(call, trained, tmp_path):
-    scoring = [f"--workdir={trained.workdir}", f"--output={tmp_path}", "--nobaselines", "--bootstrap=0"]
+    scoring = [
+        f"--workdir={trained.workdir}",
+        f"--output={tmp_path}",
+        "--nobaselines",
+        "--bootstrap=0",
+    ]
     shards = [*scoring, f"--tfrecords={trained.tfrecords}"]
     line = refusal(call(evaluate.run, *shards, "--split=train"))
     assert line.endswith("give --allow_seen_identities")
@@ -388,8 +482,15 @@ def test_refusals_of_an_evaluation_are_answered_by_their_flags(call, trained, tm
     rows = [f"{name}/0000.jpg,{name}/0001.jpg,1" for name in people]
     rows += [f"{name}/0000.jpg,{other}/0001.jpg,0" for name, other in itertools.pairwise(people)]
     listing = tmp_path / "pairs.csv"
-    listing.write_text("\n".join(["image_a,image_b,label", *rows, f"{people[0]}/0000.jpg,{people[0]}/gone.jpg,1"]))
-    listed = [*scoring, f"--images={tmp_path / 'images'}", f"--pairs_csv={listing}", "--allow_seen_identities"]
+    listing.write_text(
+        "\n".join(["image_a,image_b,label", *rows, f"{people[0]}/0000.jpg,{people[0]}/gone.jpg,1"])
+    )
+    listed = [
+        *scoring,
+        f"--images={tmp_path / 'images'}",
+        f"--pairs_csv={listing}",
+        "--allow_seen_identities",
+    ]
     line = refusal(call(evaluate.run, *listed, "--allow_missing"))
     assert "give --folds" in line and "--threshold_tfrecords" in line
     listed.append(f"--threshold_tfrecords={trained.tfrecords}")
@@ -411,7 +512,9 @@ def test_damaged_shards_are_answered_by_flags_of_the_command(call, trained, shar
     shutil.copytree(shards, tmp_path / "shards")
     shard = next((tmp_path / "shards").glob("test-*.tfrecord"))
     shard.write_bytes(shard.read_bytes()[:-9] + bytes(9))
-    line = refusal(call(evaluate.run, f"--workdir={trained.workdir}", f"--tfrecords={tmp_path / 'shards'}"))
+    line = refusal(
+        call(evaluate.run, f"--workdir={trained.workdir}", f"--tfrecords={tmp_path / 'shards'}")
+    )
     assert "--max_bad_records" not in line
     inspect = re.search(r"python tools/inspect_tfrecords.py (\S+) checks", line)[1]
     assert "damaged: " in call(inspect_run, inspect).stderr
@@ -431,7 +534,9 @@ def test_the_far_that_is_advised_can_be_measured(impostors):
     with pytest.raises(UserError, match="cannot be measured") as refused:
         operating_point.choose(scores, labels, "val", threshold=None, target_far=1e-6)
     (flag,) = flags_in(str(refused.value).partition("; ")[2])
-    operating_point.choose(scores, labels, "val", threshold=None, target_far=float(flag.partition("=")[2]))
+    operating_point.choose(
+        scores, labels, "val", threshold=None, target_far=float(flag.partition("=")[2])
+    )
 
 
 def test_an_export_of_another_checkpoint_names_how_to_evaluate_it(tmp_path):
@@ -440,7 +545,10 @@ def test_an_export_of_another_checkpoint_names_how_to_evaluate_it(tmp_path):
         (tmp_path / workdir.METRICS).write_text(json.dumps(figures))
 
     measured(30)
-    with pytest.raises(UserError, match="the best checkpoint of step 20: run fv.evaluate again with --checkpoint=best"):
+    with pytest.raises(
+        UserError,
+        match="the best checkpoint of step 20: run fv.evaluate again with --checkpoint=best",
+    ):
         validation.find(str(tmp_path), 20, None, "best")
     measured(20)
     assert validation.find(str(tmp_path), 20, None, "best").tfrecords == "shards"
@@ -465,12 +573,26 @@ def test_an_export_passes_its_checksums_once_it_is_mended(call, exported, tmp_pa
 
 
 TWO = "10.0.0.1:1,10.0.0.2:1"
-TF_CONFIG = {"TF_CONFIG": json.dumps({"cluster": {"worker": ["a:1", "b:1"]}, "task": {"type": "worker", "index": 1}})}
+TF_CONFIG = {
+    "TF_CONFIG": json.dumps(
+        {"cluster": {"worker": ["a:1", "b:1"]}, "task": {"type": "worker", "index": 1}}
+    )
+}
 CLUSTERS = {
     "needs --workers": (dict(worker_index=1), {}, dict(workers=TWO, worker_index=1), {}),
     "needs --worker_index": (dict(workers=TWO), {}, dict(workers=TWO, worker_index=1), {}),
-    "leave one of them out": (dict(workers=TWO, cluster="slurm"), {}, dict(workers=TWO, worker_index=1), {}),
-    "unset the variable": (dict(workers=TWO, worker_index=1), TF_CONFIG, dict(workers=TWO, worker_index=1), {}),
+    "leave one of them out": (
+        dict(workers=TWO, cluster="slurm"),
+        {},
+        dict(workers=TWO, worker_index=1),
+        {},
+    ),
+    "unset the variable": (
+        dict(workers=TWO, worker_index=1),
+        TF_CONFIG,
+        dict(workers=TWO, worker_index=1),
+        {},
+    ),
     "leave --workers out": (dict(workers=TWO, worker_index=1), TF_CONFIG, {}, TF_CONFIG),
     "does not know the workers": ({}, {}, dict(workers=TWO, worker_index=1), {}),
     "outside of a pod": (dict(cluster="kubernetes"), {}, dict(workers=TWO, worker_index=1), {}),
@@ -486,7 +608,9 @@ def test_a_cluster_is_found_once_its_flags_are_as_advised(said):
     given, environment, corrected, corrected_environment = CLUSTERS[said]
     with pytest.raises(UserError, match=re.escape(said)):
         finding.find(StrategyOptions(strategy="multi_worker", **given), environment)
-    found = finding.find(StrategyOptions(strategy="multi_worker", **corrected), corrected_environment)
+    found = finding.find(
+        StrategyOptions(strategy="multi_worker", **corrected), corrected_environment
+    )
     assert (found.size, found.index) == (2, 1)
 
 

@@ -21,18 +21,27 @@ from tools import benchmark
 
 @pytest.fixture
 def options(shards):
-    return run.BenchmarkOptions(str(shards), model=TINY, global_batch_size=8, seconds=0.2, warm_up=0.0)
+    return run.BenchmarkOptions(
+        str(shards), model=TINY, global_batch_size=8, seconds=0.2, warm_up=0.0
+    )
 
 
 def report(host: float, model: float, *, device: str = "GPU", accelerators: int = 1) -> Report:
-    rates = [Rate(images=int(rate), seconds=1.0, cpu_seconds=4.0) for rate in (host, model, min(host, model))]
-    rest = dict(input_share=0.0, cores=4, accelerators=accelerators, device=device, global_batch_size=8)
+    rates = [
+        Rate(images=int(rate), seconds=1.0, cpu_seconds=4.0)
+        for rate in (host, model, min(host, model))
+    ]
+    rest = dict(
+        input_share=0.0, cores=4, accelerators=accelerators, device=device, global_batch_size=8
+    )
     return Report(*rates, **rest)
 
 
 def test_the_figures_are_not_written_over_a_file_of_the_shards(options, shards):
     before = (shards / "manifest.json").read_bytes()
-    with pytest.raises(UserError, match=r"--json=.*manifest\.json is a file that this command reads"):
+    with pytest.raises(
+        UserError, match=r"--json=.*manifest\.json is a file that this command reads"
+    ):
         benchmark.main(dataclasses.replace(options, json=str(shards / "manifest.json")))
     assert (shards / "manifest.json").read_bytes() == before
 
@@ -63,12 +72,17 @@ def test_the_time_of_child_processes_counts():
 def test_the_slower_side_is_the_bottleneck():
     assert report(host=1000, model=4000).bottleneck == "input"
     assert "The input is the bottleneck: it gives 0.25" in report(host=1000, model=4000).verdict()
-    assert "The model is the bottleneck: the input gives 4.0 times" in report(host=4000, model=1000).verdict()
+    assert (
+        "The model is the bottleneck: the input gives 4.0 times"
+        in report(host=4000, model=1000).verdict()
+    )
     assert "just keeps up" in report(host=1020, model=1000).verdict()
 
 
 def test_cores_per_accelerator_follow_from_images_per_cpu_second():
-    fed = report(host=1000, model=4000, accelerators=2)  # 250 images per CPU-second; one GPU takes 2,000
+    fed = report(
+        host=1000, model=4000, accelerators=2
+    )  # 250 images per CPU-second; one GPU takes 2,000
     assert fed.cores_per_accelerator == 8.0 and fed.accelerators_fed == 0.5
     assert "One GPU needs 8 cores of input (8.00 busy); the 4 cores here feed 0.5." in fed.verdict()
 
@@ -101,12 +115,16 @@ def test_parts_of_a_step_are_counted_with_the_images_they_hold(options, monkeypa
 
 def test_parts_that_do_not_divide_a_batch_are_refused(options):
     with pytest.raises(UserError, match="accumulate_steps"):
-        run.benchmark(dataclasses.replace(options, optimization=OptimizerOptions(accumulate_steps=3)))
+        run.benchmark(
+            dataclasses.replace(options, optimization=OptimizerOptions(accumulate_steps=3))
+        )
 
 
 @pytest.mark.slow
 def test_a_mirrored_strategy_is_measured_too(options):
-    mirrored = dataclasses.replace(options, compute=StrategyOptions(strategy="mirrored", virtual_devices=2))
+    mirrored = dataclasses.replace(
+        options, compute=StrategyOptions(strategy="mirrored", virtual_devices=2)
+    )
     assert run.benchmark(mirrored).accelerators == 2
 
 
@@ -119,11 +137,19 @@ def test_every_choice_of_a_training_run_is_passed_on(options):
 
 def test_several_hosts_are_refused(options):
     with pytest.raises(UserError, match="multi_worker is not measured"):
-        run.benchmark(dataclasses.replace(options, compute=StrategyOptions(strategy="multi_worker")))
+        run.benchmark(
+            dataclasses.replace(options, compute=StrategyOptions(strategy="multi_worker"))
+        )
 
 
 def test_the_command_prints_a_verdict_and_writes_json(shards, tmp_path, capsys):
-    small = ["--backbone=tiny", "--image_size=32", "--global_batch_size=8", "--seconds=0.1", "--warm_up=0"]
+    small = [
+        "--backbone=tiny",
+        "--image_size=32",
+        "--global_batch_size=8",
+        "--seconds=0.1",
+        "--warm_up=0",
+    ]
     assert call(f"--tfrecords={shards}", *small, f"--json={tmp_path / 'host.json'}") == 0
     printed = capsys.readouterr().out
     assert "is the bottleneck" in printed or "keeps up" in printed

@@ -17,10 +17,16 @@ def scored():
 def test_the_fit_is_that_of_a_logistic_regression(scored):
     similarities, labels = scored
     fitted = calibration.fit(similarities, labels)
-    peer = LogisticRegression(C=np.inf, tol=1e-10, max_iter=1000).fit(similarities[:, np.newaxis], labels)
-    assert fitted.slope == pytest.approx(peer.coef_[0, 0], rel=0.02)  # targets held off 0 and 1 make it a little flatter
+    peer = LogisticRegression(C=np.inf, tol=1e-10, max_iter=1000).fit(
+        similarities[:, np.newaxis], labels
+    )
+    assert fitted.slope == pytest.approx(
+        peer.coef_[0, 0], rel=0.02
+    )  # targets held off 0 and 1 make it a little flatter
     np.testing.assert_allclose(
-        fitted.probability(similarities), peer.predict_proba(similarities[:, np.newaxis])[:, 1], atol=0.01
+        fitted.probability(similarities),
+        peer.predict_proba(similarities[:, np.newaxis])[:, 1],
+        atol=0.01,
     )
 
 
@@ -28,27 +34,39 @@ def test_probabilities_agree_with_the_share_that_is_genuine(scored):
     similarities, labels = scored
     fitted = calibration.fit(similarities[::2], labels[::2])
     found = calibration.evaluate(fitted, similarities[1::2], labels[1::2])
-    assert found["expected_calibration_error"] < 0.06 and found["brier"] < 0.2 and found["pairs"] == 1000
+    assert (
+        found["expected_calibration_error"] < 0.06
+        and found["brier"] < 0.2
+        and found["pairs"] == 1000
+    )
     assert calibration.evaluate(fitted, similarities[1::2], 1 - labels[1::2])["brier"] > 0.4
 
 
 def test_classes_that_a_threshold_splits_give_finite_numbers_that_keep_the_order():
     similarities, labels = np.array([0.1, 0.2, 0.3, 0.7, 0.8, 0.9]), np.array([0, 0, 0, 1, 1, 1])
     probabilities = calibration.fit(similarities, labels).probability(similarities)
-    assert np.all(np.diff(probabilities) > 0) and probabilities[0] > 0.05 and probabilities[-1] < 0.95
+    assert (
+        np.all(np.diff(probabilities) > 0) and probabilities[0] > 0.05 and probabilities[-1] < 0.95
+    )
 
 
 def test_a_model_worse_than_chance_gets_a_probability_that_says_so(scored):
     similarities, labels = scored
     fitted = calibration.fit(similarities, 1 - labels)
-    assert fitted.slope == 0 and fitted.probability(similarities)[0] == pytest.approx(1 - labels.mean(), abs=0.01)
+    assert fitted.slope == 0 and fitted.probability(similarities)[0] == pytest.approx(
+        1 - labels.mean(), abs=0.01
+    )
 
 
 @pytest.mark.parametrize("similarity", [0.0, 0.5, 0.9999999, 1.0])
-def test_constant_scores_of_many_pairs_of_unequal_classes_give_the_share_that_is_genuine(similarity):
+def test_constant_scores_of_many_pairs_of_unequal_classes_give_the_share_that_is_genuine(
+    similarity,
+):
     labels = (np.arange(70_000) % 7 == 0).astype(int)
     fitted = calibration.fit(np.full(len(labels), similarity, np.float32), labels)
-    assert fitted.slope == 0 and fitted.probability([similarity])[0] == pytest.approx(1 / 7, abs=1e-3)
+    assert fitted.slope == 0 and fitted.probability([similarity])[0] == pytest.approx(
+        1 / 7, abs=1e-3
+    )
 
 
 @pytest.mark.parametrize(("genuine", "spread"), [(1, 1.0), (30, 1e-5), (150_000, 1.0)])
@@ -80,4 +98,6 @@ def test_brier_score_and_reliability_of_a_hand_worked_case():
 
 def test_brier_score_is_scikit_learns(scored):
     similarities, labels = scored
-    assert calibration.measure(similarities, labels)["brier"] == pytest.approx(brier_score_loss(labels, similarities))
+    assert calibration.measure(similarities, labels)["brier"] == pytest.approx(
+        brier_score_loss(labels, similarities)
+    )

@@ -29,7 +29,9 @@ class Options:
 def call(main, *arguments, positional=()):
     """Runs `main` as an entry point would; returns the exit code."""
     with pytest.raises(SystemExit) as exit:
-        cli.run(main, Options, positional, description=__doc__, argv=["/usr/bin/fv-command", *arguments])
+        cli.run(
+            main, Options, positional, description=__doc__, argv=["/usr/bin/fv-command", *arguments]
+        )
     return exit.value.code or 0
 
 
@@ -80,7 +82,10 @@ def test_a_flagfile_of_an_earlier_version_is_read_but_for_flags_without_effect(t
     assert call(seen.append, f"--flagfile={flags}") == 0 and seen == [Options("faces", steps=3)]
     for changed in ("--hard_tfrecords=hard", "--swa_period=2"):
         flags.write_text(f"--images=faces\n{changed}\n")
-        assert call(returns(0), f"--flagfile={flags}") == 2 and changed[2:10] in capsys.readouterr().err
+        assert (
+            call(returns(0), f"--flagfile={flags}") == 2
+            and changed[2:10] in capsys.readouterr().err
+        )
 
 
 @pytest.mark.parametrize("arguments", [[], ["A.jpg"], ["A.jpg", "B.jpg", "C.jpg"]])
@@ -93,7 +98,10 @@ def test_too_few_or_many_positional_arguments_are_refused_by_their_names(argumen
     ("raised", "said"),
     [
         (UserError("no images\nunder faces"), "no images under faces"),
-        (FileNotFoundError(2, "No such file or directory", "faces"), "No such file or directory: faces"),
+        (
+            FileNotFoundError(2, "No such file or directory", "faces"),
+            "No such file or directory: faces",
+        ),
         (OSError(28, "No space left on device", "runs/a"), "No space left on device: runs/a"),
     ],
 )
@@ -117,10 +125,15 @@ def test_what_may_pass_is_one_line_and_a_code_that_asks_for_another_start(raised
         raise raised
 
     assert call(main, "--images=faces") == cli.EXIT_TEMPORARY == 75
-    assert capsys.readouterr().err == f"fv-command: error: {said}: this may pass, run the same command again\n"
+    assert (
+        capsys.readouterr().err
+        == f"fv-command: error: {said}: this may pass, run the same command again\n"
+    )
 
 
-@pytest.mark.parametrize("bug", [ValueError("a bug"), OSError("a bug"), OSError(9, "a bug: bad file descriptor")])
+@pytest.mark.parametrize(
+    "bug", [ValueError("a bug"), OSError("a bug"), OSError(9, "a bug: bad file descriptor")]
+)
 def test_a_bug_keeps_its_traceback(bug):
     def main(options):
         raise bug

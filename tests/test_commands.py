@@ -45,14 +45,22 @@ def test_a_command_without_arguments_says_what_it_needs(call, name, wanted):
     ("main", "flags", "parts"),
     [
         (train, ["--tfrecords=x"], ["--workdir is missing"]),
-        (train, ["--tfrecords=x", "--workdir=y", "--head=no_such"], ["--head", "no_such", "sigmoid"]),
+        (
+            train,
+            ["--tfrecords=x", "--workdir=y", "--head=no_such"],
+            ["--head", "no_such", "sigmoid"],
+        ),
         (train, ["--tfrecords=x", "--workdir=y", "--steps=0"], ["--steps"]),
         (train, ["--tfrecords=x", "--workdir=y", "--no_such_flag=1"], ["no_such_flag"]),
         (train, ["--flagfile=no/such/file"], ["no/such/file"]),
         (train, ["--tfrecords=no/such/folder", "--workdir=y"], ["no/such/folder", "manifest.json"]),
         (evaluate, ["--workdir=no/such/folder", "--tfrecords=x"], ["no/such/folder", "model.json"]),
         (export, ["--workdir=no/such/folder", "--output=x"], ["no/such/folder", "model.json"]),
-        (whiten, ["--workdir=no/such/folder", "--tfrecords=x", "--output=y"], ["no/such/folder", "model.json"]),
+        (
+            whiten,
+            ["--workdir=no/such/folder", "--tfrecords=x", "--output=y"],
+            ["no/such/folder", "model.json"],
+        ),
         (verify, ["--model=no/such/folder", "a.jpg", "b.jpg"], ["no/such/folder", "SavedModel"]),
         (verify, ["--model=x", "a.jpg"], ["IMAGE_A IMAGE_B"]),
     ],
@@ -65,7 +73,9 @@ def test_a_shard_cut_short_stops_training_before_it_starts(call, shards, tmp_pat
     broken = shutil.copytree(shards, tmp_path / "broken")
     shard = sorted(broken.glob("train-*"))[1]
     shard.write_bytes(shard.read_bytes()[:-100])
-    done = call(train.run, f"--tfrecords={broken}", f"--workdir={tmp_path / 'run'}", "--backbone=tiny")
+    done = call(
+        train.run, f"--tfrecords={broken}", f"--workdir={tmp_path / 'run'}", "--backbone=tiny"
+    )
     assert_one_line(done, shard.name, "cut short")
     assert not (tmp_path / "run").exists()
 
@@ -81,11 +91,17 @@ def flipped(shards, tmp_path):
     return broken, shard
 
 
-def test_a_flipped_bit_stops_training_with_the_byte_and_the_command_that_names_the_shard(command, flipped, tmp_path):
+def test_a_flipped_bit_stops_training_with_the_byte_and_the_command_that_names_the_shard(
+    command, flipped, tmp_path
+):
     broken, shard = flipped
     flags = ["--backbone=tiny", "--image_size=32", "--steps=30", "--global_batch_size=8"]
-    done = command("-m", "fv.train", f"--tfrecords={broken}", f"--workdir={tmp_path / 'run'}", *flags)
-    assert_one_line(done, f"{broken} are damaged", shard.name, "record ", "at byte", "inspect_tfrecords")
+    done = command(
+        "-m", "fv.train", f"--tfrecords={broken}", f"--workdir={tmp_path / 'run'}", *flags
+    )
+    assert_one_line(
+        done, f"{broken} are damaged", shard.name, "record ", "at byte", "inspect_tfrecords"
+    )
 
 
 def test_the_inspector_names_the_damaged_shard(command, flipped):
@@ -96,5 +112,7 @@ def test_the_inspector_names_the_damaged_shard(command, flipped):
 
 def test_a_saved_model_answers_with_its_exit_code(command, exported, tmp_path):
     (tmp_path / "a.jpg").write_bytes(samples.image_bytes(12, 0))
-    done = command("-m", "fv.verify", f"--model={exported}", "--json", tmp_path / "a.jpg", tmp_path / "a.jpg")
+    done = command(
+        "-m", "fv.verify", f"--model={exported}", "--json", tmp_path / "a.jpg", tmp_path / "a.jpg"
+    )
     assert done.returncode == 0 and '"same": true' in done.stdout and done.stderr == ""

@@ -29,7 +29,14 @@ def test_there_is_a_flagfile_for_each_way_of_running():
 def test_every_flagfile_opens_with_purpose_expectation_and_command_and_resolves(name, monkeypatch):
     monkeypatch.chdir(ROOT)  # nested flagfiles resolve from the current folder
     header = (ROOT / "configs" / name).read_text().split("\n--", 1)[0]
-    for word in ("Purpose", "Expect", "Command", "Set these", "Commonly overridden", f"--flagfile=configs/{name}"):
+    for word in (
+        "Purpose",
+        "Expect",
+        "Command",
+        "Set these",
+        "Commonly overridden",
+        f"--flagfile=configs/{name}",
+    ):
         assert word in header, word
     assert isinstance(resolved(name), TrainOptions)
 
@@ -37,8 +44,16 @@ def test_every_flagfile_opens_with_purpose_expectation_and_command_and_resolves(
 def test_derived_flagfiles_state_their_differences_only(monkeypatch):
     monkeypatch.chdir(ROOT)
     lfw, base = resolved("lfw.flags"), resolved("quickstart.flags")
-    assert lfw.model.feature_layer == base.model.feature_layer and lfw.model.crop_fraction != base.model.crop_fraction
+    assert (
+        lfw.model.feature_layer == base.model.feature_layer
+        and lfw.model.crop_fraction != base.model.crop_fraction
+    )
     pretrain, pairs = resolved("pretrain.flags"), resolved("pairs.flags")
     assert (pretrain.model.head, pairs.model.head) == ("softmax", "sigmoid")
-    assert dataclasses.replace(pairs.model, head="softmax") == pretrain.model  # so that all but the head is taken over
-    assert resolved("multi_worker.flags").sync_batch_norm and resolved("tpu.flags").compute.strategy == "tpu"
+    assert (
+        dataclasses.replace(pairs.model, head="softmax") == pretrain.model
+    )  # so that all but the head is taken over
+    assert (
+        resolved("multi_worker.flags").sync_batch_norm
+        and resolved("tpu.flags").compute.strategy == "tpu"
+    )

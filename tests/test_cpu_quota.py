@@ -4,7 +4,8 @@ from fv import cpu_quota, workers
 
 
 @pytest.mark.parametrize(
-    ("said", "cores"), [("200000 100000\n", 2), ("150000 100000\n", 2), ("20000 100000\n", 1), ("max 100000\n", None)]
+    ("said", "cores"),
+    [("200000 100000\n", 2), ("150000 100000\n", 2), ("20000 100000\n", 1), ("max 100000\n", None)],
 )
 def test_a_quota_is_rounded_up_to_whole_cores(tmp_path, said, cores):
     (tmp_path / "cpu.max").write_text(said)

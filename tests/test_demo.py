@@ -20,9 +20,18 @@ def test_the_demonstration_goes_through_every_stage_and_shows_its_commands(comma
     flagfile, output = tmp_path / "tiny.flags", tmp_path / "demo"
     flagfile.write_text(TINY_FLAGS)
     sizes = ["--identities=40", "--images_per_identity=4", "--pairs=300"]
-    done = command("tools/demo.py", f"--output={output}", f"--flagfile_of_training={flagfile}", *sizes)
+    done = command(
+        "tools/demo.py", f"--output={output}", f"--flagfile_of_training={flagfile}", *sizes
+    )
     assert done.returncode == 0, done.stderr
-    for stage in ("make_faces.py", "make_tfrecords.py", "fv.train", "fv.evaluate", "fv.export", "fv.verify"):
+    for stage in (
+        "make_faces.py",
+        "make_tfrecords.py",
+        "fv.train",
+        "fv.evaluate",
+        "fv.export",
+        "fv.verify",
+    ):
         assert f"{stage} " in done.stdout
     assert done.stdout.count("similarity") >= 2 and "accuracy" in done.stdout
     figures = json.loads((output / "run" / "metrics.json").read_text())

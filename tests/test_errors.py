@@ -19,7 +19,9 @@ def test_handlers_of_a_librarys_errors_do_not_catch_fvs_own(kind):
     assert not issubclass(kind, (ValueError, OSError, RuntimeError))
 
 
-@pytest.mark.parametrize("name", ["ESTALE", "EIO", "ETIMEDOUT", "ECONNRESET", "EREMOTEIO", "ENOTCONN", "EHOSTDOWN"])
+@pytest.mark.parametrize(
+    "name", ["ESTALE", "EIO", "ETIMEDOUT", "ECONNRESET", "EREMOTEIO", "ENOTCONN", "EHOSTDOWN"]
+)
 def test_failures_of_a_network_file_system_may_pass(name):
     error = OSError(getattr(errno, name), os.strerror(getattr(errno, name)), "/shared/run")
     assert errors.is_temporary(error) and not errors.is_of_user(error)
@@ -34,7 +36,9 @@ def test_what_the_user_has_to_mend_does_not_pass(name):
     errors.raise_if_temporary(error)
 
 
-@pytest.mark.parametrize("error", [OSError("disk on fire"), OSError(errno.EBADF, "Bad file descriptor"), ValueError("x")])
+@pytest.mark.parametrize(
+    "error", [OSError("disk on fire"), OSError(errno.EBADF, "Bad file descriptor"), ValueError("x")]
+)
 def test_all_other_errors_are_bugs(error):
     assert not errors.is_of_user(error) and not errors.is_temporary(error)
 

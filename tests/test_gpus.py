@@ -54,7 +54,9 @@ def test_a_machine_without_gpus_has_none(machine, environment):
 @pytest.mark.parametrize("device", [True, False])
 def test_gpus_of_the_machine_are_found_by_device_or_driver(machine, device):
     add_gpu(machine, device=device)
-    assert ("nvidia0" if device else "0000:01:00.0") in gpus.find({"NVIDIA_VISIBLE_DEVICES": "all"}, str(machine))
+    assert ("nvidia0" if device else "0000:01:00.0") in gpus.find(
+        {"NVIDIA_VISIBLE_DEVICES": "all"}, str(machine)
+    )
 
 
 @pytest.mark.parametrize("hidden", ["-1", "", "NoDevFiles", "-1,0"])
@@ -78,7 +80,9 @@ def test_gpus_that_slurm_keeps_from_a_job_do_not_count(machine, monkeypatch):
 def unseen(monkeypatch) -> None:
     """Slurm allots four GPUs, TensorFlow sees none."""
     listed = tf.config.list_physical_devices
-    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind=None: [] if kind == "GPU" else listed(kind))
+    monkeypatch.setattr(
+        tf.config, "list_physical_devices", lambda kind=None: [] if kind == "GPU" else listed(kind)
+    )
     monkeypatch.setenv("SLURM_JOB_GPUS", "0,1,2,3")
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     gpus.warn_of_unseen.cache_clear()
@@ -88,7 +92,9 @@ def unseen(monkeypatch) -> None:
 def test_training_does_not_fall_back_to_the_cpu_by_itself(unseen, monkeypatch, name):
     alone = dict(workers="localhost:12345", worker_index=0) if name == "multi_worker" else {}
     options = StrategyOptions(strategy=name, **alone)
-    with pytest.raises(UserError, match=r"SLURM_JOB_GPUS=0,1,2,3.*install fv\[gpu\].*CUDA_VISIBLE_DEVICES=-1"):
+    with pytest.raises(
+        UserError, match=r"SLURM_JOB_GPUS=0,1,2,3.*install fv\[gpu\].*CUDA_VISIBLE_DEVICES=-1"
+    ):
         strategy.start(options, seed=0)
     if name == "one_device":
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
@@ -99,7 +105,11 @@ def test_other_commands_warn_once(unseen, capsys):
     gpus.warn_of_unseen()
     gpus.warn_of_unseen()
     said = capsys.readouterr().err
-    assert said.count("\n") == 1 and "warning: TensorFlow sees no GPU" in said and "SLURM_JOB_GPUS" in said
+    assert (
+        said.count("\n") == 1
+        and "warning: TensorFlow sees no GPU" in said
+        and "SLURM_JOB_GPUS" in said
+    )
 
 
 def test_nothing_is_said_where_tensorflow_sees_a_gpu(unseen, monkeypatch, capsys):

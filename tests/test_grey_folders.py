@@ -25,7 +25,9 @@ def converted(tmp_path_factory):
         (folder / "faces" / f"s{person}").mkdir(parents=True)
         face = rng.integers(0, 256, (7, 6))
         for image in range(1, IMAGES + 1):
-            shown = Image.fromarray(np.clip(face + rng.normal(0, 30, face.shape), 0, 255).astype(np.uint8))
+            shown = Image.fromarray(
+                np.clip(face + rng.normal(0, 30, face.shape), 0, 255).astype(np.uint8)
+            )
             shown.resize((WIDTH, HEIGHT)).save(folder / "faces" / f"s{person}" / f"{image}.pgm")
     convert.convert(settings.Options(str(folder / "faces"), str(folder / "shards"), workers=2))
     return folder / "shards"

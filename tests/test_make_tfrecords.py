@@ -40,8 +40,14 @@ def test_a_conversion_prints_its_table_and_inspection_agrees(crowd, tmp_path):
     (crowd / "p000" / "broken.jpg").write_bytes(b"no image")
     made = run("make_tfrecords.py", f"--images={crowd}", f"--output={tmp_path}", "--pairs=300")
     (crowd / "p000" / "broken.jpg").unlink()
-    assert (made.returncode, made.stdout.splitlines()[0].split()[:3]) == (0, ["split", "identities", "images"])
-    assert "left out: p000/broken.jpg: not an image" in made.stderr and "1 left out, all listed in" in made.stderr
+    assert (made.returncode, made.stdout.splitlines()[0].split()[:3]) == (
+        0,
+        ["split", "identities", "images"],
+    )
+    assert (
+        "left out: p000/broken.jpg: not an image" in made.stderr
+        and "1 left out, all listed in" in made.stderr
+    )
     inspected = run("inspect_tfrecords.py", tmp_path)
     assert (inspected.returncode, inspected.stderr) == (0, "")
     totals = [line.split()[3:5] for line in made.stdout.splitlines()[1:4]]
@@ -54,7 +60,10 @@ def test_inspection_of_a_damaged_shard_exits_2_and_names_it(crowd, tmp_path):
     os.truncate(tmp_path / "train-00000-of-00008.tfrecord", 2000)
     inspected = run("inspect_tfrecords.py", tmp_path)
     assert inspected.returncode == 2
-    assert "train-00000-of-00008.tfrecord: record" in inspected.stderr and "Traceback" not in inspected.stderr
+    assert (
+        "train-00000-of-00008.tfrecord: record" in inspected.stderr
+        and "Traceback" not in inspected.stderr
+    )
 
 
 MISTAKES = [
@@ -72,7 +81,10 @@ MISTAKES = [
     (["--images=crowd", "--output=crowd/shards"], "lies in --images"),
     (["--images=crowd", "--pairs_file=absent.txt"], "No such file or directory: absent.txt"),
     (["--images=crowd", "--pairs_csv=no_columns.csv"], "no_columns.csv has no column label"),
-    (["--images=crowd", "--pairs_csv=missing_image.csv"], "missing_image.csv, line 2: p000/gone.jpg: no such image"),
+    (
+        ["--images=crowd", "--pairs_csv=missing_image.csv"],
+        "missing_image.csv, line 2: p000/gone.jpg: no such image",
+    ),
     (["--images=broken", "--strict"], "p000/p000_0001.jpg: empty file (--strict stops here"),
 ]
 
@@ -86,8 +98,12 @@ def mistakes(crowd, tmp_path_factory):
     making.people(folder / "one", p0=3)
     making.crowd(folder / "broken", identities=20, images=2)
     (folder / "broken" / "p000" / "p000_0001.jpg").write_bytes(b"")
-    (folder / "no_columns.csv").write_text("image_a,image_b\np000/p000_0001.jpg,p000/p000_0002.jpg\n")
-    (folder / "missing_image.csv").write_text("image_a,image_b,label\np000/p000_0001.jpg,p000/gone.jpg,1\n")
+    (folder / "no_columns.csv").write_text(
+        "image_a,image_b\np000/p000_0001.jpg,p000/p000_0002.jpg\n"
+    )
+    (folder / "missing_image.csv").write_text(
+        "image_a,image_b,label\np000/p000_0001.jpg,p000/gone.jpg,1\n"
+    )
     return folder
 
 
@@ -95,7 +111,11 @@ def mistakes(crowd, tmp_path_factory):
 def test_a_mistake_is_one_clear_line_and_exit_code_2(mistakes, flags, message, monkeypatch, capsys):
     monkeypatch.chdir(mistakes)
     with pytest.raises(SystemExit) as exited:
-        cli.run(make_tfrecords.main, settings.Options, argv=["fv-make-tfrecords", "--output=out", *flags])
+        cli.run(
+            make_tfrecords.main,
+            settings.Options,
+            argv=["fv-make-tfrecords", "--output=out", *flags],
+        )
     out, err = capsys.readouterr()
     assert (exited.value.code, out) == (2, "")
     assert len(err.splitlines()) == 1 and message in err
@@ -105,16 +125,22 @@ def test_a_mistake_is_one_clear_line_and_exit_code_2(mistakes, flags, message, m
 def test_a_mistake_shows_no_traceback_in_a_shell(tmp_path):
     made = run("make_tfrecords.py", f"--images={tmp_path}", f"--output={tmp_path / 'out'}")
     assert (made.returncode, made.stdout) == (2, "")
-    assert made.stderr.startswith("make_tfrecords.py: error: ") and len(made.stderr.splitlines()) == 1
+    assert (
+        made.stderr.startswith("make_tfrecords.py: error: ") and len(made.stderr.splitlines()) == 1
+    )
 
 
 def test_killed_at_any_moment_and_run_again_gives_the_same_bytes(crowd, tmp_path):
     line, environment = command("make_tfrecords.py", f"--images={crowd}", "--workers=2", "--seed=5")
     start = time.monotonic()
-    subprocess.run([*line, f"--output={tmp_path / 'whole'}"], env=environment, check=True, capture_output=True)
+    subprocess.run(
+        [*line, f"--output={tmp_path / 'whole'}"], env=environment, check=True, capture_output=True
+    )
     whole_s, rng = time.monotonic() - start, random.Random(0)
     for _ in range(KILLS):
-        process = subprocess.Popen([*line, f"--output={tmp_path / 'killed'}", "--overwrite"], env=environment)
+        process = subprocess.Popen(
+            [*line, f"--output={tmp_path / 'killed'}", "--overwrite"], env=environment
+        )
         time.sleep(rng.uniform(0.3, 1.0) * whole_s)
         process.send_signal(signal.SIGKILL)
         process.wait()

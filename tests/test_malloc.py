@@ -26,9 +26,15 @@ print(open(path).read().count("<heap nr="))
 
 
 def arenas(call: str, **environment: str) -> int:
-    environment = {name: value for name, value in os.environ.items() if name != "MALLOC_ARENA_MAX"} | environment
+    environment = {
+        name: value for name, value in os.environ.items() if name != "MALLOC_ARENA_MAX"
+    } | environment
     done = subprocess.run(
-        [sys.executable, "-c", ARENAS.format(call=call)], env=environment, capture_output=True, text=True, check=True
+        [sys.executable, "-c", ARENAS.format(call=call)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
     )
     return int(done.stdout)
 

@@ -11,7 +11,9 @@ def saved(tmp_path):
     """A folder with a manifest of one shard of 5 bytes, and the manifest."""
     shard = manifest.Shard(manifest.shard_name("train", 0, 1), records=2, bytes=5, sha256="00")
     (tmp_path / shard.name).write_bytes(b"12345")
-    split = manifest.Split(genuine=1, impostor=1, images=3, identities=("a", "Zoë"), shards=(shard,))
+    split = manifest.Split(
+        genuine=1, impostor=1, images=3, identities=("a", "Zoë"), shards=(shard,)
+    )
     made = manifest.Manifest(seed=7, flags="--seed=7\n", splits={"train": split})
     manifest.save(made, str(tmp_path))
     return tmp_path, made
@@ -32,7 +34,9 @@ def test_a_split_is_given_by_name_and_a_missing_one_refused(saved):
 def test_a_shard_cut_short_is_named_with_both_sizes(saved):
     folder, _ = saved
     (folder / "train-00000-of-00001.tfrecord").write_bytes(b"123")
-    with pytest.raises(UserError, match="train-00000-of-00001.tfrecord has 3 bytes where manifest.json says 5"):
+    with pytest.raises(
+        UserError, match="train-00000-of-00001.tfrecord has 3 bytes where manifest.json says 5"
+    ):
         manifest.load(str(folder))
     assert manifest.read(str(folder)).seed == 7
 
@@ -50,7 +54,15 @@ def test_a_folder_without_manifest_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "text", ["", "{", "[]", "{}", '{"schema_version": 1}', '{"schema_version": 1, "splits": {"train": {}}}']
+    "text",
+    [
+        "",
+        "{",
+        "[]",
+        "{}",
+        '{"schema_version": 1}',
+        '{"schema_version": 1, "splits": {"train": {}}}',
+    ],
 )
 def test_a_file_that_is_no_manifest_is_refused(tmp_path, text):
     (tmp_path / manifest.FILE_NAME).write_text(text)

@@ -41,7 +41,9 @@ def test_roc_has_scikit_learns_points(pairs):
 @pytest.mark.parametrize("pairs", [*SAMPLES, TIED, PERFECT, INVERTED, IDENTICAL])
 def test_auc_is_scikit_learns(pairs):
     similarities, labels = pairs
-    assert metrics.auc(similarities, labels) == pytest.approx(sklearn_metrics.roc_auc_score(labels, similarities), abs=1e-12)
+    assert metrics.auc(similarities, labels) == pytest.approx(
+        sklearn_metrics.roc_auc_score(labels, similarities), abs=1e-12
+    )
 
 
 def test_auc_counts_a_tie_as_half_a_win():
@@ -64,7 +66,9 @@ def test_no_threshold_is_more_accurate_than_the_best(pairs):
     similarities, labels = pairs
     best = metrics.accuracy(similarities, labels, metrics.best_threshold(similarities, labels))
     candidates = [*similarities, similarities.max() + 1]
-    assert best == max(metrics.accuracy(similarities, labels, threshold) for threshold in candidates)
+    assert best == max(
+        metrics.accuracy(similarities, labels, threshold) for threshold in candidates
+    )
 
 
 def test_best_threshold_lies_half_way_between_the_neighbouring_similarities():
@@ -166,28 +170,50 @@ def test_a_far_of_exactly_one_impostor_pair_is_measurable_and_one_below_is_not(i
     labels = np.r_[1, np.zeros(impostors, int)]
     assert metrics.tar_at_far(similarities, labels, 1 / impostors).tar == 1
     below = metrics.tar_at_far(similarities, labels, 0.999 / impostors)
-    assert (below.tar, below.threshold, below.genuine_accepted, below.impostors_accepted) == (None, None, None, None)
+    assert (below.tar, below.threshold, below.genuine_accepted, below.impostors_accepted) == (
+        None,
+        None,
+        None,
+        None,
+    )
     assert (below.genuine, below.impostors) == (1, impostors)
 
 
 def test_a_far_of_29_in_100_allows_29_impostor_pairs():
-    similarities, labels = np.r_[np.linspace(1, 2, 29), 0.5, np.linspace(0, 0.4, 71)], np.zeros(101, int)
+    similarities, labels = (
+        np.r_[np.linspace(1, 2, 29), 0.5, np.linspace(0, 0.4, 71)],
+        np.zeros(101, int),
+    )
     labels[29] = 1
     assert metrics.tar_at_far(similarities, labels, 0.29).impostors_accepted == 29
 
 
 def test_larger_far_never_lowers_tar():
     for similarities, labels in SAMPLES:
-        tars = [metrics.tar_at_far(similarities, labels, far).tar for far in (0.01, 0.02, 0.1, 0.3, 1)]
+        tars = [
+            metrics.tar_at_far(similarities, labels, far).tar for far in (0.01, 0.02, 0.1, 0.3, 1)
+        ]
         assert tars == sorted(tars)
         assert tars[-1] == 1
 
 
 def test_evaluate_gives_every_figure_in_plain_python_that_json_takes():
     similarities, labels = sample(0, 1)
-    figures = metrics.evaluate(similarities.astype(np.float32), labels == 1, np.float32(0.5), fars=(0.1, 0.01, 0.001))
+    figures = metrics.evaluate(
+        similarities.astype(np.float32), labels == 1, np.float32(0.5), fars=(0.1, 0.01, 0.001)
+    )
     assert json.loads(json.dumps(figures, allow_nan=False)) == figures
-    names = ["accuracy", "accuracy_standard_error", "threshold", "auc", "eer", "tar_at_far", "pairs", "genuine", "impostor"]
+    names = [
+        "accuracy",
+        "accuracy_standard_error",
+        "threshold",
+        "auc",
+        "eer",
+        "tar_at_far",
+        "pairs",
+        "genuine",
+        "impostor",
+    ]
     assert list(figures) == names
     assert list(figures["tar_at_far"]) == ["0.1", "0.01", "0.001"]
     assert figures["tar_at_far"]["0.001"]["tar"] is None
@@ -217,7 +243,11 @@ def test_bool_int_and_float_labels_and_lists_mean_the_same():
 @pytest.mark.parametrize(
     "similarities, labels, message",
     [
-        ([0.1, math.nan, 0.3], [0, 1, 1], "1 of 3 similarities are not finite, the first is nan of pair 1"),
+        (
+            [0.1, math.nan, 0.3],
+            [0, 1, 1],
+            "1 of 3 similarities are not finite, the first is nan of pair 1",
+        ),
         ([0.1, 0.2, -math.inf], [0, 1, 1], "the first is -inf of pair 2"),
         ([0.1, 0.2], [1, 1], "no impostor pair among 2 pairs"),
         ([0.1, 0.2], [False, False], "no genuine pair among 2 pairs"),
@@ -228,7 +258,9 @@ def test_bool_int_and_float_labels_and_lists_mean_the_same():
         ([0.1, 0.2, 0.3], [1, -1, 0], "label of pair 1 is -1"),
     ],
 )
-def test_pairs_without_figures_are_refused_in_one_line_that_names_the_fault(figure, similarities, labels, message):
+def test_pairs_without_figures_are_refused_in_one_line_that_names_the_fault(
+    figure, similarities, labels, message
+):
     with pytest.raises(UserError, match=message) as raised:
         figure(np.array(similarities), np.array(labels))
     assert "\n" not in str(raised.value)

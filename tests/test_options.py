@@ -41,8 +41,12 @@ def test_flags_not_given_take_the_dataclass_defaults():
 
 
 def test_flags_reach_plain_and_grouped_fields_with_their_types():
-    given = parse("--tfrecords=shards", "--steps=7", "--limit=3", "--head=distance", "--noflip", "--noise=0.5")
-    expected = Train("shards", steps=7, limit=3, head="distance", augment=Augment(flip=False, noise=0.5))
+    given = parse(
+        "--tfrecords=shards", "--steps=7", "--limit=3", "--head=distance", "--noflip", "--noise=0.5"
+    )
+    expected = Train(
+        "shards", steps=7, limit=3, head="distance", augment=Augment(flip=False, noise=0.5)
+    )
     assert given == expected
     assert type(given.steps) is int and type(given.augment.noise) is float
 
@@ -53,7 +57,8 @@ def test_a_missing_required_flag_is_named_with_what_it_is():
 
 
 @pytest.mark.parametrize(
-    "argument", ["--steps=0", "--limit=0", "--noise=-1", "--head=linear", "--steps=many", "--flip=perhaps"]
+    "argument",
+    ["--steps=0", "--limit=0", "--noise=-1", "--head=linear", "--steps=many", "--flip=perhaps"],
 )
 def test_a_value_out_of_range_or_of_the_wrong_kind_is_refused(argument):
     with pytest.raises(flags.IllegalFlagValueError, match=argument.partition("=")[2]):

@@ -80,7 +80,10 @@ def test_a_temporary_name_that_is_taken_is_left_alone(tmp_path):
     taken = tmp_path / f"figures.json{files.TEMPORARY_SUFFIX}{os.getpid()}"
     taken.write_text("mine")
     files.save_json({}, str(tmp_path / "figures.json"))
-    assert taken.read_text() == "mine" and sorted(os.listdir(tmp_path)) == ["figures.json", taken.name]
+    assert taken.read_text() == "mine" and sorted(os.listdir(tmp_path)) == [
+        "figures.json",
+        taken.name,
+    ]
 
 
 def test_a_folder_of_fvs_name_that_is_not_fvs_is_refused_and_stays(tmp_path):
@@ -96,7 +99,10 @@ def test_a_folder_of_fvs_name_that_is_not_fvs_is_refused_and_stays(tmp_path):
 def test_what_killed_processes_left_is_removed_and_what_live_ones_write_is_not(tmp_path):
     with ownership.writing(str(tmp_path)) as own:
         private, name = os.path.split(own)
-        dead, live = (os.path.join(private, name.replace(f"-{os.getpid()}-", f"-{pid}-")) for pid in (4194303, os.getppid()))
+        dead, live = (
+            os.path.join(private, name.replace(f"-{os.getpid()}-", f"-{pid}-"))
+            for pid in (4194303, os.getppid())
+        )
         for folder in (dead, live, f"{name}-of-another-kind", "writing-elsewhere-4194303-0"):
             os.makedirs(os.path.join(private, folder))
     assert not os.path.exists(dead) and len(os.listdir(private)) == 4
@@ -105,7 +111,10 @@ def test_what_killed_processes_left_is_removed_and_what_live_ones_write_is_not(t
 def test_an_output_that_is_an_input_is_refused(tmp_path):
     (tmp_path / "a.csv").write_text("")
     (tmp_path / "link.csv").symlink_to(tmp_path / "a.csv")
-    with pytest.raises(UserError, match=r"--output=.*link\.csv is a file that this command reads: give another name"):
+    with pytest.raises(
+        UserError,
+        match=r"--output=.*link\.csv is a file that this command reads: give another name",
+    ):
         ownership.require_not_read(str(tmp_path / "link.csv"), "output", [str(tmp_path / "a.csv")])
     ownership.require_not_read(str(tmp_path / "b.csv"), "output", [str(tmp_path / "a.csv")])
     ownership.require_not_read(None, "output", [str(tmp_path / "a.csv")])

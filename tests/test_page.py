@@ -53,7 +53,9 @@ PARTS = {
 @pytest.mark.parametrize("part", PARTS.values(), ids=PARTS)
 def test_text_is_escaped_and_tags_nest(part):
     found = parse(page.page("title", part()))
-    shown = "".join(found.text) + "".join(str(value) for _, attributes in found.tags for value in attributes.values())
+    shown = "".join(found.text) + "".join(
+        str(value) for _, attributes in found.tags for value in attributes.values()
+    )
     assert MARKUP in shown and "b" not in {tag for tag, _ in found.tags}
 
 
@@ -62,7 +64,11 @@ def test_a_page_loads_nothing_and_is_the_same_again():
     text = page.page("title", *parts)
     assert text == page.page("title", *parts)
     assert not re.search(r"""(src|href)=["'](?!data:)|url\(|@import|<script|http""", text)
-    assert '<meta charset="utf-8">' in text and "width=device-width" in text and "prefers-color-scheme: dark" in text
+    assert (
+        '<meta charset="utf-8">' in text
+        and "width=device-width" in text
+        and "prefers-color-scheme: dark" in text
+    )
 
 
 def test_numbers_stand_on_the_right_with_separators():
@@ -76,7 +82,10 @@ def test_bars_are_in_proportion_and_spoken():
     widths = [float(attributes["width"]) for tag, attributes in found.tags if tag == "rect"]
     assert widths[0] == pytest.approx(2 * widths[1], abs=0.1) and widths[2] == 0
     (drawing,) = (attributes for tag, attributes in found.tags if tag == "svg")
-    assert drawing["role"] == "img" and drawing["aria-label"] == "people: one: 1,000; two: 500; none: 0"
+    assert (
+        drawing["role"] == "img"
+        and drawing["aria-label"] == "people: one: 1,000; two: 500; none: 0"
+    )
 
 
 def test_bars_and_tables_may_be_empty():
@@ -84,7 +93,11 @@ def test_bars_and_tables_may_be_empty():
 
 
 def test_a_picture_is_inside_the_page_and_described():
-    (picture,) = (attributes for tag, attributes in parse(page.image(b"bytes", "a face", kind="png")).tags if tag == "img")
+    (picture,) = (
+        attributes
+        for tag, attributes in parse(page.image(b"bytes", "a face", kind="png")).tags
+        if tag == "img"
+    )
     assert picture["alt"] == "a face"
     kind, data = picture["src"].split(",")
     assert kind == "data:image/png;base64" and base64.b64decode(data) == b"bytes"

@@ -43,7 +43,9 @@ def test_halving_the_side_averages_two_by_two_pixels():
 def test_at_half_the_side_or_less_every_pixel_counts_by_its_area(size):
     pixels = np.random.default_rng(5).integers(0, 256, (24, 24, 3), dtype=np.uint8)
     data = encoded(pixels, "JPEG", quality=95, subsampling=0)
-    fine = decoded(data).repeat(size, axis=0).repeat(size, axis=1)  # 24 · size is a multiple of both sides
+    fine = (
+        decoded(data).repeat(size, axis=0).repeat(size, axis=1)
+    )  # 24 · size is a multiple of both sides
     blocks = fine.reshape(size, 24, size, 24, 3).mean(axis=(1, 3))
     for loaded in (preprocess.load_jpeg(data, size, 1.0).numpy(), on_host(data, size, 1.0)):
         assert np.abs(loaded - blocks).max() <= 0.501
@@ -56,11 +58,15 @@ def test_grey_images_get_three_equal_channels():
 
 def test_the_same_pixels_come_out_eagerly_and_inside_tf_data():
     data = encoded(PIXELS, "JPEG")
-    mapped = tf.data.Dataset.from_tensors(data).map(lambda image: preprocess.load_jpeg(image, 16, 0.8))
+    mapped = tf.data.Dataset.from_tensors(data).map(
+        lambda image: preprocess.load_jpeg(image, 16, 0.8)
+    )
     np.testing.assert_array_equal(next(iter(mapped)), preprocess.load_jpeg(data, 16, 0.8))
 
 
-@pytest.mark.parametrize("data", [b"", b"no image", encoded(PIXELS, "JPEG")[:300], encoded(PIXELS, "PNG")])
+@pytest.mark.parametrize(
+    "data", [b"", b"no image", encoded(PIXELS, "JPEG")[:300], encoded(PIXELS, "PNG")]
+)
 def test_what_is_no_whole_jpeg_raises(data):
     with pytest.raises(tf.errors.InvalidArgumentError):
         preprocess.load_jpeg(data, 16, 1.0)
@@ -87,12 +93,18 @@ def test_both_decoders_give_the_same_pixels_bit_for_bit(form, shape):
     pixels = np.random.default_rng(1).integers(0, 256, (*shape, 3), dtype=np.uint8)
     for image in (pixels, pixels[..., 0]):
         data, side = encoded(image, "JPEG", **FORMS[form]), min(shape)
-        np.testing.assert_array_equal(on_host(data, side, 1.0), preprocess.load_jpeg(data, side, 1.0))
+        np.testing.assert_array_equal(
+            on_host(data, side, 1.0), preprocess.load_jpeg(data, side, 1.0)
+        )
 
 
 def test_a_crop_is_bit_for_bit_the_middle_of_the_whole_image():
     for fraction, side in ((0.5, 18), (0.77, 28), (0.35, 13)):
-        data = encoded(np.random.default_rng(2).integers(0, 256, (51, 37, 3), dtype=np.uint8), "JPEG", subsampling=2)
+        data = encoded(
+            np.random.default_rng(2).integers(0, 256, (51, 37, 3), dtype=np.uint8),
+            "JPEG",
+            subsampling=2,
+        )
         top, left, _ = preprocess_on_host.centre_window(51, 37, fraction)
         window = decoded(data)[top : top + side, left : left + side]
         for loaded in (preprocess.load_jpeg(data, side, fraction), on_host(data, side, fraction)):
@@ -102,8 +114,12 @@ def test_a_crop_is_bit_for_bit_the_middle_of_the_whole_image():
 @pytest.mark.parametrize("size", [7, 16, 31, 64])
 @pytest.mark.parametrize("fraction", [1.0, 0.77, 0.5])
 def test_both_resizes_agree_within_a_level(size, fraction):
-    data = encoded(np.random.default_rng(2).integers(0, 256, (51, 37, 3), dtype=np.uint8), "JPEG", quality=95)
-    difference = np.int32(on_host(data, size, fraction)) - np.int32(preprocess.load_jpeg(data, size, fraction))
+    data = encoded(
+        np.random.default_rng(2).integers(0, 256, (51, 37, 3), dtype=np.uint8), "JPEG", quality=95
+    )
+    difference = np.int32(on_host(data, size, fraction)) - np.int32(
+        preprocess.load_jpeg(data, size, fraction)
+    )
     assert np.abs(difference).max() <= samples.RESIZE_TOLERANCE
 
 
@@ -126,13 +142,17 @@ def test_images_of_any_size_come_right_behind_one_as_large_as_the_result():
     pixels = np.random.default_rng(4).integers(0, 256, (40, 40, 3), dtype=np.uint8)
     for side in (24, 24, 12, 24, 40, 24):
         data = encoded(pixels[:side, :side], "JPEG")
-        difference = np.int32(on_host(data, 24, 1.0)) - np.int32(preprocess.load_jpeg(data, 24, 1.0))
+        difference = np.int32(on_host(data, 24, 1.0)) - np.int32(
+            preprocess.load_jpeg(data, 24, 1.0)
+        )
         assert np.abs(difference).max() <= (0 if side == 24 else samples.RESIZE_TOLERANCE)
 
 
 def test_what_simplejpeg_refuses_is_tensorflow_s_to_decide():
     sound = encoded(PIXELS, "JPEG")
-    noisy = sound[:20] + b"\0\0" + sound[20:]  # stray bytes between segments: libjpeg warns and reads on
+    noisy = (
+        sound[:20] + b"\0\0" + sound[20:]
+    )  # stray bytes between segments: libjpeg warns and reads on
     np.testing.assert_array_equal(on_host(noisy, 16, 1.0), preprocess.load_jpeg(noisy, 16, 1.0))
     for data in (b"", b"no image", sound[:300]):
         with pytest.raises(tf.errors.InvalidArgumentError):

@@ -65,7 +65,9 @@ def photographs(tmp_path_factory) -> pathlib.Path:
     for person in range(18):
         (folder / f"p{person:02d}").mkdir()
         for image in range(IMAGES):
-            (folder / f"p{person:02d}" / f"{image}.jpg").write_bytes(encode(photograph(person, image), quality=95))
+            (folder / f"p{person:02d}" / f"{image}.jpg").write_bytes(
+                encode(photograph(person, image), quality=95)
+            )
     return folder
 
 
@@ -129,11 +131,18 @@ def test_the_converter_writes_the_record_and_training_carries_it(cut, run):
     assert model_record.load(run.workdir).preprocessing == CUT
 
 
-def test_an_export_answers_on_whole_files_as_the_evaluator_on_stored_crops(run, exported, photographs):
+def test_an_export_answers_on_whole_files_as_the_evaluator_on_stored_crops(
+    run, exported, photographs
+):
     scores = scores_of(run.workdir)
-    ends = [[(photographs / path).read_bytes() for path in scores[name]] for name in ("image_a", "image_b")]
+    ends = [
+        [(photographs / path).read_bytes() for path in scores[name]]
+        for name in ("image_a", "image_b")
+    ]
     served = loading.load(exported)
-    found = served.signatures["serving_default"](image_a=tf.constant(ends[0]), image_b=tf.constant(ends[1]))
+    found = served.signatures["serving_default"](
+        image_a=tf.constant(ends[0]), image_b=tf.constant(ends[1])
+    )
     np.testing.assert_allclose(found["similarity"], scores["similarity"], atol=0.01)
 
 
@@ -147,20 +156,28 @@ def test_every_kind_of_file_and_pixels_go_through_the_same_steps(exported):
         encode(picture.transpose(Image.Transpose.ROTATE_90), quality=100, subsampling=0, exif=exif),
     ]
     served = loading.load(exported)
-    found = [served.signatures["embed"](image=tf.constant([data]))["embedding"][0] for data in files]
+    found = [
+        served.signatures["embed"](image=tf.constant([data]))["embedding"][0] for data in files
+    ]
     pixels = tf.constant(np.asarray(picture)[np.newaxis])
     wanted = served.signatures["embed_pixels"](image=pixels)["embedding"][0]
     assert [float(np.dot(one, wanted)) > 0.999 for one in found] == [True] * 3
     cut_by_hand = tf.constant(np.asarray(picture)[np.newaxis, 30:120, 55:145])
-    assert np.dot(served.signatures["embed_pixels"](image=cut_by_hand)["embedding"][0], wanted) < 0.999
+    assert (
+        np.dot(served.signatures["embed_pixels"](image=cut_by_hand)["embedding"][0], wanted) < 0.999
+    )
 
 
 def test_a_list_over_whole_files_scores_as_the_shards(run, cut, photographs, tmp_path):
     scores, path = scores_of(run.workdir), str(tmp_path / "pairs.csv")
     scores[["image_a", "image_b", "label"]].to_csv(path, index=False)
     chosen = dict(workdir=run.workdir, threshold_tfrecords=cut, baselines=False, bootstrap=0)
-    evaluate(EvaluateOptions(images=str(photographs), pairs_csv=path, output=str(tmp_path), **chosen))
-    np.testing.assert_allclose(scores_of(str(tmp_path))["similarity"], scores["similarity"], atol=1e-6)
+    evaluate(
+        EvaluateOptions(images=str(photographs), pairs_csv=path, output=str(tmp_path), **chosen)
+    )
+    np.testing.assert_allclose(
+        scores_of(str(tmp_path))["similarity"], scores["similarity"], atol=1e-6
+    )
 
 
 def test_flags_override_the_model_s_record_each_by_itself(run):
@@ -170,7 +187,12 @@ def test_flags_override_the_model_s_record_each_by_itself(run):
         sources.treat_as_trained(dataclasses.replace(options, **flags), record)
         for flags in ({}, {"crop": "none"}, {"store_size": 80}, {"crop": "0.5", "store_size": 80})
     ]
-    assert [(one.crop, one.store_size) for one in treated] == [("0.6", 64), ("none", 64), ("0.6", 80), ("0.5", 80)]
+    assert [(one.crop, one.store_size) for one in treated] == [
+        ("0.6", 64),
+        ("none", 64),
+        ("0.6", 80),
+        ("0.5", 80),
+    ]
 
 
 def test_an_old_workdir_takes_a_list_s_images_whole_behind_a_warning(forgetful, capsys):
@@ -179,7 +201,9 @@ def test_an_old_workdir_takes_a_list_s_images_whole_behind_a_warning(forgetful, 
     treated = sources.treat_as_trained(options, record)
     assert (treated.crop, treated.store_size) == ("none", None)
     (said,) = capsys.readouterr().err.splitlines()
-    assert said.startswith("fv: warning: ") and "does not say how its training images were cut" in said
+    assert (
+        said.startswith("fv: warning: ") and "does not say how its training images were cut" in said
+    )
     sources.treat_as_trained(dataclasses.replace(options, crop="0.6", store_size=64), record)
     assert not capsys.readouterr().err
 
@@ -187,17 +211,23 @@ def test_an_old_workdir_takes_a_list_s_images_whole_behind_a_warning(forgetful, 
 def test_shards_cut_otherwise_are_refused_unless_the_flags_name_them(run, whole):
     options = EvaluateOptions(workdir=run.workdir, tfrecords=whole)
     record = model_record.load(run.workdir)
-    with pytest.raises(UserError, match=r"--crop=0\.6 --store_size=64, but those of .* with --crop=none"):
+    with pytest.raises(
+        UserError, match=r"--crop=0\.6 --store_size=64, but those of .* with --crop=none"
+    ):
         sources.read(options, record)
     with pytest.raises(UserError, match="confirm these by --crop=none"):
         sources.read(dataclasses.replace(options, crop="0.6", store_size=64), record)
     assert len(sources.read(dataclasses.replace(options, crop="none"), record).scored)
 
 
-def test_shards_of_other_boxes_are_confirmed_by_the_flags_that_are_advised(run, to_shards, photographs, tmp_path):
+def test_shards_of_other_boxes_are_confirmed_by_the_flags_that_are_advised(
+    run, to_shards, photographs, tmp_path
+):
     boxes = tmp_path / "my boxes.csv"
     names = sorted(str(path.relative_to(photographs)) for path in photographs.glob("*/*.jpg"))
-    boxes.write_text("\n".join(["path,left,top,width,height", *(f"{name},0,0,90,90" for name in names)]))
+    boxes.write_text(
+        "\n".join(["path,left,top,width,height", *(f"{name},0,0,90,90" for name in names)])
+    )
     held = to_shards(crop=str(boxes), store_size=64)
     options = EvaluateOptions(workdir=run.workdir, tfrecords=held)
     record = model_record.load(run.workdir)
@@ -205,7 +235,9 @@ def test_shards_of_other_boxes_are_confirmed_by_the_flags_that_are_advised(run, 
         sources.read(options, record)
     crop, size = shlex.split(str(refused.value).rpartition(" by ")[2])
     assert (crop, size) == (f"--crop={boxes}", "--store_size=64")
-    assert len(sources.read(dataclasses.replace(options, crop=str(boxes), store_size=64), record).scored)
+    assert len(
+        sources.read(dataclasses.replace(options, crop=str(boxes), store_size=64), record).scored
+    )
 
 
 def test_everything_that_reads_shards_for_a_model_refuses_other_crops(run, whole, tmp_path):
@@ -220,7 +252,11 @@ def test_everything_that_reads_shards_for_a_model_refuses_other_crops(run, whole
         mining.mine(MineOptions(whole, run.workdir, str(tmp_path / "mined")))
     teaching = dataclasses.replace(run.teaching, teacher=run.workdir)
     with pytest.raises(UserError, match=f"--teacher=.* {said}"):
-        train(dataclasses.replace(run, tfrecords=whole, workdir=str(tmp_path / "taught"), teaching=teaching))
+        train(
+            dataclasses.replace(
+                run, tfrecords=whole, workdir=str(tmp_path / "taught"), teaching=teaching
+            )
+        )
 
 
 def test_a_crop_at_conversion_and_one_in_the_model_show_a_teacher_the_same():
@@ -265,29 +301,41 @@ def test_a_model_of_boxes_says_that_images_have_to_be_cut_already(exported, tmp_
     (folder / model_card.JSON).write_text(json.dumps(card | {"preprocessing": boxes.to_json()}))
     fv.Verifier(str(folder))
     said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("fv: note")]
-    assert [line.endswith("give images that are already cut to the face's box") for line in said] == [True, True]
+    assert [
+        line.endswith("give images that are already cut to the face's box") for line in said
+    ] == [True, True]
     text = model_card.describe_input(dataclasses.asdict(TINY), boxes.to_json())
     assert "already cut to the face's box" in text and "64 pixels" in text
 
 
 def test_a_list_for_a_model_of_boxes_needs_boxes_of_its_own(tmp_path):
-    record = dataclasses.replace(model_record.describe(TINY, ("Ada",)), preprocessing=Preprocessing(boxes=UNKNOWN))
+    record = dataclasses.replace(
+        model_record.describe(TINY, ("Ada",)), preprocessing=Preprocessing(boxes=UNKNOWN)
+    )
     options = EvaluateOptions(workdir="run", images="faces", pairs_csv="pairs.csv", folds=5)
-    with pytest.raises(UserError, match="run was trained on images cut to boxes: give --crop=CSV with the boxes of faces"):
+    with pytest.raises(
+        UserError,
+        match="run was trained on images cut to boxes: give --crop=CSV with the boxes of faces",
+    ):
         sources.treat_as_trained(options, record)
     given = dataclasses.replace(options, crop="boxes.csv", store_size=80)
     assert sources.treat_as_trained(given, record) == given
 
 
-@pytest.mark.parametrize("size", [(250, 250), (173, 251), (640, 480), (97, 133), (64, 65), (40, 30)])
 @pytest.mark.parametrize(
-    "preprocessing", [CUT, Preprocessing(store_size=50), Preprocessing(crop_fraction=0.35, store_size=33)]
+    "size", [(250, 250), (173, 251), (640, 480), (97, 133), (64, 65), (40, 30)]
+)
+@pytest.mark.parametrize(
+    "preprocessing",
+    [CUT, Preprocessing(store_size=50), Preprocessing(crop_fraction=0.35, store_size=33)],
 )
 def test_the_graph_s_averages_are_the_converter_s_within_one_level(size, preprocessing):
     noise = np.random.default_rng(size).integers(0, 256, (size[1], size[0], 3), np.uint8)
     rules = conversion.Rules(1_000_000, 100, preprocessing.store_size, preprocessing.crop_fraction)
     wanted = conversion._resize(conversion._cut(noise, rules, None), preprocessing.store_size)
-    top, left, height, width = preprocess._stored_window(tf.constant(noise.shape), preprocessing.crop_fraction).numpy()
+    top, left, height, width = preprocess._stored_window(
+        tf.constant(noise.shape), preprocessing.crop_fraction
+    ).numpy()
     part = tf.constant(noise[top : top + height, left : left + width])
     found = preprocess._average(part, preprocessing.store_size).numpy()
     assert found.shape == wanted.shape and np.abs(found - wanted.astype(int)).max() <= 1
@@ -297,7 +345,9 @@ def test_a_graph_that_cuts_otherwise_than_the_converter_is_not_exported(monkeypa
     rules = decoding.Rules(32, 1.0, 1_000_000, CUT)
     exports._check_preprocessing(rules)
     window = preprocess._stored_window
-    monkeypatch.setattr(preprocess, "_stored_window", lambda *given: window(*given) + tf.constant([1, 1, 0, 0]))
+    monkeypatch.setattr(
+        preprocess, "_stored_window", lambda *given: window(*given) + tf.constant([1, 1, 0, 0])
+    )
     with pytest.raises(UserError, match="unlike a stored one"):
         exports._check_preprocessing(rules)
 
@@ -312,7 +362,9 @@ def test_boxes_are_recorded_by_the_digest_of_their_csv(photographs, tmp_path):
     first = settings.preprocessing_of(chosen)
     path.write_text(path.read_text() + "p00/1.jpg,0,0,9,9\n")
     second = settings.preprocessing_of(chosen)
-    assert not first.same_boxes(second) and first.same_boxes(dataclasses.replace(first, boxes=UNKNOWN))
+    assert not first.same_boxes(second) and first.same_boxes(
+        dataclasses.replace(first, boxes=UNKNOWN)
+    )
     assert first.same_crop(second) and not first.same_crop(WHOLE)
 
 
@@ -335,7 +387,9 @@ def test_a_manifest_of_an_older_fv_is_read_by_its_flags(cut, tmp_path):
 
     assert read(fields["flags"]) == CUT
     assert read("--images=lfw\n--seed=1\n") == WHOLE and read("") is None
-    assert read("--images=lfw\n--crop=boxes.csv\n--store_size=80\n") == Preprocessing(boxes=UNKNOWN, store_size=80)
+    assert read("--images=lfw\n--crop=boxes.csv\n--store_size=80\n") == Preprocessing(
+        boxes=UNKNOWN, store_size=80
+    )
 
 
 def test_a_record_with_a_step_of_a_newer_fv_is_refused_by_name(cut, run, tmp_path):
@@ -344,7 +398,9 @@ def test_a_record_with_a_step_of_a_newer_fv_is_refused_by_name(cut, run, tmp_pat
         fields["preprocessing"]["template"] = "arcface"
         (tmp_path / name).write_text(json.dumps(fields))
     for read in (manifest.read, model_record.load):
-        with pytest.raises(UserError, match=r"does not know \(template\): use the fv that wrote it"):
+        with pytest.raises(
+            UserError, match=r"does not know \(template\): use the fv that wrote it"
+        ):
             read(str(tmp_path))
     with pytest.raises(UserError, match="resampling=lanczos"):
         Preprocessing.from_json({"resampling": "lanczos"}, "model.json")
@@ -369,6 +425,10 @@ def test_shards_that_say_nothing_are_taken_with_a_warning_where_the_model_was_cu
     record = dataclasses.replace(model_record.describe(TINY, ("Ada",)), preprocessing=CUT)
     model_record.check_images(record, "run", None, "old shards", "advice")
     assert "fv: warning: run was trained" in capsys.readouterr().err
-    model_record.check_images(dataclasses.replace(record, preprocessing=WHOLE), "run", None, "old shards", "advice")
-    model_record.check_images(dataclasses.replace(record, preprocessing=None), "run", CUT, "shards", "advice")
+    model_record.check_images(
+        dataclasses.replace(record, preprocessing=WHOLE), "run", None, "old shards", "advice"
+    )
+    model_record.check_images(
+        dataclasses.replace(record, preprocessing=None), "run", CUT, "shards", "advice"
+    )
     assert not capsys.readouterr().err

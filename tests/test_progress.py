@@ -50,7 +50,12 @@ def test_on_a_terminal_the_bar_stays_and_log_lines_stand_above_it(clock, monkeyp
         clock[0] += 60.0
         line.update(100)
     said = screen.getvalue()
-    assert "embed test:" in said and "100/400" in said and "] a line\n" in said and "image/s, 0" not in said
+    assert (
+        "embed test:" in said
+        and "100/400" in said
+        and "] a line\n" in said
+        and "image/s, 0" not in said
+    )
     begin = said.index("] a line\n") + len("] a line\n")
     assert "embed test" in said[begin:] and said[: begin - 1].rpartition("\r")[2].startswith("W")
     assert "] embed test" not in said

@@ -23,16 +23,27 @@ model.fit(np.zeros([4, 3]), np.zeros([4, 2]), verbose=0)
 
 def run(script: str, **environment: str) -> subprocess.CompletedProcess:
     unset = {name: value for name, value in os.environ.items() if not name.startswith("TF_")}
-    return subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=unset | environment)
+    return subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, env=unset | environment
+    )
 
 
 def test_start_up_devices_mirrored_strategy_and_training_print_nothing_but_warnings_of_the_program_itself():
     process = run(START_UP + "tf.get_logger().warning('mind the gap')")
-    assert (process.returncode, process.stdout, process.stderr) == (0, "", "WARNING:tensorflow:mind the gap\n")
+    assert (process.returncode, process.stdout, process.stderr) == (
+        0,
+        "",
+        "WARNING:tensorflow:mind the gap\n",
+    )
 
 
 def test_a_user_who_asks_for_tensorflows_log_sees_it():
-    assert "oneDNN" in run("import fv.quiet_tensorflow", TF_CPP_MIN_LOG_LEVEL="0", TF_ENABLE_ONEDNN_OPTS="1").stderr
+    assert (
+        "oneDNN"
+        in run(
+            "import fv.quiet_tensorflow", TF_CPP_MIN_LOG_LEVEL="0", TF_ENABLE_ONEDNN_OPTS="1"
+        ).stderr
+    )
 
 
 def test_the_garbage_collector_works_on_and_rests_when_the_process_ends():
@@ -46,8 +57,12 @@ print(gc.isenabled(), gc.get_freeze_count())
 
 
 def test_what_a_failing_import_printed_is_shown_before_its_exception(tmp_path):
-    (tmp_path / "tensorflow.py").write_text("import os; os.write(2, b'no AVX here\\n'); raise ImportError('broken wheel')")
-    stderr = run("import fv.quiet_tensorflow", PYTHONPATH=f"{tmp_path}{os.pathsep}{os.getcwd()}").stderr
+    (tmp_path / "tensorflow.py").write_text(
+        "import os; os.write(2, b'no AVX here\\n'); raise ImportError('broken wheel')"
+    )
+    stderr = run(
+        "import fv.quiet_tensorflow", PYTHONPATH=f"{tmp_path}{os.pathsep}{os.getcwd()}"
+    ).stderr
     assert stderr.startswith("no AVX here\n")
     assert stderr.endswith("ImportError: broken wheel\n")
 
@@ -55,11 +70,16 @@ def test_what_a_failing_import_printed_is_shown_before_its_exception(tmp_path):
 def test_a_missing_tensorflow_is_one_line_that_says_so():
     process = run("import sys; sys.modules['tensorflow'] = None; import fv.quiet_tensorflow")
     assert process.returncode == 2
-    assert process.stderr.startswith("fv: error: TensorFlow is not installed") and process.stderr.count("\n") == 1
+    assert (
+        process.stderr.startswith("fv: error: TensorFlow is not installed")
+        and process.stderr.count("\n") == 1
+    )
 
 
 @pytest.mark.parametrize("name", ["tensorflow.python", "google"])
 def test_a_missing_part_of_tensorflow_is_not_taken_for_a_missing_tensorflow(name, tmp_path):
-    (tmp_path / "tensorflow.py").write_text(f"raise ModuleNotFoundError('No module', name={name!r})")
+    (tmp_path / "tensorflow.py").write_text(
+        f"raise ModuleNotFoundError('No module', name={name!r})"
+    )
     process = run("import fv.quiet_tensorflow", PYTHONPATH=f"{tmp_path}{os.pathsep}{os.getcwd()}")
     assert process.stderr.endswith("ModuleNotFoundError: No module\n")

@@ -18,7 +18,10 @@ PAIR = {
 def example_of(pair, **more):
     """The pair as TensorFlow builds it."""
     tf = pytest.importorskip("tensorflow")
-    features = {name: tf.train.Feature(bytes_list=tf.train.BytesList(value=[pair[name]])) for name in record.BYTES_FIELDS}
+    features = {
+        name: tf.train.Feature(bytes_list=tf.train.BytesList(value=[pair[name]]))
+        for name in record.BYTES_FIELDS
+    }
     label = tf.train.Int64List(value=[pair[record.LABEL]])
     features[record.LABEL] = tf.train.Feature(int64_list=label)
     return tf.train.Example(features=tf.train.Features(feature={**features, **more}))
@@ -96,7 +99,9 @@ def test_a_flipped_bit_is_found_in_the_record_that_has_it(at):
     broken[at] ^= 4
     reader = record.read_frames(io.BytesIO(frames[0] + broken + frames[2]))
     assert next(reader)[0] == 0
-    with pytest.raises(record.DamagedRecordError, match="does not match its checksum|the file ends"):
+    with pytest.raises(
+        record.DamagedRecordError, match="does not match its checksum|the file ends"
+    ):
         next(reader)
 
 

@@ -40,7 +40,11 @@ def test_the_exit_code_is_the_verdict(answer, images):
 def test_json_has_every_field_of_the_verdict(answer, images):
     code, said, _ = answer("--json", images[0], images[0])
     verdict = json.loads(said)
-    assert code == 0 and set(verdict) == {"same", "similarity", "threshold", "probability", "distance"} and verdict["same"]
+    assert (
+        code == 0
+        and set(verdict) == {"same", "similarity", "threshold", "probability", "distance"}
+        and verdict["same"]
+    )
 
 
 def test_a_picture_shows_both_images(answer, images, tmp_path):
@@ -52,13 +56,23 @@ def test_a_picture_shows_both_images(answer, images, tmp_path):
 def test_a_damaged_image_gets_one_line(answer, images):
     images[1].write_bytes(images[1].read_bytes()[:300])
     code, said, complaint = answer(*images[:2])
-    assert code == cli.EXIT_ERROR and said == "" and complaint.count("\n") == 1 and "b.jpg is no whole JPEG" in complaint
+    assert (
+        code == cli.EXIT_ERROR
+        and said == ""
+        and complaint.count("\n") == 1
+        and "b.jpg is no whole JPEG" in complaint
+    )
 
 
 def test_a_file_that_is_no_image_gets_one_line(answer, images, tmp_path):
     (tmp_path / "notes.txt").write_text("no image")
     code, said, complaint = answer(images[0], tmp_path / "notes.txt")
-    assert code == cli.EXIT_ERROR and said == "" and complaint.count("\n") == 1 and "notes.txt" in complaint
+    assert (
+        code == cli.EXIT_ERROR
+        and said == ""
+        and complaint.count("\n") == 1
+        and "notes.txt" in complaint
+    )
 
 
 def test_a_table_of_pairs_gets_a_table_of_verdicts_and_its_figures(answer, images, tmp_path):
@@ -68,7 +82,11 @@ def test_a_table_of_pairs_gets_a_table_of_verdicts_and_its_figures(answer, image
     code, said, complaint = answer(f"--pairs_csv={tmp_path / 'pairs.csv'}", "--json")
     summary = json.loads(said)
     assert complaint == "", "libjpeg writes there of what is cut short"
-    assert code == 0 and (summary["pairs"], summary["answered"]) == (4, 2) and {"accuracy", "auc"} <= set(summary)
+    assert (
+        code == 0
+        and (summary["pairs"], summary["answered"]) == (4, 2)
+        and {"accuracy", "auc"} <= set(summary)
+    )
     with open(tmp_path / "pairs-verdicts.csv") as file:
         answers = list(csv.DictReader(file))
     assert [row["note"] for row in answers] == ["x", "y", "z", "w"] and answers[2]["same"] == ""
@@ -78,13 +96,19 @@ def test_a_table_of_pairs_gets_a_table_of_verdicts_and_its_figures(answer, image
     assert float(answers[0]["similarity"]) == pytest.approx(alone["similarity"], abs=1e-6)
 
 
-@pytest.mark.parametrize("mine", ["person,notes\nAda,friend\n", "image_a,image_b,same,notes\na.jpg,b.jpg,1,ask\n", "\xff"])
+@pytest.mark.parametrize(
+    "mine",
+    ["person,notes\nAda,friend\n", "image_a,image_b,same,notes\na.jpg,b.jpg,1,ask\n", "\xff"],
+)
 def test_verdicts_replace_no_foreign_file_of_the_made_up_name(answer, images, tmp_path, mine):
     (tmp_path / "pairs.csv").write_text("image_a,image_b\na.jpg,b.jpg\n")
     verdicts = tmp_path / "pairs-verdicts.csv"
     verdicts.write_text(mine, encoding="latin-1")
     code, _, complaint = answer(f"--pairs_csv={tmp_path / 'pairs.csv'}")
-    assert code == cli.EXIT_ERROR and "pairs-verdicts.csv is there and is no table of verdicts on" in complaint
+    assert (
+        code == cli.EXIT_ERROR
+        and "pairs-verdicts.csv is there and is no table of verdicts on" in complaint
+    )
     assert verdicts.read_text(encoding="latin-1") == mine
     verdicts.unlink()
     for _ in range(2):
@@ -100,7 +124,10 @@ def test_verdicts_are_written_anew_whatever_the_blanks_in_the_first_line(answer,
 def test_a_file_that_is_read_is_not_written_over(answer, images, tmp_path):
     (tmp_path / "pairs.csv").write_text("image_a,image_b\na.jpg,b.jpg\n")
     table = f"--pairs_csv={tmp_path / 'pairs.csv'}"
-    for arguments in ((table, f"--output={tmp_path / 'pairs.csv'}"), (f"--picture={images[1]}", *images[:2])):
+    for arguments in (
+        (table, f"--output={tmp_path / 'pairs.csv'}"),
+        (f"--picture={images[1]}", *images[:2]),
+    ):
         code, _, complaint = answer(*arguments)
         assert code == cli.EXIT_ERROR and "is a file that this command reads" in complaint
     assert (tmp_path / "pairs.csv").read_text() == "image_a,image_b\na.jpg,b.jpg\n"
@@ -124,21 +151,35 @@ def test_a_table_that_cannot_be_used_gets_one_line(answer, tmp_path, content, sa
 def test_rows_without_a_label_are_named_and_left_out_of_the_figures(answer, images, tmp_path):
     rows = ["a.jpg,b.jpg,1", "a.jpg,c.jpg, 0 ", "b.jpg,c.jpg,", "a.jpg,c.jpg,  "]
     (tmp_path / "pairs.csv").write_text("\n".join(["image_a,image_b,label", *rows]))
-    code, said, complaint = answer(f"--pairs_csv={tmp_path / 'pairs.csv'}", "--json", "--threshold=0")
+    code, said, complaint = answer(
+        f"--pairs_csv={tmp_path / 'pairs.csv'}", "--json", "--threshold=0"
+    )
     summary = json.loads(said)
     assert code == 0 and (summary["pairs"], summary["answered"], summary["labelled"]) == (4, 4, 2)
-    assert (summary["accuracy"], summary["false_accept_rate"], summary["false_reject_rate"]) == (0.5, 1.0, 0.0)
-    assert "2 of 4 rows have no label, the first in line 4: the figures are of the others" in complaint
+    assert (summary["accuracy"], summary["false_accept_rate"], summary["false_reject_rate"]) == (
+        0.5,
+        1.0,
+        0.0,
+    )
+    assert (
+        "2 of 4 rows have no label, the first in line 4: the figures are of the others" in complaint
+    )
 
 
-def test_a_figure_that_needs_a_label_which_no_row_has_is_null_and_said_to_be(answer, images, tmp_path):
+def test_a_figure_that_needs_a_label_which_no_row_has_is_null_and_said_to_be(
+    answer, images, tmp_path
+):
     (tmp_path / "pairs.csv").write_text("image_a,image_b,label\na.jpg,b.jpg,1\na.jpg,c.jpg,true\n")
     flags = (f"--pairs_csv={tmp_path / 'pairs.csv'}", "--threshold=0")
     summary = json.loads(answer(*flags, "--json")[1])
     assert (summary["accuracy"], summary["false_reject_rate"]) == (1.0, 0.0)
     assert summary["false_accept_rate"] is None and summary["auc"] is None
     said = answer(*flags)[1]
-    assert "false_accept_rate not measurable" in said and "auc not measurable" in said and "nan" not in said
+    assert (
+        "false_accept_rate not measurable" in said
+        and "auc not measurable" in said
+        and "nan" not in said
+    )
 
 
 def test_a_label_that_is_none_is_refused_before_a_verdict_is_written(answer, images, tmp_path):
@@ -155,13 +196,18 @@ def test_other_columns_and_odd_paths_come_out_as_they_went_in(answer, images, tm
     notes = ["007", "null", "1e5", "True", "x\ry"]
     with open(tmp_path / "pairs.csv", "w", newline="") as file:
         csv.writer(file).writerows(
-            [["image_a", "image_b", "note", "note"], *([n, "./a.jpg", t, t] for n, t in zip(names, notes, strict=True))]
+            [
+                ["image_a", "image_b", "note", "note"],
+                *([n, "./a.jpg", t, t] for n, t in zip(names, notes, strict=True)),
+            ]
         )
     assert answer(f"--pairs_csv={tmp_path / 'pairs.csv'}")[0] == 0
     with open(tmp_path / "pairs-verdicts.csv", newline="") as file:
         header, *rows = csv.reader(file)
     assert header[:4] == ["image_a", "image_b", "note", "note"] and header[-1] == "error"
-    assert [row[:4] for row in rows] == [[n, "./a.jpg", t, t] for n, t in zip(names, notes, strict=True)]
+    assert [row[:4] for row in rows] == [
+        [n, "./a.jpg", t, t] for n, t in zip(names, notes, strict=True)
+    ]
     assert all(row[-1] == "" and float(row[5]) == pytest.approx(1) for row in rows)
 
 

@@ -11,7 +11,9 @@ from fv.benchmarking import run
 
 def main(options: run.BenchmarkOptions) -> None:
     """Prints three rates and a verdict, and writes them to `--json`."""
-    ownership.require_not_read(options.json, "json", [os.path.join(options.tfrecords, name) for name in _read(options)])
+    ownership.require_not_read(
+        options.json, "json", [os.path.join(options.tfrecords, name) for name in _read(options)]
+    )
     report = run.benchmark(options)
     print("\n".join(report.lines()))
     if options.json:

@@ -27,7 +27,9 @@ class DemoOptions:
     identities: int = option(600, "Synthetic people.", lower=20)
     images_per_identity: int = option(12, "Images of each of them.", lower=2)
     pairs: int = option(16000, "Pairs to convert.", lower=100)
-    flagfile_of_training: str = option(str(ROOT / "configs" / "quickstart.flags"), "Flagfile that the training run reads.")
+    flagfile_of_training: str = option(
+        str(ROOT / "configs" / "quickstart.flags"), "Flagfile that the training run reads."
+    )
     steps: int | None = option(None, "Training steps; the flagfile's if not given.", lower=1)
 
 
@@ -39,16 +41,29 @@ def demonstrate(options: DemoOptions) -> None:
     """
     start = time.perf_counter()
     output = pathlib.Path(options.output)
-    faces, shards, run, export = (str(output / name) for name in ("faces", "tfrecords", "run", "export"))
-    sizes = [f"--identities={options.identities}", f"--images_per_identity={options.images_per_identity}"]
+    faces, shards, run, export = (
+        str(output / name) for name in ("faces", "tfrecords", "run", "export")
+    )
+    sizes = [
+        f"--identities={options.identities}",
+        f"--images_per_identity={options.images_per_identity}",
+    ]
     _stage("tools/make_faces.py", f"--output={faces}", *sizes, "--seed=1")
-    _stage("tools/make_tfrecords.py", f"--images={faces}", f"--output={shards}", f"--pairs={options.pairs}", "--overwrite")
+    _stage(
+        "tools/make_tfrecords.py",
+        f"--images={faces}",
+        f"--output={shards}",
+        f"--pairs={options.pairs}",
+        "--overwrite",
+    )
     steps = [f"--steps={options.steps}"] if options.steps else []
     flagfile = f"--flagfile={os.path.relpath(options.flagfile_of_training)}"
     _stage("-m", "fv.train", flagfile, f"--tfrecords={shards}", f"--workdir={run}", *steps)
     _stage("-m", "fv.evaluate", f"--workdir={run}", f"--tfrecords={shards}", "--split=test")
     _stage("-m", "fv.export", f"--workdir={run}", f"--output={export}")
-    versions = (path for path in pathlib.Path(export).iterdir() if path.name.isdecimal())  # a killed export leaves others
+    versions = (
+        path for path in pathlib.Path(export).iterdir() if path.name.isdecimal()
+    )  # a killed export leaves others
     model = str(max(versions, key=lambda version: int(version.name)))
     genuine, impostor = _strangers(faces, shards)
     for pair in (genuine, impostor):
@@ -60,13 +75,17 @@ def _stage(*arguments: str, accepted: tuple[int, ...] = (0,)) -> None:
     print(f"\n$ {shlex.join(['python', *arguments])}", flush=True)
     code = subprocess.run([sys.executable, *arguments], check=False).returncode
     if code not in accepted:
-        raise UserError(f"this stage failed with exit code {code}: mend what it says above and run the demonstration again")
+        raise UserError(
+            f"this stage failed with exit code {code}: mend what it says above and run the demonstration again"
+        )
 
 
 def _strangers(faces: str, shards: str) -> tuple[list[str], list[str]]:
     """Two images of one test person, and one each of two; training saw neither of them."""
     first, second, *_ = manifest.load(shards).split("test").identities
-    images = {name: sorted(map(str, pathlib.Path(faces, name).glob("*.jpg"))) for name in (first, second)}
+    images = {
+        name: sorted(map(str, pathlib.Path(faces, name).glob("*.jpg"))) for name in (first, second)
+    }
     return images[first][:2], [images[first][0], images[second][0]]
 
 

@@ -29,9 +29,14 @@ def main(options: Options, folder: str) -> int:
         _require_png(options.sheet)
     sample = sampling.PairSample(options.sheet_pairs, options.seed)
     tallies, damage = inspection.inspect(folder, sample.add if options.sheet else None)
-    print(f"{'split':<6}{'identities':>12}{'images':>10}{'genuine':>12}{'impostor':>12}{'genuine %':>11}{'bytes/pair':>12}")
+    print(
+        f"{'split':<6}{'identities':>12}{'images':>10}{'genuine':>12}{'impostor':>12}{'genuine %':>11}{'bytes/pair':>12}"
+    )
     for name, tally in tallies.items():
-        share, size = 100 * tally.genuine / max(1, tally.pairs), tally.image_bytes / max(1, tally.pairs)
+        share, size = (
+            100 * tally.genuine / max(1, tally.pairs),
+            tally.image_bytes / max(1, tally.pairs),
+        )
         counts = f"{len(tally.identities):>12,}{len(tally.images):>10,}{tally.genuine:>12,}{tally.impostor:>12,}"
         print(f"{name:<6}{counts}{share:>11.1f}{size:>12,.0f}")
     for line in damage:

@@ -14,7 +14,9 @@ def main(options: dataset.FacesOptions) -> None:
     if options.contact_sheet:
         contact_sheet.draw_contact_sheet(options)
     total = options.identities * options.images_per_identity
-    print(f"{options.output}: {total} images of {options.identities} people, {rendered} of them new")
+    print(
+        f"{options.output}: {total} images of {options.identities} people, {rendered} of them new"
+    )
 
 
 if __name__ == "__main__":

@@ -16,7 +16,10 @@ def main(chosen: options.MineOptions) -> None:
     _, found = run.mine(chosen)
     print(f"{'training pairs':<16}{'pairs':>10}{'hard':>10}{'mean cosine, hard':>20}{'others':>10}")
     for label, row in found.items():
-        cosines = ("-" if value is None else f"{value:.3f}" for value in (row["hard_cosine"], row["other_cosine"]))
+        cosines = (
+            "-" if value is None else f"{value:.3f}"
+            for value in (row["hard_cosine"], row["other_cosine"])
+        )
         print("{:<16}{:>10,}{:>10,}{:>20}{:>10}".format(label, row["pairs"], row["hard"], *cosines))
     print(f"wrote {chosen.output}")
 

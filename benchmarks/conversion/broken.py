@@ -25,17 +25,28 @@ def measure(options: BenchmarkOptions, folder: str) -> dict:
     """
     root, output = os.path.join(folder, "broken"), os.path.join(folder, "of_broken")
     rng = random.Random(options.seed)
-    sound, broken = _make(catalog.scan(options.images)[0]["path"].tolist(), options.images, root, rng)
-    seconds, _ = command.run([f"--images={root}", f"--output={output}", f"--workers={options.processes}"])
+    sound, broken = _make(
+        catalog.scan(options.images)[0]["path"].tolist(), options.images, root, rng
+    )
+    seconds, _ = command.run(
+        [f"--images={root}", f"--output={output}", f"--workers={options.processes}"]
+    )
     left_out = tables.read(os.path.join(output, "left_out.csv"), ("path", "reason"))
     assert set(left_out["path"]) == set(broken), "not the broken files were left out"
     assert all(left_out["reason"]), "a reason is missing"
     assert _converted(output) <= sound, "a broken file was converted"
     kinds = pd.Series(broken).value_counts().to_dict()
-    return {"seconds": round(seconds, 1), "sound": len(sound), "left_out": len(left_out), "kinds": kinds}
+    return {
+        "seconds": round(seconds, 1),
+        "sound": len(sound),
+        "left_out": len(left_out),
+        "kinds": kinds,
+    }
 
 
-def _make(paths: list[str], images: str, root: str, rng: random.Random) -> tuple[set[str], dict[str, str]]:
+def _make(
+    paths: list[str], images: str, root: str, rng: random.Random
+) -> tuple[set[str], dict[str, str]]:
     """Copies sound files to people of five, and damaged ones beside them; returns the sound, and the kind of each broken."""
     chosen = rng.sample(paths, 2 * COUNT)
     sound, broken, kinds = set(), {}, list(DAMAGE)
@@ -75,7 +86,11 @@ def _wrong_magic(data: bytes, rng: random.Random) -> bytes:
 
 def _huge(data: bytes, _: random.Random) -> bytes:
     """60,000 × 60,000 pixels in the frame header."""
-    at = next(data.index(bytes((0xFF, marker))) for marker in (0xC0, 0xC2) if bytes((0xFF, marker)) in data)
+    at = next(
+        data.index(bytes((0xFF, marker)))
+        for marker in (0xC0, 0xC2)
+        if bytes((0xFF, marker)) in data
+    )
     return data[: at + 5] + struct.pack(">HH", 60_000, 60_000) + data[at + 9 :]
 
 
@@ -83,7 +98,14 @@ def _empty(_: bytes, __: random.Random) -> bytes:
     return b""
 
 
-DAMAGE = {"cut": _cut, "flipped": _flip, "wrong_magic": _wrong_magic, "huge": _huge, "empty": _empty, "directory": None}
+DAMAGE = {
+    "cut": _cut,
+    "flipped": _flip,
+    "wrong_magic": _wrong_magic,
+    "huge": _huge,
+    "empty": _empty,
+    "directory": None,
+}
 
 
 def _converted(folder: str) -> set[str]:

@@ -15,7 +15,9 @@ def start(flags: list[str], **options) -> subprocess.Popen:
     """Starts tools/make_tfrecords.py in a group of processes of its own."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     command = [sys.executable, ROOT / "tools" / "make_tfrecords.py", *flags]
-    return subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, start_new_session=True, **options)
+    return subprocess.Popen(
+        command, env=environment, stdout=subprocess.DEVNULL, start_new_session=True, **options
+    )
 
 
 def run(flags: list[str]) -> tuple[float, int]:
@@ -41,5 +43,7 @@ def _tree_memory(pid: int) -> int:
         children = pathlib.Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
     except OSError:
         return 0
-    own = next((int(line.split()[1]) * KB for line in rollup.splitlines() if line.startswith("Pss:")), 0)
+    own = next(
+        (int(line.split()[1]) * KB for line in rollup.splitlines() if line.startswith("Pss:")), 0
+    )
     return own + sum(_tree_memory(int(child)) for child in children)

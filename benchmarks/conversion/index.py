@@ -32,11 +32,18 @@ def measure(options: BenchmarkOptions, _: str) -> dict:
     )
     wanted = pairs.Wanted(identities * PAIRS_PER_IDENTITY, 0.5, CAPS)
     start = time.perf_counter()
-    table = pairs.sample_pairs(images, pairs.plan_quotas(images, wanted), wanted, options.seed)["train"]
+    table = pairs.sample_pairs(images, pairs.plan_quotas(images, wanted), wanted, options.seed)[
+        "train"
+    ]
     seconds = time.perf_counter() - start
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     _check(table, owner, wanted)
-    figures = {"images": len(owner), "identities": identities, "pairs": len(table), "seconds": round(seconds)}
+    figures = {
+        "images": len(owner),
+        "identities": identities,
+        "pairs": len(table),
+        "seconds": round(seconds),
+    }
     return {
         **figures,
         "peak_memory_gb": round(peak / 2**30, 2),
@@ -47,11 +54,17 @@ def measure(options: BenchmarkOptions, _: str) -> dict:
 def _check(table: pd.DataFrame, owner: np.ndarray, wanted: pairs.Wanted) -> None:
     ends = np.sort(table[["a", "b"]].to_numpy(), axis=1).astype(np.int64)
     keys = np.sort(ends[:, 0] * len(owner) + ends[:, 1])
-    assert len(table) == wanted.total and (np.diff(keys) > 0).all(), "a pair is missing or comes twice"
+    assert len(table) == wanted.total and (np.diff(keys) > 0).all(), (
+        "a pair is missing or comes twice"
+    )
     genuine = (table["label"] == record.GENUINE).to_numpy()
     assert 2 * genuine.sum() == wanted.total, "the labels are not balanced"
     assert ((owner[ends[:, 0]] == owner[ends[:, 1]]) == genuine).all(), "a label is wrong"
     for of_label in (ends[genuine], ends[~genuine]):
         assert np.bincount(of_label.ravel()).max() <= wanted.caps.image, "an image exceeds its cap"
-    assert np.bincount(owner[ends[genuine, 0]]).max() <= wanted.caps.identity, "an identity exceeds its cap"
-    assert np.bincount(owner[ends[~genuine].ravel()]).max() <= wanted.caps.identity, "an identity exceeds its cap"
+    assert np.bincount(owner[ends[genuine, 0]]).max() <= wanted.caps.identity, (
+        "an identity exceeds its cap"
+    )
+    assert np.bincount(owner[ends[~genuine].ravel()]).max() <= wanted.caps.identity, (
+        "an identity exceeds its cap"
+    )

@@ -45,13 +45,24 @@ def _kill_at(moment: float, flags: list[str]) -> bool:
 
 
 def _state(folder: str) -> str:
-    names = [path.name for path in pathlib.Path(folder).glob("*.tfrecord")] if os.path.isdir(folder) else []
+    names = (
+        [path.name for path in pathlib.Path(folder).glob("*.tfrecord")]
+        if os.path.isdir(folder)
+        else []
+    )
     return str(len(names))
 
 
 def _checksums(folder: str) -> dict[str, str]:
     """SHA-256 of each shard's bytes, which the manifest's has to be too."""
-    found = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in pathlib.Path(folder).glob("*.tfrecord")}
-    said = {shard.name: shard.sha256 for split in manifest.load(folder).splits.values() for shard in split.shards}
+    found = {
+        path.name: hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in pathlib.Path(folder).glob("*.tfrecord")
+    }
+    said = {
+        shard.name: shard.sha256
+        for split in manifest.load(folder).splits.values()
+        for shard in split.shards
+    }
     assert found == said, "the manifest tells other checksums"
     return found

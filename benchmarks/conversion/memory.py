@@ -24,8 +24,14 @@ def measure(options: BenchmarkOptions, folder: str) -> dict:
         _draw(root, range(made, images), options.seed)
         made, pairs = images, images * PAIRS_PER_IMAGE
         flags = [f"--images={root}", f"--output={folder}/small", f"--pairs={pairs}", "--overwrite"]
-        seconds, peak = command.run([*flags, f"--shards={pairs // PAIRS_PER_SHARD}", f"--workers={options.processes}"])
-        figures[f"{images}_images"] = {"pairs": pairs, "peak_mb": round(peak / 1e6, 1), "seconds": round(seconds, 1)}
+        seconds, peak = command.run(
+            [*flags, f"--shards={pairs // PAIRS_PER_SHARD}", f"--workers={options.processes}"]
+        )
+        figures[f"{images}_images"] = {
+            "pairs": pairs,
+            "peak_mb": round(peak / 1e6, 1),
+            "seconds": round(seconds, 1),
+        }
         peaks.append(peak)
     more = (SIZES[1] - SIZES[0]) * (1 + PAIRS_PER_IMAGE)
     return {**figures, "bytes_for_each_more_image_or_pair": round((peaks[1] - peaks[0]) / more, 1)}
@@ -36,6 +42,14 @@ def _draw(root: str, numbers: range, seed: int) -> None:
     for number in numbers:
         person = os.path.join(root, f"person_{number // IMAGES_PER_IDENTITY:06d}")
         os.makedirs(person, exist_ok=True)
-        cells = np.random.default_rng((seed, number)).integers(0, 256, (SIDE // CELL, SIDE // CELL, 3), np.uint8)
-        with open(os.path.join(person, f"image_{number % IMAGES_PER_IDENTITY:04d}.jpg"), "wb") as file:
-            file.write(simplejpeg.encode_jpeg(np.ascontiguousarray(cells.repeat(CELL, 0).repeat(CELL, 1)), 75))
+        cells = np.random.default_rng((seed, number)).integers(
+            0, 256, (SIDE // CELL, SIDE // CELL, 3), np.uint8
+        )
+        with open(
+            os.path.join(person, f"image_{number % IMAGES_PER_IDENTITY:04d}.jpg"), "wb"
+        ) as file:
+            file.write(
+                simplejpeg.encode_jpeg(
+                    np.ascontiguousarray(cells.repeat(CELL, 0).repeat(CELL, 1)), 75
+                )
+            )

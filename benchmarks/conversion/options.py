@@ -20,9 +20,13 @@ class BenchmarkOptions:
     workers: int | None = option(None, "Processes; one per core if not given.", lower=1)
     repeats: int = option(3, "Times each rate is measured; the best counts.", lower=1)
     kills: int = option(30, "Times a conversion is killed.", lower=1)
-    index_identities: int = option(1_000_000, "People of the simulated index, of ten images each.", lower=1_000)
+    index_identities: int = option(
+        1_000_000, "People of the simulated index, of ten images each.", lower=1_000
+    )
     seed: int = option(0, "Of made-up images, damage and the moments of kills.", lower=0)
-    scratch: str | None = option(None, "Folder for what is written, removed at the end; the system's temporary one if none.")
+    scratch: str | None = option(
+        None, "Folder for what is written, removed at the end; the system's temporary one if none."
+    )
     json: str | None = option(None, "File to write the figures to.")
 
     @property
@@ -33,4 +37,8 @@ class BenchmarkOptions:
     def flags(self, output: str) -> list[str]:
         """The converter's command line for the images and pairs."""
         names = ("images", "pairs", "max_pairs_per_identity", "max_pairs_per_image")
-        return [f"--output={output}", f"--workers={self.processes}", *(f"--{name}={getattr(self, name)}" for name in names)]
+        return [
+            f"--output={output}",
+            f"--workers={self.processes}",
+            *(f"--{name}={getattr(self, name)}" for name in names),
+        ]

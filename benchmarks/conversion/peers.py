@@ -27,14 +27,26 @@ def measure(options: BenchmarkOptions, folder: str) -> dict:
     """Pairs/s of each way of writing, and how many images the seed's lists of all combinations can hold."""
     made = os.path.join(folder, "peers")
     one = dataclasses.replace(options, workers=1)
-    figures = {"fv, one process": round(options.pairs / min(run_anew(one, made)[0] for _ in range(options.repeats)))}
-    figures["fv, all cores"] = round(options.pairs / min(run_anew(options, made)[0] for _ in range(options.repeats)))
+    figures = {
+        "fv, one process": round(
+            options.pairs / min(run_anew(one, made)[0] for _ in range(options.repeats))
+        )
+    }
+    figures["fv, all cores"] = round(
+        options.pairs / min(run_anew(options, made)[0] for _ in range(options.repeats))
+    )
     pairs = list(_pairs_of(made, options.images))
-    figures["tf.train.Example loop"] = _rate(options, lambda: _write_examples(pairs, os.path.join(folder, "loop.tfrecord")))
+    figures["tf.train.Example loop"] = _rate(
+        options, lambda: _write_examples(pairs, os.path.join(folder, "loop.tfrecord"))
+    )
     if importlib.util.find_spec("webdataset"):
-        figures["webdataset TarWriter"] = _rate(options, lambda: _write_tar(pairs, os.path.join(folder, "pairs.tar")))
+        figures["webdataset TarWriter"] = _rate(
+            options, lambda: _write_tar(pairs, os.path.join(folder, "pairs.tar"))
+        )
     else:
-        figures["webdataset TarWriter"] = "not installed: pip install -r benchmarks/requirements-peers.txt"
+        figures["webdataset TarWriter"] = (
+            "not installed: pip install -r benchmarks/requirements-peers.txt"
+        )
     return {"pairs_per_s": figures, "all_combinations_in_lists": _list_until_memory_ends(options)}
 
 
@@ -44,7 +56,10 @@ def list_combinations(paths: list[str], pairs: int, seed: int) -> int:
     for a, b in itertools.combinations(paths, 2):
         (genuine if a.partition("/")[0] == b.partition("/")[0] else impostor).append((a, b))
     rng = random.Random(seed)
-    return len(rng.sample(genuine, min(pairs // 2, len(genuine))) + rng.sample(impostor, min(pairs // 2, len(impostor))))
+    return len(
+        rng.sample(genuine, min(pairs // 2, len(genuine)))
+        + rng.sample(impostor, min(pairs // 2, len(impostor)))
+    )
 
 
 def _list_until_memory_ends(options: BenchmarkOptions) -> dict:
@@ -78,7 +93,10 @@ def _pairs_of(folder: str, root: str):
             with open(os.path.join(folder, shard.name), "rb") as file:
                 for _, data in record.read_frames(file):
                     pair = record.decode_pair(data)
-                    a, b = (os.path.join(root, pair[name].decode()) for name in (record.PATH_A, record.PATH_B))
+                    a, b = (
+                        os.path.join(root, pair[name].decode())
+                        for name in (record.PATH_A, record.PATH_B)
+                    )
                     yield a, b, pair[record.LABEL]
 
 
@@ -101,7 +119,9 @@ def _write_examples(pairs, path: str) -> None:
                 record.PATH_B: feature(b.encode()),
                 record.LABEL: tf.train.Feature(int64_list=tf.train.Int64List(value=[label])),
             }
-            writer.write(tf.train.Example(features=tf.train.Features(feature=features)).SerializeToString())
+            writer.write(
+                tf.train.Example(features=tf.train.Features(feature=features)).SerializeToString()
+            )
     _sync(path)
 
 
@@ -110,7 +130,9 @@ def _write_tar(pairs, path: str) -> None:
 
     with webdataset.TarWriter(path) as writer:
         for index, (a, b, label) in enumerate(pairs):
-            writer.write({"__key__": f"{index:09d}", "a.jpg": _read(a), "b.jpg": _read(b), "cls": label})
+            writer.write(
+                {"__key__": f"{index:09d}", "a.jpg": _read(a), "b.jpg": _read(b), "cls": label}
+            )
     _sync(path)
 
 
@@ -127,8 +149,12 @@ def _read(path: str) -> bytes:
 def _listed(images: str, count: str, pairs: str, seed: str) -> None:
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_LIMIT_BYTES, MEMORY_LIMIT_BYTES))
     paths = catalog.scan(images)[0]["path"].tolist()
-    paths = list(itertools.islice(itertools.cycle(paths), int(count)))  # more images than there are: the same again
-    list_combinations([f"{path}#{index}" for index, path in enumerate(paths)], int(pairs), int(seed))
+    paths = list(
+        itertools.islice(itertools.cycle(paths), int(count))
+    )  # more images than there are: the same again
+    list_combinations(
+        [f"{path}#{index}" for index, path in enumerate(paths)], int(pairs), int(seed)
+    )
 
 
 if __name__ == "__main__":

@@ -10,7 +10,17 @@ import simplejpeg
 from benchmarks.conversion import command
 from benchmarks.conversion.options import BenchmarkOptions
 from fv import manifest, workers
-from fv.conversion import catalog, checking, convert, crops, images, output, selection, settings, shards
+from fv.conversion import (
+    catalog,
+    checking,
+    convert,
+    crops,
+    images,
+    output,
+    selection,
+    settings,
+    shards,
+)
 
 FILES_PER_TASK = 64
 COPY_BUFFER_BYTES = 4 << 20
@@ -32,8 +42,13 @@ def measure(options: BenchmarkOptions, folder: str) -> dict:
     found, odd, *_ = catalog.scan(options.images)
     decode_s, check_s, write_s = _time_stages(chosen, found, odd, folder, options.repeats)
     whole = [run_anew(options, made) for _ in range(options.repeats)]
-    copy_s = min(seconds_of(lambda: _copy(made, os.path.join(folder, "copy"))) for _ in range(options.repeats))
-    size = sum(shard.bytes for split in manifest.load(made).splits.values() for shard in split.shards)
+    copy_s = min(
+        seconds_of(lambda: _copy(made, os.path.join(folder, "copy")))
+        for _ in range(options.repeats)
+    )
+    size = sum(
+        shard.bytes for split in manifest.load(made).splits.values() for shard in split.shards
+    )
     return {
         "images": len(found),
         "pairs": options.pairs,
@@ -68,10 +83,14 @@ def seconds_of(work) -> float:
     return time.perf_counter() - start
 
 
-def _time_stages(chosen: settings.Options, found, odd, folder: str, repeats: int) -> tuple[float, float, float]:
+def _time_stages(
+    chosen: settings.Options, found, odd, folder: str, repeats: int
+) -> tuple[float, float, float]:
     """Seconds to decode only, to check and to write, in turns in one pool whose processes have started; the best of each."""
     paths = [os.path.join(chosen.images, path) for path in found["path"]]
-    tasks = [paths[first : first + FILES_PER_TASK] for first in range(0, len(paths), FILES_PER_TASK)]
+    tasks = [
+        paths[first : first + FILES_PER_TASK] for first in range(0, len(paths), FILES_PER_TASK)
+    ]
     seconds = []
     os.mkdir(chosen.output)
     with workers.pool(chosen.processes) as run:
@@ -81,7 +100,11 @@ def _time_stages(chosen: settings.Options, found, odd, folder: str, repeats: int
             output.clear(chosen.output)
             turn = [
                 seconds_of(lambda: list(run(decode_only, tasks))),
-                seconds_of(lambda: checking.check_images(found, chosen.images, folder, RULES, crops.Crop(), run, False)),
+                seconds_of(
+                    lambda: checking.check_images(
+                        found, chosen.images, folder, RULES, crops.Crop(), run, False
+                    )
+                ),
                 seconds_of(lambda: convert.write_shards(chosen, selected, counts, folder, run)),
             ]
             seconds.append(turn)
@@ -99,7 +122,10 @@ def _copy(source: str, target: str) -> None:
     shutil.rmtree(target, ignore_errors=True)
     os.mkdir(target)
     for name in os.listdir(source):
-        with open(os.path.join(source, name), "rb") as reader, open(os.path.join(target, name), "wb") as writer:
+        with (
+            open(os.path.join(source, name), "rb") as reader,
+            open(os.path.join(target, name), "wb") as writer,
+        ):
             shutil.copyfileobj(reader, writer, COPY_BUFFER_BYTES)
             writer.flush()
             os.fsync(writer.fileno())

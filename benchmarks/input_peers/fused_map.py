@@ -10,7 +10,9 @@ from benchmarks.side_by_side.workload import Workload
 
 def batches(work: Workload) -> Iterator[tf.Tensor]:
     """Images alone; the label is parsed and dropped."""
-    pairs = records_tf.shuffled(work).map(lambda data: _load(data, work.side), num_parallel_calls=tf.data.AUTOTUNE)
+    pairs = records_tf.shuffled(work).map(
+        lambda data: _load(data, work.side), num_parallel_calls=tf.data.AUTOTUNE
+    )
     batched = pairs.batch(work.batch_size).prefetch(tf.data.AUTOTUNE)
     return (images for images, _ in batched)
 

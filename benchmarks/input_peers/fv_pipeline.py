@@ -13,7 +13,12 @@ from fv.pipeline.source import PairSource
 
 def batches(work: Workload) -> Iterator[tf.Tensor]:
     """The images of fv's batches; labels and identities come with them."""
-    source = PairSource.of(work.shards, manifest.load(work.shards), "train", work.side, crop_fraction=1.0)
+    source = PairSource.of(
+        work.shards, manifest.load(work.shards), "train", work.side, crop_fraction=1.0
+    )
     shuffled = dict(batch_size=work.batch_size, seed=0, shuffle_buffer=work.shuffle_buffer)
     options = InputOptions(decoder=work.decoder, cache=work.cache)
-    return (batch["images"] for batch in input_pipeline.training_batches(source, **shuffled, options=options))
+    return (
+        batch["images"]
+        for batch in input_pipeline.training_batches(source, **shuffled, options=options)
+    )

@@ -44,7 +44,10 @@ def _index(path: str) -> Iterator[tuple[memoryview, memoryview]]:
         mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         for offset, data in record.read_frames(file):
             fields = record.decode_pair(data)
-            yield tuple(_cut(mapped, offset + _HEAD_BYTES, data, fields[name]) for name in (record.IMAGE_A, record.IMAGE_B))
+            yield tuple(
+                _cut(mapped, offset + _HEAD_BYTES, data, fields[name])
+                for name in (record.IMAGE_A, record.IMAGE_B)
+            )
 
 
 def _cut(mapped: mmap.mmap, first: int, data: bytes, image: bytes) -> memoryview:

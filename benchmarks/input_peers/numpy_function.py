@@ -18,8 +18,12 @@ def batches(work: Workload) -> Iterator[tf.Tensor]:
 
     def parse_and_load(data: tf.Tensor) -> tf.Tensor:
         pairs = tf.io.parse_example(data, records_tf.FEATURES)
-        images = tf.numpy_function(load, [pairs[name] for name in records_tf.IMAGES], tf.uint8, stateful=False)
+        images = tf.numpy_function(
+            load, [pairs[name] for name in records_tf.IMAGES], tf.uint8, stateful=False
+        )
         return tf.ensure_shape(images, (work.batch_size, 2, work.side, work.side, 3))
 
     batched = records_tf.shuffled(work).batch(work.batch_size, drop_remainder=True)
-    return iter(batched.map(parse_and_load, num_parallel_calls=work.cores).prefetch(tf.data.AUTOTUNE))
+    return iter(
+        batched.map(parse_and_load, num_parallel_calls=work.cores).prefetch(tf.data.AUTOTUNE)
+    )

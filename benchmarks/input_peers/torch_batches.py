@@ -27,4 +27,6 @@ def batches(work: Workload) -> Iterator[torch.Tensor]:
     """One worker process per core; batches come back through shared memory."""
     dataset = Batches(work)
     order = indexed.shuffled_batches(len(dataset), work.batch_size)
-    return iter(torch.utils.data.DataLoader(dataset, batch_size=None, sampler=order, num_workers=work.cores))
+    return iter(
+        torch.utils.data.DataLoader(dataset, batch_size=None, sampler=order, num_workers=work.cores)
+    )

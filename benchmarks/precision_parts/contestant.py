@@ -35,7 +35,9 @@ def main(path: str, precision: str, compiled: str) -> None:
     work = works.load(path)
     strategy = strategies.start(StrategyOptions(precision=precision), works.SEED)
     step = _step(work, strategy, xla=compiled == "xla")
-    batches = synthetic.ConstantBatches(strategy, synthetic.noise(work.pairs, work.image_size, IDENTITIES, works.SEED))
+    batches = synthetic.ConstantBatches(
+        strategy, synthetic.noise(work.pairs, work.image_size, IDENTITIES, works.SEED)
+    )
     for first in range(0, STEPS, work.stamp_steps):
         step.run(batches, first, work.stamp_steps)
         print("peak", _peak_bytes(), flush=True)
@@ -49,7 +51,9 @@ def _step(work: Work, strategy: tf.distribute.Strategy, *, xla: bool) -> TrainSt
         model = siamese.build_siamese(model_options, IDENTITIES)
         updater = Updater(options, schedule.build_schedule(options, STEPS, work.pairs), model)
     plain = AugmentOptions(augment=False)
-    return TrainStep(strategy, model, updater, plain, global_batch_size=work.pairs, seed=works.SEED, xla=xla)
+    return TrainStep(
+        strategy, model, updater, plain, global_batch_size=work.pairs, seed=works.SEED, xla=xla
+    )
 
 
 def _peak_bytes() -> int:

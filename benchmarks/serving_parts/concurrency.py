@@ -22,11 +22,16 @@ def measure(chosen: BenchmarkOptions) -> dict:
     pairs = list(zip(images[::2], images[1::2], strict=True))
     wanted = np.array([verifier.verify(*pair).similarity for pair in pairs])
     gaps = np.diff(np.sort(wanted))
-    found = {f"{threads} threads": _call(verifier, pairs, wanted, threads, chosen.requests) for threads in THREADS}
+    found = {
+        f"{threads} threads": _call(verifier, pairs, wanted, threads, chosen.requests)
+        for threads in THREADS
+    }
     return found | {"smallest difference between two pairs' similarities": float(gaps.min())}
 
 
-def _call(verifier: fv.Verifier, pairs: list, wanted: np.ndarray, threads: int, requests: int) -> dict:
+def _call(
+    verifier: fv.Verifier, pairs: list, wanted: np.ndarray, threads: int, requests: int
+) -> dict:
     def ask(index: int) -> tuple[float, float]:
         begun, pair = time.perf_counter(), pairs[index % _PAIRS]
         if index % _BROKEN_EVERY == 0:

@@ -30,16 +30,28 @@ def measure(chosen: BenchmarkOptions) -> dict:
     sources = [form for image in chosen.encoded(_SOURCES) for form in _forms(image)]
     good = sources[0]
     alone = verifier.verify(good, good).similarity
-    before, counts, slowest = _peak_mb(), dict.fromkeys(("verdicts", "clear_errors", "other", "disagreements"), 0), 0.0
+    before, counts, slowest = (
+        _peak_mb(),
+        dict.fromkeys(("verdicts", "clear_errors", "other", "disagreements"), 0),
+        0.0,
+    )
     with progress.progress(chosen.mutants, "fuzz", "image") as line:
         for mutant in hostile.mutate(sources, chosen.mutants, chosen.seed):
             start = time.perf_counter()
-            first, second = _through_signature(serve, mutant, good, alone), _through_verifier(verifier, mutant, good)
+            first, second = (
+                _through_signature(serve, mutant, good, alone),
+                _through_verifier(verifier, mutant, good),
+            )
             slowest = max(slowest, time.perf_counter() - start)
             counts[first] += 1
             counts["disagreements"] += first != second
             line.update()
-    return {"mutants": chosen.mutants, **counts, "slowest_seconds": round(slowest, 3), "memory_mb": [before, _peak_mb()]}
+    return {
+        "mutants": chosen.mutants,
+        **counts,
+        "slowest_seconds": round(slowest, 3),
+        "memory_mb": [before, _peak_mb()],
+    }
 
 
 def _forms(jpeg: bytes) -> list[bytes]:
@@ -48,8 +60,17 @@ def _forms(jpeg: bytes) -> list[bytes]:
     exif[_ORIENTATION] = _TURNED
     see_through = image.copy()
     see_through.putalpha(128)
-    forms = [(image, "PNG", {}), (see_through, "PNG", {}), (image, "BMP", {}), (image.convert("P"), "BMP", {})]
-    forms += [(image, "GIF", {}), (image, "JPEG", {"exif": exif}), (image, "JPEG", {"progressive": True})]
+    forms = [
+        (image, "PNG", {}),
+        (see_through, "PNG", {}),
+        (image, "BMP", {}),
+        (image.convert("P"), "BMP", {}),
+    ]
+    forms += [
+        (image, "GIF", {}),
+        (image, "JPEG", {"exif": exif}),
+        (image, "JPEG", {"progressive": True}),
+    ]
     encoded = [io.BytesIO() for _ in forms]
     for (form, name, options), file in zip(forms, encoded, strict=True):
         form.save(file, name, **options)
@@ -59,7 +80,9 @@ def _forms(jpeg: bytes) -> list[bytes]:
 def _through_signature(serve, mutant: bytes, good: bytes, alone: float) -> str:
     """The mutant is the second of two: an error must name it, and a verdict must leave the first's as it is."""
     try:
-        similarity = serve(image_a=tf.constant([good, good]), image_b=tf.constant([good, mutant]))["similarity"].numpy()
+        similarity = serve(image_a=tf.constant([good, good]), image_b=tf.constant([good, mutant]))[
+            "similarity"
+        ].numpy()
     except tf.errors.InvalidArgumentError as error:
         return "clear_errors" if _NAMED.search(str(error)) else "other"
     sound = abs(similarity[0] - alone) < _TOLERANCE and np.isfinite(similarity[1])

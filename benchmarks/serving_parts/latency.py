@@ -15,7 +15,11 @@ from fv.serving import engines, formats
 BATCH_SIZES = (1, 8, 32)  # pairs
 _WARM_UP = 3  # calls
 Calls = dict[str, Callable[[], object]]
-_SAVED_MODEL, _ENCODER, _DECODING = "SavedModel, from files", "bare compiled encoder, from pixels", "bare decoding"
+_SAVED_MODEL, _ENCODER, _DECODING = (
+    "SavedModel, from files",
+    "bare compiled encoder, from pixels",
+    "bare decoding",
+)
 
 
 def measure(chosen: BenchmarkOptions) -> dict:
@@ -61,7 +65,11 @@ def _beyond(seconds: dict[str, np.ndarray]) -> dict[str, float]:
 
 def _row(seconds: np.ndarray, size: int) -> dict:
     p50, p99 = np.percentile(seconds, (50, 99)) * 1e3
-    return {"p50_ms": round(p50, 2), "p99_ms": round(p99, 2), "pairs_per_second": round(size * 1e3 / p50, 1)}
+    return {
+        "p50_ms": round(p50, 2),
+        "p99_ms": round(p99, 2),
+        "pairs_per_second": round(size * 1e3 / p50, 1),
+    }
 
 
 def _bare_calls(chosen: BenchmarkOptions, images: list[bytes], size: int) -> Calls:
@@ -74,16 +82,22 @@ def _bare_calls(chosen: BenchmarkOptions, images: list[bytes], size: int) -> Cal
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string)], autograph=False)
     def decode(batch):
-        return tf.map_fn(lambda one: preprocess.load_jpeg(one, side, crop), batch, fn_output_signature=pixel_spec)
+        return tf.map_fn(
+            lambda one: preprocess.load_jpeg(one, side, crop), batch, fn_output_signature=pixel_spec
+        )
 
-    @tf.function(input_signature=[tf.TensorSpec([None, *pixel_spec.shape], tf.uint8)], autograph=False)
+    @tf.function(
+        input_signature=[tf.TensorSpec([None, *pixel_spec.shape], tf.uint8)], autograph=False
+    )
     def encode(batch):
         return model.encoder(batch, training=False)
 
     served = tf.saved_model.load(chosen.model).signatures["serving_default"]
     pixels = decode(encoded)
     return {
-        _SAVED_MODEL: lambda: served(image_a=encoded[:size], image_b=encoded[size:])["same"].numpy(),
+        _SAVED_MODEL: lambda: served(image_a=encoded[:size], image_b=encoded[size:])[
+            "same"
+        ].numpy(),
         _ENCODER: lambda: encode(pixels).numpy(),
         _DECODING: lambda: decode(encoded).numpy(),
     }
@@ -92,7 +106,10 @@ def _bare_calls(chosen: BenchmarkOptions, images: list[bytes], size: int) -> Cal
 def _engine_calls(chosen: BenchmarkOptions, images: list[bytes]) -> Calls:
     """The exported formats, on decoded pixels."""
     held = model_record.load(chosen.workdir).options
-    loaded = [preprocess.load_jpeg(tf.constant(image), held.image_size, held.crop_fraction).numpy() for image in images]
+    loaded = [
+        preprocess.load_jpeg(tf.constant(image), held.image_size, held.crop_fraction).numpy()
+        for image in images
+    ]
     calls, pixels = {}, np.stack(loaded)
     for path in sorted(pathlib.Path(chosen.model, formats.FOLDER).glob("*")):
         engine = engines.open_engine(str(path))

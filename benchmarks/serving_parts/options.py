@@ -15,7 +15,9 @@ class BenchmarkOptions:
     """What is measured, and on what."""
 
     workdir: str = required("folder that fv.train wrote: the bare encoder comes from it")
-    model: str = required("version folder that fv.export wrote from it, best with --formats=saved_model,tflite,onnx")
+    model: str = required(
+        "version folder that fv.export wrote from it, best with --formats=saved_model,tflite,onnx"
+    )
     images: str = required("folder that holds one folder of JPEG images per person")
     parts: str = option(",".join(PARTS), f"Which parts to run, of {', '.join(PARTS)}, with commas.")
     repeats: int = option(60, "Calls of each engine at each batch size, in turn.", lower=3)
@@ -32,5 +34,7 @@ class BenchmarkOptions:
         """
         paths = sorted(pathlib.Path(self.images).glob("*/*.jpg"))[:count]
         if len(paths) < count:
-            raise UserError(f"{self.images} holds {len(paths)} JPEG images in folders of people: give one with {count}")
+            raise UserError(
+                f"{self.images} holds {len(paths)} JPEG images in folders of people: give one with {count}"
+            )
         return [path.read_bytes() for path in paths]

@@ -31,7 +31,9 @@ def _count(work: Workload, load: Callable[[bytes], object]) -> Iterator[int]:
     counters = [context.Value("q", 0) for _ in range(work.cores)]
     parts = [encoded[first :: work.cores] or encoded for first in range(work.cores)]
     arguments = [(part, load, counter) for part, counter in zip(parts, counters, strict=True)]
-    processes = [context.Process(target=_load_for_ever, args=each, daemon=True) for each in arguments]
+    processes = [
+        context.Process(target=_load_for_ever, args=each, daemon=True) for each in arguments
+    ]
     for process in processes:
         process.start()
     try:

@@ -21,7 +21,11 @@ def draw(path: str, runs: dict[str, dict], title: str) -> None:
       runs: figures by entrant, from `rounds.run`.
       title: what was measured.
     """
-    rates = {name: figures["images_per_s"] for name, figures in runs.items() if name not in contestant.CEILINGS}
+    rates = {
+        name: figures["images_per_s"]
+        for name, figures in runs.items()
+        if name not in contestant.CEILINGS
+    }
     rates = dict(sorted(rates.items(), key=lambda item: item[1]["median"]))
     figure = Figure((WIDTH, HEIGHT_PER_BAR * len(rates) + HEIGHT_AROUND), layout="constrained")
     FigureCanvasAgg(figure)
@@ -30,7 +34,13 @@ def draw(path: str, runs: dict[str, dict], title: str) -> None:
     for style, name in zip((":", "--"), contestant.CEILINGS, strict=True):
         if name in runs:
             rate = runs[name]["images_per_s"]["median"]
-            axes.axvline(rate, color="black", linestyle=style, linewidth=1.2, label=f"{table.title(name)}: {rate:,.0f}")
+            axes.axvline(
+                rate,
+                color="black",
+                linestyle=style,
+                linewidth=1.2,
+                label=f"{table.title(name)}: {rate:,.0f}",
+            )
             axes.legend(loc="lower right")
     axes.set(xlabel="images per second", title=title)
     axes.spines[["top", "right"]].set_visible(False)
@@ -40,10 +50,24 @@ def draw(path: str, runs: dict[str, dict], title: str) -> None:
 
 def _draw_bars(axes: Axes, rates: dict[str, dict[str, float]]) -> None:
     medians = [rate["median"] for rate in rates.values()]
-    below, above = ([abs(rate[end] - rate["median"]) for rate in rates.values()] for end in ("min", "max"))
+    below, above = (
+        [abs(rate[end] - rate["median"]) for rate in rates.values()] for end in ("min", "max")
+    )
     colours = [COLOURS.get(name, PEER_COLOUR) for name in rates]
-    axes.barh([table.title(name) for name in rates], medians, color=colours, xerr=(below, above), capsize=3)
+    axes.barh(
+        [table.title(name) for name in rates],
+        medians,
+        color=colours,
+        xerr=(below, above),
+        capsize=3,
+    )
     for row, value in enumerate(medians):
         axes.annotate(
-            f"{value:,.0f}", (0, row), (6, 0), textcoords="offset points", va="center", color="white", weight="bold"
+            f"{value:,.0f}",
+            (0, row),
+            (6, 0),
+            textcoords="offset points",
+            va="center",
+            color="white",
+            weight="bold",
         )

@@ -35,7 +35,11 @@ def compete(name: str, work: Workload, seconds: float, warm_up_s: float) -> dict
     imported = time.perf_counter()
     drawn = batches(work)
     first = next(drawn)
-    opening = {"import_s": imported - start, "first_batch_s": time.perf_counter() - imported, "dtype": _dtype(first)}
+    opening = {
+        "import_s": imported - start,
+        "first_batch_s": time.perf_counter() - imported,
+        "dtype": _dtype(first),
+    }
     spans = dict(seconds=seconds, warm_up_s=warm_up_s, warm_up_images=work.warm_up_images)
     rate = metering.measure(drawn, images_in, **spans)
     rates = {"images_per_s": rate.images_per_s, "images_per_cpu_s": rate.images_per_cpu_s}
@@ -48,7 +52,11 @@ def images_in(batch) -> int:
 
 
 def _find(name: str) -> Callable[[Workload], Iterator]:
-    return CEILINGS[name] if name in CEILINGS else importlib.import_module(f"benchmarks.input_peers.{name}").batches
+    return (
+        CEILINGS[name]
+        if name in CEILINGS
+        else importlib.import_module(f"benchmarks.input_peers.{name}").batches
+    )
 
 
 def _dtype(batch) -> str:

@@ -18,7 +18,9 @@ SUBSAMPLING = "420"
 SMALLER_QUALITY = 95  # of images that are made smaller
 
 
-def write_images(source: str, work: Workload, count: int, side: int | None = None, quality: int | None = None) -> None:
+def write_images(
+    source: str, work: Workload, count: int, side: int | None = None, quality: int | None = None
+) -> None:
     """Copies the first `count` JPEGs of folders of faces to the workload's folder.
 
     Args:
@@ -58,9 +60,17 @@ def convert_pairs(work: Workload, rounds: int = 1) -> None:
         rows.writerow(csv_pairs.COLUMNS)
         for first, second in np.unique(ends, axis=0):
             rows.writerow(
-                [names[first], names[second], int(os.path.dirname(names[first]) == os.path.dirname(names[second]))]
+                [
+                    names[first],
+                    names[second],
+                    int(os.path.dirname(names[first]) == os.path.dirname(names[second])),
+                ]
             )
-    convert.convert(settings.Options(work.images, work.shards, pairs_csv=listed, pairs_split="train", shards=SHARDS))
+    convert.convert(
+        settings.Options(
+            work.images, work.shards, pairs_csv=listed, pairs_split="train", shards=SHARDS
+        )
+    )
 
 
 def _draw_pairs(order: np.random.Generator, images: int) -> np.ndarray:

@@ -48,7 +48,13 @@ def run(
                 if name not in absent:
                     contestant, work = entrants[name]
                     spans = (seconds, warm_up_s)
-                    result = run_module("contestant", contestant, workload.save(work), *spans, timeout=sum(spans) + GRACE_S)
+                    result = run_module(
+                        "contestant",
+                        contestant,
+                        workload.save(work),
+                        *spans,
+                        timeout=sum(spans) + GRACE_S,
+                    )
                     _file(result, name, results, absent)
                 line.update()
     return {name: summarise(found) for name, found in results.items() if name not in absent}, absent
@@ -60,9 +66,14 @@ def run_module(module: str, *arguments, timeout: float) -> dict:
     One that fails or takes over `timeout` seconds gives {"failed": its last words}; nothing that it started outlives it.
     """
     command = [sys.executable, "-m", f"benchmarks.side_by_side.{module}", *map(str, arguments)]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))}
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])),
+    }
     with tempfile.TemporaryFile("w+") as said, tempfile.TemporaryFile("w+") as complaint:
-        pipes = dict(stdout=said, stderr=complaint, start_new_session=True)  # files: whatever outlives it holds no pipe open
+        pipes = dict(
+            stdout=said, stderr=complaint, start_new_session=True
+        )  # files: whatever outlives it holds no pipe open
         process = subprocess.Popen(command, env=environment, cwd=ROOT, **pipes)
         try:
             code = process.wait(timeout)
@@ -71,7 +82,11 @@ def run_module(module: str, *arguments, timeout: float) -> dict:
         finally:
             end_group(process)
         result = last_line(said)
-        return json.loads(result) if result and not code else {"failed": last_line(complaint) or f"exit code {code}"}
+        return (
+            json.loads(result)
+            if result and not code
+            else {"failed": last_line(complaint) or f"exit code {code}"}
+        )
 
 
 def summarise(results: list[dict]) -> dict:
@@ -79,7 +94,11 @@ def summarise(results: list[dict]) -> dict:
     spread = {}
     for field in MEASURED:
         values = [result[field] for result in results]
-        spread[field] = {"median": statistics.median(values), "min": min(values), "max": max(values)}
+        spread[field] = {
+            "median": statistics.median(values),
+            "min": min(values),
+            "max": max(values),
+        }
     return {**spread, "dtype": results[0]["dtype"], "runs": len(results)}
 
 

@@ -42,14 +42,18 @@ class Source:
 
     def prepare(self, name: str, side: int | None = None, rounds: int = 1) -> Workload:
         """The workload of that name, its images and shards written the first time."""
-        work = dataclasses.replace(self.base, folder=os.path.join(self.scratch, name), side=side or self.base.side)
+        work = dataclasses.replace(
+            self.base, folder=os.path.join(self.scratch, name), side=side or self.base.side
+        )
         if not os.path.exists(work.shards):
             preparing.write_images(self.images, work, self.count, side, self.quality)
             preparing.convert_pairs(work, rounds)
         return work
 
 
-def entrants(section: str, source: Source, peers: list[str], stored_side: int) -> dict[str, Entrant]:
+def entrants(
+    section: str, source: Source, peers: list[str], stored_side: int
+) -> dict[str, Entrant]:
     """The contestants of a section and what each is given.
 
     Args:
@@ -84,7 +88,9 @@ def _stored(source: Source, peers: list[str], side: int) -> dict[str, Entrant]:
 def _cached(source: Source) -> dict[str, Entrant]:
     """fv with every distinct image decoded once and held, from the second epoch on, beside tf.data's fused map."""
     work = source.prepare("cached", rounds=PAIR_ROUNDS_CACHED)
-    holding = dataclasses.replace(work, cache="decoded", warm_up_images=PAIR_ROUNDS_CACHED * source.count)
+    holding = dataclasses.replace(
+        work, cache="decoded", warm_up_images=PAIR_ROUNDS_CACHED * source.count
+    )
     return {FV: Entrant(FV, holding), "fused_map": Entrant("fused_map", work)}
 
 

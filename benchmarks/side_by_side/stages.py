@@ -32,7 +32,10 @@ def measure(work: Workload) -> dict[str, dict[str, float]]:
     images = 2 * manifest.load(work.shards).split("train").pairs
     columns = {"TensorFlow": tensorflow_seconds(work), "simplejpeg + OpenCV": library_seconds(work)}
     return {
-        column: {stage: round(MICROSECONDS * spent / images, 2) for stage, spent in zip(STAGES, seconds, strict=True)}
+        column: {
+            stage: round(MICROSECONDS * spent / images, 2)
+            for stage, spent in zip(STAGES, seconds, strict=True)
+        }
         for column, seconds in columns.items()
     }
 
@@ -42,10 +45,15 @@ def tensorflow_seconds(work: Workload) -> list[float]:
     stages = [
         lambda data: tf.io.parse_single_example(data, records_tf.FEATURES),
         lambda pair: tuple(records_tf.decode(pair[name]) for name in records_tf.IMAGES),
-        lambda *images: tuple(tf.cast(records_tf.resize(image, work.side), tf.uint8) for image in images),
+        lambda *images: tuple(
+            tf.cast(records_tf.resize(image, work.side), tf.uint8) for image in images
+        ),
     ]
     records = tf.data.TFRecordDataset(work.shard_paths())
-    spent, held = [_seconds_beyond(tf.data.Dataset.range(_count(records)), records)], records.cache()
+    spent, held = (
+        [_seconds_beyond(tf.data.Dataset.range(_count(records)), records)],
+        records.cache(),
+    )
     for stage in stages:
         spent.append(_seconds_beyond(held, held.map(stage)))
         held = held.map(stage).cache()
@@ -60,7 +68,12 @@ def library_seconds(work: Workload) -> list[float]:
     decoded, resized = (_Loader(encoded, side) for side in (None, work.side))
     read, parse, decode, whole = (
         _seconds(part)
-        for part in (lambda: _read(spans), lambda: _each(fields_on_host.parse, data), decoded.load, resized.load)
+        for part in (
+            lambda: _read(spans),
+            lambda: _each(fields_on_host.parse, data),
+            decoded.load,
+            resized.load,
+        )
     )
     return [read, parse, decode, max(0.0, whole - decode), 0.0]
 
@@ -70,8 +83,13 @@ class _Loader:
 
     def __init__(self, encoded: list[bytes], side: int | None):
         sides = [side or min(simplejpeg.decode_jpeg_header(image)[:2]) for image in encoded]
-        places = {each: np.empty((each, each, preprocess_on_host.CHANNELS), np.uint8) for each in set(sides)}
-        self._given = [(image, 1.0, places[each]) for image, each in zip(encoded, sides, strict=True)]
+        places = {
+            each: np.empty((each, each, preprocess_on_host.CHANNELS), np.uint8)
+            for each in set(sides)
+        }
+        self._given = [
+            (image, 1.0, places[each]) for image, each in zip(encoded, sides, strict=True)
+        ]
 
     def load(self) -> None:
         for given in self._given:
@@ -100,8 +118,15 @@ def _count(dataset: tf.data.Dataset) -> int:
 def _spans(work: Workload) -> list[tuple[str, int, int]]:
     """Where each record lies: an index finds that once."""
     shards = manifest.load(work.shards).split("train").shards
-    indexes = [(path, ShardIndex(path), shard.records) for path, shard in zip(work.shard_paths(), shards, strict=True)]
-    return [(path, *index.span(number)[:2]) for path, index, records in indexes for number in range(records)]
+    indexes = [
+        (path, ShardIndex(path), shard.records)
+        for path, shard in zip(work.shard_paths(), shards, strict=True)
+    ]
+    return [
+        (path, *index.span(number)[:2])
+        for path, index, records in indexes
+        for number in range(records)
+    ]
 
 
 def _read(spans: list[tuple[str, int, int]]) -> list[bytes]:

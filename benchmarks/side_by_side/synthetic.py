@@ -18,11 +18,14 @@ def write_shards(folder: str, shards: int, records: int) -> None:
     os.makedirs(folder)
     framed = [record.frame(_pair(np.random.default_rng(seed))) for seed in range(DISTINCT)]
     written = [
-        _write_shard(folder, manifest.shard_name("train", i, shards), framed, records // shards) for i in range(shards)
+        _write_shard(folder, manifest.shard_name("train", i, shards), framed, records // shards)
+        for i in range(shards)
     ]
     pairs = records // shards * shards
     split = manifest.Split(pairs, 0, 2 * pairs, PEOPLE, tuple(written))
-    manifest.save(manifest.Manifest(seed=0, flags="", splits={"train": split}, image_side=SIDE), folder)
+    manifest.save(
+        manifest.Manifest(seed=0, flags="", splits={"train": split}, image_side=SIDE), folder
+    )
 
 
 def _write_shard(folder: str, name: str, framed: list[bytes], records: int) -> manifest.Shard:
@@ -39,5 +42,11 @@ def _pair(pixels: np.random.Generator) -> bytes:
     names = {record.IDENTITY_A: PEOPLE[0].encode(), record.IDENTITY_B: PEOPLE[0].encode()}
     paths = {record.PATH_A: b"person_0/0.jpg", record.PATH_B: b"person_0/1.jpg"}
     return record.encode_pair(
-        {record.IMAGE_A: first, record.IMAGE_B: second, record.LABEL: record.GENUINE, **names, **paths}
+        {
+            record.IMAGE_A: first,
+            record.IMAGE_B: second,
+            record.LABEL: record.GENUINE,
+            **names,
+            **paths,
+        }
     )

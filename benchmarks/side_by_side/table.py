@@ -4,7 +4,16 @@ from benchmarks import input_peers
 from benchmarks.side_by_side import sections
 from benchmarks.side_by_side.ratios import median
 
-_HEADS = ("images/s", "min", "max", "of ceiling", "images/CPU-s", "of ceiling", "first batch", "import")
+_HEADS = (
+    "images/s",
+    "min",
+    "max",
+    "of ceiling",
+    "images/CPU-s",
+    "of ceiling",
+    "first batch",
+    "import",
+)
 
 
 def lines(runs: dict[str, dict]) -> list[str]:
@@ -17,7 +26,10 @@ def lines(runs: dict[str, dict]) -> list[str]:
 
 def title(name: str) -> str:
     """What a person calls an entrant."""
-    known = input_peers.TITLES | {"ceiling": "hard ceiling: decode and resize", "decode_only": "decode alone"}
+    known = input_peers.TITLES | {
+        "ceiling": "hard ceiling: decode and resize",
+        "decode_only": "decode alone",
+    }
     plain = name.removesuffix(sections.ON_ORIGINALS)
     return known.get(plain, plain) + name[len(plain) :]
 
@@ -26,12 +38,22 @@ def stage_lines(columns: dict[str, dict[str, float]]) -> list[str]:
     """The stage table, CPU time in µs per image on one core."""
     shown = [f"{'µs of CPU per image':<22}" + "".join(f"{column:>22}" for column in columns)]
     stages = list(next(iter(columns.values())))
-    shown += [f"{stage:<22}" + "".join(f"{column[stage]:>22.1f}" for column in columns.values()) for stage in stages]
-    return [*shown, f"{'together':<22}" + "".join(f"{sum(column.values()):>22.1f}" for column in columns.values())]
+    shown += [
+        f"{stage:<22}" + "".join(f"{column[stage]:>22.1f}" for column in columns.values())
+        for stage in stages
+    ]
+    return [
+        *shown,
+        f"{'together':<22}"
+        + "".join(f"{sum(column.values()):>22.1f}" for column in columns.values()),
+    ]
 
 
 def _cells(figures: dict) -> list[str]:
-    rate, shares = figures["images_per_s"], [figures[name] for name in ("share_of_ceiling", "cpu_share_of_ceiling")]
+    rate, shares = (
+        figures["images_per_s"],
+        [figures[name] for name in ("share_of_ceiling", "cpu_share_of_ceiling")],
+    )
     rates = [f"{rate[key]:,.0f}" for key in ("median", "min", "max")]
     seconds = [f"{median(figures, field):.2f} s" for field in ("first_batch_s", "import_s")]
     share, cpu_share = (f"{share:.2f}" if share else "" for share in shares)

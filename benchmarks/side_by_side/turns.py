@@ -44,11 +44,16 @@ class Contestant:
         """Starts it; its output goes to `path`.out and `path`.err."""
         self._said, self._complaint = f"{path}.out", f"{path}.err"
         self._stamps, self.turns, self.absent = entrant.stamps, [], ""
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(rounds.ROOT), os.environ.get("PYTHONPATH", "")])}
+        environment = {
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join([str(rounds.ROOT), os.environ.get("PYTHONPATH", "")]),
+        }
         self.started = time.time()
         with open(self._said, "w") as output, open(self._complaint, "w") as complaint:
             pipes = dict(stdout=output, stderr=complaint, start_new_session=True)
-            self._process = subprocess.Popen(entrant.command, env=environment, cwd=rounds.ROOT, **pipes)
+            self._process = subprocess.Popen(
+                entrant.command, env=environment, cwd=rounds.ROOT, **pipes
+            )
 
     def warm_up(self) -> None:
         """Waits for its first stamps, and stops it; `absent` says why where there are none."""
@@ -65,7 +70,10 @@ class Contestant:
 
     def run(self, seconds: float) -> None:
         """Gives it a turn."""
-        begin, cpu = time.time(), metering.cpu_seconds()  # of all below this process, of which the others stand still
+        begin, cpu = (
+            time.time(),
+            metering.cpu_seconds(),
+        )  # of all below this process, of which the others stand still
         self._signal(signal.SIGCONT)
         time.sleep(seconds)
         self._signal(signal.SIGSTOP)
@@ -81,7 +89,10 @@ class Contestant:
         return self._stamps(self._said)
 
     def _last_words(self) -> str:
-        with open(self._said, encoding="utf-8") as said, open(self._complaint, encoding="utf-8") as complaint:
+        with (
+            open(self._said, encoding="utf-8") as said,
+            open(self._complaint, encoding="utf-8") as complaint,
+        ):
             line, last_words = rounds.last_line(said), rounds.last_line(complaint)
         if line.startswith("{"):
             return f"{json.loads(line)['missing']} is not installed"

@@ -49,7 +49,10 @@ class Workload:
 
     def shard_paths(self) -> list[str]:
         """Paths of the shards in order."""
-        return [os.path.join(self.shards, shard.name) for shard in manifest.load(self.shards).split("train").shards]
+        return [
+            os.path.join(self.shards, shard.name)
+            for shard in manifest.load(self.shards).split("train").shards
+        ]
 
 
 def save(work: Workload) -> str:

@@ -13,7 +13,9 @@ from fv.model import siamese
 def train(work: Work) -> Iterator[None]:
     """Calls the compiled step, and waits for the device once per stamp."""
     model = siamese.build_siamese(siamese_tf.options(work), identities=2)
-    optimizer = tf_keras.optimizers.SGD(work.learning_rate, MOMENTUM, nesterov=True, jit_compile=False)
+    optimizer = tf_keras.optimizers.SGD(
+        work.learning_rate, MOMENTUM, nesterov=True, jit_compile=False
+    )
     batch = {name: tf.constant(part) for name, part in siamese_tf.batch(work).items()}
     variables = model.trainable_variables
 
@@ -21,7 +23,9 @@ def train(work: Work) -> Iterator[None]:
     def step() -> tf.Tensor:
         with tf.GradientTape() as tape:
             embeddings = model.embed_pairs(batch["images"], training=True)
-            loss = tf.reduce_mean(model.head.losses(embeddings, batch["label"], batch["identities"]))
+            loss = tf.reduce_mean(
+                model.head.losses(embeddings, batch["label"], batch["identities"])
+            )
         optimizer.apply_gradients(zip(tape.gradient(loss, variables), variables, strict=True))
         return loss
 

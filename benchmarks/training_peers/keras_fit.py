@@ -37,11 +37,15 @@ def build(work: Work) -> tf_keras.Model:
     """The compiled siamese model; one call of the encoder on both images, as fv does it."""
     side, layers = work.image_size, tf_keras.layers
     pairs = tf_keras.Input((2, side, side, 3), dtype=tf.uint8)
-    embeddings = encoder.build_encoder(siamese_tf.options(work))(tf.reshape(tf.cast(pairs, tf.float32), (-1, side, side, 3)))
+    embeddings = encoder.build_encoder(siamese_tf.options(work))(
+        tf.reshape(tf.cast(pairs, tf.float32), (-1, side, side, 3))
+    )
     first, second = tf.unstack(tf.reshape(embeddings, (-1, 2, work.embedding_size)), axis=1)
     features = layers.Concatenate()([tf.abs(first - second), first * second])
     model = tf_keras.Model(pairs, layers.Dense(1)(features))
-    optimizer = tf_keras.optimizers.SGD(work.learning_rate, MOMENTUM, nesterov=True, jit_compile=False)
+    optimizer = tf_keras.optimizers.SGD(
+        work.learning_rate, MOMENTUM, nesterov=True, jit_compile=False
+    )
     loss = tf_keras.losses.BinaryCrossentropy(from_logits=True)
     model.compile(optimizer, loss, steps_per_execution=work.stamp_steps)
     return model

@@ -9,7 +9,12 @@ from fv.training import synthetic
 
 def options(work: Work) -> ModelOptions:
     """Of the model that fv trains here."""
-    return ModelOptions("inception_v3", image_size=work.image_size, embedding_size=work.embedding_size, head="sigmoid")
+    return ModelOptions(
+        "inception_v3",
+        image_size=work.image_size,
+        embedding_size=work.embedding_size,
+        head="sigmoid",
+    )
 
 
 def batch(work: Work) -> dict[str, np.ndarray]:

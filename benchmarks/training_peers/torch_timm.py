@@ -19,7 +19,9 @@ class Siamese(torch.nn.Module):
 
     def forward(self, pairs: torch.Tensor) -> torch.Tensor:
         """Logits [pairs] of uint8 [2 × pairs, 3, side, side]."""
-        embeddings = torch.nn.functional.normalize(self.embedding(self.backbone(pairs.float() / 127.5 - 1.0)))
+        embeddings = torch.nn.functional.normalize(
+            self.embedding(self.backbone(pairs.float() / 127.5 - 1.0))
+        )
         first, second = embeddings.view(-1, 2, embeddings.shape[1]).unbind(1)
         return self.logit(torch.cat([(first - second).abs(), first * second], 1)).squeeze(1)
 
@@ -29,8 +31,12 @@ def train(work: Work) -> Iterator[None]:
     torch.manual_seed(SEED)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     model = Siamese(work.embedding_size).to(device, memory_format=torch.channels_last).train()
-    optimizer = torch.optim.SGD(model.parameters(), work.learning_rate, momentum=MOMENTUM, nesterov=True)
-    pixels = torch.randint(0, 256, (2 * work.pairs, 3, work.image_size, work.image_size), dtype=torch.uint8)
+    optimizer = torch.optim.SGD(
+        model.parameters(), work.learning_rate, momentum=MOMENTUM, nesterov=True
+    )
+    pixels = torch.randint(
+        0, 256, (2 * work.pairs, 3, work.image_size, work.image_size), dtype=torch.uint8
+    )
     pixels = pixels.to(device, memory_format=torch.channels_last)
     labels = torch.arange(work.pairs, device=device).remainder(2).float()
     while True:

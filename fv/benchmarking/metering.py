@@ -6,7 +6,9 @@ import pathlib
 import time
 from collections.abc import Callable, Iterator
 
-_CPU_FIELDS = slice(11, 13)  # utime and stime in /proc/PID/stat, counted behind the name (man 5 proc)
+_CPU_FIELDS = slice(
+    11, 13
+)  # utime and stime in /proc/PID/stat, counted behind the name (man 5 proc)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,7 +31,12 @@ class Rate:
 
 
 def measure(
-    batches: Iterator, images_in: Callable, *, seconds: float, warm_up_s: float = 0.0, warm_up_images: int = 0
+    batches: Iterator,
+    images_in: Callable,
+    *,
+    seconds: float,
+    warm_up_s: float = 0.0,
+    warm_up_images: int = 0,
 ) -> Rate:
     """Draws batches and does nothing with them.
 
@@ -53,7 +60,9 @@ def cpu_seconds() -> float:
 
 def living_below(pid: int) -> Iterator[int]:
     """The processes below a process that live, Linux only."""
-    for thread in pathlib.Path(f"/proc/{pid}/task").glob("*/children"):  # each thread has the children that it forked
+    for thread in pathlib.Path(f"/proc/{pid}/task").glob(
+        "*/children"
+    ):  # each thread has the children that it forked
         for child in map(int, _read(thread).split()):
             yield child
             yield from living_below(child)

@@ -68,7 +68,10 @@ class Report:
 
     def lines(self) -> list[str]:
         """What a person reads, the verdict last."""
-        per_cpu_s, waiting = f"{self.host.images_per_cpu_s:,.0f} per second of CPU time", f"{self.input_share:.0%} waiting"
+        per_cpu_s, waiting = (
+            f"{self.host.images_per_cpu_s:,.0f} per second of CPU time",
+            f"{self.input_share:.0%} waiting",
+        )
         return [
             f"{'input alone':<15}{_rate(self.host)}, {per_cpu_s}, {_count(self.cores, 'core')}",
             f"{'model alone':<15}{_rate(self.model)}, {self._step(self.model)}, {_count(self.accelerators, self.device)}",
@@ -90,7 +93,9 @@ class Report:
 
     def _cores_sentence(self) -> str:
         need = self.cores_per_accelerator
-        needed = f"One {self.device} needs {_count(math.ceil(need), 'core')} of input ({need:.2f} busy)"
+        needed = (
+            f"One {self.device} needs {_count(math.ceil(need), 'core')} of input ({need:.2f} busy)"
+        )
         if self.device == "CPU":
             return f"{needed}, which the step shares with it here."
         return f"{needed}; the {_count(self.cores, 'core')} here feed {self.accelerators_fed:,.1f}."

@@ -44,7 +44,9 @@ class BenchmarkOptions:
 
     def training(self) -> TrainOptions:
         """The same choices as a training run's."""
-        ours, theirs = ({field.name for field in dataclasses.fields(each)} for each in (self, TrainOptions))
+        ours, theirs = (
+            {field.name for field in dataclasses.fields(each)} for each in (self, TrainOptions)
+        )
         return TrainOptions(workdir="", **{name: getattr(self, name) for name in ours & theirs})
 
 
@@ -55,20 +57,28 @@ def benchmark(options: BenchmarkOptions) -> Report:
       UserError: shards, devices or flags do not fit each other.
     """
     if options.compute.strategy not in ONE_HOST:
-        raise UserError(f"--strategy={options.compute.strategy} is not measured: one host is, with {' or '.join(ONE_HOST)}")
+        raise UserError(
+            f"--strategy={options.compute.strategy} is not measured: one host is, with {' or '.join(ONE_HOST)}"
+        )
     options.input.check()
     source = feeding.training_source(options.training(), manifests.load(options.tfrecords))
     strategy = strategies.start(options.compute, options.seed)
-    strategies.check_divides(strategy, options.global_batch_size, options.optimization.accumulate_steps)
+    strategies.check_divides(
+        strategy, options.global_batch_size, options.optimization.accumulate_steps
+    )
     bad = BadRecords(options.tfrecords, options.input.max_bad_records)
     with damage.reported(source.folder, source.split.shards, bad):
         return _measure(options, strategy, source, bad)
 
 
-def _measure(options: BenchmarkOptions, strategy: tf.distribute.Strategy, source: PairSource, bad: BadRecords) -> Report:
+def _measure(
+    options: BenchmarkOptions, strategy: tf.distribute.Strategy, source: PairSource, bad: BadRecords
+) -> Report:
     training, spans = options.training(), dict(seconds=options.seconds, warm_up_s=options.warm_up)
     batches = feeding.training_batches(strategy, source, training, Position(), bad)
-    images = 2 * options.global_batch_size // options.optimization.accumulate_steps  # a step of parts takes a batch for each
+    images = (
+        2 * options.global_batch_size // options.optimization.accumulate_steps
+    )  # a step of parts takes a batch for each
     host = metering.measure(batches, lambda _: images, **spans)
     stepper = stepping.Stepper(strategy, training, len(source.identities))
     model, _ = stepper.measure(stepping.repeated_batch(strategy, batches), **spans)

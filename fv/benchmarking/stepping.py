@@ -23,8 +23,12 @@ class Stepper:
 
     def __init__(self, strategy: tf.distribute.Strategy, options: TrainOptions, identities: int):
         with strategy.scope():
-            model = siamese.build_siamese(options.model, identities, sync_batch_norm=options.sync_batch_norm)
-            schedule = schedules.build_schedule(options.optimization, options.steps, options.global_batch_size)
+            model = siamese.build_siamese(
+                options.model, identities, sync_batch_norm=options.sync_batch_norm
+            )
+            schedule = schedules.build_schedule(
+                options.optimization, options.steps, options.global_batch_size
+            )
             updater = Updater(options.optimization, schedule, model)
         self._batch = options.global_batch_size
         self._step = TrainStep(
@@ -37,7 +41,9 @@ class Stepper:
             xla=options.compute.xla,
         )
 
-    def measure(self, batches: Iterator, seconds: float, warm_up_s: float) -> tuple[metering.Rate, float]:
+    def measure(
+        self, batches: Iterator, seconds: float, warm_up_s: float
+    ) -> tuple[metering.Rate, float]:
         """Runs steps on distributed batches for about so long, after a warm-up and one call that compiles.
 
         Returns:
@@ -62,6 +68,9 @@ class Stepper:
 
 def repeated_batch(strategy: tf.distribute.Strategy, batches: Iterator) -> Iterator:
     """The first of the distributed batches, over and over on every replica: training without any input work."""
-    first = {name: strategy.experimental_local_results(part)[0].numpy() for name, part in next(batches).items()}
+    first = {
+        name: strategy.experimental_local_results(part)[0].numpy()
+        for name, part in next(batches).items()
+    }
     repeated = tf.data.Dataset.from_tensors(first).repeat()
     return iter(strategy.distribute_datasets_from_function(lambda _: repeated))

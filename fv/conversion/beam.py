@@ -18,9 +18,15 @@ from apache_beam.options import pipeline_options
 from fv import files
 from fv.errors import UserError
 
-_CLASSES = {"DaskRunner": "apache_beam.runners.dask.dask_runner.DaskRunner"}  # Beam knows it by its full name only
-_DEFAULTS = {"DaskRunner": ["--dask_partition_size=1"]}  # an element is seconds of work; Dask would send 128 to one worker
-_GROUP_BYTES = 64 << 10  # of pickled tasks in one element: about 1,000 images to check, or one shard to write
+_CLASSES = {
+    "DaskRunner": "apache_beam.runners.dask.dask_runner.DaskRunner"
+}  # Beam knows it by its full name only
+_DEFAULTS = {
+    "DaskRunner": ["--dask_partition_size=1"]
+}  # an element is seconds of work; Dask would send 128 to one worker
+_GROUP_BYTES = (
+    64 << 10
+)  # of pickled tasks in one element: about 1,000 images to check, or one shard to write
 
 
 class Runner:
@@ -46,7 +52,9 @@ class Runner:
             options = pipeline_options.PipelineOptions(self._flags)
             with apache_beam.Pipeline(options=options) as pipeline:
                 numbers = pipeline | apache_beam.Create(range(count)) | apache_beam.Reshuffle()
-                numbers | apache_beam.Map(functools.partial(run_group, function=function, stage=stage))
+                numbers | apache_beam.Map(
+                    functools.partial(run_group, function=function, stage=stage)
+                )
         except Exception as error:  # each runner has errors of its own
             first = next(iter(str(error).splitlines()), type(error).__name__)
             raise UserError(f"--runner={self._name} failed: {first} (see its own log)") from error

@@ -31,7 +31,9 @@ class Room:
 
     def slots(self, images: np.ndarray) -> np.ndarray:
         """Where in `left` the identities and the images of `images`, int64 [..., n], stand: int64 [..., 2 n]."""
-        return np.concatenate([self.owner[images], len(self.left) - len(self.owner) + images], axis=-1)
+        return np.concatenate(
+            [self.owner[images], len(self.left) - len(self.owner) + images], axis=-1
+        )
 
     def of_images(self) -> np.ndarray:
         """For each image, the pairs that it and its identity both allow."""

@@ -11,10 +11,26 @@ from fv import files
 from fv.conversion import identities, passed_over
 from fv.errors import UserError
 
-SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".pgm", ".ppm", ".pnm", ".bmp", ".webp", ".tif", ".tiff", ".gif")
+SUFFIXES = (
+    ".jpg",
+    ".jpeg",
+    ".jpe",
+    ".jfif",
+    ".png",
+    ".pgm",
+    ".ppm",
+    ".pnm",
+    ".bmp",
+    ".webp",
+    ".tif",
+    ".tiff",
+    ".gif",
+)
 
 _LINK = "a symbolic link"  # how the reasons against links start
-_COPY = "copy the images with cp -rL FROM TO, which copies what links point to, and give --images=TO"
+_COPY = (
+    "copy the images with cp -rL FROM TO, which copies what links point to, and give --images=TO"
+)
 _PASSED_OVER = None  # the verdict on a file that is counted by its suffix only
 
 
@@ -51,7 +67,9 @@ def scan(root: str, identity_level: int = 1, merge_names: bool = False) -> Catal
       UserError: no such folder.
     """
     if not files.is_folder(root):
-        raise UserError(f"--images={root} is not a folder: give the folder that holds one folder of images per person")
+        raise UserError(
+            f"--images={root} is not a folder: give the folder that holds one folder of images per person"
+        )
     top = root if files.is_remote(root) else os.path.realpath(root)
     entries = _walk_remote(root, "") if files.is_remote(root) else _walk(top, "")
     paths: list[str] = []
@@ -60,14 +78,22 @@ def scan(root: str, identity_level: int = 1, merge_names: bool = False) -> Catal
     paths.sort()
     naming = identities.Naming(identity_level)
     if merge_names:
-        naming = identities.Naming(identity_level, identities.join({naming.identity_of(path) for path in paths}))
-    images = pd.DataFrame({"path": pd.Series(paths, dtype=object), "identity": _identities(paths, naming)})
+        naming = identities.Naming(
+            identity_level, identities.join({naming.identity_of(path) for path in paths})
+        )
+    images = pd.DataFrame(
+        {"path": pd.Series(paths, dtype=object), "identity": _identities(paths, naming)}
+    )
     left_out = pd.DataFrame(sorted(odd), columns=["path", "reason"], dtype=object)
     return Catalog(images, left_out, others, naming)
 
 
 def require_identities(
-    images: pd.DataFrame, left_out: pd.DataFrame, root: str, others: pd.DataFrame | None = None, level: int = 1
+    images: pd.DataFrame,
+    left_out: pd.DataFrame,
+    root: str,
+    others: pd.DataFrame | None = None,
+    level: int = 1,
 ) -> None:
     """Checks that pairs can be made at all.
 
@@ -84,14 +110,24 @@ def require_identities(
     names = images["identity"].unique()
     if len(names) >= 2:
         return
-    held = f"images of one identity only ('{names[0]}')" if len(names) else "no image in any identity's folder"
+    held = (
+        f"images of one identity only ('{names[0]}')"
+        if len(names)
+        else "no image in any identity's folder"
+    )
     remedy = "give a folder with a folder of images for each of two people or more"
-    raise UserError("; ".join([f"--images={root} holds {held}: {remedy}", *_explain(images, left_out, others, level)]))
+    raise UserError(
+        "; ".join(
+            [f"--images={root} holds {held}: {remedy}", *_explain(images, left_out, others, level)]
+        )
+    )
 
 
 def unread(paths: Iterable[str]) -> pd.DataFrame:
     """Those of the paths whose suffix is none of `SUFFIXES`, as in `Catalog.left_out`."""
-    rows = [(path, _reason_unread(path)) for path in dict.fromkeys(paths) if not _is_image_name(path)]
+    rows = [
+        (path, _reason_unread(path)) for path in dict.fromkeys(paths) if not _is_image_name(path)
+    ]
     return pd.DataFrame(rows, columns=["path", "reason"], dtype=object)
 
 
@@ -101,7 +137,9 @@ def _reason_unread(path: str) -> str:
     return f"{named} of an image that fv reads: convert the file to JPEG or PNG, or rename it if it is one"
 
 
-def _explain(images: pd.DataFrame, left_out: pd.DataFrame, others: pd.DataFrame | None, level: int) -> Iterator[str]:
+def _explain(
+    images: pd.DataFrame, left_out: pd.DataFrame, others: pd.DataFrame | None, level: int
+) -> Iterator[str]:
     """Yields what may be the cause of too few identities, and what to do about each."""
     deeper = identities.suggest_level(images, level)
     if deeper:
@@ -118,7 +156,10 @@ def _explain(images: pd.DataFrame, left_out: pd.DataFrame, others: pd.DataFrame 
 
 
 def _set_apart(
-    entries: Iterable[tuple[str, str | None]], level: int, paths: list[str], odd: list[tuple[str, str]]
+    entries: Iterable[tuple[str, str | None]],
+    level: int,
+    paths: list[str],
+    odd: list[tuple[str, str]],
 ) -> Iterator[str]:
     """Adds images to `paths` and what is left out to `odd`, and yields what is passed over."""
     for path, reason in entries:
@@ -127,7 +168,12 @@ def _set_apart(
         elif reason:
             odd.append((path, reason))
         elif path.count("/") < level:
-            odd.append((path, f"not in a folder of level {level}, where --identity_level={level} looks for people"))
+            odd.append(
+                (
+                    path,
+                    f"not in a folder of level {level}, where --identity_level={level} looks for people",
+                )
+            )
         else:
             paths.append(path)
 
@@ -178,7 +224,9 @@ def _walk_remote(root: str, folder: str, hidden: bool = False) -> Iterator[tuple
     for name in files.names(os.path.join(root, folder)):
         path = f"{folder}/{name}" if folder else name
         below = hidden or name.startswith(".")
-        if name.endswith("/") or not (_is_image_name(path) or not files.is_folder(os.path.join(root, path))):
+        if name.endswith("/") or not (
+            _is_image_name(path) or not files.is_folder(os.path.join(root, path))
+        ):
             yield from _walk_remote(root, path.rstrip("/"), below)
         elif _is_image_name(path) and not below:
             yield path, "" if "/" in path else "not in an identity's folder"

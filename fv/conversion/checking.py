@@ -22,10 +22,16 @@ FINDING = np.dtype(
     [
         ("digest", np.uint64),  # of the file's bytes
         ("hash", np.uint64, (fingerprint.WORDS,)),  # of the picture
-        ("offset", np.int64),  # of the stored bytes in the task's pack, OWN_FILE where they are the file's own
+        (
+            "offset",
+            np.int64,
+        ),  # of the stored bytes in the task's pack, OWN_FILE where they are the file's own
         ("bytes", np.uint32),  # stored
         ("crc", np.uint32),  # of the stored bytes
-        ("width", np.uint32),  # of the upright image, in pixels; what is cut from it may be stored though it is too long
+        (
+            "width",
+            np.uint32,
+        ),  # of the upright image, in pixels; what is cut from it may be stored though it is too long
         ("height", np.uint32),
         ("side", np.uint16),  # of what is stored, where it is a square, else 0
     ]
@@ -59,7 +65,13 @@ class Checked:
 
 
 def check_images(
-    catalog: pd.DataFrame, root: str, scratch: str, rules: images.Rules, crop: crops.Crop, run: workers.Map, strict: bool
+    catalog: pd.DataFrame,
+    root: str,
+    scratch: str,
+    rules: images.Rules,
+    crop: crops.Crop,
+    run: workers.Map,
+    strict: bool,
 ) -> Checked:
     """Checks every image of the catalog; JPEG bytes that had to be made go to packs in `scratch`.
 
@@ -85,14 +97,19 @@ def check_images(
             if strict and bad:
                 offset, reason = min(bad.items())
                 path = catalog["path"].iloc[done + offset]
-                raise UserError(f"{path}: {reason} (--strict stops here; without it the image is left out)")
+                raise UserError(
+                    f"{path}: {reason} (--strict stops here; without it the image is left out)"
+                )
             findings[done : done + len(found)] = found
             reasons |= {done + offset: reason for offset, reason in bad.items()}
             done += len(found)
             bar.update(len(found))
     sound = np.ones(len(catalog), bool)
     sound[list(reasons)] = False
-    bad = pd.DataFrame({"path": catalog["path"].to_numpy()[list(reasons)], "reason": list(reasons.values())}, dtype=object)
+    bad = pd.DataFrame(
+        {"path": catalog["path"].to_numpy()[list(reasons)], "reason": list(reasons.values())},
+        dtype=object,
+    )
     findings = findings[sound]
     kept = catalog[sound].assign(**{name: findings[name] for name in KEPT_COLUMNS})
     return Checked(kept, bad, findings["digest"].copy(), findings["hash"].copy())
@@ -115,7 +132,9 @@ def check(task: Task) -> tuple[np.ndarray, dict[int, str]]:
             reasons[offset] = str(error)
         except OSError as error:
             _require_folder(task.root)
-            if errors.is_temporary(error) and error.errno != errno.EIO:  # which a bad sector gives for ever
+            if (
+                errors.is_temporary(error) and error.errno != errno.EIO
+            ):  # which a bad sector gives for ever
                 raise OSError(error.errno, error.strerror, os.path.join(task.root, path)) from error
             reasons[offset] = f"cannot be read: {error.strerror}"
     if pack:
@@ -142,10 +161,21 @@ def _check_one(path: str, rules: images.Rules, box: crops.Box | None, pack: byte
     height, width = image.grey.shape
     side = image.stored_size[0] if image.stored_size[0] == image.stored_size[1] else 0
     digest, picture = fingerprint.digest(data), fingerprint.perceptual_hash(image.grey)
-    return digest, picture, offset, len(image.stored), google_crc32c.value(image.stored), width, height, side
+    return (
+        digest,
+        picture,
+        offset,
+        len(image.stored),
+        google_crc32c.value(image.stored),
+        width,
+        height,
+        side,
+    )
 
 
-def _tasks(catalog: pd.DataFrame, root: str, scratch: str, rules: images.Rules, crop: crops.Crop) -> Iterator[Task]:
+def _tasks(
+    catalog: pd.DataFrame, root: str, scratch: str, rules: images.Rules, crop: crops.Crop
+) -> Iterator[Task]:
     for first in range(0, len(catalog), _IMAGES_PER_TASK):
         paths = tuple(catalog["path"].iloc[first : first + _IMAGES_PER_TASK])
         boxes = tuple(crop.boxes[path] if crop.boxes is not None else None for path in paths)

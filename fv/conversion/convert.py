@@ -6,14 +6,27 @@ from collections.abc import Callable
 import pandas as pd
 
 from fv import errors, files, manifest, options, ownership, progress, record, tables, workers
-from fv.conversion import catalog, output, report_files, runners, selection, settings, shards, written
+from fv.conversion import (
+    catalog,
+    output,
+    report_files,
+    runners,
+    selection,
+    settings,
+    shards,
+    written,
+)
 from fv.errors import TemporaryError, UserError
 from fv.preprocessing import Preprocessing
 
-Reselect = Callable[[selection.Selection, str], selection.Selection]  # (what was selected, scratch folder) → what is written
+Reselect = Callable[
+    [selection.Selection, str], selection.Selection
+]  # (what was selected, scratch folder) → what is written
 
 
-def convert(chosen: settings.Options, reselect: Reselect | None = None) -> tuple[manifest.Manifest, pd.DataFrame]:
+def convert(
+    chosen: settings.Options, reselect: Reselect | None = None
+) -> tuple[manifest.Manifest, pd.DataFrame]:
     """Converts a folder of images. An earlier data set stays until the new one's pairs are known.
 
     Args:
@@ -30,7 +43,9 @@ def convert(chosen: settings.Options, reselect: Reselect | None = None) -> tuple
     settings.require_consistent(chosen)
     level, merge = chosen.naming
     found = catalog.scan(chosen.images, level, merge)
-    catalog.require_identities(found.images, found.left_out, chosen.images, found.passed_over, level)
+    catalog.require_identities(
+        found.images, found.left_out, chosen.images, found.passed_over, level
+    )
     with output.claim(chosen.output, chosen.overwrite) as scratch:
         try:
             with runners.start(chosen, scratch) as run:
@@ -49,7 +64,11 @@ class UnfinishedError(Exception):
 
 
 def write_shards(
-    chosen: settings.Options, selected: selection.Selection, counts: dict[str, int], scratch: str, run: workers.Map
+    chosen: settings.Options,
+    selected: selection.Selection,
+    counts: dict[str, int],
+    scratch: str,
+    run: workers.Map,
 ) -> dict[str, list[manifest.Shard]]:
     """Writes every split's shards but those that an earlier run left whole.
 
@@ -70,10 +89,14 @@ def write_shards(
     tasks = (
         task
         for split, table in selected.tables.items()
-        for task in shards.plan_split(split, table, selected.images, counts[split], chosen.seed, folders)
+        for task in shards.plan_split(
+            split, table, selected.images, counts[split], chosen.seed, folders
+        )
     )
     done = []
-    with progress.progress(sum(len(table) for table in selected.tables.values()), "write", "pair") as bar:
+    with progress.progress(
+        sum(len(table) for table in selected.tables.values()), "write", "pair"
+    ) as bar:
         try:
             for shard in run(shards.write_shard, tasks):
                 done.append(shard)
@@ -85,16 +108,24 @@ def write_shards(
 
 
 def _convert(
-    chosen: settings.Options, found: catalog.Catalog, scratch: str, run: workers.Map, reselect: Reselect | None
+    chosen: settings.Options,
+    found: catalog.Catalog,
+    scratch: str,
+    run: workers.Map,
+    reselect: Reselect | None,
 ) -> tuple[manifest.Manifest, pd.DataFrame]:
-    preprocessing = settings.preprocessing_of(chosen)  # before the images: the CSV of boxes may change while they are read
+    preprocessing = settings.preprocessing_of(
+        chosen
+    )  # before the images: the CSV of boxes may change while they are read
     selected = selection.select(chosen, found.images, found.left_out, scratch, run)
     if reselect:
         selected = reselect(selected, scratch)
     counts = shards.count_shards(selected.tables, selected.images, chosen.shards)
     output.clear(chosen.output, keep=[] if chosen.overwrite else _names(counts))
     _save_left_out(selected.left_out, chosen.output)
-    made = _describe(chosen, selected, write_shards(chosen, selected, counts, scratch, run), preprocessing)
+    made = _describe(
+        chosen, selected, write_shards(chosen, selected, counts, scratch, run), preprocessing
+    )
     report_files.write(chosen, found, selected, made, scratch)
     manifest.save(made, chosen.output)
     written.forget_all(chosen.output)
@@ -102,7 +133,11 @@ def _convert(
 
 
 def _names(counts: dict[str, int]) -> list[str]:
-    return [manifest.shard_name(split, index, count) for split, count in counts.items() for index in range(count)]
+    return [
+        manifest.shard_name(split, index, count)
+        for split, count in counts.items()
+        for index in range(count)
+    ]
 
 
 def _what_is_whole(error: UnfinishedError, chosen: settings.Options) -> str:
@@ -135,7 +170,9 @@ def _describe(
 
 def _image_side(selected: selection.Selection) -> int | None:
     """The side of every stored image, where all are squares of one size."""
-    used = pd.unique(pd.concat([table[column] for table in selected.tables.values() for column in ("a", "b")]))
+    used = pd.unique(
+        pd.concat([table[column] for table in selected.tables.values() for column in ("a", "b")])
+    )
     sides = selected.images["side"].loc[used].unique()
     return int(sides[0]) if len(sides) == 1 and sides[0] else None
 

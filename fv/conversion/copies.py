@@ -29,14 +29,20 @@ def leave_out(checked: Checked, copies: pd.DataFrame) -> tuple[pd.DataFrame, pd.
     others = "'" + _other_ends(copies).reindex(rows).to_numpy(object) + "'"
     same = np.where(doubtful[rows], "the same picture as ", "the same bytes as ").astype(object)
     why = np.where(doubtful[rows], ", and two identities have it", "").astype(object)
-    left_out = pd.DataFrame({"path": checked.sound["path"].to_numpy()[rows], "reason": same + others + why}, dtype=object)
+    left_out = pd.DataFrame(
+        {"path": checked.sound["path"].to_numpy()[rows], "reason": same + others + why},
+        dtype=object,
+    )
     return checked.sound[~(doubtful | again)], left_out
 
 
 def _other_ends(copies: pd.DataFrame) -> pd.Series:
     """The path of a copy of each image that has one, of another identity where there is such a one; indexed by row."""
     ordered = copies.sort_values("same_identity", kind="stable")
-    ends = [ordered.set_index(end)[f"{other}_path"] for end, other in (("second", "first"), ("first", "second"))]
+    ends = [
+        ordered.set_index(end)[f"{other}_path"]
+        for end, other in (("second", "first"), ("first", "second"))
+    ]
     both = pd.concat(ends)
     return both[~both.index.duplicated()]
 

@@ -48,7 +48,9 @@ def parse(text: str) -> Crop:
     except ValueError:
         return Crop(boxes=_read_boxes(text))
     if not 0.0 < fraction <= 1.0:
-        raise UserError(f"--crop={text} is not in (0, 1]: give the centre square's side over the image's shorter side")
+        raise UserError(
+            f"--crop={text} is not in (0, 1]: give the centre square's side over the image's shorter side"
+        )
     return Crop(fraction)
 
 
@@ -65,14 +67,20 @@ def window(width: int, height: int, fraction: float | None, box: Box | None) -> 
             raise ValueError(f"its box {tuple(box)} lies outside its {width} × {height} pixels")
         return Box(left, top, right - left, bottom - top)
     if fraction:
-        side = max(1, round(min(width, height) * fraction))  # as fv.preprocess cuts the centre square
+        side = max(
+            1, round(min(width, height) * fraction)
+        )  # as fv.preprocess cuts the centre square
         return Box((width - side) // 2, (height - side) // 2, side, side)
     return Box(0, 0, width, height)
 
 
 def boxed(images: pd.DataFrame, crop: Crop, source: str) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The images that have a box where boxes are given, numbered anew; and the others, with columns `path` and `reason`."""
-    has = np.ones(len(images), bool) if crop.boxes is None else images["path"].isin(crop.boxes.keys()).to_numpy()
+    has = (
+        np.ones(len(images), bool)
+        if crop.boxes is None
+        else images["path"].isin(crop.boxes.keys()).to_numpy()
+    )
     others = images.loc[~has, ["path"]].assign(reason=f"no box in {source}")
     return images[has].reset_index(drop=True), others
 
@@ -91,7 +99,9 @@ def _read_boxes(path: str) -> dict[str, Box]:
 def _parse_box(sides: list[str], where: str) -> Box:
     numbers = [tables.parse_number(side) for side in sides]
     if None in numbers:
-        said = f"left, top, width and height have to be numbers of pixels, and are {', '.join(sides)}"
+        said = (
+            f"left, top, width and height have to be numbers of pixels, and are {', '.join(sides)}"
+        )
         raise UserError(f"{where}: {said}")
     box = Box(*map(round, numbers))
     if box.width < 1 or box.height < 1:

@@ -24,5 +24,10 @@ def read(path: str, root: str | None = None) -> pd.DataFrame:
     """
     rows = tables.read(path, COLUMNS)
     labels = rows.labels("label").astype(np.int64)
-    a, b = ([tables.normal_path(text, rows.place(row), root) for row, text in enumerate(rows[name])] for name in COLUMNS[:2])
-    return pd.DataFrame({"a": a, "b": b, "label": labels, "line": rows.lines}).astype({"a": object, "b": object})
+    a, b = (
+        [tables.normal_path(text, rows.place(row), root) for row, text in enumerate(rows[name])]
+        for name in COLUMNS[:2]
+    )
+    return pd.DataFrame({"a": a, "b": b, "label": labels, "line": rows.lines}).astype(
+        {"a": object, "b": object}
+    )

@@ -19,10 +19,14 @@ MOST_DISTANCE = 32  # bits; beyond it bands are so short that chance fills them
 LONGEST_RUN = 256  # images: where more agree in a band, each is compared with so many next to it in the order of their bits
 _CHUNK = 1 << 18  # hashes at once; their words stay in a core's cache
 _WORD_BITS = 64
-_MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)  # odd, and its bits look random: 2⁶⁴ over the golden ratio
+_MULTIPLIER = np.uint64(
+    0x9E3779B97F4A7C15
+)  # odd, and its bits look random: 2⁶⁴ over the golden ratio
 
 
-def find(digests: np.ndarray, hashes: np.ndarray, identities: np.ndarray, distance: int) -> pd.DataFrame:
+def find(
+    digests: np.ndarray, hashes: np.ndarray, identities: np.ndarray, distance: int
+) -> pd.DataFrame:
     """Finds every image that is there again.
 
     Images are one group where a chain of copies leads from one to the other. A group of k images gives k − 1 rows that
@@ -164,7 +168,9 @@ def _candidates(
         del places
         for at in range(0, len(ordered), _CHUNK):
             part = ordered[at : at + _CHUNK + LONGEST_RUN]
-            probes = hashes[part, (start // _WORD_BITS + fingerprint.WORDS // 2) % fingerprint.WORDS]  # not in the band
+            probes = hashes[
+                part, (start // _WORD_BITS + fingerprint.WORDS // 2) % fingerprint.WORDS
+            ]  # not in the band
             yield from _agreeing(part, bands[at : at + len(part)], probes, groups, distance)
 
 
@@ -184,7 +190,9 @@ def _agreeing(
         if len(near):
             yield rows[near], rows[near + step]
         if len(near) > len(live) // 8:
-            roots = groups.roots(rows)  # of a mass of copies most are one group by now, and need no more comparing
+            roots = groups.roots(
+                rows
+            )  # of a mass of copies most are one group by now, and need no more comparing
 
 
 def _bits_from(hashes: np.ndarray, start: int) -> np.ndarray:

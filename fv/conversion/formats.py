@@ -11,13 +11,28 @@ from PIL import Image
 
 from fv.conversion import jpeg, passed_over
 
-FORMATS = ("JPEG", "PNG", "PPM", "BMP", "WEBP", "TIFF", "GIF")  # the only decoders of Pillow that a file can reach
+FORMATS = (
+    "JPEG",
+    "PNG",
+    "PPM",
+    "BMP",
+    "WEBP",
+    "TIFF",
+    "GIF",
+)  # the only decoders of Pillow that a file can reach
 _TIFF_BITS, _TIFF_PHOTOMETRIC, _TIFF_ORIENTATION, _TIFF_SAMPLE_FORMAT = 258, 262, 274, 339  # tags
 _TIFF_WHITE_IS_ZERO, _TIFF_UNSIGNED = 0, 1
 _PNG_START = b"\x89PNG\r\n\x1a\n"
 _WHITE = 255  # shows where an image is transparent
 
-_TAKEN = ("PNG", "GIF", "TIFF", "BMP", "WebP", "PNM")  # `FORMATS`, as `passed_over.recognise` calls them
+_TAKEN = (
+    "PNG",
+    "GIF",
+    "TIFF",
+    "BMP",
+    "WebP",
+    "PNM",
+)  # `FORMATS`, as `passed_over.recognise` calls them
 
 Image.MAX_IMAGE_PIXELS = None  # `max_pixels` takes its place, and refuses where Pillow would warn
 
@@ -91,7 +106,9 @@ def check_size(width: int, height: int, max_pixels: int) -> None:
     if width < 1 or height < 1:
         raise BadImage(f"{width} × {height} pixels")
     if width * height > max_pixels:
-        raise BadImage(f"{width} × {height} pixels, more than the {max_pixels / 1e6:g} million of --max_megapixels")
+        raise BadImage(
+            f"{width} × {height} pixels, more than the {max_pixels / 1e6:g} million of --max_megapixels"
+        )
 
 
 @contextlib.contextmanager
@@ -131,7 +148,9 @@ def _require_whole_png(data: bytes) -> None:
         if end + 4 > len(data):
             raise BadImage("damaged PNG: cut short")
         is_needed = not name[0] & 0x20
-        if is_needed and zlib.crc32(data[at + 4 : end]) != int.from_bytes(data[end : end + 4], "big"):
+        if is_needed and zlib.crc32(data[at + 4 : end]) != int.from_bytes(
+            data[end : end + 4], "big"
+        ):
             raise BadImage(f"damaged PNG: its part {name.decode('latin-1')} has a wrong checksum")
         at = end + 4
 
@@ -148,7 +167,11 @@ def _describe(data: bytes) -> str:
 def _tiff_orientation(image: Image.Image) -> int:
     """What is left to turn of a TIFF that is not loaded yet: Pillow turns it upright, unless the tag is a BYTE."""
     value = image.tag_v2.get(_TIFF_ORIENTATION)
-    return value[0] if isinstance(value, bytes) and len(value) == 1 and 1 <= value[0] <= 8 else jpeg.UPRIGHT
+    return (
+        value[0]
+        if isinstance(value, bytes) and len(value) == 1 and 1 <= value[0] <= 8
+        else jpeg.UPRIGHT
+    )
 
 
 def _png_bits(image: Image.Image) -> int:
@@ -178,7 +201,11 @@ def _flatten(image: Image.Image, bits: int) -> np.ndarray:
 def _flatten_key(image: Image.Image, key: int | tuple[int, ...], bits: int) -> np.ndarray:
     """As `_flatten`, of a PNG with one transparent colour, which the file gives in its own bits: Pillow forgets that."""
     pixels = np.asarray(image.convert("RGB"))
-    shown = np.asarray(key) >> 8 if bits == 16 or np.max(key) > 0xFF else np.asarray(key) * (255 // (2**bits - 1))
+    shown = (
+        np.asarray(key) >> 8
+        if bits == 16 or np.max(key) > 0xFF
+        else np.asarray(key) * (255 // (2**bits - 1))
+    )
     return _on_white_where(pixels, (pixels == shown).all(axis=2))
 
 

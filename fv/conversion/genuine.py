@@ -16,7 +16,9 @@ def count_available(sizes: np.ndarray, caps: Caps) -> int:
     return int(_available(sizes, caps).sum())
 
 
-def sample_genuine(sizes: np.ndarray, count: int, caps: Caps, rng: np.random.Generator) -> np.ndarray:
+def sample_genuine(
+    sizes: np.ndarray, count: int, caps: Caps, rng: np.random.Generator
+) -> np.ndarray:
     """Draws different genuine pairs; identities share them in proportion to the pairs each may give.
 
     Images are numbered 0 … sum(sizes) − 1 with those of one identity in a row.
@@ -35,7 +37,9 @@ def sample_genuine(sizes: np.ndarray, count: int, caps: Caps, rng: np.random.Gen
     number = np.arange(count) - np.repeat(np.cumsum(quotas) - quotas, quotas)
     places = np.stack(_round_robin(sizes[owner], number), axis=1)
     places += (np.cumsum(sizes) - sizes)[owner, None]
-    shuffled = np.lexsort((rng.random(sizes.sum()), np.repeat(np.arange(len(sizes)), sizes)))  # within each identity
+    shuffled = np.lexsort(
+        (rng.random(sizes.sum()), np.repeat(np.arange(len(sizes)), sizes))
+    )  # within each identity
     return np.sort(shuffled[places], axis=1)
 
 

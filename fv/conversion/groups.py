@@ -30,7 +30,9 @@ class Groups:
             ends = self.roots(np.stack([a[left], b[left]]))
             apart = ends[0] != ends[1]
             left, low, high = left[apart], ends.min(axis=0)[apart], ends.max(axis=0)[apart]
-            high, first = np.unique(high, return_index=True)  # one new parent for each root, and always a lower one
+            high, first = np.unique(
+                high, return_index=True
+            )  # one new parent for each root, and always a lower one
             self._parents[high] = low[first]
             self._flatten(high)
             used.append(left[first])

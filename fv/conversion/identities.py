@@ -15,12 +15,16 @@ from fv.errors import UserError
 
 _NAMED = 3  # examples in a message
 _LEAST_SUBFOLDERS = 8  # fewer may be the sessions or cameras of a person
-_SUBFOLDERS_PER_FOLDER = 2  # times the number of folders; with more in each of them, folders are groups
+_SUBFOLDERS_PER_FOLDER = (
+    2  # times the number of folders; with more in each of them, folders are groups
+)
 _MANY_IMAGES = 500  # of one identity, on average; VGGFace2 has 362
 _SHARE_DEEP_ENOUGH = 0.5  # of the images, for a level to be suggested
 _SEPARATORS = re.compile(r"[\s_\-‐-―]+")
 _NUMBER = re.compile(r"[\s\d]+$")
-_LEADING_ZEROS = re.compile(r"(?<![^\W_])0+(?=[0-9]+(?![^\W_]))")  # of a number that stands by itself
+_LEADING_ZEROS = re.compile(
+    r"(?<![^\W_])0+(?=[0-9]+(?![^\W_]))"
+)  # of a number that stands by itself
 
 # Words for parts of a data set; a folder whose name consists of them is not a person's.
 _PARTS = frozenset(
@@ -29,7 +33,9 @@ _PARTS = frozenset(
     "cropped aligned raw original originals gallery probe query people persons identities ids subjects actors actresses men "
     "women male female males females color colour gray grey rgb".split()
 )
-_LEFTOVERS = frozenset("unknown unlabeled unlabelled misc others unsorted distractors strangers".split())
+_LEFTOVERS = frozenset(
+    "unknown unlabeled unlabelled misc others unsorted distractors strangers".split()
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,7 +78,9 @@ class Finding:
         return f"{self.seen}: {self.means}; {self.decides}"
 
 
-def check(images: pd.DataFrame, level: int | None, merge_names: bool | None, source: str) -> tuple[Finding, ...]:
+def check(
+    images: pd.DataFrame, level: int | None, merge_names: bool | None, source: str
+) -> tuple[Finding, ...]:
     """Checks whether the identities of images are plausible.
 
     Args:
@@ -211,7 +219,11 @@ def _are_parts_of_one(names: Sequence[str]) -> bool:
     """Whether names differ only in words for parts of a data set, as 'lfw_train' and 'lfw_test' do."""
     words = [normalise(name).split() for name in names]
     others = {tuple(word for word in each if word not in _PARTS) for each in words}
-    return len(words) > 1 and len(others) == 1 and all(any(word in _PARTS for word in each) for each in words)
+    return (
+        len(words) > 1
+        and len(others) == 1
+        and all(any(word in _PARTS for word in each) for each in words)
+    )
 
 
 def _check_layout(folders: Mapping[tuple[str, ...], int]) -> Iterator[Finding]:
@@ -222,14 +234,22 @@ def _check_layout(folders: Mapping[tuple[str, ...], int]) -> Iterator[Finding]:
         if level is None:
             remedy = "give each person a folder"
         means = "taken for people, they would mix the images of several"
-        yield Finding(wrong.replace("this", "the first"), means, f"{remedy}, or --identity_level=1 to take them", True)
+        yield Finding(
+            wrong.replace("this", "the first"),
+            means,
+            f"{remedy}, or --identity_level=1 to take them",
+            True,
+        )
         return
     nested = {folder: count for folder, count in folders.items() if len(folder) > 1}
     if nested:
         depths: collections.Counter[int] = collections.Counter()
         for folder, count in folders.items():
             depths[len(folder)] += count
-        deep = ", ".join(f"{_many(count, 'image')} {_many(depth, 'folder')} deep" for depth, count in sorted(depths.items()))
+        deep = ", ".join(
+            f"{_many(count, 'image')} {_many(depth, 'folder')} deep"
+            for depth, count in sorted(depths.items())
+        )
         first = min(nested)
         yield Finding(
             f"{deep} (for example in {'/'.join(first)})",
@@ -264,7 +284,10 @@ def _check_names(counts: Mapping[str, int]) -> Iterator[Finding]:
             "give --merge_names to join them, or --nomerge_names if they are different people",
             certain=True,
         )
-    for key, noun, what in ((_without_accents, "name", "accents"), (_without_zeros, "number", "leading zeros")):
+    for key, noun, what in (
+        (_without_accents, "name", "accents"),
+        (_without_zeros, "number", "leading zeros"),
+    ):
         near = [group for group in _group(counts, key) if len({*map(normalise, group)}) > 1]
         if near:
             yield Finding(
@@ -278,14 +301,22 @@ def _check_joined(images: pd.DataFrame, level: int) -> Iterator[Finding]:
     """What was joined to one identity, from folders of several names or below several parents."""
     sources: dict[str, set[str]] = collections.defaultdict(set)
     folders = [path.rpartition("/")[0] for path in images["path"]]
-    pairs = pd.DataFrame({"folder": folders, "identity": images["identity"].to_numpy()}).drop_duplicates()
+    pairs = pd.DataFrame(
+        {"folder": folders, "identity": images["identity"].to_numpy()}
+    ).drop_duplicates()
     for folder, identity in pairs.itertuples(index=False):
         sources[identity].add("/".join(folder.split("/")[:level]))
     several = {identity: sorted(found) for identity, found in sources.items() if len(found) > 1}
     if several:
         name, found = min(several.items())
-        respelled = any(len({folder.rpartition("/")[2] for folder in found}) > 1 for found in several.values())
-        remedy = "give --nomerge_names" if respelled else "rename the folders, or give another --identity_level,"
+        respelled = any(
+            len({folder.rpartition("/")[2] for folder in found}) > 1 for found in several.values()
+        )
+        remedy = (
+            "give --nomerge_names"
+            if respelled
+            else "rename the folders, or give another --identity_level,"
+        )
         yield Finding(
             f"{_many(len(several), 'identity')} joined from several folders, such as '{name}' from {_list(found)}",
             "their images are taken for one person's",
@@ -299,7 +330,11 @@ def _without_zeros(name: str) -> str:
 
 def _spell(group: Sequence[str]) -> str:
     """The names of a group so that their difference shows."""
-    visible = len({*map(str.strip, group)}) == len(group) == len({unicodedata.normalize("NFC", name) for name in group})
+    visible = (
+        len({*map(str.strip, group)})
+        == len(group)
+        == len({unicodedata.normalize("NFC", name) for name in group})
+    )
     return " and ".join(f"'{name}'" if visible else ascii(name) for name in group[:_NAMED])
 
 

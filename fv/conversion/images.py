@@ -11,8 +11,12 @@ from fv.conversion.formats import BadImage
 
 _WHOLE_SUBSAMPLING = "444"  # what was lossless keeps its colours
 _CMYK = 4  # components
-_UNKNOWN_SUBSAMPLING = "Could not determine subsampling"  # of simplejpeg's, before it decodes anything
-_RESIZED_SUBSAMPLING = "420"  # as nearly every camera's JPEG; decodes faster, which is what resizing is for
+_UNKNOWN_SUBSAMPLING = (
+    "Could not determine subsampling"  # of simplejpeg's, before it decodes anything
+)
+_RESIZED_SUBSAMPLING = (
+    "420"  # as nearly every camera's JPEG; decodes faster, which is what resizing is for
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,7 +76,9 @@ def load(data: bytes, rules: Rules, box: crops.Box | None = None) -> Sound:
         return _load_jpeg(data, rules, box)
     except ValueError as error:
         if _UNKNOWN_SUBSAMPLING in str(error):
-            raise BadImage("a JPEG whose chroma subsampling fv does not read: save it anew, as 4:2:0 or 4:4:4") from error
+            raise BadImage(
+                "a JPEG whose chroma subsampling fv does not read: save it anew, as 4:2:0 or 4:4:4"
+            ) from error
         raise BadImage(f"damaged JPEG: {error}") from error
 
 
@@ -105,7 +111,9 @@ def _store(rgb: np.ndarray, rules: Rules, box: crops.Box | None) -> Sound:
         part, subsampling = _resize(_cut(rgb, rules, box), rules.store_size), _RESIZED_SUBSAMPLING
     if max(part.shape) > jpeg.MAX_SIDE:
         raise BadImage(f"a side longer than the {jpeg.MAX_SIDE:,} pixels of a JPEG")
-    encoded = simplejpeg.encode_jpeg(np.ascontiguousarray(part), rules.jpeg_quality, "RGB", subsampling, fastdct=False)
+    encoded = simplejpeg.encode_jpeg(
+        np.ascontiguousarray(part), rules.jpeg_quality, "RGB", subsampling, fastdct=False
+    )
     return Sound(encoded, cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY), (part.shape[1], part.shape[0]))
 
 

@@ -23,12 +23,22 @@ def count_available(sizes: np.ndarray, caps: Caps) -> int:
     """
     sizes = np.sort(sizes)  # the k largest stand last
     limits = np.minimum(caps.identity, sizes * np.minimum(caps.image, sizes.sum() - sizes))
-    among_others = np.minimum(np.cumsum(limits) // 2, (np.cumsum(sizes) ** 2 - np.cumsum(sizes**2)) // 2)
-    return int((among_others + limits.sum() - np.cumsum(limits)).min(initial=limits.sum() - limits.max(initial=0)))
+    among_others = np.minimum(
+        np.cumsum(limits) // 2, (np.cumsum(sizes) ** 2 - np.cumsum(sizes**2)) // 2
+    )
+    return int(
+        (among_others + limits.sum() - np.cumsum(limits)).min(
+            initial=limits.sum() - limits.max(initial=0)
+        )
+    )
 
 
 def sample_impostors(
-    sizes: np.ndarray, count: int, caps: Caps, rng: np.random.Generator, given: np.ndarray | None = None
+    sizes: np.ndarray,
+    count: int,
+    caps: Caps,
+    rng: np.random.Generator,
+    given: np.ndarray | None = None,
 ) -> np.ndarray:
     """Draws different impostor pairs, each image as likely as any other until it or its identity meets its cap.
 
@@ -60,16 +70,24 @@ def sample_impostors(
     return pairs if len(pairs) == count else repair.add_pairs(pairs, room, count, rng)
 
 
-def _draw_candidates(room: Room, count: int, wanted: int, rng: np.random.Generator) -> tuple[np.ndarray, bool]:
+def _draw_candidates(
+    room: Room, count: int, wanted: int, rng: np.random.Generator
+) -> tuple[np.ndarray, bool]:
     """Pairs of different identities that may still take one, in random order; and whether these are all there are."""
     images = np.flatnonzero(room.of_images())
     owner = room.owner[images]
-    later = len(images) - np.searchsorted(owner, owner, side="right")  # images of identities after its own
+    later = len(images) - np.searchsorted(
+        owner, owner, side="right"
+    )  # images of identities after its own
     edges = np.cumsum(later)
     total = int(edges[-1]) if len(edges) else 0
     draws = max(int(_ROOM * wanted), _FEWEST_CANDIDATES)
-    everything = total <= 2 * max(count, draws)  # above it at least half of the pairs are unused, so draws seldom miss
-    drawn = np.sort(ranks.distinct_integers(total, total if everything else draws, rng))  # a sorted search is a fast one
+    everything = total <= 2 * max(
+        count, draws
+    )  # above it at least half of the pairs are unused, so draws seldom miss
+    drawn = np.sort(
+        ranks.distinct_integers(total, total if everything else draws, rng)
+    )  # a sorted search is a fast one
     lower = np.searchsorted(edges, drawn, side="right")
     higher = len(images) - (edges[lower] - drawn)
     ends = np.stack([images[lower], images[higher]], axis=1)

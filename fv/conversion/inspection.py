@@ -51,7 +51,9 @@ def inspect(folder: str, visit: Visit | None = None) -> tuple[dict[str, Tally], 
     """
     described = manifest.read(folder)
     tallies, damage = {}, []
-    with progress.progress(sum(split.pairs for split in described.splits.values()), "inspect", "pair") as bar:
+    with progress.progress(
+        sum(split.pairs for split in described.splits.values()), "inspect", "pair"
+    ) as bar:
         for name, split in described.splits.items():
             tallies[name] = Tally()
             for shard in split.shards:
@@ -62,7 +64,9 @@ def inspect(folder: str, visit: Visit | None = None) -> tuple[dict[str, Tally], 
     return tallies, damage + _leaks(described)
 
 
-def _inspect_shard(folder: str, shard: manifest.Shard, identities: set[str], tally: Tally, visit: Visit | None) -> list[str]:
+def _inspect_shard(
+    folder: str, shard: manifest.Shard, identities: set[str], tally: Tally, visit: Visit | None
+) -> list[str]:
     """Adds the shard's records to the tally, up to the first that is damaged; returns the damage."""
     path = os.path.join(folder, shard.name)
     number, offset = 0, 0
@@ -79,9 +83,13 @@ def _inspect_shard(folder: str, shard: manifest.Shard, identities: set[str], tal
     except record.DamagedRecordError as error:
         return [f"{path}: record {number} at byte {offset}: {error}"]
     if number != shard.records:
-        return [f"{path}: ends at byte {offset} after {number} records where {manifest.FILE_NAME} says {shard.records}"]
+        return [
+            f"{path}: ends at byte {offset} after {number} records where {manifest.FILE_NAME} says {shard.records}"
+        ]
     if files.sha256(path) != shard.sha256:
-        return [f"{path}: every record is whole, but they are not those of {manifest.FILE_NAME}: the checksums differ"]
+        return [
+            f"{path}: every record is whole, but they are not those of {manifest.FILE_NAME}: the checksums differ"
+        ]
     return []
 
 
@@ -90,8 +98,12 @@ def _checked(data: bytes, identities: set[str]) -> dict[str, bytes | int]:
     pair = record.decode_pair(data)
     if pair[record.LABEL] not in (record.GENUINE, record.IMPOSTOR):
         raise record.DamagedRecordError(f"{record.LABEL} is {pair[record.LABEL]}, neither 0 nor 1")
-    if (pair[record.IDENTITY_A] == pair[record.IDENTITY_B]) != (pair[record.LABEL] == record.GENUINE):
-        raise record.DamagedRecordError(f"{record.LABEL} is {pair[record.LABEL]}, which the identities contradict")
+    if (pair[record.IDENTITY_A] == pair[record.IDENTITY_B]) != (
+        pair[record.LABEL] == record.GENUINE
+    ):
+        raise record.DamagedRecordError(
+            f"{record.LABEL} is {pair[record.LABEL]}, which the identities contradict"
+        )
     for name in (record.IMAGE_A, record.IMAGE_B):
         if not pair[name].startswith(jpeg.START):
             raise record.DamagedRecordError(f"{name} is not a JPEG")
@@ -103,7 +115,11 @@ def _checked(data: bytes, identities: set[str]) -> dict[str, bytes | int]:
 
 def _disagreement(name: str, split: manifest.Split, tally: Tally) -> list[str]:
     held, said = f"{tally.genuine} + {tally.impostor}", f"{split.genuine} + {split.impostor}"
-    return [] if held == said else [f"{name}: {held} genuine and impostor pairs where {manifest.FILE_NAME} says {said}"]
+    return (
+        []
+        if held == said
+        else [f"{name}: {held} genuine and impostor pairs where {manifest.FILE_NAME} says {said}"]
+    )
 
 
 def _leaks(described: manifest.Manifest) -> list[str]:
@@ -112,6 +128,8 @@ def _leaks(described: manifest.Manifest) -> list[str]:
     found = []
     for index, name in enumerate(names):
         for other in names[index + 1 :]:
-            both = sorted(set(described.splits[name].identities) & set(described.splits[other].identities))
+            both = sorted(
+                set(described.splits[name].identities) & set(described.splits[other].identities)
+            )
             found += [f"identity {identity} is in {name} and in {other}" for identity in both]
     return found

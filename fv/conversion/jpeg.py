@@ -68,7 +68,9 @@ def read_head(data: bytes) -> Head:
                 frame = (*struct.unpack_from(">BHHB", payload), marker)
             elif marker == _APP1 and payload.startswith(_EXIF) and orientation is None:
                 orientation = read_orientation(payload)
-            elif marker == _APP0 and payload.startswith(_JFIF) and payload[len(_JFIF)] != _JFIF_MAJOR:
+            elif (
+                marker == _APP0 and payload.startswith(_JFIF) and payload[len(_JFIF)] != _JFIF_MAJOR
+            ):
                 mends.append((at + 4 + len(_JFIF), bytes([_JFIF_MAJOR])))
             elif marker in (_SOS, _EOI):
                 break
@@ -79,7 +81,11 @@ def read_head(data: bytes) -> Head:
         raise ValueError("cut short in its header")
     bits, height, width, components, process = frame
     plain = process in _PLAIN_SOF and bits == 8 and components in (1, 3)
-    if marker == _SOS and process in _SEQUENTIAL_SOF and payload[-len(_WHOLE_SCAN) :] != _WHOLE_SCAN:
+    if (
+        marker == _SOS
+        and process in _SEQUENTIAL_SOF
+        and payload[-len(_WHOLE_SCAN) :] != _WHOLE_SCAN
+    ):
         mends.append((at + 2 + length - len(_WHOLE_SCAN), _WHOLE_SCAN))
     return Head(width, height, bits, components, plain, orientation or UPRIGHT, at, tuple(mends))
 
@@ -102,7 +108,9 @@ def find_end(data: bytes, scan: int) -> int:
     Raises:
       ValueError: there is no end marker.
     """
-    if data.find(_END, scan) + len(_END) == len(data):  # nearly always, and faster than to walk the scans
+    if data.find(_END, scan) + len(_END) == len(
+        data
+    ):  # nearly always, and faster than to walk the scans
         return len(data)
     at = scan
     while marker := _MARKER.search(data, at):
@@ -129,7 +137,11 @@ def read_orientation(exif: bytes) -> int:
         for at in range(ifd + 2, ifd + 2 + entries * _IFD_ENTRY_BYTES, _IFD_ENTRY_BYTES):
             tag, type, count = struct.unpack_from(order + "HHI", tiff, at)
             if tag == _ORIENTATION_TAG:
-                value = struct.unpack_from(order + _INTEGERS[type], tiff, at + 8)[0] if count == 1 else UPRIGHT
+                value = (
+                    struct.unpack_from(order + _INTEGERS[type], tiff, at + 8)[0]
+                    if count == 1
+                    else UPRIGHT
+                )
                 return value if 1 <= value <= 8 else UPRIGHT
     except (struct.error, KeyError):
         pass

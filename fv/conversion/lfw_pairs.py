@@ -37,14 +37,19 @@ def read(path: str, images: pd.DataFrame, level: int = 1) -> pd.DataFrame:
     folds, count = _parse_header(lines[0] if lines else "", path)
     held, promised = len(lines) - 1, 2 * folds * count
     if held != promised:
-        raise UserError(f"{path} has {held} pairs where its first line promises {promised}: it was cut short or changed")
+        raise UserError(
+            f"{path} has {held} pairs where its first line promises {promised}: it was cut short or changed"
+        )
     by_stem = _by_stem(images["path"], level)
     rows = [_parse_pair(line, number, path) for number, line in enumerate(lines[1:], start=2)]
     for index, (_, _, label, number) in enumerate(rows):
         if label != (record.GENUINE if index // count % 2 == 0 else record.IMPOSTOR):
-            raise UserError(f"{path}, line {number}: genuine and impostor pairs are not in runs of {count} as line 1 says")
+            raise UserError(
+                f"{path}, line {number}: genuine and impostor pairs are not in runs of {count} as line 1 says"
+            )
     found = [
-        (_find(a, by_stem, path, number), _find(b, by_stem, path, number), label, number) for a, b, label, number in rows
+        (_find(a, by_stem, path, number), _find(b, by_stem, path, number), label, number)
+        for a, b, label, number in rows
     ]
     return pd.DataFrame(found, columns=["a", "b", "label", "line"])
 
@@ -60,14 +65,20 @@ def _read_lines(path: str) -> list[str]:
         text = files.read_bytes(path).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise UserError(f"{path} is not a text file in UTF-8: give an LFW pairs file") from error
-    return _LINE_END.split(text.rstrip()) if text.strip() else []  # splitlines() also splits at letters that names may hold
+    return (
+        _LINE_END.split(text.rstrip()) if text.strip() else []
+    )  # splitlines() also splits at letters that names may hold
 
 
 def _parse_header(line: str, path: str) -> tuple[int, int]:
     """(folds, pairs of each label in a fold)"""
     numbers = line.split()
-    if not 1 <= len(numbers) <= 2 or not all(_is_number(number) and int(number) for number in numbers):
-        raise UserError(f"{path}, line 1: '{line[:40]}' is not the number of pairs (View 1) or of folds and pairs (View 2)")
+    if not 1 <= len(numbers) <= 2 or not all(
+        _is_number(number) and int(number) for number in numbers
+    ):
+        raise UserError(
+            f"{path}, line 1: '{line[:40]}' is not the number of pairs (View 1) or of folds and pairs (View 2)"
+        )
     return (1, int(numbers[0])) if len(numbers) == 1 else (int(numbers[0]), int(numbers[1]))
 
 
@@ -78,7 +89,9 @@ def _parse_pair(line: str, number: int, path: str) -> tuple[str, str, int, int]:
     else:
         label = record.IMPOSTOR
     if len(fields) != _IMPOSTOR_FIELDS or not (_is_number(fields[1]) and _is_number(fields[3])):
-        raise UserError(f"{path}, line {number}: '{line[:60]}' is neither 'name i j' nor 'name1 i name2 j', tab-separated")
+        raise UserError(
+            f"{path}, line {number}: '{line[:60]}' is neither 'name i j' nor 'name1 i name2 j', tab-separated"
+        )
     return _stem(fields[0], fields[1]), _stem(fields[2], fields[3]), label, number
 
 

@@ -12,7 +12,9 @@ from fv import record, tables
 from fv.errors import UserError
 
 
-def select_images(pairs: pd.DataFrame, images: pd.DataFrame, left_out: pd.DataFrame, source: str) -> pd.DataFrame:
+def select_images(
+    pairs: pd.DataFrame, images: pd.DataFrame, left_out: pd.DataFrame, source: str
+) -> pd.DataFrame:
     """The part of the catalog that the pairs use, so that no other image is checked.
 
     Args:
@@ -29,7 +31,9 @@ def select_images(pairs: pd.DataFrame, images: pd.DataFrame, left_out: pd.DataFr
     """
     known = set(images["path"])
     _require_images(pairs, known, left_out, source)
-    require_agreement(pairs, source, dict(zip(images["path"], images["identity"], strict=True)).__getitem__)
+    require_agreement(
+        pairs, source, dict(zip(images["path"], images["identity"], strict=True)).__getitem__
+    )
     require_once(pairs, source)
     used = images[images["path"].isin(pd.concat([pairs["a"], pairs["b"]]))].reset_index(drop=True)
     return used.assign(identity=used["identity"].cat.remove_unused_categories())
@@ -44,7 +48,9 @@ def restrict(images: pd.DataFrame, pairs: pd.DataFrame) -> pd.DataFrame:
     return images[named] if named.any() else images
 
 
-def to_indices(pairs: pd.DataFrame, images: pd.DataFrame, left_out: pd.DataFrame, source: str) -> pd.DataFrame:
+def to_indices(
+    pairs: pd.DataFrame, images: pd.DataFrame, left_out: pd.DataFrame, source: str
+) -> pd.DataFrame:
     """The pairs by index of image, after the images were checked.
 
     Args:
@@ -101,7 +107,9 @@ def suggest(paths: Sequence[str], known: Iterable[str]) -> dict[str, str]:
     found = {}
     for path in paths:
         letters, stem, below = (near.get(key, []) for key in _keys(path))
-        ends = [each for each in below if f"/{path}".endswith(f"/{each}") or each.endswith(f"/{path}")]
+        ends = [
+            each for each in below if f"/{path}".endswith(f"/{each}") or each.endswith(f"/{path}")
+        ]
         images = letters or stem or (ends if len(ends) == 1 else [])
         if images:
             found[path] = _did_you_mean(path, min(images))
@@ -127,7 +135,9 @@ def _same_letters(path: str) -> str:
     return "/".join(part.strip() for part in parts)
 
 
-def _require_images(pairs: pd.DataFrame, known: set[str], left_out: pd.DataFrame, source: str) -> None:
+def _require_images(
+    pairs: pd.DataFrame, known: set[str], left_out: pd.DataFrame, source: str
+) -> None:
     missing = pairs[~(pairs["a"].isin(known) & pairs["b"].isin(known))]
     if not len(missing):
         return
@@ -136,7 +146,9 @@ def _require_images(pairs: pd.DataFrame, known: set[str], left_out: pd.DataFrame
     where = f"{source}, line {first['line']}: {path}"
     reasons = left_out.loc[left_out["path"] == path, "reason"]
     if len(reasons):
-        raise UserError(f"{where}: {reasons.iloc[0]}; mend the image or take its pairs from the list")
+        raise UserError(
+            f"{where}: {reasons.iloc[0]}; mend the image or take its pairs from the list"
+        )
     near = suggest([path], known).get(path, "give its path below the images folder")
     none = "no such image in an identity's folder of the images folder"
     raise UserError(f"{where}: {none}; {near}, or take its pairs from the list")
@@ -157,8 +169,12 @@ def require_agreement(pairs: pd.DataFrame, source: str, identity_of: Callable[[s
     wrong = pairs[same != (pairs["label"] == record.GENUINE)]
     if len(wrong):
         a, b, label, line = wrong.iloc[0][["a", "b", "label", "line"]]
-        said, folders = ("same", "two identities") if label == record.GENUINE else ("different", "one identity")
-        raise UserError(f"{source}, line {line}: labelled {said}, but {a} and {b} lie in the folders of {folders}")
+        said, folders = (
+            ("same", "two identities") if label == record.GENUINE else ("different", "one identity")
+        )
+        raise UserError(
+            f"{source}, line {line}: labelled {said}, but {a} and {b} lie in the folders of {folders}"
+        )
 
 
 def require_once(pairs: pd.DataFrame, source: str) -> None:
@@ -175,4 +191,6 @@ def require_once(pairs: pd.DataFrame, source: str) -> None:
     if repeats.any():
         second = pairs[repeats].iloc[0]
         first = pairs[(ends == ends[repeats].iloc[0]).all(axis=1).to_numpy()].iloc[0]
-        raise UserError(f"{source}, line {second['line']}: the pair of line {first['line']} again: take one of them out")
+        raise UserError(
+            f"{source}, line {second['line']}: the pair of line {first['line']} again: take one of them out"
+        )

@@ -39,10 +39,15 @@ def claim(folder: str, overwrite: bool) -> Iterator[str]:
         files of a conversion's names that fv did not write.
     """
     files.make_folder(folder)
-    with folder_lock.held(folder, f"another conversion is writing into {folder}: wait for it, or give another --output"):
+    with folder_lock.held(
+        folder,
+        f"another conversion is writing into {folder}: wait for it, or give another --output",
+    ):
         _claim_files(folder)
         if files.exists(os.path.join(folder, manifest.FILE_NAME)) and not overwrite:
-            raise UserError(f"--output={folder} holds a finished data set: give another folder, or --overwrite")
+            raise UserError(
+                f"--output={folder} holds a finished data set: give another folder, or --overwrite"
+            )
         ownership.remove_private(folder, _SCRATCH)
         scratch = os.path.join(ownership.private(folder), _SCRATCH)
         files.make_folder(scratch)

@@ -55,12 +55,16 @@ def plan_quotas(images: pd.DataFrame, wanted: Wanted) -> dict[str, Quota]:
     genuines = {name: quota.genuine for name, quota in available.items()}
     impostors = {name: quota.impostor for name, quota in available.items()}
     count = min(round(wanted.total * wanted.genuine_fraction), sum(genuines.values()))
-    _require_possible(wanted, count, sum(genuines.values()) + sum(impostors.values()), len(available))
+    _require_possible(
+        wanted, count, sum(genuines.values()) + sum(impostors.values()), len(available)
+    )
     genuines, impostors = _apportion(genuines, count), _apportion(impostors, wanted.total - count)
     return {name: Quota(genuines[name], impostors[name]) for name in available}
 
 
-def sample_pairs(images: pd.DataFrame, quotas: Mapping[str, Quota], wanted: Wanted, seed: int) -> dict[str, pd.DataFrame]:
+def sample_pairs(
+    images: pd.DataFrame, quotas: Mapping[str, Quota], wanted: Wanted, seed: int
+) -> dict[str, pd.DataFrame]:
     """Samples the pairs of every split.
 
     Args:
@@ -93,14 +97,22 @@ def generator(seed: int, *names: str) -> np.random.Generator:
     return np.random.default_rng([seed, *"/".join(names).encode()])
 
 
-def _sample_split(members: pd.DataFrame, quota: Quota, wanted: Wanted, rng: np.random.Generator) -> pd.DataFrame:
+def _sample_split(
+    members: pd.DataFrame, quota: Quota, wanted: Wanted, rng: np.random.Generator
+) -> pd.DataFrame:
     """Samples a split's pairs, each pair's images in random order."""
     members = members.sort_values("identity", kind="stable")
     sizes = _sizes(members)
     impostors = impostor.sample_impostors(sizes, quota.impostor, wanted.caps, rng)
-    count = quota.genuine if len(impostors) == quota.impostor else _in_proportion(len(impostors), wanted.genuine_fraction)
+    count = (
+        quota.genuine
+        if len(impostors) == quota.impostor
+        else _in_proportion(len(impostors), wanted.genuine_fraction)
+    )
     genuines = genuine.sample_genuine(sizes, count, wanted.caps, rng)
-    labels = np.repeat(np.array([record.GENUINE, record.IMPOSTOR], np.int8), [len(genuines), len(impostors)])
+    labels = np.repeat(
+        np.array([record.GENUINE, record.IMPOSTOR], np.int8), [len(genuines), len(impostors)]
+    )
     ends = members.index.to_numpy(np.int32)[np.concatenate([genuines, impostors])]
     swapped = rng.random(len(ends)) < 0.5
     ends[swapped] = ends[swapped, ::-1]
@@ -123,7 +135,9 @@ def _in_proportion(impostors: int, share: float) -> int:
 
 
 def _sizes_by_split(images: pd.DataFrame) -> dict[str, np.ndarray]:
-    return {name: _sizes(images[images["split"] == name]) for name in images["split"].cat.categories}
+    return {
+        name: _sizes(images[images["split"] == name]) for name in images["split"].cat.categories
+    }
 
 
 def _sizes(members: pd.DataFrame) -> np.ndarray:
@@ -148,7 +162,9 @@ def _refuse_without_pairs(name: str, images: pd.DataFrame, wanted: Wanted) -> No
 def _require_possible(wanted: Wanted, genuines: int, most: int, splits: int) -> None:
     total, caps = wanted.total, wanted.caps
     if wanted.genuine_fraction == 0.5 and total % 2:
-        raise UserError(f"--pairs={total} is odd, and half of the pairs are genuine, half impostor: give an even number")
+        raise UserError(
+            f"--pairs={total} is odd, and half of the pairs are genuine, half impostor: give an even number"
+        )
     if total > most:
         raise UserError(
             f"--pairs={total} asks for more than the {most} pairs there are with at most {caps.identity} of each label to "
@@ -156,9 +172,19 @@ def _require_possible(wanted: Wanted, genuines: int, most: int, splits: int) -> 
             f"--max_pairs_per_image"
         )
     if min(genuines, total - genuines) < splits:
-        enough = (more for more in range(total, most + 1) if _reaches(more, wanted.genuine_fraction, splits))
-        way = f"give --pairs={found}" if (found := next(enough, None)) else "give --genuine_fraction=0.5"
-        raise UserError(f"--pairs={total} is too few for one pair of each label in {splits} splits: {way}")
+        enough = (
+            more
+            for more in range(total, most + 1)
+            if _reaches(more, wanted.genuine_fraction, splits)
+        )
+        way = (
+            f"give --pairs={found}"
+            if (found := next(enough, None))
+            else "give --genuine_fraction=0.5"
+        )
+        raise UserError(
+            f"--pairs={total} is too few for one pair of each label in {splits} splits: {way}"
+        )
 
 
 def _reaches(total: int, share: float, splits: int) -> bool:

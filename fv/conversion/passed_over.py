@@ -52,7 +52,14 @@ _BRANDS = (  # of ISO/IEC 14496-12 files; the first that matches the file's own 
     ((b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"), "HEIC"),
     ((b"crx ",), "camera raw"),
 )
-_RENAMED = {"JPEG": ".jpg", "PNG": ".png", "GIF": ".gif", "BMP": ".bmp", "WebP": ".webp", "PNM": ".pnm"}
+_RENAMED = {
+    "JPEG": ".jpg",
+    "PNG": ".png",
+    "GIF": ".gif",
+    "BMP": ".bmp",
+    "WebP": ".webp",
+    "PNM": ".pnm",
+}
 _ADVICE = {
     "HEIC": "convert it to JPEG, for example with: heif-convert IN.heic OUT.jpg",
     "AVIF": "convert it to JPEG, for example with: magick IN.avif OUT.jpg",
@@ -87,14 +94,18 @@ def count(root: str, paths: Iterable[str]) -> pd.DataFrame:
         suffix = _suffix_of(path)
         numbers[suffix] += 1
         kept = first[suffix]
-        if len(kept) < _LOOKED_AT or path < kept[-1]:  # the same few whatever the order of the files
+        if (
+            len(kept) < _LOOKED_AT or path < kept[-1]
+        ):  # the same few whatever the order of the files
             bisect.insort(kept, path)
             del kept[_LOOKED_AT:]
     most_frequent = sorted(numbers, key=lambda suffix: (-numbers[suffix], suffix))
     rows = []
     for number, suffix in enumerate(most_frequent):
         kept = first[suffix]
-        examples = _recognise(root, kept) if suffix != HIDDEN and number < _SUFFIXES_LOOKED_AT else {}
+        examples = (
+            _recognise(root, kept) if suffix != HIDDEN and number < _SUFFIXES_LOOKED_AT else {}
+        )
         example = printable(next(iter(examples.values()), kept[0]))
         advice = "; ".join(f"{format} data: {_advise(format, suffix)}" for format in examples)
         rows.append((suffix, numbers[suffix], example, ", ".join(examples), advice))
@@ -113,14 +124,18 @@ def summarise(table: pd.DataFrame) -> str:
 
 def advise(table: pd.DataFrame) -> list[str]:
     """One line for each suffix whose files look like something that can be used after a change."""
-    return [f"{row.suffix} ({row.example}): {row.advice}" for row in table.itertuples() if row.advice]
+    return [
+        f"{row.suffix} ({row.example}): {row.advice}" for row in table.itertuples() if row.advice
+    ]
 
 
 def recognise(head: bytes) -> str:
     """The format that a file's first `_HEAD_BYTES` bytes are of, '' where it is not known."""
     if head[4:8] == b"ftyp":
         brands = [head[8:12], *(head[at : at + 4] for at in range(16, len(head) - 3, 4))]
-        return next((name for known, name in _BRANDS if any(brand in known for brand in brands)), "video")
+        return next(
+            (name for known, name in _BRANDS if any(brand in known for brand in brands)), "video"
+        )
     if head[:4] == b"RIFF":
         return {b"WEBP": "WebP", b"AVI ": "video"}.get(head[8:12], "")
     if re.match(rb"P[1-6]\s", head):

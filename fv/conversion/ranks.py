@@ -27,7 +27,11 @@ def occurrences(values: np.ndarray) -> np.ndarray:
     """How many times each element's value has occurred before it, int64."""
     order = np.argsort(values, kind="stable")
     ordered = values[order]
-    starts = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]]) if len(values) else np.empty(0, np.int64)
+    starts = (
+        np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]])
+        if len(values)
+        else np.empty(0, np.int64)
+    )
     lengths = np.diff(np.r_[starts, len(values)])
     counts = np.empty(len(values), np.int64)
     counts[order] = np.arange(len(values)) - np.repeat(starts, lengths)

@@ -27,12 +27,16 @@ def add_pairs(pairs: np.ndarray, room: Room, count: int, rng: np.random.Generato
         free = np.repeat(np.arange(len(room.owner)), room.of_images())
         if len(free) < 2:
             break
-        for first, second in rng.permutation(free)[: len(free) // 2 * 2].reshape(-1, 2)[: count - len(made)]:
+        for first, second in rng.permutation(free)[: len(free) // 2 * 2].reshape(-1, 2)[
+            : count - len(made)
+        ]:
             failures = 0 if _split(int(first), int(second), made, used, room, rng) else failures + 1
     return np.array(made, np.int64).reshape(-1, 2)
 
 
-def _split(first: int, second: int, made: list[Pair], used: set[Pair], room: Room, rng: np.random.Generator) -> bool:
+def _split(
+    first: int, second: int, made: list[Pair], used: set[Pair], room: Room, rng: np.random.Generator
+) -> bool:
     """Replaces a random pair by one of its first person with `first` and one of its second with `second`, if it can."""
     place = int(rng.integers(len(made)))
     a, b = (_image_with_room(image, room, rng) for image in made[place])

@@ -65,9 +65,12 @@ def build(facts: Facts) -> dict:
         "left_out": _left_out(facts.left_out),
         "passed_over": _records(facts.passed_over.head(LISTED)),
         "copies": _copies(facts.copies),
-        "identities": _identities(images, facts.left_out, facts.naming) | {"doubts": _doubts(facts.findings)},
+        "identities": _identities(images, facts.left_out, facts.naming)
+        | {"doubts": _doubts(facts.findings)},
         "splits": {name: _split(split) for name, split in facts.made.splits.items()},
-        "images_per_identity": _histogram(_per_identity(images).to_numpy(), _IMAGE_EDGES, "identities"),
+        "images_per_identity": _histogram(
+            _per_identity(images).to_numpy(), _IMAGE_EDGES, "identities"
+        ),
         "sizes": _sizes(images),
         "pairs_per_identity": _pairs_per_identity(images, facts.tables),
     }
@@ -87,14 +90,19 @@ def _files(facts: Facts) -> dict:
 
 
 def _doubts(findings: tuple[identities.Finding, ...]) -> list[dict]:
-    return [{"seen": finding.seen, "means": finding.means, "decides": finding.decides} for finding in findings]
+    return [
+        {"seen": finding.seen, "means": finding.means, "decides": finding.decides}
+        for finding in findings
+    ]
 
 
 def _left_out(left_out: pd.DataFrame) -> dict:
     """Files by kind of reason, the most frequent first, with an example of each; and the first files."""
     ordered = left_out.sort_values("path", kind="stable")
     kinds = ordered.assign(kind=_kinds(ordered["reason"])).groupby("kind", sort=True)
-    reasons = kinds.agg(files=("path", "size"), example=("path", "first"), reason=("reason", "first"))
+    reasons = kinds.agg(
+        files=("path", "size"), example=("path", "first"), reason=("reason", "first")
+    )
     reasons = reasons.sort_values("files", ascending=False, kind="stable")
     return {
         "kinds": len(reasons),
@@ -119,7 +127,9 @@ def _copies(copies: pd.DataFrame) -> dict:
     }
     for name, same in (("two_identities", False), ("same_identity", True)):
         rows = copies[copies["same_identity"].to_numpy(bool) == same]
-        rows = rows.sort_values(["exact", "distance", "first_path", "second_path"], ascending=[False, True, True, True])
+        rows = rows.sort_values(
+            ["exact", "distance", "first_path", "second_path"], ascending=[False, True, True, True]
+        )
         exact = int(rows["exact"].sum())
         listed = rows[["first_path", "second_path", "exact", "distance"]].head(LISTED)
         report[name] = {"exact": exact, "near": len(rows) - exact, "listed": _records(listed)}
@@ -195,7 +205,10 @@ def _pairs_per_identity(images: pd.DataFrame, tables: Mapping[str, pd.DataFrame]
     most = np.argsort(-total, kind="stable")[: min(_MOST_IDENTITIES, int((total > 0).sum()))]
     columns = {"identity": names[most].astype(str), "genuine": counts[record.GENUINE][most]}
     unused = int((total[np.unique(codes)] == 0).sum())
-    return {"in_none": unused, "most": _records(pd.DataFrame({**columns, "impostor": counts[record.IMPOSTOR][most]}))}
+    return {
+        "in_none": unused,
+        "most": _records(pd.DataFrame({**columns, "impostor": counts[record.IMPOSTOR][most]})),
+    }
 
 
 def _histogram(values: np.ndarray, edges: tuple[int, ...], counted: str) -> list[dict]:

@@ -17,7 +17,9 @@ _COLUMNS = 2  # of pairs, that fit the width of a page
 _SUSPECT = {record.IMPOSTOR: "one picture, two identities"}
 
 
-def write(chosen: Options, found: Catalog, selected: Selection, made: manifest.Manifest, scratch: str) -> None:
+def write(
+    chosen: Options, found: Catalog, selected: Selection, made: manifest.Manifest, scratch: str
+) -> None:
     """Writes both reports; the same conversion writes the same bytes.
 
     Args:
@@ -40,7 +42,9 @@ def write(chosen: Options, found: Catalog, selected: Selection, made: manifest.M
     )
     content = report.build(facts)
     ownership.save_json(content, os.path.join(chosen.output, report.FILE_NAME))
-    page = report_page.render(content, _draw_suspects(chosen, content), _draw_pairs(chosen, selected, scratch))
+    page = report_page.render(
+        content, _draw_suspects(chosen, content), _draw_pairs(chosen, selected, scratch)
+    )
     with ownership.atomic_open(os.path.join(chosen.output, report.PAGE_NAME)) as file:
         file.write(page)
 
@@ -65,7 +69,9 @@ def _draw_suspects(chosen: Options, content: dict) -> bytes | None:
         return None
     rules = images.Rules(chosen.max_pixels, chosen.jpeg_quality)
     pairs = [
-        sheet.Pair(*(_picture(chosen.images, path, rules) for path in paths), record.IMPOSTOR, *paths)
+        sheet.Pair(
+            *(_picture(chosen.images, path, rules) for path in paths), record.IMPOSTOR, *paths
+        )
         for paths in listed[["first_path", "second_path"]].itertuples(index=False)
     ]
     return sheet.to_jpeg(sheet.draw(pairs, _COLUMNS, headings=_SUSPECT))
@@ -74,5 +80,8 @@ def _draw_suspects(chosen: Options, content: dict) -> bytes | None:
 def _picture(root: str, path: str, rules: images.Rules) -> bytes:
     try:
         return images.load(files.read_bytes(os.path.join(root, path)), rules).stored
-    except (OSError, formats.BadImage):  # sound when it was checked: the sheet says that it is not decodable now
+    except (
+        OSError,
+        formats.BadImage,
+    ):  # sound when it was checked: the sheet says that it is not decodable now
         return b""

@@ -21,17 +21,36 @@ def render(content: dict, suspects: bytes | None = None, pairs: bytes | None = N
     copies = content["copies"]
     files = (_summary(content), _left_out(content), _passed_over(content))
     wrong = (*files, _two_identities(copies, suspects), _redundant(copies))
-    return page.page("Data report", *wrong, _identities(content), _sizes(content["sizes"]), _pairs(content, pairs))
+    return page.page(
+        "Data report",
+        *wrong,
+        _identities(content),
+        _sizes(content["sizes"]),
+        _pairs(content, pairs),
+    )
 
 
 def _summary(content: dict) -> str:
     images, identities, copies = content["images"], content["identities"], content["copies"]
     kept = f"{images['kept']:,} of {images['found']:,} images kept, of {_many(identities['kept'], 'identity')}"
     found = copies["images_under_two_identities"]
-    alert = f"{_many(found, 'image')} found under two identities: a label is likely wrong." if found else ""
-    header = ["split", "identities", "images in pairs", "genuine pairs", "impostor pairs", "shards", "MB"]
+    alert = (
+        f"{_many(found, 'image')} found under two identities: a label is likely wrong."
+        if found
+        else ""
+    )
+    header = [
+        "split",
+        "identities",
+        "images in pairs",
+        "genuine pairs",
+        "impostor pairs",
+        "shards",
+        "MB",
+    ]
     rows = [
-        [name, *list(split.values())[:-1], round(split["bytes"] / _MEGA, 1)] for name, split in content["splits"].items()
+        [name, *list(split.values())[:-1], round(split["bytes"] / _MEGA, 1)]
+        for name, split in content["splits"].items()
     ]
     return "\n".join(
         (
@@ -48,14 +67,20 @@ def _left_out(content: dict) -> str:
     if not count:
         return page.section("Left out", page.paragraph("No image was left out."))
     reasons = [
-        [row["kind"] if row["files"] > 1 else row["reason"], row["files"], row["example"]] for row in left_out["reasons"]
+        [row["kind"] if row["files"] > 1 else row["reason"], row["files"], row["example"]]
+        for row in left_out["reasons"]
     ]
     files = [[row["path"], row["reason"]] for row in left_out["files"][:_SHOWN]]
     return page.section(
         "Left out",
-        page.paragraph(f"{_many(count, 'image')} left out, for {_many(left_out['kinds'], 'kind')} of reasons."),
+        page.paragraph(
+            f"{_many(count, 'image')} left out, for {_many(left_out['kinds'], 'kind')} of reasons."
+        ),
         page.table(["reason", "images", "for example"], reasons),
-        page.fold(_first("images left out", len(files), count) or "The image", page.table(["image", "reason"], files)),
+        page.fold(
+            _first("images left out", len(files), count) or "The image",
+            page.table(["image", "reason"], files),
+        ),
         _lost(content["identities"]),
     )
 
@@ -69,10 +94,14 @@ def _passed_over(content: dict) -> str:
     counts, suffixes = content["files"], content["passed_over"]
     listed = f", {counts['not_listed']:,} not listed" if counts["not_listed"] else ""
     text = f"{counts['found']:,} files and links: {counts['used']:,} used, {counts['left_out']:,} left out{listed}, "
-    rows = [[row["suffix"], row["files"], row["example"], row["advice"]] for row in suffixes[:_SHOWN]]
+    rows = [
+        [row["suffix"], row["files"], row["example"], row["advice"]] for row in suffixes[:_SHOWN]
+    ]
     return page.section(
         "Passed over",
-        page.paragraph(f"{text}{counts['passed_over']:,} passed over, whose suffix is not one of an image that fv reads."),
+        page.paragraph(
+            f"{text}{counts['passed_over']:,} passed over, whose suffix is not one of an image that fv reads."
+        ),
         page.table(["suffix", "files", "for example", "what to do"], rows) if rows else "",
     )
 
@@ -88,7 +117,10 @@ def _lost(identities: dict) -> str:
 def _two_identities(copies: dict, suspects: bytes | None) -> str:
     found = copies["two_identities"]
     if not found["listed"]:
-        return page.section("One picture, two identities", page.paragraph("No picture was found under two identities."))
+        return page.section(
+            "One picture, two identities",
+            page.paragraph("No picture was found under two identities."),
+        )
     text = (
         f"{_many(copies['images_under_two_identities'], 'image')} found under two identities or more: one of the labels is "
         "likely wrong, or the picture would leak from one split into another."
@@ -105,17 +137,25 @@ def _two_identities(copies: dict, suspects: bytes | None) -> str:
 def _redundant(copies: dict) -> str:
     found = copies["same_identity"]
     if not found["listed"]:
-        return page.section("Copies within one identity", page.paragraph("No picture is there twice."))
+        return page.section(
+            "Copies within one identity", page.paragraph("No picture is there twice.")
+        )
     text = (
         f"{found['exact']:,} with the bytes of an earlier image and {found['near']:,} that show the picture of an earlier "
         f"one. They teach nothing new. The largest group of copies has {_many(copies['largest_group'], 'image')}."
     )
-    return page.section("Copies within one identity", page.paragraph(text), page.fold("The files", _listed(found)))
+    return page.section(
+        "Copies within one identity", page.paragraph(text), page.fold("The files", _listed(found))
+    )
 
 
 def _listed(found: dict) -> str:
     rows = [
-        [row["first_path"], row["second_path"], "same bytes" if row["exact"] else f"{row['distance']} bits"]
+        [
+            row["first_path"],
+            row["second_path"],
+            "same bytes" if row["exact"] else f"{row['distance']} bits",
+        ]
         for row in found["listed"][:_SHOWN]
     ]
     caption = _first("copies", len(rows), found["exact"] + found["near"])
@@ -130,7 +170,11 @@ def _identities(content: dict) -> str:
     return page.section(
         "Identities",
         page.paragraph(single, "soft") if single else "",
-        page.bars(list(map(_range, histogram)), [row["identities"] for row in histogram], "Identities by number of images"),
+        page.bars(
+            list(map(_range, histogram)),
+            [row["identities"] for row in histogram],
+            "Identities by number of images",
+        ),
     )
 
 
@@ -139,8 +183,14 @@ def _sizes(sizes: dict) -> str:
     rows = [[f"{row['width']} × {row['height']}", row["images"]] for row in sizes["most_frequent"]]
     return page.section(
         "Sizes",
-        page.bars(list(map(_range, sides)), [row["images"] for row in sides], "Images by shorter side, in pixels"),
-        page.table(["width × height", "images"], rows, _first("sizes", len(rows), sizes["different"])),
+        page.bars(
+            list(map(_range, sides)),
+            [row["images"] for row in sides],
+            "Images by shorter side, in pixels",
+        ),
+        page.table(
+            ["width × height", "images"], rows, _first("sizes", len(rows), sizes["different"])
+        ),
     )
 
 
@@ -153,7 +203,9 @@ def _pairs(content: dict, pairs: bytes | None) -> str:
         "Pairs",
         page.image(pairs, alt, "A sample of the pairs.") if pairs else "",
         page.paragraph(unused, "soft") if unused else "",
-        page.table(["identity", "genuine pairs", "impostor pairs"], rows, "The identities in most pairs"),
+        page.table(
+            ["identity", "genuine pairs", "impostor pairs"], rows, "The identities in most pairs"
+        ),
     )
 
 
@@ -168,7 +220,9 @@ def _first(what: str, shown: int, total: int) -> str:
     """What a list shows of how many."""
     if shown == total:
         return f"All {total:,} {what}" if total > 1 else ""
-    return f"The first {shown:,} of {total:,} {what}; {report.FILE_NAME} lists up to {report.LISTED:,}"
+    return (
+        f"The first {shown:,} of {total:,} {what}; {report.FILE_NAME} lists up to {report.LISTED:,}"
+    )
 
 
 def _many(count: int, noun: str) -> str:

@@ -28,7 +28,9 @@ def start(chosen: Options, scratch: str) -> Iterator[workers.Map]:
             yield run
         return
     if importlib.util.find_spec("apache_beam") is None:
-        raise UserError(f"--runner={chosen.runner} needs Apache Beam: pip install 'fv[beam]', or take --runner={LOCAL}")
+        raise UserError(
+            f"--runner={chosen.runner} needs Apache Beam: pip install 'fv[beam]', or take --runner={LOCAL}"
+        )
     from fv.conversion import beam
 
     yield beam.Runner(chosen.runner, shlex.split(chosen.runner_options), scratch).map

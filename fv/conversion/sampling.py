@@ -12,7 +12,9 @@ class PairSample:
     def __init__(self, count: int, seed: int):
         """`count` pairs in all, half of them genuine; the same seed and the same records give the same sample."""
         self._wanted = {record.GENUINE: count - count // 2, record.IMPOSTOR: count // 2}
-        self._kept = {label: [] for label in self._wanted}  # heaps of (−draw, −number of the record, record)
+        self._kept = {
+            label: [] for label in self._wanted
+        }  # heaps of (−draw, −number of the record, record)
         self._random = random.Random(seed)
         self._seen = 0
 
@@ -27,4 +29,8 @@ class PairSample:
 
     def pairs(self) -> list[dict[str, bytes | int]]:
         """The sample, genuine pairs first, those of a label in the order in which they came."""
-        return [pair for kept in self._kept.values() for _, _, pair in sorted(kept, key=lambda entry: -entry[1])]
+        return [
+            pair
+            for kept in self._kept.values()
+            for _, _, pair in sorted(kept, key=lambda entry: -entry[1])
+        ]

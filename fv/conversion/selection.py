@@ -45,7 +45,9 @@ class Selection:
     findings: tuple[identities.Finding, ...] = ()
 
 
-def select(chosen: Options, found: pd.DataFrame, odd: pd.DataFrame, scratch: str, run: workers.Map) -> Selection:
+def select(
+    chosen: Options, found: pd.DataFrame, odd: pd.DataFrame, scratch: str, run: workers.Map
+) -> Selection:
     """Checks the images and chooses the pairs.
 
     Args:
@@ -61,11 +63,15 @@ def select(chosen: Options, found: pd.DataFrame, odd: pd.DataFrame, scratch: str
     if chosen.pairs_list:
         return _listed(chosen, found, odd, scratch, run)
     if chosen.strict and len(odd):
-        raise UserError(f"{odd['path'].iloc[0]}: {odd['reason'].iloc[0]} (--strict stops here; without it it is left out)")
+        raise UserError(
+            f"{odd['path'].iloc[0]}: {odd['reason'].iloc[0]} (--strict stops here; without it it is left out)"
+        )
     return _sampled(chosen, found, odd, scratch, run)
 
 
-def _sampled(chosen: Options, found: pd.DataFrame, odd: pd.DataFrame, scratch: str, run: workers.Map) -> Selection:
+def _sampled(
+    chosen: Options, found: pd.DataFrame, odd: pd.DataFrame, scratch: str, run: workers.Map
+) -> Selection:
     findings = _check_identities(chosen, found)
     shares = splits.fractions(chosen.val_fraction, chosen.test_fraction)
     crop = crops.parse(chosen.crop)
@@ -75,7 +81,9 @@ def _sampled(chosen: Options, found: pd.DataFrame, odd: pd.DataFrame, scratch: s
     sound, unwanted = checked.sound, boxless.iloc[:0]
     if not chosen.keep_duplicates:
         sound, unwanted = copies.leave_out(checked, duplicates)
-    left_out = pd.concat([odd, boxless, checked.bad, unwanted]).sort_values("path", ignore_index=True)
+    left_out = pd.concat([odd, boxless, checked.bad, unwanted]).sort_values(
+        "path", ignore_index=True
+    )
     catalog.require_identities(sound, left_out, chosen.images)
     names = sound["identity"].unique().sort_values()
     by_identity = pd.Series(splits.assign(names, shares, chosen.seed), list(names), dtype=object)
@@ -83,34 +91,53 @@ def _sampled(chosen: Options, found: pd.DataFrame, odd: pd.DataFrame, scratch: s
     splits.require_two_identities({name: len(names) for name, names in members.items()})
     sound = sound.assign(split=_categorical(by_identity, sound["identity"], list(shares)))
     wanted = pairs.Wanted(
-        chosen.pairs, chosen.genuine_fraction, Caps(chosen.max_pairs_per_identity, chosen.max_pairs_per_image)
+        chosen.pairs,
+        chosen.genuine_fraction,
+        Caps(chosen.max_pairs_per_identity, chosen.max_pairs_per_image),
     )
     owners = sound[["identity", "split"]]
     tables = pairs.sample_pairs(owners, pairs.plan_quotas(owners, wanted), wanted, chosen.seed)
     return Selection(sound, tables, members, left_out, duplicates, findings)
 
 
-def _listed(chosen: Options, found: pd.DataFrame, odd: pd.DataFrame, scratch: str, run: workers.Map) -> Selection:
+def _listed(
+    chosen: Options, found: pd.DataFrame, odd: pd.DataFrame, scratch: str, run: workers.Map
+) -> Selection:
     """As the list has it: copies are reported and stay, for a protocol must not change silently."""
     source, crop = chosen.pairs_list, crops.parse(chosen.crop)
     level = chosen.naming[0]
-    table = lfw_pairs.read(source, found, level) if chosen.pairs_file else csv_pairs.read(source, chosen.images)
+    table = (
+        lfw_pairs.read(source, found, level)
+        if chosen.pairs_file
+        else csv_pairs.read(source, chosen.images)
+    )
     table = listed.match_paths(table, set(found["path"]))
     findings = _check_identities(chosen, listed.restrict(found, table))
     odd = pd.concat([odd, catalog.unread(pd.concat([table["a"], table["b"]]))])
     used = listed.select_images(table, found, odd, source)
     used, boxless = crops.boxed(used, crop, chosen.crop)
-    checked = _check(chosen, used, crop, scratch, run, strict=False)  # the refusal names the list's line instead
+    checked = _check(
+        chosen, used, crop, scratch, run, strict=False
+    )  # the refusal names the list's line instead
     bad = pd.concat([boxless, checked.bad])
     indices = listed.to_indices(table, checked.sound, bad, source)
     members = tuple(sorted(checked.sound["identity"].unique()))
     sound = checked.sound.assign(split=pd.Categorical([chosen.pairs_split] * len(checked.sound)))
     duplicates = copies.find(checked, chosen.near_distance)
-    return Selection(sound, {chosen.pairs_split: indices}, {chosen.pairs_split: members}, bad, duplicates, findings)
+    return Selection(
+        sound,
+        {chosen.pairs_split: indices},
+        {chosen.pairs_split: members},
+        bad,
+        duplicates,
+        findings,
+    )
 
 
 def _check_identities(chosen: Options, found: pd.DataFrame) -> tuple[identities.Finding, ...]:
-    return identities.check(found, chosen.identity_level, chosen.merge_names, f"--images={chosen.images}")
+    return identities.check(
+        found, chosen.identity_level, chosen.merge_names, f"--images={chosen.images}"
+    )
 
 
 def _categorical(by_identity: pd.Series, identity: pd.Series, names: list[str]) -> pd.Categorical:
@@ -120,7 +147,12 @@ def _categorical(by_identity: pd.Series, identity: pd.Series, names: list[str]) 
 
 
 def _check(
-    chosen: Options, table: pd.DataFrame, crop: crops.Crop, scratch: str, run: workers.Map, strict: bool
+    chosen: Options,
+    table: pd.DataFrame,
+    crop: crops.Crop,
+    scratch: str,
+    run: workers.Map,
+    strict: bool,
 ) -> checking.Checked:
     rules = images.Rules(chosen.max_pixels, chosen.jpeg_quality, chosen.store_size, crop.fraction)
     return checking.check_images(table, chosen.images, scratch, rules, crop, run, strict)

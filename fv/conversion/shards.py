@@ -12,8 +12,12 @@ import pandas as pd
 from fv import files, manifest, ownership, record
 from fv.conversion import checking, pairs, written
 
-DEFAULT_SHARDS = 8  # of the largest split: enough to interleave, and files for every worker of a small cluster
-LARGEST_DEFAULT_BYTES = 128 << 20  # long enough to read at a disk's full rate, short enough to shuffle whole shards
+DEFAULT_SHARDS = (
+    8  # of the largest split: enough to interleave, and files for every worker of a small cluster
+)
+LARGEST_DEFAULT_BYTES = (
+    128 << 20
+)  # long enough to read at a disk's full rate, short enough to shuffle whole shards
 _COLUMNS = ("path", "identity", "offset", "bytes", "crc")
 _BUFFER_BYTES = 4 << 20  # a write of the operating system; below 1 MB its cost per call shows
 
@@ -49,7 +53,11 @@ class Images:
           OSError: they cannot be read, or changed since.
         """
         offset, path = int(self.offsets[index]), os.path.join(self.root, self.paths[index])
-        file = path if offset == checking.OWN_FILE else checking.pack_path(self.scratch, int(self.numbers[index]))
+        file = (
+            path
+            if offset == checking.OWN_FILE
+            else checking.pack_path(self.scratch, int(self.numbers[index]))
+        )
         data = files.read_bytes(file, max(offset, 0), int(self.sizes[index]))
         if google_crc32c.value(data) != self.crcs[index]:
             raise OSError(None, "changed while it was converted: run the same command again", path)
@@ -70,12 +78,18 @@ class Task:
     def key(self) -> str:
         """A digest of all that decides the shard's bytes."""
         numbers = (self.images.sizes, self.images.crcs, self.a, self.b, self.labels)
-        parts = [repr((record.SCHEMA_VERSION, list(self.images.paths), list(self.images.identities))).encode()]
+        parts = [
+            repr(
+                (record.SCHEMA_VERSION, list(self.images.paths), list(self.images.identities))
+            ).encode()
+        ]
         parts += [np.asarray(each, np.int64).tobytes() for each in numbers]
         return hashlib.sha256(b"".join(parts)).hexdigest()
 
 
-def count_shards(tables: Mapping[str, pd.DataFrame], images: pd.DataFrame, wanted: int | None) -> dict[str, int]:
+def count_shards(
+    tables: Mapping[str, pd.DataFrame], images: pd.DataFrame, wanted: int | None
+) -> dict[str, int]:
     """How many shards each split gets: as many pairs to a shard in every split, as far as rounding up allows.
 
     Args:
@@ -96,7 +110,12 @@ def count_shards(tables: Mapping[str, pd.DataFrame], images: pd.DataFrame, wante
 
 
 def plan_split(
-    split: str, table: pd.DataFrame, images: pd.DataFrame, count: int, seed: int, folders: tuple[str, str, str]
+    split: str,
+    table: pd.DataFrame,
+    images: pd.DataFrame,
+    count: int,
+    seed: int,
+    folders: tuple[str, str, str],
 ) -> Iterator[Task]:
     """Yields the tasks that write one split's pairs, in an order shuffled by the seed.
 
@@ -115,7 +134,14 @@ def plan_split(
         used, ends = np.unique(rows[["a", "b"]].to_numpy(), return_inverse=True)
         a, b = ends.reshape(-1, 2).T
         members = stored_images(images.loc[used, list(_COLUMNS)], root, scratch)
-        yield Task(output, manifest.shard_name(split, index, count), members, a, b, rows["label"].to_numpy())
+        yield Task(
+            output,
+            manifest.shard_name(split, index, count),
+            members,
+            a,
+            b,
+            rows["label"].to_numpy(),
+        )
 
 
 def stored_images(images: pd.DataFrame, root: str, scratch: str) -> Images:
@@ -150,7 +176,9 @@ def write_shard(task: Task) -> manifest.Shard:
                 file.write(buffer)
                 size += len(buffer)
             shard = manifest.Shard(task.name, len(task.labels), size, digest.hexdigest())
-            written.note(task.folder, shard, key)  # before the shard has its name: a killed run knows it again
+            written.note(
+                task.folder, shard, key
+            )  # before the shard has its name: a killed run knows it again
     except OSError as error:
         raise OSError(error.errno, error.strerror, error.filename or path) from error
     return shard

@@ -48,7 +48,9 @@ def choose(tables: Mapping[str, pd.DataFrame], count: int, seed: int) -> pd.Data
     """
     rng = np.random.default_rng(seed)
     shares = {record.GENUINE: count - count // 2, record.IMPOSTOR: count // 2}
-    return pd.concat([_draw_rows(list(tables.values()), label, share, rng) for label, share in shares.items()])
+    return pd.concat(
+        [_draw_rows(list(tables.values()), label, share, rng) for label, share in shares.items()]
+    )
 
 
 def from_record(pair: Mapping[str, bytes | int]) -> Pair:
@@ -57,7 +59,9 @@ def from_record(pair: Mapping[str, bytes | int]) -> Pair:
     return Pair(pair[record.IMAGE_A], pair[record.IMAGE_B], pair[record.LABEL], *names)
 
 
-def draw(pairs: Sequence[Pair], columns: int = 4, side: int = 112, headings: Mapping[int, str] = HEADINGS) -> Image.Image:
+def draw(
+    pairs: Sequence[Pair], columns: int = 4, side: int = 112, headings: Mapping[int, str] = HEADINGS
+) -> Image.Image:
     """Draws genuine pairs in the left columns and impostor pairs in the right ones, or one kind over all of them.
 
     Args:
@@ -69,18 +73,37 @@ def draw(pairs: Sequence[Pair], columns: int = 4, side: int = 112, headings: Map
     Returns:
       An RGB image.
     """
-    blocks = [[pair for pair in pairs if pair.label == label] for label in (record.GENUINE, record.IMPOSTOR)]
+    blocks = [
+        [pair for pair in pairs if pair.label == label]
+        for label in (record.GENUINE, record.IMPOSTOR)
+    ]
     blocks = [members for members in blocks if members]
     across = columns // max(1, len(blocks))
     rows = max((-(-len(members) // across) for members in blocks), default=0)
     pitch_x, pitch_y = 2 * side + _GAP + _PAIR_GAP, side + _LINE + _PAIR_GAP // 2
     top = _MARGIN + _HEADING + _LINE // 2
-    sheet = Image.new("RGB", (2 * _MARGIN + columns * pitch_x - _PAIR_GAP, top + rows * pitch_y + _MARGIN // 2), _PAPER)
+    sheet = Image.new(
+        "RGB",
+        (2 * _MARGIN + columns * pitch_x - _PAIR_GAP, top + rows * pitch_y + _MARGIN // 2),
+        _PAPER,
+    )
     for block, members in enumerate(blocks):
         left, label = _MARGIN + block * across * pitch_x, members[0].label
-        _write(sheet, headings[label], (left, _MARGIN), across * pitch_x - _PAIR_GAP, _HEADING, _COLOURS[label])
+        _write(
+            sheet,
+            headings[label],
+            (left, _MARGIN),
+            across * pitch_x - _PAIR_GAP,
+            _HEADING,
+            _COLOURS[label],
+        )
         for index, pair in enumerate(members):
-            _draw_pair(sheet, pair, (left + index % across * pitch_x, top + index // across * pitch_y), side)
+            _draw_pair(
+                sheet,
+                pair,
+                (left + index % across * pitch_x, top + index // across * pitch_y),
+                side,
+            )
     return sheet
 
 
@@ -91,23 +114,32 @@ def to_jpeg(sheet: Image.Image) -> bytes:
     return buffer.getvalue()
 
 
-def _draw_rows(tables: list[pd.DataFrame], label: int, count: int, rng: np.random.Generator) -> pd.DataFrame:
+def _draw_rows(
+    tables: list[pd.DataFrame], label: int, count: int, rng: np.random.Generator
+) -> pd.DataFrame:
     """Rows with that label, each row of all tables as likely as any other."""
     places = [np.flatnonzero(table["label"].to_numpy() == label) for table in tables]
     ends = np.cumsum([0, *map(len, places)])
     drawn = np.sort(ranks.distinct_integers(int(ends[-1]), min(count, int(ends[-1])), rng))
     owners = np.searchsorted(ends, drawn, side="right") - 1
-    rows = [table.iloc[places[at][drawn[owners == at] - ends[at]]] for at, table in enumerate(tables)]
+    rows = [
+        table.iloc[places[at][drawn[owners == at] - ends[at]]] for at, table in enumerate(tables)
+    ]
     return pd.concat(rows)
 
 
 def _draw_pair(sheet: Image.Image, pair: Pair, corner: tuple[int, int], side: int) -> None:
-    for offset, data, caption in ((0, pair.a, pair.caption_a), (side + _GAP, pair.b, pair.caption_b)):
+    for offset, data, caption in (
+        (0, pair.a, pair.caption_a),
+        (side + _GAP, pair.b, pair.caption_b),
+    ):
         x, y = corner[0] + offset, corner[1]
         sheet.paste(_EMPTY, (x, y, x + side, y + side))
         picture = _fit(data, side)
         if picture:
-            sheet.paste(picture, (x + (side - picture.width) // 2, y + (side - picture.height) // 2))
+            sheet.paste(
+                picture, (x + (side - picture.width) // 2, y + (side - picture.height) // 2)
+            )
         else:
             _write(sheet, "not decodable", (x + _GAP, y + side // 2), side - 2 * _GAP, _TEXT, _INK)
         _write(sheet, caption, (x, y + side + 1), side, _TEXT, _INK)
@@ -126,7 +158,9 @@ def _fit(data: bytes, side: int) -> Image.Image | None:
     return picture.resize((width, height), Image.Resampling.LANCZOS)
 
 
-def _write(sheet: Image.Image, text: str, corner: tuple[int, int], width: int, size: int, colour: tuple) -> None:
+def _write(
+    sheet: Image.Image, text: str, corner: tuple[int, int], width: int, size: int, colour: tuple
+) -> None:
     font = _font(size)
     ImageDraw.Draw(sheet).text(corner, _shorten(text, width, font), fill=colour, font=font)
 
@@ -134,8 +168,12 @@ def _write(sheet: Image.Image, text: str, corner: tuple[int, int], width: int, s
 @functools.cache
 def _font(size: int) -> ImageFont.FreeTypeFont:
     """DejaVu Sans from Matplotlib's files, which has European, Arabic and more letters; Pillow's own has ASCII only."""
-    folder = importlib.util.find_spec("matplotlib").submodule_search_locations[0]  # not imported: that takes half a second
-    return ImageFont.truetype(os.path.join(folder, "mpl-data", "fonts", "ttf", "DejaVuSans.ttf"), size)
+    folder = importlib.util.find_spec("matplotlib").submodule_search_locations[
+        0
+    ]  # not imported: that takes half a second
+    return ImageFont.truetype(
+        os.path.join(folder, "mpl-data", "fonts", "ttf", "DejaVuSans.ttf"), size
+    )
 
 
 def _shorten(text: str, width: int, font: ImageFont.FreeTypeFont) -> str:

@@ -20,7 +20,9 @@ def fractions(val: float, test: float) -> dict[str, float]:
     """
     train = 1.0 - val - test
     if train < -_SMALLEST_FRACTION:
-        raise UserError(f"--val_fraction={val} and --test_fraction={test} add up to more than 1: lower one of them")
+        raise UserError(
+            f"--val_fraction={val} and --test_fraction={test} add up to more than 1: lower one of them"
+        )
     shares = dict(zip(manifest.SPLITS, (train, val, test), strict=True))
     return {name: share for name, share in shares.items() if share > _SMALLEST_FRACTION}
 

@@ -37,9 +37,16 @@ def find(folder: str, name: str, key: str) -> manifest.Shard | None:
 def records(folder: str) -> dict[str, manifest.Shard]:
     """The shards that fv wrote into a folder, by name; some may be gone or changed since."""
     found = {}
-    for place in (os.path.join(folder, ownership.PRIVATE), folder):  # a retired manifest first: it is the older one
+    for place in (
+        os.path.join(folder, ownership.PRIVATE),
+        folder,
+    ):  # a retired manifest first: it is the older one
         with contextlib.suppress(UserError):  # no manifest, or not fv's
-            found |= {shard.name: shard for split in manifest.read(place).splits.values() for shard in split.shards}
+            found |= {
+                shard.name: shard
+                for split in manifest.read(place).splits.values()
+                for shard in split.shards
+            }
     return found | {name: noted[1] for name in _noted(folder) if (noted := _read(folder, name))}
 
 
@@ -97,7 +104,13 @@ def _parse(path: str) -> tuple[str, manifest.Shard] | None:
     try:
         noted = json.loads(files.read_bytes(path))
         return noted.pop("key"), manifest.Shard(**noted)
-    except (OSError, ValueError, TypeError, KeyError, AttributeError):  # no note, or one that another version wrote
+    except (
+        OSError,
+        ValueError,
+        TypeError,
+        KeyError,
+        AttributeError,
+    ):  # no note, or one that another version wrote
         return None
 
 

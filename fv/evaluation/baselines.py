@@ -47,6 +47,9 @@ def _local_mean(images: np.ndarray) -> np.ndarray:
     """Mean over every WINDOW × WINDOW window that lies inside the image, by summed areas."""
     sums = np.pad(images, ((0, 0), (1, 0), (1, 0))).cumsum(axis=1).cumsum(axis=2)
     corners = (
-        sums[:, WINDOW:, WINDOW:] - sums[:, WINDOW:, :-WINDOW] - sums[:, :-WINDOW, WINDOW:] + sums[:, :-WINDOW, :-WINDOW]
+        sums[:, WINDOW:, WINDOW:]
+        - sums[:, WINDOW:, :-WINDOW]
+        - sums[:, :-WINDOW, WINDOW:]
+        + sums[:, :-WINDOW, :-WINDOW]
     )
     return corners / WINDOW**2

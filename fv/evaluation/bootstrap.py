@@ -29,7 +29,12 @@ class Plan:
 
 
 def intervals(
-    similarities: np.ndarray, labels: np.ndarray, right: np.ndarray, people: np.ndarray, fars: Sequence[float], plan: Plan
+    similarities: np.ndarray,
+    labels: np.ndarray,
+    right: np.ndarray,
+    people: np.ndarray,
+    fars: Sequence[float],
+    plan: Plan,
 ) -> dict[str, Interval | dict[str, Interval | None] | None]:
     """Percentile intervals of accuracy, AUC, EER and TAR at each FAR; thresholds stay as they were chosen.
 
@@ -45,15 +50,23 @@ def intervals(
       `accuracy`, `auc`, `eer` and `tar_at_far` (FAR as text) with (lower, upper) each; None where it cannot be measured.
     """
     rows = _sample_figures(_Sorted(similarities, labels, right, people), fars, plan)
-    found = [_interval(column) for column in np.array(rows, np.float64).reshape(-1, 3 + len(fars)).T]
+    found = [
+        _interval(column) for column in np.array(rows, np.float64).reshape(-1, 3 + len(fars)).T
+    ]
     named = dict(zip(("accuracy", "auc", "eer"), found, strict=False))
-    return named | {"tar_at_far": {str(float(far)): interval for far, interval in zip(fars, found[3:], strict=True)}}
+    return named | {
+        "tar_at_far": {
+            str(float(far)): interval for far, interval in zip(fars, found[3:], strict=True)
+        }
+    }
 
 
 class _Sorted:
     """Pairs by class, each by falling similarity, and the points of the ROC curve as counts of them."""
 
-    def __init__(self, similarities: np.ndarray, labels: np.ndarray, right: np.ndarray, people: np.ndarray):
+    def __init__(
+        self, similarities: np.ndarray, labels: np.ndarray, right: np.ndarray, people: np.ndarray
+    ):
         self.people = int(people.max()) + 1
         curve = metrics.roc(similarities, labels)
         order = np.argsort(similarities)[::-1]
@@ -64,16 +77,24 @@ class _Sorted:
         self.right_impostor = right[impostor].astype(np.int32)
         points = curve.outline()
         self.thresholds = curve.thresholds[points]
-        self.genuine_accepted, self.impostors_accepted = curve.genuine_accepted[points], curve.impostors_accepted[points]
+        self.genuine_accepted, self.impostors_accepted = (
+            curve.genuine_accepted[points],
+            curve.impostors_accepted[points],
+        )
 
     def weigh(self, drawn: np.ndarray) -> tuple[float, metrics.Roc] | None:
         """Accuracy and curve where person i counts drawn[i] times; None where a class is empty."""
         genuine, impostor = drawn[self.person], drawn[self.one] * drawn[self.other]
-        accepted, wrongly = _cumulate(genuine, self.genuine_accepted), _cumulate(impostor, self.impostors_accepted)
+        accepted, wrongly = (
+            _cumulate(genuine, self.genuine_accepted),
+            _cumulate(impostor, self.impostors_accepted),
+        )
         if not (accepted[-1] and wrongly[-1]):
             return None
         right = int(genuine @ self.right_genuine) + int(impostor @ self.right_impostor)
-        return right / int(accepted[-1] + wrongly[-1]), metrics.Roc(self.thresholds, accepted, wrongly)
+        return right / int(accepted[-1] + wrongly[-1]), metrics.Roc(
+            self.thresholds, accepted, wrongly
+        )
 
 
 def _sample_figures(pairs: _Sorted, fars: Sequence[float], plan: Plan) -> list[list[float]]:
@@ -81,13 +102,20 @@ def _sample_figures(pairs: _Sorted, fars: Sequence[float], plan: Plan) -> list[l
 
     def measure(sample: int) -> list[float]:
         rng = np.random.default_rng((plan.seed, sample))
-        drawn = np.bincount(rng.integers(pairs.people, size=pairs.people), minlength=pairs.people).astype(np.int32)
+        drawn = np.bincount(
+            rng.integers(pairs.people, size=pairs.people), minlength=pairs.people
+        ).astype(np.int32)
         weighed = pairs.weigh(drawn)
         if not weighed:
             return [np.nan] * (3 + len(fars))
         accuracy, curve = weighed
         tars = [curve.tar_at_far(far).tar for far in fars]
-        return [accuracy, curve.auc(), curve.eer(), *(np.nan if tar is None else tar for tar in tars)]
+        return [
+            accuracy,
+            curve.auc(),
+            curve.eer(),
+            *(np.nan if tar is None else tar for tar in tars),
+        ]
 
     with futures.ThreadPoolExecutor(workers.cores()) as pool:
         return list(pool.map(measure, range(plan.samples)))

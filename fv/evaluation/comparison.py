@@ -20,7 +20,17 @@ _WAYS = (
 )  # flags of an evaluation that change figures
 _PLACES = ("workdir", "tfrecords")
 _HEADER = ("run", "pairs", "accuracy", "interval", "AUC", "EER", "Brier score")
-_NEEDED = ("accuracy", "accuracy_standard_error", "auc", "eer", "tar_at_far", "pairs", "split", "probability", "notes")
+_NEEDED = (
+    "accuracy",
+    "accuracy_standard_error",
+    "auc",
+    "eer",
+    "tar_at_far",
+    "pairs",
+    "split",
+    "probability",
+    "notes",
+)
 
 
 def compare(runs: Sequence[str], output: str | None) -> None:
@@ -48,7 +58,10 @@ def to_text(found: dict[str, dict]) -> str:
     """The table for a terminal, a line a run."""
     rows = [list(_header(found)), *_rows(found)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows)
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    )
 
 
 def render(found: dict[str, dict]) -> str:
@@ -63,7 +76,12 @@ def render(found: dict[str, dict]) -> str:
         f"{len(found)} evaluations",
         *warnings,
         page.section("Figures", page.table(_header(found), _rows(found))),
-        page.section("Accuracy", page.bars(_labels(found), [round(c["accuracy"], 4) for c in found.values()], "Accuracy")),
+        page.section(
+            "Accuracy",
+            page.bars(
+                _labels(found), [round(c["accuracy"], 4) for c in found.values()], "Accuracy"
+            ),
+        ),
         page.section("Notes", page.table(["run", "note"], notes)) if notes else "",
         page.section("Models", _differences(found)),
     )
@@ -81,7 +99,9 @@ def _load(run: str) -> dict:
     content = files.load_json(path)
     lacking = [name for name in _NEEDED if name not in content]
     if lacking:
-        raise UserError(f"{path} has no '{lacking[0]}': it is of an older fv, run fv.evaluate again")
+        raise UserError(
+            f"{path} has no '{lacking[0]}': it is of an older fv, run fv.evaluate again"
+        )
     return content
 
 
@@ -97,23 +117,36 @@ def _header(found: dict[str, dict]) -> tuple[str, ...]:
 
 def _rows(found: dict[str, dict]) -> list[list[str]]:
     fars = _fars(found)
-    return [[run, f"{content['split']}: {content['pairs']:,}", *_figures(content, fars)] for run, content in found.items()]
+    return [
+        [run, f"{content['split']}: {content['pairs']:,}", *_figures(content, fars)]
+        for run, content in found.items()
+    ]
 
 
 def _figures(content: dict, fars: Sequence[str]) -> list[str]:
     rates = [content["auc"], content["eer"], content["probability"]["brier"]]
-    cells = [table.accuracy(content), table.interval(content, "accuracy"), *(f"{rate:.4f}" for rate in rates)]
-    return [page.Written(cell) for cell in (*cells, *(table.tar(content["tar_at_far"][far]) for far in fars))]
+    cells = [
+        table.accuracy(content),
+        table.interval(content, "accuracy"),
+        *(f"{rate:.4f}" for rate in rates),
+    ]
+    return [
+        page.Written(cell)
+        for cell in (*cells, *(table.tar(content["tar_at_far"][far]) for far in fars))
+    ]
 
 
 def _warnings(found: dict[str, dict]) -> list[str]:
     warnings = []
     if not _same_pairs(list(found.values())):
-        warnings.append("These runs were not scored on the same pairs: their figures do not compare.")
+        warnings.append(
+            "These runs were not scored on the same pairs: their figures do not compare."
+        )
     unlike = _differing({run: _way(content) for run, content in found.items()})
     if unlike:
         ways = "; ".join(
-            f"{run}: {', '.join(f'{name} {_way(content)[name]}' for name in unlike)}" for run, content in found.items()
+            f"{run}: {', '.join(f'{name} {_way(content)[name]}' for name in unlike)}"
+            for run, content in found.items()
         )
         warnings.append(f"These runs were not scored in the same way: {ways}.")
     return warnings
@@ -124,7 +157,9 @@ def _same_pairs(contents: Sequence[dict]) -> bool:
     digests = {content.get("pairs_sha256") for content in contents}
     if None not in digests:
         return len(digests) == 1
-    return len({(content["split"], content["pairs"], content["genuine"]) for content in contents}) == 1
+    return (
+        len({(content["split"], content["pairs"], content["genuine"]) for content in contents}) == 1
+    )
 
 
 def _way(content: dict) -> dict:
@@ -136,7 +171,9 @@ def _way(content: dict) -> dict:
 def _labels(found: dict[str, dict]) -> list[str]:
     """What tells the runs' folders apart, short enough for a bar, each once."""
     parts = [os.path.normpath(run).split(os.sep) for run in found]
-    while all(len(part) > 1 for part in parts) and len({part[-1] for part in parts}) == 1:  # a sweep's are all 'evaluation'
+    while (
+        all(len(part) > 1 for part in parts) and len({part[-1] for part in parts}) == 1
+    ):  # a sweep's are all 'evaluation'
         parts = [part[:-1] for part in parts]
     while all(len(part) > 1 for part in parts) and len({part[0] for part in parts}) == 1:
         parts = [part[1:] for part in parts]
@@ -158,10 +195,19 @@ def _differences(found: dict[str, dict]) -> str:
 
 def _settings(content: dict) -> dict:
     training = content["run"].get("training") or {}
-    trained = {name: value for name, value in training.get("flags", {}).items() if name not in _PLACES}
+    trained = {
+        name: value for name, value in training.get("flags", {}).items() if name not in _PLACES
+    }
     origin = {name: training.get(name) for name in ("revision", "manifest_sha256")}
     augmented = {"training flip": trained.pop("flip", None)}  # evaluation has a flag of that name
-    return trained | origin | augmented | content["run"]["model"] | {"step": content["step"]} | _way(content)
+    return (
+        trained
+        | origin
+        | augmented
+        | content["run"]["model"]
+        | {"step": content["step"]}
+        | _way(content)
+    )
 
 
 def _differing(settings: dict[str, dict]) -> list[str]:

@@ -49,7 +49,15 @@ class Description:
 class Describer:
     """Describes images with a model, by the preprocessing of training and export."""
 
-    def __init__(self, model: Siamese, options: ModelOptions, untrained: Siamese | None, *, flip: bool, batch_size: int):
+    def __init__(
+        self,
+        model: Siamese,
+        options: ModelOptions,
+        untrained: Siamese | None,
+        *,
+        flip: bool,
+        batch_size: int,
+    ):
         """Args:
         model: the trained model.
         options: its options.
@@ -78,7 +86,9 @@ class Describer:
                 line.update(len(numbers))
         _require_finite(found.embeddings, images.paths, "", _DIVERGED)
         if self._untrained:
-            _require_finite(found.untrained, images.paths, " of the untrained network, a baseline,", _UNTRAINED)
+            _require_finite(
+                found.untrained, images.paths, " of the untrained network, a baseline,", _UNTRAINED
+            )
         return found
 
     def _empty(self, count: int) -> Description:
@@ -88,7 +98,9 @@ class Describer:
         floats = [np.zeros(count, np.float32) for _ in range(2)]
         return Description(embeddings, untrained, greys, *floats, np.zeros(count, np.int32), {})
 
-    def _batches(self, images: Images, broken: dict[int, str]) -> Iterator[tuple[list[int], list[bytes]]]:
+    def _batches(
+        self, images: Images, broken: dict[int, str]
+    ) -> Iterator[tuple[list[int], list[bytes]]]:
         """Yields images with their bytes, those that can be read."""
 
         def read(number: int) -> bytes | None:
@@ -118,7 +130,9 @@ class Describer:
         found.sharpness[numbers] = [cv2.Laplacian(grey, cv2.CV_32F).var() for grey in greys]
         if self._untrained:
             found.untrained[numbers] = self._embed(self._untrained, pixels)
-            found.greys[numbers] = [cv2.resize(grey, (GREY_SIDE,) * 2, interpolation=cv2.INTER_AREA) for grey in greys]
+            found.greys[numbers] = [
+                cv2.resize(grey, (GREY_SIDE,) * 2, interpolation=cv2.INTER_AREA) for grey in greys
+            ]
 
     def _decode(
         self, numbers: list[int], encoded: list[bytes], broken: dict[int, str]
@@ -127,7 +141,11 @@ class Describer:
         try:
             return self._decode_all(encoded)
         except tf.errors.InvalidArgumentError:
-            sound = [data for number, data in zip(numbers, encoded, strict=True) if self._decodes(number, data, broken)]
+            sound = [
+                data
+                for number, data in zip(numbers, encoded, strict=True)
+                if self._decodes(number, data, broken)
+            ]
             return self._decode_all(sound) if sound else None
 
     def _decodes(self, number: int, data: bytes, broken: dict[int, str]) -> bool:
@@ -138,23 +156,34 @@ class Describer:
         return number not in broken
 
     def _decode_all(self, encoded: list[bytes]) -> tuple[tf.Tensor, tf.Tensor]:
-        return _decode(tf.constant(encoded, tf.string), self._options.image_size, self._options.crop_fraction)
+        return _decode(
+            tf.constant(encoded, tf.string), self._options.image_size, self._options.crop_fraction
+        )
 
     def _embed(self, model: Siamese, pixels: tf.Tensor) -> np.ndarray:
         """Unit embeddings, float32 [n, embedding_size]."""
         embeddings = _embed(model.encoder, pixels)
         if self._flip:
-            embeddings = tf.math.l2_normalize(embeddings + _embed(model.encoder, pixels[:, :, ::-1]), axis=1)
+            embeddings = tf.math.l2_normalize(
+                embeddings + _embed(model.encoder, pixels[:, :, ::-1]), axis=1
+            )
         return embeddings.numpy()
 
 
 @tf.function(reduce_retracing=True, autograph=False)
-def _decode(encoded: tf.Tensor, image_size: int, crop_fraction: float) -> tuple[tf.Tensor, tf.Tensor]:
+def _decode(
+    encoded: tf.Tensor, image_size: int, crop_fraction: float
+) -> tuple[tf.Tensor, tf.Tensor]:
     def load(data: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         side = tf.reduce_min(tf.io.extract_jpeg_shape(data)[:2])
         return preprocess.load_jpeg(data, image_size, crop_fraction), side
 
-    return tf.map_fn(load, encoded, fn_output_signature=(tf.uint8, tf.int32), parallel_iterations=_DECODED_AT_ONCE)
+    return tf.map_fn(
+        load,
+        encoded,
+        fn_output_signature=(tf.uint8, tf.int32),
+        parallel_iterations=_DECODED_AT_ONCE,
+    )
 
 
 @tf.function(reduce_retracing=True, autograph=False)

@@ -49,6 +49,12 @@ def warn(judged: Judged, baselines: Mapping[str, Judged]) -> list[str]:
             "of one class, and the other figures are those of a coin."
         ]
     auc = metrics.auc(judged.similarities, judged.labels)
-    better = [name for name, other in baselines.items() if metrics.auc(other.similarities, other.labels) >= auc]
+    better = [
+        name
+        for name, other in baselines.items()
+        if metrics.auc(other.similarities, other.labels) >= auc
+    ]
     notes = [f"No better than what learned nothing, by AUC: {', '.join(better)}."] if better else []
-    return notes + (["The model finds strangers more alike than images of one person."] if auc < 0.5 else [])
+    return notes + (
+        ["The model finds strangers more alike than images of one person."] if auc < 0.5 else []
+    )

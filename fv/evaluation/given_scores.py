@@ -51,8 +51,15 @@ def evaluate(options: EvaluateOptions) -> None:
         "split": os.path.basename(options.scores),
         "threshold_rule": rule,
         "step": None,
-        "notes": [*figures.warn(judged, {}), *_note_shared(given, others), *_note_people(given, options)],
-        "run": {"model": {}, "flags": {name: value for name, value in vars(options).items() if value is not None}},
+        "notes": [
+            *figures.warn(judged, {}),
+            *_note_shared(given, others),
+            *_note_people(given, options),
+        ],
+        "run": {
+            "model": {},
+            "flags": {name: value for name, value in vars(options).items() if value is not None},
+        },
     }
     with ownership.staged(folder, outputs.OF_SCORES) as staging:
         files.save_json(content, os.path.join(staging, workdir.METRICS))
@@ -61,7 +68,11 @@ def evaluate(options: EvaluateOptions) -> None:
 
 
 def _note_people(given: Given, options: EvaluateOptions) -> list[str]:
-    note = identities.note_names(given.pairs.names()) if given.pairs and options.merge_names is None else ""
+    note = (
+        identities.note_names(given.pairs.names())
+        if given.pairs and options.merge_names is None
+        else ""
+    )
     return [note] if note else []
 
 
@@ -86,7 +97,9 @@ def read(path: str) -> Given:
         large = np.flatnonzero(np.abs(scores[-1]) > _LARGEST)
         if len(large):
             said = f"score {scores[-1][large[0]]:g} is beyond ±{_LARGEST:g}"
-            raise UserError(f"{rows.place(large[0])}: {said}: multiply all scores by a smaller number")
+            raise UserError(
+                f"{rows.place(large[0])}: {said}: multiply all scores by a smaller number"
+            )
         if named:
             people.append(_number_people(rows, labels[-1], numbers))
     joined = np.concatenate(scores), np.concatenate(labels)
@@ -94,7 +107,9 @@ def read(path: str) -> Given:
         return Given(*joined, None)
     first, second = np.concatenate(people, axis=1)
     images = Images(list(numbers), list(numbers), np.zeros(len(numbers), int), lambda number: b"")
-    return Given(*joined, PairSet(path, images, first, second, joined[1], np.zeros(len(first), np.int64)))
+    return Given(
+        *joined, PairSet(path, images, first, second, joined[1], np.zeros(len(first), np.int64))
+    )
 
 
 def _number_people(rows: tables.Rows, labels: np.ndarray, numbers: dict[str, int]) -> np.ndarray:
@@ -104,7 +119,11 @@ def _number_people(rows: tables.Rows, labels: np.ndarray, numbers: dict[str, int
     if any(None in column for column in found):
         new = sorted(set().union(*names).difference(numbers))
         if not all(map(str.strip, new)):
-            row = next(row for row, pair in enumerate(zip(*names, strict=True)) if not all(map(str.strip, pair)))
+            row = next(
+                row
+                for row, pair in enumerate(zip(*names, strict=True))
+                if not all(map(str.strip, pair))
+            )
             raise UserError(f"{rows.place(row)}: an identity is missing")
         numbers |= zip(new, range(len(numbers), len(numbers) + len(new)), strict=True)
         found = [list(map(numbers.get, column)) for column in names]
@@ -125,10 +144,14 @@ def _judge(given: Given, others: Given | None, options: EvaluateOptions) -> tupl
         judged = protocols.hold_out(given.scores, given.labels, others.scores, others.labels)
         return judged, f"chosen on {os.path.basename(options.threshold_scores)}"
     if given.pairs:
-        folds = protocols.split_folds(protocols.make_folds(given.pairs, options.folds, options.seed))
+        folds = protocols.split_folds(
+            protocols.make_folds(given.pairs, options.folds, options.seed)
+        )
     else:
         folds = protocols.deal_pairs(len(given.labels), options.folds, options.seed)
-    return protocols.cross_validate(given.scores, given.labels, *folds), f"chosen on the other of {options.folds} folds"
+    return protocols.cross_validate(
+        given.scores, given.labels, *folds
+    ), f"chosen on the other of {options.folds} folds"
 
 
 def _same_rows(given: Given, others: Given) -> bool:
@@ -136,7 +159,10 @@ def _same_rows(given: Given, others: Given) -> bool:
     if len(given.labels) != len(others.labels):
         return False
     rows = [np.lexsort((one.labels, one.scores)) for one in (given, others)]
-    columns = [(one.scores[order], one.labels[order]) for one, order in zip((given, others), rows, strict=True)]
+    columns = [
+        (one.scores[order], one.labels[order])
+        for one, order in zip((given, others), rows, strict=True)
+    ]
     return all(np.array_equal(*pair) for pair in zip(*columns, strict=True))
 
 
@@ -160,11 +186,16 @@ def _note_equal_scores(given: Given, others: Given) -> list[str]:
     if shared < max(_LEAST_SHARED, _SHARED * min(map(len, rows))):
         return []
     which = f"{shared:,} of the {len(given.scores):,} scored pairs"
-    return [f"{which} have the score and the label of one that chose the threshold: they may be the same pairs."]
+    return [
+        f"{which} have the score and the label of one that chose the threshold: they may be the same pairs."
+    ]
 
 
 def _measure(given: Given, judged: Judged, options: EvaluateOptions) -> dict:
     plan = bootstrap.Plan(options.bootstrap if given.pairs else 0, options.seed)
-    found = figures.measure(judged) | {"probability": figures.measure_probability(judged), "baselines": {}}
+    found = figures.measure(judged) | {
+        "probability": figures.measure_probability(judged),
+        "baselines": {},
+    }
     intervals = figures.measure_intervals(judged, given.pairs.people(), plan) if given.pairs else {}
     return found | intervals | {"bootstrap": figures.describe_bootstrap(plan)}

@@ -50,7 +50,9 @@ def read(
     found, odd, _, naming = catalog.scan(folder, level, bool(merge_names))
     table = csv_pairs.read(path, folder) if is_csv else lfw_pairs.read(path, found, level)
     table = listed.match_paths(table, set(found["path"]))
-    doubts = identities.check(listed.restrict(found, table), identity_level, merge_names, f"--images={folder}")
+    doubts = identities.check(
+        listed.restrict(found, table), identity_level, merge_names, f"--images={folder}"
+    )
     folds = 1 if is_csv else lfw_pairs.count_folds(path)
     fold = np.arange(len(table)) * folds // len(table)
     odd = pd.concat([odd, catalog.unread(pd.concat([table["a"], table["b"]]))])
@@ -58,7 +60,9 @@ def read(
     listed.require_once(table, path)
     whole, lost = _split_missing(table, found, odd, path, allow_missing)
     said = "; ".join(filter(None, (lost, *map(str, doubts))))
-    return _to_pairs(os.path.basename(path), table[whole], fold[whole], found, (folder, rules, boxes), said)
+    return _to_pairs(
+        os.path.basename(path), table[whole], fold[whole], found, (folder, rules, boxes), said
+    )
 
 
 def _split_missing(
@@ -74,12 +78,21 @@ def _split_missing(
     line = table["line"].iloc[int(np.argmin(whole))]
     reasons = dict(zip(odd["path"], odd["reason"], strict=True))
     named = {image: reasons.get(image, "") for image in missing}
-    named |= listed.suggest([image for image, reason in named.items() if not reason][:_NAMED], known)
-    return whole, refuse_or_say(named, int(np.sum(~whole)), len(table), f"{path}, line {line}", allow_missing)
+    named |= listed.suggest(
+        [image for image, reason in named.items() if not reason][:_NAMED], known
+    )
+    return whole, refuse_or_say(
+        named, int(np.sum(~whole)), len(table), f"{path}, line {line}", allow_missing
+    )
 
 
 def refuse_or_say(
-    reasons: dict[str, str], pairs: int, of: int, source: str, allowed: bool, mend: str = "mend --images"
+    reasons: dict[str, str],
+    pairs: int,
+    of: int,
+    source: str,
+    allowed: bool,
+    mend: str = "mend --images",
 ) -> str:
     """What is said of images that cannot be used, named and counted.
 
@@ -100,7 +113,9 @@ def refuse_or_say(
     if pairs == of:
         raise UserError(f"{said}; no pair is left: {mend}")
     if not allowed:
-        raise UserError(f"{said}; the figures would no longer be the protocol's: {mend}, or give --allow_missing")
+        raise UserError(
+            f"{said}; the figures would no longer be the protocol's: {mend}, or give --allow_missing"
+        )
     return f"{said}; these pairs were left out, so the figures are not quite the protocol's"
 
 
@@ -129,7 +144,9 @@ def _to_pairs(
     return PairSet(name, shown, first, second, table["label"].to_numpy(np.int64), fold, lost)
 
 
-def rules_of(crop: crops.Crop, store_size: int | None, jpeg_quality: int = _CONVERTER.jpeg_quality) -> Rules:
+def rules_of(
+    crop: crops.Crop, store_size: int | None, jpeg_quality: int = _CONVERTER.jpeg_quality
+) -> Rules:
     """What becomes of an image before it is preprocessed, by the converter's flags of the same names.
 
     Raises:
@@ -137,5 +154,7 @@ def rules_of(crop: crops.Crop, store_size: int | None, jpeg_quality: int = _CONV
     """
     if crop != crops.Crop() and store_size is None:
         given = "a CSV of boxes" if crop.boxes is not None else f"{crop.fraction:g}"
-        raise UserError(f"--crop={given} cuts images as the converter stores them small: give --store_size too")
+        raise UserError(
+            f"--crop={given} cuts images as the converter stores them small: give --store_size too"
+        )
     return Rules(_CONVERTER.max_pixels, jpeg_quality, store_size, crop.fraction)

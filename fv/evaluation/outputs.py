@@ -10,7 +10,14 @@ from fv.evaluation.options import EvaluateOptions
 
 _PICTURES = (report.ROC, report.DET, report.HISTOGRAM, report.RELIABILITY)
 OF_SCORES = (workdir.METRICS, *_PICTURES)
-OF_MODEL = (workdir.METRICS, workdir.EVALUATE_FLAGS, workdir.SCORES, *_PICTURES, report.MAP, report.FILE_NAME)
+OF_MODEL = (
+    workdir.METRICS,
+    workdir.EVALUATE_FLAGS,
+    workdir.SCORES,
+    *_PICTURES,
+    report.MAP,
+    report.FILE_NAME,
+)
 _KEYS = {"accuracy", "threshold", "auc", "eer", "tar_at_far", "pairs"}  # of metrics.json
 
 
@@ -33,6 +40,9 @@ def _is_of_earlier_version(folder: str) -> bool:
     """Whether an earlier fv, which listed no files, evaluated into a folder: then its metrics.json vouches for the rest."""
     path = os.path.join(folder, workdir.METRICS)
     try:
-        return workdir.METRICS not in ownership.listed_names(folder) and files.load_json(path).keys() >= _KEYS
+        return (
+            workdir.METRICS not in ownership.listed_names(folder)
+            and files.load_json(path).keys() >= _KEYS
+        )
     except (UserError, AttributeError, FileNotFoundError, NotADirectoryError):
         return False

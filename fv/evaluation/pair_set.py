@@ -75,12 +75,15 @@ class PairSet:
     def _ends(self) -> np.ndarray:
         """Hashes of the paths of both images of each pair, uint64 [n, 2], the lower first."""
         hashes = [
-            hashlib.blake2b(path.encode(errors="surrogateescape"), digest_size=_HASH_BYTES) for path in self.images.paths
+            hashlib.blake2b(path.encode(errors="surrogateescape"), digest_size=_HASH_BYTES)
+            for path in self.images.paths
         ]
         numbers = np.array([int.from_bytes(each.digest(), "little") for each in hashes], np.uint64)
         return np.sort(numbers[np.stack([self.first, self.second], axis=1)], axis=1)
 
     def select(self, kept: np.ndarray, lost: str) -> "PairSet":
         """The pairs where bool [n] `kept` is true."""
-        columns = {name: getattr(self, name)[kept] for name in ("first", "second", "labels", "folds")}
+        columns = {
+            name: getattr(self, name)[kept] for name in ("first", "second", "labels", "folds")
+        }
         return dataclasses.replace(self, **columns, lost="; ".join(filter(None, (self.lost, lost))))

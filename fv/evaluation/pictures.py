@@ -26,14 +26,24 @@ def draw_det(path: str, similarities: np.ndarray, labels: np.ndarray, title: str
       UserError: as `metrics.roc`.
     """
     curve = metrics.roc(similarities, labels)
-    floor_far, floor_frr = 0.5 / curve.impostors, 0.5 / curve.genuine  # where no error at all is drawn
+    floor_far, floor_frr = (
+        0.5 / curve.impostors,
+        0.5 / curve.genuine,
+    )  # where no error at all is drawn
     figure = Figure(figsize=plots.FIGURE_SIZE, layout="constrained")
     axes = figure.subplots()
     shown = curve.outline()
     far, frr = curve.far[shown], 1 - curve.tar[shown]
     axes.plot(np.maximum(far, floor_far), np.maximum(frr, floor_frr), **plots.CURVE_STYLE)
     eer = max(curve.eer(), floor_far)
-    axes.plot(eer, eer, "D", color=plots.IMPOSTOR_COLOUR, label=f"EER {curve.eer():.4f}", **plots.MARK_STYLE)
+    axes.plot(
+        eer,
+        eer,
+        "D",
+        color=plots.IMPOSTOR_COLOUR,
+        label=f"EER {curve.eer():.4f}",
+        **plots.MARK_STYLE,
+    )
     axes.set(xscale="log", yscale="log", xlim=(floor_far, 1), ylim=(floor_frr, 1))
     axes.minorticks_off()  # over seven decades of either axis they take as long as all the rest
     axes.set(xlabel="FAR (impostor pairs accepted)", ylabel="FRR (genuine pairs rejected)")
@@ -54,13 +64,17 @@ def draw_reliability(path: str, curve: Sequence[dict], title: str = "Probability
     axes = figure.subplots()
     axes.plot([0, 1], [0, 1], color=plots.FAINT_COLOUR, linestyle=":", label="agrees")
     axes.plot(said, came, **plots.CURVE_STYLE)
-    axes.scatter(said, came, s=20 + 300 * pairs / pairs.max(), color=plots.GENUINE_COLOUR, alpha=0.6)
+    axes.scatter(
+        said, came, s=20 + 300 * pairs / pairs.max(), color=plots.GENUINE_COLOUR, alpha=0.6
+    )
     axes.set(xlim=(-plots.MARGIN, 1 + plots.MARGIN), ylim=(-plots.MARGIN, 1 + plots.MARGIN))
     axes.set(xlabel="probability that was said", ylabel="share that was genuine")
     plots.save(figure, path, title)
 
 
-def draw_map(path: str, embeddings: np.ndarray, identities: Sequence[str], title: str = "Embeddings") -> None:
+def draw_map(
+    path: str, embeddings: np.ndarray, identities: Sequence[str], title: str = "Embeddings"
+) -> None:
     """Writes the first two principal components of embeddings; the people with most images have colours.
 
     Args:
@@ -69,17 +83,31 @@ def draw_map(path: str, embeddings: np.ndarray, identities: Sequence[str], title
       identities: the person on each.
       title: what is shown.
     """
-    names, numbers, counts = np.unique(np.array(identities), return_inverse=True, return_counts=True)
+    names, numbers, counts = np.unique(
+        np.array(identities), return_inverse=True, return_counts=True
+    )
     shown = np.argsort(-counts, kind="stable")[:_MAP_PEOPLE]
     places, share = principal_components(embeddings)
     figure = Figure(figsize=_MAP_SIZE, layout="constrained")
     axes = figure.subplots()
     others = np.flatnonzero(~np.isin(numbers, shown))[:_MAP_IMAGES]
-    axes.plot(*places[others].T, ".", color=plots.FAINT_COLOUR, alpha=0.35, markersize=4, label="others")
+    axes.plot(
+        *places[others].T, ".", color=plots.FAINT_COLOUR, alpha=0.35, markersize=4, label="others"
+    )
     for colour, person in enumerate(shown):
         label = names[person].replace("$", r"\$")
-        axes.plot(*places[numbers == person].T, "o", color=f"C{colour}", alpha=0.8, markersize=6, label=label)
-    axes.set(xlabel=f"first component ({share[0]:.0%} of the variance)", ylabel=f"second ({share[1]:.0%})")
+        axes.plot(
+            *places[numbers == person].T,
+            "o",
+            color=f"C{colour}",
+            alpha=0.8,
+            markersize=6,
+            label=label,
+        )
+    axes.set(
+        xlabel=f"first component ({share[0]:.0%} of the variance)",
+        ylabel=f"second ({share[1]:.0%})",
+    )
     plots.save(figure, path, title)
 
 

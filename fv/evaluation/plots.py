@@ -28,7 +28,11 @@ WIDEST_LOG_FAR = 0.1  # the logarithmic panel spans at least 0.1 to 1
 
 
 def draw_roc(
-    path: str, similarities: np.ndarray, labels: np.ndarray, fars: Sequence[float] = metrics.FARS, title: str = "ROC"
+    path: str,
+    similarities: np.ndarray,
+    labels: np.ndarray,
+    fars: Sequence[float] = metrics.FARS,
+    title: str = "ROC",
 ) -> None:
     """Writes the ROC curve over linear FAR, with AUC and EER, and over logarithmic FAR, with TAR at the given FARs.
 
@@ -59,7 +63,11 @@ def draw_roc(
 
 
 def draw_histogram(
-    path: str, similarities: np.ndarray, labels: np.ndarray, threshold: float, title: str = "Similarities"
+    path: str,
+    similarities: np.ndarray,
+    labels: np.ndarray,
+    threshold: float,
+    title: str = "Similarities",
 ) -> None:
     """Writes the histograms of genuine and impostor similarities, with the threshold and the errors it makes.
 
@@ -74,15 +82,35 @@ def draw_histogram(
       UserError: as `metrics.accuracy`.
     """
     accuracy = metrics.accuracy(similarities, labels, threshold)
-    similarities, same, threshold = np.asarray(similarities), np.asarray(labels) == 1, float(threshold)
+    similarities, same, threshold = (
+        np.asarray(similarities),
+        np.asarray(labels) == 1,
+        float(threshold),
+    )
     genuine, impostor = similarities[same], similarities[~same]
-    rejected, accepted = np.count_nonzero(genuine < threshold), np.count_nonzero(impostor >= threshold)
+    rejected, accepted = (
+        np.count_nonzero(genuine < threshold),
+        np.count_nonzero(impostor >= threshold),
+    )
     figure = Figure(figsize=FIGURE_SIZE, layout="constrained")
     axes = figure.subplots()
     bins = _bins(similarities)
-    _draw_bars(axes, genuine, bins, GENUINE_COLOUR, f"genuine: {rejected:,} of {len(genuine):,} rejected")
-    _draw_bars(axes, impostor, bins, IMPOSTOR_COLOUR, f"impostor: {accepted:,} of {len(impostor):,} accepted")
-    axes.axvline(threshold, color=MARK_COLOUR, linestyle="--", label=f"threshold {threshold:.4g}: accuracy {accuracy:.4f}")
+    _draw_bars(
+        axes, genuine, bins, GENUINE_COLOUR, f"genuine: {rejected:,} of {len(genuine):,} rejected"
+    )
+    _draw_bars(
+        axes,
+        impostor,
+        bins,
+        IMPOSTOR_COLOUR,
+        f"impostor: {accepted:,} of {len(impostor):,} accepted",
+    )
+    axes.axvline(
+        threshold,
+        color=MARK_COLOUR,
+        linestyle="--",
+        label=f"threshold {threshold:.4g}: accuracy {accuracy:.4f}",
+    )
     axes.set(xlabel="similarity", ylabel="share of the class's pairs", ylim=(0, None))
     save(figure, path, _titled(title, len(genuine), len(impostor)))
 
@@ -95,12 +123,21 @@ def _draw_linear_roc(axes: Axes, curve: metrics.Roc) -> None:
     axes.set_xlim(-MARGIN, 1 + MARGIN)
 
 
-def _draw_logarithmic_roc(axes: Axes, curve: metrics.Roc, marks: Sequence[metrics.TarAtFar]) -> None:
+def _draw_logarithmic_roc(
+    axes: Axes, curve: metrics.Roc, marks: Sequence[metrics.TarAtFar]
+) -> None:
     shown = curve.outline()
     axes.plot(curve.far[shown], curve.tar[shown], drawstyle="steps-post", **CURVE_STYLE)
     for index, mark in enumerate(marks):
         tar = np.nan if mark.tar is None else mark.tar
-        axes.plot(mark.far, tar, MARKERS[index % len(MARKERS)], color=MARK_COLOUR, label=_mark_label(mark), **MARK_STYLE)
+        axes.plot(
+            mark.far,
+            tar,
+            MARKERS[index % len(MARKERS)],
+            color=MARK_COLOUR,
+            label=_mark_label(mark),
+            **MARK_STYLE,
+        )
     axes.set(xscale="log", xlim=(min(1 / curve.impostors, WIDEST_LOG_FAR), 1))
 
 
@@ -117,7 +154,9 @@ def _bins(similarities: np.ndarray) -> np.ndarray:
     return np.linspace(lowest - room, highest + room, BINS + 1)
 
 
-def _draw_bars(axes: Axes, similarities: np.ndarray, bins: np.ndarray, colour: str, label: str) -> None:
+def _draw_bars(
+    axes: Axes, similarities: np.ndarray, bins: np.ndarray, colour: str, label: str
+) -> None:
     counts, _ = np.histogram(similarities, bins)
     axes.stairs(counts / len(similarities), bins, fill=True, alpha=0.4, color=colour, label=label)
     axes.stairs(counts / len(similarities), bins, color=colour)
@@ -133,6 +172,8 @@ def save(figure: Figure, path: str, title: str) -> None:
         axes.grid(alpha=0.25)
         axes.spines[["top", "right"]].set_visible(False)
     figure.suptitle(title)
-    figure.legend(loc="outside lower center", ncols=LEGEND_COLUMNS, frameon=False)  # beside the data, never over it
+    figure.legend(
+        loc="outside lower center", ncols=LEGEND_COLUMNS, frameon=False
+    )  # beside the data, never over it
     with files.atomic_open(path, "wb") as file:
         FigureCanvasAgg(figure).print_figure(file, format="png", dpi=DPI)

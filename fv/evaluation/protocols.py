@@ -64,7 +64,9 @@ class Judged:
         """Of the accuracy: over folds s / sqrt(k) as in LFW's README, s being their standard deviation; else binomial."""
         if len(self.folds) == 1:
             return math.sqrt(self.accuracy * (1 - self.accuracy) / len(self.labels))
-        return float(np.std([fold.accuracy for fold in self.folds], ddof=1) / math.sqrt(len(self.folds)))
+        return float(
+            np.std([fold.accuracy for fold in self.folds], ddof=1) / math.sqrt(len(self.folds))
+        )
 
     @property
     def threshold(self) -> float:
@@ -72,7 +74,9 @@ class Judged:
         return float(np.mean([fold.threshold for fold in self.folds]))
 
 
-def hold_out(similarities: np.ndarray, labels: np.ndarray, chosen: np.ndarray, chosen_labels: np.ndarray) -> Judged:
+def hold_out(
+    similarities: np.ndarray, labels: np.ndarray, chosen: np.ndarray, chosen_labels: np.ndarray
+) -> Judged:
     """Judges pairs by the threshold of best accuracy and the calibration of other pairs.
 
     Args:
@@ -85,14 +89,20 @@ def hold_out(similarities: np.ndarray, labels: np.ndarray, chosen: np.ndarray, c
       UserError: as `metrics.roc`, for either.
     """
     roc.check(similarities, labels)
-    threshold, fitted = metrics.best_threshold(chosen, chosen_labels), calibration.fit(chosen, chosen_labels)
+    threshold, fitted = (
+        metrics.best_threshold(chosen, chosen_labels),
+        calibration.fit(chosen, chosen_labels),
+    )
     same = similarities >= threshold
     fold = Fold(len(labels), float(np.mean(same == (labels == 1))), threshold, fitted, len(chosen))
     return Judged(similarities, labels, same, fitted.probability(similarities), (fold,))
 
 
 def cross_validate(
-    similarities: np.ndarray, labels: np.ndarray, training: list[np.ndarray], testing: list[np.ndarray]
+    similarities: np.ndarray,
+    labels: np.ndarray,
+    training: list[np.ndarray],
+    testing: list[np.ndarray],
 ) -> Judged:
     """Judges the pairs of each fold by those it may be trained on.
 
@@ -117,7 +127,10 @@ def cross_validate(
                 "other pairs (--threshold_tfrecords, --threshold_pairs_csv or --threshold_scores)"
             ) from error
         fitted = calibration.fit(similarities[others], labels[others])
-        same[own], probabilities[own] = similarities[own] >= threshold, fitted.probability(similarities[own])
+        same[own], probabilities[own] = (
+            similarities[own] >= threshold,
+            fitted.probability(similarities[own]),
+        )
         right = float(np.mean(same[own] == (labels[own] == 1)))
         return Fold(len(own), right, threshold, fitted, len(others))
 
@@ -141,7 +154,9 @@ def split_folds(pairs: PairSet) -> tuple[list[np.ndarray], list[np.ndarray]]:
         own = pairs.folds == fold
         if not own.any():
             left = f"fold {fold + 1} of {pairs.name} has no pair left"
-            raise UserError(f"{left}: mend the images that its pairs lack, or deal other folds by --folds")
+            raise UserError(
+                f"{left}: mend the images that its pairs lack, or deal other folds by --folds"
+            )
         shared = np.isin(people, people[own]).any(axis=1)
         training.append(np.flatnonzero(~own & ~shared))
         testing.append(np.flatnonzero(own))
@@ -155,7 +170,9 @@ def make_folds(pairs: PairSet, count: int, seed: int) -> PairSet:
       UserError: a fold would have no pair.
     """
     people = pairs.people()
-    dealt = np.random.default_rng(seed).permutation(int(people[:, 0].max()) + 1)  # the same whatever the number of folds
+    dealt = np.random.default_rng(seed).permutation(
+        int(people[:, 0].max()) + 1
+    )  # the same whatever the number of folds
     first = dealt[np.unique(people[:, 0])]
 
     def are_full(folds: int) -> bool:
@@ -164,8 +181,12 @@ def make_folds(pairs: PairSet, count: int, seed: int) -> PairSet:
     if not are_full(count):
         most = next((folds for folds in range(count - 1, 1, -1) if are_full(folds)), None)
         held = f"the {len(pairs):,} pairs of {len(np.unique(people)):,} people in {pairs.name}"
-        advice = f"give --folds={most}" if most else "give more pairs, or choose the threshold on others"
-        raise UserError(f"--folds={count} leaves a fold without a pair: {held} fill at most {most or 1}; {advice}")
+        advice = (
+            f"give --folds={most}" if most else "give more pairs, or choose the threshold on others"
+        )
+        raise UserError(
+            f"--folds={count} leaves a fold without a pair: {held} fill at most {most or 1}; {advice}"
+        )
     return dataclasses.replace(pairs, folds=(dealt % count)[people[:, 0]])
 
 
@@ -177,9 +198,13 @@ def deal_pairs(pairs: int, count: int, seed: int) -> tuple[list[np.ndarray], lis
     """
     if count > pairs:
         advice = f"give --folds={pairs} at most" if pairs > 1 else "give more pairs"
-        raise UserError(f"--folds={count} leaves a fold without a pair: there are {pairs:,} pairs; {advice}")
+        raise UserError(
+            f"--folds={count} leaves a fold without a pair: there are {pairs:,} pairs; {advice}"
+        )
     dealt = np.random.default_rng(seed).permutation(pairs) % count
-    training, testing = ([np.flatnonzero((dealt == fold) == own) for fold in range(count)] for own in (False, True))
+    training, testing = (
+        [np.flatnonzero((dealt == fold) == own) for fold in range(count)] for own in (False, True)
+    )
     return training, testing
 
 

@@ -46,4 +46,9 @@ def read(folder: str) -> dict | None:
         return None
     flags = dict(line.removeprefix("--").split("=", 1) for line in starts[-1].get("flags", []))
     kept = {name: starts[-1].get(name) for name in _KEPT}
-    return kept | {"starts": len(starts)} | {name: flags.get(name) for name in _NAMED_FLAGS} | {"flags": flags}
+    return (
+        kept
+        | {"starts": len(starts)}
+        | {name: flags.get(name) for name in _NAMED_FLAGS}
+        | {"flags": flags}
+    )

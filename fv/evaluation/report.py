@@ -11,12 +11,20 @@ from fv.evaluation.pair_set import PairSet
 from fv.evaluation.protocols import Judged
 
 FILE_NAME = "report.html"
-ROC, DET, HISTOGRAM, RELIABILITY, MAP = "roc.png", "det.png", "histogram.png", "reliability.png", "embeddings.png"
+ROC, DET, HISTOGRAM, RELIABILITY, MAP = (
+    "roc.png",
+    "det.png",
+    "histogram.png",
+    "reliability.png",
+    "embeddings.png",
+)
 _WORST = 12  # pairs of either kind that are shown
 _SHEET_COLUMNS, _SHEET_SIDE = 3, 150  # pairs beside each other, and the side of an image in pixels
 
 
-def write(folder: str, scored: PairSet, embeddings: np.ndarray, judged: Judged, content: dict) -> None:
+def write(
+    folder: str, scored: PairSet, embeddings: np.ndarray, judged: Judged, content: dict
+) -> None:
     """Writes the pictures and report.html.
 
     Args:
@@ -30,8 +38,13 @@ def write(folder: str, scored: PairSet, embeddings: np.ndarray, judged: Judged, 
     used = np.union1d(scored.first, scored.second)
     people = [scored.images.identities[image] for image in used]
     pictures.draw_map(os.path.join(folder, MAP), embeddings[used], people)
-    drawn = {name: files.read_bytes(os.path.join(folder, name)) for name in (ROC, DET, HISTOGRAM, RELIABILITY, MAP)}
-    worst = {label: _draw_worst(scored, judged, label) for label in (record.GENUINE, record.IMPOSTOR)}
+    drawn = {
+        name: files.read_bytes(os.path.join(folder, name))
+        for name in (ROC, DET, HISTOGRAM, RELIABILITY, MAP)
+    }
+    worst = {
+        label: _draw_worst(scored, judged, label) for label in (record.GENUINE, record.IMPOSTOR)
+    }
     with files.atomic_open(os.path.join(folder, FILE_NAME)) as file:
         file.write(report_page.render(content, drawn, worst))
 
@@ -63,4 +76,6 @@ def _to_sheet(scored: PairSet, judged: Judged, pair: int) -> sheet.Pair:
     ends = scored.first[pair], scored.second[pair]
     images = [scored.images.read(end) for end in ends]
     names = [os.path.splitext(os.path.basename(scored.images.paths[end]))[0] for end in ends]
-    return sheet.Pair(*images, int(judged.labels[pair]), f"{judged.similarities[pair]:.3f}  {names[0]}", names[1])
+    return sheet.Pair(
+        *images, int(judged.labels[pair]), f"{judged.similarities[pair]:.3f}  {names[0]}", names[1]
+    )

@@ -38,13 +38,17 @@ def score(pairs: PairSet, found: Description, model: Siamese) -> dict[str, np.nd
             "untrained network": _over(pairs, found.untrained, _by_head(heads.cosine_similarity)),
             "SSIM": _over(pairs, found.greys, baselines.ssim),
             "raw-pixel L2": _over(pairs, found.greys, lambda a, b: -baselines.pixel_distance(a, b)),
-            "EMD of grey histograms": _over(pairs, cumulated, lambda a, b: -np.abs(a - b).sum(axis=1)),
+            "EMD of grey histograms": _over(
+                pairs, cumulated, lambda a, b: -np.abs(a - b).sum(axis=1)
+            ),
         }
     return compared
 
 
 def _over(pairs: PairSet, features: np.ndarray, similarity: Callable) -> np.ndarray:
-    return np.concatenate([similarity(features[first], features[second]) for first, second in _chunks(pairs)])
+    return np.concatenate(
+        [similarity(features[first], features[second]) for first, second in _chunks(pairs)]
+    )
 
 
 def _chunks(pairs: PairSet) -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -53,7 +57,9 @@ def _chunks(pairs: PairSet) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         yield pairs.first[part], pairs.second[part]
 
 
-def _by_head(similarity: Callable[[tf.Tensor, tf.Tensor], tf.Tensor]) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
+def _by_head(
+    similarity: Callable[[tf.Tensor, tf.Tensor], tf.Tensor],
+) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
     return lambda a, b: similarity(tf.constant(a), tf.constant(b)).numpy()
 
 

@@ -35,7 +35,9 @@ def read(folder: str, split: str) -> PairSet:
             _read_shard(os.path.join(folder, shard.name), folder, index, line.update)
     ends = np.array(index.ends, np.int64).reshape(-1, 2)
     labels = np.array(index.labels, np.int64)
-    return PairSet(split, index.images(), ends[:, 0], ends[:, 1], labels, np.zeros(len(labels), np.int64))
+    return PairSet(
+        split, index.images(), ends[:, 0], ends[:, 1], labels, np.zeros(len(labels), np.int64)
+    )
 
 
 class _Index:
@@ -45,7 +47,9 @@ class _Index:
         self.ends, self.labels = array.array("q"), array.array("b")
         self._numbers: dict[str, int] = {}
         self._identities: list[str] = []
-        self._places: list[tuple[str, int, int, str]] = []  # shard, first byte of the record, its bytes, field of the image
+        self._places: list[
+            tuple[str, int, int, str]
+        ] = []  # shard, first byte of the record, its bytes, field of the image
 
     def add(self, pair: dict[str, bytes | int], place: tuple[str, int, int]) -> None:
         self.labels.append(pair[record.LABEL])

@@ -42,12 +42,18 @@ def cut(pairs: PairSet, found: Description, right: np.ndarray) -> dict[str, list
     cuts = {}
     for name, values in lower.items():
         of_pair = np.minimum(values[pairs.first], values[pairs.second])
-        starts = _FEW_IMAGES if values is pairs.images.of_identity else np.quantile(of_pair, np.arange(_PARTS) / _PARTS)
+        starts = (
+            _FEW_IMAGES
+            if values is pairs.images.of_identity
+            else np.quantile(of_pair, np.arange(_PARTS) / _PARTS)
+        )
         cuts[name] = _cut(of_pair, np.unique(starts), pairs.labels, right)
     return cuts
 
 
-def _cut(values: np.ndarray, starts: np.ndarray, labels: np.ndarray, right: np.ndarray) -> list[Slice]:
+def _cut(
+    values: np.ndarray, starts: np.ndarray, labels: np.ndarray, right: np.ndarray
+) -> list[Slice]:
     part = np.searchsorted(starts, values, side="right")
     members = [np.flatnonzero(part == number) for number in np.unique(part)]
     return [

@@ -95,13 +95,17 @@ def _read_choosing(options: EvaluateOptions, record: ModelRecord) -> PairSet | N
     if options.folds:
         return None
     if options.threshold_list:
-        return _read_list(options.threshold_list, options, record, is_csv=options.threshold_pairs_csv is not None)
+        return _read_list(
+            options.threshold_list, options, record, is_csv=options.threshold_pairs_csv is not None
+        )
     folder = options.threshold_tfrecords or options.tfrecords
     if folder is None:
         return None
     if not manifest.read(folder).holds(options.threshold_split):
         ways = "name shards that do by --threshold_tfrecords, or let folds of the scored people choose it by --folds=10"
-        raise UserError(f"{folder} holds no '{options.threshold_split}' pairs to choose the threshold on: {ways}")
+        raise UserError(
+            f"{folder} holds no '{options.threshold_split}' pairs to choose the threshold on: {ways}"
+        )
     return _read_shards(folder, options.threshold_split, options, record)
 
 
@@ -151,7 +155,9 @@ def _read_list(path: str, options: EvaluateOptions, record: ModelRecord, is_csv:
     )
 
 
-def leave_out_broken(pairs: PairSet, found: Description, allowed: bool, *, in_list: bool) -> PairSet:
+def leave_out_broken(
+    pairs: PairSet, found: Description, allowed: bool, *, in_list: bool
+) -> PairSet:
     """The pairs whose images are all sound; `in_list` where a list names them, else they are in shards.
 
     Raises:
@@ -161,7 +167,11 @@ def leave_out_broken(pairs: PairSet, found: Description, allowed: bool, *, in_li
         return pairs
     broken = np.array(list(found.broken))
     whole = ~(np.isin(pairs.first, broken) | np.isin(pairs.second, broken))
-    reasons = {pairs.images.paths[number]: reason for number, reason in sorted(found.broken.items())}
+    reasons = {
+        pairs.images.paths[number]: reason for number, reason in sorted(found.broken.items())
+    }
     mend = "mend --images" if in_list else "convert again with --overwrite"
-    said = listed_pairs.refuse_or_say(reasons, int(np.sum(~whole)), len(pairs), pairs.name, allowed, mend)
+    said = listed_pairs.refuse_or_say(
+        reasons, int(np.sum(~whole)), len(pairs), pairs.name, allowed, mend
+    )
     return pairs.select(whole, said)

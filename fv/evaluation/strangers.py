@@ -31,14 +31,22 @@ def check(
     if record.identity_hashes is None:
         if not allowed:
             lacking = f"{workdir} does not say whom it was trained on (an older fv, or first weights from an export)"
-            raise UserError(f"{lacking}: train it again, or give --allow_seen_identities to report without that check")
+            raise UserError(
+                f"{lacking}: train it again, or give --allow_seen_identities to report without that check"
+            )
         return dict(known=False, people=len(people), seen=0)
     seen = record.trained_on(people, exact)
     if seen and not allowed:
         found = f"{len(seen):,} of the {len(people):,} people in {scored.name} are training identities of {workdir}"
         spelled = sorted(set(seen) - set(record.trained_on(people, exact=True)))
-        remedy = f", or --nomerge_names if {_shorten(spelled)} was only written like one of them" if spelled else ""
-        raise UserError(f"{found} ({_shorten(seen)}): score strangers, or give --allow_seen_identities{remedy}")
+        remedy = (
+            f", or --nomerge_names if {_shorten(spelled)} was only written like one of them"
+            if spelled
+            else ""
+        )
+        raise UserError(
+            f"{found} ({_shorten(seen)}): score strangers, or give --allow_seen_identities{remedy}"
+        )
     return dict(known=True, people=len(people), seen=len(seen))
 
 
@@ -66,9 +74,7 @@ def trained_on(record: ModelRecord, choosing: PairSet, exact: bool = False) -> s
     seen = record.trained_on(people, exact) if record.identity_hashes is not None else []
     if not seen:
         return ""
-    chosen = (
-        f"The threshold was chosen on {choosing.name}, where {len(seen):,} of {len(people):,} people are training identities"
-    )
+    chosen = f"The threshold was chosen on {choosing.name}, where {len(seen):,} of {len(people):,} people are training identities"
     return f"{chosen}: their images look more alike to the model than strangers' do, and threshold and probability suffer."
 
 

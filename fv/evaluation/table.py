@@ -13,14 +13,19 @@ def render(content: dict) -> str:
         f"accuracy       {accuracy(content)}{_in_words(content, 'accuracy')}  {rule}",
         f"AUC            {content['auc']:.4f}{_in_words(content, 'auc')}",
         f"EER            {content['eer']:.4f}{_in_words(content, 'eer')}",
-        *(f"{f'TAR@FAR {far}':15}{tar(point)}  {counts(point)}" for far, point in content["tar_at_far"].items()),
+        *(
+            f"{f'TAR@FAR {far}':15}{tar(point)}  {counts(point)}"
+            for far, point in content["tar_at_far"].items()
+        ),
         f"Brier score    {probability['brier']:.4f}  of the probability; calibration error "
         f"{probability['expected_calibration_error']:.4f}",
     ]
     baselines = content["baselines"]
     if baselines:
         lines += ["without learning, by the same rule:"]
-        lines += [f"  {name:24}{accuracy(row)}  AUC {row['auc']:.4f}" for name, row in baselines.items()]
+        lines += [
+            f"  {name:24}{accuracy(row)}  AUC {row['auc']:.4f}" for name, row in baselines.items()
+        ]
     if content["run"].get("training_input"):  # given scores have none
         lines.append(content["run"]["training_input"])
     return "\n".join(lines)

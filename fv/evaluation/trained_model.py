@@ -40,10 +40,16 @@ def evaluate(options: EvaluateOptions) -> None:
     folder = _output_folder(options, task)
     outputs.claim(folder, outputs.OF_MODEL, options)
     exact = options.merge_names is False
-    seen = strangers.check(record, options.workdir, task.scored, allowed=options.allow_seen_identities, exact=exact)
+    seen = strangers.check(
+        record, options.workdir, task.scored, allowed=options.allow_seen_identities, exact=exact
+    )
     model, step = restoring.load_model(options.workdir, record, options.checkpoint)
     describer = Describer(
-        model, record.options, _untrained(options, record), flip=options.flip, batch_size=options.batch_size
+        model,
+        record.options,
+        _untrained(options, record),
+        flip=options.flip,
+        batch_size=options.batch_size,
     )
     task, found, judged = _judge(task, describer, model, options)
     context = _context(options, task, record, step) | {"seen_identities": seen}
@@ -68,23 +74,31 @@ def _judge(
     scored, found, similarities = _score(task.scored, describer, model, options, options.pairs_list)
     if task.choosing is None:
         folds = protocols.split_folds(scored)
-        judged = {name: protocols.cross_validate(said, scored.labels, *folds) for name, said in similarities.items()}
+        judged = {
+            name: protocols.cross_validate(said, scored.labels, *folds)
+            for name, said in similarities.items()
+        }
         return Task(scored, None, task.rule), found, judged
     choosing, _, others = _score(task.choosing, describer, model, options, options.threshold_list)
     judged = {
-        name: protocols.hold_out(said, scored.labels, others[name], choosing.labels) for name, said in similarities.items()
+        name: protocols.hold_out(said, scored.labels, others[name], choosing.labels)
+        for name, said in similarities.items()
     }
     return Task(scored, choosing, task.rule), found, judged
 
 
-def _score(pairs, describer: Describer, model: siamese.Siamese, options: EvaluateOptions, path: str | None):
+def _score(
+    pairs, describer: Describer, model: siamese.Siamese, options: EvaluateOptions, path: str | None
+):
     """`path` is that of the list that names the pairs, None where they are in shards."""
     found = describer.describe(pairs.images, pairs.name)
     pairs = sources.leave_out_broken(pairs, found, options.allow_missing, in_list=path is not None)
     return pairs, found, scorers.score(pairs, found, model)
 
 
-def _measure(task: Task, found: Description, judged: dict[str, Judged], options: EvaluateOptions) -> dict:
+def _measure(
+    task: Task, found: Description, judged: dict[str, Judged], options: EvaluateOptions
+) -> dict:
     """The figures of the model at the top, those of the baselines below."""
     plan, people = bootstrap.Plan(options.bootstrap, options.seed), task.scored.people()
     measured = {
@@ -115,12 +129,17 @@ def _context(options: EvaluateOptions, task: Task, record: ModelRecord, step: in
     }
 
 
-def _notes(task: Task, judged: dict[str, Judged], seen: dict, record: ModelRecord, exact: bool) -> list[str]:
+def _notes(
+    task: Task, judged: dict[str, Judged], seen: dict, record: ModelRecord, exact: bool
+) -> list[str]:
     baselines = {name: verdicts for name, verdicts in judged.items() if name != scorers.MODEL}
     notes = [*figures.warn(judged[scorers.MODEL], baselines), strangers.note(seen, task.scored)]
     if task.choosing:
         notes += [sources.note_shared(task.scored, task.choosing)]
-        notes += [strangers.shared(task.scored, task.choosing), strangers.trained_on(record, task.choosing, exact)]
+        notes += [
+            strangers.shared(task.scored, task.choosing),
+            strangers.trained_on(record, task.choosing, exact),
+        ]
     notes += [task.scored.lost, task.choosing.lost if task.choosing else ""]
     return [note for note in notes if note]
 
@@ -136,7 +155,14 @@ def _output_folder(options: EvaluateOptions, task: Task) -> str:
     return os.path.join(options.workdir, f"{name}{folds}{'-flip' if options.flip else ''}")
 
 
-def _write(folder: str, options: EvaluateOptions, task: Task, found: Description, judged: Judged, content: dict) -> None:
+def _write(
+    folder: str,
+    options: EvaluateOptions,
+    task: Task,
+    found: Description,
+    judged: Judged,
+    content: dict,
+) -> None:
     files.save_json(content, os.path.join(folder, workdir.METRICS))
     with files.atomic_open(os.path.join(folder, workdir.EVALUATE_FLAGS)) as file:
         file.write(fv_options.to_flagfile(options))

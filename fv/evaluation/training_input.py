@@ -5,5 +5,7 @@ from fv import workdir
 
 def verdict(folder: str) -> str:
     """Whether the run was input-bound and what to change, by its last start that ended and did a step; "" where none did."""
-    said = [start["ended"].get("input_verdict") for start in workdir.starts(folder) if start["ended"]]
+    said = [
+        start["ended"].get("input_verdict") for start in workdir.starts(folder) if start["ended"]
+    ]
     return next(filter(None, reversed(said)), "")

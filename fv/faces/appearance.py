@@ -95,4 +95,6 @@ def draw_appearance(seed: int, identity: int, image: int) -> Appearance:
     return Appearance(**{name: ranges.draw(cls, rng) for name, cls in PARTS.items()})
 
 
-PARTS = dict(pose=Pose, expression=Expression, light=Light, backdrop=Backdrop, extras=Extras, camera=Camera)
+PARTS = dict(
+    pose=Pose, expression=Expression, light=Light, backdrop=Backdrop, extras=Extras, camera=Camera
+)

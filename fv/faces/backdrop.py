@@ -25,7 +25,9 @@ def paint_backdrop(view: View, backdrop: appearance.Backdrop) -> np.ndarray:
 def _muted(colour: tuple[float, ...]) -> np.ndarray:
     """The colour (3, 1, 1) drawn towards its grey, as walls and gardens are."""
     grey = sum(colour) / len(colour)
-    return np.asarray([grey + SATURATION * (part - grey) for part in colour], np.float32)[:, None, None]
+    return np.asarray([grey + SATURATION * (part - grey) for part in colour], np.float32)[
+        :, None, None
+    ]
 
 
 def _add_blob(picture: np.ndarray, view: View, blob: tuple[float, ...]) -> None:

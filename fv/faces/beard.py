@@ -18,7 +18,11 @@ SIDE_SHARE = 0.3  # of its length that it adds at the sides
 SLOPE_DOWN = 0.3
 GOATEE_HALF = 0.17
 MOUSTACHE_WIDTH, MOUSTACHE_FALL = 1.12, 0.6  # of the mouth's width; loss of thickness at the ends
-MOUTH_RISE, CLIMB, CLIMB_FROM = 0.02, 0.6, 0.45  # of its upper edge: at the mouth, and towards the ears
+MOUTH_RISE, CLIMB, CLIMB_FROM = (
+    0.02,
+    0.6,
+    0.45,
+)  # of its upper edge: at the mouth, and towards the ears
 MOUSTACHE_SOFTNESS, LIP_SOFTNESS, EDGE_SOFTNESS = 0.025, 0.03, 0.04
 GRAIN, GRAIN_X, GRAIN_LEAN, GRAIN_Y = 0.08, 70.0, 30.0, 55.0  # contrast, and radians per unit
 
@@ -28,7 +32,9 @@ def paint_behind(canvas: Canvas, view: View, who: Identity, jaw_open: float) -> 
     beard = who.beard
     if not beard.worn or beard.kind != "full":
         return
-    field = heads.outline(view, who.head, jaw_open, beside=SIDE_SHARE * beard.length, below=beard.length)
+    field = heads.outline(
+        view, who.head, jaw_open, beside=SIDE_SHARE * beard.length, below=beard.length
+    )
     mask = shapes.field_coverage(field - 1.0) * shapes.smoothstep(BEHIND_FROM, BEHIND_TO, view.y)
     canvas.paint(OPACITY["full"] * mask, _colour(who), (-view.x, np.full_like(view.x, SLOPE_DOWN)))
 

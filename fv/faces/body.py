@@ -11,7 +11,11 @@ from fv.faces.palette import RGB, mix, scale
 from fv.faces.view import View
 
 NECK_TOP, NECK_SWING = 0.35, -0.04
-NECK_FLARE, FLARE_FROM, FLARE_TO = 0.10, 0.75, 1.10  # how much wider it is where it meets the shoulders, and where
+NECK_FLARE, FLARE_FROM, FLARE_TO = (
+    0.10,
+    0.75,
+    1.10,
+)  # how much wider it is where it meets the shoulders, and where
 NECK_SHADE = 0.92
 CHIN_SHADOW, CHIN_SHADOW_REACH = 0.62, 0.22
 SHOULDER_WIDTH, SHOULDER_FALL = 0.55, 0.10
@@ -24,7 +28,12 @@ EAR_OVERLAP = 0.03  # with the head
 EAR_SWING, EAR_NOD = 0.10, 0.2  # how far it follows a turn and a nod
 EAR_REDNESS, EAR_RED = 0.10, (0.80, 0.35, 0.30)
 EAR_SLOPE, EAR_CURVE = 0.5, 0.8
-HOLLOW_WIDTH, HOLLOW_HEIGHT, HOLLOW_SOFTNESS, HOLLOW_SHADE = 0.28, 0.62, 0.05, 0.68  # the first two of the ear's size
+HOLLOW_WIDTH, HOLLOW_HEIGHT, HOLLOW_SOFTNESS, HOLLOW_SHADE = (
+    0.28,
+    0.62,
+    0.05,
+    0.68,
+)  # the first two of the ear's size
 RING_RADIUS, RING_DROP = 0.032, 1.05
 GOLD: RGB = (0.95, 0.78, 0.35)
 
@@ -36,7 +45,9 @@ def paint_body(canvas: Canvas, view: View, who: Identity, clothes: RGB, collar: 
     flare = NECK_FLARE * shapes.smoothstep(FLARE_FROM, FLARE_TO, view.y)
     neck = shapes.coverage(np.maximum(np.abs(x) - half - flare, NECK_TOP - view.y), view.pixel)
     canvas.paint(neck, scale(who.colours.skin, NECK_SHADE), (-x / half, np.zeros_like(x)))
-    canvas.multiply(neck * shapes.bump(x, view.y - who.head.chin, 1.3 * half, CHIN_SHADOW_REACH), CHIN_SHADOW)
+    canvas.multiply(
+        neck * shapes.bump(x, view.y - who.head.chin, 1.3 * half, CHIN_SHADOW_REACH), CHIN_SHADOW
+    )
     slopes = (-CLOTH_ROUNDNESS * x, np.full_like(x, CLOTH_LEAN))
     canvas.paint(shapes.coverage(collar + _neckline(x, half) - view.y, view.pixel), clothes, slopes)
 
@@ -44,7 +55,11 @@ def paint_body(canvas: Canvas, view: View, who: Identity, clothes: RGB, collar: 
 def _neckline(x: np.ndarray, half: float) -> np.ndarray:
     """How far the upper edge of the clothes lies under the collar's height: up beside the neck, down towards the arms."""
     beside = COLLAR_RISE * shapes.hill(np.abs(x) - half - COLLAR_RISE / 2, COLLAR_WIDTH)
-    return COLLAR_DIP * shapes.hill(x, DIP_WIDTH) - beside + SHOULDER_FALL * np.maximum(np.abs(x) - SHOULDER_WIDTH, 0.0)
+    return (
+        COLLAR_DIP * shapes.hill(x, DIP_WIDTH)
+        - beside
+        + SHOULDER_FALL * np.maximum(np.abs(x) - SHOULDER_WIDTH, 0.0)
+    )
 
 
 def paint_ear(canvas: Canvas, view: View, who: Identity, side: int) -> None:

@@ -30,9 +30,17 @@ def paint_brows(canvas: Canvas, view: View, who: Identity, expression: Expressio
     canvas.paint(brows.density * hairs * shapes.coverage(distance, SOFTNESS * view.pixel), colour)
 
 
-def _line(view: View, who: Identity, expression: Expression, x: np.ndarray, along: np.ndarray) -> np.ndarray:
+def _line(
+    view: View, who: Identity, expression: Expression, x: np.ndarray, along: np.ndarray
+) -> np.ndarray:
     """Height of every pixel below the brow's middle line."""
     brows = who.brows
     lift = brows.gap + RAISE * expression.brow_raise - FROWN_DOWN * expression.frown
     tilt = brows.tilt - FROWN_TILT * expression.frown
-    return view.face_y - who.eyes.height + lift - tilt * x + brows.arch * (1.0 - (along - ARCH_PLACE) ** 2)
+    return (
+        view.face_y
+        - who.eyes.height
+        + lift
+        - tilt * x
+        + brows.arch * (1.0 - (along - ARCH_PLACE) ** 2)
+    )

@@ -23,7 +23,9 @@ class Canvas:
         self.lit = np.zeros(backdrop.shape[1:], np.float32)
         self.stencil: np.ndarray | float = 1.0
 
-    def paint(self, mask: np.ndarray, colour: RGB | np.ndarray, slopes: Slopes | None = None) -> None:
+    def paint(
+        self, mask: np.ndarray, colour: RGB | np.ndarray, slopes: Slopes | None = None
+    ) -> None:
         """Lays a colour over the picture.
 
         Args:

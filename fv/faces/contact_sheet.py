@@ -23,10 +23,14 @@ def draw_contact_sheet(options: dataset.FacesOptions) -> None:
     sheet = np.full((rows * pitch - GAP, columns * pitch - GAP, 3), PAPER, np.uint8)
     for row in range(rows):
         for column in range(columns):
-            tile = sheet[row * pitch :, column * pitch :][: options.image_size, : options.image_size]
+            tile = sheet[row * pitch :, column * pitch :][
+                : options.image_size, : options.image_size
+            ]
             tile[:] = _read(dataset.image_path(options.output, row, column))
     with files.atomic_open(options.contact_sheet, "wb") as file:
-        Image.fromarray(sheet).save(file, Image.registered_extensions()[_extension(options.contact_sheet)])
+        Image.fromarray(sheet).save(
+            file, Image.registered_extensions()[_extension(options.contact_sheet)]
+        )
 
 
 def check_path(path: str, output: str) -> None:
@@ -34,7 +38,9 @@ def check_path(path: str, output: str) -> None:
     UserError: a contact sheet cannot be written to `path`, or it would lie among a person's images in `output`.
     """
     if os.path.dirname(os.path.dirname(os.path.realpath(path))) == os.path.realpath(output):
-        raise UserError(f"--contact_sheet={path} is among the images of one person: give another folder")
+        raise UserError(
+            f"--contact_sheet={path} is among the images of one person: give another folder"
+        )
     if _extension(path) not in EXTENSIONS:
         raise UserError(f"--contact_sheet={path} must end in one of {', '.join(EXTENSIONS)}")
     if not os.path.isdir(os.path.dirname(path) or "."):

@@ -11,7 +11,9 @@ from fv.faces.render import render_jpeg
 from fv.options import option, required
 from fv.progress import progress
 
-BATCH = 64  # images that a worker renders before it reports; longer waits less, shorter stops sooner
+BATCH = (
+    64  # images that a worker renders before it reports; longer waits less, shorter stops sooner
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,11 +23,27 @@ class FacesOptions:
     output: str = required("Folder to write; it gets one folder per person.")
     identities: int = option(100, "How many people.", lower=1, upper=1_000_000)
     images_per_identity: int = option(10, "How many images of each.", lower=1, upper=10_000)
-    seed: int = option(0, "Fixes everybody and every image; another seed is another world of people.", lower=0, upper=2**31)
-    image_size: int = option(112, "Width and height of the images, in pixels.", lower=32, upper=1024)
-    workers: int = option(0, "Processes that render; 0 is one per core. It does not change the result.", lower=0, upper=512)
-    overwrite: bool = option(False, "Remove the faces that an earlier run left in the output folder, then start afresh.")
-    contact_sheet: str | None = option(None, "PNG or JPEG file to draw: one row of images for each of the first people.")
+    seed: int = option(
+        0,
+        "Fixes everybody and every image; another seed is another world of people.",
+        lower=0,
+        upper=2**31,
+    )
+    image_size: int = option(
+        112, "Width and height of the images, in pixels.", lower=32, upper=1024
+    )
+    workers: int = option(
+        0,
+        "Processes that render; 0 is one per core. It does not change the result.",
+        lower=0,
+        upper=512,
+    )
+    overwrite: bool = option(
+        False, "Remove the faces that an earlier run left in the output folder, then start afresh."
+    )
+    contact_sheet: str | None = option(
+        None, "PNG or JPEG file to draw: one row of images for each of the first people."
+    )
 
 
 def write_dataset(options: FacesOptions) -> int:
@@ -39,7 +57,12 @@ def write_dataset(options: FacesOptions) -> int:
     Raises:
       UserError: the folder holds something else.
     """
-    ledger.claim(options.output, ledger.settings_of(options), options.overwrite, functools.partial(_find_changed, options))
+    ledger.claim(
+        options.output,
+        ledger.settings_of(options),
+        options.overwrite,
+        functools.partial(_find_changed, options),
+    )
     missing = list(_missing(options))
     total = options.identities * options.images_per_identity
     with (
@@ -71,7 +94,11 @@ def _find_changed(options: FacesOptions, held: ledger.Settings) -> list[str]:
     there = []
     for identity in range(held.identities):
         names = ledger.names(os.path.join(options.output, ledger.person_name(identity)))
-        there += [(identity, image) for image in range(held.images_per_identity) if ledger.image_name(image) in names]
+        there += [
+            (identity, image)
+            for image in range(held.images_per_identity)
+            if ledger.image_name(image) in names
+        ]
     options = dataclasses.replace(options, seed=held.seed, image_size=held.image_size)
     with progress(len(there), "compare", "image") as bar:
         changed = []
@@ -98,7 +125,9 @@ def _write_batch(options: FacesOptions, batch: list[tuple[int, int]]) -> int:
         for identity, image in batch:
             encoded = render_jpeg(options.seed, identity, image, options.image_size)
             path = image_path(options.output, identity, image)
-            with files.atomic_open(path, "wb", temporary=os.path.join(folder, os.path.basename(path))) as file:
+            with files.atomic_open(
+                path, "wb", temporary=os.path.join(folder, os.path.basename(path))
+            ) as file:
                 file.write(encoded)
     return len(batch)
 

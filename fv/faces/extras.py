@@ -14,7 +14,12 @@ STAND_OFF, DROP = 0.10, 0.01  # of the glasses, from the face and below the eyes
 RIM, BAR = 0.014, 0.011  # half-thickness of rims, and of bridge and temples
 ROUND_RADIUS = 0.155
 LENS_WIDTH, LENS_HEIGHT, LENS_CORNER = 0.13, 0.075, 0.035
-BRIDGE_RISE, TEMPLE_RISE, BRIDGE_END, TEMPLE_START = 0.02, 0.03, 0.12, 0.15  # the last two from a lens's middle
+BRIDGE_RISE, TEMPLE_RISE, BRIDGE_END, TEMPLE_START = (
+    0.02,
+    0.03,
+    0.12,
+    0.15,
+)  # the last two from a lens's middle
 CLEAR, DARK_OPACITY = 0.06, 0.9
 DARK: RGB = (0.07, 0.07, 0.09)
 
@@ -32,7 +37,9 @@ def paint_glasses(canvas: Canvas, view: View, who: Identity, extras: Extras) -> 
     y = y - who.eyes.height - DROP
     side = np.abs(x) - who.eyes.spacing
     lens = _round_lens(side, y) if extras.round_glasses else _square_lens(side, y)
-    canvas.paint((DARK_OPACITY if extras.dark_glasses else CLEAR) * shapes.coverage(lens, view.pixel), DARK)
+    canvas.paint(
+        (DARK_OPACITY if extras.dark_glasses else CLEAR) * shapes.coverage(lens, view.pixel), DARK
+    )
     bridge = np.maximum(np.abs(y + BRIDGE_RISE) - BAR, side + BRIDGE_END)
     temples = np.maximum(np.abs(y + TEMPLE_RISE) - BAR, TEMPLE_START - side)
     frame = np.minimum(np.minimum(np.abs(lens) - RIM, bridge), temples)
@@ -44,13 +51,18 @@ def _round_lens(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 
 def _square_lens(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    outside = np.hypot(np.maximum(np.abs(x) - LENS_WIDTH, 0.0), np.maximum(np.abs(y) - LENS_HEIGHT, 0.0))
+    outside = np.hypot(
+        np.maximum(np.abs(x) - LENS_WIDTH, 0.0), np.maximum(np.abs(y) - LENS_HEIGHT, 0.0)
+    )
     return outside - LENS_CORNER
 
 
 def paint_hat(canvas: Canvas, view: View, who: Identity, extras: Extras) -> None:
     """A knitted hat with a turned-up band, and its shadow on the forehead."""
-    above, beside = max(HAT_ABOVE, OVER_TOP * who.hair.top), max(HAT_BESIDE, OVER_SIDE * who.hair.side)
+    above, beside = (
+        max(HAT_ABOVE, OVER_TOP * who.hair.top),
+        max(HAT_BESIDE, OVER_SIDE * who.hair.side),
+    )
     crown = heads.outline(view, who.head, above=above, beside=beside) - 1.0
     edge = view.face_y + extras.hat_line * who.head.crown - BRIM_FALL * view.around**2
     mask = shapes.field_coverage(crown) * shapes.coverage(edge, view.pixel)
@@ -58,4 +70,6 @@ def paint_hat(canvas: Canvas, view: View, who: Identity, extras: Extras) -> None
     slopes = (-HAT_ROUND * view.x / who.head.width, HAT_DOME * np.clip(-view.y, 0.0, 1.0))
     canvas.multiply(shapes.smoothstep(SHADOW_REACH, 0.0, edge) * canvas.lit, SHADOW)
     canvas.paint(mask, np.asarray(extras.hat_colour, np.float32)[:, None, None] * knit, slopes)
-    canvas.paint(mask * shapes.coverage(-edge - BAND, view.pixel), scale(extras.hat_colour, BAND_SHADE))
+    canvas.paint(
+        mask * shapes.coverage(-edge - BAND, view.pixel), scale(extras.hat_colour, BAND_SHADE)
+    )

@@ -89,12 +89,18 @@ def _paint_lines(canvas: Canvas, view: View, who: Identity, lids: Lids) -> None:
     canvas.paint(BAG_OPACITY * eyes.bags * shapes.coverage(bag, 2.5 * view.pixel), shade)
 
 
-def _paint_iris(canvas: Canvas, view: View, who: Identity, expression: Expression, inside: np.ndarray) -> None:
+def _paint_iris(
+    canvas: Canvas, view: View, who: Identity, expression: Expression, inside: np.ndarray
+) -> None:
     radius, colour = who.eyes.iris, who.colours.iris
     x = view.face_x - np.sign(view.face_x) * who.eyes.spacing - GAZE_REACH * expression.gaze_x
     y = view.face_y - who.eyes.height - GAZE_REACH * expression.gaze_y + IRIS_RISE
     away = np.hypot(x, y)
-    for share, shade in ((1.0, scale(colour, RING)), (INNER, scale(colour, INNER_BRIGHTNESS)), (PUPIL, DARK)):
+    for share, shade in (
+        (1.0, scale(colour, RING)),
+        (INNER, scale(colour, INNER_BRIGHTNESS)),
+        (PUPIL, DARK),
+    ):
         canvas.paint(inside * shapes.coverage(away - share * radius, view.pixel), shade)
     glint = np.hypot(x - GLINT_X * radius, y - GLINT_Y * radius)
     canvas.paint(inside * shapes.coverage(glint - GLINT_RADIUS * radius, view.pixel), GLINT)
@@ -106,4 +112,7 @@ def _paint_lashes(canvas: Canvas, view: View, who: Identity, lids: Lids) -> None
     upper = np.maximum(line, np.abs(lids.x) - LASH_OVERHANG * who.eyes.width)
     canvas.paint(LASH_OPACITY * shapes.coverage(upper, view.pixel), DARK)
     lower = np.maximum(np.abs(lids.lower) - LOWER_LASH_HALF, np.abs(lids.x) - who.eyes.width)
-    canvas.paint(LOWER_LASH_OPACITY * shapes.coverage(lower, 1.5 * view.pixel), scale(who.colours.skin, SHADE_DARK))
+    canvas.paint(
+        LOWER_LASH_OPACITY * shapes.coverage(lower, 1.5 * view.pixel),
+        scale(who.colours.skin, SHADE_DARK),
+    )

@@ -52,9 +52,14 @@ def paint_front(canvas: Canvas, view: View, who: Identity) -> None:
     if hair.bun:
         _paint_bun(canvas, view, who)
     bare, curls = hairline.bare(view, who), hair.curl * _curls(view, hair)
-    canvas.multiply(shapes.smoothstep(ROOT_REACH, 0.0, bare) * shapes.coverage(-bare, view.pixel) * canvas.lit, ROOT_SHADOW)
+    canvas.multiply(
+        shapes.smoothstep(ROOT_REACH, 0.0, bare) * shapes.coverage(-bare, view.pixel) * canvas.lit,
+        ROOT_SHADOW,
+    )
     field = _outline(view, who) + CURL_FIELD * curls
-    mask = shapes.field_coverage(field) * shapes.coverage(view.face_y - hair.end, END_SOFTNESS + 2 * view.pixel)
+    mask = shapes.field_coverage(field) * shapes.coverage(
+        view.face_y - hair.end, END_SOFTNESS + 2 * view.pixel
+    )
     surface = heads.depth(np.maximum(field + 1.0, 0.0)) + CURL_RELIEF * curls
     mask *= hair.density * shapes.coverage(bare, 1.5 * view.pixel)
     canvas.paint(mask, _colour(view, who), heads.clipped(slopes_of(surface, view.pixel)))
@@ -86,6 +91,13 @@ def _colour(view: View, who: Identity) -> np.ndarray:
     hair = who.hair
     around = np.arctan2(view.x, view.y + who.head.crown + WHORL)
     flow = around + WAVE * hair.curl * np.sin(WAVE_PITCH * view.y + math.pi * hair.strands[2])
-    strands = sum(np.sin(p * flow + math.pi * phase) for p, phase in zip(STRAND_PITCHES, hair.strands[3:5], strict=True))
-    tone = 1.0 + (1.0 - hair.curl) * STRAND_CONTRAST * strands + CURL_CONTRAST * hair.curl * _curls(view, hair)
+    strands = sum(
+        np.sin(p * flow + math.pi * phase)
+        for p, phase in zip(STRAND_PITCHES, hair.strands[3:5], strict=True)
+    )
+    tone = (
+        1.0
+        + (1.0 - hair.curl) * STRAND_CONTRAST * strands
+        + CURL_CONTRAST * hair.curl * _curls(view, hair)
+    )
     return np.asarray(who.colours.hair, np.float32)[:, None, None] * tone

@@ -20,7 +20,10 @@ CLEAR_OF_EYES = 0.13  # how high over the eyes hair on the forehead ends at leas
 FRINGE_HALF = 0.80  # of the head's width
 FRINGE_EDGE = 4.0  # slope of its ends
 LOCK_DEPTH, LOCK_PITCH = 0.025, 14.0
-STEEPENING, STEEPENING_POWER = 2.0, 4  # turns height over the line into distance where the line is steep
+STEEPENING, STEEPENING_POWER = (
+    2.0,
+    4,
+)  # turns height over the line into distance where the line is steep
 
 
 def bare(view: View, who: Identity) -> np.ndarray:
@@ -37,12 +40,18 @@ def _line(view: View, who: Identity, across: np.ndarray) -> np.ndarray:
     """Height (y) of the hairline at every pixel's place across the face."""
     hair = who.hair
     top, lowest = -hair.hairline * who.head.crown, who.eyes.height - CLEAR_OF_EYES
-    line = top + TEMPLE_FALL * across**TEMPLE_POWER + hair.peak * shapes.hill(view.face_x, PEAK_WIDTH)
+    line = (
+        top + TEMPLE_FALL * across**TEMPLE_POWER + hair.peak * shapes.hill(view.face_x, PEAK_WIDTH)
+    )
     line -= RECEDING_DEPTH * hair.recession * shapes.hill(across - RECEDING_PLACE, RECEDING_WIDTH)
     if hair.parting:
-        line = np.maximum(line, np.minimum(top + _parted(view.face_x / who.head.width, hair), lowest))
+        line = np.maximum(
+            line, np.minimum(top + _parted(view.face_x / who.head.width, hair), lowest)
+        )
     if hair.fringe:
-        line = np.maximum(line, np.minimum(top + _fringe(view.face_x, hair, who.head.width), lowest))
+        line = np.maximum(
+            line, np.minimum(top + _fringe(view.face_x, hair, who.head.width), lowest)
+        )
     return line
 
 

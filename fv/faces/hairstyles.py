@@ -31,19 +31,56 @@ class Style:
 
 STYLES: dict[str, Style] = {
     "bald": Style((0, 0), (0, 0), (-3, -3), (0, 0), beard=0.6, weight=0.8),
-    "horseshoe": Style((0.0, 0.01), (0.03, 0.07), (0.08, 0.2), (0.1, 0.8), recession=(0.8, 0.95), beard=0.5, weight=0.7),
-    "buzz": Style((0.01, 0.02), (0.0, 0.01), (-0.05, 0.12), (0.5, 1), (0.5, 0.8), (0, 0.2), beard=0.55),
-    "crop": Style((0.05, 0.11), (0.01, 0.04), (-0.08, 0.15), (0, 0.3), fringe=0.4, beard=0.45, weight=1.2),
-    "side part": Style((0.06, 0.13), (0.02, 0.05), (-0.05, 0.18), (0, 0.2), parting=1.0, beard=0.35, weight=1.2),
-    "quiff": Style((0.14, 0.24), (0.0, 0.03), (-0.1, 0.12), (0, 0.5), recession=(0.05, 0.2), beard=0.45),
-    "receding": Style((0.03, 0.07), (0.02, 0.05), (0.0, 0.18), (0, 0.5), recession=(0.25, 0.5), beard=0.5),
+    "horseshoe": Style(
+        (0.0, 0.01),
+        (0.03, 0.07),
+        (0.08, 0.2),
+        (0.1, 0.8),
+        recession=(0.8, 0.95),
+        beard=0.5,
+        weight=0.7,
+    ),
+    "buzz": Style(
+        (0.01, 0.02), (0.0, 0.01), (-0.05, 0.12), (0.5, 1), (0.5, 0.8), (0, 0.2), beard=0.55
+    ),
+    "crop": Style(
+        (0.05, 0.11), (0.01, 0.04), (-0.08, 0.15), (0, 0.3), fringe=0.4, beard=0.45, weight=1.2
+    ),
+    "side part": Style(
+        (0.06, 0.13), (0.02, 0.05), (-0.05, 0.18), (0, 0.2), parting=1.0, beard=0.35, weight=1.2
+    ),
+    "quiff": Style(
+        (0.14, 0.24), (0.0, 0.03), (-0.1, 0.12), (0, 0.5), recession=(0.05, 0.2), beard=0.45
+    ),
+    "receding": Style(
+        (0.03, 0.07), (0.02, 0.05), (0.0, 0.18), (0, 0.5), recession=(0.25, 0.5), beard=0.5
+    ),
     "curls": Style((0.10, 0.17), (0.05, 0.12), (0.0, 0.25), (0.6, 0.9), fringe=0.4, beard=0.3),
     "afro": Style((0.18, 0.30), (0.16, 0.30), (0.15, 0.4), (0.9, 1.0), beard=0.2, weight=0.8),
-    "bob": Style((0.06, 0.13), (0.06, 0.14), (0.45, 0.75), (0, 0.2), fringe=0.6, parting=0.5, weight=1.3),
-    "waves": Style((0.07, 0.14), (0.08, 0.18), (0.6, 0.9), (0.3, 0.6), fringe=0.25, parting=0.7, weight=1.2),
-    "long": Style((0.04, 0.10), (0.03, 0.10), (LONG, LONG), (0, 0.15), fringe=0.4, parting=0.5, weight=1.5),
-    "long waves": Style((0.07, 0.13), (0.10, 0.22), (LONG, LONG), (0.35, 0.8), fringe=0.25, parting=0.6, weight=1.3),
-    "tied": Style((0.01, 0.04), (0.0, 0.02), (0.0, 0.12), (0, 0.1), (0.92, 1), (0, 0.12), 0.25, 0.4, bun=0.6, weight=1.2),
+    "bob": Style(
+        (0.06, 0.13), (0.06, 0.14), (0.45, 0.75), (0, 0.2), fringe=0.6, parting=0.5, weight=1.3
+    ),
+    "waves": Style(
+        (0.07, 0.14), (0.08, 0.18), (0.6, 0.9), (0.3, 0.6), fringe=0.25, parting=0.7, weight=1.2
+    ),
+    "long": Style(
+        (0.04, 0.10), (0.03, 0.10), (LONG, LONG), (0, 0.15), fringe=0.4, parting=0.5, weight=1.5
+    ),
+    "long waves": Style(
+        (0.07, 0.13), (0.10, 0.22), (LONG, LONG), (0.35, 0.8), fringe=0.25, parting=0.6, weight=1.3
+    ),
+    "tied": Style(
+        (0.01, 0.04),
+        (0.0, 0.02),
+        (0.0, 0.12),
+        (0, 0.1),
+        (0.92, 1),
+        (0, 0.12),
+        0.25,
+        0.4,
+        bun=0.6,
+        weight=1.2,
+    ),
 }
 
 
@@ -61,8 +98,12 @@ class Hair:
     fringe: bool
     parting: bool
     bun: bool
-    hairline: float = ranges.between(0.50, 0.68)  # its height over the head's centre, as a share of the crown's height
-    width: float = ranges.between(0.84, 0.97)  # of the bare face at the temples, as a share of the head's
+    hairline: float = ranges.between(
+        0.50, 0.68
+    )  # its height over the head's centre, as a share of the crown's height
+    width: float = ranges.between(
+        0.84, 0.97
+    )  # of the bare face at the temples, as a share of the head's
     peak: float = ranges.up_to(0.3, 0.05, 0.12)  # widow's peak
     side_parted: float = ranges.one_of(-1.0, 1.0)
     parting_place: float = ranges.between(0.05, 0.6)  # of the half-width

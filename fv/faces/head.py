@@ -9,7 +9,10 @@ from fv.faces.canvas import Canvas, Slopes, slopes_of
 from fv.faces.identity import Head, Identity
 from fv.faces.view import DEPTH, View
 
-CHIN_SWING, SKULL_SWING = 0.26, 0.06  # how far the outline's ends follow a turn, in units of its sine
+CHIN_SWING, SKULL_SWING = (
+    0.26,
+    0.06,
+)  # how far the outline's ends follow a turn, in units of its sine
 NOD_SHIFT = 0.05
 JAW_DROP = 0.07  # of the chin's depth, mouth wide open
 LOWEST = 1.5  # chin depths after which the outline stops growing
@@ -24,7 +27,13 @@ CLEFT_PLACE, CLEFT_WIDTH, CLEFT_HEIGHT, CLEFT_DEPTH = 0.90, 0.025, 0.06, 0.03
 
 
 def outline(
-    view: View, head: Head, jaw_open: float = 0.0, *, above: float = 0.0, beside: float = 0.0, below: float = 0.0
+    view: View,
+    head: Head,
+    jaw_open: float = 0.0,
+    *,
+    above: float = 0.0,
+    beside: float = 0.0,
+    below: float = 0.0,
 ) -> np.ndarray:
     """Field (H, W) that is 1 on the head's outline and less inside.
 
@@ -50,7 +59,12 @@ def depth(field: np.ndarray) -> np.ndarray:
 
 def relief(view: View, head: Head) -> np.ndarray:
     """Height of cheekbones and chin over the plain head."""
-    bones = shapes.bump(np.abs(view.face_x) - BONE_PLACE * head.width, view.face_y - BONE_HEIGHT, BONE_WIDTH, BONE_DEPTH)
+    bones = shapes.bump(
+        np.abs(view.face_x) - BONE_PLACE * head.width,
+        view.face_y - BONE_HEIGHT,
+        BONE_WIDTH,
+        BONE_DEPTH,
+    )
     x, y = view.raised(CHIN_FORWARD)
     chin = shapes.bump(x, y - CHIN_PLACE * head.chin, CHIN_WIDTH, CHIN_HEIGHT)
     cleft = shapes.bump(x, y - CLEFT_PLACE * head.chin, CLEFT_WIDTH, CLEFT_HEIGHT)
@@ -58,7 +72,9 @@ def relief(view: View, head: Head) -> np.ndarray:
     return height * bones + CHIN_RELIEF * chin - CLEFT_DEPTH * head.cleft * cleft
 
 
-def paint_skin(canvas: Canvas, view: View, who: Identity, mask: np.ndarray, surface: np.ndarray) -> None:
+def paint_skin(
+    canvas: Canvas, view: View, who: Identity, mask: np.ndarray, surface: np.ndarray
+) -> None:
     """The bare head: `mask` is its opacity, `surface` its depth with every relief."""
     canvas.paint(mask, who.colours.skin, clipped(slopes_of(surface, view.pixel)))
 

@@ -19,7 +19,9 @@ class Head:
     crown: float = ranges.between(0.72, 0.86)  # height above the centre
     chin: float = ranges.between(0.66, 0.88)  # depth below the centre
     taper: float = ranges.between(0.04, 0.42)  # how much narrower the jaw is than the cheekbones
-    squareness: float = ranges.between(2.0, 3.6)  # exponent of the jaw's curve: 2 oval, more is squarer
+    squareness: float = ranges.between(
+        2.0, 3.6
+    )  # exponent of the jaw's curve: 2 oval, more is squarer
     cheeks: float = ranges.between(-0.05, 0.09)  # fullness halfway down
     cheekbones: float = ranges.between(0.0, 1.0)  # relief
     cleft: float = ranges.up_to(0.25, 0.4, 1.0)  # of the chin
@@ -72,7 +74,9 @@ class Nose:
 
 @dataclasses.dataclass(frozen=True)
 class Mouth:
-    drop: float = ranges.between(0.17, 0.26)  # below the nose, as a share of the way from the eyes to the chin
+    drop: float = ranges.between(
+        0.17, 0.26
+    )  # below the nose, as a share of the way from the eyes to the chin
     width: float = ranges.between(0.13, 0.25)  # half
     upper: float = ranges.between(0.015, 0.068)  # the lips' thickness
     lower: float = ranges.between(0.025, 0.092)
@@ -128,7 +132,9 @@ class Identity:
     @property
     def mouth_height(self) -> float:
         """y of the line between the closed lips."""
-        return self.eyes.height + (self.nose.length + self.mouth.drop) * (self.head.chin - self.eyes.height)
+        return self.eyes.height + (self.nose.length + self.mouth.drop) * (
+            self.head.chin - self.eyes.height
+        )
 
 
 def draw_identity(seed: int, index: int) -> Identity:

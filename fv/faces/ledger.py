@@ -24,7 +24,9 @@ class Settings:
 
 def settings_of(options) -> Settings:
     """The settings in a `fv.faces.dataset.FacesOptions`."""
-    return Settings(options.seed, options.image_size, options.identities, options.images_per_identity)
+    return Settings(
+        options.seed, options.image_size, options.identities, options.images_per_identity
+    )
 
 
 def person_name(identity: int) -> str:
@@ -37,7 +39,9 @@ def image_name(image: int) -> str:
     return f"{image:04d}.jpg"
 
 
-def claim(output: str, settings: Settings, overwrite: bool, find_changed: Callable[[Settings], list[str]]) -> None:
+def claim(
+    output: str, settings: Settings, overwrite: bool, find_changed: Callable[[Settings], list[str]]
+) -> None:
     """Makes `output` the folder of these settings: new, begun by an earlier run, or smaller than asked.
 
     Args:
@@ -53,10 +57,14 @@ def claim(output: str, settings: Settings, overwrite: bool, find_changed: Callab
     held = read(output)
     ours = (FILE_NAME, ownership.PRIVATE)
     if held is None and any(not name.startswith(ours) for name in os.listdir(output)):
-        raise UserError(f"{output} holds files that make_faces did not write: choose an empty folder")
+        raise UserError(
+            f"{output} holds files that make_faces did not write: choose an empty folder"
+        )
     if held is not None and overwrite:
         if held.renderer != RENDERER:
-            raise UserError(f"{output} holds faces of another fv: remove them, or give another --output")
+            raise UserError(
+                f"{output} holds faces of another fv: remove them, or give another --output"
+            )
         ownership.require_none(find_changed(held), output)
         _remove(output, held)
     elif held is not None:
@@ -76,7 +84,9 @@ def read(output: str) -> Settings | None:
     try:
         return Settings(**files.load_json(path))
     except (UserError, TypeError) as error:
-        raise UserError(f"{path} is damaged ({error}): choose another folder, or remove this one") from error
+        raise UserError(
+            f"{path} is damaged ({error}): choose another folder, or remove this one"
+        ) from error
 
 
 def names(folder: str) -> set[str]:
@@ -95,14 +105,18 @@ def _check(output: str, held: Settings, asked: Settings) -> None:
 
 def _refuse(output: str, field: str, held: Settings, asked: Settings) -> None:
     values = f"{field}={getattr(held, field)}, not {getattr(asked, field)}"
-    raise UserError(f"{output} holds faces made with {values}: give --overwrite to remove them, or another --output")
+    raise UserError(
+        f"{output} holds faces made with {values}: give --overwrite to remove them, or another --output"
+    )
 
 
 def _remove(output: str, held: Settings) -> None:
     """Removes the images that `held` describes, then the folders that this leaves empty."""
     for identity in range(held.identities):
         folder = os.path.join(output, person_name(identity))
-        for name in {image_name(image) for image in range(held.images_per_identity)}.intersection(names(folder)):
+        for name in {image_name(image) for image in range(held.images_per_identity)}.intersection(
+            names(folder)
+        ):
             os.remove(os.path.join(folder, name))
         if os.path.isdir(folder) and not os.listdir(folder):
             os.rmdir(folder)

@@ -13,10 +13,25 @@ from fv.faces.view import View
 ROSE: RGB = (0.85, 0.30, 0.28)
 RUST: RGB = (0.50, 0.24, 0.12)
 MOLE: RGB = (0.20, 0.10, 0.07)
-REACH_X, REACH_Y, REACH_MIDDLE = 0.72, 0.55, 0.10  # where marks may be: of head's width and chin's depth, about this y
-BLUSH, BLUSH_PLACE, BLUSH_RISE, BLUSH_WIDTH, BLUSH_HEIGHT, BLUSH_TINT = 0.30, 0.6, 0.05, 0.16, 0.12, 0.6
+REACH_X, REACH_Y, REACH_MIDDLE = (
+    0.72,
+    0.55,
+    0.10,
+)  # where marks may be: of head's width and chin's depth, about this y
+BLUSH, BLUSH_PLACE, BLUSH_RISE, BLUSH_WIDTH, BLUSH_HEIGHT, BLUSH_TINT = (
+    0.30,
+    0.6,
+    0.05,
+    0.16,
+    0.12,
+    0.6,
+)
 FRECKLES_RISE, FRECKLES_WIDTH, FRECKLES_HEIGHT, FRECKLES_TINT = 0.12, 0.38, 0.16, 0.65
-FRECKLE_PITCH, FRECKLE_FROM, FRECKLE_TO = 60.0, 0.25, 0.70  # radians per unit; where the texture becomes a dot
+FRECKLE_PITCH, FRECKLE_FROM, FRECKLE_TO = (
+    60.0,
+    0.25,
+    0.70,
+)  # radians per unit; where the texture becomes a dot
 MOLE_RADIUS, MOLE_OPACITY = 0.024, 0.9
 SCAR_LENGTH, SCAR_HALF, SCAR_SHADE, SCAR_TINT, SCAR_OPACITY = 0.14, 0.012, 0.75, 0.4, 0.8
 LINE_SHADE = 0.55  # of the skin's colour
@@ -30,7 +45,9 @@ def paint_marks(canvas: Canvas, view: View, who: Identity) -> None:
     """Everything that lies under the features."""
     marks, skin = who.marks, who.colours.skin
     cheek_x = np.abs(view.face_x) - BLUSH_PLACE * who.head.width
-    cheeks = shapes.bump(cheek_x, view.face_y - who.nose_base + BLUSH_RISE, BLUSH_WIDTH, BLUSH_HEIGHT)
+    cheeks = shapes.bump(
+        cheek_x, view.face_y - who.nose_base + BLUSH_RISE, BLUSH_WIDTH, BLUSH_HEIGHT
+    )
     canvas.paint(BLUSH * marks.blush * cheeks, mix(skin, ROSE, BLUSH_TINT))
     if marks.freckles:
         _paint_freckles(canvas, view, who)
@@ -76,7 +93,10 @@ def _paint_age(canvas: Canvas, view: View, who: Identity) -> None:
     """Folds from the nose to the mouth, furrows across the forehead."""
     age, shade, x = who.marks.age, scale(who.colours.skin, LINE_SHADE), np.abs(view.face_x)
     start = (FOLD_START * who.nose.width, who.nose_base - FOLD_RISE)
-    end = (max(FOLD_AT_MOUTH * who.mouth.width, FOLD_AT_NOSE * who.nose.width), who.mouth_height + FOLD_DROP)
+    end = (
+        max(FOLD_AT_MOUTH * who.mouth.width, FOLD_AT_NOSE * who.nose.width),
+        who.mouth_height + FOLD_DROP,
+    )
     fold = shapes.segment(x, view.face_y, start, end) - FOLD_HALF
     canvas.paint(FOLD_OPACITY * age * shapes.coverage(fold, 2.0 * view.pixel), shade)
     y = view.face_y - who.eyes.height + who.brows.gap - FURROW_BEND * x * x

@@ -15,7 +15,12 @@ INSIDE: RGB = (0.22, 0.06, 0.07)
 TEETH: RGB = (0.94, 0.93, 0.89)
 UPPER_SHADE, SEAM_SHADE = 0.86, 0.35  # of the lips' colour
 FORWARD = 0.06  # how far the lips stand off the face
-SMILE_WIDTH, SMILE_CURVE, SMILE_DROP, SMILE_THINNING = 0.22, 0.055, 0.01, 0.2  # what a full smile does
+SMILE_WIDTH, SMILE_CURVE, SMILE_DROP, SMILE_THINNING = (
+    0.22,
+    0.055,
+    0.01,
+    0.2,
+)  # what a full smile does
 SMILE_TEETH, SMILE_GAP = 0.5, 0.035  # the smile beyond which teeth show, and the gap of a full one
 GAPE, GAPE_NARROWING = 0.10, 0.12  # half-height and loss of width of a mouth wide open
 UPPER_SHARE, LOWER_SHARE = 0.4, 1.4  # of the gap, by which either lip gives way
@@ -48,7 +53,12 @@ def shape(view: View, who: Identity, expression: Expression) -> Lips:
     x, y = view.raised(FORWARD)
     along = np.clip(x / half, -1.0, 1.0)
     arc = 1.0 - along * along
-    line = y - who.mouth_height - SMILE_DROP * smile - (mouth.corners - SMILE_CURVE * smile) * along * along
+    line = (
+        y
+        - who.mouth_height
+        - SMILE_DROP * smile
+        - (mouth.corners - SMILE_CURVE * smile) * along * along
+    )
     gap = arc * _gap(expression)
     upper, lower = line + UPPER_SHARE * gap, line - LOWER_SHARE * gap
     full = 1.0 - SMILE_THINNING * max(smile, 0.0)
@@ -75,17 +85,27 @@ def relief(lips: Lips, who: Identity) -> np.ndarray:
 def paint_mouth(canvas: Canvas, view: View, who: Identity, lips: Lips) -> None:
     """Lips, then what they open on, then the line between them."""
     colour, soft = who.colours.lips, 1.4 * view.pixel
-    canvas.paint(shapes.coverage(_between(lips, lips.top, lips.upper), soft), scale(colour, UPPER_SHADE))
+    canvas.paint(
+        shapes.coverage(_between(lips, lips.top, lips.upper), soft), scale(colour, UPPER_SHADE)
+    )
     canvas.paint(shapes.coverage(_between(lips, lips.lower, lips.bottom), soft), colour)
     opening = shapes.coverage(_between(lips, lips.upper, lips.lower), view.pixel)
     canvas.paint(opening, INSIDE)
-    teeth = shapes.coverage(lips.upper - TOOTH_HEIGHT, soft) * shapes.smoothstep(TEETH_FROM, TEETH_TO, np.abs(lips.along))
+    teeth = shapes.coverage(lips.upper - TOOTH_HEIGHT, soft) * shapes.smoothstep(
+        TEETH_FROM, TEETH_TO, np.abs(lips.along)
+    )
     canvas.paint(opening * teeth, TEETH)
     seam = np.minimum(np.abs(lips.upper), np.abs(lips.lower)) - SEAM_HALF
     seam = shapes.coverage(np.maximum(seam, np.abs(lips.x) - lips.half), 1.5 * view.pixel)
     canvas.paint(SEAM_OPACITY * seam, scale(colour, SEAM_SHADE))
-    canvas.multiply(shapes.bump(np.abs(lips.x) - lips.half, lips.upper, CORNER_WIDTH, CORNER_HEIGHT), CORNER_SHADE)
-    canvas.multiply(shapes.bump(lips.x, lips.bottom - UNDER_DROP, UNDER_WIDTH * lips.half, UNDER_HEIGHT), UNDER_SHADE)
+    canvas.multiply(
+        shapes.bump(np.abs(lips.x) - lips.half, lips.upper, CORNER_WIDTH, CORNER_HEIGHT),
+        CORNER_SHADE,
+    )
+    canvas.multiply(
+        shapes.bump(lips.x, lips.bottom - UNDER_DROP, UNDER_WIDTH * lips.half, UNDER_HEIGHT),
+        UNDER_SHADE,
+    )
 
 
 def _between(lips: Lips, above: np.ndarray, below: np.ndarray) -> np.ndarray:

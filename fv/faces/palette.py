@@ -29,7 +29,13 @@ HAIR_COLOURS: dict[str, RGB] = {
     "white": (0.88, 0.88, 0.89),
     "dyed": (0.0, 0.0, 0.0),  # replaced by one of DYES
 }
-DYES: tuple[RGB, ...] = ((0.75, 0.12, 0.30), (0.16, 0.32, 0.66), (0.40, 0.20, 0.55), (0.10, 0.48, 0.42), (0.90, 0.48, 0.62))
+DYES: tuple[RGB, ...] = (
+    (0.75, 0.12, 0.30),
+    (0.16, 0.32, 0.66),
+    (0.40, 0.20, 0.55),
+    (0.10, 0.48, 0.42),
+    (0.90, 0.48, 0.62),
+)
 LIGHT_SKIN_HAIR = (2, 3, 3, 2, 2, 3, 3, 1, 2, 1.5, 1)  # weights in the order of HAIR_COLOURS
 DARK_SKIN_HAIR = (6, 4, 2, 1, 0.3, 0.2, 0.4, 0.3, 2, 1.2, 1)
 DARK_SKIN_FROM = 0.5  # of the way from the lightest tone to the deepest
@@ -66,7 +72,9 @@ def draw_colours(rng: np.random.Generator) -> Colours:
     hair = _hair(rng, DARK_SKIN_HAIR if dark else LIGHT_SKIN_HAIR)
     iris = ranges.pick(rng, IRISES, DARK_SKIN_IRISES if dark else LIGHT_SKIN_IRISES)
     lips = mix(scale(skin, 0.88), LIP_TINT, float(rng.uniform(0.15, 0.75)))
-    brows = mix(scale(hair, float(rng.uniform(0.5, 0.9))), scale(skin, 0.35), float(rng.uniform(0.1, 0.4)))
+    brows = mix(
+        scale(hair, float(rng.uniform(0.5, 0.9))), scale(skin, 0.35), float(rng.uniform(0.1, 0.4))
+    )
     return Colours(skin, hair, brows, iris, lips)
 
 

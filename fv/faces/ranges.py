@@ -47,7 +47,9 @@ def colour(low: float, high: float) -> typing.Any:
     return _field(lambda rng: tuple(float(value) for value in rng.uniform(low, high, 3)))
 
 
-def pick(rng: np.random.Generator, values: Sequence, weights: Sequence[float] | None = None) -> typing.Any:
+def pick(
+    rng: np.random.Generator, values: Sequence, weights: Sequence[float] | None = None
+) -> typing.Any:
     """One of `values`, evenly or by `weights` (any positive numbers)."""
     chances = None if weights is None else np.asarray(weights, float) / np.sum(weights)
     return values[int(rng.choice(len(values), p=chances))]
@@ -58,7 +60,11 @@ def draw(cls: type, rng: np.random.Generator, **given: typing.Any) -> typing.Any
 
     A field that is given is drawn all the same, so it never shifts the draws that follow it.
     """
-    drawn = {field.name: field.metadata["draw"](rng) for field in dataclasses.fields(cls) if "draw" in field.metadata}
+    drawn = {
+        field.name: field.metadata["draw"](rng)
+        for field in dataclasses.fields(cls)
+        if "draw" in field.metadata
+    }
     return cls(**(drawn | given))
 
 

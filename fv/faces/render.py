@@ -2,7 +2,22 @@
 
 import numpy as np
 
-from fv.faces import backdrop, beard, body, brows, camera, extras, eyes, hair, head, lighting, marks, mouth, nose, shapes
+from fv.faces import (
+    backdrop,
+    beard,
+    body,
+    brows,
+    camera,
+    extras,
+    eyes,
+    hair,
+    head,
+    lighting,
+    marks,
+    mouth,
+    nose,
+    shapes,
+)
 from fv.faces.appearance import Appearance, draw_appearance
 from fv.faces.canvas import Canvas
 from fv.faces.identity import Identity, draw_identity
@@ -44,7 +59,9 @@ def _paint_behind(canvas: Canvas, view: View, who: Identity, how: Appearance) ->
 def _paint_face(canvas: Canvas, view: View, who: Identity, how: Appearance) -> None:
     lips = mouth.shape(view, who, how.expression)
     field = head.outline(view, who.head, how.expression.open)
-    surface = head.depth(field) + head.relief(view, who.head) + eyes.relief(view, who.eyes, who.brows)
+    surface = (
+        head.depth(field) + head.relief(view, who.head) + eyes.relief(view, who.eyes, who.brows)
+    )
     surface += nose.relief(view, who) + mouth.relief(lips, who)
     mask = shapes.field_coverage(field - 1.0)
     head.paint_skin(canvas, view, who, mask, surface)

@@ -28,7 +28,9 @@ def ellipse(x: np.ndarray, y: np.ndarray, width: float, height: float) -> np.nda
     return (np.sqrt((x / width) ** 2 + (y / height) ** 2) - 1.0) * min(width, height)
 
 
-def segment(x: np.ndarray, y: np.ndarray, start: tuple[float, float], end: tuple[float, float]) -> np.ndarray:
+def segment(
+    x: np.ndarray, y: np.ndarray, start: tuple[float, float], end: tuple[float, float]
+) -> np.ndarray:
     """Distance to the straight line between two points."""
     across, down = end[0] - start[0], end[1] - start[1]
     squared = max(across * across + down * down, FLATTEST)
@@ -52,7 +54,9 @@ def smoothstep(low: float, high: float, value: np.ndarray) -> np.ndarray:
     return share * share * (3.0 - 2.0 * share)
 
 
-def ripples(x: np.ndarray, y: np.ndarray, frequency: float, phases: tuple[float, ...]) -> np.ndarray:
+def ripples(
+    x: np.ndarray, y: np.ndarray, frequency: float, phases: tuple[float, ...]
+) -> np.ndarray:
     """A smooth texture in [-1, 1]: a product of two waves that bend each other.
 
     Args:

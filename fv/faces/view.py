@@ -41,7 +41,9 @@ def look(pose: appearance.Pose, head: identity.Head, size: int) -> View:
     centres = (np.arange(size, dtype=np.float32) + 0.5) * (2.0 / size) - 1.0
     frame_x, frame_y = np.meshgrid(centres, centres)
     scale = HEIGHT / (head.crown + head.chin) * pose.scale
-    x, y = shapes.rotate((frame_x - pose.shift_x) / scale, (frame_y - pose.shift_y) / scale, pose.roll)
+    x, y = shapes.rotate(
+        (frame_x - pose.shift_x) / scale, (frame_y - pose.shift_y) / scale, pose.roll
+    )
     y += (head.chin - head.crown) / 2.0
     face_x, face_y, behind = _surface(x, y, pose, head)
     around = np.abs(face_x) + np.maximum(behind, 0.0)
@@ -49,7 +51,9 @@ def look(pose: appearance.Pose, head: identity.Head, size: int) -> View:
     return View(frame_x, frame_y, x, y, face_x, face_y, around, 2.0 / size / scale, turn, nod)
 
 
-def _surface(x: np.ndarray, y: np.ndarray, pose: appearance.Pose, head: identity.Head) -> tuple[np.ndarray, ...]:
+def _surface(
+    x: np.ndarray, y: np.ndarray, pose: appearance.Pose, head: identity.Head
+) -> tuple[np.ndarray, ...]:
     radius = (x / (OVERSIZE * head.width)) ** 2 + (y / (OVERSIZE * max(head.crown, head.chin))) ** 2
     z = DEPTH * np.sqrt(np.maximum(1.0 - radius, RIM))
     backward, face_x = shapes.rotate(z, x, pose.yaw)

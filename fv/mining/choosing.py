@@ -32,7 +32,9 @@ class Chosen:
         return np.concatenate([self.hard, self.others])
 
 
-def choose_genuine(sizes: np.ndarray, partners: np.ndarray, wanted: Wanted, rng: np.random.Generator) -> Chosen:
+def choose_genuine(
+    sizes: np.ndarray, partners: np.ndarray, wanted: Wanted, rng: np.random.Generator
+) -> Chosen:
     """Takes genuine pairs, the mined ones first; fewer than wanted where the caps leave no more.
 
     Args:
@@ -41,21 +43,33 @@ def choose_genuine(sizes: np.ndarray, partners: np.ndarray, wanted: Wanted, rng:
       wanted: how many.
       rng: source of randomness.
     """
-    caps = wanted.caps._replace(identity=2 * wanted.caps.identity)  # both ends count, and they are of one identity
+    caps = wanted.caps._replace(
+        identity=2 * wanted.caps.identity
+    )  # both ends count, and they are of one identity
     room = Room(sizes, caps)
-    hard = capping.take_within_caps(by_rounds(partners, rng), room, round(wanted.hard_share * wanted.count))
-    others = genuine.sample_genuine(sizes, genuine.count_available(sizes, wanted.caps), wanted.caps, rng)
+    hard = capping.take_within_caps(
+        by_rounds(partners, rng), room, round(wanted.hard_share * wanted.count)
+    )
+    others = genuine.sample_genuine(
+        sizes, genuine.count_available(sizes, wanted.caps), wanted.caps, rng
+    )
     others = others[rng.permutation(len(others))]
     others = _without(others, hard, len(room.owner))
     return Chosen(hard, capping.take_within_caps(others, room, wanted.count - len(hard)))
 
 
-def choose_impostors(sizes: np.ndarray, partners: np.ndarray, wanted: Wanted, rng: np.random.Generator) -> Chosen:
+def choose_impostors(
+    sizes: np.ndarray, partners: np.ndarray, wanted: Wanted, rng: np.random.Generator
+) -> Chosen:
     """Takes impostor pairs; arguments as in `choose_genuine`."""
     room = Room(sizes, wanted.caps)
-    hard = capping.take_within_caps(by_rounds(partners, rng), room, round(wanted.hard_share * wanted.count))
+    hard = capping.take_within_caps(
+        by_rounds(partners, rng), room, round(wanted.hard_share * wanted.count)
+    )
     made = impostor.sample_impostors(sizes, wanted.count, wanted.caps, rng, given=hard)
-    hard = hard[np.isin(_keys(hard, len(room.owner)), _keys(made, len(room.owner)))]  # one may have given way to two others
+    hard = hard[
+        np.isin(_keys(hard, len(room.owner)), _keys(made, len(room.owner)))
+    ]  # one may have given way to two others
     return Chosen(hard, _without(made, hard, len(room.owner)))
 
 

@@ -29,7 +29,9 @@ class Embedder:
         model, _ = restoring.load_model(workdir, record, checkpoint)
         self._options, self._encoder, self._batch_size = record.options, model.encoder, batch_size
         self._embed = tf.function(
-            lambda pixels: model.encoder(pixels, training=False), reduce_retracing=True, autograph=False
+            lambda pixels: model.encoder(pixels, training=False),
+            reduce_retracing=True,
+            autograph=False,
         )
         weights = hashlib.sha256(repr(record.options).encode())
         for variable in model.encoder.variables:
@@ -49,7 +51,10 @@ class Embedder:
         """
         files.make_folder(folder)
         found = np.zeros((len(images.paths), self._options.embedding_size), np.float32)
-        with progress.progress(len(found), "embed", "image") as line, futures.ThreadPoolExecutor(workers.cores()) as threads:
+        with (
+            progress.progress(len(found), "embed", "image") as line,
+            futures.ThreadPoolExecutor(workers.cores()) as threads,
+        ):
             for block in _runs(0, len(found), _IMAGES_PER_BLOCK):
                 path = os.path.join(folder, f"{self._key(images, block)}.npy")
                 if not files.exists(path):
@@ -64,14 +69,18 @@ class Embedder:
     def _key(self, images: Images, block: slice) -> str:
         """A digest of all that decides a block's embeddings."""
         stored = np.stack([images.sizes[block], images.crcs[block]])
-        return hashlib.sha256(f"{self.digest} {self._batch_size}".encode() + stored.tobytes()).hexdigest()
+        return hashlib.sha256(
+            f"{self.digest} {self._batch_size}".encode() + stored.tobytes()
+        ).hexdigest()
 
     def _decode(self, images: Images, batch: slice, threads: futures.Executor) -> np.ndarray:
         side = self._options.image_size
         pixels = np.empty((batch.stop - batch.start, side, side, preprocess.CHANNELS), np.uint8)
 
         def load(place: int) -> None:
-            preprocess.load_on_host(images.read(batch.start + place), self._options.crop_fraction, pixels[place])
+            preprocess.load_on_host(
+                images.read(batch.start + place), self._options.crop_fraction, pixels[place]
+            )
 
         list(threads.map(load, range(len(pixels))))
         return pixels
@@ -96,6 +105,10 @@ def _require_telling(embeddings: np.ndarray, images: Images) -> None:
     bad = np.flatnonzero(~np.isfinite(embeddings).all(axis=1))
     if len(bad):
         where = f"the first is that of {images.paths[bad[0]]}"
-        raise UserError(f"{len(bad):,} of {len(embeddings):,} embeddings are not finite, {where}: train the model again")
+        raise UserError(
+            f"{len(bad):,} of {len(embeddings):,} embeddings are not finite, {where}: train the model again"
+        )
     if len(embeddings) > 1 and (embeddings == embeddings[0]).all():
-        raise UserError("the model gives every image the same embedding, so no pair is harder than another: train it again")
+        raise UserError(
+            "the model gives every image the same embedding, so no pair is harder than another: train it again"
+        )

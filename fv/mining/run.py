@@ -43,7 +43,9 @@ def mine(options: MineOptions) -> tuple[manifest.Manifest, dict]:
     source = manifest.read(options.tfrecords)
     chosen = _conversion(options, source)
     known = model_record.load(options.workdir)
-    _require_strangers(source, known, options, exact="--merge_names=false" in source.flags.splitlines())
+    _require_strangers(
+        source, known, options, exact="--merge_names=false" in source.flags.splitlines()
+    )
     _require_same_images(source, known, options, chosen)
     ownership.claim(options.output, [FILE_NAME], lambda name: _is_mined(options.output))
     found = {}
@@ -53,7 +55,9 @@ def mine(options: MineOptions) -> tuple[manifest.Manifest, dict]:
         return dataclasses.replace(selected, tables=selected.tables | {TRAIN: found.pop("table")})
 
     made, _ = convert.convert(chosen, reselect)
-    ownership.save_json({"flags": fv_options.to_flagfile(options), **found}, os.path.join(options.output, FILE_NAME))
+    ownership.save_json(
+        {"flags": fv_options.to_flagfile(options), **found}, os.path.join(options.output, FILE_NAME)
+    )
     ownership.remove_private(options.output, _EMBEDDINGS)
     return made, found
 
@@ -61,7 +65,10 @@ def mine(options: MineOptions) -> tuple[manifest.Manifest, dict]:
 def _is_mined(folder: str) -> bool:
     """Whether a mining.json is of an earlier fv, which listed no files."""
     try:
-        return files.load_json(os.path.join(folder, FILE_NAME)).keys() == {"flags", *_NAMES.values()}
+        return files.load_json(os.path.join(folder, FILE_NAME)).keys() == {
+            "flags",
+            *_NAMES.values(),
+        }
     except (UserError, AttributeError):
         return False
 
@@ -69,7 +76,9 @@ def _is_mined(folder: str) -> bool:
 def _conversion(options: MineOptions, source: manifest.Manifest) -> settings.Options:
     """The options that converted the data set, with those that mining changes."""
     if os.path.realpath(options.output) == os.path.realpath(options.tfrecords):
-        raise UserError(f"--output={options.output} is the data set that is mined: give another folder")
+        raise UserError(
+            f"--output={options.output} is the data set that is mined: give another folder"
+        )
     values = flags.FlagValues()
     fv_options.define_flags(settings.Options, values)
     try:
@@ -81,13 +90,26 @@ def _conversion(options: MineOptions, source: manifest.Manifest) -> settings.Opt
     given = fv_options.from_flags(settings.Options, values) if values["images"].value else None
     source.split(TRAIN)  # or a refusal
     if given is None or given.pairs_list:
-        raise UserError(f"--tfrecords={options.tfrecords} holds no pairs that the converter sampled: convert without a list")
-    changed = dict(output=options.output, overwrite=options.overwrite, workers=options.workers, runner=settings.LOCAL)
-    changed |= dict(identity_level=given.naming[0], merge_names=given.naming[1])  # decided when the data set was converted
-    return dataclasses.replace(given, **changed, runner_options="", images=options.images or given.images)
+        raise UserError(
+            f"--tfrecords={options.tfrecords} holds no pairs that the converter sampled: convert without a list"
+        )
+    changed = dict(
+        output=options.output,
+        overwrite=options.overwrite,
+        workers=options.workers,
+        runner=settings.LOCAL,
+    )
+    changed |= dict(
+        identity_level=given.naming[0], merge_names=given.naming[1]
+    )  # decided when the data set was converted
+    return dataclasses.replace(
+        given, **changed, runner_options="", images=options.images or given.images
+    )
 
 
-def _require_strangers(source: manifest.Manifest, known: ModelRecord, options: MineOptions, exact: bool) -> None:
+def _require_strangers(
+    source: manifest.Manifest, known: ModelRecord, options: MineOptions, exact: bool
+) -> None:
     seen = known.trained_on(_held_out(source), exact) if known.identity_hashes is not None else []
     if seen:
         raise UserError(
@@ -101,10 +123,14 @@ def _require_same_images(
 ) -> None:
     """Checks that the model was trained on images like the data set's, and that mining stores them as they were."""
     advice = "take a model that was trained on that data set"
-    model_record.check_images(known, options.workdir, source.preprocessing, options.tfrecords, advice)
+    model_record.check_images(
+        known, options.workdir, source.preprocessing, options.tfrecords, advice
+    )
     stored, again = source.preprocessing, settings.preprocessing_of(chosen)
     if stored and not (again.same_crop(stored) and again.same_boxes(stored)):
-        raise UserError(f"--crop={chosen.crop} changed since {options.tfrecords} was converted: convert it again")
+        raise UserError(
+            f"--crop={chosen.crop} changed since {options.tfrecords} was converted: convert it again"
+        )
 
 
 def _mine(
@@ -116,22 +142,35 @@ def _mine(
     scratch: str,
 ) -> dict:
     """The training pairs, `table`, and by label what was mined."""
-    members = selected.images[selected.images["split"] == TRAIN].sort_values("identity", kind="stable")
+    members = selected.images[selected.images["split"] == TRAIN].sort_values(
+        "identity", kind="stable"
+    )
     _require_held_out(source, members)
-    owners, sizes = np.unique(members["identity"].cat.codes.to_numpy(), return_inverse=True, return_counts=True)[1:]
+    owners, sizes = np.unique(
+        members["identity"].cat.codes.to_numpy(), return_inverse=True, return_counts=True
+    )[1:]
     embeddings = _embed(options, known, shards.stored_images(members, chosen.images, scratch))
     arguments = (embeddings, owners.reshape(-1))
     tile = options.search_mb * _MEGABYTE
     nearest = search.nearest_impostors(*arguments, options.partners + options.skip_nearest, tile)
     farthest = search.farthest_genuine(*arguments, options.partners + options.skip_farthest, tile)
     hard = {
-        record.GENUINE: _band(farthest, options.skip_farthest, farthest.cosines >= options.min_genuine_cosine),
-        record.IMPOSTOR: _band(nearest, options.skip_nearest, nearest.cosines <= options.max_impostor_cosine),
+        record.GENUINE: _band(
+            farthest, options.skip_farthest, farthest.cosines >= options.min_genuine_cosine
+        ),
+        record.IMPOSTOR: _band(
+            nearest, options.skip_nearest, nearest.cosines <= options.max_impostor_cosine
+        ),
     }
     count = options.pairs or source.split(TRAIN).pairs
     by_label = _choose(options, chosen, sizes.astype(np.int64), hard, count)
     described = {_NAMES[label]: _describe(each, embeddings) for label, each in by_label.items()}
-    return {"table": _table(members, {label: each.pairs for label, each in by_label.items()}, options.seed), **described}
+    return {
+        "table": _table(
+            members, {label: each.pairs for label, each in by_label.items()}, options.seed
+        ),
+        **described,
+    }
 
 
 def _embed(options: MineOptions, known: ModelRecord, images: shards.Images) -> FixedPoint:
@@ -139,7 +178,9 @@ def _embed(options: MineOptions, known: ModelRecord, images: shards.Images) -> F
     from fv.mining import embedding
 
     embedder = embedding.Embedder(options.workdir, known, options.checkpoint, options.batch_size)
-    return FixedPoint.of(embedder.embed(images, os.path.join(ownership.private(options.output), _EMBEDDINGS)))
+    return FixedPoint.of(
+        embedder.embed(images, os.path.join(ownership.private(options.output), _EMBEDDINGS))
+    )
 
 
 def _band(partners: Partners, skipped: int, allowed: np.ndarray) -> np.ndarray:
@@ -148,7 +189,11 @@ def _band(partners: Partners, skipped: int, allowed: np.ndarray) -> np.ndarray:
 
 
 def _choose(
-    options: MineOptions, chosen: settings.Options, sizes: np.ndarray, hard: dict[int, np.ndarray], count: int
+    options: MineOptions,
+    chosen: settings.Options,
+    sizes: np.ndarray,
+    hard: dict[int, np.ndarray],
+    count: int,
 ) -> dict[int, Chosen]:
     """By label, pairs of places among the images, in the shares of the data set."""
     caps = Caps(
@@ -158,14 +203,21 @@ def _choose(
     rng, share = pairs.generator(options.seed, "mining", "pairs"), chosen.genuine_fraction
     wanted = Wanted(round(count * share), options.hard_share, caps)
     genuines = choosing.choose_genuine(sizes, hard[record.GENUINE], wanted, rng)
-    beside = min(count - wanted.count, round(len(genuines.pairs) * (1.0 - share) / share) + count % 2)
-    impostors = choosing.choose_impostors(sizes, hard[record.IMPOSTOR], dataclasses.replace(wanted, count=beside), rng)
+    beside = min(
+        count - wanted.count, round(len(genuines.pairs) * (1.0 - share) / share) + count % 2
+    )
+    impostors = choosing.choose_impostors(
+        sizes, hard[record.IMPOSTOR], dataclasses.replace(wanted, count=beside), rng
+    )
     return {record.GENUINE: genuines, record.IMPOSTOR: impostors}
 
 
 def _describe(found: Chosen, embeddings: FixedPoint) -> dict:
     """How many pairs are mined, and mean cosines of those and of the others (None where there are none)."""
-    cosines = {"hard_cosine": _mean_cosine(found.hard, embeddings), "other_cosine": _mean_cosine(found.others, embeddings)}
+    cosines = {
+        "hard_cosine": _mean_cosine(found.hard, embeddings),
+        "other_cosine": _mean_cosine(found.others, embeddings),
+    }
     return {"pairs": len(found.pairs), "hard": len(found.hard), **cosines}
 
 
@@ -173,7 +225,10 @@ def _mean_cosine(ends: np.ndarray, embeddings: FixedPoint) -> float | None:
     if not len(ends):
         return None
     blocks = np.array_split(ends, -(-len(ends) // _PAIRS_AT_ONCE))
-    sums = [np.einsum("nd,nd->", *(embeddings.numbers[column] for column in block.T)) for block in blocks]
+    sums = [
+        np.einsum("nd,nd->", *(embeddings.numbers[column] for column in block.T))
+        for block in blocks
+    ]
     return float(np.sum(sums, dtype=np.float64) / embeddings.scale**2 / len(ends))
 
 
@@ -197,4 +252,6 @@ def _require_held_out(source: manifest.Manifest, members: pd.DataFrame) -> None:
 
 
 def _held_out(source: manifest.Manifest) -> set[str]:
-    return {name for split, held in source.splits.items() if split != TRAIN for name in held.identities}
+    return {
+        name for split, held in source.splits.items() if split != TRAIN for name in held.identities
+    }

@@ -41,11 +41,15 @@ class FixedPoint(NamedTuple):
     @classmethod
     def of(cls, embeddings: np.ndarray) -> "FixedPoint":
         """Rounds unit embeddings, float32 [n, d]."""
-        scale = _EXACT - 1.0 - math.sqrt(embeddings.shape[1]) / 2  # rounding makes no vector as long as _EXACT
+        scale = (
+            _EXACT - 1.0 - math.sqrt(embeddings.shape[1]) / 2
+        )  # rounding makes no vector as long as _EXACT
         return cls(np.rint(embeddings * np.float32(scale)), scale)
 
 
-def nearest_impostors(embeddings: FixedPoint, owners: np.ndarray, count: int, tile_bytes: int) -> Partners:
+def nearest_impostors(
+    embeddings: FixedPoint, owners: np.ndarray, count: int, tile_bytes: int
+) -> Partners:
     """The images of other people that are most alike to each image.
 
     Memory beside the embeddings: `tile_bytes`, and 8 bytes for each of n · count partners.
@@ -73,7 +77,9 @@ def nearest_impostors(embeddings: FixedPoint, owners: np.ndarray, count: int, ti
     return found
 
 
-def farthest_genuine(embeddings: FixedPoint, owners: np.ndarray, count: int, tile_bytes: int) -> Partners:
+def farthest_genuine(
+    embeddings: FixedPoint, owners: np.ndarray, count: int, tile_bytes: int
+) -> Partners:
     """The images of the same person that are least alike to each image; arguments and memory as in `nearest_impostors`."""
     numbers, found = embeddings.numbers, _nobody(len(owners), count)
     side = _tile_side(tile_bytes)
@@ -120,11 +126,16 @@ class _Best:
         self.values[touched], self.columns[touched] = values[kept], columns[kept]
 
 
-def _own_images(owners: np.ndarray, rows: slice, start: int, width: int) -> Iterator[tuple[slice, slice]]:
+def _own_images(
+    owners: np.ndarray, rows: slice, start: int, width: int
+) -> Iterator[tuple[slice, slice]]:
     """Yields (rows, columns) of a tile that belong to the same identity."""
     inside = owners[rows]
     for owner in np.unique(inside[np.isin(inside, owners[start : start + width])]):
-        row, column = (slice(*np.searchsorted(part, [owner, owner + 1])) for part in (inside, owners[start : start + width]))
+        row, column = (
+            slice(*np.searchsorted(part, [owner, owner + 1]))
+            for part in (inside, owners[start : start + width])
+        )
         yield row, column
 
 
@@ -139,7 +150,9 @@ def _tile_side(tile_bytes: int) -> int:
 
 
 def _nobody(images: int, count: int) -> Partners:
-    return Partners(np.full((images, count), NOBODY, np.int32), np.full((images, count), np.nan, np.float32))
+    return Partners(
+        np.full((images, count), NOBODY, np.int32), np.full((images, count), np.nan, np.float32)
+    )
 
 
 def _keep(found: Partners, rows: slice, best: _Best, scale: float) -> None:

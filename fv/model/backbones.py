@@ -14,10 +14,18 @@ NAME = "backbone"  # of the layer inside the encoder
 # ImageNet's channel means and deviations, as the published weights were trained with them.
 _CAFFE_MEANS_BGR = (103.939, 116.779, 123.68)
 _TORCH_MEANS, _TORCH_VARIANCES = (0.485, 0.456, 0.406), (0.229**2, 0.224**2, 0.225**2)
-_ENDS = ("mixed", "_out", "_add", "/Add", "stage")  # in the names of layers that are good to cut behind
+_ENDS = (
+    "mixed",
+    "_out",
+    "_add",
+    "/Add",
+    "stage",
+)  # in the names of layers that are good to cut behind
 
 
-def build(options: ModelOptions, shape: tuple[int, int, int], *, sync_batch_norm: bool) -> tf_keras.Model:
+def build(
+    options: ModelOptions, shape: tuple[int, int, int], *, sync_batch_norm: bool
+) -> tf_keras.Model:
     """Builds the backbone that `options` name, cut behind their layer.
 
     Args:
@@ -28,7 +36,9 @@ def build(options: ModelOptions, shape: tuple[int, int, int], *, sync_batch_norm
     Raises:
       UserError: sizes or layer do not fit the backbone.
     """
-    return _rebuilt(_cut(build_plain(options.backbone, shape, None), options), options, sync_batch_norm)
+    return _rebuilt(
+        _cut(build_plain(options.backbone, shape, None), options), options, sync_batch_norm
+    )
 
 
 def build_plain(name: str, shape: tuple[int, int, int], weights: str | None) -> tf_keras.Model:
@@ -56,8 +66,12 @@ def _cut(backbone: tf_keras.Model, options: ModelOptions) -> tf_keras.Model:
         return backbone
     names = [layer.name for layer in backbone.layers]
     if options.feature_layer not in names:
-        known = ", ".join(name for name in names if any(end in name for end in _ENDS) and "operators" not in name)
-        raise UserError(f"--feature_layer={options.feature_layer} is no layer of {options.backbone}; among them are {known}")
+        known = ", ".join(
+            name for name in names if any(end in name for end in _ENDS) and "operators" not in name
+        )
+        raise UserError(
+            f"--feature_layer={options.feature_layer} is no layer of {options.backbone}; among them are {known}"
+        )
     return tf_keras.Model(backbone.input, backbone.get_layer(options.feature_layer).output)
 
 
@@ -99,7 +113,9 @@ def _to_caffe(images: tf.Tensor) -> tf.Tensor:
 def _to_torch(images: tf.Tensor) -> tf.Tensor:
     """RGB 0 to 255 → 0 to 1, less ImageNet's means, over its deviations."""
     scaled = tf_keras.layers.Rescaling(1 / 255.0)(images)
-    return tf_keras.layers.Normalization(mean=_TORCH_MEANS, variance=_TORCH_VARIANCES, name="normalise")(scaled)
+    return tf_keras.layers.Normalization(
+        mean=_TORCH_MEANS, variance=_TORCH_VARIANCES, name="normalise"
+    )(scaled)
 
 
 _BUILDERS: dict[str, Callable[..., tf_keras.Model]] = {

@@ -11,7 +11,9 @@ CHOICES = (LAST, BEST)
 
 def flag() -> str:
     """The field of an options dataclass for --checkpoint."""
-    return option(LAST, "Which checkpoint: the last one, or the one that validated best.", choices=CHOICES)
+    return option(
+        LAST, "Which checkpoint: the last one, or the one that validated best.", choices=CHOICES
+    )
 
 
 def folder(workdir: str, which: str) -> str:

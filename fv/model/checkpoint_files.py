@@ -12,7 +12,12 @@ LIST = "checkpoint"  # TensorFlow's name for its list of a folder's checkpoints
 
 _NAME = re.compile(r"ckpt-(\d+)\.index")
 _WRITING = "checkpoint"  # folder in the workdir's .fv/, in which one is written
-_ANY_DAMAGE = (tf.errors.OpError, IndexError, RuntimeError, ValueError)  # TensorFlow raises each of them for some damage
+_ANY_DAMAGE = (
+    tf.errors.OpError,
+    IndexError,
+    RuntimeError,
+    ValueError,
+)  # TensorFlow raises each of them for some damage
 
 
 def find(folder: str) -> list[str]:
@@ -65,8 +70,12 @@ def write(checkpoint: tf.train.Checkpoint, path: str) -> None:
         checkpoint.write(os.path.join(writing, name))
         tf.io.gfile.makedirs(folder)
         ownership.note(workdir, {_listed_name(path): ownership.UNCHECKED})
-        for written in sorted(tf.io.gfile.listdir(writing), key=lambda found: found.endswith(".index")):
-            tf.io.gfile.rename(os.path.join(writing, written), os.path.join(folder, written), overwrite=True)
+        for written in sorted(
+            tf.io.gfile.listdir(writing), key=lambda found: found.endswith(".index")
+        ):
+            tf.io.gfile.rename(
+                os.path.join(writing, written), os.path.join(folder, written), overwrite=True
+            )
     finally:
         clear(workdir)
 
@@ -74,9 +83,14 @@ def write(checkpoint: tf.train.Checkpoint, path: str) -> None:
 def list_for_tensorflow(folder: str, paths: Sequence[str]) -> None:
     """Writes the file from which `tf.train.latest_checkpoint` and other tools know a folder's checkpoints, oldest first."""
     names = [f'"{os.path.basename(path)}"' for path in paths]
-    lines = [f"model_checkpoint_path: {names[-1]}", *(f"all_model_checkpoint_paths: {name}" for name in names)]
+    lines = [
+        f"model_checkpoint_path: {names[-1]}",
+        *(f"all_model_checkpoint_paths: {name}" for name in names),
+    ]
     path = os.path.join(folder, LIST)
-    ownership.note(os.path.dirname(folder), {f"{os.path.basename(folder)}/{LIST}": ownership.UNCHECKED})
+    ownership.note(
+        os.path.dirname(folder), {f"{os.path.basename(folder)}/{LIST}": ownership.UNCHECKED}
+    )
     with files.atomic_open(path) as file:
         file.write("\n".join(lines) + "\n")
 

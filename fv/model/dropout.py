@@ -39,7 +39,9 @@ class StatelessDropout(tf_keras.layers.Layer):
         if not training:
             return inputs
         kept = uniform(*self._local.place, tf.shape(inputs)[0], inputs.shape[1]) >= self.rate
-        return tf.where(kept, inputs / tf.cast(1.0 - self.rate, inputs.dtype), tf.zeros_like(inputs))
+        return tf.where(
+            kept, inputs / tf.cast(1.0 - self.rate, inputs.dtype), tf.zeros_like(inputs)
+        )
 
     def get_config(self) -> dict:
         return {**super().get_config(), "rate": self.rate}

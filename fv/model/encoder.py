@@ -34,7 +34,9 @@ def build_encoder(options: ModelOptions, *, sync_batch_norm: bool = False) -> tf
     features = _pool(backbone(backbones.normalise(options.backbone, images)), options.pooling)
     if options.dropout:
         features = StatelessDropout(options.dropout, name="dropout")(features)
-    embeddings = tf_keras.layers.Dense(options.embedding_size, use_bias=False, name=EMBEDDING)(features)
+    embeddings = tf_keras.layers.Dense(options.embedding_size, use_bias=False, name=EMBEDDING)(
+        features
+    )
     embeddings = tf_keras.layers.UnitNormalization(dtype="float32", name="unit_length")(embeddings)
     return tf_keras.Model(images, embeddings, name="encoder")
 
@@ -44,7 +46,9 @@ def freeze_backbone(encoder: tf_keras.Model) -> None:
     encoder.get_layer(backbones.NAME).trainable = False
 
 
-def seeded_dropout(encoder: tf_keras.Model, seed: tf.Tensor, first_row: tf.Tensor) -> contextlib.AbstractContextManager:
+def seeded_dropout(
+    encoder: tf_keras.Model, seed: tf.Tensor, first_row: tf.Tensor
+) -> contextlib.AbstractContextManager:
     """While it lasts, training calls in this thread drop features as `StatelessDropout.seeded` says."""
     found = [layer for layer in encoder.layers if isinstance(layer, StatelessDropout)]
     return found[0].seeded(seed, first_row) if found else contextlib.nullcontext()

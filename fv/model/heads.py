@@ -26,7 +26,9 @@ def build_head(options: ModelOptions, identities: int) -> tf.Module:
     head = _build_one(options.head, options, identities)
     if options.second_head == "none":
         return head
-    return SumHead(head, _build_one(options.second_head, options, identities), options.second_head_weight)
+    return SumHead(
+        head, _build_one(options.second_head, options, identities), options.second_head_weight
+    )
 
 
 def _build_one(name: str, options: ModelOptions, identities: int) -> tf.Module:
@@ -63,7 +65,9 @@ class SigmoidHead(tf.Module):
         self.scoring = tf_keras.layers.Dense(1, dtype="float32", name="pair_logit")
         self.scoring.build((None, 2 * embedding_size))
 
-    def losses(self, embeddings: tf.Tensor, label: tf.Tensor, identities: tf.Tensor, moment=START) -> tf.Tensor:
+    def losses(
+        self, embeddings: tf.Tensor, label: tf.Tensor, identities: tf.Tensor, moment=START
+    ) -> tf.Tensor:
         del identities, moment
         return losses.binary_cross_entropy(self._logits(embeddings[:, 0], embeddings[:, 1]), label)
 
@@ -73,7 +77,10 @@ class SigmoidHead(tf.Module):
     def _logits(self, embeddings_a: tf.Tensor, embeddings_b: tf.Tensor) -> tf.Tensor:
         # Unit vectors of d numbers have elements of size 1/√d, their products 1/d: scaled to the order of 1.
         root = embeddings_a.shape[-1] ** 0.5
-        features = [root * tf.abs(embeddings_a - embeddings_b), root**2 * embeddings_a * embeddings_b]
+        features = [
+            root * tf.abs(embeddings_a - embeddings_b),
+            root**2 * embeddings_a * embeddings_b,
+        ]
         return tf.squeeze(self.scoring(tf.concat(features, axis=-1)), axis=-1)
 
 
@@ -87,7 +94,9 @@ class DistanceHead(tf.Module):
         super().__init__(name="distance_head")
         self._margin = margin
 
-    def losses(self, embeddings: tf.Tensor, label: tf.Tensor, identities: tf.Tensor, moment=START) -> tf.Tensor:
+    def losses(
+        self, embeddings: tf.Tensor, label: tf.Tensor, identities: tf.Tensor, moment=START
+    ) -> tf.Tensor:
         del identities, moment
         return losses.contrastive(embeddings[:, 0], embeddings[:, 1], label, self._margin)
 
@@ -101,20 +110,30 @@ class SoftmaxHead(tf.Module):
     def __init__(self, options: ModelOptions, identities: int):
         """Raises UserError where the steps of the margins are none."""
         super().__init__(name="softmax_head")
-        self._scale, self._margins = options.softmax_scale, (options.softmax_margin, options.softmax_angular_margin)
+        self._scale, self._margins = (
+            options.softmax_scale,
+            (options.softmax_margin, options.softmax_angular_margin),
+        )
         self._rise = margins.rise_of(options.softmax_margin_steps)
         self._identities, self._sample = identities, options.softmax_sample
         initial = tf_keras.initializers.GlorotUniform()((identities, options.embedding_size))
         self.centres = tf.Variable(initial, name="identity_centres")
 
-    def losses(self, embeddings: tf.Tensor, label: tf.Tensor, identities: tf.Tensor, moment=START) -> tf.Tensor:
+    def losses(
+        self, embeddings: tf.Tensor, label: tf.Tensor, identities: tf.Tensor, moment=START
+    ) -> tf.Tensor:
         del label
         share = margins.share(moment[1], *self._rise)
-        flat, identities = tf.reshape(embeddings, (-1, embeddings.shape[-1])), tf.reshape(tf.maximum(identities, 0), [-1])
+        flat, identities = (
+            tf.reshape(embeddings, (-1, embeddings.shape[-1])),
+            tf.reshape(tf.maximum(identities, 0), [-1]),
+        )
         shape = self._scale, *(share * margin for margin in self._margins)
         if 0 < self._sample < self._identities:
             drawn = sampled_softmax.draw(self._identities, self._sample, moment)
-            per_image = sampled_softmax.loss(flat, tf.convert_to_tensor(self.centres), identities, drawn, *shape)
+            per_image = sampled_softmax.loss(
+                flat, tf.convert_to_tensor(self.centres), identities, drawn, *shape
+            )
         else:
             cosines = tf.matmul(flat, tf.math.l2_normalize(self.centres, axis=1), transpose_b=True)
             per_image = losses.margin_softmax(cosines, identities, *shape)
@@ -131,9 +150,14 @@ class BatchHead(tf.Module):
         super().__init__(name=f"{name}_head")
         self._loss = loss
 
-    def losses(self, embeddings: tf.Tensor, label: tf.Tensor, identities: tf.Tensor, moment=START) -> tf.Tensor:
+    def losses(
+        self, embeddings: tf.Tensor, label: tf.Tensor, identities: tf.Tensor, moment=START
+    ) -> tf.Tensor:
         del moment
-        flat, identities = tf.reshape(embeddings, (-1, embeddings.shape[-1])), tf.reshape(identities, [-1])
+        flat, identities = (
+            tf.reshape(embeddings, (-1, embeddings.shape[-1])),
+            tf.reshape(identities, [-1]),
+        )
         known = identities >= 0
         loss = self._loss(tf.boolean_mask(flat, known), tf.boolean_mask(identities, known))
         return tf.fill(tf.shape(label), loss)
@@ -147,6 +171,8 @@ class SumHead(tf.Module):
         self._first, self._second, self._weight = first, second, weight
         self.scoring, self.similarity = first.scoring, first.similarity
 
-    def losses(self, embeddings: tf.Tensor, label: tf.Tensor, identities: tf.Tensor, moment=START) -> tf.Tensor:
+    def losses(
+        self, embeddings: tf.Tensor, label: tf.Tensor, identities: tf.Tensor, moment=START
+    ) -> tf.Tensor:
         first = self._first.losses(embeddings, label, identities, moment)
         return first + self._weight * self._second.losses(embeddings, label, identities, moment)

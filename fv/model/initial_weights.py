@@ -37,7 +37,9 @@ class FirstWeights:
         here = self.plain_record.preprocessing
         if there is None or here is None or here.same_crop(there):
             return line
-        return f"{line}; they were trained on images stored with {there}, these are stored with {here}"
+        return (
+            f"{line}; they were trained on images stored with {there}, these are stored with {here}"
+        )
 
 
 def load(source: Source, model: Siamese, record: ModelRecord) -> str:
@@ -74,16 +76,27 @@ def _check_backbone(misfits: dict[str, str | None], source: Source, model: Siame
     layers = {name: misfits[name] for name in weight_sources.backbone_parts(model)}
     fitting = sum(reason is None for reason in layers.values())
     if fitting <= sum(name in source.layers for name in layers) / 2:
-        raise UserError(f"--init_weights: the {source.name} does not fit the backbone: {_list_misfits(layers)}")
+        raise UserError(
+            f"--init_weights: the {source.name} does not fit the backbone: {_list_misfits(layers)}"
+        )
 
 
-def _misfits(wanted: Weights, source: Source, model: Siamese, record: ModelRecord) -> dict[str, str | None]:
+def _misfits(
+    wanted: Weights, source: Source, model: Siamese, record: ModelRecord
+) -> dict[str, str | None]:
     """By layer, why the source's weights cannot be taken; None where they can."""
     reasons = {name: _misfit(weights, source.layers.get(name)) for name, weights in wanted.items()}
     withheld = _withheld(source, model, record)
-    reasons |= {name: reason for name, reason in withheld.items() if name in source.layers and name in wanted}
+    reasons |= {
+        name: reason
+        for name, reason in withheld.items()
+        if name in source.layers and name in wanted
+    }
     if reasons[encoder.EMBEDDING]:
-        reasons |= {name: reasons[name] or "of other embeddings" for name in weight_sources.head_parts(model)}
+        reasons |= {
+            name: reasons[name] or "of other embeddings"
+            for name in weight_sources.head_parts(model)
+        }
     return reasons
 
 
@@ -104,7 +117,11 @@ def _misfit(here: list[tf.Variable], there: list[np.ndarray] | None) -> str | No
     if there is None:
         return "not there"
     shapes = [[tuple(weight.shape) for weight in weights] for weights in (there, here)]
-    return None if shapes[0] == shapes[1] else f"{_describe(shapes[0])} there, {_describe(shapes[1])} here"
+    return (
+        None
+        if shapes[0] == shapes[1]
+        else f"{_describe(shapes[0])} there, {_describe(shapes[1])} here"
+    )
 
 
 def _describe(shapes: list[tuple[int, ...]]) -> str:

@@ -19,7 +19,9 @@ def rise_of(text: str) -> tuple[int, int]:
         first, whole = 0, -1
     if not 0 <= first <= whole:
         wrong = f"--softmax_margin_steps={text} names no two steps"
-        raise UserError(f"{wrong}: give the last without a margin and the first with all of it, as in 200,600")
+        raise UserError(
+            f"{wrong}: give the last without a margin and the first with all of it, as in 200,600"
+        )
     return first, whole
 
 

@@ -79,7 +79,9 @@ class ModelRecord:
         return self.identity_hashes
 
 
-def describe(options: ModelOptions, identities: Sequence[str], preprocessing: Preprocessing | None = None) -> ModelRecord:
+def describe(
+    options: ModelOptions, identities: Sequence[str], preprocessing: Preprocessing | None = None
+) -> ModelRecord:
     """The record of a model that is trained on these identities, on images that were so stored."""
     digest = hashlib.sha256("\n".join(identities).encode()).hexdigest()
     hashes = tuple(_hash(name, digest) for name in identities)
@@ -104,8 +106,13 @@ def inherit(record: ModelRecord, parent: ModelRecord | None) -> ModelRecord:
     record = dataclasses.replace(record, preprocessing=record.preprocessing or parent.preprocessing)
     if parent.identity_hashes is None:
         return dataclasses.replace(record, identity_hashes=None)
-    met = ((parent.identities_sha256, (*parent.identity_hashes, *parent.spelling_hashes)), *parent.earlier)
-    return dataclasses.replace(record, earlier=tuple(one for one in met if one[0] != record.identities_sha256))
+    met = (
+        (parent.identities_sha256, (*parent.identity_hashes, *parent.spelling_hashes)),
+        *parent.earlier,
+    )
+    return dataclasses.replace(
+        record, earlier=tuple(one for one in met if one[0] != record.identities_sha256)
+    )
 
 
 def kept(record: ModelRecord, folder: str) -> ModelRecord:
@@ -152,9 +159,13 @@ def load(folder: str) -> ModelRecord:
         earlier = tuple((salt, tuple(met)) for salt, met in fields.get("earlier", ()))
         spelled = tuple(fields.get("spelling_hashes", ()))
         preprocessing = Preprocessing.from_json(fields.get("preprocessing"), path)
-        return ModelRecord(*held, None if hashes is None else tuple(hashes), earlier, spelled, preprocessing)
+        return ModelRecord(
+            *held, None if hashes is None else tuple(hashes), earlier, spelled, preprocessing
+        )
     except (AttributeError, KeyError, TypeError) as error:
-        raise UserError(f"{path} does not describe a model of this fv ({error}): train into a new --workdir") from error
+        raise UserError(
+            f"{path} does not describe a model of this fv ({error}): train into a new --workdir"
+        ) from error
 
 
 def check_same(record: ModelRecord, folder: str) -> None:
@@ -167,15 +178,25 @@ def check_same(record: ModelRecord, folder: str) -> None:
         return
     there = load(folder)
     wanted, held = dataclasses.asdict(record.options), dataclasses.asdict(there.options)
-    changed = [_differ(name, held[name], value) for name, value in wanted.items() if held[name] != value]
+    changed = [
+        _differ(name, held[name], value) for name, value in wanted.items() if held[name] != value
+    ]
     if changed:
-        raise UserError(f"{folder} holds another model ({'; '.join(changed)}): give its flags or another --workdir")
+        raise UserError(
+            f"{folder} holds another model ({'; '.join(changed)}): give its flags or another --workdir"
+        )
     if there.identities_sha256 != record.identities_sha256:
         data = f"{there.identities:,} training identities, not these {record.identities:,}"
         before = workdir.training_flag(folder, "tfrecords")
         give = "give its --tfrecords" + (f" (it was {before})" if before else "")
         raise UserError(f"{folder} was trained on other data ({data}): {give} or another --workdir")
-    check_images(there, folder, record.preprocessing, "these shards", "give its --tfrecords or another --workdir")
+    check_images(
+        there,
+        folder,
+        record.preprocessing,
+        "these shards",
+        "give its --tfrecords or another --workdir",
+    )
 
 
 def _differ(name: str, held: object, value: object) -> str:
@@ -185,7 +206,9 @@ def _differ(name: str, held: object, value: object) -> str:
     return f"--{name}={str(held).lower() if isinstance(held, bool) else held}, not {value}"
 
 
-def check_images(record: ModelRecord, folder: str, held: Preprocessing | None, source: str, advice: str) -> None:
+def check_images(
+    record: ModelRecord, folder: str, held: Preprocessing | None, source: str, advice: str
+) -> None:
     """Checks that stored images are what a model was trained on, as far as both say; a likely misfit gets a warning.
 
     Args:
@@ -204,7 +227,10 @@ def check_images(record: ModelRecord, folder: str, held: Preprocessing | None, s
     trained = f"{folder} was trained on images stored with {wanted}"
     if held is None:
         if wanted.cuts:
-            print(f"fv: warning: {trained}; how those of {source} were stored is not known", file=sys.stderr)
+            print(
+                f"fv: warning: {trained}; how those of {source} were stored is not known",
+                file=sys.stderr,
+            )
     elif not held.fits(wanted, record.options.image_size, record.options.crop_fraction):
         raise UserError(f"{trained}, but those of {source} are stored with {held}: {advice}")
     elif not held.same_boxes(wanted):
@@ -216,5 +242,7 @@ def check_images(record: ModelRecord, folder: str, held: Preprocessing | None, s
 
 def _hash(name: str, salt: str) -> str:
     return hashlib.blake2b(
-        name.encode(errors="surrogateescape"), digest_size=_HASH_BYTES, salt=bytes.fromhex(salt)[:16]
+        name.encode(errors="surrogateescape"),
+        digest_size=_HASH_BYTES,
+        salt=bytes.fromhex(salt)[:16],
     ).hexdigest()

@@ -5,7 +5,15 @@ import dataclasses
 from fv.options import option
 
 BACKBONES = ("inception_v3", "resnet50", "efficientnet_v2_b0", "mobilenet_v3", "conv8", "tiny")
-HEADS = ("sigmoid", "distance", "softmax", "all_distances", "n_pairs", "triplet_semihard", "triplet_hard")
+HEADS = (
+    "sigmoid",
+    "distance",
+    "softmax",
+    "all_distances",
+    "n_pairs",
+    "triplet_semihard",
+    "triplet_hard",
+)
 POOLINGS = ("average", "flatten")
 
 
@@ -13,19 +21,39 @@ POOLINGS = ("average", "flatten")
 class ModelOptions:
     """The options that a workdir keeps in model.json."""
 
-    backbone: str = option("inception_v3", "Convolutional network under the embedding.", choices=BACKBONES)
-    feature_layer: str | None = option(None, "Cut the backbone behind this layer (such as mixed7); its last by default.")
-    pooling: str = option("average", "How the backbone's last map becomes a vector.", choices=POOLINGS)
-    image_size: int = option(75, "Side of the network's input in pixels; 75 or more for inception_v3.", lower=16, upper=1024)
+    backbone: str = option(
+        "inception_v3", "Convolutional network under the embedding.", choices=BACKBONES
+    )
+    feature_layer: str | None = option(
+        None, "Cut the backbone behind this layer (such as mixed7); its last by default."
+    )
+    pooling: str = option(
+        "average", "How the backbone's last map becomes a vector.", choices=POOLINGS
+    )
+    image_size: int = option(
+        75,
+        "Side of the network's input in pixels; 75 or more for inception_v3.",
+        lower=16,
+        upper=1024,
+    )
     crop_fraction: float = option(
-        1.0, "Side of the centre square that is used, over the image's shorter side, (0, 1].", lower=0.01, upper=1.0
+        1.0,
+        "Side of the centre square that is used, over the image's shorter side, (0, 1].",
+        lower=0.01,
+        upper=1.0,
     )
     embedding_size: int = option(128, "Numbers in an embedding.", lower=2, upper=8192)
     dropout: float = option(
-        0.0, "Share of features dropped before the embedding in training, [0, 1).", lower=0.0, upper=0.99
+        0.0,
+        "Share of features dropped before the embedding in training, [0, 1).",
+        lower=0.0,
+        upper=0.99,
     )
     batch_norm_momentum: float = option(
-        0.99, "Of the moving statistics; short runs need less, such as 0.9, [0, 1).", lower=0.0, upper=0.9999
+        0.99,
+        "Of the moving statistics; short runs need less, such as 0.9, [0, 1).",
+        lower=0.0,
+        upper=0.9999,
     )
     head: str = option(
         "softmax",
@@ -34,25 +62,43 @@ class ModelOptions:
         "replica's batch, contrastive loss of every pair (all_distances), N-pairs, or triplets (tensorflow-addons).",
         choices=HEADS,
     )
-    second_head: str = option("none", "Another one whose loss is added; --head still scores.", choices=("none", *HEADS))
+    second_head: str = option(
+        "none", "Another one whose loss is added; --head still scores.", choices=("none", *HEADS)
+    )
     second_head_weight: float = option(1.0, "Factor on the second head's loss.", lower=0.0)
-    softmax_scale: float = option(16.0, "Softmax and n_pairs: factor on the cosines.", lower=1.0, upper=128.0)
+    softmax_scale: float = option(
+        16.0, "Softmax and n_pairs: factor on the cosines.", lower=1.0, upper=128.0
+    )
     softmax_margin: float = option(
-        0.1, "Softmax: subtracted from the true identity's cosine, as in CosFace.", lower=0.0, upper=1.0
+        0.1,
+        "Softmax: subtracted from the true identity's cosine, as in CosFace.",
+        lower=0.0,
+        upper=1.0,
     )
     softmax_angular_margin: float = option(
-        0.0, "Softmax: added to the true identity's angle, as in ArcFace, in radians.", lower=0.0, upper=1.5
+        0.0,
+        "Softmax: added to the true identity's angle, as in ArcFace, in radians.",
+        lower=0.0,
+        upper=1.5,
     )
     softmax_margin_steps: str = option(
         "",
         "A,B: the softmax's margins are 0 up to step A, then rise linearly, and are whole from step B on; empty for always.",
     )
     softmax_sample: int = option(
-        0, "Softmax: other identities, drawn anew in each step, that a batch's own are told from; 0 for all.", lower=0
+        0,
+        "Softmax: other identities, drawn anew in each step, that a batch's own are told from; 0 for all.",
+        lower=0,
     )
     contrastive_margin: float = option(
-        1.0, "Distance and all_distances: impostors are pushed to this distance, (0, 2].", lower=0.01, upper=2.0
+        1.0,
+        "Distance and all_distances: impostors are pushed to this distance, (0, 2].",
+        lower=0.01,
+        upper=2.0,
     )
     triplet_margin: float = option(
-        0.2, "Triplets: squared distance by which an impostor has to be farther, (0, 4].", lower=0.01, upper=4.0
+        0.2,
+        "Triplets: squared distance by which an impostor has to be farther, (0, 4].",
+        lower=0.01,
+        upper=4.0,
     )

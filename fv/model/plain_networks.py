@@ -9,7 +9,9 @@ _CONV8_WIDTHS = (32, 64, 128, 256)
 _TINY_WIDTHS = (16, 32, 64)
 
 
-def conv8(include_top: bool, weights: str | None, input_shape: tuple[int, int, int]) -> tf_keras.Model:
+def conv8(
+    include_top: bool, weights: str | None, input_shape: tuple[int, int, int]
+) -> tf_keras.Model:
     """Eight 3 × 3 convolutions of 32 to 256 channels, the side halved behind every second one: 64 pixels become 4 × 4.
 
     0.2 G multiplications for an image of 64 pixels, 1.2 M weights. Layers 'stage1' to 'stage4' are what a stage gives.
@@ -26,7 +28,9 @@ def conv8(include_top: bool, weights: str | None, input_shape: tuple[int, int, i
     return tf_keras.Model(images, features)
 
 
-def tiny(include_top: bool, weights: str | None, input_shape: tuple[int, int, int]) -> tf_keras.Model:
+def tiny(
+    include_top: bool, weights: str | None, input_shape: tuple[int, int, int]
+) -> tf_keras.Model:
     """Three strided convolutions: for tests of everything but the backbone itself.
 
     Raises:
@@ -41,10 +45,14 @@ def tiny(include_top: bool, weights: str | None, input_shape: tuple[int, int, in
 
 
 def _convolve(features: tf.Tensor, width: int, strides: int = 1) -> tf.Tensor:
-    features = tf_keras.layers.Conv2D(width, 3, strides=strides, padding="same", use_bias=False)(features)
+    features = tf_keras.layers.Conv2D(width, 3, strides=strides, padding="same", use_bias=False)(
+        features
+    )
     return tf_keras.layers.ReLU()(tf_keras.layers.BatchNormalization()(features))
 
 
 def _refuse(weights: str | None, name: str) -> None:
     if weights:
-        raise UserError(f"--backbone={name} has no ImageNet weights: give --init_weights=none or a path")
+        raise UserError(
+            f"--backbone={name} has no ImageNet weights: give --init_weights=none or a path"
+        )

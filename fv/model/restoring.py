@@ -16,7 +16,10 @@ _AVERAGES = "averages"  # what `fv.training.learner` calls them in a checkpoint
 
 
 def load_model(
-    workdir: str, record: ModelRecord, which: str = checkpoint_choice.LAST, flag: str = "--checkpoint"
+    workdir: str,
+    record: ModelRecord,
+    which: str = checkpoint_choice.LAST,
+    flag: str = "--checkpoint",
 ) -> tuple[Siamese, int]:
     """Builds the model of a workdir, in float32 whatever precision trained it, and restores one of its checkpoints.
 
@@ -42,13 +45,19 @@ def load_model(
     path = checkpoint_files.find_whole(folder, lambda line: print(line, file=sys.stderr))
     last = checkpoint_choice.folder(workdir, checkpoint_choice.LAST)
     if not path and folder != last and checkpoint_files.find(last):
-        raise UserError(f"{folder} holds no whole checkpoint, as of a run that did not validate: give {flag}=last")
+        raise UserError(
+            f"{folder} holds no whole checkpoint, as of a run that did not validate: give {flag}=last"
+        )
     if not path:
         raise UserError(f"{folder} holds no whole checkpoint: run fv.train into {workdir} first")
     model = siamese.build_siamese(record.options, record.identities)
     step = tf.Variable(0, dtype=tf.int64, trainable=False)
     with readable(path):
-        held = {_AVERAGES: tf.train.Checkpoint(model=model)} if _holds_averages(path) else {"model": model}
+        held = (
+            {_AVERAGES: tf.train.Checkpoint(model=model)}
+            if _holds_averages(path)
+            else {"model": model}
+        )
         restored = tf.train.Checkpoint(step=step, **held).read(path)
         restored.assert_existing_objects_matched().expect_partial()
     return model, int(step.numpy())
@@ -64,7 +73,12 @@ def readable(path: str) -> Iterator[None]:
     """Turns TensorFlow's errors while restoring into one line."""
     try:
         yield
-    except (tf.errors.OpError, AssertionError, IndexError, ValueError) as error:  # IndexError: a file cut short
+    except (
+        tf.errors.OpError,
+        AssertionError,
+        IndexError,
+        ValueError,
+    ) as error:  # IndexError: a file cut short
         errors.raise_if_temporary(error)
         reason = str(error).split("\n", 1)[0]
         raise UserError(

@@ -29,7 +29,9 @@ def draw(identities: int, count: int, moment: tf.Tensor | tuple[int, int]) -> tf
     """
     bounds = np.arange(count + 1, dtype=np.int64) * identities // count
     seed = tf.random.experimental.stateless_fold_in(tf.cast(moment, tf.int32), _STREAM)
-    free = tf.random.stateless_uniform((count,), seed=seed, minval=None, maxval=None, dtype=tf.int32)
+    free = tf.random.stateless_uniform(
+        (count,), seed=seed, minval=None, maxval=None, dtype=tf.int32
+    )
     return tf.constant(bounds[:-1], tf.int32) + free % tf.constant(np.diff(bounds), tf.int32)
 
 
@@ -60,7 +62,11 @@ def loss(
     others = tf.math.l2_normalize(_rows(centres, drawn), axis=1)
     cosines = tf.matmul(embeddings, tf.concat([own, others], axis=0), transpose_b=True)
     same = identities[:, tf.newaxis] == identities
-    before = tf.linalg.band_part(tf.ones_like(same, tf.int32), -1, 0) - tf.eye(tf.shape(same)[0], dtype=tf.int32) > 0
+    before = (
+        tf.linalg.band_part(tf.ones_like(same, tf.int32), -1, 0)
+        - tf.eye(tf.shape(same)[0], dtype=tf.int32)
+        > 0
+    )
     repeated = tf.reduce_any(same & before, axis=1)
     present = tf.reduce_any(drawn[:, tf.newaxis] == identities, axis=1)
     chosen, once = tf.concat([identities, drawn], axis=0), ~tf.concat([repeated, present], axis=0)
@@ -73,4 +79,7 @@ def loss(
 def _rows(table: tf.Tensor, numbers: tf.Tensor):
     """Rows of a table, whose gradient is a tensor and no IndexedSlices."""
     count = tf.shape(table)[0]
-    return tf.gather(table, numbers), lambda upstream: (tf.math.unsorted_segment_sum(upstream, numbers, count), None)
+    return tf.gather(table, numbers), lambda upstream: (
+        tf.math.unsorted_segment_sum(upstream, numbers, count),
+        None,
+    )

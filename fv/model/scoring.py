@@ -36,8 +36,17 @@ class PairScorer:
 
     @tf.function(autograph=False)
     def _score_batch(self, batch: dict[str, tf.Tensor]) -> tf.Tensor:
-        return self._strategy.gather(self._strategy.run(self._replica_scores, args=(batch,)), axis=0)
+        return self._strategy.gather(
+            self._strategy.run(self._replica_scores, args=(batch,)), axis=0
+        )
 
     def _replica_scores(self, batch: dict[str, tf.Tensor]) -> tf.Tensor:
         similarities = self._model.similarities(batch["images"])
-        return tf.stack([similarities, tf.cast(batch["label"], tf.float32), tf.cast(batch["valid"], tf.float32)], axis=1)
+        return tf.stack(
+            [
+                similarities,
+                tf.cast(batch["label"], tf.float32),
+                tf.cast(batch["valid"], tf.float32),
+            ],
+            axis=1,
+        )

@@ -41,7 +41,9 @@ class Siamese(tf.Module):
         return self.head.similarity(embeddings[:, 0], embeddings[:, 1])
 
 
-def build_siamese(options: ModelOptions, identities: int, *, sync_batch_norm: bool = False) -> Siamese:
+def build_siamese(
+    options: ModelOptions, identities: int, *, sync_batch_norm: bool = False
+) -> Siamese:
     """Builds the model for that many training identities; `sync_batch_norm` as in `encoder.build_encoder`."""
     encoder = encoders.build_encoder(options, sync_batch_norm=sync_batch_norm)
     return Siamese(encoder, heads.build_head(options, identities))

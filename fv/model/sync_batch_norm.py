@@ -17,13 +17,20 @@ class SyncBatchNormalization(tf_keras.layers.BatchNormalization):
     """
 
     def _sync_calculate_mean_and_var(
-        self, x: tf.Tensor, reduction_axes: Sequence[int], keep_dims: bool, mask: tf.Tensor | None = None
+        self,
+        x: tf.Tensor,
+        reduction_axes: Sequence[int],
+        keep_dims: bool,
+        mask: tf.Tensor | None = None,
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """Mean and variance of float [..., channels] over the axes and the replicas; overrides that of tf_keras."""
         if mask is not None or tf.distribute.in_cross_replica_context():
             return super()._sync_calculate_mean_and_var(x, reduction_axes, keep_dims, mask=mask)
         images = tf.cast(x, tf.float32)  # a float16 holds no square beyond 65,504
-        own = [tf.reduce_mean(each, reduction_axes, keepdims=keep_dims) for each in (images, tf.square(images))]
+        own = [
+            tf.reduce_mean(each, reduction_axes, keepdims=keep_dims)
+            for each in (images, tf.square(images))
+        ]
         replicas = tf.distribute.get_replica_context().num_replicas_in_sync
         mean, squares = tf.unstack(sum_over_replicas(tf.stack(own)) / replicas)
         variance = tf.maximum(squares - tf.square(mean), 0.0)

@@ -50,7 +50,13 @@ def _by_class(root: h5py.Group) -> Layers:
 
     def take(name: str, held: h5py.Group | h5py.Dataset) -> None:
         path = name.split("/")
-        if isinstance(held, h5py.Group) and path[-1] == "vars" and len(path) > 1 and path[0] != _OF_OPTIMIZER and len(held):
+        if (
+            isinstance(held, h5py.Group)
+            and path[-1] == "vars"
+            and len(path) > 1
+            and path[0] != _OF_OPTIMIZER
+            and len(held)
+        ):
             layers[path[-2]] = [held[number][()] for number in sorted(held, key=int)]
 
     root.visititems(take)

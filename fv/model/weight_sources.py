@@ -42,7 +42,9 @@ class Source:
 def parts(model: Siamese) -> dict[str, list[tf.Variable]]:
     """A model's weights by layer: the backbone's by lasting names, the embedding's, the head's."""
     return (
-        backbone_parts(model) | {encoder.EMBEDDING: model.encoder.get_layer(encoder.EMBEDDING).weights} | head_parts(model)
+        backbone_parts(model)
+        | {encoder.EMBEDDING: model.encoder.get_layer(encoder.EMBEDDING).weights}
+        | head_parts(model)
     )
 
 
@@ -53,10 +55,14 @@ def backbone_parts(model: Siamese) -> dict[str, list[tf.Variable]]:
 
 def head_parts(model: Siamese) -> dict[str, list[tf.Variable]]:
     """Those of its head alone: of its layers, and variables in none."""
-    layers = [module for module in model.head.submodules if isinstance(module, tf_keras.layers.Layer)]
+    layers = [
+        module for module in model.head.submodules if isinstance(module, tf_keras.layers.Layer)
+    ]
     inside = {variable.ref() for layer in layers for variable in layer.weights}
     others = [variable for variable in model.head.variables if variable.ref() not in inside]
-    return {layer.name: layer.weights for layer in layers} | {each.name.split(":")[0]: [each] for each in others}
+    return {layer.name: layer.weights for layer in layers} | {
+        each.name.split(":")[0]: [each] for each in others
+    }
 
 
 def end(model: Siamese) -> str:
@@ -93,7 +99,9 @@ def _of_workdir(where: str, checkpoint: str, options: ModelOptions) -> Source:
     record = model_record.load(where)
     _check_backbone(where, record.options, options)
     model, step = restoring.load_model(where, record, checkpoint, "--init_checkpoint")
-    return Source(f"{checkpoint} checkpoint, step {step:,}", _values(parts(model)), record, end(model))
+    return Source(
+        f"{checkpoint} checkpoint, step {step:,}", _values(parts(model)), record, end(model)
+    )
 
 
 def _of_export(where: str, options: ModelOptions) -> Source:
@@ -110,10 +118,14 @@ def _of_export(where: str, options: ModelOptions) -> Source:
             variable.assign(reader.get_tensor(f"weights/{number}/.ATTRIBUTES/VARIABLE_VALUE"))
     except (KeyError, TypeError, ValueError, tf.errors.OpError, RuntimeError) as error:
         errors.raise_if_temporary(error)
-        raise UserError(f"--init_weights={where} is no export of this fv, or damaged ({_first_line(error)})") from error
+        raise UserError(
+            f"--init_weights={where} is no export of this fv, or damaged ({_first_line(error)})"
+        ) from error
     kept = {variable.ref() for variable in [*model.encoder.variables, *scoring]}
     layers = {name: weights for name, weights in parts(model).items() if weights[0].ref() in kept}
-    return Source("export", _values(layers), ModelRecord(held, 1, "", preprocessing=preprocessing), end(model))
+    return Source(
+        "export", _values(layers), ModelRecord(held, 1, "", preprocessing=preprocessing), end(model)
+    )
 
 
 def _of_file(where: str, options: ModelOptions) -> Source:
@@ -142,7 +154,9 @@ def _check_backbone(where: str, held: ModelOptions, wanted: ModelOptions) -> Non
 
 
 def _plain(options: ModelOptions, weights: str | None) -> tf_keras.Model:
-    return backbones.build_plain(options.backbone, (options.image_size, options.image_size, preprocess.CHANNELS), weights)
+    return backbones.build_plain(
+        options.backbone, (options.image_size, options.image_size, preprocess.CHANNELS), weights
+    )
 
 
 def _layers(backbone: tf_keras.Model) -> dict[str, list[tf.Variable]]:

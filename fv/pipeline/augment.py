@@ -33,11 +33,21 @@ class AugmentOptions:
         lower=1.0,
         upper=2.0,
     )
-    brightness: float = option(0.15, "Add up to ± this times 255 to the pixels, [0, 1].", lower=0.0, upper=1.0)
-    contrast: float = option(0.2, "Stretch pixels around their image's mean by 1 ± this, [0, 1].", lower=0.0, upper=1.0)
-    saturation: float = option(0.0, "Stretch colours around grey by 1 ± this, [0, 1].", lower=0.0, upper=1.0)
-    rotation: float = option(0.0, "Turn by up to ± this many degrees, [0, 45].", lower=0.0, upper=45.0)
-    blur: float = option(0.0, "Blur up to this share of a Gaussian of one pixel, [0, 1].", lower=0.0, upper=1.0)
+    brightness: float = option(
+        0.15, "Add up to ± this times 255 to the pixels, [0, 1].", lower=0.0, upper=1.0
+    )
+    contrast: float = option(
+        0.2, "Stretch pixels around their image's mean by 1 ± this, [0, 1].", lower=0.0, upper=1.0
+    )
+    saturation: float = option(
+        0.0, "Stretch colours around grey by 1 ± this, [0, 1].", lower=0.0, upper=1.0
+    )
+    rotation: float = option(
+        0.0, "Turn by up to ± this many degrees, [0, 45].", lower=0.0, upper=45.0
+    )
+    blur: float = option(
+        0.0, "Blur up to this share of a Gaussian of one pixel, [0, 1].", lower=0.0, upper=1.0
+    )
     jpeg: float = option(
         0.0,
         "Round as JPEG does, by up to this times its tables at quality 50: 1 is 50, 2 is 25, [0, 4].",
@@ -45,7 +55,10 @@ class AugmentOptions:
         upper=4.0,
     )
     cutout: float = option(
-        0.0, "Blank a square of this times the side, [0, 1); needs tensorflow-addons.", lower=0.0, upper=0.99
+        0.0,
+        "Blank a square of this times the side, [0, 1); needs tensorflow-addons.",
+        lower=0.0,
+        upper=0.99,
     )
 
     @property
@@ -68,7 +81,9 @@ def draw(options: AugmentOptions, images: int, seed: int, step: tf.Tensor) -> tf
     """
     if not options.augment:
         return None
-    return tf.random.stateless_uniform((images, _DRAWS), seed=tf.stack([seed, tf.cast(step, tf.int32)]))
+    return tf.random.stateless_uniform(
+        (images, _DRAWS), seed=tf.stack([seed, tf.cast(step, tf.int32)])
+    )
 
 
 def resize(images: tf.Tensor, side: int) -> tf.Tensor:
@@ -79,7 +94,9 @@ def resize(images: tf.Tensor, side: int) -> tf.Tensor:
     return tf.reshape(tf.image.resize(flat, (side, side)), (-1, 2, side, side, images.shape[-1]))
 
 
-def apply(images: tf.Tensor, draws: tf.Tensor, options: AugmentOptions, side: int | None = None) -> tf.Tensor:
+def apply(
+    images: tf.Tensor, draws: tf.Tensor, options: AugmentOptions, side: int | None = None
+) -> tf.Tensor:
     """Augments a batch.
 
     Args:
@@ -101,7 +118,9 @@ def apply(images: tf.Tensor, draws: tf.Tensor, options: AugmentOptions, side: in
     return _cutout(images, columns[6:8], options) if options.cutout else images
 
 
-def _crop(images: tf.Tensor, columns: list[tf.Tensor], turn: tf.Tensor, options: AugmentOptions, side: int) -> tf.Tensor:
+def _crop(
+    images: tf.Tensor, columns: list[tf.Tensor], turn: tf.Tensor, options: AugmentOptions, side: int
+) -> tf.Tensor:
     scale, top, left, mirror = columns
     least = options.min_scale / options.max_scale
     scale = least + (1.0 - least) * scale
@@ -111,7 +130,9 @@ def _crop(images: tf.Tensor, columns: list[tf.Tensor], turn: tf.Tensor, options:
     return (warp.crop_turned if options.rotation else warp.crop)(images, window, side)
 
 
-def _colour(images: tf.Tensor, columns: list[tf.Tensor], vividness: tf.Tensor, options: AugmentOptions) -> tf.Tensor:
+def _colour(
+    images: tf.Tensor, columns: list[tf.Tensor], vividness: tf.Tensor, options: AugmentOptions
+) -> tf.Tensor:
     shift, stretch, vivid = (_per_image(2.0 * column - 1.0) for column in (*columns, vividness))
     mean = tf.reduce_mean(images, axis=(1, 2), keepdims=True)
     images = mean + (images - mean) * (1.0 + options.contrast * stretch)

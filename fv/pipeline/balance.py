@@ -57,7 +57,9 @@ def find(parts: Sequence[Slice], bad: BadRecords, seed: int, worker: int, worker
 
 def each_alone(groups: Groups) -> Groups:
     """The same pairs, each a group of its own: every pair as often."""
-    return Groups(groups.records, np.arange(len(groups.records)), np.ones(len(groups.records), np.int64))
+    return Groups(
+        groups.records, np.arange(len(groups.records)), np.ones(len(groups.records), np.int64)
+    )
 
 
 def _genuine(parts: Sequence[Slice], bad: BadRecords) -> dict[bytes, list[int]]:
@@ -77,7 +79,9 @@ def _genuine(parts: Sequence[Slice], bad: BadRecords) -> dict[bytes, list[int]]:
     return members
 
 
-def endless(groups: Groups, pairs: int, seed: int, start: int, first_pass: int = 0) -> tf.data.Dataset:
+def endless(
+    groups: Groups, pairs: int, seed: int, start: int, first_pass: int = 0
+) -> tf.data.Dataset:
     """Indices of records, int64: pass after pass over the identities, each pass in an order of its own.
 
     Each identity shows its next `pairs` pairs, one after the other; one that has fewer begins again.
@@ -92,8 +96,12 @@ def endless(groups: Groups, pairs: int, seed: int, start: int, first_pass: int =
     records, firsts, counts = (tf.constant(each, tf.int64) for each in groups)
 
     def one_pass(number: tf.Tensor) -> tf.data.Dataset:
-        order = tf.random.experimental.stateless_shuffle(tf.range(len(groups.counts)), seed=[seed, number])
-        places = (number * pairs + tf.range(pairs, dtype=tf.int64)) % tf.gather(counts, order)[:, tf.newaxis]
+        order = tf.random.experimental.stateless_shuffle(
+            tf.range(len(groups.counts)), seed=[seed, number]
+        )
+        places = (number * pairs + tf.range(pairs, dtype=tf.int64)) % tf.gather(counts, order)[
+            :, tf.newaxis
+        ]
         shown = tf.gather(records, tf.gather(firsts, order)[:, tf.newaxis] + places)
         return tf.data.Dataset.from_tensor_slices(tf.reshape(shown, [-1]))
 

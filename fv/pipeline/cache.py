@@ -12,14 +12,18 @@ from fv.pipeline.source import PairSource
 from fv.pipeline.tensorflow_decoder import TensorFlowDecoder
 
 
-def hold_encoded(source: PairSource, parts: Sequence[Slice], records: Iterable[bytes | None], bad: BadRecords) -> list:
+def hold_encoded(
+    source: PairSource, parts: Sequence[Slice], records: Iterable[bytes | None], bad: BadRecords
+) -> list:
     """The records of a worker's slices, for the host decoder; arguments and errors as in `hold_decoded`."""
     _check_encoded_fits(source, parts)
     with damage.reported(source.folder, source.split.shards, bad):
         return list(records)
 
 
-def hold_encoded_for_kernels(source: PairSource, parts: Sequence[Slice], decoder: TensorFlowDecoder) -> "EncodedCache":
+def hold_encoded_for_kernels(
+    source: PairSource, parts: Sequence[Slice], decoder: TensorFlowDecoder
+) -> "EncodedCache":
     """Holds the records of a worker's slices for TensorFlow's kernels.
 
     Raises:
@@ -27,7 +31,9 @@ def hold_encoded_for_kernels(source: PairSource, parts: Sequence[Slice], decoder
     """
     _check_encoded_fits(source, parts)
     with damage.reported(source.folder, source.split.shards):
-        return EncodedCache(order.stored_order(parts, order.read_records), slices.count(parts), decoder)
+        return EncodedCache(
+            order.stored_order(parts, order.read_records), slices.count(parts), decoder
+        )
 
 
 def hold_decoded(
@@ -65,10 +71,16 @@ class EncodedCache:
 
     def batches(self, indices: tf.data.Dataset, batch_size: int) -> tf.data.Dataset:
         """Full batches of records by their indices."""
-        return self._decoder.batches(indices.map(lambda index: (index, tf.gather(self._records, index))), batch_size)
+        return self._decoder.batches(
+            indices.map(lambda index: (index, tf.gather(self._records, index))), batch_size
+        )
 
 
 def _check_encoded_fits(source: PairSource, parts: Sequence[Slice]) -> None:
     count, stored = slices.count(parts), source.split
-    needed = sum(shard.bytes for shard in stored.shards) * count // sum(shard.records for shard in stored.shards)
+    needed = (
+        sum(shard.bytes for shard in stored.shards)
+        * count
+        // sum(shard.records for shard in stored.shards)
+    )
     memory.check_fits("--cache=encoded", needed, f"{count:,} records")

@@ -16,7 +16,12 @@ from fv.pipeline.slices import Slice
 
 _OF_FILES = (tf.errors.DataLossError, tf.errors.NotFoundError)
 _ANSWERED = (*_OF_FILES, tf.errors.InvalidArgumentError, tf.errors.UnknownError)
-_OF_RECORDS = ("JPEG", "Example", "example", order.CUT_SHORT)  # one of them is in what reading or decoding raises
+_OF_RECORDS = (
+    "JPEG",
+    "Example",
+    "example",
+    order.CUT_SHORT,
+)  # one of them is in what reading or decoding raises
 
 
 class BadRecords:
@@ -56,7 +61,11 @@ class BadRecords:
             if self.count > self.allowed:
                 self.error = UserError(self._refusal(line))
                 raise self.error
-            print(f"skipped {line} ({self.count} of at most {self.allowed})", file=sys.stderr, flush=True)
+            print(
+                f"skipped {line} ({self.count} of at most {self.allowed})",
+                file=sys.stderr,
+                flush=True,
+            )
 
     def raise_if_temporary(self, error: OSError) -> None:
         """Raises TemporaryError where reading failed for a moment, which says nothing about the record."""
@@ -67,13 +76,19 @@ class BadRecords:
             raise
 
     def _refusal(self, line: str) -> str:
-        which = f"{self.count:,} records, {self.allowed:,} allowed, the last " if self.allowed else ""
+        which = (
+            f"{self.count:,} records, {self.allowed:,} allowed, the last " if self.allowed else ""
+        )
         return line_of_damage(self._folder, line, which)
 
 
 def line_of_damage(folder: str, line: str, which: str = "", *, skippable: bool = True) -> str:
     """The one line that a run ends with; `skippable` where the command has --max_bad_records."""
-    way = "--max_bad_records=N skips up to N records" if skippable else "converting again with --overwrite mends it"
+    way = (
+        "--max_bad_records=N skips up to N records"
+        if skippable
+        else "converting again with --overwrite mends it"
+    )
     advice = f"python tools/inspect_tfrecords.py {folder} checks the whole set, {way}"
     return f"the shards in {folder} are damaged: {which}{line}; {advice}"
 

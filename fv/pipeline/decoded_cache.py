@@ -37,7 +37,9 @@ class DecodedCache:
         """
         shape = (min(distinct, 2 * count), image_size, image_size, preprocess.CHANNELS)
         memory.check_fits(
-            "--cache=decoded", int(np.prod(shape)), f"{shape[0]:,} images of {image_size} × {image_size} pixels"
+            "--cache=decoded",
+            int(np.prod(shape)),
+            f"{shape[0]:,} images of {image_size} × {image_size} pixels",
         )
         self._images = np.zeros(shape, np.uint8)  # pages that no image comes to are never taken
         self._rows = np.zeros((count, 2), np.int32)
@@ -67,7 +69,11 @@ class DecodedCache:
                     if reason := images.damage(row):
                         bad.add_record(parts, index, reason)
                         continue
-                    self._rows[index], self._labels[index], self._valid[index] = row, pair.label, True
+                    self._rows[index], self._labels[index], self._valid[index] = (
+                        row,
+                        pair.label,
+                        True,
+                    )
                     self._identities[index] = index_of(pair.identities)
                 shown.update(len(block))
 
@@ -75,11 +81,19 @@ class DecodedCache:
         """Full batches of records by their indices."""
         specification = (tf.uint8, tf.int32, tf.int32, tf.bool)
         names = ("images", "label", "identities", "valid")
-        shapes = ((batch_size, 2, *self._images.shape[1:]), (batch_size,), (batch_size, 2), (batch_size,))
+        shapes = (
+            (batch_size, 2, *self._images.shape[1:]),
+            (batch_size,),
+            (batch_size, 2),
+            (batch_size,),
+        )
 
         def gather(chosen: tf.Tensor) -> dict[str, tf.Tensor]:
             gathered = tf.numpy_function(self._gather, [chosen], specification, stateful=False)
-            shaped = (tf.ensure_shape(values, shape) for values, shape in zip(gathered, shapes, strict=True))
+            shaped = (
+                tf.ensure_shape(values, shape)
+                for values, shape in zip(gathered, shapes, strict=True)
+            )
             return dict(zip(names, shaped, strict=True))
 
         batches = indices.batch(batch_size, drop_remainder=True)
@@ -94,9 +108,16 @@ class DecodedCache:
         if not valid.all():
             rows[~valid] = rows[valid.argmax()]  # sane pixels, for BatchNorm's statistics
         images = _aligned_array((2 * len(rows), *self._images.shape[1:]))
-        np.take(self._images, rows.ravel(), axis=0, out=images, mode="clip")  # any other mode makes a copy more
+        np.take(
+            self._images, rows.ravel(), axis=0, out=images, mode="clip"
+        )  # any other mode makes a copy more
         labels = np.where(valid, self._labels[indices], np.int32(record.IMPOSTOR))
-        return images.reshape(len(rows), 2, *images.shape[1:]), labels, self._identities[indices], valid
+        return (
+            images.reshape(len(rows), 2, *images.shape[1:]),
+            labels,
+            self._identities[indices],
+            valid,
+        )
 
 
 class _DistinctImages:
@@ -117,11 +138,17 @@ class _DistinctImages:
 
     def damage(self, rows: Sequence[int]) -> str:
         """What is wrong with the images of one pair, "" where nothing is."""
-        broken = (name for name, row in zip(fields_on_host.IMAGES, rows, strict=True) if row in self._broken)
+        broken = (
+            name
+            for name, row in zip(fields_on_host.IMAGES, rows, strict=True)
+            if row in self._broken
+        )
         return next(map(host_decoder.no_jpeg, broken), "")
 
     def _row(self, data: bytes, decoding: list[futures.Future]) -> int:
-        digest = hashlib.blake2b(data, digest_size=_DIGEST_BYTES).digest()  # a path alone does not say what the bytes are
+        digest = hashlib.blake2b(
+            data, digest_size=_DIGEST_BYTES
+        ).digest()  # a path alone does not say what the bytes are
         known = len(self._row_of)
         row = self._row_of.setdefault(digest, known)
         if row >= len(self._images):
@@ -139,7 +166,9 @@ class _DistinctImages:
             self._broken.add(row)
 
 
-def _parse(block: Iterable[tuple[int, bytes | None]], parts: Sequence[Slice], bad: BadRecords) -> dict[int, Pair]:
+def _parse(
+    block: Iterable[tuple[int, bytes | None]], parts: Sequence[Slice], bad: BadRecords
+) -> dict[int, Pair]:
     """The pairs of those records that are sound, by their indices."""
     pairs = {}
     for index, encoded in block:

@@ -23,14 +23,21 @@ from fv.pipeline import fields_on_host
 from fv.pipeline.fields_on_host import Pair
 from fv.pipeline.frames import FrameReader
 
-Source = bytes | tuple[str, int, int] | None  # a record, or where its frame lies: shard, first byte, byte behind the last
+Source = (
+    bytes | tuple[str, int, int] | None
+)  # a record, or where its frame lies: shard, first byte, byte behind the last
 Answer = tuple[bytes, list[bytes]]  # labels, int8, and identities, two of each pair
 UNDECODED = -1  # label of a pair that was left
 
-CONNECTIONS = 2  # of a process: while it works on a task the next one waits in the other, and idles no core
+CONNECTIONS = (
+    2  # of a process: while it works on a task the next one waits in the other, and idles no core
+)
 _MAPS = 256  # of batches' memory; more than there are at one time
 _NOBODY = (b"", b"")  # identities of a pair that could not be parsed
-_DONE_TO_A_WHOLE_GROUP = (signal.SIGINT, signal.SIGTERM)  # they are for the parent; its end is the end of this process
+_DONE_TO_A_WHOLE_GROUP = (
+    signal.SIGINT,
+    signal.SIGTERM,
+)  # they are for the parent; its end is the end of this process
 
 
 def main() -> None:
@@ -71,24 +78,35 @@ class _Decoder:
         self._frames, self._loader = FrameReader(), preprocess_on_host.Loader()
         self._map = functools.lru_cache(_MAPS)(functools.partial(_map, memory))
 
-    def decode(self, offset: int, image_size: int, crop_fraction: float, sources: Sequence[Source]) -> Answer:
+    def decode(
+        self, offset: int, image_size: int, crop_fraction: float, sources: Sequence[Source]
+    ) -> Answer:
         """Decodes pairs into the memory that begins at `offset`, uint8 [pairs, 2, image_size, image_size, 3]."""
         shape = (len(sources), 2, image_size, image_size, preprocess_on_host.CHANNELS)
         images = np.frombuffer(self._map(offset, int(np.prod(shape))), np.uint8).reshape(shape)
         # All are parsed before the first is decoded: turn by turn each pushes the other out of the processor's caches, 5 %.
         pairs = [self._parse(source) for source in sources]
-        labels = array.array("b", (self._load(pair, crop_fraction, *to) for pair, to in zip(pairs, images, strict=True)))
-        return labels.tobytes(), [name for pair in pairs for name in (pair.identities if pair else _NOBODY)]
+        labels = array.array(
+            "b",
+            (self._load(pair, crop_fraction, *to) for pair, to in zip(pairs, images, strict=True)),
+        )
+        return labels.tobytes(), [
+            name for pair in pairs for name in (pair.identities if pair else _NOBODY)
+        ]
 
     def _parse(self, source: Source) -> Pair | None:
         if source is None:
             return None
         try:
-            return fields_on_host.parse(source if isinstance(source, bytes) else self._frames.read(*source))
+            return fields_on_host.parse(
+                source if isinstance(source, bytes) else self._frames.read(*source)
+            )
         except (ValueError, OSError):  # a DamagedRecordError is a ValueError
             return None
 
-    def _load(self, pair: Pair | None, crop_fraction: float, image_a: np.ndarray, image_b: np.ndarray) -> int:
+    def _load(
+        self, pair: Pair | None, crop_fraction: float, image_a: np.ndarray, image_b: np.ndarray
+    ) -> int:
         """Decodes the images of a pair and returns its label, or `UNDECODED`."""
         if pair is None:
             return UNDECODED

@@ -16,7 +16,10 @@ from fv.pipeline.decoding_process import CONNECTIONS, Answer, Source
 from fv.pipeline.shared_memory import BatchMemory, SharedFile
 
 _MODULE = "fv.pipeline.decoding_process"
-_ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}  # a process is forked, which threads would not survive
+_ONE_THREAD = {
+    "OPENBLAS_NUM_THREADS": "1",
+    "OMP_NUM_THREADS": "1",
+}  # a process is forked, which threads would not survive
 _DIED = "a process that decodes images died, most often for want of memory: use smaller batches, or --decoder=tensorflow"
 
 
@@ -52,7 +55,9 @@ class DecodingProcesses:
         """Memory for batches of that shape, uint8 [pairs, 2, image_size, image_size, 3]."""
         return BatchMemory(self._memory, shape)
 
-    def decode(self, memory: BatchMemory, crop_fraction: float, sources: Sequence[Source]) -> tuple[np.ndarray, Answer]:
+    def decode(
+        self, memory: BatchMemory, crop_fraction: float, sources: Sequence[Source]
+    ) -> tuple[np.ndarray, Answer]:
         """Decodes a batch in one of the processes, when one is free for it; `calls` threads may ask at once, more wait.
 
         Args:

@@ -29,7 +29,9 @@ def blur(images: tf.Tensor, amounts: tf.Tensor) -> tf.Tensor:
     kernel = np.multiply.outer(_BINOMIAL, _BINOMIAL)[:, :, np.newaxis, np.newaxis]
     margin = len(_BINOMIAL) // 2
     padded = tf.pad(images, [(0, 0), (margin, margin), (margin, margin), (0, 0)], "REFLECT")
-    blurred = tf.nn.depthwise_conv2d(padded, tf.constant(np.tile(kernel, (1, 1, 3, 1)), tf.float32), (1, 1, 1, 1), "VALID")
+    blurred = tf.nn.depthwise_conv2d(
+        padded, tf.constant(np.tile(kernel, (1, 1, 3, 1)), tf.float32), (1, 1, 1, 1), "VALID"
+    )
     return images + amounts[:, tf.newaxis, tf.newaxis, tf.newaxis] * (blurred - images)
 
 
@@ -51,18 +53,23 @@ def quantise(images: tf.Tensor, steps: tf.Tensor) -> tf.Tensor:
     cells = tf.reshape(padded, (-1, blocks, _BLOCK, blocks, _BLOCK, 3))
     cosines = tf.constant(_cosines(), tf.float32)
     colours = tf.constant(_TO_YCBCR, tf.float32)
-    coefficients = tf.einsum("nibjcr,ub,vc,kr->nijuvk", cells, cosines, cosines, colours, optimize="greedy")
+    coefficients = tf.einsum(
+        "nibjcr,ub,vc,kr->nijuvk", cells, cosines, cosines, colours, optimize="greedy"
+    )
     table = tf.constant(_tables(), tf.float32) * tf.reshape(steps, (-1, 1, 1, 1, 1, 1))
     rounded = tf.round(coefficients / table) * table
     back = tf.constant(np.linalg.inv(_TO_YCBCR), tf.float32)
-    pixels = tf.einsum("nijuvk,ub,vc,rk->nibjcr", rounded, cosines, cosines, back, optimize="greedy")
+    pixels = tf.einsum(
+        "nijuvk,ub,vc,rk->nibjcr", rounded, cosines, cosines, back, optimize="greedy"
+    )
     return tf.reshape(pixels, tf.shape(padded))[:, :side, :side] + 128.0
 
 
 def _tables() -> np.ndarray:
     """The steps of Y, Cb and Cr, [8, 8, 3]."""
     luminance, chrominance = (
-        np.array(text.split(), np.float32).reshape(_BLOCK, _BLOCK) for text in (_LUMINANCE_STEPS, _CHROMINANCE_STEPS)
+        np.array(text.split(), np.float32).reshape(_BLOCK, _BLOCK)
+        for text in (_LUMINANCE_STEPS, _CHROMINANCE_STEPS)
     )
     return np.stack([luminance, chrominance, chrominance], axis=-1)
 
@@ -70,6 +77,8 @@ def _tables() -> np.ndarray:
 def _cosines() -> np.ndarray:
     """The orthonormal cosine transform of 8 numbers, [8 frequencies, 8 places]."""
     places = np.arange(_BLOCK) + 0.5
-    waves = np.cos(np.pi / _BLOCK * np.arange(_BLOCK)[:, np.newaxis] * places) * math.sqrt(2 / _BLOCK)
+    waves = np.cos(np.pi / _BLOCK * np.arange(_BLOCK)[:, np.newaxis] * places) * math.sqrt(
+        2 / _BLOCK
+    )
     waves[0] /= math.sqrt(2)
     return waves

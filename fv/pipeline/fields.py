@@ -29,5 +29,7 @@ def indexing(names: Sequence[str]) -> Callable[[tf.Tensor], tf.Tensor]:
     """
     keys = tf.constant(names or _NO_IDENTITIES)
     values = tf.range(tf.size(keys), dtype=tf.int32)
-    table = tf.lookup.StaticHashTable(tf.lookup.KeyValueTensorInitializer(keys, values), default_value=NO_IDENTITY)
+    table = tf.lookup.StaticHashTable(
+        tf.lookup.KeyValueTensorInitializer(keys, values), default_value=NO_IDENTITY
+    )
     return table.lookup

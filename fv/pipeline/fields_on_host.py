@@ -30,7 +30,10 @@ def parse(encoded: bytes) -> Pair:
     try:
         features = example.Example.FromString(encoded).features.feature
         values = [features[name].bytes_list.value for name in _NEEDED]
-        (first,), (second,), (one,), (other,), (label,) = *values, features[record.LABEL].int64_list.value
+        (first,), (second,), (one,), (other,), (label,) = (
+            *values,
+            features[record.LABEL].int64_list.value,
+        )
     except (message.DecodeError, ValueError):
         pair = record.decode_pair(encoded)  # says what is wrong
         first, second, one, other, label = (pair[name] for name in (*_NEEDED, record.LABEL))

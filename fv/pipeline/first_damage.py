@@ -24,7 +24,9 @@ def find(folder: str, shards: Sequence[Shard]) -> str | None:
 
 
 def _find(folder: str, shards: Sequence[Shard], check: Callable[[bytes], object]) -> str | None:
-    with progress.progress(sum(shard.records for shard in shards), "look for the damage", "pair") as line:
+    with progress.progress(
+        sum(shard.records for shard in shards), "look for the damage", "pair"
+    ) as line:
         for shard in shards:
             path, number, offset = os.path.join(folder, shard.name), 0, 0
             try:
@@ -39,7 +41,9 @@ def _find(folder: str, shards: Sequence[Shard], check: Callable[[bytes], object]
                 return f"{path}: record {number} at byte {offset}: {error}"
             except OSError as error:
                 errors.raise_if_temporary(error)
-                return f"{path}: record {number} at byte {offset}: cannot be read ({error.strerror})"
+                return (
+                    f"{path}: record {number} at byte {offset}: cannot be read ({error.strerror})"
+                )
     return None
 
 

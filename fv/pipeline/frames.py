@@ -34,6 +34,8 @@ class _OpenFile:
     def __init__(self, path: str):
         self.number = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
 
-    def __del__(self, close=os.close):  # bound now: at the interpreter's end the module's names may be gone
+    def __del__(
+        self, close=os.close
+    ):  # bound now: at the interpreter's end the module's names may be gone
         if hasattr(self, "number"):
             close(self.number)

@@ -14,7 +14,9 @@ from fv.pipeline.shared_memory import BatchMemory
 from fv.pipeline.slices import Slice
 
 NO_RECORD = -1  # index of padding
-Read = Callable[[int], bytes | None]  # from an index to the record, None where it is damaged and was reported
+Read = Callable[
+    [int], bytes | None
+]  # from an index to the record, None where it is damaged and was reported
 Place = Callable[[int], Source]  # from an index to what a process needs for reading the record
 _Row = tuple[int, list[int], bool]  # label, identities, valid
 
@@ -51,16 +53,22 @@ class HostDecoder:
         """Full batches of indices, int64, or of (index, encoded)."""
         calls = decoding_processes.shared().calls
         waiting = tf.data.Options()
-        waiting.threading.private_threadpool_size = calls + 1  # calls block: TensorFlow's own threads stay free for the step
+        waiting.threading.private_threadpool_size = (
+            calls + 1
+        )  # calls block: TensorFlow's own threads stay free for the step
         batches = records.batch(batch_size, drop_remainder=True).prefetch(_INDICES_AHEAD)
         decode = self._decoding(batch_size)
-        return batches.map(decode, num_parallel_calls=calls, deterministic=True).with_options(waiting)
+        return batches.map(decode, num_parallel_calls=calls, deterministic=True).with_options(
+            waiting
+        )
 
     def padded_batches(self, records: tf.data.Dataset, batch_size: int) -> tf.data.Dataset:
         """As `batches`, then batches of padding for ever."""
         holes = (tf.constant(NO_RECORD, tf.int64), tf.constant(b""))
         hole = holes if isinstance(records.element_spec, tuple) else holes[0]
-        return self.batches(records.concatenate(tf.data.Dataset.from_tensors(hole).repeat()), batch_size)
+        return self.batches(
+            records.concatenate(tf.data.Dataset.from_tensors(hole).repeat()), batch_size
+        )
 
     def _decoding(self, batch_size: int) -> Callable[..., dict[str, tf.Tensor]]:
         shapes = {
@@ -80,18 +88,25 @@ class HostDecoder:
         def decode(*indices_and_encoded: tf.Tensor) -> dict[str, tf.Tensor]:
             # A pure function, so that op determinism lets its calls run in parallel; one for a batch.
             values = tf.numpy_function(load, indices_and_encoded, types, stateful=False)
-            return {name: tf.ensure_shape(value, shapes[name]) for name, value in zip(shapes, values, strict=True)}
+            return {
+                name: tf.ensure_shape(value, shapes[name])
+                for name, value in zip(shapes, values, strict=True)
+            }
 
         return decode
 
-    def _load(self, memory: BatchMemory, indices: np.ndarray, encoded: np.ndarray | None = None) -> tuple[np.ndarray, ...]:
+    def _load(
+        self, memory: BatchMemory, indices: np.ndarray, encoded: np.ndarray | None = None
+    ) -> tuple[np.ndarray, ...]:
         numbers = indices.tolist()
         if encoded is None:
             sources = [None if number == NO_RECORD else self._place(number) for number in numbers]
         else:
             sources = encoded.tolist()
         try:
-            images, (labels, names) = decoding_processes.shared().decode(memory, self._crop_fraction, sources)
+            images, (labels, names) = decoding_processes.shared().decode(
+                memory, self._crop_fraction, sources
+            )
         except UserError as error:
             self._bad.error = error
             raise
@@ -99,9 +114,13 @@ class HostDecoder:
         identities = np.array(self._index_of(names), np.int32).reshape(-1, 2)
         valid = labels != UNDECODED
         for row in np.flatnonzero(~valid):
-            labels[row], identities[row], valid[row] = self._load_pair(numbers[row], sources[row], images[row])
+            labels[row], identities[row], valid[row] = self._load_pair(
+                numbers[row], sources[row], images[row]
+            )
         if not valid.all():
-            images[~valid] = images[valid.argmax()] if valid.any() else 0  # sane pixels, for BatchNorm's statistics
+            images[~valid] = (
+                images[valid.argmax()] if valid.any() else 0
+            )  # sane pixels, for BatchNorm's statistics
         return images, labels, identities, valid
 
     def _load_pair(self, index: int, source: Source, images: np.ndarray) -> _Row:

@@ -58,16 +58,24 @@ def training_batches(
     """
     options.check()
     if options.genuine_pairs_flag:
-        return _genuine_batches(source, batch_size, seed, (start_record, first_epoch), (worker, workers), options, bad)
+        return _genuine_batches(
+            source, batch_size, seed, (start_record, first_epoch), (worker, workers), options, bad
+        )
     parts = source.worker_slices(worker, workers)
     if options.data_service:
-        order_of = dict(batch_size=batch_size, seed=seed + first_epoch, shuffle_buffer=shuffle_buffer)
-        return service.batches(source, parts, options.data_service, **order_of).prefetch(BATCHES_AHEAD)
+        order_of = dict(
+            batch_size=batch_size, seed=seed + first_epoch, shuffle_buffer=shuffle_buffer
+        )
+        return service.batches(source, parts, options.data_service, **order_of).prefetch(
+            BATCHES_AHEAD
+        )
     read, decoder = _reading(source, parts, options, bad or BadRecords(source.folder))
     records = order.endless(  # indices or bytes
         parts, seed, shuffle_buffer, read, start=start_record, first_epoch=first_epoch
     )
-    return records.apply(lambda records: decoder.batches(records, batch_size)).prefetch(BATCHES_AHEAD)
+    return records.apply(lambda records: decoder.batches(records, batch_size)).prefetch(
+        BATCHES_AHEAD
+    )
 
 
 def _genuine_batches(
@@ -94,7 +102,9 @@ def _genuine_batches(
         groups = balance.each_alone(groups)
     _, decoder = _reading(source, parts, options, bad)
     start_record, first_epoch = start
-    passes = first_epoch * (slices.count(parts) // (len(groups.counts) * pairs) + 1)  # at least as many as were shown
+    passes = first_epoch * (
+        slices.count(parts) // (len(groups.counts) * pairs) + 1
+    )  # at least as many as were shown
     records = balance.endless(groups, pairs, seed, start_record, first_pass=passes)
     return decoder.batches(records, batch_size).prefetch(BATCHES_AHEAD)
 
@@ -116,7 +126,9 @@ def evaluation_batches(
     """
     parts = source.worker_slices(worker, workers)
     lenient = bad is not None and bad.allowed > 0
-    options = InputOptions(decoder="host" if lenient else "tensorflow", max_bad_records=bad.allowed if lenient else 0)
+    options = InputOptions(
+        decoder="host" if lenient else "tensorflow", max_bad_records=bad.allowed if lenient else 0
+    )
     read, decoder = _reading(source, parts, options, bad or BadRecords(source.folder))
     return (
         order.stored_order(parts, read)
@@ -147,7 +159,9 @@ def _reading(source: PairSource, parts: list[slices.Slice], options: InputOption
         return order.read_indices, cache.hold_decoded(source, parts, records, index_of, bad)
     pixels = (source.image_size, source.crop_fraction, index_of, parts, bad)
     if options.cache == "encoded":
-        return order.read_indices, HostDecoder(*pixels, cache.hold_encoded(source, parts, records, bad).__getitem__)
+        return order.read_indices, HostDecoder(
+            *pixels, cache.hold_encoded(source, parts, records, bad).__getitem__
+        )
     if remote:
         return order.read_records, HostDecoder(*pixels)
     return order.read_indices, HostDecoder(*pixels, reader.read, reader.place)
@@ -155,11 +169,15 @@ def _reading(source: PairSource, parts: list[slices.Slice], options: InputOption
 
 def _reading_for_kernels(source: PairSource, parts: list[slices.Slice], options: InputOptions):
     """As `_reading`, for TensorFlow's decoder."""
-    decoder = TensorFlowDecoder(source.image_size, source.crop_fraction, fields.indexing(source.identities))
+    decoder = TensorFlowDecoder(
+        source.image_size, source.crop_fraction, fields.indexing(source.identities)
+    )
     if options.cache == "encoded":
         return order.read_indices, cache.hold_encoded_for_kernels(source, parts, decoder)
     return order.read_records, decoder
 
 
 def _remote_records(parts: list[slices.Slice]) -> Iterator[bytes]:
-    return (encoded for _, encoded in order.stored_order(parts, order.read_records).as_numpy_iterator())
+    return (
+        encoded for _, encoded in order.stored_order(parts, order.read_records).as_numpy_iterator()
+    )

@@ -8,7 +8,9 @@ import atexit
 import threading
 import time
 
-_QUIET_SECONDS = 0.1  # without a call, after which the pipeline's buffers are full and it makes no more
+_QUIET_SECONDS = (
+    0.1  # without a call, after which the pipeline's buffers are full and it makes no more
+)
 _MOST_SECONDS = 5.0
 
 
@@ -35,7 +37,9 @@ class Calls:
         """Refuses further calls and waits until there are none."""
         self._leaving = True
         deadline = time.monotonic() + _MOST_SECONDS
-        while time.monotonic() < deadline and (self._running or time.monotonic() - self._last < _QUIET_SECONDS):
+        while time.monotonic() < deadline and (
+            self._running or time.monotonic() - self._last < _QUIET_SECONDS
+        ):
             time.sleep(_QUIET_SECONDS / 10)
 
 

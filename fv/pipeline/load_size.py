@@ -3,10 +3,14 @@
 from fv import manifest as manifests
 from fv import preprocess_on_host
 
-_LARGEST_RATIO = 1.5  # to image_size: from there on the bytes to the device cost more than the host's resize
+_LARGEST_RATIO = (
+    1.5  # to image_size: from there on the bytes to the device cost more than the host's resize
+)
 
 
-def choose(asked: int | None, manifest: manifests.Manifest, image_size: int, crop_fraction: float) -> int:
+def choose(
+    asked: int | None, manifest: manifests.Manifest, image_size: int, crop_fraction: float
+) -> int:
     """The side, in pixels, that training images are loaded at.
 
     Args:
@@ -18,5 +22,7 @@ def choose(asked: int | None, manifest: manifests.Manifest, image_size: int, cro
     """
     if asked or manifest.image_side is None:
         return asked or image_size
-    _, _, window = preprocess_on_host.centre_window(manifest.image_side, manifest.image_side, crop_fraction)
+    _, _, window = preprocess_on_host.centre_window(
+        manifest.image_side, manifest.image_side, crop_fraction
+    )
     return window if window <= _LARGEST_RATIO * image_size else image_size

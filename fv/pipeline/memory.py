@@ -20,7 +20,10 @@ def available(root: str = "/sys/fs/cgroup") -> int | None:
     Args:
       root: where control groups are mounted; a container sees its own there.
     """
-    figures = [_of_machine(), *(_of_group(*(os.path.join(root, name) for name in names)) for names in _GROUP_FILES)]
+    figures = [
+        _of_machine(),
+        *(_of_group(*(os.path.join(root, name) for name in names)) for names in _GROUP_FILES),
+    ]
     return min((figure for figure in figures if figure is not None), default=None)
 
 
@@ -33,7 +36,9 @@ def check_fits(flag: str, needed: int, held: str) -> None:
     left = available()
     if left is not None and needed > _SHARE * left:
         figures = f"{_mebibytes(needed)} for {held}, more than {_SHARE:.0%} of the {_mebibytes(left)} available"
-        raise UserError(f"{flag} needs {figures}: use --cache=none, fewer pairs, smaller images or more input workers")
+        raise UserError(
+            f"{flag} needs {figures}: use --cache=none, fewer pairs, smaller images or more input workers"
+        )
 
 
 def _of_machine() -> int | None:
@@ -42,7 +47,10 @@ def _of_machine() -> int | None:
 
 
 def _of_group(limit_file: str, usage_file: str, statistics_file: str) -> int | None:
-    limit, usage = files.read_system_text(limit_file).strip(), files.read_system_text(usage_file).strip()
+    limit, usage = (
+        files.read_system_text(limit_file).strip(),
+        files.read_system_text(usage_file).strip(),
+    )
     if not (limit.isdecimal() and usage.isdecimal()):
         return None  # no such group, or "max"
     statistics = dict(line.split() for line in files.read_system_text(statistics_file).splitlines())

@@ -38,7 +38,9 @@ class InputOptions:
         choices=CACHES,
     )
     max_bad_records: int = option(
-        0, "Damaged records that an input worker may skip, each is reported; the next one stops the run.", lower=0
+        0,
+        "Damaged records that an input worker may skip, each is reported; the next one stops the run.",
+        lower=0,
     )
     genuine_only: bool = option(
         False,
@@ -52,7 +54,8 @@ class InputOptions:
         lower=0,
     )
     data_service: str = option(
-        "", "Let a tf.data service decode: its dispatcher's address, grpc://HOST:PORT (see tools/data_service.py)."
+        "",
+        "Let a tf.data service decode: its dispatcher's address, grpc://HOST:PORT (see tools/data_service.py).",
     )
 
     @property
@@ -64,8 +67,14 @@ class InputOptions:
 
     def decodes_on_host(self, crop_fraction: float) -> bool:
         """Whether simplejpeg decodes, under `check`ed options."""
-        needed = self.cache == "decoded" or self.max_bad_records > 0 or self.genuine_pairs_flag is not None
-        return self.decoder == "host" or (self.decoder == "auto" and (needed or crop_fraction >= _WHOLE_ENOUGH))
+        needed = (
+            self.cache == "decoded"
+            or self.max_bad_records > 0
+            or self.genuine_pairs_flag is not None
+        )
+        return self.decoder == "host" or (
+            self.decoder == "auto" and (needed or crop_fraction >= _WHOLE_ENOUGH)
+        )
 
     def check(self) -> None:
         """Checks that the choices go together.
@@ -76,13 +85,19 @@ class InputOptions:
         if self.data_service:
             self._check_travels()
         if self.decoder == "tensorflow" and self.max_bad_records:
-            raise UserError("--max_bad_records needs --decoder=host: TensorFlow's kernels do not say which record failed")
+            raise UserError(
+                "--max_bad_records needs --decoder=host: TensorFlow's kernels do not say which record failed"
+            )
         if self.decoder == "tensorflow" and self.cache == "decoded":
             raise UserError("--cache=decoded needs --decoder=host, which fills it")
         if self.genuine_only and self.images_per_identity:
-            raise UserError("--images_per_identity shows genuine pairs alone already: leave --genuine_only out")
+            raise UserError(
+                "--images_per_identity shows genuine pairs alone already: leave --genuine_only out"
+            )
         if self.decoder == "tensorflow" and self.genuine_pairs_flag:
-            raise UserError(f"{self.genuine_pairs_flag} needs --decoder=host, which reads records in any order")
+            raise UserError(
+                f"{self.genuine_pairs_flag} needs --decoder=host, which reads records in any order"
+            )
         if self.images_per_identity % 2:
             raise UserError(
                 f"--images_per_identity={self.images_per_identity} is odd, and images come in pairs: make it even"
@@ -90,7 +105,9 @@ class InputOptions:
 
     def _check_travels(self) -> None:
         if not self.data_service.startswith("grpc://"):
-            raise UserError(f"--data_service={self.data_service} is no address: give grpc://HOST:PORT of the dispatcher")
+            raise UserError(
+                f"--data_service={self.data_service} is no address: give grpc://HOST:PORT of the dispatcher"
+            )
         local = {
             "--decoder=host": self.decoder == "host",
             f"--cache={self.cache}": self.cache != "none",
@@ -99,4 +116,6 @@ class InputOptions:
         }
         for flag, given in local.items():
             if given:
-                raise UserError(f"{flag} acts in this process and cannot travel to --data_service: leave one of them out")
+                raise UserError(
+                    f"{flag} acts in this process and cannot travel to --data_service: leave one of them out"
+                )

@@ -14,7 +14,9 @@ from fv.pipeline.slices import Slice
 from fv.pipeline.source import PairSource
 from fv.pipeline.tensorflow_decoder import TensorFlowDecoder
 
-_SHARDS_READ_AT_ONCE = 2  # a worker opens as many at its start: with more, few shards would not go round
+_SHARDS_READ_AT_ONCE = (
+    2  # a worker opens as many at its start: with more, few shards would not go round
+)
 
 
 def batches(
@@ -35,12 +37,16 @@ def batches(
 
     The other arguments are those of `input_pipeline.training_batches`.
     """
-    decoder = TensorFlowDecoder(source.image_size, source.crop_fraction)  # names travel, a lookup table does not
+    decoder = TensorFlowDecoder(
+        source.image_size, source.crop_fraction
+    )  # names travel, a lookup table does not
     dealt = [parts[place] for place in np.random.default_rng(seed).permutation(len(parts))]
     dynamic = tf.data.experimental.service.ShardingPolicy.DYNAMIC
     index_of = fields.indexing(source.identities)
     return (
-        order.slice_dataset(dealt)  # not shuffled: a buffer would make the first worker take all of them
+        order.slice_dataset(
+            dealt
+        )  # not shuffled: a buffer would make the first worker take all of them
         .repeat(epochs)
         .interleave(order.read_records, cycle_length=_SHARDS_READ_AT_ONCE)
         .shuffle(shuffle_buffer, seed=seed)

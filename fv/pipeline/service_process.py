@@ -18,17 +18,23 @@ _MOST_PORT = 65535
 _DISPATCHER_SECONDS = 5.0  # that a worker waits for its dispatcher to come up
 _RETRY_SECONDS = 0.2
 _HEARTBEAT_MS = 1_000  # between signs of a worker's life
-_LOST_MS = 5_000  # without one, and training goes on without the worker; TensorFlow's default is a minute
+_LOST_MS = (
+    5_000  # without one, and training goes on without the worker; TensorFlow's default is a minute
+)
 
 
 @dataclasses.dataclass(frozen=True)
 class ServiceOptions:
     """Which process, and where it listens."""
 
-    role: str = required("dispatcher, which deals out shards, or worker, which reads and decodes them.")
+    role: str = required(
+        "dispatcher, which deals out shards, or worker, which reads and decodes them."
+    )
     port: int = option(0, "Port to listen on; 0 for any that is free.", lower=0, upper=_MOST_PORT)
     dispatcher: str = option("", "HOST:PORT of the dispatcher that a worker serves.")
-    host: str = option("", "Name or address under which others reach this worker; this host's name by default.")
+    host: str = option(
+        "", "Name or address under which others reach this worker; this host's name by default."
+    )
 
 
 def serve(options: ServiceOptions) -> None:
@@ -52,10 +58,14 @@ def serve(options: ServiceOptions) -> None:
 
 def _start(options: ServiceOptions) -> object:
     try:
-        return _start_dispatcher(options) if options.role == "dispatcher" else _start_worker(options)
+        return (
+            _start_dispatcher(options) if options.role == "dispatcher" else _start_worker(options)
+        )
     except (tf.errors.OpError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
-        raise UserError(f"the {options.role} cannot start on --port={options.port}: {reason}") from error
+        raise UserError(
+            f"the {options.role} cannot start on --port={options.port}: {reason}"
+        ) from error
 
 
 def _check_free(port: int) -> None:
@@ -65,11 +75,15 @@ def _check_free(port: int) -> None:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(("", port))
     except OSError as error:
-        raise UserError(f"--port={port} cannot be listened on ({error.strerror}): choose another") from error
+        raise UserError(
+            f"--port={port} cannot be listened on ({error.strerror}): choose another"
+        ) from error
 
 
 def _start_dispatcher(options: ServiceOptions) -> object:
-    server = service.DispatchServer(service.DispatcherConfig(port=options.port, worker_timeout_ms=_LOST_MS))
+    server = service.DispatchServer(
+        service.DispatcherConfig(port=options.port, worker_timeout_ms=_LOST_MS)
+    )
     print(f"dispatcher at {server.target}", flush=True)
     return server
 
@@ -78,7 +92,10 @@ def _start_worker(options: ServiceOptions) -> object:
     _await_dispatcher(options.dispatcher)
     address = f"{options.host or socket.gethostname()}:%port%"  # which TensorFlow fills in
     config = service.WorkerConfig(
-        options.dispatcher, worker_address=address, port=options.port, heartbeat_interval_ms=_HEARTBEAT_MS
+        options.dispatcher,
+        worker_address=address,
+        port=options.port,
+        heartbeat_interval_ms=_HEARTBEAT_MS,
     )
     server = service.WorkerServer(config)
     print(f"worker of {options.dispatcher}", flush=True)
@@ -97,5 +114,7 @@ def _await_dispatcher(address: str) -> None:
             return
         except OSError as error:
             if time.monotonic() > deadline:
-                raise UserError(f"no dispatcher answers at {address} ({error}): start it first") from error
+                raise UserError(
+                    f"no dispatcher answers at {address} ({error}): start it first"
+                ) from error
             time.sleep(_RETRY_SECONDS)

@@ -39,7 +39,11 @@ class ShardIndex:
             with self._lock:
                 self._look_for(number)
             if number + 1 >= len(begins):
-                return begins[-1], begins[-1], self._lost if number + 1 == len(begins) else self._reason_behind()
+                return (
+                    begins[-1],
+                    begins[-1],
+                    self._lost if number + 1 == len(begins) else self._reason_behind(),
+                )
         return begins[number], begins[number + 1], ""
 
     def _look_for(self, number: int) -> None:

@@ -10,7 +10,9 @@ from fv.pipeline.frames import FrameReader
 from fv.pipeline.shard_index import ShardIndex
 from fv.pipeline.slices import Slice
 
-Place = tuple[str, int, int]  # path of the shard, byte at which the record's frame begins, byte at which it ends
+Place = tuple[
+    str, int, int
+]  # path of the shard, byte at which the record's frame begins, byte at which it ends
 
 
 class ShardReader:

@@ -29,7 +29,9 @@ class SharedFile:
 
 def _open_unnamed() -> int:
     if hasattr(os, "memfd_create"):
-        return os.memfd_create("fv")  # not in /dev/shm, whose size a container bounds, often at 64 MiB
+        return os.memfd_create(
+            "fv"
+        )  # not in /dev/shm, whose size a container bounds, often at 64 MiB
     with tempfile.TemporaryFile() as file:
         return os.dup(file.fileno())
 
@@ -68,7 +70,12 @@ class _Loan:
     """What the arrays over a slot hold: goes with the last of them, and the slot is free again."""
 
     def __init__(self, slot: Slot, shape: tuple[int, ...], free: collections.deque):
-        self.__array_interface__ = {"data": (slot.address, False), "shape": shape, "typestr": "|u1", "version": 3}
+        self.__array_interface__ = {
+            "data": (slot.address, False),
+            "shape": shape,
+            "typestr": "|u1",
+            "version": 3,
+        }
         self._slot, self._free = slot, free
 
     def __del__(self):

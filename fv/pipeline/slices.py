@@ -33,7 +33,9 @@ def worker_slices(folder: str, shards: Sequence[Shard], worker: int, workers: in
     """
     records = sum(shard.records for shard in shards)
     if records < workers:
-        raise UserError(f"{folder} has {records} pairs for {workers} input workers: convert more pairs or use fewer workers")
+        raise UserError(
+            f"{folder} has {records} pairs for {workers} input workers: convert more pairs or use fewer workers"
+        )
     start, stop = records * worker // workers, records * (worker + 1) // workers
     slices, first = [], 0
     for shard in shards:

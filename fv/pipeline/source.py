@@ -29,12 +29,24 @@ class PairSource:
 
     @classmethod
     def of(
-        cls, folder: str, manifest: manifests.Manifest, split: str, image_size: int, crop_fraction: float
+        cls,
+        folder: str,
+        manifest: manifests.Manifest,
+        split: str,
+        image_size: int,
+        crop_fraction: float,
     ) -> "PairSource":
         """The split of that name, with identities indexed among the training split's."""
         identities = manifest.splits["train"].identities if "train" in manifest.splits else ()
         preprocessing = manifest.preprocessing
-        return cls(folder, manifest.split(split), image_size, crop_fraction, identities, preprocessing=preprocessing)
+        return cls(
+            folder,
+            manifest.split(split),
+            image_size,
+            crop_fraction,
+            identities,
+            preprocessing=preprocessing,
+        )
 
     def worker_slices(self, worker: int, workers: int) -> list[slices.Slice]:
         """What input worker `worker` of `workers` reads."""

@@ -32,7 +32,10 @@ class TensorFlowDecoder:
     def _decode(self, index: tf.Tensor, encoded: tf.Tensor) -> dict[str, tf.Tensor]:
         del index
         pair = fields.parse_one(encoded)
-        images = [preprocess.load_jpeg(pair[name], self._image_size, self._crop_fraction) for name in fields_on_host.IMAGES]
+        images = [
+            preprocess.load_jpeg(pair[name], self._image_size, self._crop_fraction)
+            for name in fields_on_host.IMAGES
+        ]
         return {
             "images": tf.stack(images),
             "label": tf.cast(pair[record.LABEL], tf.int32),
@@ -42,7 +45,9 @@ class TensorFlowDecoder:
 
     def _padding(self) -> dict[str, tf.Tensor]:
         return {
-            "images": tf.zeros((2, self._image_size, self._image_size, preprocess.CHANNELS), tf.uint8),
+            "images": tf.zeros(
+                (2, self._image_size, self._image_size, preprocess.CHANNELS), tf.uint8
+            ),
             "label": tf.constant(record.IMPOSTOR, tf.int32),
             "identities": self._index_of(tf.constant(("", ""))),
             "valid": tf.constant(False),

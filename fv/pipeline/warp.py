@@ -37,7 +37,10 @@ def crop(images: tf.Tensor, window: Window, side: int) -> tf.Tensor:
     """
     right = window.left + window.scale
     # A box whose left lies right of its right is mirrored.
-    edges = (tf.where(window.mirrored, right, window.left), tf.where(window.mirrored, window.left, right))
+    edges = (
+        tf.where(window.mirrored, right, window.left),
+        tf.where(window.mirrored, window.left, right),
+    )
     boxes = tf.stack([window.top, edges[0], window.top + window.scale, edges[1]], axis=1)
     return tf.image.crop_and_resize(images, boxes, tf.range(tf.shape(images)[0]), (side, side))
 

@@ -36,15 +36,25 @@ class Header(NamedTuple):
 def read_header(encoded: tf.Tensor) -> Header:
     """Reads the header of a BMP, scalar string."""
     head = image_bytes.head(encoded, _HEAD_BYTES)
-    size, compression, *masks, alpha = (image_bytes.little_endian(head[at : at + 4]) for at in (14, 30, 54, 58, 62, 66))
-    width, height = (image_bytes.signed(image_bytes.little_endian(head[at : at + 4])) for at in (18, 22))
+    size, compression, *masks, alpha = (
+        image_bytes.little_endian(head[at : at + 4]) for at in (14, 30, 54, 58, 62, 66)
+    )
+    width, height = (
+        image_bytes.signed(image_bytes.little_endian(head[at : at + 4])) for at in (18, 22)
+    )
     bits = image_bytes.little_endian(head[28:30])
-    standard = tf.reduce_all([mask == wanted for mask, wanted in zip(masks, _STANDARD_MASKS, strict=True)])
+    standard = tf.reduce_all(
+        [mask == wanted for mask, wanted in zip(masks, _STANDARD_MASKS, strict=True)]
+    )
     masked = (compression == _MASKS) & (bits == 32)
     plain = (compression == _UNCOMPRESSED) | (masked & standard)
     complaint = tf.where(plain, "", "is a compressed BMP, which this model does not take")
     known = tf.reduce_any(bits == tf.constant(_BITS, tf.int64)) & (size >= _SMALLEST_HEADER)
-    complaint = tf.where(known, complaint, "is a BMP of a kind that this model does not take: save it with 8, 24 or 32 bits")
+    complaint = tf.where(
+        known,
+        complaint,
+        "is a BMP of a kind that this model does not take: save it with 8, 24 or 32 bits",
+    )
     has_alpha = masked & (size >= _ALPHA_HEADER) & (alpha == _ALPHA_MASK)
     return Header(width, tf.abs(height), bits, size, has_alpha, complaint)
 
@@ -70,11 +80,15 @@ def _with_alpha(image: tf.Tensor, has_alpha: tf.Tensor) -> tf.Tensor:
 
 
 def _opaque(image: tf.Tensor) -> tf.Tensor:
-    return tf.concat([image, tf.fill(tf.shape(image[:, :, :1]), tf.constant(_OPAQUE, tf.uint8))], axis=-1)
+    return tf.concat(
+        [image, tf.fill(tf.shape(image[:, :, :1]), tf.constant(_OPAQUE, tf.uint8))], axis=-1
+    )
 
 
 def _from_palette(encoded: tf.Tensor, header_size: tf.Tensor) -> tf.Tensor:
     indices = tf.io.decode_bmp(encoded, channels=0)[:, :, 0]  # 1 is refused
-    after_header = tf.strings.substr(encoded, _INFO_AT + header_size, tf.constant(_PALETTE_BYTES, tf.int64))
+    after_header = tf.strings.substr(
+        encoded, _INFO_AT + header_size, tf.constant(_PALETTE_BYTES, tf.int64)
+    )
     palette = tf.reshape(image_bytes.head(after_header, _PALETTE_BYTES), (-1, _PALETTE_ENTRY))
     return tf.gather(palette[:, 2::-1], tf.cast(indices, tf.int32))

@@ -32,11 +32,17 @@ def check(folder: str) -> None:
     listed = _read(folder)
     for path in sorted({*listed, *_paths(folder)}):
         if path not in listed:
-            raise UserError(f"{os.path.join(folder, path)} is no file of this export: remove it, or export again")
+            raise UserError(
+                f"{os.path.join(folder, path)} is no file of this export: remove it, or export again"
+            )
         if not os.path.isfile(os.path.join(folder, path)):
-            raise UserError(f"{os.path.join(folder, path)} is missing, though {FILE_NAME} lists it: copy the export again")
+            raise UserError(
+                f"{os.path.join(folder, path)} is missing, though {FILE_NAME} lists it: copy the export again"
+            )
         if files.sha256(os.path.join(folder, path)) != listed[path]:
-            raise UserError(f"{os.path.join(folder, path)} is not what fv.export wrote ({FILE_NAME}): copy the export again")
+            raise UserError(
+                f"{os.path.join(folder, path)} is not what fv.export wrote ({FILE_NAME}): copy the export again"
+            )
 
 
 def find_change(folder: str) -> str | None:
@@ -48,7 +54,10 @@ def find_change(folder: str) -> str | None:
     for path in sorted({*listed, *_paths(folder, hidden=True)}):
         if path not in listed:
             return f"{path} was added"
-        if not os.path.isfile(os.path.join(folder, path)) or files.sha256(os.path.join(folder, path)) != listed[path]:
+        if (
+            not os.path.isfile(os.path.join(folder, path))
+            or files.sha256(os.path.join(folder, path)) != listed[path]
+        ):
             return f"{path} was changed"
     return None
 
@@ -67,5 +76,9 @@ def _paths(folder: str, *, hidden: bool = False) -> list[str]:
     found = []
     for above, folders, names in os.walk(folder):
         folders[:] = [name for name in folders if hidden or not name.startswith(".")]
-        found += [os.path.relpath(os.path.join(above, name), folder) for name in names if hidden or not name.startswith(".")]
+        found += [
+            os.path.relpath(os.path.join(above, name), folder)
+            for name in names
+            if hidden or not name.startswith(".")
+        ]
     return sorted(path.replace(os.sep, "/") for path in found if path != FILE_NAME)

@@ -25,7 +25,9 @@ _PNG_TRANSPARENCY = b"tRNS"  # name of its chunk
 _SCAN = b"\xff\xda"  # the marker before a JPEG's scan
 _CMYK = 4  # components
 _ADOBE = b"Adobe"  # name of the segment without which TensorFlow, unlike other decoders, takes ink for not inverted
-_PLAIN_INK = "is a CMYK JPEG without Adobe's segment, whose ink decoders read in two ways: save it as RGB"
+_PLAIN_INK = (
+    "is a CMYK JPEG without Adobe's segment, whose ink decoders read in two ways: save it as RGB"
+)
 _MOST_SCANS = 100  # decoding takes time in proportion; encoders write ten
 
 Loaded = tuple[tf.Tensor, tf.Tensor]
@@ -62,9 +64,14 @@ def load(encoded: tf.Tensor, rules: Rules) -> Loaded:
     The ops raise InvalidArgumentError for a damaged image.
     """
     head = image_bytes.head(encoded, _HEAD_BYTES)
-    is_kind = [tf.reduce_all(head[: len(magic)] == tf.constant(tuple(magic), tf.uint8)) for magic in _MAGICS]
+    is_kind = [
+        tf.reduce_all(head[: len(magic)] == tf.constant(tuple(magic), tf.uint8))
+        for magic in _MAGICS
+    ]
     known = tf.reduce_any(is_kind)
-    kind = tf.where(known, tf.argmax(tf.cast(is_kind, tf.int32), output_type=tf.int32), len(_MAGICS))
+    kind = tf.where(
+        known, tf.argmax(tf.cast(is_kind, tf.int32), output_type=tf.int32), len(_MAGICS)
+    )
     loaders = [_load_jpeg, _load_png, _load_bmp, _load_gif, _refuse]
     return tf.switch_case(kind, [_bound(loader, encoded, head, rules) for loader in loaders])
 
@@ -91,9 +98,13 @@ def _load_jpeg(encoded: tf.Tensor, head: tf.Tensor, rules: Rules) -> Loaded:
     del head
     shape = tf.io.extract_jpeg_shape(encoded)
     complaint = _size_complaint(tf.cast(shape[1], tf.int64), tf.cast(shape[0], tf.int64), rules)
-    is_ink = (shape[2] == _CMYK) & (image_bytes.most_occurrences(encoded[tf.newaxis], _ADOBE, 1) == 0)
+    is_ink = (shape[2] == _CMYK) & (
+        image_bytes.most_occurrences(encoded[tf.newaxis], _ADOBE, 1) == 0
+    )
     complaint = tf.where(is_ink, _PLAIN_INK, complaint)
-    complaint = tf.where(has_few_scans(encoded[tf.newaxis]), complaint, f"has more than {_MOST_SCANS} scans")
+    complaint = tf.where(
+        has_few_scans(encoded[tf.newaxis]), complaint, f"has more than {_MOST_SCANS} scans"
+    )
     return _unless(complaint, lambda: _decode_jpeg(encoded, shape, rules), rules)
 
 
@@ -106,23 +117,33 @@ def _decode_jpeg(encoded: tf.Tensor, shape: tf.Tensor, rules: Rules) -> tf.Tenso
 
     return tf.cond(
         turned == orientation.UPRIGHT,
-        lambda: preprocess.load_jpeg(encoded, rules.image_size, rules.crop_fraction, rules.preprocessing),
+        lambda: preprocess.load_jpeg(
+            encoded, rules.image_size, rules.crop_fraction, rules.preprocessing
+        ),
         decode_whole,
     )
 
 
 def _load_png(encoded: tf.Tensor, head: tf.Tensor, rules: Rules) -> Loaded:
-    width, height = (image_bytes.big_endian(head[at : at + 4]) for at in (_PNG_SIZE_AT, _PNG_SIZE_AT + 4))
+    width, height = (
+        image_bytes.big_endian(head[at : at + 4]) for at in (_PNG_SIZE_AT, _PNG_SIZE_AT + 4)
+    )
 
     def has_transparency():
         return image_bytes.find_chunk(tf.io.decode_raw(encoded, tf.uint8), _PNG_TRANSPARENCY)[0]
 
     def decode():
-        named = image_bytes.most_occurrences(encoded[tf.newaxis], _PNG_TRANSPARENCY, 1) > 0  # perhaps in a text
+        named = (
+            image_bytes.most_occurrences(encoded[tf.newaxis], _PNG_TRANSPARENCY, 1) > 0
+        )  # perhaps in a text
         keyed = tf.cond(named, has_transparency, lambda: False)
         opaque = (head[_PNG_COLOURS_AT] & _PNG_ALPHA == 0) & ~keyed
         # Four channels of an opaque image of less than 8 bits would have the wrong opacity.
-        image = tf.cond(opaque, lambda: tf.io.decode_png(encoded, channels=3), lambda: _on_white(_decode_rgba(encoded)))
+        image = tf.cond(
+            opaque,
+            lambda: tf.io.decode_png(encoded, channels=3),
+            lambda: _on_white(_decode_rgba(encoded)),
+        )
         return _to_input(orientation.apply(image, orientation.read_png(encoded)), rules)
 
     return _unless(_size_complaint(width, height, rules), decode, rules)
@@ -135,8 +156,14 @@ def _decode_rgba(encoded: tf.Tensor) -> tf.Tensor:
 def _load_bmp(encoded: tf.Tensor, head: tf.Tensor, rules: Rules) -> Loaded:
     del head
     header = bmp.read_header(encoded)
-    complaint = tf.where(header.complaint == "", _size_complaint(header.width, header.height, rules), header.complaint)
-    return _unless(complaint, lambda: _to_input(_on_white(bmp.decode(encoded, header)), rules), rules)
+    complaint = tf.where(
+        header.complaint == "",
+        _size_complaint(header.width, header.height, rules),
+        header.complaint,
+    )
+    return _unless(
+        complaint, lambda: _to_input(_on_white(bmp.decode(encoded, header)), rules), rules
+    )
 
 
 def _load_gif(encoded: tf.Tensor, head: tf.Tensor, rules: Rules) -> Loaded:
@@ -163,8 +190,12 @@ def _on_white(image: tf.Tensor) -> tf.Tensor:
 
 
 def _size_complaint(width: tf.Tensor, height: tf.Tensor, rules: Rules) -> tf.Tensor:
-    size = tf.strings.join(["has ", tf.strings.as_string(width), " x ", tf.strings.as_string(height), " pixels"])
-    too_large = tf.strings.join([size, f", more than the {rules.max_pixels / 1e6:g} million that this model takes"])
+    size = tf.strings.join(
+        ["has ", tf.strings.as_string(width), " x ", tf.strings.as_string(height), " pixels"]
+    )
+    too_large = tf.strings.join(
+        [size, f", more than the {rules.max_pixels / 1e6:g} million that this model takes"]
+    )
     fits = (width > 0) & (height > 0)
     return tf.where(fits, tf.where(width * height > rules.max_pixels, too_large, ""), size)
 

@@ -28,7 +28,10 @@ def _open_lite(path: str, threads: int) -> Embed:
     from ai_edge_litert import interpreter  # an extra
 
     engine, lock = interpreter.Interpreter(path, num_threads=threads), threading.Lock()
-    image, embedding = engine.get_input_details()[0]["index"], engine.get_output_details()[0]["index"]
+    image, embedding = (
+        engine.get_input_details()[0]["index"],
+        engine.get_output_details()[0]["index"],
+    )
     engine.allocate_tensors()
 
     def embed(pixels: np.ndarray) -> np.ndarray:

@@ -34,13 +34,19 @@ def parse(text: str) -> tuple[str, ...]:
     for name in names:
         if name not in _NEEDED:
             raise UserError(f"--formats={text}: '{name}' is none of {', '.join(_NEEDED)}")
-        lacking = [package for package in _NEEDED[name] if importlib.util.find_spec(package) is None]
+        lacking = [
+            package for package in _NEEDED[name] if importlib.util.find_spec(package) is None
+        ]
         if lacking:
-            raise UserError(f"--formats={text}: {name} needs {lacking[0]}, which is not installed: pip install 'fv[{name}]'")
+            raise UserError(
+                f"--formats={text}: {name} needs {lacking[0]}, which is not installed: pip install 'fv[{name}]'"
+            )
     return tuple(name for name in names if name != SAVED_MODEL)
 
 
-def write(names: tuple[str, ...], folder: str, encoder: tf_keras.Model, examples: np.ndarray) -> list[str]:
+def write(
+    names: tuple[str, ...], folder: str, encoder: tf_keras.Model, examples: np.ndarray
+) -> list[str]:
     """Writes an encoder in those formats.
 
     Args:
@@ -64,7 +70,9 @@ def write(names: tuple[str, ...], folder: str, encoder: tf_keras.Model, examples
     return paths
 
 
-def _function(encoder: tf_keras.Model, dtype: tf.DType) -> tf.types.experimental.PolymorphicFunction:
+def _function(
+    encoder: tf_keras.Model, dtype: tf.DType
+) -> tf.types.experimental.PolymorphicFunction:
     side = encoder.input_shape[1]
     image = tf.TensorSpec([None, side, side, preprocess.CHANNELS], dtype, "image")
 
@@ -81,9 +89,13 @@ def _lite_files(encoder: tf_keras.Model, examples: np.ndarray) -> Iterator[bytes
     half = _lite_converter(encoder, tf.uint8)
     half.optimizations, half.target_spec.supported_types = [tf.lite.Optimize.DEFAULT], [tf.float16]
     yield half.convert()
-    whole = _lite_converter(encoder, tf.float32)  # whose input the converter makes uint8: a cast in the graph has no int8
+    whole = _lite_converter(
+        encoder, tf.float32
+    )  # whose input the converter makes uint8: a cast in the graph has no int8
     whole.optimizations = [tf.lite.Optimize.DEFAULT]
-    whole.representative_dataset = lambda: ([image[np.newaxis].astype(np.float32)] for image in examples)
+    whole.representative_dataset = lambda: (
+        [image[np.newaxis].astype(np.float32)] for image in examples
+    )
     whole.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
     whole.inference_input_type = tf.uint8
     yield whole.convert()
@@ -92,12 +104,16 @@ def _lite_files(encoder: tf_keras.Model, examples: np.ndarray) -> Iterator[bytes
 def _lite_converter(encoder: tf_keras.Model, dtype: tf.DType) -> tf.lite.TFLiteConverter:
     holder = tf.Module()
     holder.variables_of_encoder = encoder.variables
-    return tf.lite.TFLiteConverter.from_concrete_functions([_function(encoder, dtype).get_concrete_function()], holder)
+    return tf.lite.TFLiteConverter.from_concrete_functions(
+        [_function(encoder, dtype).get_concrete_function()], holder
+    )
 
 
 def _onnx_files(encoder: tf_keras.Model) -> Iterator[bytes]:
     import tf2onnx  # an extra
 
     function = _function(encoder, tf.uint8)
-    model, _ = tf2onnx.convert.from_function(function, input_signature=function.input_signature, opset=_OPSET)
+    model, _ = tf2onnx.convert.from_function(
+        function, input_signature=function.input_signature, opset=_OPSET
+    )
     yield model.SerializeToString(deterministic=True)

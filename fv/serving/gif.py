@@ -63,8 +63,12 @@ def first_frame(encoded: tf.Tensor) -> Frame:
         ]
         alone = tf.strings.join(parts)
     screen = [image_bytes.little_endian(data[at : at + 2]) for at in (6, 8)]
-    left, top, width, height = (image_bytes.little_endian(data[start + at : start + at + 2]) for at in (1, 3, 5, 7))
-    return Frame(alone, left, top, tf.maximum(screen[0], left + width), tf.maximum(screen[1], top + height))
+    left, top, width, height = (
+        image_bytes.little_endian(data[start + at : start + at + 2]) for at in (1, 3, 5, 7)
+    )
+    return Frame(
+        alone, left, top, tf.maximum(screen[0], left + width), tf.maximum(screen[1], top + height)
+    )
 
 
 def decode(frame: Frame) -> tf.Tensor:
@@ -91,7 +95,9 @@ def _whiten(table: tf.Tensor, index: tf.Tensor, wanted: tf.Tensor) -> tf.Tensor:
     fits = wanted & (at + 3 <= length)
     return tf.cond(
         fits,
-        lambda: tf.strings.join([_cut(table, 0, at), _WHITE_ENTRY, _cut(table, at + 3, length - at - 3)]),
+        lambda: tf.strings.join(
+            [_cut(table, 0, at), _WHITE_ENTRY, _cut(table, at + 3, length - at - 3)]
+        ),
         lambda: table,
     )
 
@@ -99,7 +105,9 @@ def _whiten(table: tf.Tensor, index: tf.Tensor, wanted: tf.Tensor) -> tf.Tensor:
 def _table_bytes(flags: tf.Tensor) -> tf.Tensor:
     """Bytes of the colour table that a descriptor's flags announce."""
     flags = tf.cast(flags, tf.int64)
-    return tf.where(flags >= 0x80, 3 * tf.bitwise.left_shift(tf.constant(2, tf.int64), flags & 7), 0)
+    return tf.where(
+        flags >= 0x80, 3 * tf.bitwise.left_shift(tf.constant(2, tf.int64), flags & 7), 0
+    )
 
 
 def _after_extensions(data: tf.Tensor, at: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -109,7 +117,12 @@ def _after_extensions(data: tf.Tensor, at: tf.Tensor) -> tuple[tf.Tensor, tf.Ten
         return _after_blocks(data, at + 2), tf.where(data[at + 1] == _CONTROL, at, control)
 
     none = tf.constant(0, tf.int64)
-    return tf.while_loop(lambda at, control: data[at] == _EXTENSION, skip, (at, none), maximum_iterations=_MOST_BLOCKS)
+    return tf.while_loop(
+        lambda at, control: data[at] == _EXTENSION,
+        skip,
+        (at, none),
+        maximum_iterations=_MOST_BLOCKS,
+    )
 
 
 def _after_blocks(data: tf.Tensor, at: tf.Tensor) -> tf.Tensor:
@@ -118,4 +131,6 @@ def _after_blocks(data: tf.Tensor, at: tf.Tensor) -> tf.Tensor:
     def skip(at):
         return (at + 1 + tf.cast(data[at], tf.int64),)
 
-    return tf.while_loop(lambda at: data[at] != 0, skip, (at,), maximum_iterations=_MOST_BLOCKS)[0] + 1
+    return (
+        tf.while_loop(lambda at: data[at] != 0, skip, (at,), maximum_iterations=_MOST_BLOCKS)[0] + 1
+    )

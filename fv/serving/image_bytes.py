@@ -8,7 +8,9 @@ _CHUNK_BYTES = 12  # of a chunk beside its data: length, name, checksum
 
 def head(encoded: tf.Tensor, length: int) -> tf.Tensor:
     """The first `length` bytes of a scalar string, uint8 [length]; zeros follow where it is shorter."""
-    return tf.reshape(tf.io.decode_raw(tf.reshape(encoded, [1]), tf.uint8, fixed_length=length), [length])
+    return tf.reshape(
+        tf.io.decode_raw(tf.reshape(encoded, [1]), tf.uint8, fixed_length=length), [length]
+    )
 
 
 def most_occurrences(encoded: tf.Tensor, marker: bytes, enough: int) -> tf.Tensor:
@@ -59,12 +61,16 @@ def find_chunk(data: tf.Tensor, name: bytes) -> tuple[tf.Tensor, tf.Tensor]:
 def big_endian(data: tf.Tensor) -> tf.Tensor:
     """The unsigned number in uint8 [n], most significant byte first; int64 scalar, for n up to 4."""
     count = tf.size(data, tf.int64)
-    return tf.reduce_sum(tf.bitwise.left_shift(tf.cast(data, tf.int64), 8 * (count - 1 - tf.range(count))))
+    return tf.reduce_sum(
+        tf.bitwise.left_shift(tf.cast(data, tf.int64), 8 * (count - 1 - tf.range(count)))
+    )
 
 
 def little_endian(data: tf.Tensor) -> tf.Tensor:
     """As `big_endian`, least significant byte first."""
-    return tf.reduce_sum(tf.bitwise.left_shift(tf.cast(data, tf.int64), 8 * tf.range(tf.size(data, tf.int64))))
+    return tf.reduce_sum(
+        tf.bitwise.left_shift(tf.cast(data, tf.int64), 8 * tf.range(tf.size(data, tf.int64)))
+    )
 
 
 def signed(number: tf.Tensor) -> tf.Tensor:

@@ -12,7 +12,9 @@ from fv import preprocess
 from fv.serving import decoding, orientation
 
 DECODES_AT_ONCE = 8  # of a batch; bounds the memory of whole images
-_NOT_INLINED = {"_noinline": True}  # else the ops of the longer way cost 0.3 ms an image though they do not run
+_NOT_INLINED = {
+    "_noinline": True
+}  # else the ops of the longer way cost 0.3 ms an image though they do not run
 _DAMAGED = "is no whole JPEG, PNG, BMP or GIF: it is damaged, cut short, or of a kind that libjpeg and libpng do not know"
 
 
@@ -28,7 +30,9 @@ def loader(rules: decoding.Rules) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
     """
     strings = tf.TensorSpec([None], tf.string)
 
-    @tf.function(input_signature=[strings, strings], experimental_attributes=_NOT_INLINED, autograph=False)
+    @tf.function(
+        input_signature=[strings, strings], experimental_attributes=_NOT_INLINED, autograph=False
+    )
     def load_any(encoded, names):
         return _load_any(encoded, names, rules)
 
@@ -36,7 +40,9 @@ def loader(rules: decoding.Rules) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
         is_jpeg = tf.reduce_all(tf.strings.substr(encoded, 0, len(decoding.JPEG)) == decoding.JPEG)
         plain = is_jpeg & ~orientation.may_be_turned(encoded) & decoding.has_few_scans(encoded)
         pixels = tf.cond(plain, lambda: _load_plain(encoded, rules), lambda: _nothing(rules)[:0])
-        whole = tf.shape(pixels)[0] == tf.size(encoded)  # else the longer way finds out what is wrong with which
+        whole = tf.shape(pixels)[0] == tf.size(
+            encoded
+        )  # else the longer way finds out what is wrong with which
         return tf.cond(whole, lambda: pixels, lambda: load_any(encoded, names))
 
     return load
@@ -47,10 +53,16 @@ def _load_plain(encoded: tf.Tensor, rules: decoding.Rules) -> tf.Tensor:
     spec = tf.TensorSpec(_nothing(rules).shape[1:], tf.uint8)
 
     def load_all(batch):
-        return tf.map_fn(lambda image: _load_ordinary(image, rules), batch, fn_output_signature=spec)
+        return tf.map_fn(
+            lambda image: _load_ordinary(image, rules), batch, fn_output_signature=spec
+        )
 
     loaded = tf.data.Dataset.from_tensors(encoded).map(load_all).ignore_errors()
-    return loaded.concatenate(tf.data.Dataset.from_tensors(_nothing(rules)[:0])).take(1).get_single_element()
+    return (
+        loaded.concatenate(tf.data.Dataset.from_tensors(_nothing(rules)[:0]))
+        .take(1)
+        .get_single_element()
+    )
 
 
 def _load_ordinary(encoded: tf.Tensor, rules: decoding.Rules) -> tf.Tensor:
@@ -59,16 +71,26 @@ def _load_ordinary(encoded: tf.Tensor, rules: decoding.Rules) -> tf.Tensor:
     fits &= shape[2] <= preprocess.CHANNELS  # the longer way looks at CMYK
     refused = tf.raw_ops.Assert(condition=fits, data=["large"])  # tf.debugging's has a branch more
     with tf.control_dependencies([refused]):
-        return preprocess.load_jpeg(tf.identity(encoded), rules.image_size, rules.crop_fraction, rules.preprocessing)
+        return preprocess.load_jpeg(
+            tf.identity(encoded), rules.image_size, rules.crop_fraction, rules.preprocessing
+        )
 
 
 def _load_any(encoded: tf.Tensor, names: tf.Tensor, rules: decoding.Rules) -> tf.Tensor:
     count = tf.size(encoded, tf.int64)
     rows = tf.data.Dataset.from_tensor_slices((tf.range(count), encoded))
-    loaded = rows.map(lambda index, image: (index, *_load_one(image, rules)), DECODES_AT_ONCE, deterministic=True)
-    last = tf.data.Dataset.from_tensors((count, "", _nothing(rules)[0]))  # so that there is a batch, be it of this alone
-    good, complaints, pixels = loaded.ignore_errors().concatenate(last).batch(count + 1).get_single_element()
-    complaints = tf.tensor_scatter_nd_update(tf.fill([count + 1], _DAMAGED), good[:, tf.newaxis], complaints)[:count]
+    loaded = rows.map(
+        lambda index, image: (index, *_load_one(image, rules)), DECODES_AT_ONCE, deterministic=True
+    )
+    last = tf.data.Dataset.from_tensors(
+        (count, "", _nothing(rules)[0])
+    )  # so that there is a batch, be it of this alone
+    good, complaints, pixels = (
+        loaded.ignore_errors().concatenate(last).batch(count + 1).get_single_element()
+    )
+    complaints = tf.tensor_scatter_nd_update(
+        tf.fill([count + 1], _DAMAGED), good[:, tf.newaxis], complaints
+    )[:count]
     bad = tf.where(complaints != "")[:1, 0]
     message = tf.strings.join([tf.gather(names, bad), tf.gather(complaints, bad)], " ")
     with tf.control_dependencies([tf.debugging.Assert(tf.size(bad) == 0, [message])]):

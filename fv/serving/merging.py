@@ -16,7 +16,9 @@ _MOST_ROWS = 1 << 30  # of a call, which is split
 _QUEUE = "images"
 
 
-def merge(encode: tf.types.experimental.ConcreteFunction, most: int, name: str) -> Callable[[tf.Tensor], tf.Tensor]:
+def merge(
+    encode: tf.types.experimental.ConcreteFunction, most: int, name: str
+) -> Callable[[tf.Tensor], tf.Tensor]:
     """A function that goes through `encode` with the rows of concurrent calls.
 
     Args:

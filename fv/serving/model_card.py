@@ -63,7 +63,8 @@ def to_markdown(card: dict) -> str:
         f"its false accept rate is {point['far']:.4f} ({accepted}), its false reject rate {point['frr']:.4f} ({rejected}).",
         f"## Probability\n\n{_probability(card['calibration'])}",
         f"## Figures\n\n{_figures(card['metrics'])}",
-        "## Data\n\n" + "\n".join(f"- {name}: {_data(data)}" for name, data in card["data"].items()),
+        "## Data\n\n"
+        + "\n".join(f"- {name}: {_data(data)}" for name, data in card["data"].items()),
         *_formats(card.get("formats")),
         f"## Training flags\n\n```\n{card['training_flags'].strip()}\n```",
     ]
@@ -80,7 +81,11 @@ def describe_input(model: dict, preprocessing: dict | None) -> str:
     own = f"the centre square of {model['crop_fraction']:g} of the shorter side, resized to {model['image_size']} pixels"
     if preprocessing is None:
         return f"{UNKNOWN_INPUT[0].upper()}{UNKNOWN_INPUT[1:]}. The graph takes {own}."
-    boxes = f"{BOXES[0].upper()}{BOXES[1:]}." if preprocessing.get("boxes") else "Give whole images, not cut in any way."
+    boxes = (
+        f"{BOXES[0].upper()}{BOXES[1:]}."
+        if preprocessing.get("boxes")
+        else "Give whole images, not cut in any way."
+    )
     if "store_size" not in preprocessing:
         return f"{boxes} The graph takes {own}."
     part = (
@@ -120,8 +125,14 @@ def _formats(rows: list[dict] | None) -> list[str]:
     """A table of the other formats, where there are any."""
     if not rows:
         return []
-    lines = ["| " + " | ".join(name.replace("_", " ") for name in rows[0]) + " |", "|---" * len(rows[0]) + "|"]
-    return ["## Formats\n\n" + "\n".join(lines + ["| " + " | ".join(map(_cell, row.values())) + " |" for row in rows])]
+    lines = [
+        "| " + " | ".join(name.replace("_", " ") for name in rows[0]) + " |",
+        "|---" * len(rows[0]) + "|",
+    ]
+    return [
+        "## Formats\n\n"
+        + "\n".join(lines + ["| " + " | ".join(map(_cell, row.values())) + " |" for row in rows])
+    ]
 
 
 def _cell(value: str | float | None) -> str:

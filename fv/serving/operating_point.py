@@ -35,7 +35,12 @@ class OperatingPoint:
 
 
 def choose(
-    similarities: np.ndarray, labels: np.ndarray, split: str, *, threshold: float | None, target_far: float | None
+    similarities: np.ndarray,
+    labels: np.ndarray,
+    split: str,
+    *,
+    threshold: float | None,
+    target_far: float | None,
 ) -> OperatingPoint:
     """Chooses a threshold on labelled pairs, or measures a given one.
 
@@ -63,7 +68,9 @@ def choose(
     genuine = np.asarray(labels) == 1
     accepted, rejected = int(np.sum(same & ~genuine)), int(np.sum(~same & genuine))
     far, frr = accepted / curve.impostors, rejected / curve.genuine
-    return OperatingPoint(threshold, chosen_by, far, accepted, curve.impostors, frr, rejected, curve.genuine, split)
+    return OperatingPoint(
+        threshold, chosen_by, far, accepted, curve.impostors, frr, rejected, curve.genuine, split
+    )
 
 
 def _at_far(curve: metrics.Roc, target_far: float, split: str) -> float:

@@ -51,8 +51,12 @@ def apply(image: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
     return _change_if(orientation, (3, 4, 7, 8), lambda: tf.reverse(image, (0,)), image)
 
 
-def _change_if(orientation: tf.Tensor, values: tuple[int, ...], change: Callable, image: tf.Tensor) -> tf.Tensor:
-    return tf.cond(tf.reduce_any(orientation == tf.constant(values, tf.int64)), change, lambda: image)
+def _change_if(
+    orientation: tf.Tensor, values: tuple[int, ...], change: Callable, image: tf.Tensor
+) -> tf.Tensor:
+    return tf.cond(
+        tf.reduce_any(orientation == tf.constant(values, tf.int64)), change, lambda: image
+    )
 
 
 def _upright() -> tf.Tensor:
@@ -77,7 +81,9 @@ def _walk_segments(encoded: tf.Tensor) -> tf.Tensor:
     (at,) = tf.while_loop(goes_on, next_segment, (tf.constant(2, tf.int64),))
     at = tf.minimum(at, size)
     end = tf.minimum(at + 2 + image_bytes.big_endian(data[at + 2 : at + 4]), size)
-    return tf.cond(_is_exif(data, at), lambda: _from_tiff(_without_name(data[at + _TIFF_AT : end])), _upright)
+    return tf.cond(
+        _is_exif(data, at), lambda: _from_tiff(_without_name(data[at + _TIFF_AT : end])), _upright
+    )
 
 
 def _is_exif(data: tf.Tensor, at: tf.Tensor) -> tf.Tensor:
@@ -101,13 +107,18 @@ def _from_tiff(tiff: tf.Tensor) -> tf.Tensor:
     known = little | image_bytes.starts_with(tiff, _BIG_ENDIAN)
     size = tf.size(tiff, tf.int64)
     at = tf.minimum(_number(tiff[4:8], little), size)
-    count = tf.minimum(_number(tiff[at : at + 2], little), tf.maximum(size - at - 2, 0) // _ENTRY_BYTES)
+    count = tf.minimum(
+        _number(tiff[at : at + 2], little), tf.maximum(size - at - 2, 0) // _ENTRY_BYTES
+    )
     entries = tf.reshape(tiff[at + 2 : at + 2 + count * _ENTRY_BYTES], (count, _ENTRY_BYTES))
     tag = tf.where(little, (_TAG & 0xFF, _TAG >> 8), (_TAG >> 8, _TAG & 0xFF))
     has_tag = tf.reduce_all(entries[:, :2] == tf.cast(tag, tf.uint8), axis=1)
     entry = tf.reshape(tf.boolean_mask(entries, has_tag)[:1], [-1])  # of 12 bytes, or none
     type, values = _number(entry[2:4], little), _number(entry[4:8], little)
-    value = sum(tf.where(type == number, _number(entry[8 : 8 + bytes], little), 0) for number, bytes in _TYPES.items())
+    value = sum(
+        tf.where(type == number, _number(entry[8 : 8 + bytes], little), 0)
+        for number, bytes in _TYPES.items()
+    )
     return tf.where(known & (values == 1) & (value >= 1) & (value <= 8), value, UPRIGHT)
 
 

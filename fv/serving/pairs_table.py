@@ -49,15 +49,23 @@ def verify_table(verifier: Verifier, path: str, output: str) -> Verdicts:
     if not os.path.isfile(path):
         raise UserError(f"{path} is no file: give a CSV with the columns {IMAGE_A} and {IMAGE_B}")
     rows = tables.read(path, (IMAGE_A, IMAGE_B))
-    tables.require_columns(path, rows.names, (IMAGE_A, IMAGE_B, *((LABEL,) if LABEL in rows else ())))
+    tables.require_columns(
+        path, rows.names, (IMAGE_A, IMAGE_B, *((LABEL,) if LABEL in rows else ()))
+    )
     labels = rows.labels(LABEL, blank_allowed=True) if LABEL in rows else None
-    kept = [(name, texts) for name, texts in zip(rows.names, rows.texts, strict=True) if name not in (*ANSWERS, ERROR)]
+    kept = [
+        (name, texts)
+        for name, texts in zip(rows.names, rows.texts, strict=True)
+        if name not in (*ANSWERS, ERROR)
+    ]
     table = pd.DataFrame(dict(enumerate(texts for _, texts in kept)), dtype=object)
     table.columns = [name for name, _ in kept]
     pairs = list(zip(*(_find(rows[name], path) for name in (IMAGE_A, IMAGE_B)), strict=True))
     embeddings, errors = _embed(verifier, list(dict.fromkeys(itertools.chain.from_iterable(pairs))))
     if not embeddings:
-        raise UserError(f"{rows.place(0)}: {errors[pairs[0][0]]}; not one of its {len(errors):,} images can be used")
+        raise UserError(
+            f"{rows.place(0)}: {errors[pairs[0][0]]}; not one of its {len(errors):,} images can be used"
+        )
     _answer(verifier, table, pairs, embeddings, errors)
     tables.write(output, table)
     return Verdicts(table, labels, rows.lines)
@@ -67,7 +75,9 @@ def _find(texts: Sequence[str], path: str) -> list[str]:
     """The images' paths from the working folder on: exactly as listed, or else without blanks around them."""
     folder = os.path.dirname(path)
     pairs = [(os.path.join(folder, text), os.path.join(folder, text.strip())) for text in texts]
-    return [bare if listed != bare and not os.path.exists(listed) else listed for listed, bare in pairs]
+    return [
+        bare if listed != bare and not os.path.exists(listed) else listed for listed, bare in pairs
+    ]
 
 
 def _answer(
@@ -78,12 +88,19 @@ def _answer(
     errors: dict[str, str],
 ) -> None:
     """Adds the columns of answers and errors."""
-    whole = [index for index, pair in enumerate(pairs) if all(image in embeddings for image in pair)]
+    whole = [
+        index for index, pair in enumerate(pairs) if all(image in embeddings for image in pair)
+    ]
     sides = [np.array([embeddings[pairs[index][side]] for index in whole]) for side in (0, 1)]
     verdicts = verifier.compare(*sides) if whole else []
     for name in ANSWERS:
-        table[name] = pd.Series([getattr(verdict, name) for verdict in verdicts], index=whole, dtype=object)
-    table[ERROR] = ["; ".join(dict.fromkeys(errors[image] for image in pair if image in errors)) for pair in pairs]
+        table[name] = pd.Series(
+            [getattr(verdict, name) for verdict in verdicts], index=whole, dtype=object
+        )
+    table[ERROR] = [
+        "; ".join(dict.fromkeys(errors[image] for image in pair if image in errors))
+        for pair in pairs
+    ]
 
 
 def _embed(verifier: Verifier, paths: list[str]) -> tuple[dict[str, np.ndarray], dict[str, str]]:

@@ -22,7 +22,12 @@ _BYTES_PER_MB = 1_000_000
 
 
 def compare(
-    paths: list[str], model: Siamese, pairs: PairSource, threshold: float, chosen_on: PairSource, choose: Choose
+    paths: list[str],
+    model: Siamese,
+    pairs: PairSource,
+    threshold: float,
+    chosen_on: PairSource,
+    choose: Choose,
 ) -> list[dict]:
     """Measures the trained encoder and each file on the same labelled pairs.
 
@@ -41,18 +46,34 @@ def compare(
     """
     pixels, labels = _pairs(pairs)
     own_pixels, own_labels = _pairs(chosen_on)
-    compiled = tf.function(lambda images: model.encoder(images, training=False), reduce_retracing=True, autograph=False)
+    compiled = tf.function(
+        lambda images: model.encoder(images, training=False), reduce_retracing=True, autograph=False
+    )
 
     def embed_trained(images: np.ndarray) -> np.ndarray:
         return compiled(tf.constant(images)).numpy()
 
     trained = _embed_all(embed_trained, pixels)
-    rows = [_measure("trained encoder", embed_trained, trained, trained, model, labels, pixels, threshold, threshold)]
+    rows = [
+        _measure(
+            "trained encoder",
+            embed_trained,
+            trained,
+            trained,
+            model,
+            labels,
+            pixels,
+            threshold,
+            threshold,
+        )
+    ]
     for path in paths:
         embed = engines.open_engine(path)
         own = choose(_similarities(model, _embed_all(embed, own_pixels)), own_labels)
         found = _embed_all(embed, pixels)
-        row = _measure(os.path.basename(path), embed, found, trained, model, labels, pixels, threshold, own)
+        row = _measure(
+            os.path.basename(path), embed, found, trained, model, labels, pixels, threshold, own
+        )
         rows.append(row | {"megabytes": os.path.getsize(path) / _BYTES_PER_MB})
     return rows
 
@@ -66,9 +87,13 @@ def pixels_of(pairs: PairSource, count: int) -> np.ndarray:
 
 def _pairs(pairs: PairSource) -> tuple[np.ndarray, np.ndarray]:
     """uint8 [n, 2, side, side, 3] and labels int32 [n]."""
-    batches = list(input_pipeline.evaluation_batches(pairs, batch_size=_BATCH_SIZE).as_numpy_iterator())
+    batches = list(
+        input_pipeline.evaluation_batches(pairs, batch_size=_BATCH_SIZE).as_numpy_iterator()
+    )
     valid = np.concatenate([batch["valid"] for batch in batches])
-    return tuple(np.concatenate([batch[name] for batch in batches])[valid] for name in ("images", "label"))
+    return tuple(
+        np.concatenate([batch[name] for batch in batches])[valid] for name in ("images", "label")
+    )
 
 
 def _embed_all(embed: Embed, pixels: np.ndarray) -> np.ndarray:
@@ -83,7 +108,15 @@ def _similarities(model: Siamese, embeddings: np.ndarray) -> np.ndarray:
 
 
 def _measure(
-    name: str, embed: Embed, found, trained, model: Siamese, labels, pixels, threshold: float, own_threshold: float
+    name: str,
+    embed: Embed,
+    found,
+    trained,
+    model: Siamese,
+    labels,
+    pixels,
+    threshold: float,
+    own_threshold: float,
 ) -> dict:
     similarities = _similarities(model, found)
     return {

@@ -36,7 +36,9 @@ def draw(path: str, image_a: ImageSource, image_b: ImageSource, verdict: Verdict
         axes[place].set_title(sources.name(image).replace("$", r"\$")[-40:], fontsize=9)
         axes[place].set_axis_off()
     _draw_score(axes["score"], verdict)
-    figure.suptitle(f"{'same person' if verdict.same else 'different people'}, probability {verdict.probability:.2f}")
+    figure.suptitle(
+        f"{'same person' if verdict.same else 'different people'}, probability {verdict.probability:.2f}"
+    )
     with files.atomic_open(path, "wb") as file:
         FigureCanvasAgg(figure).print_figure(file, format="png", dpi=plots.DPI)
 
@@ -46,7 +48,9 @@ def _draw_score(axes: Axes, verdict: Verdict) -> None:
     axes.barh(0, verdict.similarity, color=colour)
     axes.axvline(verdict.threshold, color=plots.MARK_COLOUR, linestyle="--")
     axes.set(
-        xlim=(0, 1), yticks=[], xlabel=f"similarity {verdict.similarity:.4f}, threshold {verdict.threshold:.4f} (dashed)"
+        xlim=(0, 1),
+        yticks=[],
+        xlabel=f"similarity {verdict.similarity:.4f}, threshold {verdict.threshold:.4f} (dashed)",
     )
     axes.spines[["top", "right", "left"]].set_visible(False)
 

@@ -93,7 +93,8 @@ class ServedVerifier(tf.Module):
         """Compares embeddings that `embed` or `embed_pixels` made: float32 [batch, embedding_size] each → as `serve`."""
         shape = f"[batch, {self._options.embedding_size}]"
         embedding_a, embedding_b = (
-            _batch(embeddings, name, shape) for embeddings, name in ((embedding_a, EMBEDDING_A), (embedding_b, EMBEDDING_B))
+            _batch(embeddings, name, shape)
+            for embeddings, name in ((embedding_a, EMBEDDING_A), (embedding_b, EMBEDDING_B))
         )
         _check_lengths(embedding_a, embedding_b, EMBEDDING_A, EMBEDDING_B)
         checks = [_check_unit(embedding_a, EMBEDDING_A), _check_unit(embedding_b, EMBEDDING_B)]
@@ -116,10 +117,14 @@ class ServedVerifier(tf.Module):
         if self._rules.preprocessing is None or self._rules.preprocessing.store_size is None:
             return self.serve(tf.constant(image_a), tf.constant(image_b))["similarity"]
         load = images.loader(dataclasses.replace(self._rules, preprocessing=None))
-        compare = tf.function(lambda *pairs: self._compare_images(load, *pairs)["similarity"], autograph=False)
+        compare = tf.function(
+            lambda *pairs: self._compare_images(load, *pairs)["similarity"], autograph=False
+        )
         return compare(tf.constant(image_a), tf.constant(image_b))
 
-    def _compare_images(self, load: Loader, image_a: tf.Tensor, image_b: tf.Tensor) -> dict[str, tf.Tensor]:
+    def _compare_images(
+        self, load: Loader, image_a: tf.Tensor, image_b: tf.Tensor
+    ) -> dict[str, tf.Tensor]:
         image_a, image_b = _batch(image_a, IMAGE_A), _batch(image_b, IMAGE_B)
         _check_lengths(image_a, image_b, IMAGE_A, IMAGE_B)
         names = tf.concat([_names(IMAGE_A, image_a), _names(IMAGE_B, image_b)], axis=0)
@@ -149,24 +154,33 @@ class _Untracked:
         self.object = held
 
 
-def _encoder(model: Siamese, options: ModelOptions, merged_images: int) -> Callable[[tf.Tensor], tf.Tensor]:
+def _encoder(
+    model: Siamese, options: ModelOptions, merged_images: int
+) -> Callable[[tf.Tensor], tf.Tensor]:
     """uint8 [n, side, side, 3] → embeddings float32 [n, d]."""
     side = options.image_size
 
-    @tf.function(input_signature=[tf.TensorSpec([None, side, side, preprocess.CHANNELS], tf.uint8)], autograph=False)
+    @tf.function(
+        input_signature=[tf.TensorSpec([None, side, side, preprocess.CHANNELS], tf.uint8)],
+        autograph=False,
+    )
     def encode(pixels):
         return model.encoder(pixels, training=False)
 
     @tf.function(input_signature=encode.input_signature, autograph=False)
     def encode_merged(pixels):
-        return encode(pixels)  # a call inside is optimised by Grappler, the batched function itself is not: 15 % slower
+        return encode(
+            pixels
+        )  # a call inside is optimised by Grappler, the batched function itself is not: 15 % slower
 
     if not merged_images:
         return encode
     digest = hashlib.sha256(repr(options).encode())
     for weight in model.encoder.variables:
         digest.update(weight.numpy())
-    return merging.merge(encode_merged.get_concrete_function(), merged_images, f"fv-{digest.hexdigest()}")
+    return merging.merge(
+        encode_merged.get_concrete_function(), merged_images, f"fv-{digest.hexdigest()}"
+    )
 
 
 def _names(name: str, batch: tf.Tensor) -> tf.Tensor:
@@ -183,9 +197,13 @@ def _batch(batch: tf.Tensor, name: str, shape: str = "[batch]") -> tf.Tensor:
     rank = shape.count(",") + 1
     numbers = tf.strings.length(batch) if batch.dtype == tf.string else batch
     text = tf.strings.format("{}", numbers, summarize=1)
-    has_rank = tf.strings.regex_full_match(tf.strings.substr(text, 0, rank + 1), rf"\[{{{rank}}}[^\[]")
+    has_rank = tf.strings.regex_full_match(
+        tf.strings.substr(text, 0, rank + 1), rf"\[{{{rank}}}[^\[]"
+    )
     message = f"{name} is no batch: it has to have the shape {shape}"
-    with tf.control_dependencies([tf.debugging.Assert(has_rank | (tf.size(batch) == 0), [message])]):
+    with tf.control_dependencies(
+        [tf.debugging.Assert(has_rank | (tf.size(batch) == 0), [message])]
+    ):
         batch = tf.identity(batch)
     if rank == 1:
         return batch
@@ -195,7 +213,9 @@ def _batch(batch: tf.Tensor, name: str, shape: str = "[batch]") -> tf.Tensor:
 
 
 def _check_lengths(batch_a: tf.Tensor, batch_b: tf.Tensor, name_a: str, name_b: str) -> None:
-    tf.debugging.assert_equal(tf.shape(batch_a)[0], tf.shape(batch_b)[0], f"{name_a} and {name_b} differ in length")
+    tf.debugging.assert_equal(
+        tf.shape(batch_a)[0], tf.shape(batch_b)[0], f"{name_a} and {name_b} differ in length"
+    )
 
 
 def _check_unit(embeddings: tf.Tensor, name: str) -> tf.Operation:
@@ -203,5 +223,7 @@ def _check_unit(embeddings: tf.Tensor, name: str) -> tf.Operation:
     # NaN by name: Grappler makes `not <=`, which is true of it, into `>`, which is not.
     bad = tf.where(tf.math.is_nan(length) | (tf.abs(length - 1.0) > LENGTH_TOLERANCE))[:1, 0]
     found = [tf.gather(_names(name, embeddings), bad), tf.strings.as_string(tf.gather(length, bad))]
-    message = tf.strings.join([found[0], " has length ", found[1], ", not 1: it is no embedding of this model"])
+    message = tf.strings.join(
+        [found[0], " has length ", found[1], ", not 1: it is no embedding of this model"]
+    )
     return tf.debugging.Assert(tf.size(bad) == 0, [message])

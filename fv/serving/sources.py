@@ -37,7 +37,9 @@ def encode(image: ImageSource, max_pixels: int) -> bytes:
         if isinstance(image, str | os.PathLike):
             return _normalise(_read(os.fspath(image)), max_pixels)
         if isinstance(image, Image.Image):
-            formats.check_size(image.width, image.height, max_pixels)  # before a lazy image takes memory
+            formats.check_size(
+                image.width, image.height, max_pixels
+            )  # before a lazy image takes memory
             return _encode_pixels(formats.to_rgb(image))
     except formats.BadImage as error:
         raise UserError(f"{name(image)} cannot be used: {error}") from error
@@ -86,7 +88,12 @@ def _is_plain_ink(data: bytes) -> bool:
 
 def _encode_array(image: np.ndarray) -> bytes:
     channels = image.shape[2] if image.ndim == 3 else None
-    if image.dtype != np.uint8 or image.ndim not in (2, 3) or channels not in (None, 3, 4) or 0 in image.shape:
+    if (
+        image.dtype != np.uint8
+        or image.ndim not in (2, 3)
+        or channels not in (None, 3, 4)
+        or 0 in image.shape
+    ):
         raise UserError(f"an array {image.dtype} {list(image.shape)} is no image: give {TAKEN}")
     return _encode_pixels(image)
 

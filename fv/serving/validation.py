@@ -35,7 +35,9 @@ class Measured:
     split: str
 
 
-def find(folder: str, step: int, tfrecords: str | None, checkpoint: str = checkpoint_choice.LAST) -> Measured:
+def find(
+    folder: str, step: int, tfrecords: str | None, checkpoint: str = checkpoint_choice.LAST
+) -> Measured:
     """Finds what an export of a workdir's checkpoint, of that step, needs.
 
     Args:
@@ -53,7 +55,9 @@ def find(folder: str, step: int, tfrecords: str | None, checkpoint: str = checkp
         figures = None
     if figures is None and tfrecords is None:
         lacking = f"{folder} holds no {workdir.METRICS} that says where validation pairs are"
-        raise UserError(f"{lacking}: run fv.evaluate first, or give --tfrecords, in either case shards with val pairs")
+        raise UserError(
+            f"{lacking}: run fv.evaluate first, or give --tfrecords, in either case shards with val pairs"
+        )
     if figures is None:
         return Measured(None, tfrecords, "val")
     if figures.get("step") != step:
@@ -105,7 +109,10 @@ def score(pairs: PairSource, model: Siamese) -> tuple[np.ndarray, np.ndarray]:
     """Similarities float32 [n] and labels int32 [n] of the pairs, in the shards' order."""
     batches = input_pipeline.evaluation_batches(pairs, batch_size=_BATCH_SIZE)
     steps = input_pipeline.evaluation_steps(pairs, _BATCH_SIZE)
-    with damage.reported(pairs.folder, pairs.split.shards), progress.progress(steps, "calibrate", "batch") as line:
+    with (
+        damage.reported(pairs.folder, pairs.split.shards),
+        progress.progress(steps, "calibrate", "batch") as line,
+    ):
         return PairScorer(tf.distribute.get_strategy(), model).score(batches, line.update)
 
 
@@ -113,7 +120,9 @@ def first_images(pairs: PairSource, count: int) -> tuple[list[bytes], list[bytes
     """The encoded images of the first `count` pairs, or of all where there are fewer."""
     paths = [os.path.join(pairs.folder, shard.name) for shard in pairs.split.shards]
     records = [fields.parse_one(data) for data in tf.data.TFRecordDataset(paths).take(count)]
-    return tuple([pair[name].numpy() for pair in records] for name in (record.IMAGE_A, record.IMAGE_B))
+    return tuple(
+        [pair[name].numpy() for pair in records] for name in (record.IMAGE_A, record.IMAGE_B)
+    )
 
 
 def manifest_sha256(folder: str) -> str | None:

@@ -25,6 +25,4 @@ class Verdict:
     def sentence(self) -> str:
         """The verdict in words."""
         said = "same person" if self.same else "different people"
-        return (
-            f"{said}: similarity {self.similarity:.4f}, threshold {self.threshold:.4f}, probability {self.probability:.4f}"
-        )
+        return f"{said}: similarity {self.similarity:.4f}, threshold {self.threshold:.4f}, probability {self.probability:.4f}"

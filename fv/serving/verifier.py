@@ -46,20 +46,30 @@ class Verifier:
             print(_NOT_VOUCHED % self.path, file=sys.stderr)
         try:
             self._model = tf.saved_model.load(self.path)
-            self._signatures = {name: self._model.signatures[name] for name in ("serving_default", "embed", "compare")}
+            self._signatures = {
+                name: self._model.signatures[name]
+                for name in ("serving_default", "embed", "compare")
+            }
             trained = float(self._model.threshold.numpy())
             card = _read_card(self.path)
-            self._max_pixels = round(card.get("images", {}).get("max_megapixels", _MEGAPIXELS) * 1e6)
+            self._max_pixels = round(
+                card.get("images", {}).get("max_megapixels", _MEGAPIXELS) * 1e6
+            )
         except (OSError, KeyError, AttributeError, ValueError, tf.errors.OpError) as error:
             errors.raise_if_temporary(error)
             reason = str(error).split("\n", 1)[0]
-            raise UserError(f"{path} holds no SavedModel that fv.export wrote, or a damaged one ({reason})") from error
+            raise UserError(
+                f"{path} holds no SavedModel that fv.export wrote, or a damaged one ({reason})"
+            ) from error
         self.threshold = trained if threshold is None else _checked(threshold)
         if "boxes" in (card.get("preprocessing") or {}):
             print(f"fv: note: {self.path}: {model_card.BOXES}", file=sys.stderr)
 
     def verify(
-        self, image_a: ImageSource | Batch, image_b: ImageSource | Batch, threshold: float | None = None
+        self,
+        image_a: ImageSource | Batch,
+        image_b: ImageSource | Batch,
+        threshold: float | None = None,
     ) -> Verdict | list[Verdict]:
         """Compares two images, or two batches of them pair by pair.
 
@@ -76,7 +86,9 @@ class Verifier:
           UserError: an image is missing, broken or too large, and the message names it; or the batches differ in length.
         """
         if sources.is_batch(image_a) != sources.is_batch(image_b):
-            raise UserError("one image and a batch cannot be compared: give two images, or two lists of one length")
+            raise UserError(
+                "one image and a batch cannot be compared: give two images, or two lists of one length"
+            )
         if sources.is_batch(image_a):
             return self._verify(list(image_a), list(image_b), threshold)
         return self._verify([image_a], [image_b], threshold)[0]
@@ -96,18 +108,38 @@ class Verifier:
           UserError: shapes differ or are not this model's, or an embedding is not of unit length.
         """
         pair = [np.asarray(embedding, np.float32) for embedding in (embedding_a, embedding_b)]
-        size = self._signatures["compare"].structured_input_signature[1][signatures.EMBEDDING_A].shape[1]
-        if pair[0].shape != pair[1].shape or pair[0].ndim not in (1, 2) or pair[0].shape[-1] != size:
+        size = (
+            self._signatures["compare"]
+            .structured_input_signature[1][signatures.EMBEDDING_A]
+            .shape[1]
+        )
+        if (
+            pair[0].shape != pair[1].shape
+            or pair[0].ndim not in (1, 2)
+            or pair[0].shape[-1] != size
+        ):
             shapes = " and ".join(str(list(one.shape)) for one in pair)
-            raise UserError(f"embeddings {shapes} do not fit: give [{size}] each, or [batch, {size}] each")
-        inputs = dict(zip((signatures.EMBEDDING_A, signatures.EMBEDDING_B), map(np.atleast_2d, pair), strict=True))
+            raise UserError(
+                f"embeddings {shapes} do not fit: give [{size}] each, or [batch, {size}] each"
+            )
+        inputs = dict(
+            zip(
+                (signatures.EMBEDDING_A, signatures.EMBEDDING_B),
+                map(np.atleast_2d, pair),
+                strict=True,
+            )
+        )
         verdicts = self._verdicts(self._run("compare", inputs, {}), threshold)
         return verdicts if pair[0].ndim == 2 else verdicts[0]
 
     def _verify(self, images_a: list, images_b: list, threshold: float | None) -> list[Verdict]:
         if len(images_a) != len(images_b):
-            raise UserError(f"{len(images_a):,} and {len(images_b):,} images are no pairs: give two lists of one length")
-        answer = self._call("serving_default", {signatures.IMAGE_A: images_a, signatures.IMAGE_B: images_b})
+            raise UserError(
+                f"{len(images_a):,} and {len(images_b):,} images are no pairs: give two lists of one length"
+            )
+        answer = self._call(
+            "serving_default", {signatures.IMAGE_A: images_a, signatures.IMAGE_B: images_b}
+        )
         return self._verdicts(answer, threshold)
 
     def _call(self, signature: str, batches: dict[str, list]) -> dict[str, tf.Tensor]:
@@ -117,8 +149,13 @@ class Verifier:
         }
         return self._run(signature, encoded, batches)
 
-    def _run(self, signature: str, inputs: dict[str, np.ndarray], batches: dict[str, list]) -> dict[str, tf.Tensor]:
-        strings = {name: tf.constant(values, tf.string if name in batches else None) for name, values in inputs.items()}
+    def _run(
+        self, signature: str, inputs: dict[str, np.ndarray], batches: dict[str, list]
+    ) -> dict[str, tf.Tensor]:
+        strings = {
+            name: tf.constant(values, tf.string if name in batches else None)
+            for name, values in inputs.items()
+        }
         try:
             return self._signatures[signature](**strings)
         except tf.errors.InvalidArgumentError as error:
@@ -128,11 +165,14 @@ class Verifier:
         threshold = self.threshold if threshold is None else _checked(threshold)
         columns = [answer[name].numpy() for name in ("similarity", "probability", "distance")]
         if not np.isfinite(columns).all():
-            raise UserError(f"{self.path} gives a similarity that is no finite number: its weights diverged, export again")
+            raise UserError(
+                f"{self.path} gives a similarity that is no finite number: its weights diverged, export again"
+            )
         same = (columns[0] >= np.float32(threshold)).tolist()
         rows = zip(same, *(column.tolist() for column in columns), strict=True)
         return [
-            Verdict(same, similarity, threshold, probability, distance) for same, similarity, probability, distance in rows
+            Verdict(same, similarity, threshold, probability, distance)
+            for same, similarity, probability, distance in rows
         ]
 
 

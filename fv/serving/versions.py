@@ -38,7 +38,9 @@ def remove_oldest(output: str, keep: int) -> None:
     Only exports of fv are counted and removed, and only if they hold exactly the files that fv.export wrote. One line on
     stderr names the older folders that stay.
     """
-    exports = [version for version in versions(output) if _is_export(os.path.join(output, str(version)))]
+    exports = [
+        version for version in versions(output) if _is_export(os.path.join(output, str(version)))
+    ]
     changes = {}
     for version in exports[:-keep] if keep else []:
         folder = os.path.join(output, str(version))
@@ -46,7 +48,11 @@ def remove_oldest(output: str, keep: int) -> None:
         if changes[version] is None:
             with ownership.writing(output) as doomed:
                 os.rename(folder, os.path.join(doomed, str(version)))
-    changes |= {other: "no export of fv" for other in versions(output)[:-keep] if keep and other not in exports}
+    changes |= {
+        other: "no export of fv"
+        for other in versions(output)[:-keep]
+        if keep and other not in exports
+    }
     kept = [f"{version}/ ({changes[version]})" for version in sorted(changes) if changes[version]]
     if kept:
         print(f"--keep={keep} leaves in {output}: {', '.join(kept)}", file=sys.stderr)
@@ -62,7 +68,9 @@ def latest(path: str) -> str:
         return path
     held = versions(path) if os.path.isdir(path) else []
     if not held:
-        raise UserError(f"{path} holds no SavedModel: give a version folder that fv.export wrote, such as export/1")
+        raise UserError(
+            f"{path} holds no SavedModel: give a version folder that fv.export wrote, such as export/1"
+        )
     return os.path.join(path, str(held[-1]))
 
 

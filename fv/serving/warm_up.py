@@ -18,7 +18,12 @@ PATH = os.path.join("assets.extra", "tf_serving_warmup_requests")
 MODEL_NAME = "fv"
 BATCH_SIZES = (1, 8)
 _SIDE = 160  # pixels, of the images
-_PREDICT_LOG, _REQUEST, _MODEL_SPEC, _INPUTS = 6, 1, 1, 2  # field numbers, from the outermost message to the innermost
+_PREDICT_LOG, _REQUEST, _MODEL_SPEC, _INPUTS = (
+    6,
+    1,
+    1,
+    2,
+)  # field numbers, from the outermost message to the innermost
 _SPEC_NAME, _SPEC_SIGNATURE, _KEY, _VALUE = 1, 3, 1, 2
 _LENGTH_DELIMITED = 2
 

@@ -7,7 +7,11 @@ from fv import files
 from fv.errors import UserError
 
 FILE_NAME = "attempts.json"
-TRAINING, WHITENING, EVALUATION = STAGES = ("training", "whitening", "evaluation")  # of a run, in order
+TRAINING, WHITENING, EVALUATION = STAGES = (
+    "training",
+    "whitening",
+    "evaluation",
+)  # of a run, in order
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,7 +31,13 @@ class Cost:
 
 def begin(folder: str, what: str) -> None:
     """Notes that a stage begins."""
-    _save(folder, [*_load(folder), {"what": what, "exit_code": None, "wall_seconds": None, "cpu_seconds": None}])
+    _save(
+        folder,
+        [
+            *_load(folder),
+            {"what": what, "exit_code": None, "wall_seconds": None, "cpu_seconds": None},
+        ],
+    )
 
 
 def end(folder: str, exit_code: int, wall_seconds: float, cpu_seconds: float) -> None:
@@ -41,7 +51,10 @@ def cost(folder: str, what: str) -> Cost:
     """What all attempts at `what` took; nothing where the sweep made none."""
     made = [attempt for attempt in _load(folder) if attempt["what"] == what]
     known = [attempt for attempt in made if attempt["exit_code"] is not None]
-    sums = (round(sum(attempt[unit] for attempt in known), 2) for unit in ("wall_seconds", "cpu_seconds"))
+    sums = (
+        round(sum(attempt[unit] for attempt in known), 2)
+        for unit in ("wall_seconds", "cpu_seconds")
+    )
     return Cost(*sums, complete=len(known) == len(made))
 
 
@@ -50,7 +63,9 @@ def _load(folder: str) -> list[dict]:
     try:
         return list(files.load_json(path)["attempts"]) if files.exists(path) else []
     except (KeyError, TypeError) as error:
-        raise UserError(f"{path} is not the record of a sweep: move it away, or give another --output") from error
+        raise UserError(
+            f"{path} is not the record of a sweep: move it away, or give another --output"
+        ) from error
 
 
 def _save(folder: str, attempts: list[dict]) -> None:

@@ -53,7 +53,9 @@ class Children:
         """Runs a command to its end and adds what it writes to the file `log`."""
         began, spent = time.perf_counter(), _cpu_seconds()
         with open(log, "ab") as file:
-            self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT)
+            self._process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT
+            )
             if self.stopped:  # between the last look at it and the start
                 self._process.terminate()
             code = self._process.wait()

@@ -60,17 +60,31 @@ def plan(options: SweepOptions) -> list[Run]:
     shared = _split(options.train_flags, "--train_flags")
     evaluating = _split(options.evaluate_flags, "--evaluate_flags")
     variants = sweep_variants.read(options.variants)
-    for flags, origin in [(shared, "--train_flags"), *((variant.flags, variant.origin) for variant in variants)]:
+    for flags, origin in [
+        (shared, "--train_flags"),
+        *((variant.flags, variant.origin) for variant in variants),
+    ]:
         _check_none_is_ours(flags, origin)
     seeds = range(options.first_seed, options.first_seed + options.seeds)
-    runs = [_run(options, variant, seed, shared, evaluating) for seed in seeds for variant in variants]
+    runs = [
+        _run(options, variant, seed, shared, evaluating) for seed in seeds for variant in variants
+    ]
     _check_distinct(runs, variants)
     return runs
 
 
-def _run(options: SweepOptions, variant: Variant, seed: int, shared: Sequence[str], evaluating: Sequence[str]) -> Run:
+def _run(
+    options: SweepOptions,
+    variant: Variant,
+    seed: int,
+    shared: Sequence[str],
+    evaluating: Sequence[str],
+) -> Run:
     workdir = os.path.join(options.output, variant.name, f"seed_{seed}")
-    given = [flag.replace(SEED, str(seed)) for flag in (*shared, f"--tfrecords={options.tfrecords}", *variant.flags)]
+    given = [
+        flag.replace(SEED, str(seed))
+        for flag in (*shared, f"--tfrecords={options.tfrecords}", *variant.flags)
+    ]
     flags = [*given, f"--workdir={workdir}", f"--seed={seed}"]
     training = _resolve(TrainOptions, flags, variant.origin if variant.flags else "--train_flags")
     scored = os.path.join(workdir, WHITENED) if options.whiten else workdir
@@ -83,7 +97,12 @@ def _run(options: SweepOptions, variant: Variant, seed: int, shared: Sequence[st
     commands = _command("fv.train", flags), _command("fv.evaluate", scoring)
     whitening = [f"--workdir={workdir}", f"--tfrecords={training.tfrecords}", f"--output={scored}"]
     return Run(
-        variant.name, seed, training, evaluation, *commands, _command("fv.whiten", whitening) if options.whiten else None
+        variant.name,
+        seed,
+        training,
+        evaluation,
+        *commands,
+        _command("fv.whiten", whitening) if options.whiten else None,
     )
 
 
@@ -112,7 +131,9 @@ def _check_none_is_ours(flags: Sequence[str], origin: str) -> None:
     for flag in flags:
         name = flag.lstrip("-").partition("=")[0]
         if name in _OURS:
-            raise UserError(f"{origin}: --{name} is given by the sweep (--seeds, --first_seed, --output): leave it out")
+            raise UserError(
+                f"{origin}: --{name} is given by the sweep (--seeds, --first_seed, --output): leave it out"
+            )
 
 
 def _check_distinct(runs: Sequence[Run], variants: Sequence[Variant]) -> None:
@@ -121,5 +142,7 @@ def _check_distinct(runs: Sequence[Run], variants: Sequence[Variant]) -> None:
     for run, variant in zip(runs, variants, strict=False):
         resolved = fv_options.to_flagfile(dataclasses.replace(run.training, workdir=""))
         if resolved in seen:
-            raise UserError(f"{variant.origin}: '{variant.name}' trains as '{seen[resolved].name}' does: leave one out")
+            raise UserError(
+                f"{variant.origin}: '{variant.name}' trains as '{seen[resolved].name}' does: leave one out"
+            )
         seen[resolved] = variant

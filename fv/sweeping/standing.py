@@ -10,7 +10,10 @@ from fv.evaluation.options import EvaluateOptions
 from fv.sweeping.plan import EVALUATION, Run
 from fv.training.options import TrainOptions
 
-_PLACES = ("workdir", "tfrecords")  # the shards are compared by their manifest, so that folders may move
+_PLACES = (
+    "workdir",
+    "tfrecords",
+)  # the shards are compared by their manifest, so that folders may move
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,7 +53,10 @@ def _changed(run: Run) -> str | None:
     for name in was:
         if name not in _PLACES and was[name] != now[name]:
             return f"--{name} was {was[name]} and is {now[name]}"
-    trained_on, path = _last_start(run).get("manifest_sha256"), os.path.join(run.training.tfrecords, manifest.FILE_NAME)
+    trained_on, path = (
+        _last_start(run).get("manifest_sha256"),
+        os.path.join(run.training.tfrecords, manifest.FILE_NAME),
+    )
     if trained_on and files.exists(path) and files.sha256(path) != trained_on:
         return f"the shards in {run.training.tfrecords} are others"
     return None
@@ -67,9 +73,14 @@ def _metrics(run: Run) -> dict | None:
     begun = _flags(EvaluateOptions, os.path.join(folder, workdir.EVALUATE_FLAGS))
     path = os.path.join(folder, workdir.METRICS)
     here = {"workdir": run.evaluation.workdir, "output": run.evaluation.output}
-    if not isinstance(begun, EvaluateOptions) or dataclasses.replace(begun, **here) != run.evaluation:
+    if (
+        not isinstance(begun, EvaluateOptions)
+        or dataclasses.replace(begun, **here) != run.evaluation
+    ):
         return None
-    if os.path.basename(begun.workdir) != os.path.basename(run.evaluation.workdir):  # only one of them is whitened
+    if os.path.basename(begun.workdir) != os.path.basename(
+        run.evaluation.workdir
+    ):  # only one of them is whitened
         return None
     try:
         return files.load_json(path) if files.exists(path) else None

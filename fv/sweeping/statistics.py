@@ -45,7 +45,9 @@ class Difference:
 def summarise(values: Mapping[int, float]) -> Summary:
     """Mean and deviation of a figure by seed, one seed or more."""
     found = list(values.values())
-    return Summary(statistics.fmean(found), statistics.stdev(found) if len(found) > 1 else None, len(found))
+    return Summary(
+        statistics.fmean(found), statistics.stdev(found) if len(found) > 1 else None, len(found)
+    )
 
 
 def compare(values: Mapping[int, float], baseline: Mapping[int, float]) -> Difference | None:

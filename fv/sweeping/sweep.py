@@ -33,13 +33,20 @@ def sweep(options: SweepOptions) -> int:
       Stopped: SIGTERM or SIGINT asked for it; what ran has saved.
     """
     if files.is_remote(options.output):
-        raise UserError(f"--output={options.output} is remote: a sweep's runs stay on this machine's disks")
+        raise UserError(
+            f"--output={options.output} is remote: a sweep's runs stay on this machine's disks"
+        )
     runs = plan.plan(options)
     names = variants.select(list(dict.fromkeys(run.variant for run in runs)), options.only)
     chosen = [] if options.report_only else [run for run in runs if run.variant in names]
     files.make_folder(options.output)
-    with folder_lock.held(options.output, f"another sweep works in {options.output}: wait for it, or give another --output"):
-        ownership.claim(options.output, [JSON, MARKDOWN], lambda name: _is_of_earlier_version(options.output))
+    with folder_lock.held(
+        options.output,
+        f"another sweep works in {options.output}: wait for it, or give another --output",
+    ):
+        ownership.claim(
+            options.output, [JSON, MARKDOWN], lambda name: _is_of_earlier_version(options.output)
+        )
         _set_changed_aside(chosen, options)
         failures = _work(chosen, runs, options.output)
         content = _publish(runs, failures, options.output)
@@ -50,7 +57,10 @@ def sweep(options: SweepOptions) -> int:
 def _is_of_earlier_version(output: str) -> bool:
     """Whether a sweep of an earlier fv, which listed no files, left sweep.json: then sweep.md is its too."""
     try:
-        return JSON not in ownership.listed_names(output) and files.load_json(os.path.join(output, JSON)).keys() >= _KEYS
+        return (
+            JSON not in ownership.listed_names(output)
+            and files.load_json(os.path.join(output, JSON)).keys() >= _KEYS
+        )
     except (UserError, AttributeError, FileNotFoundError, NotADirectoryError):
         return False
 
@@ -62,13 +72,17 @@ def _set_changed_aside(runs: Sequence[Run], options: SweepOptions) -> None:
         run, reason = next(iter(changed.items()))
         more = f" ({len(changed)} runs have changed)" if len(changed) > 1 else ""
         what = f"{run.workdir} was begun otherwise: {reason}{more}"
-        raise UserError(f"{what}; give another --output, or --rerun_changed to move it away and repeat it")
+        raise UserError(
+            f"{what}; give another --output, or --rerun_changed to move it away and repeat it"
+        )
     for run in changed:
         _set_aside(run, options.output)
 
 
 def _set_aside(run: Run, output: str) -> None:
-    with folder_lock.held(run.workdir, f"another process trains in {run.workdir}: wait until it ends"):
+    with folder_lock.held(
+        run.workdir, f"another process trains in {run.workdir}: wait until it ends"
+    ):
         pass
     name = os.path.relpath(run.workdir, output)
     places = (os.path.join(output, EARLIER, f"{name}-{number}") for number in itertools.count(1))
@@ -92,7 +106,8 @@ def _work(chosen: Sequence[Run], runs: Sequence[Run], output: str) -> dict[Run, 
                 failures[run] = failure
             _publish(runs, failures, output)
             print(
-                f"[{number}/{len(left)}] {run}: {_outcome(run, failure)}{_time_left(began, number, len(left))}", flush=True
+                f"[{number}/{len(left)}] {run}: {_outcome(run, failure)}{_time_left(began, number, len(left))}",
+                flush=True,
             )
     return failures
 
@@ -128,7 +143,9 @@ def _train(run: Run, children: Children) -> str | None:
 
 
 def _whiten(run: Run, children: Children) -> str | None:
-    if run.whiten_command is None or files.exists(os.path.join(run.evaluation.workdir, workdir.MODEL)):
+    if run.whiten_command is None or files.exists(
+        os.path.join(run.evaluation.workdir, workdir.MODEL)
+    ):
         return None
     failure = _attempt(run, attempts.WHITENING, run.whiten_command, children)
     return failure and failure[1]
@@ -144,12 +161,17 @@ def _wait_for_another(run: Run, children: Children) -> None:
                 return
         except UserError:
             if not said:
-                print(f"{run}: another process trains in {run.workdir}: waits until it ends", flush=True)
+                print(
+                    f"{run}: another process trains in {run.workdir}: waits until it ends",
+                    flush=True,
+                )
             said = True
             time.sleep(_LOOK_SECONDS)
 
 
-def _attempt(run: Run, what: str, command: Sequence[str], children: Children) -> tuple[int, str] | None:
+def _attempt(
+    run: Run, what: str, command: Sequence[str], children: Children
+) -> tuple[int, str] | None:
     """Runs a command once; its exit code and why it failed, None where it did not."""
     _check_not_stopped(run, children)
     attempts.begin(run.workdir, what)

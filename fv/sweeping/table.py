@@ -26,7 +26,9 @@ def render(content: dict) -> str:
 
 def _origin(content: dict) -> str:
     pairs = " and ".join(f"{count:,} pairs of {name}" for name, count, _ in content["pairs"])
-    other = " **These runs were not scored on the same pairs.**" if len(content["pairs"]) > 1 else ""
+    other = (
+        " **These runs were not scored on the same pairs.**" if len(content["pairs"]) > 1 else ""
+    )
     machine = content["machine"]
     return f"{pairs}; {machine['cores']} cores, {machine['processor']}, Python {machine['python']}.{other}"
 
@@ -36,15 +38,24 @@ def _figures(content: dict, variants: dict[str, dict]) -> str:
     rows = []
     for name, found in variants.items():
         cells = [_summary(found["figures"].get(column)) for column in columns]
-        finished = [run for run in content["runs"] if run["variant"] == name and run["state"] == results.FINISHED]
+        finished = [
+            run
+            for run in content["runs"]
+            if run["variant"] == name and run["state"] == results.FINISHED
+        ]
         rows.append([name, str(len(finished)), *cells, _minutes(finished)])
     return _table(["variant", "seeds", *columns, "CPU minutes"], rows)
 
 
 def _differences(variants: dict[str, dict]) -> str:
     columns = _columns(found["differences"] for found in variants.values())
-    compared = {name: found["differences"] for name, found in variants.items() if found["differences"]}
-    rows = [[name, *(_difference(found.get(column)) for column in columns)] for name, found in compared.items()]
+    compared = {
+        name: found["differences"] for name, found in variants.items() if found["differences"]
+    }
+    rows = [
+        [name, *(_difference(found.get(column)) for column in columns)]
+        for name, found in compared.items()
+    ]
     return _table(["variant", *(f"Δ {column}" for column in columns)], rows)
 
 
@@ -83,11 +94,16 @@ def _unfinished(runs: Sequence[dict]) -> list[str]:
     left: dict[tuple, list[str]] = {}
     for run in runs:
         if run["state"] != results.FINISHED:
-            left.setdefault((run["variant"], run["state"], run["reason"]), []).append(str(run["seed"]))
+            left.setdefault((run["variant"], run["state"], run["reason"]), []).append(
+                str(run["seed"])
+            )
     if not left:
         return []
     count = sum(len(seeds) for seeds in left.values())
-    lines = [f"- {name}, seed {', '.join(seeds)}: {': '.join(filter(None, why))}" for (name, *why), seeds in left.items()]
+    lines = [
+        f"- {name}, seed {', '.join(seeds)}: {': '.join(filter(None, why))}"
+        for (name, *why), seeds in left.items()
+    ]
     return ["\n".join([f"Not in these tables, {count} of {len(runs)} runs:", "", *lines])]
 
 

@@ -48,10 +48,14 @@ def read(path: str | None) -> list[Variant]:
             continue
         variant = _parse(line, f"{path}, line {number}")
         if variant.name in found:
-            raise UserError(f"{variant.origin}: '{variant.name}' is there already ({found[variant.name].origin})")
+            raise UserError(
+                f"{variant.origin}: '{variant.name}' is there already ({found[variant.name].origin})"
+            )
         found[variant.name] = variant
     if not found:
-        raise UserError(f"{path} holds no variant: write one on each line, as in 'cutout: --cutout=0.3'")
+        raise UserError(
+            f"{path} holds no variant: write one on each line, as in 'cutout: --cutout=0.3'"
+        )
     return list(found.values())
 
 
@@ -78,7 +82,9 @@ def _lines(path: str) -> list[str]:
 def _parse(line: str, origin: str) -> Variant:
     name, colon, text = line.partition(":")
     if not colon or not _NAME.fullmatch(name.strip()):
-        raise UserError(f"{origin}: '{line.strip()}' does not begin with a name and a colon, as in 'cutout: --cutout=0.3'")
+        raise UserError(
+            f"{origin}: '{line.strip()}' does not begin with a name and a colon, as in 'cutout: --cutout=0.3'"
+        )
     try:
         flags = tuple(shlex.split(text, comments=True))
     except ValueError as error:

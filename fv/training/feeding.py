@@ -14,7 +14,10 @@ from fv.training import synthetic
 from fv.training.options import TrainOptions
 from fv.training.position import Position
 
-_HEADS_OF_PAIRS = ("sigmoid", "distance")  # they look at the label of each pair, and at no other pair
+_HEADS_OF_PAIRS = (
+    "sigmoid",
+    "distance",
+)  # they look at the label of each pair, and at no other pair
 _ROOM_DIGITS = 1000
 
 
@@ -57,19 +60,31 @@ def training_source(options: TrainOptions, manifest: manifests.Manifest) -> Pair
     reach = options.augmentation.reach
     kept = options.model.crop_fraction * reach
     if kept > 1.0:
-        room = math.floor(_ROOM_DIGITS / options.model.crop_fraction) / _ROOM_DIGITS  # rounded up it would be too much
+        room = (
+            math.floor(_ROOM_DIGITS / options.model.crop_fraction) / _ROOM_DIGITS
+        )  # rounded up it would be too much
         left = f"--crop_fraction={options.model.crop_fraction} leaves room for {room:g}"
         raise UserError(f"--max_scale={reach} reaches beyond the images: {left}, lower one of them")
-    side = load_size.choose(options.input.load_size, manifest, round(options.model.image_size * reach), kept)
+    side = load_size.choose(
+        options.input.load_size, manifest, round(options.model.image_size * reach), kept
+    )
     return PairSource.of(options.tfrecords, manifest, "train", side, kept)
 
 
 def training_batches(
-    strategy: tf.distribute.Strategy, source: PairSource, options: TrainOptions, position: Position, bad: BadRecords
+    strategy: tf.distribute.Strategy,
+    source: PairSource,
+    options: TrainOptions,
+    position: Position,
+    bad: BadRecords,
 ) -> Iterator:
     """The training stream from `position` on, in per-replica batches; `bad` counts the damaged records."""
     if options.synthetic_input:
-        pairs = options.global_batch_size // options.optimization.accumulate_steps // strategy.num_replicas_in_sync
+        pairs = (
+            options.global_batch_size
+            // options.optimization.accumulate_steps
+            // strategy.num_replicas_in_sync
+        )
         batch = synthetic.noise(pairs, source.image_size, len(source.identities), options.seed)
         return synthetic.ConstantBatches(strategy, batch)
 
@@ -120,7 +135,10 @@ def advice(options: TrainOptions) -> str:
 def _check_head(options: TrainOptions) -> None:
     if not options.input.genuine_pairs_flag:
         return
-    for flag, head, other in (("head", options.model.head, "softmax"), ("second_head", options.model.second_head, "none")):
+    for flag, head, other in (
+        ("head", options.model.head, "softmax"),
+        ("second_head", options.model.second_head, "none"),
+    ):
         if head in _HEADS_OF_PAIRS:
             raise UserError(
                 f"{options.input.genuine_pairs_flag} shows genuine pairs alone, of which --{flag}={head} learns nothing: "
@@ -131,7 +149,9 @@ def _check_head(options: TrainOptions) -> None:
 def _share(context: tf.distribute.InputContext, options: TrainOptions) -> dict[str, int]:
     """What this input worker reads, and in batches of which size."""
     return {
-        "batch_size": context.get_per_replica_batch_size(options.global_batch_size // options.optimization.accumulate_steps),
+        "batch_size": context.get_per_replica_batch_size(
+            options.global_batch_size // options.optimization.accumulate_steps
+        ),
         "worker": context.input_pipeline_id,
         "workers": context.num_input_pipelines,
     }

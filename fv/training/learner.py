@@ -67,18 +67,25 @@ def build(
             line = first_weights.load(model)
             if strategies.is_chief(strategy):
                 print(line, flush=True)
-        updater = Updater(options.optimization, schedule, model)  # after the weights: some rules keep copies of them
+        updater = Updater(
+            options.optimization, schedule, model
+        )  # after the weights: some rules keep copies of them
         averages = _build_averages(options, model, len(identities))
         teacher = teachers.load(options.teaching, options.model.embedding_size, identities)
     if teacher:
-        teachers.check_images(teacher.record, options.teaching.teacher, options.model, preprocessing)
+        teachers.check_images(
+            teacher.record, options.teaching.teacher, options.model, preprocessing
+        )
     if teacher and strategies.is_chief(strategy):
         _note_whom_it_met(teacher, options, identities, preprocessing)
     return Learner(model, updater, averages, teacher)
 
 
 def _note_whom_it_met(
-    teacher: Teacher, options: TrainOptions, identities: Sequence[str], preprocessing: Preprocessing | None
+    teacher: Teacher,
+    options: TrainOptions,
+    identities: Sequence[str],
+    preprocessing: Preprocessing | None,
 ) -> None:
     """Before the first step, so that no weights of the student are ever without it."""
     record = model_record.describe(options.model, identities, preprocessing)
@@ -92,7 +99,9 @@ def _build_averages(options: TrainOptions, model: Siamese, identities: int) -> A
 
 
 def _build_model(options: TrainOptions, identities: int) -> Siamese:
-    model = siamese.build_siamese(options.model, identities, sync_batch_norm=options.sync_batch_norm)
+    model = siamese.build_siamese(
+        options.model, identities, sync_batch_norm=options.sync_batch_norm
+    )
     if options.freeze_backbone:
         encoder.freeze_backbone(model.encoder)
     return model

@@ -19,7 +19,9 @@ class TrainOptions:
     """All of a training run."""
 
     tfrecords: str = required("folder of shards that tools/make_tfrecords.py wrote.")
-    workdir: str = required("folder for checkpoints, flags and logs; an interrupted run there goes on.")
+    workdir: str = required(
+        "folder for checkpoints, flags and logs; an interrupted run there goes on."
+    )
     model: ModelOptions = group(ModelOptions)
     init_weights: str = option(
         "none",
@@ -50,6 +52,7 @@ class TrainOptions:
     seed: int = option(0, "Of initial weights, order and augmentation.", lower=0, upper=2**31 - 1)
     report: ReportOptions = group(ReportOptions)
     synthetic_input: bool = option(
-        False, "Train on one made-up batch that stays on the device: the step without any input. No shard is read."
+        False,
+        "Train on one made-up batch that stays on the device: the step without any input. No shard is read.",
     )
     saving: CheckpointOptions = group(CheckpointOptions)

@@ -33,10 +33,14 @@ class Position:
 
     def advance(self, pairs: int) -> "Position":
         """The place so many pairs later."""
-        return dataclasses.replace(self, pairs=self.pairs + pairs, order_pairs=self.order_pairs + pairs)
+        return dataclasses.replace(
+            self, pairs=self.pairs + pairs, order_pairs=self.order_pairs + pairs
+        )
 
 
-def find(options: TrainOptions, step: int, workers: int, epoch_pairs: int) -> tuple[Position, str | None]:
+def find(
+    options: TrainOptions, step: int, workers: int, epoch_pairs: int
+) -> tuple[Position, str | None]:
     """The position behind the checkpoint of a workdir, and a line for the user where a new epoch begins there.
 
     Args:
@@ -63,7 +67,9 @@ def _place(start: dict, pairs: int) -> Position:
     """Where a start of run.json began; behind so many pairs of one order if its version of fv noted no place."""
     if "position" not in start:
         return Position().advance(pairs)
-    return Position(**{field.name: start["position"][field.name] for field in dataclasses.fields(Position)})
+    return Position(
+        **{field.name: start["position"][field.name] for field in dataclasses.fields(Position)}
+    )
 
 
 def _start_behind(options: TrainOptions, step: int) -> dict:
@@ -72,7 +78,9 @@ def _start_behind(options: TrainOptions, step: int) -> dict:
         if start["first_step"] < step:
             return start
     path = os.path.join(options.workdir, workdir.FLAGS)
-    text = files.read_bytes(path).decode() if files.exists(path) else fv_options.to_flagfile(options)
+    text = (
+        files.read_bytes(path).decode() if files.exists(path) else fv_options.to_flagfile(options)
+    )
     return {"first_step": 0, "flags": text.splitlines()}
 
 
@@ -83,10 +91,16 @@ def _flags(lines: list[str]) -> dict[str, str]:
     return {name: value for name, _, value in pairs}
 
 
-def _changes(before: Mapping[str, str], start: dict, options: TrainOptions, workers: int) -> list[str]:
+def _changes(
+    before: Mapping[str, str], start: dict, options: TrainOptions, workers: int
+) -> list[str]:
     """What makes the order of this start another one than before."""
     now = _flags(fv_options.to_flagfile(options).splitlines())
-    changes = [f"--{name}={now[name]}, before {before[name]}" for name in _OF_THE_ORDER if before[name] != now[name]]
+    changes = [
+        f"--{name}={now[name]}, before {before[name]}"
+        for name in _OF_THE_ORDER
+        if before[name] != now[name]
+    ]
     if _MIXED in before:
         changes.append(f"--{_MIXED}={before[_MIXED]} is no longer mixed in")
     if now["data_service"] or before["data_service"]:

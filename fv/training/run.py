@@ -52,19 +52,32 @@ def train(options: TrainOptions) -> None:
     workdir.starts(options.workdir)
 
     strategy = strategies.start(options.compute, options.seed, facts.of_run(options))
-    strategies.check_divides(strategy, options.global_batch_size, options.optimization.accumulate_steps)
+    strategies.check_divides(
+        strategy, options.global_batch_size, options.optimization.accumulate_steps
+    )
     chief = strategies.is_chief(strategy)
     mine = _claimed(options.workdir) if chief else contextlib.nullcontext()
     with losing.named(strategy), full_disk.told(options.workdir), mine:
-        rate = schedule.build_schedule(options.optimization, options.steps, options.global_batch_size)
+        rate = schedule.build_schedule(
+            options.optimization, options.steps, options.global_batch_size
+        )
         first_weights = _find_first_weights(options, record)
-        record = first_weights.record if first_weights else model_record.kept(record, options.workdir)
+        record = (
+            first_weights.record if first_weights else model_record.kept(record, options.workdir)
+        )
         trained = learner.build(
-            options, rate, strategy, training.identities, first_weights, preprocessing=training.preprocessing
+            options,
+            rate,
+            strategy,
+            training.identities,
+            first_weights,
+            preprocessing=training.preprocessing,
         )
         agreement = Agreement(strategy)
         keep = options.saving.keep_checkpoints
-        checkpoints = Checkpoints(options.workdir, agreement, keep=keep, chief=chief, **trained.state())
+        checkpoints = Checkpoints(
+            options.workdir, agreement, keep=keep, chief=chief, **trained.state()
+        )
         first_step = checkpoints.restore()
         workers = strategies.count_input_workers(strategy)
         place, line = position.find(options, first_step, workers, training.split.pairs)
@@ -73,17 +86,38 @@ def train(options: TrainOptions) -> None:
             for each in filter(None, (_say_without_validation(options, validation), line)):
                 print(each, flush=True)
 
-        plan = Plan(options.steps, options.report.log_every, options.report.validate_every, options.saving.checkpoint_every)
+        plan = Plan(
+            options.steps,
+            options.report.log_every,
+            options.report.validate_every,
+            options.saving.checkpoint_every,
+        )
         bad = BadRecords(options.tfrecords, options.input.max_bad_records)
         step = _build_step(options, strategy, trained)
         batches = feeding.training_batches(strategy, training, options, place, bad)
-        validator = Validator(strategy, trained.judged, validation, options, bad) if validation else None
+        validator = (
+            Validator(strategy, trained.judged, validation, options, bad) if validation else None
+        )
         kept = Best(options.workdir, options.saving.keep_best, agreement, chief=chief)
         counts = (options.global_batch_size, training.split.pairs)
-        run = Run(options.workdir, plan, first_step, *counts, rate, chief, feeding.advice(options), place.pairs)
-        with Reporter(run, step.meter, bad) as reporter, _summarised(options, strategy, run, reporter, place):
+        run = Run(
+            options.workdir,
+            plan,
+            first_step,
+            *counts,
+            rate,
+            chief,
+            feeding.advice(options),
+            place.pairs,
+        )
+        with (
+            Reporter(run, step.meter, bad) as reporter,
+            _summarised(options, strategy, run, reporter, place),
+        ):
             with Interruption() as interruption:
-                pulse = Pulse(agreement, interruption, checkpoints, options.saving.checkpoint_minutes)
+                pulse = Pulse(
+                    agreement, interruption, checkpoints, options.saving.checkpoint_minutes
+                )
                 work = Work(
                     run_steps=_stepper(step, batches, training, options, bad),
                     log=reporter.log,
@@ -113,26 +147,39 @@ def _claimed(folder: str) -> Iterator[None]:
     A model.json, which was checked before, marks the workdir of an earlier fv, which listed no files.
     """
     files.make_folder(folder)
-    with folder_lock.held(folder, f"another run is training in {folder}: wait for it, or give another --workdir"):
+    with folder_lock.held(
+        folder, f"another run is training in {folder}: wait for it, or give another --workdir"
+    ):
         begun = files.exists(os.path.join(folder, workdir.MODEL))
-        rewritten = (f"{workdir.CHECKPOINTS}/{checkpoint_files.LIST}", f"{workdir.BEST}/{best.FILE}")
+        rewritten = (
+            f"{workdir.CHECKPOINTS}/{checkpoint_files.LIST}",
+            f"{workdir.BEST}/{best.FILE}",
+        )
         foreign = ownership.find_foreign(folder, [workdir.FLAGS, *rewritten], lambda name: begun)
         kept = os.path.join(folder, workdir.BEST)
         if begun:
             checkpoint_files.adopt(os.path.join(folder, workdir.CHECKPOINTS))
             checkpoint_files.adopt(kept)
-        foreign += [f"{path}.index" for path in checkpoint_files.find(kept) if not checkpoint_files.is_listed(path)]
+        foreign += [
+            f"{path}.index"
+            for path in checkpoint_files.find(kept)
+            if not checkpoint_files.is_listed(path)
+        ]
         ownership.require_none(foreign, folder)
         ownership.claim(folder, [workdir.FLAGS, *rewritten], lambda name: begun)
         yield
 
 
-def _find_first_weights(options: TrainOptions, record: model_record.ModelRecord) -> FirstWeights | None:
+def _find_first_weights(
+    options: TrainOptions, record: model_record.ModelRecord
+) -> FirstWeights | None:
     """None for a run that goes on from its own checkpoint, too: it needs no others."""
     begun = checkpoint_files.find(os.path.join(options.workdir, workdir.CHECKPOINTS))
     if begun or options.init_weights == initial_weights.NONE:
         return None
-    return FirstWeights(weight_sources.find(options.init_weights, options.init_checkpoint, options.model), record)
+    return FirstWeights(
+        weight_sources.find(options.init_weights, options.init_checkpoint, options.model), record
+    )
 
 
 def _describe_run(options: TrainOptions, record: model_record.ModelRecord) -> None:
@@ -141,7 +188,9 @@ def _describe_run(options: TrainOptions, record: model_record.ModelRecord) -> No
         file.write(fv_options.to_flagfile(options))
 
 
-def _build_step(options: TrainOptions, strategy: tf.distribute.Strategy, trained: Learner) -> TrainStep:
+def _build_step(
+    options: TrainOptions, strategy: tf.distribute.Strategy, trained: Learner
+) -> TrainStep:
     return TrainStep(
         strategy,
         trained.model,
@@ -157,12 +206,18 @@ def _build_step(options: TrainOptions, strategy: tf.distribute.Strategy, trained
 
 @contextlib.contextmanager
 def _summarised(
-    options: TrainOptions, strategy: tf.distribute.Strategy, run: Run, reporter: Reporter, place: Position
+    options: TrainOptions,
+    strategy: tf.distribute.Strategy,
+    run: Run,
+    reporter: Reporter,
+    place: Position,
 ) -> Iterator[None]:
     if not run.chief:
         yield
         return
-    with summary.written_at_the_end(reporter, run_record.begin(options, strategy, run.first_step, place)):
+    with summary.written_at_the_end(
+        reporter, run_record.begin(options, strategy, run.first_step, place)
+    ):
         yield
 
 
@@ -174,11 +229,19 @@ def _stepper(
             return step.run(batches, first, count)
 
     profiled = options.report.profiled(options.steps)
-    return Profiler(run_steps, *profiled, os.path.join(options.workdir, workdir.TENSORBOARD)) if profiled else run_steps
+    return (
+        Profiler(run_steps, *profiled, os.path.join(options.workdir, workdir.TENSORBOARD))
+        if profiled
+        else run_steps
+    )
 
 
 def _judge(
-    validator: Validator | None, reporter: Reporter, kept: Best, checkpoints: Checkpoints, pulse: Pulse
+    validator: Validator | None,
+    reporter: Reporter,
+    kept: Best,
+    checkpoints: Checkpoints,
+    pulse: Pulse,
 ) -> Callable[[int], None]:
     def judge(step: int) -> None:
         if validator is None:

@@ -42,10 +42,20 @@ class TrainStep:
         if xla:
             compiling.check(strategy, model)
         self._xla = xla
-        self._strategy, self._model, self._updater, self._averages = strategy, model, updater, averages
-        self._parts, self._frozen_steps = updater.options.accumulate_steps, updater.options.freeze_backbone_steps
+        self._strategy, self._model, self._updater, self._averages = (
+            strategy,
+            model,
+            updater,
+            averages,
+        )
+        self._parts, self._frozen_steps = (
+            updater.options.accumulate_steps,
+            updater.options.freeze_backbone_steps,
+        )
         sizes = dict(global_batch_size=global_batch_size, parts=self._parts)
-        self._gradients = Gradients(strategy, model, updater, augmentation, **sizes, seed=seed, teacher=teacher, xla=xla)
+        self._gradients = Gradients(
+            strategy, model, updater, augmentation, **sizes, seed=seed, teacher=teacher, xla=xla
+        )
         with strategy.scope():
             self._sums = Accumulators(model.trainable_variables) if self._parts > 1 else None
         self.meter = StallMeter()
@@ -67,7 +77,9 @@ class TrainStep:
             return np.concatenate([self._run(batches, *stage) for stage in stages])
 
     def _run(self, batches: Iterator, first_step: int, steps: int, frozen: bool) -> np.ndarray:
-        losses, waited, began = self._steps(batches, tf.constant(first_step), tf.constant(steps), frozen)
+        losses, waited, began = self._steps(
+            batches, tf.constant(first_step), tf.constant(steps), frozen
+        )
         losses = losses.numpy()
         self.meter.add(float(waited), time.time() - float(began))
         return losses
@@ -81,7 +93,11 @@ class TrainStep:
         A Python bool, `frozen` makes one graph of each stage.
         """
         losses = tf.TensorArray(tf.float32, steps)
-        loss, waited, began = tf.constant(0.0), tf.constant(0.0, tf.float64), stall.clock(first_step)
+        loss, waited, began = (
+            tf.constant(0.0),
+            tf.constant(0.0, tf.float64),
+            stall.clock(first_step),
+        )
         with unfreezing.standing_still(self._model, frozen):
             for index in tf.range(steps):
                 loss, late = self._step(batches, first_step + index, loss)
@@ -89,7 +105,9 @@ class TrainStep:
                 losses = losses.write(index, loss)
         return losses.stack(), waited, began
 
-    def _step(self, batches: Iterator, step: tf.Tensor, before: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    def _step(
+        self, batches: Iterator, step: tf.Tensor, before: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
         """(loss; seconds in which the device had no batch) of one step; `before` is the loss of the last one."""
         if self._parts == 1:
             batch, waited = _next(batches, before)
@@ -99,26 +117,36 @@ class TrainStep:
             loss, waited = self._accumulate(batches, step, before)
             applied = self._strategy.run(self._replica_update)
         if self._averages:
-            self._averages.update(self._strategy, step + 1, self._strategy.experimental_local_results(applied)[0])
+            self._averages.update(
+                self._strategy, step + 1, self._strategy.experimental_local_results(applied)[0]
+            )
         return loss, waited
 
-    def _accumulate(self, batches: Iterator, step: tf.Tensor, before: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    def _accumulate(
+        self, batches: Iterator, step: tf.Tensor, before: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
         """As `_step`, without the update; a loop, not one graph of all parts, so that no two are in memory at once."""
         total, loss, waited = tf.constant(0.0), before, tf.constant(0.0, tf.float64)
         for part in tf.range(self._parts):
             batch, late = _next(batches, loss)
-            loss = self._strategy.reduce(SUM, self._strategy.run(self._replica_part, args=(batch, step, part)), axis=None)
+            loss = self._strategy.reduce(
+                SUM, self._strategy.run(self._replica_part, args=(batch, step, part)), axis=None
+            )
             total += loss
             waited += late
         return total, waited
 
     @_without_loops
-    def _replica_step(self, batch: dict[str, tf.Tensor], step: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    def _replica_step(
+        self, batch: dict[str, tf.Tensor], step: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
         loss, gradients = self._gradients.compute(batch, step, 0)
         return loss, self._updater.apply(gradients, self._model.trainable_variables)
 
     @_without_loops
-    def _replica_part(self, batch: dict[str, tf.Tensor], step: tf.Tensor, part: tf.Tensor) -> tf.Tensor:
+    def _replica_part(
+        self, batch: dict[str, tf.Tensor], step: tf.Tensor, part: tf.Tensor
+    ) -> tf.Tensor:
         loss, gradients = self._gradients.compute(batch, step, part)
         self._sums.add(gradients, self._model.trainable_variables)
         return loss

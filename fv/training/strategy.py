@@ -12,7 +12,9 @@ from fv.training.clusters import finding, forming, gathering, gpu_sharing
 from fv.training.strategy_options import StrategyOptions
 
 
-def start(options: StrategyOptions, seed: int, facts: Mapping[str, str] | None = None) -> tf.distribute.Strategy:
+def start(
+    options: StrategyOptions, seed: int, facts: Mapping[str, str] | None = None
+) -> tf.distribute.Strategy:
     """Sets devices, determinism, seed and precision, and makes the strategy. Call it once, before any op runs.
 
     Args:
@@ -44,7 +46,9 @@ def check_divides(strategy: tf.distribute.Strategy, global_batch_size: int, part
     """
     replicas = strategy.num_replicas_in_sync
     if global_batch_size % (replicas * parts):
-        among = f"{replicas} replicas" + (f" in {parts} parts (--accumulate_steps)" if parts > 1 else "")
+        among = f"{replicas} replicas" + (
+            f" in {parts} parts (--accumulate_steps)" if parts > 1 else ""
+        )
         raise UserError(
             f"--global_batch_size={global_batch_size} does not divide over {among}: use a multiple of {replicas * parts}"
         )
@@ -55,7 +59,9 @@ def is_chief(strategy: tf.distribute.Strategy) -> bool:
     resolver = strategy.cluster_resolver
     if resolver is None or not resolver.task_type:
         return True
-    return resolver.task_type in ("chief", "master") or (resolver.task_type == "worker" and resolver.task_id == 0)
+    return resolver.task_type in ("chief", "master") or (
+        resolver.task_type == "worker" and resolver.task_id == 0
+    )
 
 
 def count_input_workers(strategy: tf.distribute.Strategy) -> int:
@@ -73,13 +79,17 @@ def mirrored_cpus(devices: int) -> tf.distribute.Strategy:
     from the same number again.
     """
     reduction = tf.distribute.ReductionToOneDevice()
-    return tf.distribute.MirroredStrategy([f"CPU:{index}" for index in range(devices)], cross_device_ops=reduction)
+    return tf.distribute.MirroredStrategy(
+        [f"CPU:{index}" for index in range(devices)], cross_device_ops=reduction
+    )
 
 
 def _split_cpu(devices: int) -> None:
     (cpu,) = tf.config.list_physical_devices("CPU")
     if devices > len(tf.config.get_logical_device_configuration(cpu) or [cpu]):
-        tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * devices)
+        tf.config.set_logical_device_configuration(
+            cpu, [tf.config.LogicalDeviceConfiguration()] * devices
+        )
 
 
 def _one_device(options: StrategyOptions) -> tf.distribute.Strategy:
@@ -119,7 +129,9 @@ def _use_gpus(options: StrategyOptions, process: int = 0, processes: int = 1) ->
     shared = gpu_sharing.share(found, process, processes, os.environ)
     wanted = options.num_gpus or len(shared)
     if wanted > len(shared):
-        raise UserError(f"--num_gpus={wanted} asks for more GPUs than the {len(shared)} there are for this process")
+        raise UserError(
+            f"--num_gpus={wanted} asks for more GPUs than the {len(shared)} there are for this process"
+        )
     if wanted < len(found):
         tf.config.set_visible_devices(shared[:wanted], "GPU")
     return wanted
@@ -133,7 +145,9 @@ def _tpu(options: StrategyOptions) -> tf.distribute.Strategy:
             tf.config.experimental_connect_to_cluster(resolver)
             tf.tpu.experimental.initialize_tpu_system(resolver)
     except (ValueError, tf.errors.OpError) as error:
-        raise UserError(f"--strategy=tpu finds no TPU at '{options.tpu or 'local'}': {error}") from error
+        raise UserError(
+            f"--strategy=tpu finds no TPU at '{options.tpu or 'local'}': {error}"
+        ) from error
     return tf.distribute.TPUStrategy(resolver)
 
 

@@ -19,15 +19,20 @@ class StrategyOptions:
         "Which tf.distribute strategy trains: one device, the GPUs of this machine, those of several machines, or a TPU.",
         choices=STRATEGIES,
     )
-    num_gpus: int | None = option(None, "GPUs that this process uses, of the first ones; all by default.", lower=1)
+    num_gpus: int | None = option(
+        None, "GPUs that this process uses, of the first ones; all by default.", lower=1
+    )
     virtual_devices: int = option(
         1, "Split the CPU into this many devices, to try mirrored runs anywhere.", lower=1, upper=64
     )
     tpu: str = option("", "Name or grpc:// address of the TPU; empty for the local one.")
     workers: str = option(
-        "", "HOST:PORT of each worker of a multi_worker run, the same list for all; node[1-4]:12345 stands for four of them."
+        "",
+        "HOST:PORT of each worker of a multi_worker run, the same list for all; node[1-4]:12345 stands for four of them.",
     )
-    worker_index: int | None = option(None, "Place of this process in --workers, from 0; the first is the chief.", lower=0)
+    worker_index: int | None = option(
+        None, "Place of this process in --workers, from 0; the first is the chief.", lower=0
+    )
     cluster: str = option(
         "tf_config",
         "What names the workers of a multi_worker run where --workers does not: the environment variable TF_CONFIG, Slurm, "
@@ -41,11 +46,17 @@ class StrategyOptions:
         upper=65535,
     )
     startup_timeout: float = option(
-        600.0, "Seconds that a worker waits for the others before it names the missing ones and gives up.", lower=1.0
+        600.0,
+        "Seconds that a worker waits for the others before it names the missing ones and gives up.",
+        lower=1.0,
     )
-    precision: str = option("float32", "Of the computation; weights, norms, losses stay in float32.", choices=PRECISIONS)
+    precision: str = option(
+        "float32", "Of the computation; weights, norms, losses stay in float32.", choices=PRECISIONS
+    )
     xla: bool = option(False, "Compile the forward and backward pass with XLA.")
-    deterministic: bool = option(False, "Make every op deterministic: the same seed gives the same losses, bit for bit.")
+    deterministic: bool = option(
+        False, "Make every op deterministic: the same seed gives the same losses, bit for bit."
+    )
 
     def check(self) -> None:
         """Checks that the choices go together.
@@ -56,11 +67,15 @@ class StrategyOptions:
         if self.strategy != "multi_worker":
             self._check_alone()
         if self.virtual_devices > 1 and self.strategy != "mirrored":
-            raise UserError(f"--virtual_devices={self.virtual_devices} is for --strategy=mirrored, not {self.strategy}")
+            raise UserError(
+                f"--virtual_devices={self.virtual_devices} is for --strategy=mirrored, not {self.strategy}"
+            )
         if self.xla and self.strategy == "tpu":
             raise UserError("--xla is for CPUs and GPUs: a TPU always compiles the step")
         if (self.num_gpus or 1) > 1 and self.strategy in ("one_device", "tpu"):
-            raise UserError(f"--num_gpus={self.num_gpus} is for --strategy=mirrored or multi_worker, not {self.strategy}")
+            raise UserError(
+                f"--num_gpus={self.num_gpus} is for --strategy=mirrored or multi_worker, not {self.strategy}"
+            )
 
     def _check_alone(self) -> None:
         """Checks that no cluster is named: each of its machines would train a model of its own."""

@@ -15,7 +15,9 @@ class ConstantBatches:
         batch: what each replica gets, by name as in `fv.pipeline.input_pipeline`.
         """
         self._batch = {
-            name: strategy.experimental_distribute_values_from_function(lambda _, part=part: tf.identity(part))
+            name: strategy.experimental_distribute_values_from_function(
+                lambda _, part=part: tf.identity(part)
+            )
             for name, part in batch.items()
         }
 

@@ -26,8 +26,12 @@ _SAME_CROP = 0.01  # of the shorter side, by which two crops may differ
 class TeacherOptions:
     """Whose embeddings are imitated, and how closely."""
 
-    teacher: str | None = option(None, "Workdir of a run on people of this training split, whose embeddings are imitated.")
-    teacher_weight: float = option(10.0, "Factor on the imitation's loss, 1 − cosine to the teacher's embedding.", lower=0.0)
+    teacher: str | None = option(
+        None, "Workdir of a run on people of this training split, whose embeddings are imitated."
+    )
+    teacher_weight: float = option(
+        10.0, "Factor on the imitation's loss, 1 − cosine to the teacher's embedding.", lower=0.0
+    )
 
 
 class Teacher:
@@ -39,11 +43,15 @@ class Teacher:
     def embed(self, images: tf.Tensor) -> tf.Tensor:
         """Embeds pairs of images, uint8 or float [n, 2, any side, any side, 3]: float32 [n, 2, embedding_size]."""
         side = self._model.encoder.input_shape[1]
-        return tf.stop_gradient(self._model.embed_pairs(augment.resize(images, side), training=False))
+        return tf.stop_gradient(
+            self._model.embed_pairs(augment.resize(images, side), training=False)
+        )
 
     def losses(self, embeddings: tf.Tensor, taught: tf.Tensor) -> tf.Tensor:
         """The weighted distance of embeddings to the teacher's, both float32 [n, 2, embedding_size]: float32 [n]."""
-        return self._weight * tf.reduce_mean(1.0 - tf.reduce_sum(embeddings * taught, axis=-1), axis=1)
+        return self._weight * tf.reduce_mean(
+            1.0 - tf.reduce_sum(embeddings * taught, axis=-1), axis=1
+        )
 
 
 def load(options: TeacherOptions, embedding_size: int, identities: Sequence[str]) -> Teacher | None:
@@ -65,7 +73,9 @@ def load(options: TeacherOptions, embedding_size: int, identities: Sequence[str]
     return Teacher(model, options.teacher_weight, record)
 
 
-def check_images(record: ModelRecord, folder: str, options: ModelOptions, preprocessing: Preprocessing | None) -> None:
+def check_images(
+    record: ModelRecord, folder: str, options: ModelOptions, preprocessing: Preprocessing | None
+) -> None:
     """Checks that a teacher is shown the part of an image that it was trained on, as far as the records say.
 
     It is given what its student's crop leaves of a stored image. So a crop made at conversion and one made by
@@ -83,7 +93,10 @@ def check_images(record: ModelRecord, folder: str, options: ModelOptions, prepro
     taught = record.preprocessing
     if preprocessing is None or taught is None or preprocessing.same_crop(taught):
         return
-    shown, wanted = preprocessing.centre * options.crop_fraction, taught.centre * record.options.crop_fraction
+    shown, wanted = (
+        preprocessing.centre * options.crop_fraction,
+        taught.centre * record.options.crop_fraction,
+    )
     if preprocessing.boxes or taught.boxes or abs(shown - wanted) > _SAME_CROP:
         raise UserError(
             f"--teacher={folder} was trained on images stored with {taught}, but these are stored with {preprocessing}: "
@@ -91,12 +104,18 @@ def check_images(record: ModelRecord, folder: str, options: ModelOptions, prepro
         )
 
 
-def _check_fits(record: ModelRecord, folder: str, embedding_size: int, identities: Sequence[str]) -> None:
+def _check_fits(
+    record: ModelRecord, folder: str, embedding_size: int, identities: Sequence[str]
+) -> None:
     taught = record.options.embedding_size
     if taught != embedding_size:
-        raise UserError(f"--teacher={folder} gives embeddings of {taught} numbers: give --embedding_size={taught}")
+        raise UserError(
+            f"--teacher={folder} gives embeddings of {taught} numbers: give --embedding_size={taught}"
+        )
     strangers = record.lacking(identities)
     if strangers:  # some may be in the validation split, which would then flatter
         before = workdir.training_flag(folder, "tfrecords")
         give = f"--tfrecords={before}" if before else "its shards"
-        raise UserError(f"--teacher={folder} was trained on {strangers:,} people who are not trained on here: give {give}")
+        raise UserError(
+            f"--teacher={folder} was trained on {strangers:,} people who are not trained on here: give {give}"
+        )

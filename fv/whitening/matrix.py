@@ -9,7 +9,9 @@ first step; Ioffe, Probabilistic Linear Discriminant Analysis, ECCV 2006, for th
 import numpy as np
 
 
-def covariances(embeddings_a: np.ndarray, embeddings_b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def covariances(
+    embeddings_a: np.ndarray, embeddings_b: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """What differs within a person, and what the two images of genuine pairs share.
 
     Args:
@@ -23,7 +25,9 @@ def covariances(embeddings_a: np.ndarray, embeddings_b: np.ndarray) -> tuple[np.
     embeddings_a, embeddings_b = np.float64(embeddings_a), np.float64(embeddings_b)
     differences = embeddings_a - embeddings_b
     products = embeddings_a.T @ embeddings_b
-    return differences.T @ differences / (2 * len(differences)), (products + products.T) / (2 * len(differences))
+    return differences.T @ differences / (2 * len(differences)), (products + products.T) / (
+        2 * len(differences)
+    )
 
 
 def whitening(within: np.ndarray, shared: np.ndarray, shrinkage: float) -> np.ndarray:

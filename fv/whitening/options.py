@@ -10,8 +10,12 @@ from fv.options import option, required
 class WhitenOptions:
     """Which model, by which pairs, and how strongly."""
 
-    workdir: str = required("folder that fv.train wrote: the model whose embeddings are whitened; it stays as it is.")
-    tfrecords: str = required("folder of the shards that it was trained on; their genuine training pairs are measured.")
+    workdir: str = required(
+        "folder that fv.train wrote: the model whose embeddings are whitened; it stays as it is."
+    )
+    tfrecords: str = required(
+        "folder of the shards that it was trained on; their genuine training pairs are measured."
+    )
     output: str = required("new folder for the whitened model, a workdir like the first.")
     checkpoint: str = checkpoint_choice.flag()
     shrinkage: float = option(

@@ -14,8 +14,13 @@ from tests.benchmarks.conftest import IMAGES
 
 def draw_epoch(name, work):
     """The images [16, side, side, 3] of the first epoch, from a contestant that is installed."""
-    peer = pytest.importorskip(f"benchmarks.input_peers.{name}", reason="an optional peer", exc_type=ModuleNotFoundError)
-    drawn = [np.asarray(batch) for batch in itertools.islice(peer.batches(work), IMAGES // 2 // work.batch_size)]
+    peer = pytest.importorskip(
+        f"benchmarks.input_peers.{name}", reason="an optional peer", exc_type=ModuleNotFoundError
+    )
+    drawn = [
+        np.asarray(batch)
+        for batch in itertools.islice(peer.batches(work), IMAGES // 2 // work.batch_size)
+    ]
     assert {batch.shape for batch in drawn} == {(work.batch_size, 2, work.side, work.side, 3)}
     assert {batch.dtype for batch in drawn} == {np.dtype(np.uint8)}
     return np.concatenate(drawn).reshape(-1, work.side, work.side, 3)
@@ -25,14 +30,20 @@ def draw_epoch(name, work):
 def test_a_peer_yields_each_image_once_an_epoch_with_the_same_pixels(name, work):
     drawn = draw_epoch(name, work)
     expected = [pixels.load(path.read_bytes(), work.side) for path in work.image_paths()]
-    far = np.array([[np.abs(image.astype(float) - one).mean() for one in expected] for image in drawn])
+    far = np.array(
+        [[np.abs(image.astype(float) - one).mean() for one in expected] for image in drawn]
+    )
     assert sorted(far.argmin(axis=1)) == list(range(IMAGES))
     assert np.abs(drawn - np.array(expected)[far.argmin(axis=1)].astype(float)).max() <= 1
 
 
 def test_every_peer_has_a_module_and_every_module_a_title():
     shared = {"indexed", "pixels", "records_tf"}
-    modules = {path.stem for path in importlib.resources.files(input_peers).iterdir() if path.suffix == ".py"}
+    modules = {
+        path.stem
+        for path in importlib.resources.files(input_peers).iterdir()
+        if path.suffix == ".py"
+    }
     assert modules - shared - {"__init__"} == set(input_peers.TITLES)
 
 

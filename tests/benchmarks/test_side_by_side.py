@@ -7,20 +7,41 @@ import numpy as np
 import pytest
 import simplejpeg
 
-from benchmarks.side_by_side import chart, contestant, preparing, ratios, rounds, sections, synthetic, table, workload
+from benchmarks.side_by_side import (
+    chart,
+    contestant,
+    preparing,
+    ratios,
+    rounds,
+    sections,
+    synthetic,
+    table,
+    workload,
+)
 from benchmarks.side_by_side.rounds import Entrant
 from fv import manifest, record
 from fv.errors import UserError
 
 
 def figures(rate: float) -> dict:
-    result = dict.fromkeys(rounds.MEASURED, 1.0) | {"images_per_s": rate, "images_per_cpu_s": rate / 2, "dtype": "uint8"}
-    return rounds.summarise([result, result | {"images_per_s": rate + 2}, result | {"images_per_s": rate - 5}])
+    result = dict.fromkeys(rounds.MEASURED, 1.0) | {
+        "images_per_s": rate,
+        "images_per_cpu_s": rate / 2,
+        "dtype": "uint8",
+    }
+    return rounds.summarise(
+        [result, result | {"images_per_s": rate + 2}, result | {"images_per_s": rate - 5}]
+    )
 
 
 @pytest.fixture
 def runs():
-    given = {"ceiling": figures(1000), "fv_pipeline": figures(900), "threads": figures(800), "fused_map": figures(600)}
+    given = {
+        "ceiling": figures(1000),
+        "fv_pipeline": figures(900),
+        "threads": figures(800),
+        "fused_map": figures(600),
+    }
     ratios.add_shares(given)
     return given
 
@@ -28,7 +49,9 @@ def runs():
 @pytest.fixture
 def without_torch(tmp_path, monkeypatch):
     """A folder on the path where `import torch` fails as it does where torch is not installed."""
-    (tmp_path / "torch.py").write_text("raise ModuleNotFoundError(\"No module named 'torch'\", name='torch')")
+    (tmp_path / "torch.py").write_text(
+        "raise ModuleNotFoundError(\"No module named 'torch'\", name='torch')"
+    )
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
 
 
@@ -42,7 +65,9 @@ def test_missing_peers_are_named_and_the_others_run(work, without_torch):
 
 def test_a_contestant_that_breaks_gives_its_last_words(work, tmp_path):
     moved = dataclasses.replace(work, folder=str(tmp_path))
-    _, absent = rounds.run({"threads": Entrant("threads", moved)}, rounds=2, seconds=0.1, warm_up_s=0.0)
+    _, absent = rounds.run(
+        {"threads": Entrant("threads", moved)}, rounds=2, seconds=0.1, warm_up_s=0.0
+    )
     assert "holds no manifest.json" in absent["threads"]
 
 
@@ -57,8 +82,15 @@ def test_a_summary_has_the_median_and_the_spread():
 
 
 def test_ratios_compare_fv_with_the_ceiling_and_the_best_peer(runs):
-    assert ratios.find("original", runs) == {"fv_over_ceiling": 0.9, "best_peer": "threads", "fv_over_best_peer": 1.125}
-    assert runs["threads"]["share_of_ceiling"] == 0.8 and runs["threads"]["cpu_share_of_ceiling"] == 0.8
+    assert ratios.find("original", runs) == {
+        "fv_over_ceiling": 0.9,
+        "best_peer": "threads",
+        "fv_over_best_peer": 1.125,
+    }
+    assert (
+        runs["threads"]["share_of_ceiling"] == 0.8
+        and runs["threads"]["cpu_share_of_ceiling"] == 0.8
+    )
 
 
 def test_ratios_also_compare_with_peers_on_the_original_images(runs):
@@ -66,7 +98,9 @@ def test_ratios_also_compare_with_peers_on_the_original_images(runs):
     ratios.add_shares(runs)
     found = ratios.find("stored", runs)
     assert found["fv_over_best_peer_on_originals"] == found["fv_over_torch_on_originals"] == 3.0
-    assert runs["torch_batches" + sections.ON_ORIGINALS]["share_of_ceiling"] is None  # the ceiling is that of small images
+    assert (
+        runs["torch_batches" + sections.ON_ORIGINALS]["share_of_ceiling"] is None
+    )  # the ceiling is that of small images
 
 
 def test_ratios_leave_out_what_did_not_run(runs):
@@ -74,7 +108,9 @@ def test_ratios_leave_out_what_did_not_run(runs):
 
 
 def test_the_table_and_the_chart_show_every_entrant(runs, tmp_path):
-    assert [line.split("  ")[0] for line in table.lines(runs)[1:]] == [table.title(name) for name in runs]
+    assert [line.split("  ")[0] for line in table.lines(runs)[1:]] == [
+        table.title(name) for name in runs
+    ]
     chart.draw(str(tmp_path / "chart.png"), runs, "a title")
     assert (tmp_path / "chart.png").read_bytes().startswith(b"\x89PNG")
 
@@ -82,12 +118,16 @@ def test_the_table_and_the_chart_show_every_entrant(runs, tmp_path):
 def test_images_can_be_made_smaller_and_encoded_anew(work, tmp_path):
     small = dataclasses.replace(work, folder=str(tmp_path))
     preparing.write_images(work.images, small, count=3, side=24, quality=70)
-    assert [simplejpeg.decode_jpeg_header(path.read_bytes())[:2] for path in small.image_paths()] == [(24, 24)] * 3
+    assert [
+        simplejpeg.decode_jpeg_header(path.read_bytes())[:2] for path in small.image_paths()
+    ] == [(24, 24)] * 3
 
 
 def test_too_few_images_are_a_user_error(work, tmp_path):
     with pytest.raises(UserError, match="holds 16 images PERSON/"):
-        preparing.write_images(work.images, dataclasses.replace(work, folder=str(tmp_path)), count=17)
+        preparing.write_images(
+            work.images, dataclasses.replace(work, folder=str(tmp_path)), count=17
+        )
 
 
 def test_every_image_is_in_as_many_pairs_as_asked(work, tmp_path):

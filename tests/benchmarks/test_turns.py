@@ -12,7 +12,9 @@ from benchmarks.training_peers.work import Work
 from fv.model import siamese
 
 TICK_S = 0.02
-TICKING = f"import time\nwhile True:\n  time.sleep({TICK_S})\n  print(repr(time.time()), flush=True)"
+TICKING = (
+    f"import time\nwhile True:\n  time.sleep({TICK_S})\n  print(repr(time.time()), flush=True)"
+)
 
 
 def entrant(program: str) -> Entrant:
@@ -21,16 +23,30 @@ def entrant(program: str) -> Entrant:
 
 def test_one_runs_at_a_time_and_those_that_cannot_are_named(tmp_path):
     missing = 'print(\'{"missing": "some_package"}\')'
-    programs = {"a": TICKING, "absent": missing, "b": TICKING, "broken": "raise SystemExit('no luck')"}
+    programs = {
+        "a": TICKING,
+        "absent": missing,
+        "b": TICKING,
+        "broken": "raise SystemExit('no luck')",
+    }
     entrants = {name: entrant(program) for name, program in programs.items()}
     ran, absent = turns.run(entrants, turns=2, seconds=0.5, folder=str(tmp_path))
-    assert absent == {"absent": "some_package is not installed", "broken": "no luck"} and set(ran) == {"a", "b"}
+    assert absent == {"absent": "some_package is not installed", "broken": "no luck"} and set(
+        ran
+    ) == {"a", "b"}
     taken = {name: each.turns for name, each in ran.items()}
     a, b = taken.values()
-    assert a[0].end <= b[0].begin and b[0].end <= b[1].begin and b[1].end <= a[1].begin  # the order moves on
+    assert (
+        a[0].end <= b[0].begin and b[0].end <= b[1].begin and b[1].end <= a[1].begin
+    )  # the order moves on
     for name, other in (("a", "b"), ("b", "a")):
         stamps = ran[name].stamps()
-        slept = [stamp for stamp in stamps for turn in taken[other] if turn.begin + 0.1 < stamp < turn.end]
+        slept = [
+            stamp
+            for stamp in stamps
+            for turn in taken[other]
+            if turn.begin + 0.1 < stamp < turn.end
+        ]
         assert not slept and all(rate > 5 for rate in turns.rates(stamps, taken[name]))
 
 
@@ -54,12 +70,27 @@ class Measured:
 
 def test_figures_and_ratios_of_each_round():
     work = Work("", "", image_size=139, pairs=16, stamp_steps=4)
-    found = {"fv": training.figures(Measured(4.0), work), "bare_step": training.figures(Measured(5.0), work)}
-    assert found["fv"]["images_per_s"]["median"] == pytest.approx(32.0)  # 2 × 16 images × 4 steps in 4 s
-    assert found["fv"]["images_per_cpu_s"]["median"] == pytest.approx(16.0) and found["fv"]["start_s"] == 16.0
+    found = {
+        "fv": training.figures(Measured(4.0), work),
+        "bare_step": training.figures(Measured(5.0), work),
+    }
+    assert found["fv"]["images_per_s"]["median"] == pytest.approx(
+        32.0
+    )  # 2 × 16 images × 4 steps in 4 s
+    assert (
+        found["fv"]["images_per_cpu_s"]["median"] == pytest.approx(16.0)
+        and found["fv"]["start_s"] == 16.0
+    )
     assert training.fv_over(found)["bare_step"]["min"] == pytest.approx(1.25)
-    report = {"runs": found, "fv_over": training.fv_over(found), "not_run": {"torch_timm": "timm is not installed"}}
-    assert "timm is not installed" in training.lines(report)[-1] and "1.250" in training.lines(report)[2]
+    report = {
+        "runs": found,
+        "fv_over": training.fv_over(found),
+        "not_run": {"torch_timm": "timm is not installed"},
+    }
+    assert (
+        "timm is not installed" in training.lines(report)[-1]
+        and "1.250" in training.lines(report)[2]
+    )
 
 
 def test_an_unknown_peer_is_one_line(command, tmp_path):
@@ -72,5 +103,7 @@ def test_peers_train_as_many_weights_as_fv():
     work = Work("", "", image_size=75, pairs=2)
     ours = siamese.build_siamese(siamese_tf.options(work), identities=2)
     theirs = keras_fit.build(work)
-    shapes = [sorted(tuple(each.shape) for each in model.trainable_variables) for model in (ours, theirs)]
+    shapes = [
+        sorted(tuple(each.shape) for each in model.trainable_variables) for model in (ours, theirs)
+    ]
     assert shapes[0] == shapes[1]

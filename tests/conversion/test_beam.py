@@ -29,7 +29,9 @@ def images(tmp_path_factory):
     """30 people of 4 images, some of which have to be written anew, one bad, one there twice."""
     folder = making.crowd(tmp_path_factory.mktemp("crowd"), identities=30, images=4)
     for index in range(5):
-        (folder / f"p{index:03d}" / "grey picture.pgm").write_bytes(making.encode(making.grey(index), "PPM"))
+        (folder / f"p{index:03d}" / "grey picture.pgm").write_bytes(
+            making.encode(making.grey(index), "PPM")
+        )
     (folder / "p009" / "broken.jpg").write_bytes(b"\xff\xd8\xff")
     (folder / "p010" / "twice.jpg").write_bytes((folder / "p011" / "p011_0001.jpg").read_bytes())
     return folder
@@ -50,9 +52,13 @@ def assert_same(folder: pathlib.Path, local: pathlib.Path) -> None:
 
 
 @pytest.mark.slow
-def test_two_worker_processes_of_the_direct_runner_write_the_bytes_of_a_local_run(images, local, tmp_path):
+def test_two_worker_processes_of_the_direct_runner_write_the_bytes_of_a_local_run(
+    images, local, tmp_path
+):
     workers = dict(runner="DirectRunner", runner_options=DIRECT)
-    convert.convert(settings.Options(str(images), str(tmp_path), shards=6, store_size=20, **workers))
+    convert.convert(
+        settings.Options(str(images), str(tmp_path), shards=6, store_size=20, **workers)
+    )
     assert_same(tmp_path, local)
 
 
@@ -61,9 +67,19 @@ def test_a_dask_cluster_of_two_workers_writes_the_bytes_of_a_local_run(images, l
     pytest.importorskip("distributed")
     (tmp_path / "cluster.py").write_text(DASK_CLUSTER)
     tool = pathlib.Path(__file__).parents[2] / "tools" / "make_tfrecords.py"
-    command = [tool, f"--images={images}", f"--output={tmp_path / 'out'}", "--shards=6", "--store_size=20"]
+    command = [
+        tool,
+        f"--images={images}",
+        f"--output={tmp_path / 'out'}",
+        "--shards=6",
+        "--store_size=20",
+    ]
     environment = {**os.environ, "PYTHONPATH": str(tool.parents[1])}
-    subprocess.run([sys.executable, tmp_path / "cluster.py", sys.executable, *command], env=environment, check=True)
+    subprocess.run(
+        [sys.executable, tmp_path / "cluster.py", sys.executable, *command],
+        env=environment,
+        check=True,
+    )
     assert_same(tmp_path / "out", local)
 
 

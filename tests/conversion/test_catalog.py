@@ -85,7 +85,9 @@ def test_a_missing_folder_is_refused(tmp_path):
         catalog.scan(str(tmp_path / "nowhere"))
 
 
-@pytest.mark.parametrize(("people", "message"), [({}, "no image"), ({"only": 3}, "one identity only \\('only'\\)")])
+@pytest.mark.parametrize(
+    ("people", "message"), [({}, "no image"), ({"only": 3}, "one identity only \\('only'\\)")]
+)
 def test_fewer_than_two_identities_are_refused(tmp_path, people, message):
     images, left_out, *_ = catalog.scan(str(making.people(tmp_path, **people)))
     with pytest.raises(UserError, match=message):

@@ -26,7 +26,9 @@ def crowd(tmp_path_factory):
 
 
 def run(images, output, **flags):
-    return convert.convert(settings.Options(images=str(images), output=str(output), **{**SHARES, **flags}))
+    return convert.convert(
+        settings.Options(images=str(images), output=str(output), **{**SHARES, **flags})
+    )
 
 
 def pairs_of(folder, split="train"):
@@ -49,10 +51,18 @@ def test_records_hold_the_files_bytes_and_splits_share_nobody(crowd, tmp_path):
                 path = pair[f"image_{side}/path"].decode()
                 assert pair[f"image_{side}/encoded"] == (crowd / path).read_bytes()
                 assert pair[f"image_{side}/identity"].decode() == path.split("/")[0]
-        seen[name] = {pair[field].decode() for pair in pairs for field in (record.IDENTITY_A, record.IDENTITY_B)}
+        seen[name] = {
+            pair[field].decode()
+            for pair in pairs
+            for field in (record.IDENTITY_A, record.IDENTITY_B)
+        }
         assert seen[name] <= set(made.split(name).identities)
     assert sum(made.split(name).pairs for name in manifest.SPLITS) == 200
-    assert not seen["train"] & seen["val"] and not seen["train"] & seen["test"] and not seen["val"] & seen["test"]
+    assert (
+        not seen["train"] & seen["val"]
+        and not seen["train"] & seen["test"]
+        and not seen["val"] & seen["test"]
+    )
     assert left_out.empty
     assert not (tmp_path / "left_out.csv").exists()
 
@@ -64,7 +74,11 @@ def test_tensorflow_reads_the_shards(crowd, tmp_path):
     labels = []
     for example in tf.data.TFRecordDataset(files):
         features = tf.train.Example.FromString(example.numpy()).features.feature
-        assert tf.io.decode_jpeg(features["image_a/encoded"].bytes_list.value[0]).shape == (24, 24, 3)
+        assert tf.io.decode_jpeg(features["image_a/encoded"].bytes_list.value[0]).shape == (
+            24,
+            24,
+            3,
+        )
         labels += features["label"].int64_list.value
     assert (len(labels), sum(labels)) == (made.split("train").pairs, made.split("train").genuine)
 
@@ -74,7 +88,9 @@ def test_shards_do_not_depend_on_the_number_of_processes(crowd, tmp_path):
         run(crowd, tmp_path / str(workers), workers=workers)
     assert digests(tmp_path / "1") == digests(tmp_path / "2") == digests(tmp_path / "3")
     made = manifest.load(str(tmp_path / "1"))
-    assert digests(tmp_path / "1") == {shard.name: shard.sha256 for split in made.splits.values() for shard in split.shards}
+    assert digests(tmp_path / "1") == {
+        shard.name: shard.sha256 for split in made.splits.values() for shard in split.shards
+    }
 
 
 def test_another_seed_gives_other_shards(crowd, tmp_path):
@@ -90,8 +106,14 @@ def test_bad_images_are_left_out_with_their_reasons_and_the_rest_is_converted(tm
     (images / "p002" / "text, of a kind.jpg").write_bytes(b"hello")
     Image.fromarray(making.pixels(5)).save(images / "p003" / "sound.png")
     made, left_out = run(images, tmp_path / "out")
-    assert left_out["path"].tolist() == ["p000/p000_0001.jpg", "p001/p001_0001.jpg", "p002/text, of a kind.jpg"]
-    pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "out" / "left_out.csv"), left_out, check_dtype=False)
+    assert left_out["path"].tolist() == [
+        "p000/p000_0001.jpg",
+        "p001/p001_0001.jpg",
+        "p002/text, of a kind.jpg",
+    ]
+    pd.testing.assert_frame_equal(
+        pd.read_csv(tmp_path / "out" / "left_out.csv"), left_out, check_dtype=False
+    )
     assert sum(split.images for split in made.splits.values()) == 20 * 4 + 1 - 2
     with pytest.raises(UserError, match="p000/p000_0001.jpg: empty file"):
         run(images, tmp_path / "strict", strict=True)
@@ -102,16 +124,25 @@ def test_a_normalised_image_is_one_jpeg_in_all_its_pairs(tmp_path):
     grey = Image.fromarray(making.pixels(7)).convert("L")
     grey.save(images / "p000" / "x.pgm")
     run(images, tmp_path / "out", val_fraction=0.0, test_fraction=0.0)
-    found = {pair[record.IMAGE_A] for pair in pairs_of(tmp_path / "out") if pair[record.PATH_A] == b"p000/x.pgm"}
+    found = {
+        pair[record.IMAGE_A]
+        for pair in pairs_of(tmp_path / "out")
+        if pair[record.PATH_A] == b"p000/x.pgm"
+    }
     assert len(found) == 1 and found.pop().startswith(b"\xff\xd8\xff")
 
 
 def test_listed_pairs_are_converted_as_they_stand(crowd, tmp_path):
-    (tmp_path / "pairs.txt").write_text("2\np000\t1\t2\np001\t3\t4\np000\t1\tp001\t1\np002\t1\tp003\t4\n")
+    (tmp_path / "pairs.txt").write_text(
+        "2\np000\t1\t2\np001\t3\t4\np000\t1\tp001\t1\np002\t1\tp003\t4\n"
+    )
     made, _ = run(crowd, tmp_path / "out", pairs_file=str(tmp_path / "pairs.txt"))
     assert list(made.splits) == ["test"]
     assert made.split("test").identities == ("p000", "p001", "p002", "p003")
-    found = {(pair[record.PATH_A], pair[record.PATH_B], pair[record.LABEL]) for pair in pairs_of(tmp_path / "out", "test")}
+    found = {
+        (pair[record.PATH_A], pair[record.PATH_B], pair[record.LABEL])
+        for pair in pairs_of(tmp_path / "out", "test")
+    }
     assert found == {
         (b"p000/p000_0001.jpg", b"p000/p000_0002.jpg", 1),
         (b"p001/p001_0003.jpg", b"p001/p001_0004.jpg", 1),
@@ -121,7 +152,9 @@ def test_listed_pairs_are_converted_as_they_stand(crowd, tmp_path):
 
 
 def test_a_csv_goes_to_the_split_it_is_meant_for(crowd, tmp_path):
-    (tmp_path / "pairs.csv").write_text("image_a,image_b,label\np000/p000_0001.jpg,p000/p000_0002.jpg,1\n")
+    (tmp_path / "pairs.csv").write_text(
+        "image_a,image_b,label\np000/p000_0001.jpg,p000/p000_0002.jpg,1\n"
+    )
     made, _ = run(crowd, tmp_path / "out", pairs_csv=str(tmp_path / "pairs.csv"), pairs_split="val")
     assert {name: split.pairs for name, split in made.splits.items()} == {"val": 1}
 
@@ -136,7 +169,10 @@ def test_a_refusal_leaves_a_finished_data_set_as_it_was(crowd, tmp_path):
     assert digests(tmp_path) == before
     assert manifest.load(str(tmp_path)).splits
     run(crowd, tmp_path, pairs=60, shards=2, overwrite=True)
-    assert not set(digests(tmp_path)) & set(before) - {"val-00000-of-00001.tfrecord", "test-00000-of-00001.tfrecord"}
+    assert not set(digests(tmp_path)) & set(before) - {
+        "val-00000-of-00001.tfrecord",
+        "test-00000-of-00001.tfrecord",
+    }
 
 
 def test_manifest_keeps_the_flags(crowd, tmp_path):
@@ -147,7 +183,9 @@ def test_manifest_keeps_the_flags(crowd, tmp_path):
 
 def test_a_run_that_broke_off_goes_on_where_it_was(crowd, tmp_path, monkeypatch):
     run(crowd, tmp_path / "whole", shards=6)
-    chosen = settings.Options(images=str(crowd), output=str(tmp_path / "broken"), shards=6, **SHARES)
+    chosen = settings.Options(
+        images=str(crowd), output=str(tmp_path / "broken"), shards=6, **SHARES
+    )
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(convert.manifest, "save", interrupt)
         convert.convert(chosen)
@@ -191,9 +229,15 @@ def before_writing(monkeypatch):
     return patch
 
 
-def test_an_image_that_goes_while_shards_are_written_is_one_line_with_what_is_whole(tmp_path, before_writing):
+def test_an_image_that_goes_while_shards_are_written_is_one_line_with_what_is_whole(
+    tmp_path, before_writing
+):
     images = making.crowd(tmp_path / "images", identities=30, images=4)
-    before_writing(lambda chosen: os.remove(images / chosen.images["path"].loc[chosen.tables["test"]["a"].iloc[0]]))
+    before_writing(
+        lambda chosen: os.remove(
+            images / chosen.images["path"].loc[chosen.tables["test"]["a"].iloc[0]]
+        )
+    )
     with pytest.raises(UserError, match=r"No such file or directory: .*\.jpg" + WHOLE):
         run(images, tmp_path / "out", shards=8)
     assert not (tmp_path / "out" / "manifest.json").exists()
@@ -206,7 +250,9 @@ def test_an_images_folder_that_vanishes_is_one_line_with_what_is_whole(tmp_path,
         run(images, tmp_path / "out", shards=8)
 
 
-def test_a_network_disk_that_fails_for_a_moment_asks_for_the_same_command(crowd, tmp_path, monkeypatch):
+def test_a_network_disk_that_fails_for_a_moment_asks_for_the_same_command(
+    crowd, tmp_path, monkeypatch
+):
     def fail(*_):
         stale = OSError(errno.ESTALE, os.strerror(errno.ESTALE), "a.jpg")
         raise convert.UnfinishedError(stale, 16)
@@ -227,10 +273,18 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 def test_a_full_disk_is_one_line_and_the_rest_is_written_when_there_is_room(crowd, tmp_path):
     out = tmp_path / "out"
     command = ["tools/make_tfrecords.py", f"--images={crowd}", f"--output={out}", "--shards=3"]
-    where = dict(cwd=pathlib.Path(__file__).parents[2], env=os.environ | {"PYTHONPATH": "."}, capture_output=True)
-    full = subprocess.run([sys.executable, "-c", LIMITED, *command], **where, text=True, check=False)
+    where = dict(
+        cwd=pathlib.Path(__file__).parents[2],
+        env=os.environ | {"PYTHONPATH": "."},
+        capture_output=True,
+    )
+    full = subprocess.run(
+        [sys.executable, "-c", LIMITED, *command], **where, text=True, check=False
+    )
     assert full.returncode == 2
-    assert re.fullmatch(r".*error: File too large: .*; \d of \d shards are whole in .*\n", full.stderr)
+    assert re.fullmatch(
+        r".*error: File too large: .*; \d of \d shards are whole in .*\n", full.stderr
+    )
     subprocess.run([sys.executable, *command], **where, check=True)
     run(crowd, tmp_path / "undisturbed", shards=3, val_fraction=0.1, test_fraction=0.1)
     assert digests(out) == digests(tmp_path / "undisturbed")
@@ -243,9 +297,14 @@ def test_a_picture_under_two_names_is_in_no_pair_unless_it_is_kept(tmp_path):
     _, left_out = run(images, tmp_path / "out")
     reasons = dict(left_out.to_numpy())
     assert set(reasons) == {"p003/p003_0001.jpg", "p007/copy.jpg", "p004/p004_0002.jpg"}
-    assert reasons["p007/copy.jpg"] == "the same picture as 'p003/p003_0001.jpg', and two identities have it"
+    assert (
+        reasons["p007/copy.jpg"]
+        == "the same picture as 'p003/p003_0001.jpg', and two identities have it"
+    )
     assert reasons["p004/p004_0002.jpg"] == "the same bytes as 'p004/again.jpg'"
-    used = {pair[f"image_{side}/path"].decode() for pair in pairs_of(tmp_path / "out") for side in "ab"}
+    used = {
+        pair[f"image_{side}/path"].decode() for pair in pairs_of(tmp_path / "out") for side in "ab"
+    }
     assert not used & set(reasons)
     _, left_out = run(images, tmp_path / "kept", keep_duplicates=True)
     assert left_out.empty
@@ -253,7 +312,9 @@ def test_a_picture_under_two_names_is_in_no_pair_unless_it_is_kept(tmp_path):
 
 def test_a_stored_size_is_in_the_records_and_in_the_manifest(crowd, tmp_path):
     made, _ = run(crowd, tmp_path / "small", store_size=16, crop="0.75")
-    sizes = {Image.open(io.BytesIO(pair[record.IMAGE_A])).size for pair in pairs_of(tmp_path / "small")}
+    sizes = {
+        Image.open(io.BytesIO(pair[record.IMAGE_A])).size for pair in pairs_of(tmp_path / "small")
+    }
     assert sizes == {(16, 16)} and made.image_side == 16
     assert run(crowd, tmp_path / "whole")[0].image_side == 24
     assert digests(tmp_path / "small").keys() == digests(tmp_path / "whole").keys()
@@ -266,7 +327,9 @@ def test_images_of_two_sizes_have_no_side_in_the_manifest(tmp_path):
 
 
 def test_a_crop_without_a_stored_size_is_refused(crowd, tmp_path):
-    with pytest.raises(UserError, match="--crop=0.5 cuts images as they are stored small: give --store_size too"):
+    with pytest.raises(
+        UserError, match="--crop=0.5 cuts images as they are stored small: give --store_size too"
+    ):
         run(crowd, tmp_path, crop="0.5")
 
 

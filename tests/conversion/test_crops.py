@@ -23,7 +23,9 @@ def test_a_fraction_out_of_range_is_refused(text):
 
 
 def test_boxes_are_read_by_path_and_cut_at_the_border(tmp_path):
-    (tmp_path / "boxes.csv").write_text("path,left,top,width,height,score\n./a/1.jpg,-5,10.4,100,50,0.9\n")
+    (tmp_path / "boxes.csv").write_text(
+        "path,left,top,width,height,score\n./a/1.jpg,-5,10.4,100,50,0.9\n"
+    )
     crop = crops.parse(str(tmp_path / "boxes.csv"))
     assert crop.boxes == {"a/1.jpg": Box(-5, 10, 100, 50)}
     assert crops.window(80, 40, None, crop.boxes["a/1.jpg"]) == Box(0, 10, 80, 30)

@@ -13,8 +13,14 @@ def read(tmp_path, text):
 
 
 def test_pairs_are_read_whatever_the_order_of_columns(tmp_path):
-    table = read(tmp_path, '\ufefflabel,note,image_b,image_a\r\n1,x,"a/2, old.jpg",./a/1.jpg\r\n0,,b/ü 1.jpg,a/1.jpg\r\n')
-    assert table.to_numpy().tolist() == [["a/1.jpg", "a/2, old.jpg", 1, 2], ["a/1.jpg", "b/ü 1.jpg", 0, 3]]
+    table = read(
+        tmp_path,
+        '\ufefflabel,note,image_b,image_a\r\n1,x,"a/2, old.jpg",./a/1.jpg\r\n0,,b/ü 1.jpg,a/1.jpg\r\n',
+    )
+    assert table.to_numpy().tolist() == [
+        ["a/1.jpg", "a/2, old.jpg", 1, 2],
+        ["a/1.jpg", "b/ü 1.jpg", 0, 3],
+    ]
 
 
 @pytest.mark.parametrize(

@@ -37,7 +37,12 @@ def flip(hashes, bits, rng):
 def clusters(rng, count=400, distance=12):
     """Made-up digests and hashes, many of them near others, some equal, some of the same file."""
     centres = rng.integers(0, 2**64, (count // 4, fingerprint.WORDS), dtype=np.uint64)
-    hashes = np.stack([flip(centres[rng.integers(count // 4)], rng.integers(distance + 3), rng) for _ in range(count)])
+    hashes = np.stack(
+        [
+            flip(centres[rng.integers(count // 4)], rng.integers(distance + 3), rng)
+            for _ in range(count)
+        ]
+    )
     source = np.arange(count)
     source[rng.integers(0, count, count // 10)] = rng.integers(0, count, count // 10)
     return source.astype(np.uint64), hashes[source]
@@ -84,7 +89,9 @@ def test_copies_are_found_by_bytes_and_by_picture():
 
 def test_equal_hashes_of_other_bytes_are_near_copies():
     grey = Image.fromarray(cv2.cvtColor(making.pixels(1, 64), cv2.COLOR_RGB2GRAY))
-    found = find([making.encode(grey, quality=95), making.encode(grey, quality=95, optimize=True)], [0, 0])
+    found = find(
+        [making.encode(grey, quality=95), making.encode(grey, quality=95, optimize=True)], [0, 0]
+    )
     assert found.to_numpy().tolist() == [[0, 1, 0, False, True]]
 
 
@@ -94,7 +101,11 @@ def test_different_pictures_are_no_copies():
 
 def test_no_image_or_one_has_no_copy():
     for count in (0, 1):
-        empty = np.zeros(count, np.uint64), np.zeros((count, fingerprint.WORDS), np.uint64), np.zeros(count, np.int32)
+        empty = (
+            np.zeros(count, np.uint64),
+            np.zeros((count, fingerprint.WORDS), np.uint64),
+            np.zeros(count, np.int32),
+        )
         assert duplicates.find(*empty, 12).empty
         assert duplicates.found_under_two(duplicates.find(*empty, 12), empty[2]).shape == (count,)
 
@@ -151,10 +162,26 @@ def test_all_of_a_chain_is_in_doubt_where_one_end_has_another_identity(chain):
 def test_only_groups_of_two_identities_are_in_doubt():
     digests = np.array([5, 6, 5, 6, 5, 9], np.uint64)
     identities = np.array([0, 1, 0, 2, 0, 1], np.int32)
-    hashes = np.random.default_rng(0).integers(0, 2**64, (10, fingerprint.WORDS), dtype=np.uint64)[digests]
+    hashes = np.random.default_rng(0).integers(0, 2**64, (10, fingerprint.WORDS), dtype=np.uint64)[
+        digests
+    ]
     found = duplicates.find(digests, hashes, identities, 12)
-    assert duplicates.found_under_two(found, identities).tolist() == [False, True, False, True, False, False]
-    assert duplicates.redundant(found, identities).tolist() == [False, False, True, False, True, False]
+    assert duplicates.found_under_two(found, identities).tolist() == [
+        False,
+        True,
+        False,
+        True,
+        False,
+        False,
+    ]
+    assert duplicates.redundant(found, identities).tolist() == [
+        False,
+        False,
+        True,
+        False,
+        True,
+        False,
+    ]
 
 
 def test_a_file_is_redundant_within_each_of_two_identities():
@@ -178,7 +205,9 @@ def test_masses_of_equal_or_nearly_equal_images_are_one_group_in_time(spread):
         bit = rng.integers(0, fingerprint.BITS, count)
         hashes[np.arange(count), bit // 64] ^= np.uint64(1) << (bit % 64).astype(np.uint64)
     start = time.monotonic()
-    found = duplicates.find(np.arange(count, dtype=np.uint64), hashes, np.zeros(count, np.int32), 12)
+    found = duplicates.find(
+        np.arange(count, dtype=np.uint64), hashes, np.zeros(count, np.int32), 12
+    )
     assert len(found) == count - 1 and time.monotonic() - start < 20
 
 

@@ -15,10 +15,16 @@ from tests.conversion import making
 def faces(tmp_path_factory):
     """Grey pictures of 12 made-up people, 5 of each, uint8."""
     options = dataset.FacesOptions(
-        output=str(tmp_path_factory.mktemp("faces")), identities=12, images_per_identity=5, image_size=112, workers=2
+        output=str(tmp_path_factory.mktemp("faces")),
+        identities=12,
+        images_per_identity=5,
+        image_size=112,
+        workers=2,
     )
     dataset.write_dataset(options)
-    paths = [dataset.image_path(options.output, who, image) for who in range(12) for image in range(5)]
+    paths = [
+        dataset.image_path(options.output, who, image) for who in range(12) for image in range(5)
+    ]
     greys = []
     for path in paths:
         with open(path, "rb") as file:
@@ -36,7 +42,13 @@ def compress(grey, quality):
 
 
 def scale(grey, factor):
-    return cv2.resize(grey, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA if factor < 1 else cv2.INTER_CUBIC)
+    return cv2.resize(
+        grey,
+        None,
+        fx=factor,
+        fy=factor,
+        interpolation=cv2.INTER_AREA if factor < 1 else cv2.INTER_CUBIC,
+    )
 
 
 def brighten(grey):
@@ -55,7 +67,9 @@ CHANGES = {
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
 def test_another_file_of_a_picture_lies_within_the_distance(faces, change):
     away = fingerprint.distances(hashes(faces), hashes(map(change, faces)))
-    assert (away <= fingerprint.DISTANCE).mean() > 0.95 and np.median(away) <= fingerprint.DISTANCE / 2
+    assert (away <= fingerprint.DISTANCE).mean() > 0.95 and np.median(
+        away
+    ) <= fingerprint.DISTANCE / 2
 
 
 @pytest.mark.parametrize("size", [(112, 112), (92, 112)])
@@ -67,10 +81,16 @@ def test_different_pictures_of_aligned_faces_lie_far_apart(faces, size):
 
 def test_the_pictures_of_the_tests_are_told_apart():
     small = [cv2.cvtColor(making.pixels(seed), cv2.COLOR_RGB2GRAY) for seed in range(100)]
-    noisy = [np.asarray(Image.open(io.BytesIO(samples.image_bytes(who, 0))).convert("L")) for who in range(100)]
+    noisy = [
+        np.asarray(Image.open(io.BytesIO(samples.image_bytes(who, 0))).convert("L"))
+        for who in range(100)
+    ]
     for pictures in (small, noisy):
         found = hashes(pictures)
-        assert fingerprint.distances(found[:, None], found)[np.triu_indices(100, 1)].min() > fingerprint.DISTANCE
+        assert (
+            fingerprint.distances(found[:, None], found)[np.triu_indices(100, 1)].min()
+            > fingerprint.DISTANCE
+        )
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 500), (3000, 2), (250, 250)])
@@ -91,6 +111,8 @@ def test_distances_count_bits():
 
 
 def test_a_digest_is_64_bits_of_sha_256():
-    assert fingerprint.digest(b"") == 0xE3B0C44298FC1C14  # FIPS 180-4's SHA-256 of the empty message begins so
+    assert (
+        fingerprint.digest(b"") == 0xE3B0C44298FC1C14
+    )  # FIPS 180-4's SHA-256 of the empty message begins so
     assert fingerprint.digest(b"a") != fingerprint.digest(b"b")
     assert np.uint64(fingerprint.digest(b"abc")) == fingerprint.digest(b"abc")

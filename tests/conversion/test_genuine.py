@@ -10,7 +10,9 @@ def owners_of(pairs, sizes):
 
 
 @pytest.mark.parametrize("sizes", [[5, 1, 2, 9], [500, 2, 40], [2], [1, 3, 4]], ids=str)
-@pytest.mark.parametrize("caps", [Caps(3, 100), Caps(100, 100), Caps(50, 2), Caps(100, 1), Caps(10**6, 3)], ids=str)
+@pytest.mark.parametrize(
+    "caps", [Caps(3, 100), Caps(100, 100), Caps(50, 2), Caps(100, 1), Caps(10**6, 3)], ids=str
+)
 @pytest.mark.parametrize("share", [0.3, 1.0])
 def test_pairs_are_of_one_identity_distinct_and_within_the_caps(sizes, caps, share):
     sizes = np.array(sizes)
@@ -28,7 +30,10 @@ def test_pairs_are_of_one_identity_distinct_and_within_the_caps(sizes, caps, sha
 def test_where_the_caps_do_not_bind_every_pair_is_available(size):
     sizes, caps = np.array([size]), Caps(1000, 1000)
     assert genuine.count_available(sizes, caps) == size * (size - 1) // 2
-    assert len(genuine.sample_genuine(sizes, size * (size - 1) // 2, caps, np.random.default_rng(0))) > 0
+    assert (
+        len(genuine.sample_genuine(sizes, size * (size - 1) // 2, caps, np.random.default_rng(0)))
+        > 0
+    )
 
 
 def test_an_identity_with_many_images_shows_many_of_them():

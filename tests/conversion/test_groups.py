@@ -11,7 +11,11 @@ def test_joined_rows_share_their_lowest_row_as_root():
 
 def test_join_names_only_joints_that_made_one_group_of_two():
     groups = Groups(5)
-    assert groups.join(np.array([0, 1, 2, 0]), np.array([1, 2, 0, 0])).tolist() in ([0, 1], [0, 2], [1, 2])
+    assert groups.join(np.array([0, 1, 2, 0]), np.array([1, 2, 0, 0])).tolist() in (
+        [0, 1],
+        [0, 2],
+        [1, 2],
+    )
     assert groups.join(np.array([2, 4]), np.array([0, 0])).tolist() == [1]
     assert groups.join(np.array([], int), np.array([], int)).tolist() == []
 

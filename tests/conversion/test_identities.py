@@ -15,7 +15,9 @@ def table(*folders, images=2, level=1):
     """A catalog's images: so many in each folder."""
     paths = [f"{folder}/{index}.jpg" for folder in folders for index in range(images)]
     naming = identities.Naming(level)
-    return pd.DataFrame({"path": paths, "identity": pd.Categorical([naming.identity_of(path) for path in paths])})
+    return pd.DataFrame(
+        {"path": paths, "identity": pd.Categorical([naming.identity_of(path) for path in paths])}
+    )
 
 
 def check(images, level=None, merge_names=None):
@@ -30,7 +32,11 @@ def nested(tmp_path, *groups, each=3):
     """`each` people of three images in each of the groups' folders, none in two groups."""
     for number, group in enumerate(groups):
         (tmp_path / group).mkdir(parents=True)
-        making.people(tmp_path / group, seed=100 * number, **{f"n{number}{index:02d}": 3 for index in range(each)})
+        making.people(
+            tmp_path / group,
+            seed=100 * number,
+            **{f"n{number}{index:02d}": 3 for index in range(each)},
+        )
     return tmp_path
 
 
@@ -105,12 +111,17 @@ def test_sessions_in_the_folders_of_people_are_taken_with_a_warning():
 
 def test_images_at_different_depths_are_counted_in_a_warning():
     (warned,) = check(table("Anna", "Bob", "Bob/glasses"))
-    assert warned.seen == "4 images 1 folder deep, 2 images 2 folders deep (for example in Bob/glasses)"
+    assert (
+        warned.seen
+        == "4 images 1 folder deep, 2 images 2 folders deep (for example in Bob/glasses)"
+    )
 
 
 def test_few_identities_of_very_many_images_are_warned_of():
     (warned,) = check(table("00", "01", "02", images=600))
-    assert "3 identities with 600 images on average" in str(warned) and "--identity_level=1" in str(warned)
+    assert "3 identities with 600 images on average" in str(warned) and "--identity_level=1" in str(
+        warned
+    )
     assert check(table("00", "01", "02", images=100)) == ()
 
 
@@ -132,7 +143,9 @@ def test_a_folder_for_unknown_people_is_warned_of():
     ],
 )
 def test_names_that_differ_only_in_how_they_are_written_are_refused(names):
-    with pytest.raises(UserError, match="1 name written in several ways.*--merge_names.*--nomerge_names"):
+    with pytest.raises(
+        UserError, match="1 name written in several ways.*--merge_names.*--nomerge_names"
+    ):
         check(table(*names, "Cy"))
     assert check(table(*names, "Cy"), merge_names=False) == ()
     assert len({identities.join([*names, "Cy"])[name] for name in names}) == 1
@@ -162,7 +175,9 @@ def test_hundred_folders_of_thousands_of_images_are_warned_of():
 
 def test_the_folders_above_a_level_do_not_matter():
     naming = identities.Naming(2, {"anna lee": "Anna_Lee"})
-    assert [naming.identity_of(path) for path in ("a/Bob/x/1.jpg", "b/anna lee/1.jpg", "b/1.jpg")] == ["Bob", "Anna_Lee", ""]
+    assert [
+        naming.identity_of(path) for path in ("a/Bob/x/1.jpg", "b/anna lee/1.jpg", "b/1.jpg")
+    ] == ["Bob", "Anna_Lee", ""]
 
 
 def test_splits_above_the_people_end_the_converter_with_code_2(tmp_path, capsys):
@@ -170,13 +185,25 @@ def test_splits_above_the_people_end_the_converter_with_code_2(tmp_path, capsys)
     flags = (f"--images={root}", f"--output={tmp_path / 'out'}", *ALL_TRAIN)
     code, out, err = run(capsys, *flags)
     assert (code, out) == (2, "") and len(err.splitlines()) == 1
-    assert "named 'test', 'train'" in err and "--identity_level=2" in err and "--identity_level=1" in err
+    assert (
+        "named 'test', 'train'" in err
+        and "--identity_level=2" in err
+        and "--identity_level=1" in err
+    )
 
 
-@pytest.mark.parametrize(("level", "names"), [(1, {"train", "test"}), (2, {"n000", "n001", "n002", "n100", "n101", "n102"})])
+@pytest.mark.parametrize(
+    ("level", "names"),
+    [(1, {"train", "test"}), (2, {"n000", "n001", "n002", "n100", "n101", "n102"})],
+)
 def test_either_level_that_the_refusal_names_works(tmp_path, capsys, level, names):
     root = nested(tmp_path / "faces", "train", "test")
-    flags = (f"--images={root}", f"--output={tmp_path / 'out'}", *ALL_TRAIN, f"--identity_level={level}")
+    flags = (
+        f"--images={root}",
+        f"--output={tmp_path / 'out'}",
+        *ALL_TRAIN,
+        f"--identity_level={level}",
+    )
     assert run(capsys, *flags)[0] == 0
     made = manifest.load(str(tmp_path / "out"))
     assert set(made.split("train").identities) == names
@@ -190,9 +217,17 @@ def test_a_person_below_two_folders_is_one_identity_and_that_is_said(tmp_path, c
     for group in ("train", "test"):
         making.people(tmp_path / "faces" / group, seed=ord(group[1]), Anna=2, Bob=2)
     code, _, err = run(
-        capsys, f"--images={tmp_path / 'faces'}", f"--output={tmp_path / 'out'}", *ALL_TRAIN, "--identity_level=2"
+        capsys,
+        f"--images={tmp_path / 'faces'}",
+        f"--output={tmp_path / 'out'}",
+        *ALL_TRAIN,
+        "--identity_level=2",
     )
-    assert code == 0 and "2 identities joined from several folders, such as 'Anna' from 'test/Anna', 'train/Anna'" in err
+    assert (
+        code == 0
+        and "2 identities joined from several folders, such as 'Anna' from 'test/Anna', 'train/Anna'"
+        in err
+    )
     assert manifest.load(str(tmp_path / "out")).split("train").identities == ("Anna", "Bob")
     assert manifest.load(str(tmp_path / "out")).split("train").images == 8
 
@@ -203,34 +238,61 @@ def test_merged_names_are_one_identity_in_splits_records_and_report(tmp_path, ca
     code, _, err = run(capsys, *flags)
     assert code == 2 and "'Anna_Lee' and 'anna lee'" in err
     code, _, err = run(capsys, *flags, "--merge_names")
-    assert code == 0 and "such as 'Anna_Lee' from 'Anna_Lee', 'anna lee'" in err and "give --nomerge_names if" in err
+    assert (
+        code == 0
+        and "such as 'Anna_Lee' from 'Anna_Lee', 'anna lee'" in err
+        and "give --nomerge_names if" in err
+    )
     assert manifest.load(str(tmp_path / "out")).split("train").identities == ("Anna_Lee", "Bob")
     ends = {b"Anna_Lee/Anna_Lee_0001.jpg", b"anna lee/anna lee_0001.jpg"}
-    (pair,) = [pair for pair in making.pairs(tmp_path / "out") if {pair[record.PATH_A], pair[record.PATH_B]} == ends]
+    (pair,) = [
+        pair
+        for pair in making.pairs(tmp_path / "out")
+        if {pair[record.PATH_A], pair[record.PATH_B]} == ends
+    ]
     assert (pair[record.IDENTITY_A], pair[record.IDENTITY_B]) == (b"Anna_Lee", b"Anna_Lee")
     assert pair[record.LABEL] == record.GENUINE
     assert "Anna_Lee" in (tmp_path / "out" / "report.html").read_text()
     assert run(capsys, *flags, "--nomerge_names", "--overwrite")[0] == 0
-    assert manifest.load(str(tmp_path / "out")).split("train").identities == ("Anna_Lee", "Bob", "anna lee")
+    assert manifest.load(str(tmp_path / "out")).split("train").identities == (
+        "Anna_Lee",
+        "Bob",
+        "anna lee",
+    )
 
 
 def test_a_list_over_splits_above_the_people_is_checked_too(tmp_path, capsys):
     root = nested(tmp_path / "faces", "train", "test")
     pairs = tmp_path / "pairs.csv"
     first, second = "train/n000/n000_0001.jpg", "train/n001/n001_0001.jpg"
-    pairs.write_text(f"image_a,image_b,label\n{first},{second},0\n{first},train/n000/n000_0002.jpg,1\n")
-    flags = (f"--images={root}", f"--output={tmp_path / 'out'}", f"--pairs_csv={pairs}", "--workers=1")
+    pairs.write_text(
+        f"image_a,image_b,label\n{first},{second},0\n{first},train/n000/n000_0002.jpg,1\n"
+    )
+    flags = (
+        f"--images={root}",
+        f"--output={tmp_path / 'out'}",
+        f"--pairs_csv={pairs}",
+        "--workers=1",
+    )
     code, _, err = run(capsys, *flags)
     assert code == 2 and "--identity_level=2" in err
     assert run(capsys, *flags, "--identity_level=2")[0] == 0
-    found = sorted((pair[record.LABEL], pair[record.IDENTITY_B]) for pair in making.pairs(tmp_path / "out", "test"))
+    found = sorted(
+        (pair[record.LABEL], pair[record.IDENTITY_B])
+        for pair in making.pairs(tmp_path / "out", "test")
+    )
     assert found == [(0, b"n001"), (1, b"n000")]
 
 
 def test_a_list_in_lfw_s_format_finds_people_at_another_level(tmp_path, capsys):
     root = nested(tmp_path / "faces", "train", "test")
     (tmp_path / "pairs.txt").write_text("1\nn000\t1\t2\nn000\t1\tn100\t3\n")
-    flags = (f"--images={root}", f"--output={tmp_path / 'out'}", f"--pairs_file={tmp_path / 'pairs.txt'}", "--workers=1")
+    flags = (
+        f"--images={root}",
+        f"--output={tmp_path / 'out'}",
+        f"--pairs_file={tmp_path / 'pairs.txt'}",
+        "--workers=1",
+    )
     code, _, err = run(capsys, *flags)
     assert code == 2 and "--identity_level=2" in err
     assert run(capsys, *flags, "--identity_level=2")[0] == 0

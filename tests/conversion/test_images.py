@@ -36,7 +36,9 @@ def grey16() -> np.ndarray:
     return making.pixels(1)[..., 0].astype(np.uint16) * 257
 
 
-@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"quality": 30}, {"subsampling": "4:4:4"}])
+@pytest.mark.parametrize(
+    "options", [{}, {"progressive": True}, {"quality": 30}, {"subsampling": "4:4:4"}]
+)
 def test_sound_jpeg_bytes_come_back_untouched(options):
     data = making.encode(PICTURE, **options)
     assert images.load(data, RULES).stored is data
@@ -61,7 +63,9 @@ def test_a_lossy_format_becomes_jpeg(format):
 
 @pytest.mark.parametrize("mode", ["L", "1", "P", "LA", "RGBA"])
 def test_every_mode_becomes_rgb(mode):
-    assert decoded(images.load(making.encode(PICTURE.convert(mode), "PNG"), RULES).stored).shape == (24, 24, 3)
+    assert decoded(
+        images.load(making.encode(PICTURE.convert(mode), "PNG"), RULES).stored
+    ).shape == (24, 24, 3)
 
 
 @pytest.mark.parametrize("format", ["PNG", "TIFF", "PPM"])
@@ -227,10 +231,14 @@ def test_bit_flips_are_either_refused_or_leave_a_jpeg_that_tensorflow_decodes():
 @pytest.mark.parametrize("form", ["JPEG", "PNG"])
 def test_a_stored_size_is_cut_and_made_small_by_area_averages(form):
     rules = dataclasses.replace(RULES, store_size=8, crop_fraction=0.8, jpeg_quality=100)
-    sound = images.load(making.encode(Image.fromarray(making.pixels(1, 40)), form, quality=95), rules)
+    sound = images.load(
+        making.encode(Image.fromarray(making.pixels(1, 40)), form, quality=95), rules
+    )
     wanted = making.pixels(1, 40)[4:36, 4:36].reshape(8, 4, 8, 4, 3).mean((1, 3)) @ LUMA
     assert sound.stored_size == (8, 8) and sound.grey.shape == (40, 40)
-    assert np.abs(decoded(sound.stored) @ LUMA - wanted).mean() < 2  # chroma is stored at half the size
+    assert (
+        np.abs(decoded(sound.stored) @ LUMA - wanted).mean() < 2
+    )  # chroma is stored at half the size
 
 
 def test_a_box_is_stored_with_its_proportions():
@@ -242,7 +250,9 @@ def test_a_box_is_stored_with_its_proportions():
 
 
 def test_an_image_smaller_than_the_stored_size_is_not_enlarged():
-    assert images.load(making.jpeg(1, 24), dataclasses.replace(RULES, store_size=100)).stored_size == (24, 24)
+    assert images.load(
+        making.jpeg(1, 24), dataclasses.replace(RULES, store_size=100)
+    ).stored_size == (24, 24)
 
 
 def test_a_jpeg_of_rgb_planes_is_sound():

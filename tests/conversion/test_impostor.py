@@ -17,7 +17,9 @@ def assert_sound(pairs, sizes, caps):
 
 
 @pytest.mark.parametrize(
-    "sizes", [[1, 1], [1] * 10, [5, 1, 2, 9], [500, 2, 40, 1], [20] * 30, [3] * 30, [1, 100], [2, 3]], ids=str
+    "sizes",
+    [[1, 1], [1] * 10, [5, 1, 2, 9], [500, 2, 40, 1], [20] * 30, [3] * 30, [1, 100], [2, 3]],
+    ids=str,
 )
 @pytest.mark.parametrize("caps", [Caps(50, 50), Caps(3, 50), Caps(50, 2), Caps(5, 1)], ids=str)
 @pytest.mark.parametrize("share", [0.2, 1.0])
@@ -31,7 +33,9 @@ def test_as_many_as_there_are_can_be_had_distinct_and_within_the_caps(sizes, cap
 
 
 def test_pairs_that_would_have_to_repeat_are_not_counted():
-    assert impostor.count_available(np.array([1, 1, 100]), Caps(50, 50)) == 51  # the two single images meet once
+    assert (
+        impostor.count_available(np.array([1, 1, 100]), Caps(50, 50)) == 51
+    )  # the two single images meet once
 
 
 def test_no_more_than_the_caps_allow_is_made():

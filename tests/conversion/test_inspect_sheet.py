@@ -40,10 +40,18 @@ def test_a_damaged_shard_is_reported_beside_a_sheet_of_the_sound_pairs(shards, t
     first.write_bytes(whole[: len(whole) // 2])
     done = inspect(f"--sheet={tmp_path / 'a.png'}", shards)
     first.write_bytes(whole)
-    assert done.returncode == 2 and f"{first.name}: record" in done.stderr and "drew 24 pairs" in done.stdout
+    assert (
+        done.returncode == 2
+        and f"{first.name}: record" in done.stderr
+        and "drew 24 pairs" in done.stdout
+    )
 
 
-@pytest.mark.parametrize(("path", "message"), [("a.jpg", "ends in .png"), ("no/a.png", "does not exist: make it first")])
-def test_a_sheet_that_cannot_be_written_is_refused_before_the_shards_are_read(shards, tmp_path, path, message):
+@pytest.mark.parametrize(
+    ("path", "message"), [("a.jpg", "ends in .png"), ("no/a.png", "does not exist: make it first")]
+)
+def test_a_sheet_that_cannot_be_written_is_refused_before_the_shards_are_read(
+    shards, tmp_path, path, message
+):
     done = inspect(f"--sheet={tmp_path / path}", shards)
     assert done.returncode == 2 and message in done.stderr and done.stdout == ""

@@ -27,7 +27,11 @@ def test_sound_shards_are_counted(shards):
     assert damage == []
     for name, tally in tallies.items():
         split = described.split(name)
-        assert (tally.genuine, tally.impostor, len(tally.images)) == (split.genuine, split.impostor, split.images)
+        assert (tally.genuine, tally.impostor, len(tally.images)) == (
+            split.genuine,
+            split.impostor,
+            split.images,
+        )
         assert 0 < tally.image_bytes < sum(shard.bytes for shard in split.shards)
 
 
@@ -39,7 +43,9 @@ def test_a_flipped_bit_is_named_with_its_record_and_byte(shards):
     data[offsets[3] + 100] ^= 1
     path.write_bytes(data)
     _, damage = inspection.inspect(str(shards))
-    assert damage == [f"{path}: record 3 at byte {offsets[3]}: the data does not match its checksum"]
+    assert damage == [
+        f"{path}: record 3 at byte {offsets[3]}: the data does not match its checksum"
+    ]
 
 
 def test_a_shard_cut_short_is_named_with_its_record_and_byte(shards):
@@ -74,14 +80,20 @@ def test_whole_records_that_are_not_the_manifests_are_found(shards):
         ({record.LABEL: 7}, "label is 7, neither 0 nor 1"),
         ({record.LABEL: 0, record.IDENTITY_B: None}, "label is 0, which the identities contradict"),
         ({record.IMAGE_B: b"GIF89a"}, "image_b/encoded is not a JPEG"),
-        ({record.LABEL: 0, record.IDENTITY_A: b"stranger"}, "image_a/identity is not an identity of the split"),
+        (
+            {record.LABEL: 0, record.IDENTITY_A: b"stranger"},
+            "image_a/identity is not an identity of the split",
+        ),
     ],
 )
 def test_a_field_that_cannot_be_is_named(shards, change, message):
     path = first_shard(shards)
     with open(path, "rb") as file:
         pairs = [record.decode_pair(data) for _, data in record.read_frames(file)]
-    pairs[2] |= {name: pairs[2][record.IDENTITY_A] if value is None else value for name, value in change.items()}
+    pairs[2] |= {
+        name: pairs[2][record.IDENTITY_A] if value is None else value
+        for name, value in change.items()
+    }
     path.write_bytes(b"".join(record.frame(record.encode_pair(pair)) for pair in pairs))
     (line,) = inspection.inspect(str(shards))[1]
     assert "record 2 at byte" in line and message in line

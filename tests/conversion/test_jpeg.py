@@ -7,7 +7,9 @@ from fv.conversion import jpeg
 from tests.conversion import making
 
 
-@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"restart_marker_blocks": 1}, {"comment": b"x" * 999}])
+@pytest.mark.parametrize(
+    "options", [{}, {"progressive": True}, {"restart_marker_blocks": 1}, {"comment": b"x" * 999}]
+)
 def test_size_is_read_from_any_plain_jpeg(options):
     data = making.encode(Image.new("RGB", (31, 17)), **options)
     head = jpeg.read_head(data)

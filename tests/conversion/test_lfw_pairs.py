@@ -4,7 +4,9 @@ import pytest
 from fv.conversion import lfw_pairs
 from fv.errors import UserError
 
-IMAGES = pd.DataFrame({"path": ["Al/Al_0001.jpg", "Al/Al_0002.PNG", "Bo/Bo_0001.jpg", "Bo/Bo_0002.jpg"]})
+IMAGES = pd.DataFrame(
+    {"path": ["Al/Al_0001.jpg", "Al/Al_0002.PNG", "Bo/Bo_0001.jpg", "Bo/Bo_0002.jpg"]}
+)
 VIEW_1 = "1\nAl\t1\t2\nAl\t1\tBo\t2\n"
 
 
@@ -28,18 +30,34 @@ def test_view_2_is_read_fold_by_fold(tmp_path):
 
 
 def test_an_image_that_is_not_there_gets_the_name_it_should_have(tmp_path):
-    assert read(tmp_path, VIEW_1.replace("2", "7"))["b"].tolist() == ["Al/Al_0007.jpg", "Bo/Bo_0007.jpg"]
+    assert read(tmp_path, VIEW_1.replace("2", "7"))["b"].tolist() == [
+        "Al/Al_0007.jpg",
+        "Bo/Bo_0007.jpg",
+    ]
 
 
 def test_a_line_that_two_files_fit_is_refused_and_names_both(tmp_path):
     path = tmp_path / "pairs.txt"
     path.write_text(VIEW_1)
     images = pd.DataFrame(
-        {"path": ["Al/Al_0001.jpg", "Al/Al_0002.jpg", "Al/Al_0002.png", "Bo/Bo_0001.png", "Bo/Bo_0001.jpg"]}
+        {
+            "path": [
+                "Al/Al_0001.jpg",
+                "Al/Al_0002.jpg",
+                "Al/Al_0002.png",
+                "Bo/Bo_0001.png",
+                "Bo/Bo_0001.jpg",
+            ]
+        }
     )
-    with pytest.raises(UserError, match=r"line 2: Al/Al_0002 may be Al/Al_0002\.jpg or Al/Al_0002\.png: take all but one"):
+    with pytest.raises(
+        UserError,
+        match=r"line 2: Al/Al_0002 may be Al/Al_0002\.jpg or Al/Al_0002\.png: take all but one",
+    ):
         lfw_pairs.read(str(path), images)
-    table = lfw_pairs.read(str(path), images[images["path"] != "Al/Al_0002.png"])  # nothing lists Bo 1
+    table = lfw_pairs.read(
+        str(path), images[images["path"] != "Al/Al_0002.png"]
+    )  # nothing lists Bo 1
     assert table["a"].tolist() == ["Al/Al_0001.jpg"] * 2
 
 
@@ -47,7 +65,10 @@ def test_people_are_found_at_the_level_that_names_them(tmp_path):
     path = tmp_path / "pairs.txt"
     path.write_text(VIEW_1)
     images = pd.DataFrame({"path": ["x/Al/Al_0001.jpg", "y/Al/Al_0002.jpg", "y/Bo/Bo_0002.png"]})
-    assert lfw_pairs.read(str(path), images, 2)["b"].tolist() == ["y/Al/Al_0002.jpg", "y/Bo/Bo_0002.png"]
+    assert lfw_pairs.read(str(path), images, 2)["b"].tolist() == [
+        "y/Al/Al_0002.jpg",
+        "y/Bo/Bo_0002.png",
+    ]
 
 
 @pytest.mark.parametrize(

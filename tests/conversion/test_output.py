@@ -12,14 +12,27 @@ from fv.errors import UserError
 from tests import dying, samples
 
 SHARD = "train-00000-of-00001.tfrecord"
-FOREIGN = [SHARD, "test-00003-of-00009.tfrecord", "manifest.json", "report.html", "report.json", "left_out.csv"]
+FOREIGN = [
+    SHARD,
+    "test-00003-of-00009.tfrecord",
+    "manifest.json",
+    "report.html",
+    "report.json",
+    "left_out.csv",
+]
 
 
 def contents(folder: pathlib.Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
 
 
-def claim_and_clear(folder: pathlib.Path, overwrite: bool = False, keep: tuple[str, ...] = ()) -> None:
+def claim_and_clear(
+    folder: pathlib.Path, overwrite: bool = False, keep: tuple[str, ...] = ()
+) -> None:
     with output.claim(str(folder), overwrite):
         output.clear(str(folder), keep)
 
@@ -42,7 +55,9 @@ def finished(tmp_path) -> pathlib.Path:
 
 
 def test_a_finished_data_set_is_refused_without_overwrite(finished):
-    refused = pytest.raises(UserError, match="holds a finished data set: give another folder, or --overwrite")
+    refused = pytest.raises(
+        UserError, match="holds a finished data set: give another folder, or --overwrite"
+    )
     with refused, output.claim(str(finished), overwrite=False):
         pass
     with output.claim(str(finished), overwrite=True):
@@ -77,7 +92,9 @@ def test_scratch_is_empty_at_the_start_and_gone_at_the_end(tmp_path):
 @pytest.mark.parametrize("name", FOREIGN)
 def test_a_file_that_fv_did_not_write_is_named_and_nothing_changes(tmp_path, name, overwrite):
     (tmp_path / name).write_bytes(b"{}")
-    with pytest.raises(UserError, match=f"files that fv did not write, or that were changed since: {name};"):
+    with pytest.raises(
+        UserError, match=f"files that fv did not write, or that were changed since: {name};"
+    ):
         claim_and_clear(tmp_path, overwrite)
     assert contents(tmp_path) == {name: b"{}"}
 
@@ -85,7 +102,9 @@ def test_a_file_that_fv_did_not_write_is_named_and_nothing_changes(tmp_path, nam
 def test_the_first_foreign_files_are_named_with_their_number(tmp_path):
     for index in range(5):
         (tmp_path / manifest.shard_name("train", index, 5)).write_bytes(b"x")
-    with pytest.raises(UserError, match=r"train-00002-of-00005.tfrecord, … \(5 in all\); move them away"):
+    with pytest.raises(
+        UserError, match=r"train-00002-of-00005.tfrecord, … \(5 in all\); move them away"
+    ):
         claim_and_clear(tmp_path)
     assert len(contents(tmp_path)) == 5
 
@@ -108,10 +127,15 @@ def test_overwrite_removes_a_data_set_and_nothing_else(finished):
     (finished / "README.md").write_text("mine")
     (finished / "train.tfrecord").write_text("mine")
     claim_and_clear(finished, overwrite=True)
-    assert [name for name in sorted(os.listdir(finished)) if name != ".fv"] == ["README.md", "train.tfrecord"]
+    assert [name for name in sorted(os.listdir(finished)) if name != ".fv"] == [
+        "README.md",
+        "train.tfrecord",
+    ]
 
 
-@pytest.mark.parametrize("name", ["train-00001-of-00003.tfrecord", "manifest.json", "report.html", "left_out.csv"])
+@pytest.mark.parametrize(
+    "name", ["train-00001-of-00003.tfrecord", "manifest.json", "report.html", "left_out.csv"]
+)
 def test_what_was_changed_since_stops_overwriting(finished, name):
     content = bytearray((finished / name).read_bytes())
     content[0] ^= 1

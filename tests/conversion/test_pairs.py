@@ -28,7 +28,10 @@ def sample(images: pd.DataFrame, asked: pairs.Wanted, seed: int = 0) -> dict[str
 
 
 def plan(images: pd.DataFrame, asked: pairs.Wanted) -> dict[str, tuple[int, int]]:
-    return {name: (quota.genuine, quota.impostor) for name, quota in pairs.plan_quotas(images, asked).items()}
+    return {
+        name: (quota.genuine, quota.impostor)
+        for name, quota in pairs.plan_quotas(images, asked).items()
+    }
 
 
 def keys(sampled: pd.DataFrame) -> set:
@@ -83,7 +86,9 @@ def test_the_share_of_genuine_pairs_is_the_one_asked_for(share):
     images = table(train=30, test=10)
     for total in (None, 120, 121 if share != 0.5 else 120):
         frames = sample(images, wanted(total, share))
-        counts = [int((frame["label"] == label).sum()) for frame in frames.values() for label in (1, 0)]
+        counts = [
+            int((frame["label"] == label).sum()) for frame in frames.values() for label in (1, 0)
+        ]
         assert sum(counts) == total or total is None
         assert abs((counts[0] + counts[2]) / sum(counts) - share) <= 1 / sum(counts)
         assert abs(counts[0] / (counts[0] + counts[1]) - share) <= 2 / (counts[0] + counts[1])
@@ -92,12 +97,18 @@ def test_the_share_of_genuine_pairs_is_the_one_asked_for(share):
 def test_without_a_total_genuine_pairs_follow_impostor_pairs_that_fall_short():
     images = table(train=2, test=2, images=6)
     frame = sample(images, wanted(share=0.5, identity=15, image=2))["train"]
-    assert (frame["label"] == record.GENUINE).sum() == (frame["label"] == record.IMPOSTOR).sum() <= 12
+    assert (
+        (frame["label"] == record.GENUINE).sum() == (frame["label"] == record.IMPOSTOR).sum() <= 12
+    )
 
 
 @pytest.mark.parametrize(
     ("total", "message"),
-    [(481, "481 is odd"), (482, "more than the 480 pairs there are with at most 50"), (2, "too few for one pair of each")],
+    [
+        (481, "481 is odd"),
+        (482, "more than the 480 pairs there are with at most 50"),
+        (2, "too few for one pair of each"),
+    ],
 )
 def test_a_number_of_pairs_that_cannot_be_is_refused(total, message):
     with pytest.raises(UserError, match=message):

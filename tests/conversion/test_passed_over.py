@@ -71,7 +71,9 @@ def test_what_pillow_writes_is_recognised(format):
     assert passed_over.recognise(making.encode(PICTURE, format)[:64]) == name
 
 
-@pytest.mark.parametrize("data", [b"", b"BMW is a car", b"P1", b"P5x", b"RIFF\0\0\0\0WAVEfmt ", b"II", b"\xff\xd8"])
+@pytest.mark.parametrize(
+    "data", [b"", b"BMW is a car", b"P1", b"P5x", b"RIFF\0\0\0\0WAVEfmt ", b"II", b"\xff\xd8"]
+)
 def test_other_bytes_are_of_no_format(data):
     assert passed_over.recognise(data) == ""
 
@@ -85,18 +87,28 @@ def test_every_file_is_used_left_out_or_passed_over(tmp_path, capsys):
     code, out, _ = run(capsys, f"--images={root}", f"--output={tmp_path / 'out'}")
     there = sum(len(names) for _, _, names in os.walk(root))
     counts = files.load_json(str(tmp_path / "out" / "report.json"))["files"]
-    assert code == 0 and counts["found"] == there + 1  # the folder with an image's name is named beside the file in it
+    assert (
+        code == 0 and counts["found"] == there + 1
+    )  # the folder with an image's name is named beside the file in it
     assert counts == {"found": 24, "used": 6, "left_out": 4, "not_listed": 0, "passed_over": 14}
-    assert "files: 24 found: 6 used, 4 left out, 14 files passed over: 2 .heic, 2 hidden, 2 without a suffix, 1 .avif" in out
+    assert (
+        "files: 24 found: 6 used, 4 left out, 14 files passed over: 2 .heic, 2 hidden, 2 without a suffix, 1 .avif"
+        in out
+    )
 
 
 def test_the_report_and_the_summary_say_what_to_do(tmp_path, capsys):
     _, _, err = run(capsys, f"--images={fill(tmp_path / 'faces')}", f"--output={tmp_path / 'out'}")
     page = (tmp_path / "out" / "report.html").read_text()
-    for said in ("HEIC data: convert it to JPEG, for example with: heif-convert", "JPEG data: rename it to .jpg"):
+    for said in (
+        "HEIC data: convert it to JPEG, for example with: heif-convert",
+        "JPEG data: rename it to .jpg",
+    ):
         assert said in page and said in err
     (row,) = [
-        row for row in files.load_json(str(tmp_path / "out" / "report.json"))["passed_over"] if row["suffix"] == ".mpo"
+        row
+        for row in files.load_json(str(tmp_path / "out" / "report.json"))["passed_over"]
+        if row["suffix"] == ".mpo"
     ]
     assert row["files"] == 1 and row["example"] == "b/one.mpo"
 
@@ -113,29 +125,48 @@ def test_a_file_that_is_renamed_as_advised_is_used(tmp_path):
 def test_of_images_that_a_list_does_not_name_the_number_is_told(tmp_path, capsys):
     root = fill(tmp_path / "faces", {"a/note.txt": b"x", "loose.jpg": b"x"})
     (tmp_path / "pairs.csv").write_text("image_a,image_b,label\na/a_0001.jpg,a/a_0002.jpg,1\n")
-    _, out, _ = run(capsys, f"--images={root}", f"--output={tmp_path / 'out'}", f"--pairs_csv={tmp_path / 'pairs.csv'}")
-    assert "files: 8 found: 2 used, 0 left out, 5 not in the list, 1 file passed over: 1 .txt" in out
+    _, out, _ = run(
+        capsys,
+        f"--images={root}",
+        f"--output={tmp_path / 'out'}",
+        f"--pairs_csv={tmp_path / 'pairs.csv'}",
+    )
+    assert (
+        "files: 8 found: 2 used, 0 left out, 5 not in the list, 1 file passed over: 1 .txt" in out
+    )
 
 
 def test_a_list_that_names_a_file_of_another_format_is_refused(tmp_path, capsys):
     root = fill(tmp_path / "faces")
-    flags = (f"--images={root}", f"--output={tmp_path / 'out'}", f"--pairs_csv={tmp_path / 'pairs.csv'}")
+    flags = (
+        f"--images={root}",
+        f"--output={tmp_path / 'out'}",
+        f"--pairs_csv={tmp_path / 'pairs.csv'}",
+    )
     (tmp_path / "pairs.csv").write_text("image_a,image_b,label\na/a_0001.jpg,a/one.HEIC,1\n")
     code, _, err = run(capsys, *flags)
-    assert code == 2 and "line 2: a/one.HEIC: '.HEIC' is not the suffix of an image that fv reads: convert the file" in err
+    assert (
+        code == 2
+        and "line 2: a/one.HEIC: '.HEIC' is not the suffix of an image that fv reads: convert the file"
+        in err
+    )
 
 
 def test_a_folder_of_another_format_alone_is_refused_with_what_to_do(tmp_path):
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "1.heic").write_bytes(ODD["a/one.HEIC"])
     found = catalog.scan(str(tmp_path))
-    with pytest.raises(UserError, match="1 file passed over: 1 .heic; .heic .*: HEIC data: convert it to JPEG"):
+    with pytest.raises(
+        UserError, match="1 file passed over: 1 .heic; .heic .*: HEIC data: convert it to JPEG"
+    ):
         catalog.require_identities(found.images, found.left_out, "faces", found.passed_over)
 
 
 def test_few_files_of_a_suffix_are_opened(tmp_path, monkeypatch):
     opened = []
-    monkeypatch.setattr(passed_over.files, "read_bytes", lambda path, *_: opened.append(path) or b"")
+    monkeypatch.setattr(
+        passed_over.files, "read_bytes", lambda path, *_: opened.append(path) or b""
+    )
     paths = [f"{index:04d}.txt" for index in range(300)]
     for path in paths:
         (tmp_path / path).touch()
@@ -149,7 +180,9 @@ def test_pipes_and_links_are_counted_and_never_opened(tmp_path):
     os.mkfifo(tmp_path / "faces" / "a" / "pipe.dat")
     (tmp_path / "secret").write_bytes(making.jpeg(1))
     (tmp_path / "faces" / "a" / "link.dat").symlink_to(tmp_path / "secret")
-    assert rows(catalog.scan(str(tmp_path / "faces")).passed_over) == {".dat": (2, "a/link.dat", "")}
+    assert rows(catalog.scan(str(tmp_path / "faces")).passed_over) == {
+        ".dat": (2, "a/link.dat", "")
+    }
 
 
 def test_a_name_that_is_not_utf8_is_counted(tmp_path):
@@ -166,7 +199,9 @@ def test_people_who_are_links_are_taken_after_the_copy_that_is_advised(tmp_path)
         (tmp_path / "faces" / name).symlink_to(tmp_path / "store" / name)
     (tmp_path / "faces" / "A.jpg").write_bytes(making.jpeg(5))
     found = catalog.scan(str(tmp_path / "faces"))
-    with pytest.raises(UserError, match="2 of them are symbolic links: copy the images with cp -rL FROM TO") as refused:
+    with pytest.raises(
+        UserError, match="2 of them are symbolic links: copy the images with cp -rL FROM TO"
+    ) as refused:
         catalog.require_identities(found.images, found.left_out, "faces", found.passed_over)
     assert all("cp -rL FROM TO" in reason for reason in found.left_out["reason"][1:])
     assert len(str(refused.value).splitlines()) == 1

@@ -9,7 +9,9 @@ def convert_crowd(tmp_path, **flags):
     images = making.crowd(tmp_path / "images", identities=20, images=4)
     (images / "p000" / "empty.jpg").write_bytes(b"")
     (images / "p007" / "copy.jpg").write_bytes((images / "p003" / "p003_0001.jpg").read_bytes())
-    made, _ = convert.convert(settings.Options(str(images), str(tmp_path / "out"), workers=2, **flags))
+    made, _ = convert.convert(
+        settings.Options(str(images), str(tmp_path / "out"), workers=2, **flags)
+    )
     page = (tmp_path / "out" / "report.html").read_text()
     return made, json.loads((tmp_path / "out" / "report.json").read_text()), page
 
@@ -46,4 +48,6 @@ def test_the_same_conversion_writes_the_same_report(tmp_path):
         images = making.crowd(tmp_path / name / "images", identities=20, images=4)
         convert.convert(settings.Options(str(images), str(tmp_path / name / "out"), workers=2))
     for name in ("report.json", "report.html"):
-        assert (tmp_path / "a" / "out" / name).read_bytes() == (tmp_path / "b" / "out" / name).read_bytes()
+        assert (tmp_path / "a" / "out" / name).read_bytes() == (
+            tmp_path / "b" / "out" / name
+        ).read_bytes()

@@ -20,14 +20,23 @@ def test_the_page_nests_and_is_the_same_again(content):
 
 def test_what_is_wrong_comes_before_what_is_there(content):
     found = parse(report_page.render(content)).text
-    order = ["Left out", "One picture, two identities", "Copies within one identity", "Identities", "Sizes", "Pairs"]
+    order = [
+        "Left out",
+        "One picture, two identities",
+        "Copies within one identity",
+        "Identities",
+        "Sizes",
+        "Pairs",
+    ]
     places = [found.index(heading) for heading in order]
     assert places == sorted(places)
     assert "3 images found under two identities: a label is likely wrong." in found
 
 
 def test_every_list_is_shown_with_its_total(content):
-    content["left_out"]["files"] = [{"path": f"{index}.jpg", "reason": "empty file"} for index in range(200)]
+    content["left_out"]["files"] = [
+        {"path": f"{index}.jpg", "reason": "empty file"} for index in range(200)
+    ]
     content["images"]["left_out"] = 5000
     text = report_page.render(content)
     assert "The first 50 of 5,000 images left out; report.json lists up to 1,000" in text
@@ -40,12 +49,20 @@ def test_pictures_are_shown_where_there_are_some(content):
 
 
 def test_names_from_the_file_system_cannot_become_markup(content):
-    content["copies"]["two_identities"]["listed"][0]["first_path"] = "<script>alert(1)</script>/1.jpg"
+    content["copies"]["two_identities"]["listed"][0]["first_path"] = (
+        "<script>alert(1)</script>/1.jpg"
+    )
     assert "<script" not in report_page.render(content)
 
 
 def test_a_clean_data_set_says_so(facts):  # noqa: F811
-    clean = dataclasses.replace(facts, copies=facts.copies.iloc[:0], left_out=facts.left_out.iloc[:0])
+    clean = dataclasses.replace(
+        facts, copies=facts.copies.iloc[:0], left_out=facts.left_out.iloc[:0]
+    )
     found = parse(report_page.render(report.build(clean))).text
-    for line in ("No image was left out.", "No picture was found under two identities.", "No picture is there twice."):
+    for line in (
+        "No image was left out.",
+        "No picture was found under two identities.",
+        "No picture is there twice.",
+    ):
         assert line in found

@@ -22,7 +22,9 @@ def test_the_seed_and_the_records_decide():
 
 
 def test_every_record_is_as_likely():
-    thirds = collections.Counter(number // 20 for seed in range(300) for number in sample(6, seed, 60))
+    thirds = collections.Counter(
+        number // 20 for seed in range(300) for number in sample(6, seed, 60)
+    )
     assert all(480 < thirds[third] < 720 for third in range(3))
 
 

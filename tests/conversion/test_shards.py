@@ -14,7 +14,10 @@ from tests.conversion import making
 
 
 def test_every_split_has_as_many_pairs_to_a_shard():
-    tables = {name: pd.DataFrame({"a": [0] * pairs, "b": [1] * pairs}) for name, pairs in (("train", 1000), ("val", 130))}
+    tables = {
+        name: pd.DataFrame({"a": [0] * pairs, "b": [1] * pairs})
+        for name, pairs in (("train", 1000), ("val", 130))
+    }
     images = pd.DataFrame({"bytes": [10_000, 10_000]})
     assert shards.count_shards(tables, images, 10) == {"train": 10, "val": 2}
     assert shards.count_shards(tables, images, None) == {"train": 8, "val": 2}
@@ -23,23 +26,35 @@ def test_every_split_has_as_many_pairs_to_a_shard():
 
 def test_default_shards_grow_with_the_bytes():
     images = pd.DataFrame({"bytes": [1 << 30, 1 << 30]})
-    assert shards.count_shards({"train": pd.DataFrame({"a": [0] * 20, "b": [1] * 20})}, images, None) == {"train": 20}
-    assert shards.count_shards({"train": pd.DataFrame({"a": [0] * 900, "b": [1] * 900})}, images, None) == {"train": 900}
+    assert shards.count_shards(
+        {"train": pd.DataFrame({"a": [0] * 20, "b": [1] * 20})}, images, None
+    ) == {"train": 20}
+    assert shards.count_shards(
+        {"train": pd.DataFrame({"a": [0] * 900, "b": [1] * 900})}, images, None
+    ) == {"train": 900}
 
 
 @pytest.fixture
 def planned(tmp_path):
     """Tasks for 7 pairs over 3 shards; the stored bytes of image 2 lie in a pack."""
-    root, scratch, folder = making.people(tmp_path / "images", a=2, b=2), tmp_path / "scratch", tmp_path / "out"
+    root, scratch, folder = (
+        making.people(tmp_path / "images", a=2, b=2),
+        tmp_path / "scratch",
+        tmp_path / "out",
+    )
     scratch.mkdir()
     folder.mkdir()
     paths = ["a/a_0001.jpg", "a/a_0002.jpg", "b/b_0001.jpg", "b/b_0002.jpg"]
     stored = [(root / path).read_bytes() for path in paths]
     stored[2] = making.jpeg(99)
-    pathlib.Path(checking.pack_path(str(scratch), 2)).write_bytes(b"another" + stored[2] + b"and more")
+    pathlib.Path(checking.pack_path(str(scratch), 2)).write_bytes(
+        b"another" + stored[2] + b"and more"
+    )
     images = pd.DataFrame({"path": paths, "identity": list("aabb"), "offset": [-1, -1, 7, -1]})
     images["bytes"], images["crc"] = list(map(len, stored)), list(map(google_crc32c.value, stored))
-    table = pd.DataFrame({"a": [0, 2, 0, 1, 3, 3, 2], "b": [1, 3, 2, 3, 0, 1, 1], "label": [1, 1, 0, 0, 0, 0, 0]})
+    table = pd.DataFrame(
+        {"a": [0, 2, 0, 1, 3, 3, 2], "b": [1, 3, 2, 3, 0, 1, 1], "label": [1, 1, 0, 0, 0, 0, 0]}
+    )
     return table, images, tuple(map(str, (root, scratch, folder)))
 
 
@@ -52,7 +67,10 @@ def test_shards_hold_every_pair_once_in_shuffled_order(planned):
             pairs = [record.decode_pair(data) for _, data in record.read_frames(file)]
         assert (len(pairs), os.path.getsize(file.name)) == (shard.records, shard.bytes)
         found += pairs
-    paths = [(pair[record.PATH_A].decode(), pair[record.PATH_B].decode(), pair[record.LABEL]) for pair in found]
+    paths = [
+        (pair[record.PATH_A].decode(), pair[record.PATH_B].decode(), pair[record.LABEL])
+        for pair in found
+    ]
     wanted = [(images["path"][a], images["path"][b], label) for a, b, label in table.to_numpy()]
     assert sorted(paths) == sorted(wanted) and paths != wanted
 
@@ -153,7 +171,9 @@ def test_no_note_or_half_a_note_is_no_whole_shard(planned):
     assert written.find(folders[2], shard.name, task.key()) is None
     written.forget_all(folders[2])
     assert written.count(folders[2]) == 0
-    with pytest.raises(UserError, match=f"fv did not write, or that were changed since: {shard.name}"):
+    with pytest.raises(
+        UserError, match=f"fv did not write, or that were changed since: {shard.name}"
+    ):
         shards.write_shard(task)
     os.remove(os.path.join(folders[2], shard.name))
     assert shards.write_shard(task) == shard

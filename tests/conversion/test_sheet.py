@@ -20,12 +20,17 @@ def flat(colour, size=(50, 50)):
 
 def near(drawn, colour):
     """Which columns of the drawing hold the colour."""
-    return np.flatnonzero((np.abs(np.asarray(drawn).astype(int) - colour).max(axis=2) < 12).any(axis=0))
+    return np.flatnonzero(
+        (np.abs(np.asarray(drawn).astype(int) - colour).max(axis=2) < 12).any(axis=0)
+    )
 
 
 def test_genuine_pairs_stand_left_and_impostor_pairs_right():
     red, blue = (220, 20, 20), (20, 20, 220)
-    pairs = [pair(record.IMPOSTOR, flat(blue), flat(blue)), pair(record.GENUINE, flat(red), flat(red))]
+    pairs = [
+        pair(record.IMPOSTOR, flat(blue), flat(blue)),
+        pair(record.GENUINE, flat(red), flat(red)),
+    ]
     drawn = sheet.draw(pairs, columns=2)
     assert near(drawn, red).max() < drawn.width / 2 < near(drawn, blue).min()
 
@@ -39,20 +44,27 @@ def test_one_kind_takes_all_columns():
 @pytest.mark.parametrize("size", [(400, 100), (100, 400), (1, 1)])
 def test_an_image_of_any_shape_keeps_its_proportions(size):
     green = (20, 200, 20)
-    drawn = np.asarray(sheet.draw([pair(record.GENUINE, flat(green, size))], columns=2, side=80)).astype(int)
+    drawn = np.asarray(
+        sheet.draw([pair(record.GENUINE, flat(green, size))], columns=2, side=80)
+    ).astype(int)
     rows, columns = np.nonzero(np.abs(drawn - green).max(axis=2) < 12)
     width, height = np.ptp(columns) + 1, np.ptp(rows) + 1
     assert max(width, height) == 80 and width / height == pytest.approx(size[0] / size[1], rel=0.1)
 
 
-@pytest.mark.parametrize("caption", ["", "José Ólafur", "Ангела", "李小龍", "محمد", "\udcff", "x" * 500, "a\nb"])
+@pytest.mark.parametrize(
+    "caption", ["", "José Ólafur", "Ангела", "李小龍", "محمد", "\udcff", "x" * 500, "a\nb"]
+)
 def test_any_name_can_stand_below_an_image(caption):
     drawn = sheet.draw([pair(record.GENUINE, caption=caption)], columns=2)
     assert drawn.size == sheet.draw([pair(record.GENUINE)], columns=2).size
 
 
 def test_letters_beyond_ascii_are_drawn_as_such():
-    drawn = [sheet.draw([pair(record.GENUINE, caption=name)]).tobytes() for name in ("é", "ñ", "ж", "\uffff")]
+    drawn = [
+        sheet.draw([pair(record.GENUINE, caption=name)]).tobytes()
+        for name in ("é", "ñ", "ж", "\uffff")
+    ]
     assert len(set(drawn)) == 4
 
 
@@ -81,5 +93,7 @@ def test_chosen_pairs_are_balanced_seeded_and_of_all_splits():
     chosen = sheet.choose(tables, 20, seed=0)
     assert chosen["label"].tolist() == [1] * 10 + [0] * 10
     assert chosen["a"].is_unique and {a >= 100 for a in chosen["a"]} == {False, True}
-    assert chosen.equals(sheet.choose(tables, 20, seed=0)) and not chosen.equals(sheet.choose(tables, 20, seed=1))
+    assert chosen.equals(sheet.choose(tables, 20, seed=0)) and not chosen.equals(
+        sheet.choose(tables, 20, seed=1)
+    )
     assert len(sheet.choose(tables, 1000, seed=0)) == 100

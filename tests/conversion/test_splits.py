@@ -10,11 +10,17 @@ SHARES = splits.fractions(0.1, 0.2)
 
 def test_shares_are_near_the_fractions():
     names, counts = np.unique(splits.assign(NAMES, SHARES, seed=0), return_counts=True)
-    assert dict(zip(names, np.round(counts / 5000, 1), strict=True)) == {"train": 0.7, "val": 0.1, "test": 0.2}
+    assert dict(zip(names, np.round(counts / 5000, 1), strict=True)) == {
+        "train": 0.7,
+        "val": 0.1,
+        "test": 0.2,
+    }
 
 
 def test_adding_people_moves_nobody():
-    assert (splits.assign(NAMES[:500], SHARES, seed=0) == splits.assign(NAMES, SHARES, seed=0)[:500]).all()
+    assert (
+        splits.assign(NAMES[:500], SHARES, seed=0) == splits.assign(NAMES, SHARES, seed=0)[:500]
+    ).all()
 
 
 def test_another_seed_gives_other_splits():
@@ -28,7 +34,9 @@ def test_a_larger_val_fraction_takes_from_train_only():
     assert set(after[before == "val"]) == {"val"}
 
 
-@pytest.mark.parametrize(("val", "test", "names"), [(0, 0, ["train"]), (0, 1, ["test"]), (0.3, 0.7, ["val", "test"])])
+@pytest.mark.parametrize(
+    ("val", "test", "names"), [(0, 0, ["train"]), (0, 1, ["test"]), (0.3, 0.7, ["val", "test"])]
+)
 def test_a_split_without_share_is_left_away(val, test, names):
     assert list(splits.fractions(val, test)) == names
 
@@ -40,5 +48,7 @@ def test_shares_above_one_are_refused():
 
 def test_a_split_of_one_identity_is_refused_with_what_to_do():
     advised = "raise --val_fraction, set --val_fraction=0, or try another --seed"
-    with pytest.raises(UserError, match=f"val split got 1 of 10 identities and needs two: {advised}"):
+    with pytest.raises(
+        UserError, match=f"val split got 1 of 10 identities and needs two: {advised}"
+    ):
         splits.require_two_identities({"train": 7, "val": 1, "test": 2})

@@ -11,15 +11,22 @@ IMAGES_PER_PERSON = 3
 def pair_set(folds: int = 3, pairs: int = 240, seed: int = 0) -> PairSet:
     """Balanced pairs, every fold with people of its own, as LFW's View 2 has them."""
     rng = np.random.default_rng(seed)
-    identities = [f"p{number // IMAGES_PER_PERSON:02d}" for number in range(PEOPLE * IMAGES_PER_PERSON)]
+    identities = [
+        f"p{number // IMAGES_PER_PERSON:02d}" for number in range(PEOPLE * IMAGES_PER_PERSON)
+    ]
     paths = [f"{name}/{number}.jpg" for number, name in enumerate(identities)]
     fold, labels = np.arange(pairs) * folds // pairs, np.arange(pairs) % 2
     of_fold = PEOPLE // folds
-    ends = np.array([rng.choice(of_fold, 2, replace=False) for _ in range(pairs)]) + (fold * of_fold)[:, np.newaxis]
+    ends = (
+        np.array([rng.choice(of_fold, 2, replace=False) for _ in range(pairs)])
+        + (fold * of_fold)[:, np.newaxis]
+    )
     ends[labels == 1, 1] = ends[labels == 1, 0]
     first, second = (ends * IMAGES_PER_PERSON + rng.integers(IMAGES_PER_PERSON, size=(pairs, 2))).T
     counts = np.full(len(paths), IMAGES_PER_PERSON)
-    return PairSet("made", Images(paths, identities, counts, lambda number: b""), first, second, labels, fold)
+    return PairSet(
+        "made", Images(paths, identities, counts, lambda number: b""), first, second, labels, fold
+    )
 
 
 def scores(labels: np.ndarray, seed: int = 0) -> np.ndarray:

@@ -15,7 +15,10 @@ PAIRS = 800
 
 @pytest.fixture(scope="module")
 def faces():
-    encoded = [[render_jpeg(SEED, person, image, SIZE) for image in range(IMAGES)] for person in range(PEOPLE)]
+    encoded = [
+        [render_jpeg(SEED, person, image, SIZE) for image in range(IMAGES)]
+        for person in range(PEOPLE)
+    ]
     return np.stack([[camera.grey(camera.decode(image)) for image in row] for row in encoded])
 
 
@@ -28,7 +31,9 @@ def test_ssim_of_an_image_with_itself_is_1():
 def test_ssim_of_flat_images_is_their_luminance_term():
     dark, bright = np.full((1, 9, 9), 50.0), np.full((1, 9, 9), 100.0)
     c1 = (0.01 * 255) ** 2
-    assert baselines.ssim(dark, bright)[0] == pytest.approx((2 * 50 * 100 + c1) / (50**2 + 100**2 + c1))
+    assert baselines.ssim(dark, bright)[0] == pytest.approx(
+        (2 * 50 * 100 + c1) / (50**2 + 100**2 + c1)
+    )
 
 
 def test_pixel_distance_is_the_euclidean_one():
@@ -37,7 +42,9 @@ def test_pixel_distance_is_the_euclidean_one():
 
 
 @pytest.mark.parametrize(
-    "similarity", [lambda a, b: -baselines.pixel_distance(a, b), baselines.ssim], ids=["pixels", "ssim"]
+    "similarity",
+    [lambda a, b: -baselines.pixel_distance(a, b), baselines.ssim],
+    ids=["pixels", "ssim"],
 )
 def test_faces_are_not_told_apart_without_learning(faces, similarity):
     scored = [benchmark.score(faces, similarity, half, PAIRS) for half in (0, 1)]

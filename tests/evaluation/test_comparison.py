@@ -11,10 +11,19 @@ from fv.evaluation.run import EvaluateOptions, evaluate
 def run(folder, name, accuracy, pairs=100, step=1, digest="ab", training=None, **flags):
     point = dict(tar=None, impostors=50)
     content = dict(
-        accuracy=accuracy, accuracy_standard_error=0.01, auc=0.9, eer=0.1, tar_at_far={"0.01": point}, pairs=pairs
+        accuracy=accuracy,
+        accuracy_standard_error=0.01,
+        auc=0.9,
+        eer=0.1,
+        tar_at_far={"0.01": point},
+        pairs=pairs,
     )
-    content |= dict(genuine=50, split="test", probability={"brier": 0.1}, notes=[f"note of {name}"], step=step)
-    content |= dict(run={"model": {"backbone": name}, "training": training, "flags": flags}, pairs_sha256=digest)
+    content |= dict(
+        genuine=50, split="test", probability={"brier": 0.1}, notes=[f"note of {name}"], step=step
+    )
+    content |= dict(
+        run={"model": {"backbone": name}, "training": training, "flags": flags}, pairs_sha256=digest
+    )
     (folder / name).mkdir(parents=True)
     (folder / name / "metrics.json").write_text(json.dumps(content))
     return str(folder / name)
@@ -29,7 +38,10 @@ def test_runs_stand_side_by_side_in_one_table_and_one_page(tmp_path, capsys):
 
 
 def test_runs_on_other_pairs_are_warned_of_where_an_older_fv_wrote_no_digest(tmp_path, capsys):
-    comparison.compare([run(tmp_path, "one", 0.8), run(tmp_path, "two", 0.9, pairs=200, digest=None)], str(tmp_path / "out"))
+    comparison.compare(
+        [run(tmp_path, "one", 0.8), run(tmp_path, "two", 0.9, pairs=200, digest=None)],
+        str(tmp_path / "out"),
+    )
     assert "not scored on the same pairs" in (tmp_path / "out" / "comparison.html").read_text()
     assert "not scored on the same pairs" in capsys.readouterr().out
 
@@ -50,12 +62,22 @@ def test_runs_that_were_scored_in_unlike_ways_are_warned_of_with_what_is_unlike(
 
 def test_what_differs_between_the_training_runs_is_in_the_page(tmp_path):
     runs = [
-        run(tmp_path, name, 0.8, training={"revision": "abc", "flags": {"seed": seed, "steps": "30", "workdir": name}})
+        run(
+            tmp_path,
+            name,
+            0.8,
+            training={"revision": "abc", "flags": {"seed": seed, "steps": "30", "workdir": name}},
+        )
         for name, seed in (("one", "7"), ("two", "8"))
     ]
     comparison.compare(runs, None)
     models = (tmp_path / "one" / "comparison.html").read_text().split("<h2>Models</h2>")[1]
-    assert ">seed<" in models and ">steps<" not in models and ">workdir<" not in models and "abc" not in models
+    assert (
+        ">seed<" in models
+        and ">steps<" not in models
+        and ">workdir<" not in models
+        and "abc" not in models
+    )
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,10 @@ def write(path: pathlib.Path, seed: int = 0, people: bool = True) -> str:
     if people:
         first = np.random.default_rng(seed).integers(24, size=240)
         second = np.where(labels == 1, first, first ^ 1)
-        columns |= {"identity_a": [f"p{person}" for person in first], "identity_b": [f"p{person}" for person in second]}
+        columns |= {
+            "identity_a": [f"p{person}" for person in first],
+            "identity_b": [f"p{person}" for person in second],
+        }
     pd.DataFrame(columns).assign(more="x").to_csv(path, index=False)
     return str(path)
 
@@ -34,12 +37,21 @@ def figures_of(folder: pathlib.Path) -> dict:
     return json.loads((folder / "metrics.json").read_text())
 
 
-def test_given_scores_have_the_figures_of_their_pairs_and_pictures_beside_them(options, tmp_path, capsys):
+def test_given_scores_have_the_figures_of_their_pairs_and_pictures_beside_them(
+    options, tmp_path, capsys
+):
     evaluate(options)
     found, held = figures_of(tmp_path / "some"), pd.read_csv(options.scores)
     assert found["auc"] == pytest.approx(metrics.auc(held.score.to_numpy(), held.label.to_numpy()))
-    assert found["pairs"] == 240 and len(found["folds"]) == 3 and found["intervals"]["auc"][0] <= found["auc"]
-    assert all((tmp_path / "some" / f"{name}.png").exists() for name in ("roc", "det", "histogram", "reliability"))
+    assert (
+        found["pairs"] == 240
+        and len(found["folds"]) == 3
+        and found["intervals"]["auc"][0] <= found["auc"]
+    )
+    assert all(
+        (tmp_path / "some" / f"{name}.png").exists()
+        for name in ("roc", "det", "histogram", "reliability")
+    )
     assert "some.csv: 120 genuine and 120 impostor pairs\n" in capsys.readouterr().out
 
 
@@ -62,7 +74,9 @@ def test_given_scores_do_not_load_tensorflow(options, command):
 
 def test_the_folds_are_of_people_where_they_are_known_and_of_pairs_where_not(options, tmp_path):
     evaluate(options)
-    assert all(fold["chosen_on"] + fold["pairs"] <= 240 for fold in figures_of(tmp_path / "some")["folds"])
+    assert all(
+        fold["chosen_on"] + fold["pairs"] <= 240 for fold in figures_of(tmp_path / "some")["folds"]
+    )
     evaluate(dataclasses.replace(options, scores=write(tmp_path / "plain.csv", people=False)))
     found = figures_of(tmp_path / "plain")
     assert [fold["chosen_on"] for fold in found["folds"]] == [160] * 3 and "intervals" not in found
@@ -73,7 +87,9 @@ def test_the_threshold_of_other_scores_decides(options, tmp_path):
     output = tmp_path / "out"
     evaluate(dataclasses.replace(options, folds=None, threshold_scores=others, output=str(output)))
     held = pd.read_csv(others)
-    assert figures_of(output)["threshold"] == metrics.best_threshold(held.score.to_numpy(), held.label.to_numpy())
+    assert figures_of(output)["threshold"] == metrics.best_threshold(
+        held.score.to_numpy(), held.label.to_numpy()
+    )
 
 
 @pytest.mark.parametrize(
@@ -86,7 +102,10 @@ def test_the_threshold_of_other_scores_decides(options, tmp_path):
         ("label,score\nsame,0.5\n", "line 2: label 'same' is neither"),
         ("", "has no column label"),
         ("label,score,identity_a,identity_b\n1,0.5,Ada,\n", "line 2: an identity is missing"),
-        ("label,score,identity_a,identity_b\n1,0.5,Ada,Bob\n", "line 2: the label and the identities disagree"),
+        (
+            "label,score,identity_a,identity_b\n1,0.5,Ada,Bob\n",
+            "line 2: the label and the identities disagree",
+        ),
     ],
 )
 def test_a_file_that_cannot_be_used_is_refused_by_line(tmp_path, text, said):
@@ -132,6 +151,10 @@ def test_scores_of_nobody_that_are_in_both_files_are_noted(tmp_path):
             other.write_text("\n".join(lines))
         else:
             write(other, seed=1, people=False)
-        evaluate(EvaluateOptions(scores=str(scored), threshold_scores=str(other), output=str(tmp_path / f"{noted}")))
+        evaluate(
+            EvaluateOptions(
+                scores=str(scored), threshold_scores=str(other), output=str(tmp_path / f"{noted}")
+            )
+        )
         said = "100 of the 240 scored pairs have the score and the label of one that chose the threshold"
         assert any(said in note for note in figures_of(tmp_path / f"{noted}")["notes"]) == noted

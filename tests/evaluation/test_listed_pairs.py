@@ -22,7 +22,9 @@ def images(tmp_path_factory):
         (folder / name).mkdir()
         form, suffix = ("PNG", ".png") if name == "Di" else ("JPEG", ".jpg")
         for image in (1, 2):
-            (folder / name / f"{name}_{image:04d}{suffix}").write_bytes(samples.image_bytes(number, image, form=form))
+            (folder / name / f"{name}_{image:04d}{suffix}").write_bytes(
+                samples.image_bytes(number, image, form=form)
+            )
     return folder
 
 
@@ -35,9 +37,17 @@ def read(tmp_path, images, text, name="pairs.txt", **options):
 def test_a_list_in_lfw_s_format_gives_its_pairs_with_the_folds_of_its_header(tmp_path, images):
     pairs = read(tmp_path, images, TWO_FOLDS)
     assert pairs.folds.tolist() == [0, 0, 1, 1] and pairs.labels.tolist() == [1, 0, 1, 0]
-    ends = [(pairs.images.paths[a], pairs.images.paths[b]) for a, b in zip(pairs.first, pairs.second, strict=True)]
-    assert ends[0] == ("Ada/Ada_0001.jpg", "Ada/Ada_0002.jpg") and ends[3] == ("Cy/Cy_0001.jpg", "Di/Di_0002.png")
-    assert pairs.names() == {"Ada", "Bob", "Cy", "Di"} and pairs.images.of_identity.tolist() == [2] * 6
+    ends = [
+        (pairs.images.paths[a], pairs.images.paths[b])
+        for a, b in zip(pairs.first, pairs.second, strict=True)
+    ]
+    assert ends[0] == ("Ada/Ada_0001.jpg", "Ada/Ada_0002.jpg") and ends[3] == (
+        "Cy/Cy_0001.jpg",
+        "Di/Di_0002.png",
+    )
+    assert (
+        pairs.names() == {"Ada", "Bob", "Cy", "Di"} and pairs.images.of_identity.tolist() == [2] * 6
+    )
 
 
 def test_an_image_is_read_as_the_converter_stores_it(tmp_path, images):
@@ -55,7 +65,10 @@ def test_a_csv_is_one_fold(tmp_path, images):
 
 def test_images_that_are_not_there_are_named_and_counted(tmp_path, images):
     text = TWO_FOLDS.replace("Bob\t1", "Eve\t7").replace("Di\t2", "Di\t9")
-    with pytest.raises(UserError, match=r"2 of 4 pairs lack one of 2 .*Eve/Eve_0007\.jpg, Di/Di_0009\.jpg.*allow_missing"):
+    with pytest.raises(
+        UserError,
+        match=r"2 of 4 pairs lack one of 2 .*Eve/Eve_0007\.jpg, Di/Di_0009\.jpg.*allow_missing",
+    ):
         read(tmp_path, images, text)
     pairs = read(tmp_path, images, text, allow_missing=True)
     assert pairs.labels.tolist() == [1, 1] and pairs.folds.tolist() == [0, 1]
@@ -69,7 +82,12 @@ def test_a_list_without_one_known_image_is_refused_whatever_is_allowed(tmp_path,
 
 def test_a_label_that_the_folders_contradict_is_refused(tmp_path, images):
     with pytest.raises(UserError, match="line 2: labelled same, but"):
-        read(tmp_path, images, "image_a,image_b,label\nAda/Ada_0001.jpg,Cy/Cy_0001.jpg,1\n", "pairs.csv")
+        read(
+            tmp_path,
+            images,
+            "image_a,image_b,label\nAda/Ada_0001.jpg,Cy/Cy_0001.jpg,1\n",
+            "pairs.csv",
+        )
 
 
 @pytest.mark.parametrize(
@@ -79,9 +97,16 @@ def test_a_label_that_the_folders_contradict_is_refused(tmp_path, images):
         ("Ada/Ada_0002.jpg,Ada/Ada_0001.jpg,1", "line 3: the pair of line 2 again"),
     ],
 )
-def test_a_pair_with_itself_or_listed_twice_is_refused_as_by_the_converter(tmp_path, images, line, said):
+def test_a_pair_with_itself_or_listed_twice_is_refused_as_by_the_converter(
+    tmp_path, images, line, said
+):
     with pytest.raises(UserError, match=said):
-        read(tmp_path, images, f"image_a,image_b,label\nAda/Ada_0001.jpg,Ada/Ada_0002.jpg,1\n{line}\n", "pairs.csv")
+        read(
+            tmp_path,
+            images,
+            f"image_a,image_b,label\nAda/Ada_0001.jpg,Ada/Ada_0002.jpg,1\n{line}\n",
+            "pairs.csv",
+        )
 
 
 def test_people_below_splits_are_refused_or_read_at_the_level_that_is_given(tmp_path, images):
@@ -91,7 +116,10 @@ def test_people_below_splits_are_refused_or_read_at_the_level_that_is_given(tmp_
     with pytest.raises(UserError, match="named 'test', 'train'.*--identity_level=2"):
         read(tmp_path, tmp_path / "faces", TWO_FOLDS)
     pairs = read(tmp_path, tmp_path / "faces", TWO_FOLDS, identity_level=2)
-    assert pairs.names() == {"Ada", "Bob", "Cy", "Di"} and "train/Ada/Ada_0001.jpg" in pairs.images.paths
+    assert (
+        pairs.names() == {"Ada", "Bob", "Cy", "Di"}
+        and "train/Ada/Ada_0001.jpg" in pairs.images.paths
+    )
 
 
 def test_names_written_in_two_ways_are_refused_joined_or_kept_apart(tmp_path, images):
@@ -104,7 +132,11 @@ def test_names_written_in_two_ways_are_refused_joined_or_kept_apart(tmp_path, im
     joined = read(*arguments, pairs.format(1), "pairs.csv", merge_names=True)
     assert joined.names() == {"Ada", "Cy"} and joined.images.of_identity.tolist() == [4, 2, 4]
     assert "1 identity joined from several folders" in joined.lost
-    assert read(*arguments, pairs.format(0), "pairs.csv", merge_names=False).names() == {"Ada", "Cy", "ada"}
+    assert read(*arguments, pairs.format(0), "pairs.csv", merge_names=False).names() == {
+        "Ada",
+        "Cy",
+        "ada",
+    }
 
 
 def test_images_are_stored_by_the_converter_s_defaults():
@@ -122,7 +154,10 @@ def test_a_near_name_and_the_line_are_said_of_an_image_that_is_not_there(tmp_pat
 def test_a_path_may_be_spelled_as_in_the_converter_s_lists(tmp_path, images, folder):
     path = f"{folder.format(images=images)}/Ada_0001.jpg"
     text = f"image_a,image_b,label\n{path},Cy/Cy_0001.jpg,false\n"
-    assert read(tmp_path, images, text, "pairs.csv").images.paths == ["Ada/Ada_0001.jpg", "Cy/Cy_0001.jpg"]
+    assert read(tmp_path, images, text, "pairs.csv").images.paths == [
+        "Ada/Ada_0001.jpg",
+        "Cy/Cy_0001.jpg",
+    ]
 
 
 def test_the_converter_s_crop_and_size_are_taken_over():
@@ -133,10 +168,15 @@ def test_the_converter_s_crop_and_size_are_taken_over():
 
 
 def test_boxes_cut_the_images_of_a_list_and_one_without_a_box_is_broken(tmp_path, images):
-    rules, boxes = listed_pairs.rules_of(crops.Crop(boxes={}), 8), {"Ada/Ada_0001.jpg": crops.Box(2, 2, 20, 10)}
+    rules, boxes = (
+        listed_pairs.rules_of(crops.Crop(boxes={}), 8),
+        {"Ada/Ada_0001.jpg": crops.Box(2, 2, 20, 10)},
+    )
     path = tmp_path / "pairs.csv"
     path.write_text("image_a,image_b,label\nAda/Ada_0001.jpg,Ada/Ada_0002.jpg,1\n")
-    pairs = listed_pairs.read(str(path), str(images), rules, is_csv=True, allow_missing=False, boxes=boxes)
+    pairs = listed_pairs.read(
+        str(path), str(images), rules, is_csv=True, allow_missing=False, boxes=boxes
+    )
     places = {name: number for number, name in enumerate(pairs.images.paths)}
     assert Image.open(io.BytesIO(pairs.images.read(places["Ada/Ada_0001.jpg"]))).size == (16, 8)
     with pytest.raises(BadImage, match="no box"):

@@ -36,7 +36,10 @@ def contents(folder: pathlib.Path) -> dict[str, bytes]:
 def test_an_evaluation_replaces_its_own_files(options, tmp_path):
     before = contents(tmp_path / "some")
     evaluate(EvaluateOptions(scores=options.scores, folds=3, bootstrap=0, seed=5))
-    assert contents(tmp_path / "some").keys() == before.keys() and contents(tmp_path / "some") != before
+    assert (
+        contents(tmp_path / "some").keys() == before.keys()
+        and contents(tmp_path / "some") != before
+    )
 
 
 @pytest.mark.parametrize("name", outputs.OF_SCORES)
@@ -75,14 +78,18 @@ def test_a_model_s_evaluation_may_replace_no_foreign_file_of_any_of_its_names(tm
 
 def test_scores_without_a_suffix_need_a_folder_of_their_own(options, tmp_path):
     shutil.copy(options.scores, tmp_path / "plain")
-    with pytest.raises(UserError, match="plain is a file, no folder for an evaluation: give --output"):
+    with pytest.raises(
+        UserError, match="plain is a file, no folder for an evaluation: give --output"
+    ):
         evaluate(EvaluateOptions(scores=str(tmp_path / "plain"), folds=3, bootstrap=0))
 
 
 def test_a_list_of_pairs_that_would_be_replaced_is_refused(tmp_path):
     pairs = tmp_path / "scores.csv"
     pairs.write_text("image_a,image_b,label")
-    with pytest.raises(UserError, match=r"scores\.csv is a file that this command reads: give another name"):
+    with pytest.raises(
+        UserError, match=r"scores\.csv is a file that this command reads: give another name"
+    ):
         outputs.claim(str(tmp_path), outputs.OF_MODEL, EvaluateOptions(pairs_csv=str(pairs)))
 
 

@@ -24,7 +24,9 @@ def draw_both(folder, similarities, labels) -> list[np.ndarray]:
     """Draws both pictures and reads them back as uint8 [height, width, 3]."""
     paths = [os.path.join(folder, name) for name in ("roc.png", "histogram.png")]
     plots.draw_roc(paths[0], similarities, labels)
-    plots.draw_histogram(paths[1], similarities, labels, metrics.best_threshold(similarities, labels))
+    plots.draw_histogram(
+        paths[1], similarities, labels, metrics.best_threshold(similarities, labels)
+    )
     return [np.asarray(Image.open(path).convert("RGB")) for path in paths]
 
 
@@ -52,7 +54,9 @@ def test_both_pictures_are_pngs_in_the_two_colours(tmp_path):
     assert sorted(os.listdir(tmp_path)) == ["histogram.png", "roc.png"]
 
 
-@pytest.mark.filterwarnings("error", "ignore::DeprecationWarning")  # those are between matplotlib and its own needs
+@pytest.mark.filterwarnings(
+    "error", "ignore::DeprecationWarning"
+)  # those are between matplotlib and its own needs
 @pytest.mark.parametrize(
     "similarities, labels",
     [
@@ -70,8 +74,13 @@ def test_degenerate_similarities_are_drawn_without_a_warning(tmp_path, similarit
 
 
 def test_roc_names_its_figures(monkeypatch):
-    similarities, labels = np.r_[np.linspace(0.5, 1, 50), np.linspace(0, 0.6, 50)], np.repeat([1, 0], 50)
-    lines, title = legend_of(monkeypatch, plots.draw_roc, similarities, labels, fars=(0.1, 0.01), title="Test split")
+    similarities, labels = (
+        np.r_[np.linspace(0.5, 1, 50), np.linspace(0, 0.6, 50)],
+        np.repeat([1, 0], 50),
+    )
+    lines, title = legend_of(
+        monkeypatch, plots.draw_roc, similarities, labels, fars=(0.1, 0.01), title="Test split"
+    )
     figures = metrics.evaluate(similarities, labels, 0.5)
     assert lines == [
         f"AUC {figures['auc']:.4f}",
@@ -85,7 +94,11 @@ def test_roc_names_its_figures(monkeypatch):
 def test_histogram_names_the_threshold_and_counts_its_errors(monkeypatch):
     similarities, labels = np.array([0.9, 0.5, 0.2, 0.7, 0.1]), np.array([1, 1, 1, 0, 0])
     lines, title = legend_of(monkeypatch, plots.draw_histogram, similarities, labels, threshold=0.5)
-    assert lines == ["genuine: 1 of 3 rejected", "impostor: 1 of 2 accepted", "threshold 0.5: accuracy 0.6000"]
+    assert lines == [
+        "genuine: 1 of 3 rejected",
+        "impostor: 1 of 2 accepted",
+        "threshold 0.5: accuracy 0.6000",
+    ]
     assert title == "Similarities · 3 genuine and 2 impostor pairs"
 
 
@@ -93,7 +106,12 @@ def test_bars_of_each_class_add_up_to_one_whatever_its_size(monkeypatch):
     figures = []
     monkeypatch.setattr(plots, "save", lambda figure, path, title: figures.append(figure))
     similarities, labels = sample()
-    plots.draw_histogram("unused.png", similarities[:150], np.sort(labels[:150] * (np.arange(150) < 60)), threshold=0.5)
+    plots.draw_histogram(
+        "unused.png",
+        similarities[:150],
+        np.sort(labels[:150] * (np.arange(150) < 60)),
+        threshold=0.5,
+    )
     (axes,) = figures[0].axes
     sums = [patch.get_data().values.sum() for patch in axes.patches]
     assert sums == pytest.approx([1, 1, 1, 1])  # a filled and an outlined one for each class

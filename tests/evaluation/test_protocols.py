@@ -24,7 +24,9 @@ def test_threshold_and_calibration_of_a_fold_stay_when_its_own_scores_and_labels
         assert after.folds[number].threshold == fold.threshold
         assert after.folds[number].calibration == fold.calibration
         others = [at for at in range(len(before.folds)) if at != number]
-        assert any(after.folds[at].calibration != before.folds[at].calibration for at in others)  # the change was a real one
+        assert any(
+            after.folds[at].calibration != before.folds[at].calibration for at in others
+        )  # the change was a real one
 
 
 def test_a_fold_is_decided_by_the_best_threshold_of_all_others():
@@ -32,10 +34,16 @@ def test_a_fold_is_decided_by_the_best_threshold_of_all_others():
     similarities = scores(pairs.labels)
     judged = judge(pairs, similarities)
     others = pairs.folds != 1
-    assert judged.folds[1].threshold == metrics.best_threshold(similarities[others], pairs.labels[others])
-    assert judged.folds[1].calibration == calibration.fit(similarities[others], pairs.labels[others])
+    assert judged.folds[1].threshold == metrics.best_threshold(
+        similarities[others], pairs.labels[others]
+    )
+    assert judged.folds[1].calibration == calibration.fit(
+        similarities[others], pairs.labels[others]
+    )
     assert judged.folds[1].chosen_on == others.sum()
-    np.testing.assert_array_equal(judged.same[~others], similarities[~others] >= judged.folds[1].threshold)
+    np.testing.assert_array_equal(
+        judged.same[~others], similarities[~others] >= judged.folds[1].threshold
+    )
 
 
 def test_a_pair_that_shares_a_person_with_a_fold_does_not_choose_for_it():
@@ -62,7 +70,10 @@ def test_held_out_pairs_are_judged_by_the_others_alone():
     judged = protocols.hold_out(similarities, pairs.labels, others, pairs.labels)
     assert judged.threshold == metrics.best_threshold(others, pairs.labels)
     changed = protocols.hold_out(1 - similarities, 1 - pairs.labels, others, pairs.labels)
-    assert changed.threshold == judged.threshold and changed.folds[0].calibration == judged.folds[0].calibration
+    assert (
+        changed.threshold == judged.threshold
+        and changed.folds[0].calibration == judged.folds[0].calibration
+    )
     rate = judged.accuracy
     assert judged.standard_error == pytest.approx(np.sqrt(rate * (1 - rate) / len(pairs)))
 
@@ -79,7 +90,10 @@ def test_made_folds_keep_the_pairs_of_a_person_together_and_repeat_by_the_seed()
 def test_folds_whose_others_lack_a_class_are_refused_by_number():
     pairs = pair_set(folds=2)
     labels = np.where(pairs.folds == 1, 1, pairs.labels)
-    with pytest.raises(UserError, match="the threshold of fold 1 of 2 cannot be chosen on the others: no impostor pair"):
+    with pytest.raises(
+        UserError,
+        match="the threshold of fold 1 of 2 cannot be chosen on the others: no impostor pair",
+    ):
         judge(dataclasses.replace(pairs, labels=labels), scores(pairs.labels))
 
 
@@ -87,13 +101,16 @@ def test_constant_scores_are_judged_and_not_an_error():
     pairs = pair_set()
     judged = judge(pairs, np.full(len(pairs), 0.5, np.float32))
     assert judged.accuracy == pytest.approx(0.5)
-    assert np.isfinite(judged.probabilities).all() and judged.probabilities[0] == pytest.approx(0.5, abs=0.01)
+    assert np.isfinite(judged.probabilities).all() and judged.probabilities[0] == pytest.approx(
+        0.5, abs=0.01
+    )
 
 
 def test_more_folds_than_people_are_refused_and_the_number_named_works():
     pairs = pair_set(folds=1)
     with pytest.raises(
-        UserError, match="--folds=40 leaves a fold without a pair: the 240 pairs of 12 people in made"
+        UserError,
+        match="--folds=40 leaves a fold without a pair: the 240 pairs of 12 people in made",
     ) as said:
         protocols.make_folds(pairs, 40, seed=3)
     most = int(str(said.value).rpartition("--folds=")[2])
@@ -102,11 +119,14 @@ def test_more_folds_than_people_are_refused_and_the_number_named_works():
 
 def test_more_folds_than_pairs_are_refused_and_the_number_named_works():
     with pytest.raises(
-        UserError, match="--folds=10 leaves a fold without a pair: there are 6 pairs; give --folds=6 at most"
+        UserError,
+        match="--folds=10 leaves a fold without a pair: there are 6 pairs; give --folds=6 at most",
     ):
         protocols.deal_pairs(6, 10, seed=0)
     training, testing = protocols.deal_pairs(6, 6, seed=0)
-    assert sorted(np.concatenate(testing)) == list(range(6)) and {len(each) for each in training} == {5}
+    assert sorted(np.concatenate(testing)) == list(range(6)) and {
+        len(each) for each in training
+    } == {5}
 
 
 def test_a_fold_that_lost_all_its_pairs_is_refused():
@@ -121,6 +141,9 @@ def test_pairs_that_are_scored_and_choose_are_counted_in_either_order():
     turned = dataclasses.replace(some, first=some.second, second=some.first)
     shared = np.isin(pairs.keys(), turned.keys()).sum()
     assert (
-        protocols.note_shared(pairs.keys(), turned.keys()).startswith(f"{shared} of the 240 scored pairs") and shared >= 30
+        protocols.note_shared(pairs.keys(), turned.keys()).startswith(
+            f"{shared} of the 240 scored pairs"
+        )
+        and shared >= 30
     )
     assert protocols.note_shared(pairs.keys()[:1], pairs.keys()[1:2]) == ""

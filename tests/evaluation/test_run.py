@@ -35,11 +35,16 @@ def listed(tmp_path_factory):
         name = f"S{person}"
         (folder / "images" / name).mkdir(parents=True)
         for image in (1, 2, 3):
-            (folder / "images" / name / f"{name}_{image:04d}.jpg").write_bytes(samples.image_bytes(person, image))
+            (folder / "images" / name / f"{name}_{image:04d}.jpg").write_bytes(
+                samples.image_bytes(person, image)
+            )
     lines = ["2\t6"]
     for start in (20, 24):
         lines += [f"S{start + at % 4}\t{1 + at // 4}\t3" for at in range(6)]
-        lines += [f"S{start + at % 4}\t{1 + at % 3}\tS{start + (at + 1) % 4}\t{1 + at // 2}" for at in range(6)]
+        lines += [
+            f"S{start + at % 4}\t{1 + at % 3}\tS{start + (at + 1) % 4}\t{1 + at // 2}"
+            for at in range(6)
+        ]
     (folder / "pairs.txt").write_text("\n".join(lines) + "\n")
     return folder
 
@@ -63,9 +68,14 @@ def figures_of(folder) -> dict:
 def test_the_figures_are_those_of_the_written_scores(options):
     figures = figures_of(options.workdir)
     scores = pd.read_csv(pathlib.Path(options.workdir, "scores.csv"))
-    expected = metrics.evaluate(scores.similarity.to_numpy(), scores.label.to_numpy(), figures["threshold"])
+    expected = metrics.evaluate(
+        scores.similarity.to_numpy(), scores.label.to_numpy(), figures["threshold"]
+    )
     assert figures["pairs"] == 30 and figures["step"] == 30
-    assert figures["auc"] == pytest.approx(expected["auc"]) and figures["accuracy"] == expected["accuracy"]
+    assert (
+        figures["auc"] == pytest.approx(expected["auc"])
+        and figures["accuracy"] == expected["accuracy"]
+    )
     assert list(figures["tar_at_far"]) == ["0.1", "0.01", "0.001", "0.0001"]
     assert len(figures["baselines"]) == 4 and figures["intervals"]["auc"][0] <= figures["auc"]
     assert figures["seen_identities"] == dict(known=True, people=6, seen=0)
@@ -87,18 +97,30 @@ def test_another_protocol_takes_the_written_scores(options, tmp_path):
     written, output = f"{options.workdir}/scores.csv", str(tmp_path)
     others = tmp_path / "others.csv"
     pd.read_csv(written).iloc[:20].to_csv(others, index=False)
-    evaluate(EvaluateOptions(scores=written, threshold_scores=str(others), output=output, bootstrap=20))
+    evaluate(
+        EvaluateOptions(scores=written, threshold_scores=str(others), output=output, bootstrap=20)
+    )
     of_model, again = figures_of(options.workdir), figures_of(output)
     assert again["auc"] == of_model["auc"] and again["pairs"] == 30
-    assert again["threshold_rule"] == "chosen on others.csv" and "auc" in again["intervals"]  # of people, who are known
-    assert "20 of the 30 scored pairs are among those that the threshold was chosen on." in again["notes"]
+    assert (
+        again["threshold_rule"] == "chosen on others.csv" and "auc" in again["intervals"]
+    )  # of people, who are known
+    assert (
+        "20 of the 30 scored pairs are among those that the threshold was chosen on."
+        in again["notes"]
+    )
 
 
 def test_a_copy_of_the_scored_scores_may_not_choose_the_threshold(options, tmp_path):
     written, copy = f"{options.workdir}/scores.csv", str(tmp_path / "copy.csv")
     pd.read_csv(written)[["similarity", "label"]].iloc[::-1].to_csv(copy, index=False)
-    with pytest.raises(UserError, match="copy.csv holds the same labels and scores as .*scores.csv, which are scored"):
-        evaluate(EvaluateOptions(scores=written, threshold_scores=copy, output=str(tmp_path / "out")))
+    with pytest.raises(
+        UserError,
+        match="copy.csv holds the same labels and scores as .*scores.csv, which are scored",
+    ):
+        evaluate(
+            EvaluateOptions(scores=written, threshold_scores=copy, output=str(tmp_path / "out"))
+        )
     assert not (tmp_path / "out").exists()
 
 
@@ -107,7 +129,9 @@ def test_a_copy_of_the_scored_shards_may_not_choose_the_threshold(options, tmp_p
     held["splits"]["val"] = held["splits"].pop("test")
     shutil.copytree(options.tfrecords, tmp_path / "copy")
     (tmp_path / "copy" / "manifest.json").write_text(json.dumps(held))
-    same = dataclasses.replace(options, threshold_tfrecords=str(tmp_path / "copy"), output=str(tmp_path / "out"))
+    same = dataclasses.replace(
+        options, threshold_tfrecords=str(tmp_path / "copy"), output=str(tmp_path / "out")
+    )
     with pytest.raises(UserError, match="val holds the same pairs as test, which is scored"):
         evaluate(same)
 
@@ -125,8 +149,15 @@ def test_the_scored_list_in_another_format_may_not_choose_the_threshold(k_fold, 
     rows = ["image_a,image_b,label"]
     for line in pathlib.Path(k_fold.pairs_file).read_text().splitlines()[1:]:
         first, *others = line.split("\t")
-        name, images = (first, (others[0], others[1])) if len(others) == 2 else (others[1], (others[0], others[2]))
-        ends = [f"{who}/{who}_{int(image):04d}.jpg" for who, image in zip((first, name), images, strict=True)]
+        name, images = (
+            (first, (others[0], others[1]))
+            if len(others) == 2
+            else (others[1], (others[0], others[2]))
+        )
+        ends = [
+            f"{who}/{who}_{int(image):04d}.jpg"
+            for who, image in zip((first, name), images, strict=True)
+        ]
         rows.append(",".join([*ends, "true" if name == first else "false"]))
     (tmp_path / "same.csv").write_text("\n".join(rows) + "\n")
     same = dataclasses.replace(k_fold, threshold_pairs_csv=str(tmp_path / "same.csv"))
@@ -136,7 +167,12 @@ def test_the_scored_list_in_another_format_may_not_choose_the_threshold(k_fold, 
 
 def test_the_figures_say_how_the_model_was_trained(options, trained):
     found = figures_of(options.workdir)["run"]["training"]
-    assert found["seed"] == "0" and found["steps"] == "30" and found["starts"] == 1 and found["teacher"] is None
+    assert (
+        found["seed"] == "0"
+        and found["steps"] == "30"
+        and found["starts"] == 1
+        and found["teacher"] is None
+    )
     assert found["manifest_sha256"] == files.sha256(f"{trained.tfrecords}/manifest.json")
     assert found["flags"]["learning_rate"] == "0.003" and found["at"].startswith("20")
 
@@ -146,7 +182,9 @@ def test_pictures_and_a_page_that_loads_nothing_else_are_written(options):
         assert pathlib.Path(options.workdir, name).read_bytes().startswith(b"\x89PNG")
     page = pathlib.Path(options.workdir, "report.html").read_text()
     assert page.count("<img") == 7 and page.count('src="data:image/') == 7
-    assert "http" not in re.sub('"data:image/[^"]*"', "", page.split("</style>")[1])  # which base64 may spell by chance
+    assert "http" not in re.sub(
+        '"data:image/[^"]*"', "", page.split("</style>")[1]
+    )  # which base64 may spell by chance
     for said in (
         "TAR, of what learned nothing too",
         "Brier score",
@@ -166,7 +204,9 @@ def test_a_list_with_folds_is_cross_validated_beside_the_workdir_s_own_figures(k
     figures = figures_of(k_fold.output)
     assert figures["pairs"] == 24 and [fold["pairs"] for fold in figures["folds"]] == [12, 12]
     assert [fold["chosen_on"] for fold in figures["folds"]] == [12, 12]
-    assert figures["accuracy"] == pytest.approx(np.mean([fold["accuracy"] for fold in figures["folds"]]))
+    assert figures["accuracy"] == pytest.approx(
+        np.mean([fold["accuracy"] for fold in figures["folds"]])
+    )
     assert figures_of(options.workdir)["split"] == "test"
 
 
@@ -180,11 +220,17 @@ def test_flip_makes_an_image_and_its_mirror_image_one(trained):
     np.testing.assert_allclose(np.linalg.norm(embeddings, axis=1), 1, atol=1e-5)
 
 
-def test_a_list_whose_threshold_comes_from_shards_needs_no_folds_and_flips_on_demand(k_fold, options):
+def test_a_list_whose_threshold_comes_from_shards_needs_no_folds_and_flips_on_demand(
+    k_fold, options
+):
     chosen = dataclasses.replace(k_fold, threshold_tfrecords=options.tfrecords, flip=True)
     evaluate(chosen)
     figures = figures_of(k_fold.output)
-    assert figures["threshold_split"] == "val" and "folds" not in figures and figures["run"]["flags"]["flip"] is True
+    assert (
+        figures["threshold_split"] == "val"
+        and "folds" not in figures
+        and figures["run"]["flags"]["flip"] is True
+    )
 
 
 def test_a_broken_image_is_named_and_left_out_only_on_demand(k_fold, listed, tmp_path):
@@ -201,8 +247,14 @@ def test_a_broken_image_is_named_and_left_out_only_on_demand(k_fold, listed, tmp
     assert figures["pairs"] < 24 and "S20/S20_0003.jpg" in figures["notes"][-1]
 
 
-def test_a_model_of_constant_scores_is_called_so_in_figures_page_and_table(k_fold, monkeypatch, capsys):
-    monkeypatch.setattr(describing.Describer, "_embed", lambda self, model, pixels: np.eye(1, 16).repeat(len(pixels), 0))
+def test_a_model_of_constant_scores_is_called_so_in_figures_page_and_table(
+    k_fold, monkeypatch, capsys
+):
+    monkeypatch.setattr(
+        describing.Describer,
+        "_embed",
+        lambda self, model, pixels: np.eye(1, 16).repeat(len(pixels), 0),
+    )
     evaluate(k_fold)
     figures = figures_of(k_fold.output)
     assert "every pair the same similarity (1)" in figures["notes"][0] and figures["auc"] == 0.5
@@ -211,32 +263,53 @@ def test_a_model_of_constant_scores_is_called_so_in_figures_page_and_table(k_fol
 
 
 def test_embeddings_that_are_not_finite_are_refused_by_the_first_image(k_fold, monkeypatch):
-    monkeypatch.setattr(describing.Describer, "_embed", lambda self, model, pixels: np.full((len(pixels), 16), np.nan))
-    with pytest.raises(UserError, match=r"22 of 22 embeddings are not finite, the first is that of S20/S20_0001\.jpg"):
+    monkeypatch.setattr(
+        describing.Describer,
+        "_embed",
+        lambda self, model, pixels: np.full((len(pixels), 16), np.nan),
+    )
+    with pytest.raises(
+        UserError,
+        match=r"22 of 22 embeddings are not finite, the first is that of S20/S20_0001\.jpg",
+    ):
         evaluate(k_fold)
     assert not pathlib.Path(k_fold.output).exists()
 
 
-def test_an_untrained_network_whose_embeddings_are_not_finite_is_named_as_what_it_is(k_fold, monkeypatch):
+def test_an_untrained_network_whose_embeddings_are_not_finite_is_named_as_what_it_is(
+    k_fold, monkeypatch
+):
     embed = describing.Describer._embed
     monkeypatch.setattr(
         describing.Describer,
         "_embed",
-        lambda self, model, pixels: embed(self, model, pixels) * (np.nan if model is self._untrained else 1),
+        lambda self, model, pixels: (
+            embed(self, model, pixels) * (np.nan if model is self._untrained else 1)
+        ),
     )
-    with pytest.raises(UserError, match="22 of 22 embeddings of the untrained network.* give --nobaselines"):
+    with pytest.raises(
+        UserError, match="22 of 22 embeddings of the untrained network.* give --nobaselines"
+    ):
         evaluate(dataclasses.replace(k_fold, baselines=True))
 
 
 def test_a_threshold_that_training_people_chose_is_said_to_be(options, tmp_path):
-    evaluate(dataclasses.replace(options, threshold_split="train", output=str(tmp_path), baselines=False, bootstrap=0))
+    evaluate(
+        dataclasses.replace(
+            options, threshold_split="train", output=str(tmp_path), baselines=False, bootstrap=0
+        )
+    )
     (note,) = [note for note in figures_of(tmp_path)["notes"] if "training identities" in note]
-    assert note.startswith("The threshold was chosen on train, where 6 of 6 people are training identities")
+    assert note.startswith(
+        "The threshold was chosen on train, where 6 of 6 people are training identities"
+    )
     assert note in pathlib.Path(tmp_path, "report.html").read_text().replace("&#x27;", "'")
 
 
 def test_people_of_the_training_split_are_refused_and_reported_on_demand(options, tmp_path):
-    training = dataclasses.replace(options, split="train", output=str(tmp_path), baselines=False, bootstrap=0)
+    training = dataclasses.replace(
+        options, split="train", output=str(tmp_path), baselines=False, bootstrap=0
+    )
     with pytest.raises(UserError, match="6 of the 6 people in train are training identities"):
         evaluate(training)
     evaluate(dataclasses.replace(training, allow_seen_identities=True))
@@ -247,7 +320,12 @@ def test_people_of_the_training_split_are_refused_and_reported_on_demand(options
 def test_the_saved_flags_give_the_same_figures_again(options, tmp_path):
     flags = pathlib.Path(options.workdir, "evaluate.flags")
     with pytest.raises(SystemExit) as left:
-        cli.run(evaluate, EvaluateOptions, ["…"], argv=["x", f"--flagfile={flags}", f"--output={tmp_path}"])
+        cli.run(
+            evaluate,
+            EvaluateOptions,
+            ["…"],
+            argv=["x", f"--flagfile={flags}", f"--output={tmp_path}"],
+        )
     assert not left.value.code
     again, before = figures_of(tmp_path), figures_of(options.workdir)
     assert {**again, "run": None} == {**before, "run": None}

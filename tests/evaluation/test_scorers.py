@@ -45,8 +45,12 @@ def test_every_baseline_finds_an_image_most_like_itself(compared):
 
 def test_earth_mover_s_distance_is_the_mean_grey_level_that_every_pixel_moves(compared):
     pairs, found, similarities = compared
-    a, b = (np.sort(found.greys[side[1]].ravel()).astype(float) for side in (pairs.first, pairs.second))
-    assert -similarities["EMD of grey histograms"][1] == pytest.approx(np.abs(a - b).mean(), rel=1e-4)
+    a, b = (
+        np.sort(found.greys[side[1]].ravel()).astype(float) for side in (pairs.first, pairs.second)
+    )
+    assert -similarities["EMD of grey histograms"][1] == pytest.approx(
+        np.abs(a - b).mean(), rel=1e-4
+    )
 
 
 def test_raw_pixels_are_compared_by_their_euclidean_distance(compared):

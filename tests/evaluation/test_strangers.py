@@ -13,7 +13,9 @@ OLD = dataclasses.replace(RECORD, identity_hashes=None)
 
 
 def test_people_the_model_trained_on_are_counted_and_named():
-    with pytest.raises(UserError, match=r"1 of the 12 people in made are training identities of run \(p03\)"):
+    with pytest.raises(
+        UserError, match=r"1 of the 12 people in made are training identities of run \(p03\)"
+    ):
         strangers.check(RECORD, "run", pair_set(), allowed=False)
 
 
@@ -24,14 +26,18 @@ def test_where_they_are_allowed_the_report_says_so():
 
 
 def test_strangers_need_no_note():
-    found = strangers.check(model_record.describe(TINY, ("somebody",)), "run", pair_set(), allowed=False)
+    found = strangers.check(
+        model_record.describe(TINY, ("somebody",)), "run", pair_set(), allowed=False
+    )
     assert found["seen"] == 0 and strangers.note(found, pair_set()) == ""
 
 
 def test_a_workdir_that_cannot_tell_is_refused_in_one_line_or_said_to_be_unknown():
     with pytest.raises(UserError, match="does not say whom.*--allow_seen_identities"):
         strangers.check(OLD, "run", pair_set(), allowed=False)
-    assert "does not say" in strangers.note(strangers.check(OLD, "run", pair_set(), allowed=True), pair_set())
+    assert "does not say" in strangers.note(
+        strangers.check(OLD, "run", pair_set(), allowed=True), pair_set()
+    )
 
 
 def test_people_of_the_threshold_s_pairs_who_are_scored_are_counted():

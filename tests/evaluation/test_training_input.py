@@ -20,8 +20,14 @@ def test_nothing_is_said_of_a_run_that_did_not_say_it(tmp_path):
     assert run_of(tmp_path, None) == run_of(tmp_path, {"reason": "finished"}) == ""
 
 
-def test_an_evaluation_says_it_on_the_terminal_in_its_figures_and_in_its_report(trained, tmp_path, capsys):
-    evaluate(EvaluateOptions(workdir=trained.workdir, tfrecords=trained.tfrecords, output=str(tmp_path), bootstrap=20))
+def test_an_evaluation_says_it_on_the_terminal_in_its_figures_and_in_its_report(
+    trained, tmp_path, capsys
+):
+    evaluate(
+        EvaluateOptions(
+            workdir=trained.workdir, tfrecords=trained.tfrecords, output=str(tmp_path), bootstrap=20
+        )
+    )
     said = training_input.verdict(trained.workdir)
     assert "of the training time was spent waiting for input: " in said
     assert capsys.readouterr().out.splitlines()[-1] == said

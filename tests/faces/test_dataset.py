@@ -25,7 +25,9 @@ def _write(folder, **changes):
 
 
 def _contents(folder):
-    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*.jpg"))}
+    return {
+        str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*.jpg"))
+    }
 
 
 def test_every_person_has_a_folder_of_rgb_jpegs(tmp_path):
@@ -64,7 +66,9 @@ def test_an_interrupted_run_completes_to_the_same_bytes(tmp_path):
     _write(tmp_path)
     whole = _contents(tmp_path)
     (tmp_path / "person_00001" / "0001.jpg").unlink()
-    partial = pathlib.Path(ownership.private(str(tmp_path)), f"writing-{platform.node()}-4194303-0", "0001.jpg")
+    partial = pathlib.Path(
+        ownership.private(str(tmp_path)), f"writing-{platform.node()}-4194303-0", "0001.jpg"
+    )
     partial.parent.mkdir()
     partial.write_bytes(b"half")
     assert _write(tmp_path) == 1
@@ -89,7 +93,9 @@ def test_a_run_that_fails_halfway_is_finished_by_the_next(tmp_path, monkeypatch)
     assert _contents(tmp_path / "cut") == _contents(tmp_path / "whole")
 
 
-@pytest.mark.parametrize("change", [dict(seed=9), dict(image_size=48), dict(identities=2), dict(images_per_identity=1)])
+@pytest.mark.parametrize(
+    "change", [dict(seed=9), dict(image_size=48), dict(identities=2), dict(images_per_identity=1)]
+)
 def test_faces_made_otherwise_are_refused(tmp_path, change):
     _write(tmp_path)
     with pytest.raises(UserError, match="--overwrite"):
@@ -106,7 +112,9 @@ def test_overwrite_removes_what_it_made_and_nothing_else(tmp_path):
     _write(tmp_path)
     (tmp_path / "person_00002" / "note.txt").write_text("mine")
     _write(tmp_path, seed=9, identities=1, overwrite=True)
-    assert sorted(_contents(tmp_path)) == [os.path.join("person_00000", name) for name in ("0000.jpg", "0001.jpg")]
+    assert sorted(_contents(tmp_path)) == [
+        os.path.join("person_00000", name) for name in ("0000.jpg", "0001.jpg")
+    ]
     assert (tmp_path / "person_00002" / "note.txt").read_text() == "mine"
     assert ledger.read(str(tmp_path)).seed == 9
 
@@ -153,7 +161,9 @@ def test_options_refuse_no_people_in_one_line(tmp_path):
 
 def test_the_tool_draws_a_contact_sheet(tmp_path):
     flags = [f"--{name}={value}" for name, value in SMALL.items()]
-    result = _run_tool(f"--output={tmp_path / 'faces'}", f"--contact_sheet={tmp_path / 'sheet.png'}", *flags)
+    result = _run_tool(
+        f"--output={tmp_path / 'faces'}", f"--contact_sheet={tmp_path / 'sheet.png'}", *flags
+    )
     assert result.returncode == 0, result.stderr
     assert "6 images of 3 people" in result.stdout
     with Image.open(tmp_path / "sheet.png") as sheet:

@@ -51,6 +51,9 @@ def test_colours_are_in_range():
 
 
 def test_features_are_independent_of_each_other():
-    features = [(p.head.width, p.eyes.spacing, p.brows.thickness, p.nose.width, p.mouth.width) for p in PEOPLE]
+    features = [
+        (p.head.width, p.eyes.spacing, p.brows.thickness, p.nose.width, p.mouth.width)
+        for p in PEOPLE
+    ]
     correlations = np.corrcoef(np.asarray(features).T) - np.eye(5)
     assert np.abs(correlations).max() < 0.2  # 3.4 standard errors of 300 independent draws

@@ -25,7 +25,9 @@ def test_jpeg_decodes_to_about_the_picture():
     how = draw_appearance(SEED, 2, 0)
     picture = render(draw_identity(SEED, 2), how, SIZE)
     decoded = camera.decode(render_jpeg(SEED, 2, 0, SIZE))
-    assert np.abs(camera.grey(decoded) - camera.grey(picture)).mean() < 10  # grey levels; JPEG takes noise away
+    assert (
+        np.abs(camera.grey(decoded) - camera.grey(picture)).mean() < 10
+    )  # grey levels; JPEG takes noise away
 
 
 @pytest.mark.parametrize("style", hairstyles.STYLES)
@@ -42,7 +44,8 @@ def test_every_hairstyle_draws_without_holes(style):
 
 
 @pytest.mark.parametrize(
-    "part, change", [("pose", dict(yaw=25.0)), ("light", dict(azimuth=60.0)), ("expression", dict(open=1.0))]
+    "part, change",
+    [("pose", dict(yaw=25.0)), ("light", dict(azimuth=60.0)), ("expression", dict(open=1.0))],
 )
 def test_circumstances_change_the_picture(part, change):
     who, how = draw_identity(SEED, 4), draw_appearance(SEED, 4, 0)
@@ -53,7 +56,9 @@ def test_circumstances_change_the_picture(part, change):
 
 def test_glasses_and_hat_are_drawn_where_they_are_worn():
     who, how = draw_identity(SEED, 6), draw_appearance(SEED, 6, 0)
-    plain = dataclasses.replace(how, extras=dataclasses.replace(how.extras, glasses=False, hat=False))
+    plain = dataclasses.replace(
+        how, extras=dataclasses.replace(how.extras, glasses=False, hat=False)
+    )
     for name in ("glasses", "hat"):
         worn = dataclasses.replace(plain, extras=dataclasses.replace(plain.extras, **{name: True}))
         assert (render(who, worn, SIZE) != render(who, plain, SIZE)).mean() > 0.02
@@ -61,10 +66,12 @@ def test_glasses_and_hat_are_drawn_where_they_are_worn():
 
 def test_people_differ_more_than_images_of_one_person_under_equal_circumstances():
     circumstances = [draw_appearance(SEED, 0, image) for image in range(6)]
-    same_light = [dataclasses.replace(how, backdrop=circumstances[0].backdrop) for how in circumstances]
-    pictures = np.stack([[render(draw_identity(SEED, who), how, SIZE) for how in same_light] for who in range(12)]).astype(
-        float
-    )
+    same_light = [
+        dataclasses.replace(how, backdrop=circumstances[0].backdrop) for how in circumstances
+    ]
+    pictures = np.stack(
+        [[render(draw_identity(SEED, who), how, SIZE) for how in same_light] for who in range(12)]
+    ).astype(float)
     between_people = pictures.mean(axis=1).std(axis=0).mean()
     chance = (pictures - pictures.mean(axis=0)).std(axis=0).mean() / np.sqrt(len(same_light))
     assert between_people > 1.5 * chance

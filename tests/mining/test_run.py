@@ -23,7 +23,9 @@ def data(tiny_run, tmp_path_factory) -> MineOptions:
     images = samples.write_images(folder / "images", identities=24, images=5)
     shares = dict(val_fraction=0.2, test_fraction=0.2, workers=1, pairs=120)
     convert.convert(settings.Options(images=str(images), output=str(folder / "shards"), **shares))
-    options = dataclasses.replace(tiny_run, tfrecords=str(folder / "shards"), workdir=str(folder / "run"), steps=3)
+    options = dataclasses.replace(
+        tiny_run, tfrecords=str(folder / "shards"), workdir=str(folder / "run"), steps=3
+    )
     training.train(options)
     return MineOptions(options.tfrecords, options.workdir, str(folder / "mined"), workers=1)
 
@@ -38,16 +40,25 @@ def pairs_of(folder: str, split: str) -> list[dict]:
     return [record.decode_pair(data) for file in frames for _, data in record.read_frames(file)]
 
 
-def test_only_training_people_are_in_training_pairs_and_the_other_splits_keep_their_bytes(data, mined):
+def test_only_training_people_are_in_training_pairs_and_the_other_splits_keep_their_bytes(
+    data, mined
+):
     made, _ = mined
     source = manifest.load(data.tfrecords)
     used = {
-        pair[name].decode() for pair in pairs_of(data.output, "train") for name in (record.IDENTITY_A, record.IDENTITY_B)
+        pair[name].decode()
+        for pair in pairs_of(data.output, "train")
+        for name in (record.IDENTITY_A, record.IDENTITY_B)
     }
-    assert used <= set(source.split("train").identities) and made.split("train").pairs == source.split("train").pairs
+    assert (
+        used <= set(source.split("train").identities)
+        and made.split("train").pairs == source.split("train").pairs
+    )
     for split in ("val", "test"):
         assert made.split(split) == source.split(split)
-    assert digests(data.output) == {shard.name: shard.sha256 for split in made.splits.values() for shard in split.shards}
+    assert digests(data.output) == {
+        shard.name: shard.sha256 for split in made.splits.values() for shard in split.shards
+    }
     assert digests(data.output) != digests(data.tfrecords)
 
 
@@ -65,7 +76,9 @@ def test_mined_pairs_are_harder_than_random_ones_and_what_was_mined_is_written(d
     assert written["impostor"] == found["impostor"] and f"--seed={data.seed}\n" in written["flags"]
 
 
-def test_the_same_seed_gives_the_same_shards_whatever_the_memory_and_another_seed_others(data, mined, tmp_path):
+def test_the_same_seed_gives_the_same_shards_whatever_the_memory_and_another_seed_others(
+    data, mined, tmp_path
+):
     again = dataclasses.replace(data, output=str(tmp_path / "again"), search_mb=1)
     run.mine(again)
     assert digests(again.output) == digests(data.output)
@@ -74,7 +87,9 @@ def test_the_same_seed_gives_the_same_shards_whatever_the_memory_and_another_see
     assert digests(other.output) != digests(data.output)
 
 
-def test_killed_behind_embedding_it_goes_on_without_embedding_again(data, mined, tmp_path, monkeypatch):
+def test_killed_behind_embedding_it_goes_on_without_embedding_again(
+    data, mined, tmp_path, monkeypatch
+):
     options = dataclasses.replace(data, output=str(tmp_path / "killed"))
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(run, "_choose", _interrupt)
@@ -125,6 +140,9 @@ def test_a_checkpoint_of_another_size_is_one_line(data, tmp_path):
 
 def test_the_command_says_in_one_line_that_there_is_no_model(command, data, tmp_path):
     done = command(
-        "tools/mine_pairs.py", f"--tfrecords={data.tfrecords}", f"--workdir={tmp_path}", f"--output={tmp_path / 'o'}"
+        "tools/mine_pairs.py",
+        f"--tfrecords={data.tfrecords}",
+        f"--workdir={tmp_path}",
+        f"--output={tmp_path / 'o'}",
     )
     assert_one_line(done, "model.json")

@@ -15,14 +15,18 @@ def table(first: int, rows: int, columns: int, seed: tf.Tensor = SEED) -> np.nda
 @pytest.mark.parametrize("columns", [1, 6, 64])
 def test_rows_drawn_apart_are_those_of_the_whole_table(columns):
     whole = table(0, 12, columns)
-    np.testing.assert_array_equal(np.concatenate([table(0, 5, columns), table(5, 7, columns)]), whole)
+    np.testing.assert_array_equal(
+        np.concatenate([table(0, 5, columns), table(5, 7, columns)]), whole
+    )
     assert len(np.unique(whole)) == whole.size
 
 
 def test_numbers_are_uniform_and_differ_by_seed_and_step():
     numbers = table(0, 200, 100)
     assert numbers.min() >= 0.0 and numbers.max() < 1.0
-    np.testing.assert_allclose(np.histogram(numbers, bins=10, range=(0, 1))[0] / numbers.size, 0.1, atol=0.01)
+    np.testing.assert_allclose(
+        np.histogram(numbers, bins=10, range=(0, 1))[0] / numbers.size, 0.1, atol=0.01
+    )
     for other in ([3, 18], [4, 17]):
         assert not np.isin(table(0, 200, 100, tf.constant(other)), numbers).mean() > 0.01
 

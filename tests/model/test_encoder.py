@@ -21,11 +21,15 @@ def test_embeddings_are_float32_of_unit_length_under_every_precision():
         np.testing.assert_allclose(np.linalg.norm(embeddings, axis=1), 1.0, atol=1e-5)
 
 
-@pytest.mark.parametrize("backbone", ["inception_v3", "resnet50", "efficientnet_v2_b0", "mobilenet_v3"])
+@pytest.mark.parametrize(
+    "backbone", ["inception_v3", "resnet50", "efficientnet_v2_b0", "mobilenet_v3"]
+)
 def test_the_full_backbones_embed_at_75_pixels(backbone):
     model = encoder.build_encoder(ModelOptions(backbone=backbone, image_size=75, embedding_size=8))
     pixels = np.random.default_rng(0).integers(0, 256, (2, 75, 75, 3), dtype=np.uint8)
-    embeddings = model(pixels, training=True)  # untrained, MobileNetV3 without statistics shrinks features to 1e-6
+    embeddings = model(
+        pixels, training=True
+    )  # untrained, MobileNetV3 without statistics shrinks features to 1e-6
     np.testing.assert_allclose(np.linalg.norm(embeddings, axis=1), 1.0, atol=1e-5)
 
 
@@ -42,17 +46,22 @@ def test_conv8_makes_64_pixels_a_map_of_4_by_4_and_is_cut_behind_a_stage():
 
 
 @pytest.mark.parametrize(
-    ("backbone", "layer"), [("efficientnet_v2_b0", "block4c_add"), ("mobilenet_v3", "expanded_conv_9/Add")]
+    ("backbone", "layer"),
+    [("efficientnet_v2_b0", "block4c_add"), ("mobilenet_v3", "expanded_conv_9/Add")],
 )
 def test_a_light_backbone_is_cut_too_and_has_no_randomness_of_its_own(backbone, layer):
-    model = encoder.build_encoder(ModelOptions(backbone=backbone, feature_layer=layer, image_size=64, embedding_size=8))
+    model = encoder.build_encoder(
+        ModelOptions(backbone=backbone, feature_layer=layer, image_size=64, embedding_size=8)
+    )
     pixels = np.random.default_rng(0).integers(0, 256, (4, 64, 64, 3), dtype=np.uint8)
     np.testing.assert_array_equal(model(pixels, training=True), model(pixels, training=True))
 
 
 def test_efficientnet_s_pixels_are_what_keras_s_own_preprocessing_makes():
     pixels = np.random.default_rng(0).integers(0, 256, (1, 64, 64, 3)).astype(np.float32)
-    whole = tf_keras.applications.EfficientNetV2B0(include_top=False, weights=None, input_shape=(64, 64, 3))
+    whole = tf_keras.applications.EfficientNetV2B0(
+        include_top=False, weights=None, input_shape=(64, 64, 3)
+    )
     ours = backbones.normalise("efficientnet_v2_b0", tf.constant(pixels))
     first = next(layer for layer in whole.layers if isinstance(layer, tf_keras.layers.Conv2D))
     theirs = tf_keras.Model(whole.input, first.input)(pixels)
@@ -60,7 +69,9 @@ def test_efficientnet_s_pixels_are_what_keras_s_own_preprocessing_makes():
 
 
 def test_an_unknown_layer_is_refused_with_those_there_are():
-    with pytest.raises(UserError, match="feature_layer=mixed99 is no layer of inception_v3.*mixed7"):
+    with pytest.raises(
+        UserError, match="feature_layer=mixed99 is no layer of inception_v3.*mixed7"
+    ):
         encoder.build_encoder(ModelOptions(feature_layer="mixed99"))
 
 
@@ -70,8 +81,14 @@ def test_an_image_too_small_for_the_backbone_is_refused():
 
 
 def test_every_batch_norm_has_the_asked_momentum_and_synchronisation():
-    model = encoder.build_encoder(dataclasses.replace(TINY, batch_norm_momentum=0.7), sync_batch_norm=True)
-    layers = [layer for layer in model.get_layer("backbone").layers if isinstance(layer, tf_keras.layers.BatchNormalization)]
+    model = encoder.build_encoder(
+        dataclasses.replace(TINY, batch_norm_momentum=0.7), sync_batch_norm=True
+    )
+    layers = [
+        layer
+        for layer in model.get_layer("backbone").layers
+        if isinstance(layer, tf_keras.layers.BatchNormalization)
+    ]
     assert layers and all(layer.momentum == 0.7 and layer.synchronized for layer in layers)
 
 

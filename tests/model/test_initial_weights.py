@@ -6,7 +6,16 @@ import tensorflow as tf
 import tf_keras
 
 from fv.errors import UserError
-from fv.model import backbones, checkpoint_choice, encoder, initial_weights, model_record, restoring, siamese, weight_sources
+from fv.model import (
+    backbones,
+    checkpoint_choice,
+    encoder,
+    initial_weights,
+    model_record,
+    restoring,
+    siamese,
+    weight_sources,
+)
 from fv.model.model_record import ModelRecord
 from fv.model.options import ModelOptions
 from fv.model.siamese import Siamese
@@ -20,8 +29,12 @@ def new_model(people: tuple[str, ...] = PEOPLE, **changes) -> tuple[Siamese, Mod
     return siamese.build_siamese(record.options, record.identities), record
 
 
-def begin(where: object, model: Siamese, record: ModelRecord, checkpoint: str = checkpoint_choice.LAST) -> str:
-    return initial_weights.load(weight_sources.find(str(where), checkpoint, record.options), model, record)
+def begin(
+    where: object, model: Siamese, record: ModelRecord, checkpoint: str = checkpoint_choice.LAST
+) -> str:
+    return initial_weights.load(
+        weight_sources.find(str(where), checkpoint, record.options), model, record
+    )
 
 
 def backbone_weights(model: Siamese) -> list[np.ndarray]:
@@ -42,7 +55,9 @@ def test_another_run_s_weights_are_taken_at_another_size_with_another_head(train
     line = begin(trained.workdir, model, record)
     held = restored(trained.workdir)
     assert_same(backbone_weights(model), backbone_weights(held))
-    assert_same(model.encoder.get_layer("embedding").weights, held.encoder.get_layer("embedding").weights)
+    assert_same(
+        model.encoder.get_layer("embedding").weights, held.encoder.get_layer("embedding").weights
+    )
     assert "last checkpoint, step 30): 7 of 8 layers loaded; not pair_logit (not there)" in line
 
 
@@ -52,13 +67,17 @@ def test_identity_centres_are_taken_for_the_same_people_and_no_others(trained):
     assert begin(trained.workdir, same, people).endswith("8 of 8 layers loaded")
     np.testing.assert_array_equal(same.head.centres, restored(trained.workdir).head.centres)
     model, record = new_model(tuple("ABCDEF"))
-    assert "7 of 8 layers loaded; not identity_centres (other training identities)" in begin(trained.workdir, model, record)
+    assert "7 of 8 layers loaded; not identity_centres (other training identities)" in begin(
+        trained.workdir, model, record
+    )
 
 
 def test_an_embedding_behind_another_layer_is_left_though_its_shape_fits(trained):
     name = backbones.build_plain("tiny", (32, 32, 3), None).layers[-2].name
     model, record = new_model()
-    source = dataclasses.replace(weight_sources.find(trained.workdir, checkpoint_choice.LAST, TINY), end=name)
+    source = dataclasses.replace(
+        weight_sources.find(trained.workdir, checkpoint_choice.LAST, TINY), end=name
+    )
     line = initial_weights.load(source, model, record)
     assert "6 of 8 layers loaded" in line and f"embedding (behind {name} and average there)" in line
     assert "identity_centres (other training identities)" in line
@@ -68,7 +87,10 @@ def test_a_head_is_left_where_its_embedding_is(trained):
     held = model_record.load(trained.workdir)
     record = dataclasses.replace(held, options=dataclasses.replace(held.options, pooling="flatten"))
     line = begin(trained.workdir, siamese.build_siamese(record.options, record.identities), record)
-    assert "embedding (behind re_lu_2 and average there), identity_centres (of other embeddings)" in line
+    assert (
+        "embedding (behind re_lu_2 and average there), identity_centres (of other embeddings)"
+        in line
+    )
 
 
 def test_a_layer_of_another_shape_is_named_with_both_and_left_as_it_was(trained):
@@ -80,33 +102,52 @@ def test_a_layer_of_another_shape_is_named_with_both_and_left_as_it_was(trained)
 
 def test_an_export_gives_its_encoder(trained, exported):
     model, record = new_model()
-    assert "export): 7 of 8 layers loaded; not identity_centres (not there)" in begin(exported, model, record)
+    assert "export): 7 of 8 layers loaded; not identity_centres (not there)" in begin(
+        exported, model, record
+    )
     held = restored(trained.workdir)
-    assert_same([weight.numpy() for weight in model.encoder.weights], [weight.numpy() for weight in held.encoder.weights])
+    assert_same(
+        [weight.numpy() for weight in model.encoder.weights],
+        [weight.numpy() for weight in held.encoder.weights],
+    )
 
 
 @pytest.mark.parametrize(
-    "name", ["backbone.h5", "backbone.weights.h5", "backbone.keras", "encoder.h5", "encoder.weights.h5"]
+    "name",
+    ["backbone.h5", "backbone.weights.h5", "backbone.keras", "encoder.h5", "encoder.weights.h5"],
 )
-def test_weights_files_of_tf_keras_give_the_backbone_whatever_its_layers_numbers_were(tmp_path, name):
+def test_weights_files_of_tf_keras_give_the_backbone_whatever_its_layers_numbers_were(
+    tmp_path, name
+):
     written = encoder.build_encoder(dataclasses.replace(TINY, image_size=48))
     for weight in written.weights:
         weight.assign(tf.random.stateless_uniform(weight.shape, (1, 2)))
     held = written if name.startswith("encoder") else written.get_layer(backbones.NAME)
     (held.save if name.endswith("keras") else held.save_weights)(str(tmp_path / name))
     model, record = new_model()
-    assert "weights file): 6 of 8 layers loaded; not embedding (not there)" in begin(tmp_path / name, model, record)
-    assert_same(backbone_weights(model), [weight.numpy() for weight in written.get_layer(backbones.NAME).weights])
+    assert "weights file): 6 of 8 layers loaded; not embedding (not there)" in begin(
+        tmp_path / name, model, record
+    )
+    assert_same(
+        backbone_weights(model),
+        [weight.numpy() for weight in written.get_layer(backbones.NAME).weights],
+    )
 
 
 @pytest.mark.slow
 def test_a_cut_inception_takes_what_a_whole_one_has(tmp_path):
     whole = backbones.build_plain("inception_v3", (75, 75, 3), None)
     whole.save_weights(str(tmp_path / "whole.h5"))
-    record = model_record.describe(ModelOptions(feature_layer="mixed3", embedding_size=4, image_size=80), PEOPLE)
+    record = model_record.describe(
+        ModelOptions(feature_layer="mixed3", embedding_size=4, image_size=80), PEOPLE
+    )
     model = siamese.build_siamese(record.options, len(PEOPLE))
-    count = len([layer for layer in model.encoder.get_layer(backbones.NAME).layers if layer.weights])
-    assert f"{count} of {count + 2} layers loaded; not embedding" in begin(tmp_path / "whole.h5", model, record)
+    count = len(
+        [layer for layer in model.encoder.get_layer(backbones.NAME).layers if layer.weights]
+    )
+    assert f"{count} of {count + 2} layers loaded; not embedding" in begin(
+        tmp_path / "whole.h5", model, record
+    )
     whole = dict(zip(weight_sources._lasting(whole.layers), whole.layers, strict=True))
     for name, weights in weight_sources.parts(model).items():
         if name in whole:
@@ -114,16 +155,26 @@ def test_a_cut_inception_takes_what_a_whole_one_has(tmp_path):
 
 
 def test_weights_of_which_nothing_fits_are_refused_and_the_model_stays(trained, tmp_path):
-    layers = [tf_keras.Input((32, 32, 3)), tf_keras.layers.Conv2D(16, 3), tf_keras.layers.Conv2D(8, 1)]
-    tf_keras.Sequential(layers).save_weights(str(tmp_path / "other.weights.h5"))  # the first fits by chance
+    layers = [
+        tf_keras.Input((32, 32, 3)),
+        tf_keras.layers.Conv2D(16, 3),
+        tf_keras.layers.Conv2D(8, 1),
+    ]
+    tf_keras.Sequential(layers).save_weights(
+        str(tmp_path / "other.weights.h5")
+    )  # the first fits by chance
     model, record = new_model()
     before = backbone_weights(model)
     shapes = r"conv2d_1 \(1 x 1 x 16 x 8 and 8 there, 3 x 3 x 16 x 32 here"
-    with pytest.raises(UserError, match=f"weights file does not fit the backbone: conv2d .*{shapes}"):
+    with pytest.raises(
+        UserError, match=f"weights file does not fit the backbone: conv2d .*{shapes}"
+    ):
         begin(tmp_path / "other.weights.h5", model, record)
     assert_same(backbone_weights(model), before)
     with pytest.raises(UserError, match="holds a tiny, not a resnet50"):
-        weight_sources.find(trained.workdir, checkpoint_choice.LAST, ModelOptions(backbone="resnet50"))
+        weight_sources.find(
+            trained.workdir, checkpoint_choice.LAST, ModelOptions(backbone="resnet50")
+        )
 
 
 def test_what_holds_no_weights_is_refused_in_one_line(tmp_path):

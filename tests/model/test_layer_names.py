@@ -10,12 +10,27 @@ def test_a_network_s_names_are_the_same_in_the_first_build_and_in_later_ones():
 
 
 def test_numbers_are_counted_from_the_lowest_of_their_kind_and_names_that_end_otherwise_stay():
-    names = ["conv2d_94", "batch_normalization_7", "conv2d_96", "conv2_block1_1_conv", "expanded_conv_3/expand"]
+    names = [
+        "conv2d_94",
+        "batch_normalization_7",
+        "conv2d_96",
+        "conv2_block1_1_conv",
+        "expanded_conv_3/expand",
+    ]
     assert layer_names.lasting(names) == ["conv2d", "batch_normalization", "conv2d_2", *names[3:]]
     assert layer_names.lasting(["conv2d", "conv2d_1"]) == ["conv2d", "conv2d_1"]
 
 
 def test_classes_are_counted_as_tf_keras_counts_them_in_weights_files():
-    kinds = (tf_keras.layers.Conv2D(1, 1), tf_keras.layers.BatchNormalization(), tf_keras.layers.Conv2D(1, 1))
+    kinds = (
+        tf_keras.layers.Conv2D(1, 1),
+        tf_keras.layers.BatchNormalization(),
+        tf_keras.layers.Conv2D(1, 1),
+    )
     depthwise = tf_keras.layers.DepthwiseConv2D(1)
-    assert layer_names.by_class([*kinds, depthwise]) == ["conv2d", "batch_normalization", "conv2d_1", "depthwise_conv2d"]
+    assert layer_names.by_class([*kinds, depthwise]) == [
+        "conv2d",
+        "batch_normalization",
+        "conv2d_1",
+        "depthwise_conv2d",
+    ]

@@ -39,26 +39,38 @@ def test_an_angular_margin_turns_the_true_identity_away():
     cosines = np.stack([np.cos(theta), [0.4, -0.2]], axis=1).astype(np.float32)
     logits = 8 * np.stack([np.cos(theta + 0.5), cosines[:, 1]], axis=1)
     by_hand = np.log(np.exp(logits).sum(axis=1)) - logits[:, 0]
-    result = losses.margin_softmax(tf.constant(cosines), tf.constant([0, 0]), scale=8.0, margin=0.0, angular_margin=0.5)
+    result = losses.margin_softmax(
+        tf.constant(cosines), tf.constant([0, 0]), scale=8.0, margin=0.0, angular_margin=0.5
+    )
     np.testing.assert_allclose(result, by_hand, rtol=1e-5)
 
 
 def test_an_angular_margin_costs_more_the_farther_the_true_identity_is_even_behind_half_a_turn():
-    cosines = np.stack([np.cos(np.linspace(0.1, np.pi - 0.01, 50)), np.zeros(50)], axis=1).astype(np.float32)
-    result = losses.margin_softmax(tf.constant(cosines), tf.zeros(50, tf.int32), scale=8.0, margin=0.0, angular_margin=0.5)
+    cosines = np.stack([np.cos(np.linspace(0.1, np.pi - 0.01, 50)), np.zeros(50)], axis=1).astype(
+        np.float32
+    )
+    result = losses.margin_softmax(
+        tf.constant(cosines), tf.zeros(50, tf.int32), scale=8.0, margin=0.0, angular_margin=0.5
+    )
     assert np.all(np.diff(result) > 0)
 
 
 IDENTITIES = np.array([0, 0, 1, 2])
 DEGREES = np.array([0, 60, 90, 180])
-EMBEDDINGS = np.stack([np.cos(np.radians(DEGREES)), np.sin(np.radians(DEGREES))], axis=1).astype(np.float32)
+EMBEDDINGS = np.stack([np.cos(np.radians(DEGREES)), np.sin(np.radians(DEGREES))], axis=1).astype(
+    np.float32
+)
 
 
 def test_contrastive_of_a_batch_is_the_mean_genuine_plus_the_mean_of_impostors_within_the_margin():
     distance = np.linalg.norm(EMBEDDINGS[:, np.newaxis] - EMBEDDINGS, axis=-1)
-    near = [(1.2 - distance[i, j]) ** 2 for i, j in [(1, 2)]]  # the one impostor pair nearer than 1.2
+    near = [
+        (1.2 - distance[i, j]) ** 2 for i, j in [(1, 2)]
+    ]  # the one impostor pair nearer than 1.2
     assert sum(distance[i, j] < 1.2 for i, j in [(0, 2), (0, 3), (1, 2), (1, 3), (2, 3)]) == 1
-    result = losses.contrastive_of_batch(tf.constant(EMBEDDINGS), tf.constant(IDENTITIES), margin=1.2)
+    result = losses.contrastive_of_batch(
+        tf.constant(EMBEDDINGS), tf.constant(IDENTITIES), margin=1.2
+    )
     np.testing.assert_allclose(result, distance[0, 1] ** 2 + near[0], rtol=1e-5)
 
 

@@ -23,7 +23,10 @@ def test_what_a_user_added_to_the_record_stays(tmp_path):
     path = tmp_path / "model.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"note": "mine"}))
     model_record.save(record, str(tmp_path))
-    assert json.loads(path.read_text())["note"] == "mine" and model_record.load(str(tmp_path)) == record
+    assert (
+        json.loads(path.read_text())["note"] == "mine"
+        and model_record.load(str(tmp_path)) == record
+    )
 
 
 def test_a_new_workdir_fits_any_model(tmp_path):
@@ -50,7 +53,9 @@ def test_a_folder_that_is_no_workdir_is_refused(tmp_path):
         model_record.load(str(tmp_path))
 
 
-@pytest.mark.parametrize("content", ["{", "{}", '{"options": {"no_such": 1}, "identities": 1, "identities_sha256": ""}'])
+@pytest.mark.parametrize(
+    "content", ["{", "{}", '{"options": {"no_such": 1}, "identities": 1, "identities_sha256": ""}']
+)
 def test_a_damaged_record_is_refused(tmp_path, content):
     (tmp_path / "model.json").write_text(content)
     with pytest.raises(UserError, match=r"model\.json"):
@@ -65,8 +70,13 @@ def test_a_record_knows_its_training_people_and_lists_no_name(tmp_path):
 
 def test_a_record_knows_its_people_however_their_names_are_written(tmp_path):
     first = model_record.describe(TINY, ("Anna_Lee", "bob"))
-    model_record.save(model_record.inherit(model_record.describe(TINY, PEOPLE), first), str(tmp_path))
-    record, names = model_record.load(str(tmp_path)), ["anna lee", "ANNA-LEE", "BOB", "grace", "Anna"]
+    model_record.save(
+        model_record.inherit(model_record.describe(TINY, PEOPLE), first), str(tmp_path)
+    )
+    record, names = (
+        model_record.load(str(tmp_path)),
+        ["anna lee", "ANNA-LEE", "BOB", "grace", "Anna"],
+    )
     assert record.trained_on(names) == ["ANNA-LEE", "BOB", "anna lee", "grace"]
     assert record.trained_on([*names, "bob"], exact=True) == ["bob"]
 
@@ -82,14 +92,21 @@ def test_a_record_of_an_older_fv_loads_and_cannot_tell(tmp_path):
 def test_people_that_first_weights_have_met_count_as_trained_on(tmp_path):
     first = model_record.describe(TINY, ("Ada",))
     second = model_record.inherit(model_record.describe(TINY, ("Alan",)), first)
-    model_record.save(model_record.inherit(model_record.describe(TINY, PEOPLE), second), str(tmp_path))
+    model_record.save(
+        model_record.inherit(model_record.describe(TINY, PEOPLE), second), str(tmp_path)
+    )
     assert model_record.load(str(tmp_path)).trained_on(["Ada", "Alan", "Hedy"]) == ["Ada", "Alan"]
     unknown = dataclasses.replace(first, identity_hashes=None)
-    assert model_record.inherit(second, unknown).identity_hashes is None and model_record.inherit(second, None) == second
+    assert (
+        model_record.inherit(second, unknown).identity_hashes is None
+        and model_record.inherit(second, None) == second
+    )
 
 
 def test_a_record_counts_its_own_people_whom_names_lack_and_none_of_earlier_runs():
-    record = model_record.inherit(model_record.describe(TINY, PEOPLE), model_record.describe(TINY, ("Alan", "Hedy")))
+    record = model_record.inherit(
+        model_record.describe(TINY, PEOPLE), model_record.describe(TINY, ("Alan", "Hedy"))
+    )
     assert record.lacking(["Ada", "Alan", "Hedy"]) == 1 and record.lacking([*PEOPLE, "Emmy"]) == 0
 
 

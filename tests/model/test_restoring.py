@@ -16,10 +16,15 @@ from fv.training.updates.optimizer_options import AveragingOptions, OptimizerOpt
 
 def test_the_last_checkpoint_comes_back_with_its_step(trained):
     model, step = restoring.load_model(trained.workdir, model_record.load(trained.workdir))
-    assert step == trained.steps and model.encoder.output_shape == (None, trained.model.embedding_size)
+    assert step == trained.steps and model.encoder.output_shape == (
+        None,
+        trained.model.embedding_size,
+    )
 
 
-def test_a_checkpoint_cut_short_is_named_and_passed_over_for_the_best_one_on_request_alone(trained, tmp_path, capsys):
+def test_a_checkpoint_cut_short_is_named_and_passed_over_for_the_best_one_on_request_alone(
+    trained, tmp_path, capsys
+):
     workdir = shutil.copytree(trained.workdir, tmp_path / "run")
     (data,) = pathlib.Path(workdir, "checkpoints").glob("ckpt-30.data*")
     data.write_bytes(data.read_bytes()[:1000])
@@ -55,10 +60,14 @@ def test_averages_are_what_comes_back_where_a_run_kept_them_statistics_included(
     path = tf.train.latest_checkpoint(f"{options.workdir}/checkpoints")
     tf.train.Checkpoint(model=raw).read(path).expect_partial()
     held = tf.train.load_checkpoint(path)
-    names = [name for name in held.get_variable_to_shape_map() if name.startswith("averages/model/")]
+    names = [
+        name for name in held.get_variable_to_shape_map() if name.startswith("averages/model/")
+    ]
     averages = sorted(float(np.sum(held.get_tensor(name))) for name in names)
     assert step == 8 and averages == sorted(float(np.sum(each)) for each in _weights(restored))
-    assert not any(np.array_equal(one, two) for one, two in zip(_weights(restored), _weights(raw), strict=True))
+    assert not any(
+        np.array_equal(one, two) for one, two in zip(_weights(restored), _weights(raw), strict=True)
+    )
 
 
 def _weights(model: siamese.Siamese) -> list[np.ndarray]:

@@ -18,7 +18,9 @@ def test_two_replicas_score_every_pair_once_and_as_one_device_does(shards):
         model = siamese.build_siamese(TINY, identities=3)
     for strategy, replicas in ((one, 1), (two, 2)):
         batches = strategy.distribute_datasets_from_function(
-            lambda _, replicas=replicas: input_pipeline.evaluation_batches(source, batch_size=7, replicas=replicas)
+            lambda _, replicas=replicas: input_pipeline.evaluation_batches(
+                source, batch_size=7, replicas=replicas
+            )
         )
         scored[replicas] = PairScorer(strategy, model).score(batches)
     (similarities, labels), (again, labels_again) = scored[1], scored[2]

@@ -17,15 +17,24 @@ def test_both_images_of_a_pair_go_through_one_encoder_call():
 
 def test_batch_norm_sees_the_statistics_of_all_images_of_the_step():
     model = siamese.build_siamese(TINY, identities=3)
-    dark_and_bright = np.stack([np.zeros_like(IMAGES[:, 0]), np.full_like(IMAGES[:, 0], 255)], axis=1)
+    dark_and_bright = np.stack(
+        [np.zeros_like(IMAGES[:, 0]), np.full_like(IMAGES[:, 0], 255)], axis=1
+    )
     model.embed_pairs(tf.constant(dark_and_bright), training=True)
     backbone = model.encoder.get_layer("backbone")
     first_norm = next(layer for layer in backbone.layers if hasattr(layer, "moving_variance"))
     kernel = next(layer for layer in backbone.layers if hasattr(layer, "kernel")).kernel
-    maps = tf.nn.conv2d(tf.concat([tf.fill((4, 32, 32, 3), -1.0), tf.fill((4, 32, 32, 3), 1.0)], 0), kernel, 2, "SAME")
+    maps = tf.nn.conv2d(
+        tf.concat([tf.fill((4, 32, 32, 3), -1.0), tf.fill((4, 32, 32, 3), 1.0)], 0),
+        kernel,
+        2,
+        "SAME",
+    )
     _, variance = tf.nn.moments(maps, axes=(0, 1, 2))
     pixels = 8 * 16 * 16
-    expected = 0.9 + 0.1 * variance * pixels / (pixels - 1)  # momentum 0.9; the fused kernel's unbiased variance
+    expected = 0.9 + 0.1 * variance * pixels / (
+        pixels - 1
+    )  # momentum 0.9; the fused kernel's unbiased variance
     np.testing.assert_allclose(first_norm.moving_variance, expected, rtol=1e-3)
 
 

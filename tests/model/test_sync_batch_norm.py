@@ -12,7 +12,11 @@ WEIGHTS = np.random.default_rng(1).normal(0, 1, IMAGES.shape).astype(np.float32)
 
 def normalised(layer_class: type, replicas: int) -> tuple[np.ndarray, np.ndarray, list[np.ndarray]]:
     """Outputs, gradients of the images, and the layer's weights after one call in training."""
-    strategy = strategies.mirrored_cpus(replicas) if replicas > 1 else tf.distribute.OneDeviceStrategy("CPU:0")
+    strategy = (
+        strategies.mirrored_cpus(replicas)
+        if replicas > 1
+        else tf.distribute.OneDeviceStrategy("CPU:0")
+    )
     with strategy.scope():
         layer = layer_class(momentum=0.5, synchronized=True)
         layer.build(IMAGES.shape)
@@ -32,7 +36,9 @@ def normalised(layer_class: type, replicas: int) -> tuple[np.ndarray, np.ndarray
         )
 
     found = strategy.run(call, args=(share(IMAGES), share(WEIGHTS)))
-    outputs, gradients = (np.concatenate(strategy.experimental_local_results(each)) for each in found)
+    outputs, gradients = (
+        np.concatenate(strategy.experimental_local_results(each)) for each in found
+    )
     return outputs, gradients, [weight.numpy() for weight in layer.weights]
 
 

@@ -18,7 +18,11 @@ def running() -> Iterator[tuple[str, subprocess.Popen, tuple[subprocess.Popen, s
     """(address of a dispatcher, its process, its two workers' processes)"""
     with _process("--role=dispatcher") as (dispatcher, said):
         address = said.split()[-1]
-        worker = ("--role=worker", f"--dispatcher={address.removeprefix('grpc://')}", "--host=localhost")
+        worker = (
+            "--role=worker",
+            f"--dispatcher={address.removeprefix('grpc://')}",
+            "--host=localhost",
+        )
         with _process(*worker) as (first, _), _process(*worker) as (second, _):
             yield address, dispatcher, (first, second)
 
@@ -33,7 +37,9 @@ def drawn(source, address: str, **arguments) -> Iterator:
 def _process(*flags: str):
     """A process of the tool and the first line that it prints."""
     command = [sys.executable, "tools/data_service.py", *flags]
-    with subprocess.Popen(command, cwd=_ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
+    with subprocess.Popen(
+        command, cwd=_ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as running:
         try:
             yield running, running.stdout.readline()
         finally:

@@ -8,16 +8,24 @@ from fv.pipeline.input_pipeline import PairSource
 from fv.pipeline.options import InputOptions
 
 
-def source_of(shards, split: str = "train", image_size: int = 16, crop_fraction: float = 1.0) -> PairSource:
+def source_of(
+    shards, split: str = "train", image_size: int = 16, crop_fraction: float = 1.0
+) -> PairSource:
     """A split of a folder of shards, without a look at their sizes."""
     return PairSource.of(str(shards), manifest.read(str(shards)), split, image_size, crop_fraction)
 
 
-def stream(source: PairSource, pairs: int, *, bad=None, options=InputOptions(), **arguments) -> list[bytes]:  # noqa: B008
+def stream(
+    source: PairSource, pairs: int, *, bad=None, options=InputOptions(), **arguments
+) -> list[bytes]:  # noqa: B008
     """The first pairs of a training stream, each as the bytes of its pixels, label and identities; b"" if not valid."""
     arguments = dict(batch_size=1, seed=3, shuffle_buffer=10) | arguments
     batches = input_pipeline.training_batches(source, options=options, bad=bad, **arguments)
-    return [pair for batch in batches.take(-(-pairs // arguments["batch_size"])) for pair in pairs_of(batch)][:pairs]
+    return [
+        pair
+        for batch in batches.take(-(-pairs // arguments["batch_size"]))
+        for pair in pairs_of(batch)
+    ][:pairs]
 
 
 def pairs_of(batch: dict[str, tf.Tensor]) -> list[bytes]:

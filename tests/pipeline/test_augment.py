@@ -42,9 +42,13 @@ def test_a_flip_mirrors_left_to_right():
 
 def test_brightness_shifts_and_contrast_stretches_around_the_mean():
     draws = tf.constant(np.full((4, DRAWS), 1.0, np.float32))
-    brighter = augment.apply(tf.constant(IMAGES), draws, AugmentOptions(**NOTHING | {"brightness": 0.1})).numpy()
+    brighter = augment.apply(
+        tf.constant(IMAGES), draws, AugmentOptions(**NOTHING | {"brightness": 0.1})
+    ).numpy()
     np.testing.assert_allclose(brighter, IMAGES + 25.5, atol=1e-2)
-    stretched = augment.apply(tf.constant(IMAGES), draws, AugmentOptions(**NOTHING | {"contrast": 0.5})).numpy()
+    stretched = augment.apply(
+        tf.constant(IMAGES), draws, AugmentOptions(**NOTHING | {"contrast": 0.5})
+    ).numpy()
     mean = IMAGES.mean(axis=(1, 2), keepdims=True)
     np.testing.assert_allclose(stretched, mean + 1.5 * (IMAGES - mean), atol=1e-2)
 
@@ -68,12 +72,16 @@ def test_a_rotation_turns_around_the_middle_and_stays_within_its_angle():
 
 def test_saturation_stretches_colours_around_their_grey():
     draws = tf.constant(np.full((4, DRAWS), 1.0, np.float32))
-    vivid = augment.apply(tf.constant(IMAGES), draws, AugmentOptions(**NOTHING | {"saturation": 0.5})).numpy()
+    vivid = augment.apply(
+        tf.constant(IMAGES), draws, AugmentOptions(**NOTHING | {"saturation": 0.5})
+    ).numpy()
     grey = (IMAGES @ np.array([0.299, 0.587, 0.114]))[..., np.newaxis]
     np.testing.assert_allclose(vivid, grey + 1.5 * (IMAGES - grey), atol=1e-2)
 
 
-@pytest.mark.parametrize("strength", [{"blur": 1.0}, {"jpeg": 2.0}, {"rotation": 20.0}, {"saturation": 0.5}])
+@pytest.mark.parametrize(
+    "strength", [{"blur": 1.0}, {"jpeg": 2.0}, {"rotation": 20.0}, {"saturation": 0.5}]
+)
 def test_every_strength_changes_images_and_repeats_with_its_seed(strength):
     options = AugmentOptions(**NOTHING | strength)
     np.testing.assert_array_equal(augmented(options, 1, 2), augmented(options, 1, 2))
@@ -90,7 +98,9 @@ def test_cutout_blanks_a_square_and_leaves_the_rest():
 
 
 def test_images_of_another_side_are_brought_to_the_asked_one_by_the_crop_s_resampling():
-    ramp = np.broadcast_to(np.linspace(0, 240, 16, dtype=np.float32)[None, None, :, None], (4, 16, 16, 3))
+    ramp = np.broadcast_to(
+        np.linspace(0, 240, 16, dtype=np.float32)[None, None, :, None], (4, 16, 16, 3)
+    )
     draws = augment.draw(AugmentOptions(**NOTHING), 4, 0, tf.constant(0))
     result = augment.apply(tf.constant(ramp), draws, AugmentOptions(**NOTHING), side=11).numpy()
     assert result.shape == (4, 11, 11, 3)
@@ -108,10 +118,14 @@ def test_without_augmentation_a_plain_resize_brings_pairs_to_the_asked_side():
 def test_crops_that_reach_beyond_are_on_average_what_evaluation_sees():
     options = AugmentOptions(**NOTHING | {"min_scale": 0.75, "max_scale": 1.25})
     assert options.reach == 1.25 and AugmentOptions(augment=False, max_scale=1.25).reach == 1.0
-    ramp = np.broadcast_to(np.linspace(0, 250, 51, dtype=np.float32)[:, None, None], (1, 51, 51, 3))  # 5 a pixel
+    ramp = np.broadcast_to(
+        np.linspace(0, 250, 51, dtype=np.float32)[:, None, None], (1, 51, 51, 3)
+    )  # 5 a pixel
     draws = np.full((1, DRAWS), 0.5, np.float32)
     middle = augment.apply(tf.constant(ramp), tf.constant(draws), options, 41).numpy()
-    np.testing.assert_allclose(middle[0, :, 0, 0], ramp[0, 5:46, 0, 0], atol=1e-3)  # scale 1, 41 of 51 pixels
+    np.testing.assert_allclose(
+        middle[0, :, 0, 0], ramp[0, 5:46, 0, 0], atol=1e-3
+    )  # scale 1, 41 of 51 pixels
     draws[:, 0] = 1.0
     widest = augment.apply(tf.constant(ramp), tf.constant(draws), options, 51).numpy()
     np.testing.assert_allclose(widest, ramp, atol=1e-3)

@@ -22,7 +22,9 @@ def source(shards):
 
 def first_batches(source, count: int, **arguments) -> list[dict]:
     arguments = dict(batch_size=4, seed=3, shuffle_buffer=1, options=FOURS) | arguments
-    return list(input_pipeline.training_batches(source, **arguments).take(count).as_numpy_iterator())
+    return list(
+        input_pipeline.training_batches(source, **arguments).take(count).as_numpy_iterator()
+    )
 
 
 def balanced(source, pairs: int, **arguments) -> list[bytes]:
@@ -35,13 +37,17 @@ def test_a_batch_holds_as_many_images_of_each_of_its_people_and_none_twice_in_a_
         assert (batch["label"] == record.GENUINE).all()
         assert list(collections.Counter(batch["identities"].ravel().tolist()).values()) == [4, 4]
     for one_pass in range(4):
-        shown = np.concatenate([batch["identities"][::2, 0] for batch in batches[3 * one_pass :][:3]])
+        shown = np.concatenate(
+            [batch["identities"][::2, 0] for batch in batches[3 * one_pass :][:3]]
+        )
         assert sorted(shown) == list(range(PEOPLE))
 
 
 def test_every_pair_of_an_identity_comes_before_any_comes_again(source):
     pairs = balanced(source, 4 * PEOPLE)
-    genuine = {pair for pair in stream(source, 64) if pair[-12:-8] == np.int32(record.GENUINE).tobytes()}
+    genuine = {
+        pair for pair in stream(source, 64) if pair[-12:-8] == np.int32(record.GENUINE).tobytes()
+    }
     for identity in {pair[-4:] for pair in pairs}:
         shown = [pair for pair in pairs if pair[-4:] == identity]
         own = sum(pair[-4:] == identity for pair in genuine)
@@ -55,7 +61,9 @@ def test_people_with_few_pairs_come_as_often_as_those_with_many():
 
 
 def test_genuine_pairs_alone_come_each_once_in_a_pass(source):
-    pairs = {pair for pair in stream(source, 64) if pair[-12:-8] == np.int32(record.GENUINE).tobytes()}
+    pairs = {
+        pair for pair in stream(source, 64) if pair[-12:-8] == np.int32(record.GENUINE).tobytes()
+    }
     shown = balanced(source, 2 * len(pairs), options=ALONE)
     first, second = shown[: len(pairs)], shown[len(pairs) :]
     assert set(first) == set(second) == pairs and first != second
@@ -71,7 +79,10 @@ def test_a_stream_that_starts_at_a_record_goes_on_as_the_whole_one_does(source, 
 def test_another_seed_has_another_order_and_workers_have_different_people(source):
     assert balanced(source, 12) != balanced(source, 12, seed=4)
     batches = [first_batches(source, 4, worker=worker, workers=2) for worker in range(2)]
-    shown = [{name for batch in each for name in batch["identities"].ravel().tolist()} for each in batches]
+    shown = [
+        {name for batch in each for name in batch["identities"].ravel().tolist()}
+        for each in batches
+    ]
     assert [len(names) for names in shown] == [3, 3] and not shown[0] & shown[1]
 
 
@@ -81,7 +92,10 @@ def test_what_does_not_go_together_is_refused(source):
         (InputOptions(images_per_identity=4, decoder="tensorflow"), "--decoder=host"),
         (InputOptions(images_per_identity=4, data_service="grpc://a:1"), "--images_per_identity"),
         (InputOptions(genuine_only=True, images_per_identity=4), "leave --genuine_only out"),
-        (InputOptions(genuine_only=True, decoder="tensorflow"), "--genuine_only needs --decoder=host"),
+        (
+            InputOptions(genuine_only=True, decoder="tensorflow"),
+            "--genuine_only needs --decoder=host",
+        ),
     ):
         with pytest.raises(UserError, match=named):
             options.check()

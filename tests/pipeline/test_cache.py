@@ -14,11 +14,17 @@ from tests.pipeline.streams import source_of, stream
 
 @pytest.mark.parametrize(
     ("options", "held"),
-    [(InputOptions(cache="encoded"), "64 records"), (InputOptions(cache="decoded"), "128 images of 16 × 16 pixels")],
+    [
+        (InputOptions(cache="encoded"), "64 records"),
+        (InputOptions(cache="decoded"), "128 images of 16 × 16 pixels"),
+    ],
 )
 def test_what_does_not_fit_is_refused_with_both_figures(shards, monkeypatch, options, held):
     monkeypatch.setattr(memory, "available", lambda: 1 << 10)
-    with pytest.raises(UserError, match=rf"--cache=\w+ needs \d+ MiB for {held}, more than 80% of the 0 MiB available"):
+    with pytest.raises(
+        UserError,
+        match=rf"--cache=\w+ needs \d+ MiB for {held}, more than 80% of the 0 MiB available",
+    ):
         stream(source_of(shards), 1, options=options)
 
 
@@ -36,7 +42,10 @@ def pairs_of_three_images(folder: pathlib.Path, said: int) -> PairSource:
     """A shard of every ordered pair of three images, of which the manifest says that they are `said`."""
     images = [samples.image_bytes(0, number) for number in range(3)]
     fields = dict.fromkeys(record.BYTES_FIELDS, b"person") | {record.LABEL: record.GENUINE}
-    pairs = [fields | {record.IMAGE_A: a, record.IMAGE_B: b} for a, b in itertools.permutations(images, 2)]
+    pairs = [
+        fields | {record.IMAGE_A: a, record.IMAGE_B: b}
+        for a, b in itertools.permutations(images, 2)
+    ]
     data = b"".join(record.frame(record.encode_pair(pair)) for pair in pairs)
     (folder / "shard").write_bytes(data)
     split = manifest.Split(6, 0, said, ("person",), (manifest.Shard("shard", 6, len(data), ""),))

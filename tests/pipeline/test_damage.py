@@ -41,7 +41,9 @@ class Broken:
     def replace_image(self, number: int, image: bytes) -> None:
         """Frames the record anew, with valid checksums, around another image."""
         datas = [data for _, data in self.frames]
-        datas[number] = record.encode_pair(record.decode_pair(datas[number]) | {record.IMAGE_B: image})
+        datas[number] = record.encode_pair(
+            record.decode_pair(datas[number]) | {record.IMAGE_B: image}
+        )
         self.path.write_bytes(b"".join(map(record.frame, datas)))
 
 
@@ -60,7 +62,11 @@ def read(broken: Broken, pairs: int = RECORDS, **arguments) -> list[bytes]:
 def assert_named(error: pytest.ExceptionInfo, broken: Broken, place: str, reason: str) -> None:
     said = str(error.value)
     assert f"{broken.path}: record {place}: " in said and reason in said
-    assert f"python tools/inspect_tfrecords.py {broken.folder} " in said and "--max_bad_records" in said and "\n" not in said
+    assert (
+        f"python tools/inspect_tfrecords.py {broken.folder} " in said
+        and "--max_bad_records" in said
+        and "\n" not in said
+    )
 
 
 @pytest.mark.parametrize("decoder", ["host", "tensorflow"])
@@ -85,21 +91,34 @@ def read_cut_at_a_frame(broken: Broken, scheme: str, **arguments) -> str:
     number, offset = len(broken.frames) - 2, broken.frames[-2][0]
     broken.cut(offset)
     source = dataclasses.replace(source_of(broken.folder), folder=f"{scheme}{broken.folder}")
-    with pytest.raises(UserError) as error, damage.reported(source.folder, source.split.shards, arguments.get("bad")):
+    with (
+        pytest.raises(UserError) as error,
+        damage.reported(source.folder, source.split.shards, arguments.get("bad")),
+    ):
         stream(source, RECORDS, **arguments)
     said = str(error.value)
-    assert f"{scheme}{broken.path}: record {number} at byte {offset}: is missing: the file ends before it" in said
+    assert (
+        f"{scheme}{broken.path}: record {number} at byte {offset}: is missing: the file ends before it"
+        in said
+    )
     return said
 
 
 @pytest.mark.parametrize("cache", ["none", "encoded"])
-def test_records_missing_from_a_shard_s_end_are_not_lost_silently_by_tensorflow_s_reader(broken, cache):
-    assert "\n" not in read_cut_at_a_frame(broken, "", options=InputOptions(decoder="tensorflow", cache=cache))
+def test_records_missing_from_a_shard_s_end_are_not_lost_silently_by_tensorflow_s_reader(
+    broken, cache
+):
+    assert "\n" not in read_cut_at_a_frame(
+        broken, "", options=InputOptions(decoder="tensorflow", cache=cache)
+    )
 
 
 @pytest.mark.parametrize("cache", CACHES)
 def test_nor_behind_a_scheme_where_records_may_be_skipped(broken, cache):
-    options, bad = InputOptions(max_bad_records=30, cache=cache), BadRecords(f"file://{broken.folder}", 30)
+    options, bad = (
+        InputOptions(max_bad_records=30, cache=cache),
+        BadRecords(f"file://{broken.folder}", 30),
+    )
     read_cut_at_a_frame(broken, "file://", options=options, bad=bad)
 
 
@@ -107,7 +126,10 @@ def test_nor_by_one_of_several_workers_in_evaluation(broken):
     broken.cut(broken.frames[-1][0])
     source = source_of(broken.folder)
     batches = input_pipeline.evaluation_batches(source, batch_size=4, worker=1, workers=2)
-    with pytest.raises(UserError, match="is missing: the file ends"), damage.reported(source.folder, source.split.shards):
+    with (
+        pytest.raises(UserError, match="is missing: the file ends"),
+        damage.reported(source.folder, source.split.shards),
+    ):
         list(batches)
 
 
@@ -116,31 +138,48 @@ def test_a_shard_that_is_gone_is_named(broken, decoder):
     broken.path.unlink()
     with pytest.raises(UserError) as error:
         read(broken, options=InputOptions(decoder=decoder))
-    assert f"{broken.path}: record " in str(error.value) and "cannot be read (No such file" in str(error.value)
+    assert f"{broken.path}: record " in str(error.value) and "cannot be read (No such file" in str(
+        error.value
+    )
 
 
-@pytest.mark.parametrize("options", [InputOptions("host"), InputOptions("tensorflow"), InputOptions(cache="decoded")])
+@pytest.mark.parametrize(
+    "options", [InputOptions("host"), InputOptions("tensorflow"), InputOptions(cache="decoded")]
+)
 @pytest.mark.parametrize("image", [b"no image", samples.image_bytes(0, 0)[:500]])
 def test_an_image_that_does_not_decode_is_named_though_its_record_is_sound(broken, options, image):
     broken.replace_image(2, image)
     with pytest.raises(UserError) as error:
         read(broken, options=options)
-    assert_named(error, broken, f"2 at byte {broken.frames[2][0]}", "image_b/encoded is no whole JPEG")
+    assert_named(
+        error, broken, f"2 at byte {broken.frames[2][0]}", "image_b/encoded is no whole JPEG"
+    )
 
 
 @pytest.mark.parametrize("cache", ["none", "encoded", "decoded"])
-def test_what_may_be_skipped_leaves_a_hole_and_every_other_record_its_place(broken, shards, cache, capsys):
+def test_what_may_be_skipped_leaves_a_hole_and_every_other_record_its_place(
+    broken, shards, cache, capsys
+):
     sound = stream(source_of(shards), 2 * RECORDS)
     broken.replace_image(2, b"no image")
     offsets = [offset for offset, _ in broken.frames]
     broken.flip(offsets[4] + HEAD + 50)
     bad = BadRecords(str(broken.folder), 2)
-    found = read(broken, 2 * RECORDS, batch_size=4, bad=bad, options=InputOptions(max_bad_records=2, cache=cache))
+    found = read(
+        broken,
+        2 * RECORDS,
+        batch_size=4,
+        bad=bad,
+        options=InputOptions(max_bad_records=2, cache=cache),
+    )
     holes = [place for place, pair in enumerate(found) if not pair]
     assert len(holes) == 4 and bad.count == 2  # two in each epoch, counted once
     assert all(pair in (b"", expected) for pair, expected in zip(found, sound, strict=True))
     said = capsys.readouterr().err
-    assert f"skipped {broken.path}: record 2 at byte {offsets[2]}: image_b/encoded is no whole JPEG" in said
+    assert (
+        f"skipped {broken.path}: record 2 at byte {offsets[2]}: image_b/encoded is no whole JPEG"
+        in said
+    )
     assert f"skipped {broken.path}: record 4 at byte {offsets[4]}: the data does not" in said
 
 
@@ -148,18 +187,28 @@ def test_one_more_than_may_be_skipped_ends_reading(broken):
     offsets = [offset for offset, _ in broken.frames]
     for number in (1, 3, 4):
         broken.flip(offsets[number] + HEAD + 50)
-    with pytest.raises(UserError, match=r"are damaged: 3 records, 2 allowed, the last .*: record \d at byte \d+"):
+    with pytest.raises(
+        UserError, match=r"are damaged: 3 records, 2 allowed, the last .*: record \d at byte \d+"
+    ):
         read(broken, options=InputOptions(max_bad_records=2), bad=BadRecords(str(broken.folder), 2))
 
 
 @pytest.mark.parametrize("cache", CACHES)
 @pytest.mark.parametrize("harm", ["length", "cut", "cut at a frame"])
-def test_a_lost_length_takes_the_rest_of_its_shard_and_counts_all_of_it(broken, shards, harm, cache):
+def test_a_lost_length_takes_the_rest_of_its_shard_and_counts_all_of_it(
+    broken, shards, harm, cache
+):
     number = len(broken.frames) - 3
     offset = broken.frames[number][0]
     broken.flip(offset) if harm == "length" else broken.cut(offset + (100 if harm == "cut" else 0))
     bad = BadRecords(str(broken.folder), 30)
-    found = read(broken, 2 * RECORDS, batch_size=4, bad=bad, options=InputOptions(max_bad_records=30, cache=cache))
+    found = read(
+        broken,
+        2 * RECORDS,
+        batch_size=4,
+        bad=bad,
+        options=InputOptions(max_bad_records=30, cache=cache),
+    )
     sound = stream(source_of(shards), 2 * RECORDS)
     assert bad.count == 3 and found.count(b"") == 6  # three in each epoch
     assert all(pair in (b"", expected) for pair, expected in zip(found, sound, strict=True))
@@ -174,14 +223,25 @@ def test_a_shard_is_looked_through_once_for_a_record_that_every_epoch_meets(brok
 
 
 @pytest.mark.parametrize("workers", [1, 3])
-def test_a_restart_behind_a_hole_is_exact_and_workers_still_share_all_that_is_sound(broken, shards, workers):
+def test_a_restart_behind_a_hole_is_exact_and_workers_still_share_all_that_is_sound(
+    broken, shards, workers
+):
     broken.flip(broken.frames[1][0] + HEAD + 50)
     found = []
     for worker in range(workers):
         count = sum(part.take for part in source_of(shards).worker_slices(worker, workers))
         arguments = dict(worker=worker, workers=workers, options=LENIENT)
         pairs = read(broken, count, bad=BadRecords(str(broken.folder), 30), **arguments)
-        assert read(broken, count - 7, bad=BadRecords(str(broken.folder), 30), start_record=7, **arguments) == pairs[7:]
+        assert (
+            read(
+                broken,
+                count - 7,
+                bad=BadRecords(str(broken.folder), 30),
+                start_record=7,
+                **arguments,
+            )
+            == pairs[7:]
+        )
         found += pairs
     assert len(found) == RECORDS and found.count(b"") == 1
     assert set(found) - {b""} < set(stream(source_of(shards), RECORDS))
@@ -189,7 +249,13 @@ def test_a_restart_behind_a_hole_is_exact_and_workers_still_share_all_that_is_so
 
 def test_the_place_of_a_skipped_record_holds_another_pair_s_pixels(broken):
     broken.replace_image(2, b"no image")
-    arguments = dict(batch_size=RECORDS, seed=0, shuffle_buffer=4, options=LENIENT, bad=BadRecords(str(broken.folder), 30))
+    arguments = dict(
+        batch_size=RECORDS,
+        seed=0,
+        shuffle_buffer=4,
+        options=LENIENT,
+        bad=BadRecords(str(broken.folder), 30),
+    )
     batch = next(iter(input_pipeline.training_batches(source_of(broken.folder), **arguments)))
     valid, images = batch["valid"].numpy(), batch["images"].numpy()
     assert (~valid).sum() == 1

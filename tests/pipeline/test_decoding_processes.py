@@ -35,7 +35,9 @@ def processes() -> DecodingProcesses:
 def encoded() -> bytes:
     fields = dict.fromkeys(record.BYTES_FIELDS, b"x") | {record.LABEL: record.GENUINE}
     fields |= {record.IMAGE_A: samples.image_bytes(0, 0), record.IMAGE_B: samples.image_bytes(1, 0)}
-    return record.encode_pair(fields | {record.IDENTITY_A: b"Ann", record.IDENTITY_B: "Zoë".encode()})
+    return record.encode_pair(
+        fields | {record.IDENTITY_A: b"Ann", record.IDENTITY_B: "Zoë".encode()}
+    )
 
 
 def pixels(image: bytes) -> np.ndarray:
@@ -46,7 +48,9 @@ def pixels(image: bytes) -> np.ndarray:
 
 def children_of(pid: int) -> list[int]:
     return [
-        int(found) for task in pathlib.Path(f"/proc/{pid}/task").glob("*/children") for found in task.read_text().split()
+        int(found)
+        for task in pathlib.Path(f"/proc/{pid}/task").glob("*/children")
+        for found in task.read_text().split()
     ]
 
 
@@ -57,18 +61,26 @@ def wait_until(condition, seconds: float = 10.0) -> bool:
     return condition()
 
 
-def test_a_record_and_a_place_in_a_shard_give_the_pixels_of_this_process(processes, encoded, tmp_path):
+def test_a_record_and_a_place_in_a_shard_give_the_pixels_of_this_process(
+    processes, encoded, tmp_path
+):
     (tmp_path / "shard").write_bytes(record.frame(b"another") + record.frame(encoded))
     begin = len(record.frame(b"another"))
     place = (str(tmp_path / "shard"), begin, begin + len(record.frame(encoded)))
-    images, answer = processes.decode(processes.memory((2, 2, SIDE, SIDE, 3)), 0.8, [encoded, place])
+    images, answer = processes.decode(
+        processes.memory((2, 2, SIDE, SIDE, 3)), 0.8, [encoded, place]
+    )
     assert answer == (bytes([record.GENUINE] * 2), [b"Ann", "Zoë".encode()] * 2)
     for pair in images:
-        np.testing.assert_array_equal(pair, [pixels(samples.image_bytes(0, 0)), pixels(samples.image_bytes(1, 0))])
+        np.testing.assert_array_equal(
+            pair, [pixels(samples.image_bytes(0, 0)), pixels(samples.image_bytes(1, 0))]
+        )
 
 
 def test_what_it_cannot_decode_is_left_and_the_others_are_not(processes, encoded, tmp_path):
-    broken = record.encode_pair(record.decode_pair(encoded) | {record.IMAGE_B: samples.image_bytes(0, 0)[:200]})
+    broken = record.encode_pair(
+        record.decode_pair(encoded) | {record.IMAGE_B: samples.image_bytes(0, 0)[:200]}
+    )
     sources = [None, b"no record", (str(tmp_path / "missing"), 0, 100), broken, encoded]
     _, (labels, names) = processes.decode(processes.memory((5, 2, SIDE, SIDE, 3)), 1.0, sources)
     assert np.frombuffer(labels, np.int8).tolist() == [UNDECODED] * 4 + [record.GENUINE]
@@ -78,28 +90,40 @@ def test_what_it_cannot_decode_is_left_and_the_others_are_not(processes, encoded
 def test_a_task_waits_in_the_process_that_works_on_another(processes, encoded):
     memory = processes.memory((1, 2, SIDE, SIDE, 3))
     with futures.ThreadPoolExecutor(8) as pool:  # more than may ask at once
-        given = [pool.submit(processes.decode, memory, 0.8, [encoded if odd else None]) for odd in (0, 1) * 20]
+        given = [
+            pool.submit(processes.decode, memory, 0.8, [encoded if odd else None])
+            for odd in (0, 1) * 20
+        ]
     labels = [np.frombuffer(each.result()[1][0], np.int8).item() for each in given]
     assert labels == [UNDECODED, record.GENUINE] * 20
 
 
 def test_it_imports_no_tensorflow():
     listed = "import sys, fv.pipeline.decoding_process; print('tensorflow' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", listed], capture_output=True, text=True).stdout == "False\n"
+    assert (
+        subprocess.run([sys.executable, "-c", listed], capture_output=True, text=True).stdout
+        == "False\n"
+    )
 
 
-@pytest.mark.skipif(not os.path.isdir("/proc/self/task"), reason="finds children where Linux lists them")
+@pytest.mark.skipif(
+    not os.path.isdir("/proc/self/task"), reason="finds children where Linux lists them"
+)
 def test_a_process_that_dies_is_an_error_and_no_hang(encoded):
     processes = DecodingProcesses(1)
     memory = processes.memory((1, 2, SIDE, SIDE, 3))
     processes.decode(memory, 1.0, [encoded])
     os.kill(children_of(processes.pid)[0], signal.SIGKILL)
     for _ in range(2):
-        with pytest.raises(UserError, match="a process that decodes images died, most often for want of memory"):
+        with pytest.raises(
+            UserError, match="a process that decodes images died, most often for want of memory"
+        ):
             processes.decode(memory, 1.0, [encoded])
 
 
-@pytest.mark.skipif(not os.path.isdir("/proc/self/task"), reason="finds children where Linux lists them")
+@pytest.mark.skipif(
+    not os.path.isdir("/proc/self/task"), reason="finds children where Linux lists them"
+)
 def test_they_outlive_signals_to_the_whole_group_but_not_their_parent():
     parent = subprocess.Popen([sys.executable, "-c", ORPHANS], stdout=subprocess.PIPE, text=True)
     assert parent.stdout.readline() == "ready\n"

@@ -36,7 +36,9 @@ def test_quantising_is_what_a_jpeg_encoder_without_subsampling_does(quality, ste
     buffer = io.BytesIO()
     Image.fromarray(face().astype(np.uint8)).save(buffer, "JPEG", quality=quality, subsampling=0)
     encoded = np.asarray(Image.open(buffer), np.float32)
-    result = np.clip(degrade.quantise(tf.constant(face()[np.newaxis]), tf.constant([steps]))[0], 0, 255)
+    result = np.clip(
+        degrade.quantise(tf.constant(face()[np.newaxis]), tf.constant([steps]))[0], 0, 255
+    )
     whole = slice(0, SIDE // 8 * 8)  # an encoder fills the last blocks in its own way
     difference, loss = (np.abs(encoded - other)[whole, whole].mean() for other in (result, face()))
     # libjpeg rounds every pixel and colour to an integer on both ways, so single coefficients fall to another side.

@@ -35,7 +35,9 @@ def test_the_host_takes_any_order_further_features_and_whatever_else_protobuf_al
 @pytest.mark.parametrize("name", [record.IMAGE_A, record.IMAGE_B, record.IDENTITY_B, record.LABEL])
 def test_a_field_that_is_missing_is_named(name):
     with pytest.raises(record.DamagedRecordError, match=f"field {name} is missing"):
-        fields_on_host.parse(example_of({other: PAIR[other] for other in PAIR if other != name}).SerializeToString())
+        fields_on_host.parse(
+            example_of({other: PAIR[other] for other in PAIR if other != name}).SerializeToString()
+        )
 
 
 @pytest.mark.parametrize(

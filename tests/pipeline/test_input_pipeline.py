@@ -15,7 +15,11 @@ from tests import samples
 from tests.pipeline.streams import pairs_of, source_of, stream
 
 RECORDS = 64
-WAYS = [InputOptions(decoder="host"), InputOptions(decoder="tensorflow"), InputOptions(cache="encoded")]
+WAYS = [
+    InputOptions(decoder="host"),
+    InputOptions(decoder="tensorflow"),
+    InputOptions(cache="encoded"),
+]
 WAYS += [InputOptions(cache="decoded"), InputOptions(max_bad_records=1)]
 
 
@@ -26,7 +30,9 @@ def source(shards) -> PairSource:
 
 @pytest.mark.parametrize("options", WAYS)
 def test_a_batch_has_the_documented_shapes_and_types(source, options):
-    batches = input_pipeline.training_batches(source, batch_size=4, seed=0, shuffle_buffer=8, options=options)
+    batches = input_pipeline.training_batches(
+        source, batch_size=4, seed=0, shuffle_buffer=8, options=options
+    )
     assert batches.element_spec == {
         "images": tf.TensorSpec((4, 2, 16, 16, 3), tf.uint8),
         "label": tf.TensorSpec((4,), tf.int32),
@@ -37,7 +43,9 @@ def test_a_batch_has_the_documented_shapes_and_types(source, options):
 
 
 def test_identities_index_the_training_identities_and_agree_with_the_label(source):
-    batch = next(iter(input_pipeline.training_batches(source, batch_size=RECORDS, seed=0, shuffle_buffer=8)))
+    batch = next(
+        iter(input_pipeline.training_batches(source, batch_size=RECORDS, seed=0, shuffle_buffer=8))
+    )
     identities, label = batch["identities"].numpy(), batch["label"].numpy()
     assert set(identities.ravel()) == set(range(6))
     np.testing.assert_array_equal(identities[:, 0] == identities[:, 1], label == record.GENUINE)
@@ -70,7 +78,10 @@ def test_batches_decoded_in_parallel_keep_their_order(source):
 
 @pytest.mark.parametrize("options", WAYS[1:])
 def test_every_decoder_and_cache_gives_the_same_stream(source, options):
-    expected, found = (np.array(list(map(list, stream(source, 2 * RECORDS, options=way)))) for way in (WAYS[0], options))
+    expected, found = (
+        np.array(list(map(list, stream(source, 2 * RECORDS, options=way))))
+        for way in (WAYS[0], options)
+    )
     tolerance = samples.RESIZE_TOLERANCE if options.decoder == "tensorflow" else 0
     assert np.abs(expected - found).max() <= tolerance
 
@@ -83,18 +94,29 @@ def test_shards_behind_a_scheme_give_the_same_stream(source, cache):
 
 def test_evaluation_behind_a_scheme_pads_too(source):
     remote = dataclasses.replace(source, folder=f"file://{source.folder}")
-    arguments = dict(batch_size=10, bad=BadRecords(remote.folder, 1))  # the host decodes where records may be skipped
+    arguments = dict(
+        batch_size=10, bad=BadRecords(remote.folder, 1)
+    )  # the host decodes where records may be skipped
     batches = list(input_pipeline.evaluation_batches(remote, **arguments))
     assert [len(batch["images"]) for batch in batches] == [10] * 7
-    assert sorted(pair for batch in batches for pair in pairs_of(batch) if pair) == sorted(stream(source, RECORDS))
+    assert sorted(pair for batch in batches for pair in pairs_of(batch) if pair) == sorted(
+        stream(source, RECORDS)
+    )
 
 
 @pytest.mark.parametrize("decoder", ["host", "tensorflow"])
 @pytest.mark.parametrize(("worker", "workers"), [(0, 1), (0, 3), (1, 3), (2, 3)])
 def test_a_restart_goes_on_with_the_very_next_record(source, decoder, worker, workers):
-    arguments = dict(options=InputOptions(decoder=decoder), batch_size=3, worker=worker, workers=workers)
+    arguments = dict(
+        options=InputOptions(decoder=decoder), batch_size=3, worker=worker, workers=workers
+    )
     whole = stream(source, 120, **arguments)
-    for start in (3, 21, 63, 102):  # behind 1, 7, 21 and 34 batches; an epoch ends at 64, or at 21 or 22
+    for start in (
+        3,
+        21,
+        63,
+        102,
+    ):  # behind 1, 7, 21 and 34 batches; an epoch ends at 64, or at 21 or 22
         assert stream(source, 9, start_record=start, **arguments) == whole[start : start + 9]
 
 
@@ -106,22 +128,33 @@ def test_a_restart_from_a_cache_is_as_exact(source, cache):
 
 @pytest.mark.parametrize("workers", [2, 3, 8])
 def test_workers_share_an_epoch_without_overlap_or_loss(source, workers):
-    counts = [sum(part.take for part in source.worker_slices(worker, workers)) for worker in range(workers)]
-    parts = [stream(source, count, worker=worker, workers=workers) for worker, count in enumerate(counts)]
+    counts = [
+        sum(part.take for part in source.worker_slices(worker, workers))
+        for worker in range(workers)
+    ]
+    parts = [
+        stream(source, count, worker=worker, workers=workers) for worker, count in enumerate(counts)
+    ]
     assert sorted(itertools.chain(*parts)) == sorted(stream(source, RECORDS))
 
 
 @pytest.mark.parametrize(
-    ("batch_size", "workers", "replicas"), [(1, 1, 1), (7, 1, 1), (64, 1, 1), (4, 1, 2), (5, 3, 1), (3, 2, 2)]
+    ("batch_size", "workers", "replicas"),
+    [(1, 1, 1), (7, 1, 1), (64, 1, 1), (4, 1, 2), (5, 3, 1), (3, 2, 2)],
 )
 def test_evaluation_sees_every_pair_once_in_full_batches(shards, batch_size, workers, replicas):
     source = source_of(shards, "test")
     arguments = dict(batch_size=batch_size, workers=workers, replicas=replicas)
-    per_worker = [list(input_pipeline.evaluation_batches(source, worker=w, **arguments)) for w in range(workers)]
+    per_worker = [
+        list(input_pipeline.evaluation_batches(source, worker=w, **arguments))
+        for w in range(workers)
+    ]
     assert len({len(batches) for batches in per_worker}) == 1 and len(per_worker[0]) % replicas == 0
     assert all(len(batch["images"]) == batch_size for batch in itertools.chain(*per_worker))
     seen = [pair for batch in itertools.chain(*per_worker) for pair in pairs_of(batch) if pair]
-    assert len(seen) == 30 and sorted(seen) == sorted(stream(source, 30, options=InputOptions(decoder="tensorflow")))
+    assert len(seen) == 30 and sorted(seen) == sorted(
+        stream(source, 30, options=InputOptions(decoder="tensorflow"))
+    )
 
 
 def test_options_that_exclude_each_other_are_refused(source):
@@ -138,4 +171,6 @@ def test_options_that_exclude_each_other_are_refused(source):
 
 def test_the_crop_decides_which_decoder_is_the_faster():
     assert InputOptions().decodes_on_host(1.0) and not InputOptions().decodes_on_host(0.64)
-    assert InputOptions(cache="decoded").decodes_on_host(0.64) and not InputOptions("tensorflow").decodes_on_host(1.0)
+    assert InputOptions(cache="decoded").decodes_on_host(0.64) and not InputOptions(
+        "tensorflow"
+    ).decodes_on_host(1.0)

@@ -16,5 +16,10 @@ from fv.pipeline import load_size
         (120, None, 1.0, 120),
     ],
 )
-def test_images_leave_the_host_as_they_are_stored_where_that_is_not_much_larger(asked, stored, crop_fraction, expected):
-    assert load_size.choose(asked, Manifest(0, "", {}, image_side=stored), 100, crop_fraction) == expected
+def test_images_leave_the_host_as_they_are_stored_where_that_is_not_much_larger(
+    asked, stored, crop_fraction, expected
+):
+    assert (
+        load_size.choose(asked, Manifest(0, "", {}, image_side=stored), 100, crop_fraction)
+        == expected
+    )

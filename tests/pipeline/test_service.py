@@ -49,7 +49,11 @@ def test_a_damaged_record_that_a_worker_meets_is_one_line_here(shards, running, 
     data = path.read_bytes()
     with open(path, "rb") as file:
         last = [offset for offset, _ in record.read_frames(file)][-1]
-    path.write_bytes(data[:last] if harm == "cut" else data[: last + 50] + bytes([data[last + 50] ^ 1]) + data[last + 51 :])
+    path.write_bytes(
+        data[:last]
+        if harm == "cut"
+        else data[: last + 50] + bytes([data[last + 50] ^ 1]) + data[last + 51 :]
+    )
     source = source_of(folder)
     with pytest.raises(UserError) as error, damage.reported(source.folder, source.split.shards):
         collections.deque(drawn(source, running[0], epochs=1), maxlen=0)
@@ -58,11 +62,15 @@ def test_a_damaged_record_that_a_worker_meets_is_one_line_here(shards, running, 
 
 
 @pytest.mark.slow
-def test_the_service_deals_every_record_once_goes_on_without_a_worker_and_stops_cleanly(many_shards, running):
+def test_the_service_deals_every_record_once_goes_on_without_a_worker_and_stops_cleanly(
+    many_shards, running
+):
     address, dispatcher, (first, second) = running
     source = source_of(many_shards)
     local = stream(source, RECORDS, options=InputOptions(decoder="tensorflow"))
-    assert sorted(drawn(source, address, epochs=1)) == sorted(local)  # pixels, labels and indices of identities too
+    assert sorted(drawn(source, address, epochs=1)) == sorted(
+        local
+    )  # pixels, labels and indices of identities too
 
     pairs = drawn(source, address)
     before = [next(pairs) for _ in range(20)]
@@ -81,7 +89,10 @@ def test_the_service_deals_every_record_once_goes_on_without_a_worker_and_stops_
     [
         (ServiceOptions(role="boss"), "--role=boss is neither"),
         (ServiceOptions(role="worker"), "--dispatcher=HOST:PORT belongs to --role=worker"),
-        (ServiceOptions(role="worker", dispatcher="nowhere"), "--dispatcher=nowhere is no HOST:PORT"),
+        (
+            ServiceOptions(role="worker", dispatcher="nowhere"),
+            "--dispatcher=nowhere is no HOST:PORT",
+        ),
     ],
 )
 def test_a_mistake_is_one_line(options, message):

@@ -30,7 +30,9 @@ def content(shard: int, number: int) -> bytes:
 
 
 def reader_of(paths: list[pathlib.Path], allowed: int = 0, skip: int = 0) -> ShardReader:
-    return ShardReader([Slice(str(path), skip, RECORDS - skip) for path in paths], BadRecords("folder", allowed))
+    return ShardReader(
+        [Slice(str(path), skip, RECORDS - skip) for path in paths], BadRecords("folder", allowed)
+    )
 
 
 @pytest.fixture
@@ -52,7 +54,9 @@ def test_a_slice_begins_behind_the_records_of_another_worker(written):
     assert [reader.read(9), reader.read(10)] == [content(0, 39), content(1, 30)]
 
 
-@pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="counts open files where Linux lists them")
+@pytest.mark.skipif(
+    not os.path.isdir("/proc/self/fd"), reason="counts open files where Linux lists them"
+)
 def test_few_shards_are_open_at_one_time_and_none_when_the_reader_is_gone(written):
     before, reader = len(os.listdir("/proc/self/fd")), reader_of(written)
     for shard in range(SHARDS):
@@ -67,7 +71,9 @@ def test_a_shard_that_is_cut_short_while_it_is_read_is_named(lone):
     begin = len(b"".join(record.frame(content(0, number)) for number in range(39)))
     assert reader.read(0) == content(0, 0)
     os.truncate(lone, begin + 20)
-    with pytest.raises(UserError, match=f"shard: record 39 at byte {begin}: the file ends inside a record"):
+    with pytest.raises(
+        UserError, match=f"shard: record 39 at byte {begin}: the file ends inside a record"
+    ):
         reader.read(39)
 
 
@@ -76,13 +82,17 @@ def test_a_shard_that_is_written_over_while_it_is_read_is_named(lone):
     assert reader.read(0) == content(0, 0)
     with open(lone, "r+b") as file:
         file.write(os.urandom(2000))
-    with pytest.raises(UserError, match="shard: record 1 at byte 20: the data does not match its checksum"):
+    with pytest.raises(
+        UserError, match="shard: record 1 at byte 20: the data does not match its checksum"
+    ):
         reader.read(1)
 
 
 def test_a_shard_that_is_gone_is_named_and_its_records_may_be_skipped(lone):
     os.remove(lone)
-    with pytest.raises(UserError, match="shard: record 0 at byte 0: cannot be read .No such file or directory"):
+    with pytest.raises(
+        UserError, match="shard: record 0 at byte 0: cannot be read .No such file or directory"
+    ):
         reader_of([lone]).read(0)
     assert reader_of([lone], allowed=1).read(0) is None
 

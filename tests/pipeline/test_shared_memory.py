@@ -17,7 +17,9 @@ def file() -> SharedFile:
 
 def read(file: SharedFile, offset: int) -> np.ndarray:
     """What another process sees there."""
-    return np.frombuffer(mmap.mmap(file.descriptor, int(np.prod(SHAPE)), offset=offset), np.uint8).reshape(SHAPE)
+    return np.frombuffer(
+        mmap.mmap(file.descriptor, int(np.prod(SHAPE)), offset=offset), np.uint8
+    ).reshape(SHAPE)
 
 
 def test_an_array_is_the_file_s_bytes_from_its_offset_on(file):
@@ -53,7 +55,9 @@ def test_tensorflow_takes_it_over_without_a_copy_and_holds_it_as_long_as_the_ten
     assert memory.lend()[0] != offset
 
 
-@pytest.mark.skipif(not hasattr(mmap, "MADV_REMOVE"), reason="Linux gives back a part of a file in memory")
+@pytest.mark.skipif(
+    not hasattr(mmap, "MADV_REMOVE"), reason="Linux gives back a part of a file in memory"
+)
 def test_the_memory_goes_with_the_last_of_its_users(file):
     memory = BatchMemory(file, SHAPE)
     _, array = memory.lend()

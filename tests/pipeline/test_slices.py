@@ -14,7 +14,12 @@ def shards_of(*records: int) -> list[Shard]:
 def test_every_record_is_read_exactly_once_and_counts_differ_by_at_most_one(records, workers):
     shards = shards_of(*records)
     per_worker = [slices.worker_slices("d", shards, worker, workers) for worker in range(workers)]
-    read = sorted((part.path, part.skip + i) for parts in per_worker for part in parts for i in range(part.take))
+    read = sorted(
+        (part.path, part.skip + i)
+        for parts in per_worker
+        for part in parts
+        for i in range(part.take)
+    )
     assert read == sorted((f"d/{shard.name}", i) for shard in shards for i in range(shard.records))
     counts = [slices.count(parts) for parts in per_worker]
     assert max(counts) - min(counts) <= 1

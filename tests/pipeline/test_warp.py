@@ -19,7 +19,9 @@ def window(angle: float, mirrored: bool = False) -> warp.Window:
 def test_without_an_angle_both_ways_of_cropping_agree():
     for mirrored in (False, True):
         plain = warp.crop(tf.constant(IMAGES), window(0.0, mirrored), 14)
-        np.testing.assert_allclose(warp.crop_turned(tf.constant(IMAGES), window(0.0, mirrored), 14), plain, atol=0.01)
+        np.testing.assert_allclose(
+            warp.crop_turned(tf.constant(IMAGES), window(0.0, mirrored), 14), plain, atol=0.01
+        )
 
 
 def test_a_quarter_turn_is_numpy_s():

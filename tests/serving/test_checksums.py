@@ -18,7 +18,11 @@ def folder(tmp_path):
 def test_an_untouched_folder_passes_and_sha256sum_agrees(folder):
     checksums.check(str(folder))
     done = subprocess.run(
-        ["sha256sum", "--check", checksums.FILE_NAME], cwd=folder, capture_output=True, text=True, check=True
+        ["sha256sum", "--check", checksums.FILE_NAME],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=True,
     )
     assert done.stdout.count(": OK") == 2
 

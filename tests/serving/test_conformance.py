@@ -12,7 +12,13 @@ from fv.evaluation import listed_pairs
 from tests import conformance
 
 GUIDE = pathlib.Path(__file__).parents[2] / "docs" / "serving.md"
-UNREADABLE_BY_GRAPH = {"JPEG, CMYK without Adobe's segment", "BMP, other", "WebP", "TIFF", "PPM, PGM"}
+UNREADABLE_BY_GRAPH = {
+    "JPEG, CMYK without Adobe's segment",
+    "BMP, other",
+    "WebP",
+    "TIFF",
+    "PPM, PGM",
+}
 CLOSE = 0.05  # distance of embeddings whose images differ by a level
 
 
@@ -32,7 +38,12 @@ def test_every_entry_point_reads_a_file_to_the_same_pixels(compared):
 
 
 def test_only_the_graph_refuses_a_format_and_the_guide_says_so(compared):
-    refused = {(group, entry) for group, by_entry in compared[0].items() for entry in by_entry if not by_entry[entry]}
+    refused = {
+        (group, entry)
+        for group, by_entry in compared[0].items()
+        for entry in by_entry
+        if not by_entry[entry]
+    }
     assert refused == {(group, conformance.GRAPH) for group in UNREADABLE_BY_GRAPH}
     assert conformance.render(compared[0]) in GUIDE.read_text()
 

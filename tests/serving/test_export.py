@@ -22,7 +22,9 @@ def options(trained, tmp_path, **changes) -> ExportOptions:
 @pytest.fixture(scope="module")
 def at_far(trained, tmp_path_factory):
     """An export at a false accept rate, and its card."""
-    chosen = options(trained, tmp_path_factory.mktemp("far"), target_far=0.2, keep=1, merge_images=0)
+    chosen = options(
+        trained, tmp_path_factory.mktemp("far"), target_far=0.2, keep=1, merge_images=0
+    )
     export.export(chosen)
     folder = pathlib.Path(chosen.output, "1")
     return folder, json.loads((folder / "model_card.json").read_text())
@@ -31,28 +33,44 @@ def at_far(trained, tmp_path_factory):
 def test_the_threshold_is_the_evaluator_s_by_default(exported, trained, model):
     measured = json.loads(pathlib.Path(trained.workdir, "metrics.json").read_text())["threshold"]
     card = json.loads((exported / "model_card.json").read_text())
-    assert card["operating_point"]["threshold"] == measured and card["operating_point"]["chosen_by"] == "best accuracy"
+    assert (
+        card["operating_point"]["threshold"] == measured
+        and card["operating_point"]["chosen_by"] == "best accuracy"
+    )
     assert model.threshold.numpy() == pytest.approx(measured)
 
 
 def test_a_target_far_is_kept_and_stored_with_its_counts(at_far):
     folder, card = at_far
     point = card["operating_point"]
-    assert point["far"] == point["impostors_accepted"] / point["impostors"] <= 0.2 and point["split"] == "val"
+    assert (
+        point["far"] == point["impostors_accepted"] / point["impostors"] <= 0.2
+        and point["split"] == "val"
+    )
     assert tf.saved_model.load(str(folder)).threshold.numpy() == np.float32(point["threshold"])
     text = (folder / "model_card.md").read_text()
-    assert f"{point['impostors_accepted']:,} of {point['impostors']:,} impostor pairs" in text and "must not" not in text
+    assert (
+        f"{point['impostors_accepted']:,} of {point['impostors']:,} impostor pairs" in text
+        and "must not" not in text
+    )
 
 
 def test_the_card_says_what_the_model_was_trained_and_measured_on(at_far, trained, shards):
     folder, card = at_far
     digest = hashlib.sha256((shards / "manifest.json").read_bytes()).hexdigest()
-    assert card["data"]["training"]["manifest_sha256"] == card["data"]["validation"]["manifest_sha256"] == digest
+    assert (
+        card["data"]["training"]["manifest_sha256"]
+        == card["data"]["validation"]["manifest_sha256"]
+        == digest
+    )
     assert card["training_flags"] == pathlib.Path(trained.workdir, "train.flags").read_text()
     assert card["metrics"] == json.loads(pathlib.Path(trained.workdir, "metrics.json").read_text())
     assert card["calibration"]["held_out"]["pairs"] == card["metrics"]["pairs"] == 30
     assert (card["checkpoint"], card["weights_averaged_by"]) == ("last", "none")
-    assert card["images"]["merge_images"] == 0 and b"BatchFunction" not in (folder / "saved_model.pb").read_bytes()
+    assert (
+        card["images"]["merge_images"] == 0
+        and b"BatchFunction" not in (folder / "saved_model.pb").read_bytes()
+    )
     assert card["step"] == 30 and card["intended_use"] and len(card["limits"]) >= 5
 
 
@@ -61,10 +79,17 @@ def test_two_exports_of_one_checkpoint_are_the_same_bytes(trained, tmp_path):
     outputs = [tmp_path / name for name in ("first", "second")]
     # In processes of their own: TensorFlow counts the functions it has ever made.
     command = [sys.executable, "-m", "fv.export", f"--workdir={trained.workdir}"]
-    running = [subprocess.Popen([*command, f"--output={output}"], stdout=subprocess.DEVNULL) for output in outputs]
+    running = [
+        subprocess.Popen([*command, f"--output={output}"], stdout=subprocess.DEVNULL)
+        for output in outputs
+    ]
     assert [process.wait() for process in running] == [0, 0]
     digests = [(output / "1" / checksums.FILE_NAME).read_text() for output in outputs]
-    assert digests[0] == digests[1] and "saved_model.pb" in digests[0] and "variables.data" in digests[0]
+    assert (
+        digests[0] == digests[1]
+        and "saved_model.pb" in digests[0]
+        and "variables.data" in digests[0]
+    )
 
 
 def test_a_threshold_of_another_checkpoint_is_refused(trained, tmp_path):
@@ -96,7 +121,11 @@ def test_a_mistake_gets_one_line_and_leaves_nothing(trained, tmp_path, changes, 
 
 def test_a_graph_that_scores_unlike_the_evaluator_is_not_exported(trained, tmp_path, monkeypatch):
     monkeypatch.setattr(export, "_TOLERANCE", 0.0)
-    monkeypatch.setattr(export.validation, "first_images", lambda pairs, count: ([_grey()] * count, [_grey()] * count))
+    monkeypatch.setattr(
+        export.validation,
+        "first_images",
+        lambda pairs, count: ([_grey()] * count, [_grey()] * count),
+    )
     with pytest.raises(UserError, match="off the evaluator's similarity"):
         export.export(options(trained, tmp_path))
 

@@ -19,7 +19,9 @@ def test_unknown_formats_and_missing_packages_are_named(monkeypatch):
     with pytest.raises(UserError, match="'caffe' is none of"):
         formats.parse("saved_model,caffe")
     monkeypatch.setattr(formats.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(UserError, match=r"onnx needs tf2onnx, which is not installed: pip install 'fv\[onnx\]'"):
+    with pytest.raises(
+        UserError, match=r"onnx needs tf2onnx, which is not installed: pip install 'fv\[onnx\]'"
+    ):
         formats.parse("onnx")
 
 
@@ -27,13 +29,19 @@ def test_unknown_formats_and_missing_packages_are_named(monkeypatch):
 def in_all_formats(trained, tmp_path_factory) -> pathlib.Path:
     """The version folder of an export in every format whose packages are there."""
     output = tmp_path_factory.mktemp("formats")
-    export.export(ExportOptions(workdir=trained.workdir, output=str(output), formats=",".join(["saved_model", *there()])))
+    export.export(
+        ExportOptions(
+            workdir=trained.workdir, output=str(output), formats=",".join(["saved_model", *there()])
+        )
+    )
     return output / "1"
 
 
 def there() -> list[str]:
     """Formats beside the SavedModel whose packages are installed."""
-    return [name for name, packages in PACKAGES.items() if all(map(importlib.util.find_spec, packages))]
+    return [
+        name for name, packages in PACKAGES.items() if all(map(importlib.util.find_spec, packages))
+    ]
 
 
 @pytest.mark.slow
@@ -41,8 +49,14 @@ def there() -> list[str]:
 def test_a_format_embeds_as_the_saved_model_does(in_all_formats, name):
     if name not in there():
         pytest.skip(f"pip install 'fv[{name}]'")
-    rows = {row["format"]: row for row in json.loads((in_all_formats / "model_card.json").read_text())["formats"]}
-    assert set(rows) == {"trained encoder", *itertools.chain.from_iterable(formats.FILES[name] for name in there())}
+    rows = {
+        row["format"]: row
+        for row in json.loads((in_all_formats / "model_card.json").read_text())["formats"]
+    }
+    assert set(rows) == {
+        "trained encoder",
+        *itertools.chain.from_iterable(formats.FILES[name] for name in there()),
+    }
     pixels = np.random.default_rng(0).integers(0, 256, (5, 32, 32, 3), dtype=np.uint8)
     wanted = fv.Verifier(str(in_all_formats)).embed(pixels)
     for file_name in formats.FILES[name]:
@@ -50,5 +64,7 @@ def test_a_format_embeds_as_the_saved_model_does(in_all_formats, name):
         tolerance = 0.2 if "int8" in file_name else 2e-2 if "float16" in file_name else 1e-5
         np.testing.assert_allclose(embed(pixels), wanted, atol=tolerance)
         np.testing.assert_allclose(embed(pixels[:2]), embed(pixels)[:2], atol=1e-6)
-        assert rows[file_name]["largest_difference"] <= tolerance and rows[file_name]["megabytes"] > 0
+        assert (
+            rows[file_name]["largest_difference"] <= tolerance and rows[file_name]["megabytes"] > 0
+        )
         assert rows[file_name]["accuracy_at_own"] > 0.5 and 0 < rows[file_name]["own_threshold"] < 1

@@ -22,7 +22,9 @@ def test_every_mutant_gets_a_verdict_or_one_line(verifier, mutants):
             assert 0 <= verifier.verify(mutant, good).similarity <= 1
             verdicts += 1
         except UserError as error:
-            assert "\n" not in str(error) and str(error).startswith(f"an image of {len(mutant):,} bytes")
+            assert "\n" not in str(error) and str(error).startswith(
+                f"an image of {len(mutant):,} bytes"
+            )
             errors += 1
     assert verdicts + errors == COUNT and verdicts > COUNT / 20 and errors > COUNT / 5
 

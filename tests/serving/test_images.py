@@ -18,22 +18,31 @@ def load():
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string)], autograph=False)
     def load_batch(encoded):
-        return loader(encoded, tf.strings.join(["image[", tf.strings.as_string(tf.range(tf.size(encoded))), "]"]))
+        return loader(
+            encoded,
+            tf.strings.join(["image[", tf.strings.as_string(tf.range(tf.size(encoded))), "]"]),
+        )
 
     return lambda batch: load_batch(tf.constant(batch, tf.string)).numpy()
 
 
 def test_plain_jpegs_are_loaded_as_in_training_bit_for_bit(load):
     batch = [samples.image_bytes(3, image, side) for image, side in enumerate((SIDE, 40, 100, 228))]
-    trained = [preprocess.load_jpeg(tf.constant(data), SIDE, RULES.crop_fraction).numpy() for data in batch]
+    trained = [
+        preprocess.load_jpeg(tf.constant(data), SIDE, RULES.crop_fraction).numpy() for data in batch
+    ]
     np.testing.assert_array_equal(load(batch), trained)
-    np.testing.assert_array_equal(load([*batch, making.encode(making.picture(), "GIF")])[:-1], trained)
+    np.testing.assert_array_equal(
+        load([*batch, making.encode(making.picture(), "GIF")])[:-1], trained
+    )
 
 
 def test_a_large_image_is_averaged_before_it_is_resized(load):
     noise = np.random.default_rng(0).integers(0, 256, (600, 600, 3), dtype=np.uint8)
     small = noise[:200, :200]
-    smooth, rough = (load([making.encode(Image.fromarray(pixels), "PNG")])[0].std() for pixels in (noise, small))
+    smooth, rough = (
+        load([making.encode(Image.fromarray(pixels), "PNG")])[0].std() for pixels in (noise, small)
+    )
     assert smooth < 0.7 * rough
 
 
@@ -47,11 +56,15 @@ def test_what_is_no_sound_image_is_refused_by_its_place_in_the_batch(load, kind)
     good = samples.image_bytes(3, 0)
     with pytest.raises(tf.errors.InvalidArgumentError) as caught:
         load([good, good, encoded, good])
-    assert f"[image[2] {'is' if said.startswith('is') else 'has'}" in str(caught.value) and said in str(caught.value)
+    assert f"[image[2] {'is' if said.startswith('is') else 'has'}" in str(
+        caught.value
+    ) and said in str(caught.value)
 
 
 def test_an_image_above_the_limit_is_refused_with_both_numbers(load):
-    with pytest.raises(tf.errors.InvalidArgumentError, match="1200 x 900 pixels, more than the 1 million"):
+    with pytest.raises(
+        tf.errors.InvalidArgumentError, match="1200 x 900 pixels, more than the 1 million"
+    ):
         load([making.encode(making.picture().resize((1200, 900)), "JPEG")])
 
 

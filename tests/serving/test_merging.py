@@ -65,11 +65,16 @@ def test_two_models_of_one_process_do_not_merge():
 def test_a_bad_image_fails_its_own_request_alone(model):
     serve = model.signatures["serving_default"]
     images = [samples.image_bytes(identity, 0) for identity in range(12, 18)]
-    wanted = [serve(image_a=tf.constant(images[:1]), image_b=tf.constant([image]))["similarity"][0] for image in images]
+    wanted = [
+        serve(image_a=tf.constant(images[:1]), image_b=tf.constant([image]))["similarity"][0]
+        for image in images
+    ]
 
     def one(index):
         if index % 3 == 0:
-            with pytest.raises(tf.errors.InvalidArgumentError, match=r"image_b\[0\] is no whole JPEG"):
+            with pytest.raises(
+                tf.errors.InvalidArgumentError, match=r"image_b\[0\] is no whole JPEG"
+            ):
                 serve(image_a=tf.constant(images[:1]), image_b=tf.constant([images[1][:400]]))
             return 0.0
         answer = serve(image_a=tf.constant(images[:1]), image_b=tf.constant([images[index % 6]]))

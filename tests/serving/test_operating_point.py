@@ -10,7 +10,9 @@ LABELS = np.array([0] * 8 + [1, 0, 1, 0] + [1] * 8)
 
 
 def choose(**options):
-    return operating_point.choose(SIMILARITIES, LABELS, "val", **({"threshold": None, "target_far": None} | options))
+    return operating_point.choose(
+        SIMILARITIES, LABELS, "val", **({"threshold": None, "target_far": None} | options)
+    )
 
 
 def test_the_most_accurate_threshold_comes_with_the_counts_behind_its_rates():
@@ -33,5 +35,7 @@ def test_a_given_threshold_is_measured():
 
 
 def test_a_far_that_the_pairs_cannot_show_is_refused_with_their_number():
-    with pytest.raises(UserError, match="val has 10 impostor pairs, which can show no rate below 0.1"):
+    with pytest.raises(
+        UserError, match="val has 10 impostor pairs, which can show no rate below 0.1"
+    ):
         choose(target_far=0.01)

@@ -11,5 +11,11 @@ def test_the_model_config_parses_into_the_real_proto():
     from tensorflow_serving.config import model_server_config_pb2
 
     text = (CONFIGS / "models.config").read_text()
-    (model,) = text_format.Parse(text, model_server_config_pb2.ModelServerConfig()).model_config_list.config
-    assert (model.name, model.base_path, model.model_version_policy.latest.num_versions) == ("fv", "/models/fv", 2)
+    (model,) = text_format.Parse(
+        text, model_server_config_pb2.ModelServerConfig()
+    ).model_config_list.config
+    assert (model.name, model.base_path, model.model_version_policy.latest.num_versions) == (
+        "fv",
+        "/models/fv",
+        2,
+    )

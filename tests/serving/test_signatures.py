@@ -30,7 +30,10 @@ def test_names_dtypes_and_shapes_are_those_of_the_contract(model):
     found = {}
     for name, signature in model.signatures.items():
         inputs, outputs = signature.structured_input_signature[1], signature.structured_outputs
-        shown = [{key: (spec.shape.as_list(), spec.dtype) for key, spec in part.items()} for part in (inputs, outputs)]
+        shown = [
+            {key: (spec.shape.as_list(), spec.dtype) for key, spec in part.items()}
+            for part in (inputs, outputs)
+        ]
         found[name] = tuple(shown)
     assert found == CONTRACT
 
@@ -38,16 +41,25 @@ def test_names_dtypes_and_shapes_are_those_of_the_contract(model):
 def test_every_answer_means_what_the_contract_says(model):
     images_a = [samples.image_bytes(12, 0), samples.image_bytes(13, 0), samples.image_bytes(12, 0)]
     images_b = [samples.image_bytes(12, 1), samples.image_bytes(14, 0), samples.image_bytes(12, 0)]
-    answer = model.signatures["serving_default"](image_a=tf.constant(images_a), image_b=tf.constant(images_b))
-    a, b = (model.signatures["embed"](image=tf.constant(images))["embedding"].numpy() for images in (images_a, images_b))
+    answer = model.signatures["serving_default"](
+        image_a=tf.constant(images_a), image_b=tf.constant(images_b)
+    )
+    a, b = (
+        model.signatures["embed"](image=tf.constant(images))["embedding"].numpy()
+        for images in (images_a, images_b)
+    )
     np.testing.assert_allclose(np.linalg.norm([a, b], axis=-1), 1, atol=1e-5)
     np.testing.assert_allclose(answer["distance"], np.linalg.norm(a - b, axis=1), atol=1e-5)
     np.testing.assert_allclose(answer["similarity"], (1 + np.sum(a * b, axis=1)) / 2, atol=1e-6)
     slope, offset = model.calibration.numpy()
     np.testing.assert_allclose(
-        answer["probability"], 1 / (1 + np.exp(-slope * answer["similarity"].numpy() - offset)), rtol=1e-5
+        answer["probability"],
+        1 / (1 + np.exp(-slope * answer["similarity"].numpy() - offset)),
+        rtol=1e-5,
     )
-    np.testing.assert_array_equal(answer["same"], answer["similarity"].numpy() >= model.threshold.numpy())
+    np.testing.assert_array_equal(
+        answer["same"], answer["similarity"].numpy() >= model.threshold.numpy()
+    )
     compared = model.signatures["compare"](embedding_a=tf.constant(a), embedding_b=tf.constant(b))
     for name in ANSWERS:
         np.testing.assert_allclose(compared[name], answer[name], atol=1e-6)
@@ -58,21 +70,29 @@ def test_pixels_are_embedded_as_the_image_file_they_came_from(model):
     pixels = tf.constant(np.asarray(image)[np.newaxis])
     encoded = tf.constant([making.encode(image, "PNG")])
     wanted = model.signatures["embed"](image=encoded)["embedding"]
-    np.testing.assert_allclose(model.signatures["embed_pixels"](image=pixels)["embedding"], wanted, atol=1e-5)
+    np.testing.assert_allclose(
+        model.signatures["embed_pixels"](image=pixels)["embedding"], wanted, atol=1e-5
+    )
 
 
 def test_a_bad_image_is_named_by_argument_and_place(model):
     good = samples.image_bytes(12, 0)
     with pytest.raises(tf.errors.InvalidArgumentError, match=r"image_b\[1\] is empty"):
-        model.signatures["serving_default"](image_a=tf.constant([good] * 3), image_b=tf.constant([good, b"", good]))
+        model.signatures["serving_default"](
+            image_a=tf.constant([good] * 3), image_b=tf.constant([good, b"", good])
+        )
     with pytest.raises(tf.errors.InvalidArgumentError, match=r"image\[1\] is no whole JPEG"):
         model.signatures["embed"](image=tf.constant([good, good[:300]]))
 
 
 def test_batches_of_two_lengths_and_embeddings_of_no_model_are_refused(model):
     good = samples.image_bytes(12, 0)
-    with pytest.raises(tf.errors.InvalidArgumentError, match="image_a and image_b differ in length"):
-        model.signatures["serving_default"](image_a=tf.constant([good]), image_b=tf.constant([good, good]))
+    with pytest.raises(
+        tf.errors.InvalidArgumentError, match="image_a and image_b differ in length"
+    ):
+        model.signatures["serving_default"](
+            image_a=tf.constant([good]), image_b=tf.constant([good, good])
+        )
     unit, long = np.eye(3, 16, dtype=np.float32), 2 * np.eye(3, 16, dtype=np.float32)
     for bad in (long, np.full_like(unit, np.nan)):
         with pytest.raises(tf.errors.InvalidArgumentError, match=r"embedding_b\[0\] has length"):
@@ -84,11 +104,27 @@ def test_batches_of_two_lengths_and_embeddings_of_no_model_are_refused(model):
     [
         ("embed", {"image": b"x"}, r"image is no batch: it has to have the shape \[batch\]"),
         ("embed", {"image": [[b"x"]]}, "image is no batch"),
-        ("embed_pixels", {"image": np.zeros((1, 40, 40, 1), np.uint8)}, r"shape \[batch, height, width, 3\]"),
-        ("compare", dict.fromkeys(("embedding_a", "embedding_b"), np.eye(2, 96, dtype=np.float32)), "is no batch"),
+        (
+            "embed_pixels",
+            {"image": np.zeros((1, 40, 40, 1), np.uint8)},
+            r"shape \[batch, height, width, 3\]",
+        ),
+        (
+            "compare",
+            dict.fromkeys(("embedding_a", "embedding_b"), np.eye(2, 96, dtype=np.float32)),
+            "is no batch",
+        ),
         ("serving_default", {"image_a": [b"x"], "image_b": b"x"}, "image_b is no batch"),
-        ("embed_pixels", {"image": np.zeros((8, 8, 3), np.uint8)}, r"shape \[batch, height, width, 3\]"),
-        ("compare", dict.fromkeys(("embedding_a", "embedding_b"), np.ones(16, np.float32)), r"\[batch, 16\]"),
+        (
+            "embed_pixels",
+            {"image": np.zeros((8, 8, 3), np.uint8)},
+            r"shape \[batch, height, width, 3\]",
+        ),
+        (
+            "compare",
+            dict.fromkeys(("embedding_a", "embedding_b"), np.ones(16, np.float32)),
+            r"\[batch, 16\]",
+        ),
     ],
 )
 def test_what_is_no_batch_is_refused_with_the_shape_that_is_wanted(model, signature, inputs, said):
@@ -99,13 +135,20 @@ def test_what_is_no_batch_is_refused_with_the_shape_that_is_wanted(model, signat
 def test_an_empty_batch_has_an_empty_answer(model):
     nothing = tf.constant([], tf.string)
     answer = model.signatures["serving_default"](image_a=nothing, image_b=nothing)
-    assert {name: values.shape.as_list() for name, values in answer.items()} == {name: [0] for name in ANSWERS}
+    assert {name: values.shape.as_list() for name, values in answer.items()} == {
+        name: [0] for name in ANSWERS
+    }
 
 
 def test_the_graph_calls_no_python_and_touches_no_file(exported):
     saved = loader_impl.parse_saved_model(str(exported))
     graphs = [meta.graph_def for meta in saved.meta_graphs]
     # The functions are what the signatures run; the graph around them restores the weights.
-    ops = {node.op for graph in graphs for function in graph.library.function for node in function.node_def}
+    ops = {
+        node.op
+        for graph in graphs
+        for function in graph.library.function
+        for node in function.node_def
+    }
     assert {"DecodePng", "BatchFunction"} <= ops and not ops & FORBIDDEN_OPS
     assert CONTRACT["embed_pixels"][0]["image"][0][-1] == preprocess.CHANNELS

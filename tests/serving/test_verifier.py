@@ -39,19 +39,31 @@ def evaluated(trained):
     """The evaluator's similarities of the test pairs, and its decisions."""
     with open(f"{trained.workdir}/scores.csv") as file:
         scores = np.array([float(row["similarity"]) for row in csv.DictReader(file)])
-    return scores, scores >= json.loads(pathlib.Path(trained.workdir, "metrics.json").read_text())["threshold"]
+    return scores, scores >= json.loads(pathlib.Path(trained.workdir, "metrics.json").read_text())[
+        "threshold"
+    ]
 
 
 def test_a_process_without_fv_and_saved_model_cli_get_the_evaluator_s_scores_and_decisions(
     exported, evaluated, shards, tmp_path
 ):
     paths = sorted(map(str, shards.glob("test-*")))
-    pairs = [tf.train.Example.FromString(data.numpy()).features.feature for data in tf.data.TFRecordDataset(paths)]
+    pairs = [
+        tf.train.Example.FromString(data.numpy()).features.feature
+        for data in tf.data.TFRecordDataset(paths)
+    ]
     for name in ("image_a", "image_b"):
         images = np.array([pair[f"{name}/encoded"].bytes_list.value[0] for pair in pairs], object)
         np.save(tmp_path / f"{name}.npy", images.astype("S"))
     inputs = [f"{name}={tmp_path / name}.npy" for name in ("image_a", "image_b")]
-    command = [sys.executable, "-c", WITHOUT_FV, exported, *inputs, tmp_path]  # one process: TensorFlow takes 4 s to load
+    command = [
+        sys.executable,
+        "-c",
+        WITHOUT_FV,
+        exported,
+        *inputs,
+        tmp_path,
+    ]  # one process: TensorFlow takes 4 s to load
     done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=True)
     answer = json.loads(next(line for line in done.stderr.splitlines() if line.startswith("{")))
     written = {name: np.load(tmp_path / f"{name}.npy") for name in ("similarity", "same")}
@@ -60,21 +72,28 @@ def test_a_process_without_fv_and_saved_model_cli_get_the_evaluator_s_scores_and
         np.testing.assert_array_equal(found["same"], evaluated[1])
 
 
-def test_paths_bytes_arrays_and_pil_images_of_the_same_pixels_get_the_same_verdict(verifier, tmp_path):
+def test_paths_bytes_arrays_and_pil_images_of_the_same_pixels_get_the_same_verdict(
+    verifier, tmp_path
+):
     image = making.picture()
     path = tmp_path / "a.png"
     image.save(path)
     others = [path.read_bytes(), str(path), path, np.asarray(image), image]
     verdicts = [verifier.verify(other, samples.image_bytes(12, 1)) for other in others]
     assert len(set(verdicts)) == 1
-    assert verdicts[0].same == (verdicts[0].similarity >= verdicts[0].threshold) and 0 <= verdicts[0].probability <= 1
+    assert (
+        verdicts[0].same == (verdicts[0].similarity >= verdicts[0].threshold)
+        and 0 <= verdicts[0].probability <= 1
+    )
 
 
 def test_batches_get_the_verdicts_of_their_pairs_in_order(verifier):
     images = [samples.image_bytes(12, 0), making.picture(), samples.image_bytes(14, 0)]
     verdicts = verifier.verify(images, images[::-1])
     singles = [verifier.verify(a, b) for a, b in zip(images, images[::-1], strict=True)]
-    np.testing.assert_allclose([one.similarity for one in verdicts], [one.similarity for one in singles], atol=1e-6)
+    np.testing.assert_allclose(
+        [one.similarity for one in verdicts], [one.similarity for one in singles], atol=1e-6
+    )
     assert verdicts[1].similarity == pytest.approx(1.0, abs=1e-5)
     stacked = np.stack([np.asarray(making.picture())] * 2)
     assert [one.same for one in verifier.verify(stacked, stacked)] == [True, True]
@@ -86,7 +105,10 @@ def test_embeddings_compare_as_their_images(verifier):
     a, b = verifier.embed(images)
     verdict = verifier.verify(*images)
     assert verifier.compare(a, b).similarity == pytest.approx(verdict.similarity, abs=1e-6)
-    assert [one.same for one in verifier.compare(np.stack([a, b]), np.stack([a, b]))] == [True, True]
+    assert [one.same for one in verifier.compare(np.stack([a, b]), np.stack([a, b]))] == [
+        True,
+        True,
+    ]
     assert verifier.embed(images[0]).shape == (16,)
     with pytest.raises(UserError, match="embeddings .* do not fit"):
         verifier.compare(a[:5], b[:5])
@@ -97,7 +119,10 @@ def test_embeddings_compare_as_their_images(verifier):
 def test_the_threshold_can_be_given_to_the_verifier_and_to_a_call(exported, verifier):
     pair = samples.image_bytes(12, 0), samples.image_bytes(13, 0)
     similarity = verifier.verify(*pair).similarity
-    assert verifier.verify(*pair, threshold=similarity).same and not verifier.verify(*pair, threshold=similarity + 1e-6).same
+    assert (
+        verifier.verify(*pair, threshold=similarity).same
+        and not verifier.verify(*pair, threshold=similarity + 1e-6).same
+    )
     strict = fv.Verifier(str(exported.parent), threshold=1.0)
     assert strict.verify(*pair).threshold == 1.0 and strict.path == str(exported)
     with pytest.raises(UserError, match="1.5 is no similarity"):
@@ -108,7 +133,11 @@ def test_threads_get_their_own_answers(verifier):
     images = [samples.image_bytes(identity, 0) for identity in range(12, 18)]
     wanted = [verifier.verify(images[0], image).similarity for image in images]
     with concurrent.futures.ThreadPoolExecutor(8) as pool:
-        found = list(pool.map(lambda index: verifier.verify(images[0], images[index % 6]).similarity, range(96)))
+        found = list(
+            pool.map(
+                lambda index: verifier.verify(images[0], images[index % 6]).similarity, range(96)
+            )
+        )
     np.testing.assert_allclose(found, wanted * 16, atol=1e-6)
 
 
@@ -116,7 +145,10 @@ def test_a_bad_image_is_named_as_the_caller_named_it(verifier, tmp_path):
     good, broken = tmp_path / "good.jpg", tmp_path / "broken.jpg"
     good.write_bytes(samples.image_bytes(12, 0))
     broken.write_bytes(samples.image_bytes(12, 0)[:400])
-    for call in (lambda: verifier.verify(str(good), str(broken)), lambda: verifier.embed([good, broken])):
+    for call in (
+        lambda: verifier.verify(str(good), str(broken)),
+        lambda: verifier.embed([good, broken]),
+    ):
         with pytest.raises(UserError, match=r"broken\.jpg is no whole JPEG"):
             call()
     with pytest.raises(UserError, match=r"none\.jpg is no file"):
@@ -125,7 +157,10 @@ def test_a_bad_image_is_named_as_the_caller_named_it(verifier, tmp_path):
         verifier.verify(good, b"hello")
 
 
-@pytest.mark.parametrize("image", [None, 7, np.zeros((4, 4)), np.zeros((4, 4, 2), np.uint8), np.zeros((0, 4, 3), np.uint8)])
+@pytest.mark.parametrize(
+    "image",
+    [None, 7, np.zeros((4, 4)), np.zeros((4, 4, 2), np.uint8), np.zeros((0, 4, 3), np.uint8)],
+)
 def test_what_is_no_image_is_refused_with_what_would_be(verifier, image):
     with pytest.raises(UserError, match="is no image: give a path, bytes"):
         verifier.verify(image, samples.image_bytes(12, 0))
@@ -147,7 +182,9 @@ def test_a_folder_that_holds_no_saved_model_is_refused(tmp_path):
         fv.Verifier(str(tmp_path))
 
 
-def test_a_saved_model_of_something_else_is_refused_behind_a_warning_that_it_is_code(tmp_path, capsys):
+def test_a_saved_model_of_something_else_is_refused_behind_a_warning_that_it_is_code(
+    tmp_path, capsys
+):
     tf.saved_model.save(tf.Module(), str(tmp_path / "other"))
     with pytest.raises(UserError, match="holds no SavedModel that fv.export wrote"):
         fv.Verifier(str(tmp_path / "other"))
@@ -167,7 +204,9 @@ def test_a_changed_export_is_refused_before_it_is_loaded(exported, tmp_path, cap
 def test_a_similarity_that_is_no_number_is_no_verdict():
     broken = fv.Verifier.__new__(fv.Verifier)
     broken.path, broken.threshold = "export/1", 0.5
-    answer = {name: tf.constant([0.5, float("nan")]) for name in ("similarity", "probability", "distance")}
+    answer = {
+        name: tf.constant([0.5, float("nan")]) for name in ("similarity", "probability", "distance")
+    }
     with pytest.raises(UserError, match="export/1 gives a similarity that is no finite number"):
         broken._verdicts(answer, None)
 

@@ -40,7 +40,9 @@ def _die_half_way(output: str) -> None:
 
 
 def test_a_killed_process_leaves_no_version_and_the_next_one_clears_up(tmp_path):
-    process = multiprocessing.get_context("fork").Process(target=_die_half_way, args=(str(tmp_path),))
+    process = multiprocessing.get_context("fork").Process(
+        target=_die_half_way, args=(str(tmp_path),)
+    )
     process.start()
     process.join()
     assert names(tmp_path) == [".fv"] and versions.versions(str(tmp_path)) == []
@@ -69,7 +71,9 @@ def write_export(output) -> pathlib.Path:
     with versions.new_version(str(output)) as folder:
         pathlib.Path(folder, "saved_model.pb").write_text("model")
         pathlib.Path(folder, "assets").mkdir()
-        pathlib.Path(folder, "model_card.json").write_text(json.dumps(dict.fromkeys(model_card.KEYS)))
+        pathlib.Path(folder, "model_card.json").write_text(
+            json.dumps(dict.fromkeys(model_card.KEYS))
+        )
         checksums.write(folder)
     return output / str(versions.versions(str(output))[-1])
 
@@ -101,7 +105,9 @@ def test_folders_that_are_no_exports_are_kept_named_and_not_counted(tmp_path, ca
     assert "4/ (no export of fv), 2024/ (no export of fv)" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("change", ["saved_model.pb", "notes.txt", ".notes", "assets/labels.txt", "SHA256SUMS"])
+@pytest.mark.parametrize(
+    "change", ["saved_model.pb", "notes.txt", ".notes", "assets/labels.txt", "SHA256SUMS"]
+)
 def test_an_export_that_was_changed_since_is_kept_and_the_change_named(tmp_path, capsys, change):
     folder = write_export(tmp_path)
     (folder / change).write_text("mine")

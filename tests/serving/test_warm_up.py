@@ -16,7 +16,10 @@ def apis():
 
 def test_a_request_is_what_the_real_protos_write(apis):
     prediction_logs, predictions = apis
-    inputs = {"embedding_b": np.ones((2, 3), np.float32), "embedding_a": np.zeros((2, 3), np.float32)}
+    inputs = {
+        "embedding_b": np.ones((2, 3), np.float32),
+        "embedding_a": np.zeros((2, 3), np.float32),
+    }
     request = predictions.PredictRequest()
     request.model_spec.name, request.model_spec.signature_name = warm_up.MODEL_NAME, "compare"
     for name, values in inputs.items():
@@ -33,12 +36,18 @@ def test_the_requests_of_an_export_replay_against_it(apis, exported, model):
     seen = []
     for data in tf.data.TFRecordDataset(str(exported / warm_up.PATH)):
         request = prediction_logs.PredictionLog.FromString(data.numpy()).predict_log.request
-        inputs = {name: tf.constant(tf.make_ndarray(tensor)) for name, tensor in request.inputs.items()}
+        inputs = {
+            name: tf.constant(tf.make_ndarray(tensor)) for name, tensor in request.inputs.items()
+        }
         answer = signatures[request.model_spec.signature_name](**inputs)
         (size,) = {tensor.shape[0] for tensor in inputs.values()}
-        assert all(values.shape[0] == size and np.all(np.isfinite(values)) for values in answer.values())
+        assert all(
+            values.shape[0] == size and np.all(np.isfinite(values)) for values in answer.values()
+        )
         seen.append((request.model_spec.signature_name, size))
-    assert len(seen) <= 1000 and set(seen) == {(name, size) for name in signatures for size in warm_up.BATCH_SIZES}
+    assert len(seen) <= 1000 and set(seen) == {
+        (name, size) for name in signatures for size in warm_up.BATCH_SIZES
+    }
 
 
 def test_a_grpc_request_and_its_answer_survive_the_wire(apis, model):

@@ -39,7 +39,13 @@ def options(folder: pathlib.Path, **changes) -> SweepOptions:
     """Two variants with two seeds each."""
     path = folder / "two.variants"
     path.write_text(VARIANTS)
-    given = dict(tfrecords="shards", output=str(folder / "sweep"), variants=str(path), seeds=2, train_flags="--steps=30")
+    given = dict(
+        tfrecords="shards",
+        output=str(folder / "sweep"),
+        variants=str(path),
+        seeds=2,
+        train_flags="--steps=30",
+    )
     return SweepOptions(**(given | changes))
 
 
@@ -53,12 +59,33 @@ folder.mkdir()
 
 def stand_in(run: Run, accuracy: float = 0.8, train: str = TRAIN) -> Run:
     """The run with scripts for its commands."""
-    trained, evaluated = fv_options.to_flagfile(run.training), fv_options.to_flagfile(run.evaluation)
-    whiten = (sys.executable, "-S", "-c", WHITEN, run.evaluation.workdir) if run.whiten_command else None
+    trained, evaluated = (
+        fv_options.to_flagfile(run.training),
+        fv_options.to_flagfile(run.evaluation),
+    )
+    whiten = (
+        (sys.executable, "-S", "-c", WHITEN, run.evaluation.workdir) if run.whiten_command else None
+    )
     return dataclasses.replace(
         run,
-        train_command=(sys.executable, "-S", "-c", train, run.workdir, trained, str(run.training.steps)),
-        evaluate_command=(sys.executable, "-S", "-c", EVALUATE, run.workdir, evaluated, str(accuracy)),
+        train_command=(
+            sys.executable,
+            "-S",
+            "-c",
+            train,
+            run.workdir,
+            trained,
+            str(run.training.steps),
+        ),
+        evaluate_command=(
+            sys.executable,
+            "-S",
+            "-c",
+            EVALUATE,
+            run.workdir,
+            evaluated,
+            str(accuracy),
+        ),
         whiten_command=whiten,
     )
 

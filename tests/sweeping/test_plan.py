@@ -12,7 +12,12 @@ ROOT = pathlib.Path(__file__).parent.parent.parent
 
 def test_every_variant_has_its_first_seed_before_any_has_its_second(tmp_path):
     runs = plan.plan(making.options(tmp_path, first_seed=5))
-    assert [(run.variant, run.seed) for run in runs] == [("plain", 5), ("cutout", 5), ("plain", 6), ("cutout", 6)]
+    assert [(run.variant, run.seed) for run in runs] == [
+        ("plain", 5),
+        ("cutout", 5),
+        ("plain", 6),
+        ("cutout", 6),
+    ]
     assert [run.training.seed for run in runs] == [5, 5, 6, 6]
     assert [run.training.augmentation.cutout for run in runs] == [0.0, 0.3, 0.0, 0.3]
     assert all(run.training.steps == 30 for run in runs)
@@ -24,8 +29,15 @@ def test_a_seed_s_place_in_flags_gives_each_seed_a_teacher_or_first_weights_of_i
     path.write_text("plain:\nfirst: --init_weights=runs/first_{seed}/plain\n")
     flags = "--teacher=runs/light/seed_{seed}"
     runs = plan.plan(making.options(tmp_path, variants=str(path), train_flags=flags, first_seed=7))
-    assert [run.training.teaching.teacher for run in runs] == [f"runs/light/seed_{seed}" for seed in (7, 7, 8, 8)]
-    assert [run.training.init_weights for run in runs] == ["none", "runs/first_7/plain", "none", "runs/first_8/plain"]
+    assert [run.training.teaching.teacher for run in runs] == [
+        f"runs/light/seed_{seed}" for seed in (7, 7, 8, 8)
+    ]
+    assert [run.training.init_weights for run in runs] == [
+        "none",
+        "runs/first_7/plain",
+        "none",
+        "runs/first_8/plain",
+    ]
     assert "--teacher=runs/light/seed_8" in runs[3].train_command
 
 
@@ -46,7 +58,9 @@ def test_the_evaluation_takes_the_sweep_s_shards_unless_its_flags_name_pairs(tmp
         ("bad: --cutout=0.0", "'bad' trains as 'plain' does"),
     ],
 )
-def test_flags_that_do_not_do_are_named_with_their_line_before_anything_is_trained(tmp_path, line, said):
+def test_flags_that_do_not_do_are_named_with_their_line_before_anything_is_trained(
+    tmp_path, line, said
+):
     path = tmp_path / "some.variants"
     path.write_text(f"plain:\n{line}\n")
     with pytest.raises(UserError) as error:
@@ -68,9 +82,17 @@ def test_flags_of_all_runs_are_checked_too(tmp_path, change, said):
         plan.plan(making.options(tmp_path, variants=None, **change))
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.variants")), ids=lambda path: path.name)
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "configs").glob("*.variants")), ids=lambda path: path.name
+)
 def test_every_file_of_variants_here_resolves(path, monkeypatch):
     monkeypatch.chdir(ROOT)
-    chosen = SweepOptions("shards", "out", train_flags="--flagfile=configs/augmentation.flags", variants=str(path), seeds=1)
+    chosen = SweepOptions(
+        "shards",
+        "out",
+        train_flags="--flagfile=configs/augmentation.flags",
+        variants=str(path),
+        seeds=1,
+    )
     lines = [line for line in path.read_text().splitlines() if line and not line.startswith("#")]
     assert [run.variant for run in plan.plan(chosen)] == [line.partition(":")[0] for line in lines]

@@ -23,13 +23,22 @@ def test_differences_are_paired_by_seed():
 
 def test_three_seeds_need_four_and_a_third_standard_errors():
     error = 0.01 / math.sqrt(3)
-    for mean, within in ((4.2 * error, True), (4.4 * error, False), (-4.2 * error, True), (-4.4 * error, False)):
-        found = statistics.compare({0: mean - 0.01, 1: mean, 2: mean + 0.01}, {0: 0.0, 1: 0.0, 2: 0.0})
+    for mean, within in (
+        (4.2 * error, True),
+        (4.4 * error, False),
+        (-4.2 * error, True),
+        (-4.4 * error, False),
+    ):
+        found = statistics.compare(
+            {0: mean - 0.01, 1: mean, 2: mean + 0.01}, {0: 0.0, 1: 0.0, 2: 0.0}
+        )
         assert found.within_noise is within
 
 
 def test_one_common_seed_has_no_error_and_none_no_difference():
-    assert statistics.compare({0: 0.75, 1: 0.5}, {1: 0.25}) == statistics.Difference(0.25, None, 1, None)
+    assert statistics.compare({0: 0.75, 1: 0.5}, {1: 0.25}) == statistics.Difference(
+        0.25, None, 1, None
+    )
     assert statistics.compare({0: 0.75}, {1: 0.25}) is None
 
 

@@ -6,7 +6,9 @@ from fv.sweeping import variants
 
 def test_a_line_is_a_variant_and_comments_are_a_shell_s(tmp_path):
     path = tmp_path / "some.variants"
-    path.write_text("# a table\n\nplain:\n  cut-out.2 : --cutout=0.3 --init_weights='a b'  # a square\n")
+    path.write_text(
+        "# a table\n\nplain:\n  cut-out.2 : --cutout=0.3 --init_weights='a b'  # a square\n"
+    )
     plain, cutout = variants.read(str(path))
     assert (plain.name, plain.flags) == ("plain", ())
     assert (cutout.name, cutout.flags) == ("cut-out.2", ("--cutout=0.3", "--init_weights=a b"))

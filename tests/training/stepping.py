@@ -27,7 +27,9 @@ from fv.training.updates.updater import Updater
 from tests.conftest import TINY
 
 GLOBAL_BATCH = 8
-KERNELS = InputOptions(decoder="tensorflow")  # so little is decoded that threads would cost more than they give
+KERNELS = InputOptions(
+    decoder="tensorflow"
+)  # so little is decoded that threads would cost more than they give
 DEFAULTS = OptimizerOptions(learning_rate=1e-2, warmup_steps=0)
 
 
@@ -65,7 +67,10 @@ class Trainer:
     def weights(self) -> dict[str, np.ndarray]:
         """Name, without its layer's number, and place → value, of all weights and statistics."""
         held = [*self.model.encoder.weights, *self.model.head.variables]
-        return {f"{place} {variable.name.split('/')[-1]}": variable.numpy() for place, variable in enumerate(held)}
+        return {
+            f"{place} {variable.name.split('/')[-1]}": variable.numpy()
+            for place, variable in enumerate(held)
+        }
 
 
 def trainer(
@@ -90,7 +95,11 @@ def trainer(
         if frozen:
             encoder.freeze_backbone(trained.encoder)
         updater = Updater(options, schedule.build_schedule(options, steps, GLOBAL_BATCH), trained)
-        averages = Averages(averaging, steps, trained, siamese.build_siamese(model, identities=6)) if averaging else None
+        averages = (
+            Averages(averaging, steps, trained, siamese.build_siamese(model, identities=6))
+            if averaging
+            else None
+        )
         people = manifest.load(str(shards)).split("train").identities
         taught_by = teachers.load(TeacherOptions(teacher), model.embedding_size, people)
     step = TrainStep(
@@ -104,16 +113,22 @@ def trainer(
         teacher=taught_by,
         xla=xla,
     )
-    return Trainer(trained, updater, averages, step, batches(shards, strategy, options.accumulate_steps))
+    return Trainer(
+        trained, updater, averages, step, batches(shards, strategy, options.accumulate_steps)
+    )
 
 
 def batches(shards: pathlib.Path, strategy: tf.distribute.Strategy, parts: int = 1) -> Iterator:
     """The distributed training stream."""
     held = manifest.load(str(shards))
-    source = PairSource(str(shards), held.split("train"), TINY.image_size, 1.0, held.split("train").identities)
+    source = PairSource(
+        str(shards), held.split("train"), TINY.image_size, 1.0, held.split("train").identities
+    )
     size = GLOBAL_BATCH // strategy.num_replicas_in_sync // parts
     return iter(
         strategy.distribute_datasets_from_function(
-            lambda _: input_pipeline.training_batches(source, batch_size=size, seed=1, shuffle_buffer=16, options=KERNELS)
+            lambda _: input_pipeline.training_batches(
+                source, batch_size=size, seed=1, shuffle_buffer=16, options=KERNELS
+            )
         )
     )

@@ -39,9 +39,13 @@ def assert_same(ones: list[np.ndarray], others: list[np.ndarray]) -> None:
         np.testing.assert_array_equal(one, other)
 
 
-def test_a_run_begins_with_another_s_weights_says_so_once_and_goes_on_without_it(following, trained, capsys):
+def test_a_run_begins_with_another_s_weights_says_so_once_and_goes_on_without_it(
+    following, trained, capsys
+):
     train(following)
-    assert "first weights (last checkpoint, step 30): 7 of 8 layers loaded" in capsys.readouterr().out
+    assert (
+        "first weights (last checkpoint, step 30): 7 of 8 layers loaded" in capsys.readouterr().out
+    )
     assert_same(backbone_of(following.workdir), backbone_of(trained.workdir))
     shutil.rmtree(following.init_weights)
     train(dataclasses.replace(following, steps=3))
@@ -50,17 +54,25 @@ def test_a_run_begins_with_another_s_weights_says_so_once_and_goes_on_without_it
         train(dataclasses.replace(following, workdir=following.workdir + "-new"))
 
 
-def test_averages_and_lookahead_s_slow_weights_begin_with_them_too_on_every_replica(following, trained):
+def test_averages_and_lookahead_s_slow_weights_begin_with_them_too_on_every_replica(
+    following, trained
+):
     options = dataclasses.replace(
         following,
         freeze_backbone=False,
         compute=StrategyOptions(strategy="mirrored", virtual_devices=2),
-        optimization=OptimizerOptions("radam" if addons.available() else "adamw", learning_rate=0.0, weight_decay=0.0),
+        optimization=OptimizerOptions(
+            "radam" if addons.available() else "adamw", learning_rate=0.0, weight_decay=0.0
+        ),
         averaging=AveragingOptions("ema"),
         init_checkpoint=checkpoint_choice.BEST,
         steps=6,
     )
     train(options)
-    for one, other in zip(backbone_of(options.workdir), backbone_of(trained.workdir, checkpoint_choice.BEST), strict=True):
+    for one, other in zip(
+        backbone_of(options.workdir),
+        backbone_of(trained.workdir, checkpoint_choice.BEST),
+        strict=True,
+    ):
         if one.ndim > 1:  # BatchNorm's statistics move
             np.testing.assert_allclose(one, other, atol=1e-6)

@@ -26,7 +26,9 @@ class Recorder:
         self.events.append(("run", first, count))
         self.step = first + count
         return (
-            np.arange(first, first + count, dtype=np.float32) if self.losses is None else self.losses[first : first + count]
+            np.arange(first, first + count, dtype=np.float32)
+            if self.losses is None
+            else self.losses[first : first + count]
         )
 
     def log(self, step: int, losses: np.ndarray) -> None:
@@ -62,7 +64,9 @@ def test_steps_run_in_one_call_up_to_the_next_event_but_for_the_first_which_is_a
 
 
 def test_slow_steps_come_a_few_at_a_time_and_are_logged_together():
-    events = Recorder(affordable=2).run(Plan(steps=6, log_every=6, validate_every=0, checkpoint_every=0))
+    events = Recorder(affordable=2).run(
+        Plan(steps=6, log_every=6, validate_every=0, checkpoint_every=0)
+    )
     assert events[:4] == [("run", 0, 1), ("run", 1, 2), ("run", 3, 2), ("run", 5, 1)]
     assert events[4:] == [("log", 6, 6), ("save", 6), ("validate", 6)]
 
@@ -129,7 +133,9 @@ def test_a_loss_that_is_not_finite_stops_before_anything_is_saved_and_names_its_
     losses = np.ones(10, np.float32)
     losses[6] = broken
     recorder = Recorder(losses)
-    with pytest.raises(UserError, match=f"the loss is {broken} at step 7.* goes on from the checkpoint at step 4"):
+    with pytest.raises(
+        UserError, match=f"the loss is {broken} at step 7.* goes on from the checkpoint at step 4"
+    ):
         recorder.run(Plan(steps=10, log_every=4, validate_every=0, checkpoint_every=4))
     assert recorder.events[-1] == ("run", 4, 4) and ("save", 4) in recorder.events
 
@@ -137,15 +143,21 @@ def test_a_loss_that_is_not_finite_stops_before_anything_is_saved_and_names_its_
 def test_a_loss_that_breaks_before_the_first_checkpoint_promises_none():
     losses = np.ones(10, np.float32)
     losses[6] = np.nan
-    with pytest.raises(UserError, match="step 7.* the run then begins anew, since nothing is saved yet"):
+    with pytest.raises(
+        UserError, match="step 7.* the run then begins anew, since nothing is saved yet"
+    ):
         Recorder(losses).run(Plan(steps=10, log_every=4, validate_every=0, checkpoint_every=0))
     with pytest.raises(UserError, match="step 7.* goes on from the checkpoint at step 5"):
-        Recorder(losses).run(Plan(steps=10, log_every=4, validate_every=0, checkpoint_every=0), first_step=5)
+        Recorder(losses).run(
+            Plan(steps=10, log_every=4, validate_every=0, checkpoint_every=0), first_step=5
+        )
 
 
 def test_the_first_host_call_is_reported_at_once_and_no_other():
     told, recorder = [], Recorder()
     parts = (recorder.run_steps, recorder.log, recorder.validate, recorder.save, recorder.beat)
-    work = Work(*parts, begin=lambda step, losses: told.append((step, len(losses), len(recorder.events))))
+    work = Work(
+        *parts, begin=lambda step, losses: told.append((step, len(losses), len(recorder.events)))
+    )
     loop.run(Plan(9, 4, 0, 0), 5, work)
     assert told == [(6, 1, 1)]

@@ -15,7 +15,14 @@ from fv.training.options import TrainOptions
 from fv.training.run import train
 from tests.training.test_run import logged_losses
 
-FLAGS = ["--backbone=tiny", "--image_size=32", "--sync_batch_norm", "--noaugment", "--log_every=1", "--warmup_steps=0"]
+FLAGS = [
+    "--backbone=tiny",
+    "--image_size=32",
+    "--sync_batch_norm",
+    "--noaugment",
+    "--log_every=1",
+    "--warmup_steps=0",
+]
 TRAINING_PAIRS = 64  # of the fixture `shards`
 FLOAT32_NOISE = 1e-5  # relative; measured: 9.1e-7
 NOTICED_S = 30.0  # in which a worker has ended after another: TensorFlow takes up to 10, more where the cores are busy
@@ -59,7 +66,9 @@ def wait_for_a_checkpoint(folder: pathlib.Path, workers: list[subprocess.Popen])
     """Waits for one more than there are."""
     before = last_step(folder)
     while last_step(folder) == before:
-        assert all(worker.poll() is None for worker in workers), [worker.communicate()[0] for worker in workers]
+        assert all(worker.poll() is None for worker in workers), [
+            worker.communicate()[0] for worker in workers
+        ]
         time.sleep(0.1)
 
 
@@ -72,14 +81,27 @@ def kill(place: int, workers: list[subprocess.Popen]) -> None:
     for index, (worker, lines) in enumerate(zip(workers, said, strict=True)):
         assert worker.returncode == (-signal.SIGKILL if index == place else cli.EXIT_SAVED), said
         if index != place:
-            assert "does not answer, and no worker can go on alone: start all again" in lines and "Traceback" not in lines
+            assert (
+                "does not answer, and no worker can go on alone: start all again" in lines
+                and "Traceback" not in lines
+            )
 
 
 @pytest.mark.slow
-def test_two_workers_give_the_losses_of_one_and_only_the_chief_writes(shards, tmp_path, start_workers):
+def test_two_workers_give_the_losses_of_one_and_only_the_chief_writes(
+    shards, tmp_path, start_workers
+):
     """Each step is one epoch, so that its batch holds the same pairs, whoever reads which of them."""
-    run = [f"--tfrecords={shards}", "--steps=5", f"--global_batch_size={TRAINING_PAIRS}", "--checkpoint_every=0"]
-    run += ["--optimizer=sgd", "--learning_rate=0.03"]  # Adam's first steps make much of noise about zero
+    run = [
+        f"--tfrecords={shards}",
+        "--steps=5",
+        f"--global_batch_size={TRAINING_PAIRS}",
+        "--checkpoint_every=0",
+    ]
+    run += [
+        "--optimizer=sgd",
+        "--learning_rate=0.03",
+    ]  # Adam's first steps make much of noise about zero
     workers = start_workers(2, *run, f"--workdir={tmp_path / 'two'}")
     said = [worker.communicate(timeout=180)[0] for worker in workers]
     assert [worker.returncode for worker in workers] == [0, 0], said
@@ -89,29 +111,50 @@ def test_two_workers_give_the_losses_of_one_and_only_the_chief_writes(shards, tm
     train(resolve(*run, f"--workdir={tmp_path / 'one'}"))
     one, two = (logged_losses(str(tmp_path / name)) for name in ("one", "two"))
     assert sorted(one) == sorted(two) == [1, 2, 3, 4, 5]
-    np.testing.assert_allclose([two[step] for step in sorted(two)], [one[step] for step in sorted(one)], rtol=FLOAT32_NOISE)
+    np.testing.assert_allclose(
+        [two[step] for step in sorted(two)], [one[step] for step in sorted(one)], rtol=FLOAT32_NOISE
+    )
     assert len(set(one.values())) == 5
 
 
 @pytest.mark.slow
-def test_a_killed_worker_ends_the_others_and_one_alone_goes_on_from_the_checkpoint(shards, tmp_path, start_workers):
+def test_a_killed_worker_ends_the_others_and_one_alone_goes_on_from_the_checkpoint(
+    shards, tmp_path, start_workers
+):
     folder = tmp_path / "run"
-    run = [f"--tfrecords={shards}", f"--workdir={folder}", "--global_batch_size=24", "--checkpoint_every=5"]
+    run = [
+        f"--tfrecords={shards}",
+        f"--workdir={folder}",
+        "--global_batch_size=24",
+        "--checkpoint_every=5",
+    ]
     workers = start_workers(3, *run, "--steps=100000", "--validate_every=0")
     wait_for_a_checkpoint(folder, workers)
     kill(1, workers)
 
     saved = last_step(folder)
-    alone = ["--strategy=multi_worker", "--workers=localhost:12345", "--worker_index=0", f"--steps={saved + 3}"]
+    alone = [
+        "--strategy=multi_worker",
+        "--workers=localhost:12345",
+        "--worker_index=0",
+        f"--steps={saved + 3}",
+    ]
     train(resolve(*run, *alone))
     assert {saved + 1, saved + 2, saved + 3} <= set(logged_losses(str(folder)))
     assert "--global_batch_size=24\n" in (folder / workdir.FLAGS).read_text()
 
 
 @pytest.mark.slow
-def test_a_signal_to_one_worker_saves_and_ends_all_which_go_on_until_the_chief_is_killed(shards, tmp_path, start_workers):
+def test_a_signal_to_one_worker_saves_and_ends_all_which_go_on_until_the_chief_is_killed(
+    shards, tmp_path, start_workers
+):
     folder = tmp_path / "run"
-    run = [f"--tfrecords={shards}", f"--workdir={folder}", "--global_batch_size=8", "--checkpoint_every=5"]
+    run = [
+        f"--tfrecords={shards}",
+        f"--workdir={folder}",
+        "--global_batch_size=8",
+        "--checkpoint_every=5",
+    ]
     run += ["--steps=100000", "--validate_every=0"]
     workers = start_workers(2, *run)
     wait_for_a_checkpoint(folder, workers)

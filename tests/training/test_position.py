@@ -44,7 +44,9 @@ def line(options: TrainOptions, step: int, workers: int = 1) -> str | None:
 def draw(options: TrainOptions, place: Position, pairs: int) -> list[bytes]:
     """The images of so many pairs from that place on."""
     source, _ = feeding.sources(options)
-    stream = feeding.training_batches(Worker(0, 1), source, options, place, BadRecords(options.tfrecords))
+    stream = feeding.training_batches(
+        Worker(0, 1), source, options, place, BadRecords(options.tfrecords)
+    )
     batches = [next(stream)["images"].numpy() for _ in range(pairs // options.global_batch_size)]
     return [pair.tobytes() for pair in np.concatenate(batches)]
 
@@ -59,9 +61,13 @@ def test_at_other_batch_sizes_an_epoch_shows_every_pair_once(options):
     assert shown == draw(options, Position(), PAIRS + 56)
 
 
-@pytest.mark.parametrize("wanted", [InputOptions(genuine_only=True), InputOptions(images_per_identity=4)])
+@pytest.mark.parametrize(
+    "wanted", [InputOptions(genuine_only=True), InputOptions(images_per_identity=4)]
+)
 def test_genuine_pairs_go_on_behind_the_last_one_at_another_batch_size(options, wanted):
-    options = dataclasses.replace(options, input=wanted, model=dataclasses.replace(options.model, head="cosface"))
+    options = dataclasses.replace(
+        options, input=wanted, model=dataclasses.replace(options.model, head="cosface")
+    )
     larger = dataclasses.replace(options, global_batch_size=16)
     shown = draw(options, resume(options, 0), 24)
     shown += draw(larger, resume(larger, 3), 32)

@@ -75,18 +75,24 @@ def all_at_once() -> dict:
     name = "radam" if addons.available() else "adamw"
     return dict(
         compute=StrategyOptions(deterministic=True, precision="mixed_float16"),
-        optimization=OptimizerOptions(optimizer=name, learning_rate=3e-3, warmup_steps=5, accumulate_steps=2),
+        optimization=OptimizerOptions(
+            optimizer=name, learning_rate=3e-3, warmup_steps=5, accumulate_steps=2
+        ),
         averaging=AveragingOptions(average_weights="ema"),
     )
 
 
 @pytest.mark.slow
-def test_killed_in_an_epoch_and_stopped_in_the_next_it_ends_with_the_same_bits(options, monkeypatch):
+def test_killed_in_an_epoch_and_stopped_in_the_next_it_ends_with_the_same_bits(
+    options, monkeypatch
+):
     options = dataclasses.replace(options, **all_at_once())
     whole = dataclasses.replace(options, workdir=options.workdir + "-whole")
     train(whole)
     with pytest.raises(Killed):
-        train_until(options, random.Random(1).randrange(4, EPOCH), monkeypatch, kill)  # behind a checkpoint
+        train_until(
+            options, random.Random(1).randrange(4, EPOCH), monkeypatch, kill
+        )  # behind a checkpoint
     with pytest.raises(Stopped, match="saved at step 10"):
         train_until(options, EPOCH + 2, monkeypatch, stop)
     train(options)
@@ -95,13 +101,21 @@ def test_killed_in_an_epoch_and_stopped_in_the_next_it_ends_with_the_same_bits(o
 
 @pytest.mark.slow
 def test_processes_killed_at_an_epochs_end_and_at_a_random_moment_lose_nothing(options, tmp_path):
-    plan = dict(report=ReportOptions(log_every=5, validate_every=0), saving=CheckpointOptions(checkpoint_every=EPOCH // 2))
+    plan = dict(
+        report=ReportOptions(log_every=5, validate_every=0),
+        saving=CheckpointOptions(checkpoint_every=EPOCH // 2),
+    )
     options = dataclasses.replace(options, steps=10 * EPOCH, **plan)
     flags = tmp_path / "run.flags"
     flags.write_text(fv_options.to_flagfile(options))
     command, rng = [sys.executable, "-m", "fv.train", f"--flagfile={flags}"], random.Random(0)
     resume.kill(command, options.workdir, EPOCH, 0.0)
-    resume.kill(command, options.workdir, rng.randrange(2 * EPOCH, 6 * EPOCH), rng.uniform(0.0, SECONDS_BETWEEN_CHECKPOINTS))
+    resume.kill(
+        command,
+        options.workdir,
+        rng.randrange(2 * EPOCH, 6 * EPOCH),
+        rng.uniform(0.0, SECONDS_BETWEEN_CHECKPOINTS),
+    )
     train(options)
     whole = dataclasses.replace(options, workdir=options.workdir + "-whole")
     train(whole)
@@ -110,7 +124,9 @@ def test_processes_killed_at_an_epochs_end_and_at_a_random_moment_lose_nothing(o
 
 def test_while_a_run_lives_nobody_else_may_train_there(options):
     os.makedirs(options.workdir)
-    refused = pytest.raises(UserError, match="another run is training in .*: wait for it, or give another --workdir")
+    refused = pytest.raises(
+        UserError, match="another run is training in .*: wait for it, or give another --workdir"
+    )
     with folder_lock.held(options.workdir, "taken"), refused:
         train(options)
 
@@ -118,7 +134,11 @@ def test_while_a_run_lives_nobody_else_may_train_there(options):
 def test_a_run_goes_on_with_another_number_of_replicas_and_another_optimizer_is_refused(options):
     options = dataclasses.replace(options, steps=3, compute=StrategyOptions())
     train(options)
-    train(dataclasses.replace(options, steps=6, compute=StrategyOptions(strategy="mirrored", virtual_devices=2)))
+    train(
+        dataclasses.replace(
+            options, steps=6, compute=StrategyOptions(strategy="mirrored", virtual_devices=2)
+        )
+    )
     assert checkpoint_files.step_of(checkpoint_files.find(f"{options.workdir}/checkpoints")[0]) == 6
     with pytest.raises(UserError, match="ckpt-6 is of another model, optimizer"):
         train(dataclasses.replace(options, steps=9, optimization=OptimizerOptions(optimizer="sgd")))

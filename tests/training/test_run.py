@@ -35,7 +35,11 @@ def logged_losses(folder: str) -> dict[int, float]:
 
 def final_weights(folder: str) -> dict[str, np.ndarray]:
     reader = tf.train.load_checkpoint(f"{folder}/{workdir.CHECKPOINTS}")
-    names = (name for name in reader.get_variable_to_shape_map() if "VARIABLE_VALUE" in name and "save_counter" not in name)
+    names = (
+        name
+        for name in reader.get_variable_to_shape_map()
+        if "VARIABLE_VALUE" in name and "save_counter" not in name
+    )
     return {name: reader.get_tensor(name) for name in names}
 
 
@@ -61,24 +65,40 @@ def test_weights_that_an_update_breaks_at_a_save_step_are_not_saved(trained, tmp
     shutil.copytree(trained.workdir, tmp_path / "run")
     before = final_weights(tmp_path / "run")
     huge = OptimizerOptions(learning_rate=3e38, warmup_steps=0, weight_decay=10.0, decay="constant")
-    options = dataclasses.replace(trained, workdir=str(tmp_path / "run"), steps=31, optimization=huge)
-    with pytest.raises(UserError, match="is not finite after step 31: lower --learning_rate.* checkpoint at step 30"):
+    options = dataclasses.replace(
+        trained, workdir=str(tmp_path / "run"), steps=31, optimization=huge
+    )
+    with pytest.raises(
+        UserError,
+        match="is not finite after step 31: lower --learning_rate.* checkpoint at step 30",
+    ):
         train(options)
     after = final_weights(tmp_path / "run")
     assert all(np.array_equal(before[name], after[name]) for name in before)
 
 
 def test_a_float16_step_that_is_skipped_is_no_reason_not_to_save(tiny_run, tmp_path, monkeypatch):
-    monkeypatch.setattr(updater, "LossScale", lambda: LossScale(initial=2.0**60))  # every gradient overflows
+    monkeypatch.setattr(
+        updater, "LossScale", lambda: LossScale(initial=2.0**60)
+    )  # every gradient overflows
     compute = StrategyOptions(precision="mixed_float16")
     workdir = str(tmp_path / "run")
     train(dataclasses.replace(tiny_run, workdir=workdir, steps=2, compute=compute))
-    assert final_weights(workdir)["optimizer/loss_scale/scale/.ATTRIBUTES/VARIABLE_VALUE"] == 2.0**58
+    assert (
+        final_weights(workdir)["optimizer/loss_scale/scale/.ATTRIBUTES/VARIABLE_VALUE"] == 2.0**58
+    )
 
 
 @pytest.mark.parametrize(
     "name",
-    ["train.flags", "run.json", "model.json", "checkpoints/checkpoint", "best/validation.json", "best/ckpt-7.index"],
+    [
+        "train.flags",
+        "run.json",
+        "model.json",
+        "checkpoints/checkpoint",
+        "best/validation.json",
+        "best/ckpt-7.index",
+    ],
 )
 def test_a_workdir_with_files_that_fv_did_not_write_is_refused(tiny_run, tmp_path, name):
     path = tmp_path / "run" / name
@@ -86,7 +106,9 @@ def test_a_workdir_with_files_that_fv_did_not_write_is_refused(tiny_run, tmp_pat
     path.write_text("{}")
     with pytest.raises(UserError, match=name):
         train(dataclasses.replace(tiny_run, workdir=str(tmp_path / "run")))
-    assert [left for left in (tmp_path / "run").rglob("*") if left.is_file()] == [path] and path.read_text() == "{}"
+    assert [left for left in (tmp_path / "run").rglob("*") if left.is_file()] == [
+        path
+    ] and path.read_text() == "{}"
 
 
 def test_a_workdir_of_an_earlier_fv_goes_on_and_changed_flags_are_named(trained, tmp_path):
@@ -104,9 +126,13 @@ def test_a_workdir_of_an_earlier_fv_goes_on_and_changed_flags_are_named(trained,
 
 def test_a_loss_that_is_not_finite_ends_the_run_with_its_step(tiny_run, tmp_path):
     options = dataclasses.replace(
-        tiny_run, workdir=str(tmp_path / "run"), optimization=OptimizerOptions(optimizer="sgd", learning_rate=1e30)
+        tiny_run,
+        workdir=str(tmp_path / "run"),
+        optimization=OptimizerOptions(optimizer="sgd", learning_rate=1e30),
     )
-    with pytest.raises(UserError, match=r"the loss is (nan|inf) at step \d+: lower --learning_rate"):
+    with pytest.raises(
+        UserError, match=r"the loss is (nan|inf) at step \d+: lower --learning_rate"
+    ):
         train(options)
 
 
@@ -115,13 +141,17 @@ def test_mixed_precision_follows_float32(tiny_run, tmp_path):
     for name in ("float32", "mixed_float16", "mixed_bfloat16"):
         small = dataclasses.replace(TINY, image_size=16)  # a CPU is slow in float16
         compute = StrategyOptions(precision=name)
-        options = dataclasses.replace(tiny_run, workdir=str(tmp_path / name), model=small, compute=compute)
+        options = dataclasses.replace(
+            tiny_run, workdir=str(tmp_path / name), model=small, compute=compute
+        )
         train(options)
         found[name] = logged_losses(options.workdir)
     plain = found.pop("float32")
     assert sorted(plain) == [10, 20, 30]
     for losses in found.values():
-        assert losses == pytest.approx(plain, rel=0.1)  # closer over 200 steps: updates/test_precision.py
+        assert losses == pytest.approx(
+            plain, rel=0.1
+        )  # closer over 200 steps: updates/test_precision.py
 
 
 @pytest.mark.slow
@@ -135,6 +165,9 @@ def test_deterministic_runs_of_one_seed_in_two_processes_log_the_same_losses_and
         assert done.returncode == 0, done.stderr
         return logged_losses(folder)
 
-    here, elsewhere = functools.partial(call, fv.train.run), functools.partial(command, "-m", "fv.train")
+    here, elsewhere = (
+        functools.partial(call, fv.train.run),
+        functools.partial(command, "-m", "fv.train"),
+    )
     first = run("a", 1, here)
     assert len(first) == 6 and run("b", 1, elsewhere) == first and run("c", 2, here) != first

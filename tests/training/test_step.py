@@ -17,7 +17,9 @@ HEADS = ["softmax", "sigmoid", "distance"]
 
 def losses(shards, strategy, *, head="softmax", calls=(STEPS,), **arguments) -> np.ndarray:
     """The first steps' losses of a fresh model under the strategy, from one seed, in calls of so many steps."""
-    made = trainer(shards, strategy, model=dataclasses.replace(TINY, head=head), steps=sum(calls), **arguments)
+    made = trainer(
+        shards, strategy, model=dataclasses.replace(TINY, head=head), steps=sum(calls), **arguments
+    )
     return np.concatenate([made.run(count) for count in calls])
 
 
@@ -28,7 +30,9 @@ def of_one_replica(shards) -> Callable[[str], np.ndarray]:
 
 
 @pytest.mark.parametrize("head", HEADS)
-def test_one_replica_and_two_agree_with_synchronised_batch_norm_and_augmentation(shards, of_one_replica, head):
+def test_one_replica_and_two_agree_with_synchronised_batch_norm_and_augmentation(
+    shards, of_one_replica, head
+):
     two = losses(shards, two_replicas(), head=head, sync=True, **AUGMENTED)
     np.testing.assert_allclose(of_one_replica(head), two, rtol=1e-4)
 
@@ -44,18 +48,26 @@ def test_the_weights_and_statistics_of_a_frozen_backbone_stand_still(shards):
 
 def test_two_replicas_without_synchronised_batch_norm_do_differ(shards, of_one_replica):
     two = losses(shards, two_replicas(), **AUGMENTED)
-    assert np.abs(of_one_replica("softmax") / two - 1).max() > 1e-3  # or the tests above would show nothing
+    assert (
+        np.abs(of_one_replica("softmax") / two - 1).max() > 1e-3
+    )  # or the tests above would show nothing
 
 
 def test_several_steps_in_one_call_are_the_same_steps(shards):
-    whole, parted = (losses(shards, one_device(), augment=True, calls=calls) for calls in ((STEPS,), (1, 2, 3)))
+    whole, parted = (
+        losses(shards, one_device(), augment=True, calls=calls) for calls in ((STEPS,), (1, 2, 3))
+    )
     np.testing.assert_allclose(whole, parted, rtol=1e-5)
 
 
 def test_a_margin_begins_to_cost_at_its_step_in_whatever_calls_the_steps_come(shards):
-    made = [dataclasses.replace(TINY, softmax_margin=margin, softmax_margin_steps="3,3") for margin in (0.0, 0.5)]
+    made = [
+        dataclasses.replace(TINY, softmax_margin=margin, softmax_margin_steps="3,3")
+        for margin in (0.0, 0.5)
+    ]
     without, with_margin = (
-        np.concatenate([each.run(2), each.run(4)]) for each in (trainer(shards, model=model) for model in made)
+        np.concatenate([each.run(2), each.run(4)])
+        for each in (trainer(shards, model=model) for model in made)
     )
     np.testing.assert_allclose(with_margin[:3], without[:3], rtol=1e-4)
     assert with_margin[3] > without[3] + 4  # scale 16 times margin 0.5 is 8

@@ -20,7 +20,9 @@ def test_one_device_is_one_replica():
 
 
 def test_one_worker_alone_needs_no_network_and_is_the_chief():
-    options = StrategyOptions(strategy="multi_worker", workers="no-such-host.invalid:12345", worker_index=0)
+    options = StrategyOptions(
+        strategy="multi_worker", workers="no-such-host.invalid:12345", worker_index=0
+    )
     made = strategy.start(options, seed=0)
     assert made.num_replicas_in_sync == 1 and strategy.is_chief(made)
     assert isinstance(made, tf.distribute.MultiWorkerMirroredStrategy)
@@ -51,7 +53,8 @@ def test_a_batch_that_the_replicas_or_the_parts_of_a_step_cannot_share_evenly_is
         strategy.check_divides(two, 7)
     strategy.check_divides(two, 12, parts=3)
     with pytest.raises(
-        UserError, match=r"=12 does not divide over 2 replicas in 4 parts \(--accumulate_steps\): use a multiple"
+        UserError,
+        match=r"=12 does not divide over 2 replicas in 4 parts \(--accumulate_steps\): use a multiple",
     ):
         strategy.check_divides(two, 12, parts=4)
 
@@ -66,22 +69,29 @@ def test_mirrored_without_a_gpu_says_what_to_use_instead():
 def test_more_gpus_than_there_are_is_refused_with_both_numbers(name):
     cluster = {"workers": "localhost:12345", "worker_index": 0} if name == "multi_worker" else {}
     found = len(tf.config.list_physical_devices("GPU"))
-    with pytest.raises(UserError, match=f"--num_gpus=99 asks for more GPUs than the {found} there are"):
+    with pytest.raises(
+        UserError, match=f"--num_gpus=99 asks for more GPUs than the {found} there are"
+    ):
         strategy.start(StrategyOptions(strategy=name, num_gpus=99, **cluster), seed=0)
 
 
 def test_multi_worker_without_a_cluster_says_how_to_name_one(monkeypatch):
     monkeypatch.delenv("TF_CONFIG", raising=False)
-    with pytest.raises(UserError, match="does not know the workers: give --workers=HOST:PORT.*TF_CONFIG"):
+    with pytest.raises(
+        UserError, match="does not know the workers: give --workers=HOST:PORT.*TF_CONFIG"
+    ):
         strategy.start(StrategyOptions(strategy="multi_worker"), seed=0)
 
 
 def test_a_cluster_that_does_not_form_is_given_up_in_time_and_names_who_is_missing():
     worker, chief = ports.free_ports(2)
     listed = f"localhost:{chief},localhost:{worker}"
-    options = StrategyOptions(strategy="multi_worker", workers=listed, worker_index=1, startup_timeout=1.0)
+    options = StrategyOptions(
+        strategy="multi_worker", workers=listed, worker_index=1, startup_timeout=1.0
+    )
     with pytest.raises(
-        UserError, match=rf"within --startup_timeout=1 seconds, no answer from worker 0 \(localhost:{chief}\)"
+        UserError,
+        match=rf"within --startup_timeout=1 seconds, no answer from worker 0 \(localhost:{chief}\)",
     ):
         strategy.start(options, seed=0)
 

@@ -32,21 +32,31 @@ def test_the_loss_is_the_weighted_mean_over_both_images_of_one_less_the_cosine()
     east, north = [1.0, 0.0], [0.0, 1.0]
     taught = tf.constant([[east, north], [east, east]])
     embeddings = tf.constant([[east, north], [north, [-1.0, 0.0]]])
-    np.testing.assert_allclose(Teacher(None, 10.0).losses(embeddings, taught), [0.0, 10.0 * (1.0 + 2.0) / 2.0])
+    np.testing.assert_allclose(
+        Teacher(None, 10.0).losses(embeddings, taught), [0.0, 10.0 * (1.0 + 2.0) / 2.0]
+    )
 
 
 def test_a_model_comes_to_embed_as_its_teacher_does(trained, tmp_path):
     student = dataclasses.replace(
-        trained, workdir=str(tmp_path), seed=9, teaching=TeacherOptions(trained.workdir, teacher_weight=50.0)
+        trained,
+        workdir=str(tmp_path),
+        seed=9,
+        teaching=TeacherOptions(trained.workdir, teacher_weight=50.0),
     )
     train(student)
-    one, other = (restored(folder).embed_pairs(PIXELS, training=False) for folder in (trained.workdir, student.workdir))
+    one, other = (
+        restored(folder).embed_pairs(PIXELS, training=False)
+        for folder in (trained.workdir, student.workdir)
+    )
     assert np.mean(np.sum(one * other, axis=-1)) > 0.6  # of models from two seeds it is about 0
 
 
 def test_one_replica_and_two_agree_with_a_teacher(trained, shards):
     found = [
-        trainer(shards, strategy(), SGD, steps=STEPS, sync=True, augment=True, teacher=trained.workdir).run(STEPS)
+        trainer(
+            shards, strategy(), SGD, steps=STEPS, sync=True, augment=True, teacher=trained.workdir
+        ).run(STEPS)
         for strategy in (one_device, two_replicas)
     ]
     np.testing.assert_allclose(*found, rtol=1e-4)
@@ -69,19 +79,25 @@ def experienced(trained, shards, tmp_path) -> Callable[..., str]:
 
     def copy(*met: str) -> str:
         folder = shutil.copytree(trained.workdir, tmp_path / "teacher")
-        record = model_record.inherit(model_record.load(trained.workdir), model_record.describe(TINY, met))
+        record = model_record.inherit(
+            model_record.load(trained.workdir), model_record.describe(TINY, met)
+        )
         model_record.save(record, str(folder))
         return str(folder)
 
     return copy
 
 
-def test_a_teacher_of_people_who_are_not_trained_on_here_is_refused_so_that_strangers_stay_strangers(trained, shards):
+def test_a_teacher_of_people_who_are_not_trained_on_here_is_refused_so_that_strangers_stay_strangers(
+    trained, shards
+):
     with pytest.raises(UserError, match="trained on 2 people who are not trained on here"):
         teachers.load(TeacherOptions(trained.workdir), TINY.embedding_size, people(shards)[2:])
 
 
-def test_people_whom_a_teacher_met_before_do_not_make_up_for_those_who_are_not_trained_on_here(experienced, shards):
+def test_people_whom_a_teacher_met_before_do_not_make_up_for_those_who_are_not_trained_on_here(
+    experienced, shards
+):
     here = [*people(shards)[2:], "Ada", "Alan"]
     with pytest.raises(UserError, match="trained on 2 people who are not trained on here"):
         teachers.load(TeacherOptions(experienced("Ada", "Alan")), TINY.embedding_size, here)
@@ -92,9 +108,13 @@ def test_a_teacher_is_not_refused_for_people_whom_it_met_before(experienced, sha
     assert teachers.load(TeacherOptions(experienced("Ada", "Alan")), TINY.embedding_size, here)
 
 
-def test_a_student_s_record_holds_whom_its_teacher_met_before_and_keeps_them_when_it_goes_on(trained, experienced, tmp_path):
+def test_a_student_s_record_holds_whom_its_teacher_met_before_and_keeps_them_when_it_goes_on(
+    trained, experienced, tmp_path
+):
     workdir = str(tmp_path / "student")
-    student = dataclasses.replace(trained, workdir=workdir, steps=1, teaching=TeacherOptions(experienced("Ada", "Alan")))
+    student = dataclasses.replace(
+        trained, workdir=workdir, steps=1, teaching=TeacherOptions(experienced("Ada", "Alan"))
+    )
     train(student)
     assert model_record.load(workdir).trained_on(["Ada", "Grace", "Alan"]) == ["Ada", "Alan"]
     train(dataclasses.replace(student, steps=2, teaching=TeacherOptions()))

@@ -42,7 +42,9 @@ def _ask(cluster: Cluster, facts: Mapping[str, str], deadline: float) -> list[in
     """
     chief = cluster.addresses[0]
     seconds = min(_CONNECT_S, max(_PAUSE_S, deadline - time.monotonic()))
-    link = socket.create_connection((host_of(chief), port_of(chief, "the cluster")), timeout=seconds)
+    link = socket.create_connection(
+        (host_of(chief), port_of(chief, "the cluster")), timeout=seconds
+    )
     with contextlib.closing(Connection(link)) as connection:
         hello = {roll_call.ADDRESSES: cluster.addresses, roll_call.FACTS: dict(facts)}
         connection.send({roll_call.INDEX: cluster.index, **hello})

@@ -41,7 +41,9 @@ def _wait(chief: "_Chief", server: socket.socket, timeout: float) -> None:
             raise roll_call.absence(chief.cluster, chief.never_came() or chief.missing(), timeout)
         if waited > _QUIET_S and not told:
             told = True
-            print(f"waits for {chief.cluster.describe(chief.missing())}", file=sys.stderr, flush=True)
+            print(
+                f"waits for {chief.cluster.describe(chief.missing())}", file=sys.stderr, flush=True
+            )
         chief.hear(server)
         chief.drop_gone()
         chief.tell({roll_call.MISSING: chief.missing()})
@@ -69,7 +71,9 @@ class _Chief:
 
     def tell(self, message: dict) -> None:
         """Tells all that are there."""
-        self._present = {worker: peer for worker, peer in self._present.items() if peer.send(message)}
+        self._present = {
+            worker: peer for worker, peer in self._present.items() if peer.send(message)
+        }
 
     def hear(self, server: socket.socket) -> None:
         """Takes in the next caller, if there is one."""
@@ -98,7 +102,11 @@ class _Chief:
         twice = before is not None and _is_there(before)
         self._present[worker] = peer
         self._came.add(worker)
-        mistake = f"two processes say that they are worker {worker}: give each its own index" if twice else ""
+        mistake = (
+            f"two processes say that they are worker {worker}: give each its own index"
+            if twice
+            else ""
+        )
         mistake = mistake or _difference(self.cluster, self._facts, hello)
         if mistake:
             if twice:
@@ -119,9 +127,7 @@ def _difference(cluster: Cluster, facts: Mapping[str, str], hello: dict) -> str:
     worker, theirs = hello[roll_call.INDEX], hello.get(roll_call.FACTS, {})
     if hello.get(roll_call.ADDRESSES) != list(cluster.addresses):
         listed = ",".join(map(str, hello.get(roll_call.ADDRESSES, ())))
-        return (
-            f"worker {worker} was told the workers {listed}, worker 0 {','.join(cluster.addresses)}: give all the same list"
-        )
+        return f"worker {worker} was told the workers {listed}, worker 0 {','.join(cluster.addresses)}: give all the same list"
     for name in sorted({*facts, *theirs}):
         if facts.get(name) != theirs.get(name):
             return f"worker {worker} has {name}={theirs.get(name)}, worker 0 has {name}={facts.get(name)}: give all the same"

@@ -42,7 +42,9 @@ class Cluster:
             port_of(address, origin)
         twice = sorted({address for address in self.addresses if self.addresses.count(address) > 1})
         if twice:
-            raise UserError(f"{origin} names {twice[0]} twice: give each worker a host or a port of its own")
+            raise UserError(
+                f"{origin} names {twice[0]} twice: give each worker a host or a port of its own"
+            )
         if not 0 <= self.index < self.size:
             raise UserError(
                 f"{origin} names {self.size} workers, 0 to {self.size - 1}, and this one is said to be {self.index}"
@@ -67,5 +69,7 @@ def port_of(address: str, origin: str) -> int:
     """
     host, _, port = address.rpartition(":")
     if not host or "/" in host or not port.isdecimal() or int(port) not in _PORTS:
-        raise UserError(f"{origin} has '{address}' where HOST:PORT is expected, such as 10.0.0.1:12345")
+        raise UserError(
+            f"{origin} has '{address}' where HOST:PORT is expected, such as 10.0.0.1:12345"
+        )
     return int(port)

@@ -22,7 +22,15 @@ def bounded(seconds: float, message: str) -> Iterator[None]:
     TensorFlow 2.21 holds Python's lock and swallows SIGTERM while it waits for other workers, for up to an hour: neither a
     thread nor a signal's handler can end it, another process can. It ends by itself when this one does.
     """
-    command = [sys.executable, "-S", "-c", _WATCH, str(os.getpid()), str(seconds), f"fv: error: {message}"]
+    command = [
+        sys.executable,
+        "-S",
+        "-c",
+        _WATCH,
+        str(os.getpid()),
+        str(seconds),
+        f"fv: error: {message}",
+    ]
     watch = subprocess.Popen(command, stdin=subprocess.PIPE)
     try:
         yield

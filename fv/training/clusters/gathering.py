@@ -11,7 +11,9 @@ from fv.training.clusters.cluster import Cluster
 _GPUS = "number of GPUs"
 
 
-def form(cluster: Cluster, gpus: int, facts: Mapping[str, str], timeout: float) -> tf.distribute.Strategy:
+def form(
+    cluster: Cluster, gpus: int, facts: Mapping[str, str], timeout: float
+) -> tf.distribute.Strategy:
     """Waits for all workers, and makes the strategy that trains on them; one worker alone opens no port.
 
     Args:
@@ -28,17 +30,19 @@ def form(cluster: Cluster, gpus: int, facts: Mapping[str, str], timeout: float) 
         return _strategy(tf.train.ClusterSpec({}), "", 0, gpus)
     gather = answering.answer if cluster.index else calling.call
     gather(cluster, {_GPUS: str(gpus), **facts}, timeout)
-    late = (
-        f"TensorFlow did not form the cluster within --startup_timeout={timeout:g} seconds: a worker has gone, run all again"
-    )
+    late = f"TensorFlow did not form the cluster within --startup_timeout={timeout:g} seconds: a worker has gone, run all again"
     try:
         with forming.bounded(timeout, late):
-            return _strategy(tf.train.ClusterSpec({"worker": cluster.addresses}), "worker", cluster.index, gpus)
+            return _strategy(
+                tf.train.ClusterSpec({"worker": cluster.addresses}), "worker", cluster.index, gpus
+            )
     except tf.errors.OpError as error:
         raise WorkerLost(late) from error
 
 
-def _strategy(spec: tf.train.ClusterSpec, role: str, index: int, gpus: int) -> tf.distribute.Strategy:
+def _strategy(
+    spec: tf.train.ClusterSpec, role: str, index: int, gpus: int
+) -> tf.distribute.Strategy:
     resolver = tf.distribute.cluster_resolver.SimpleClusterResolver(
         spec, task_type=role, task_id=index, num_accelerators={"GPU": gpus}, rpc_layer="grpc"
     )

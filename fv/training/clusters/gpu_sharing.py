@@ -6,7 +6,9 @@ from typing import Any
 from fv.errors import UserError
 
 
-def share(found: Sequence[Any], process: int, processes: int, environment: Mapping[str, str]) -> Sequence[Any]:
+def share(
+    found: Sequence[Any], process: int, processes: int, environment: Mapping[str, str]
+) -> Sequence[Any]:
     """The GPUs of one of the processes that run on a machine.
 
     Where Slurm binds tasks to GPUs (--gpus-per-task, --gpu-bind), a task sees fewer than the step has on the node: these are
@@ -25,6 +27,8 @@ def share(found: Sequence[Any], process: int, processes: int, environment: Mappi
     if processes == 1 or len(found) < max(len(of_step), processes):
         return found
     if len(found) % processes:
-        raise UserError(f"{len(found)} GPUs do not divide over {processes} tasks of one node: set --gpus-per-task in Slurm")
+        raise UserError(
+            f"{len(found)} GPUs do not divide over {processes} tasks of one node: set --gpus-per-task in Slurm"
+        )
     count = len(found) // processes
     return found[process * count : (process + 1) * count]

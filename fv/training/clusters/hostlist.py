@@ -25,8 +25,12 @@ def expand(text: str, origin: str) -> list[str]:
     for item in _split(text):
         parts = [_expand_part(part) for part in _PART.finditer(item)]
         if not item or "".join(part[0] for part in _PART.finditer(item)) != item or None in parts:
-            raise UserError(f"{origin} has '{text}', where '{item}' is no host such as node1 or node[01-04,7]")
-        names.extend(itertools.islice(map("".join, itertools.product(*parts)), _MOST_NAMES + 1 - len(names)))
+            raise UserError(
+                f"{origin} has '{text}', where '{item}' is no host such as node1 or node[01-04,7]"
+            )
+        names.extend(
+            itertools.islice(map("".join, itertools.product(*parts)), _MOST_NAMES + 1 - len(names))
+        )
     if len(names) > _MOST_NAMES:
         raise UserError(f"{origin} has '{text}', which is more than {_MOST_NAMES:,} hosts")
     return names
@@ -46,7 +50,9 @@ def _expand_part(part: re.Match) -> list[str] | None:
     names = []
     for item in part[1].split(","):
         found = _RANGE.fullmatch(item)
-        first, last = (int(number) for number in (found[1], found[2] or found[1])) if found else (1, 0)
+        first, last = (
+            (int(number) for number in (found[1], found[2] or found[1])) if found else (1, 0)
+        )
         if not first <= last < first + _MOST_NAMES:
             return None
         names.extend(str(number).zfill(len(found[1])) for number in range(first, last + 1))

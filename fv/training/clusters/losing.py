@@ -18,7 +18,12 @@ _ERRORS = (
     tf.errors.UnavailableError,
     tf.errors.UnknownError,
 )
-_SIGNS = ("Collective ops is aborted", "CoordinationService", "GRPC error information", "stopped sending heartbeats")
+_SIGNS = (
+    "Collective ops is aborted",
+    "CoordinationService",
+    "GRPC error information",
+    "stopped sending heartbeats",
+)
 _TASK = re.compile(r"/job:worker/(?:replica:\d+/)?task:(\d+)")
 
 
@@ -41,13 +46,19 @@ def named(strategy: tf.distribute.Strategy) -> Iterator[None]:
 
 def _addresses(strategy: tf.distribute.Strategy) -> list[str]:
     resolver = strategy.cluster_resolver
-    jobs = resolver.cluster_spec().as_dict() if isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy) else {}
+    jobs = (
+        resolver.cluster_spec().as_dict()
+        if isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
+        else {}
+    )
     return jobs.get("worker", [])
 
 
 def _describe(text: str, addresses: list[str], own: int) -> str:
     """The message; the last worker that TensorFlow names is the one that it could not talk to."""
-    others = [int(task) for task in _TASK.findall(text) if int(task) != own and int(task) < len(addresses)]
+    others = [
+        int(task) for task in _TASK.findall(text) if int(task) != own and int(task) < len(addresses)
+    ]
     chief_silent = "CoordinationService/" in text
     lost = others[-1] if others else 0 if chief_silent and own else None
     who = "another worker" if lost is None else f"worker {lost} ({addresses[lost]})"

@@ -35,7 +35,9 @@ def read(environment: Mapping[str, str], port: int | None) -> Cluster:
     port = _own_port(environment) if port is None else port
     if port + max(counts) - 1 > _HIGHEST_PORT:
         highest = _HIGHEST_PORT - max(counts) + 1
-        raise UserError(f"--port={port} leaves no ports for {max(counts)} tasks of one node: give --port={highest} or lower")
+        raise UserError(
+            f"--port={port} leaves no ports for {max(counts)} tasks of one node: give --port={highest} or lower"
+        )
     places = [(node, task) for node, count in enumerate(counts) for task in range(count)]
     if rank >= len(places):
         raise UserError(f"SLURM_PROCID is {rank}, but the job step has {len(places)} tasks")
@@ -54,7 +56,9 @@ def expand_counts(text: str) -> list[int]:
     for item in text.split(","):
         found = re.fullmatch(r"(\d+)(?:\(x(\d+)\))?", item)
         if not found:
-            raise UserError(f"{_TASKS_PER_NODE[0]} is '{text}', where '{item}' is no count such as 2 or 2(x3)")
+            raise UserError(
+                f"{_TASKS_PER_NODE[0]} is '{text}', where '{item}' is no count such as 2 or 2(x3)"
+            )
         counts += [int(found[1])] * int(found[2] or 1)
     return counts
 
@@ -63,10 +67,14 @@ def _tasks_of_nodes(environment: Mapping[str, str], nodes: int) -> list[int]:
     tasks = _number(environment, _TASKS)
     given = next((environment[name] for name in _TASKS_PER_NODE if environment.get(name)), None)
     if given is None and tasks % nodes:
-        raise UserError(f"{tasks} tasks do not divide over {nodes} nodes, and {_TASKS_PER_NODE[0]} is not set")
+        raise UserError(
+            f"{tasks} tasks do not divide over {nodes} nodes, and {_TASKS_PER_NODE[0]} is not set"
+        )
     counts = expand_counts(given) if given is not None else [tasks // nodes] * nodes
     if len(counts) != nodes or sum(counts) != tasks:
-        raise UserError(f"Slurm names {nodes} nodes and {tasks} tasks, but tasks per node of '{given}': start it with srun")
+        raise UserError(
+            f"Slurm names {nodes} nodes and {tasks} tasks, but tasks per node of '{given}': start it with srun"
+        )
     return counts
 
 
@@ -74,7 +82,9 @@ def _check_blocks(environment: Mapping[str, str], node: int, task: int) -> None:
     """Checks with what Slurm says of this task that ranks go node by node."""
     for name, expected in (("SLURM_NODEID", node), ("SLURM_LOCALID", task)):
         if environment.get(name, str(expected)) != str(expected):
-            raise UserError(f"{name} is {environment[name]}, and {expected} in blocks: use srun --distribution=block")
+            raise UserError(
+                f"{name} is {environment[name]}, and {expected} in blocks: use srun --distribution=block"
+            )
 
 
 def _own_port(environment: Mapping[str, str]) -> int:
@@ -85,7 +95,9 @@ def _text(environment: Mapping[str, str], names: tuple[str, ...]) -> str:
     for name in names:
         if environment.get(name):
             return environment[name]
-    raise UserError(f"--cluster=slurm finds no {names[0]} in the environment: start each worker with srun, in a Slurm job")
+    raise UserError(
+        f"--cluster=slurm finds no {names[0]} in the environment: start each worker with srun, in a Slurm job"
+    )
 
 
 def _number(environment: Mapping[str, str], names: tuple[str, ...]) -> int:

@@ -24,7 +24,9 @@ def read(environment: Mapping[str, str]) -> Cluster:
     unknown = sorted({role, *jobs} - {*_ROLES, "evaluator"})
     if unknown or role == "evaluator":
         job = unknown[0] if unknown else role
-        raise UserError(f"{VARIABLE} has the job '{job}', but fv trains on a chief and workers only")
+        raise UserError(
+            f"{VARIABLE} has the job '{job}', but fv trains on a chief and workers only"
+        )
     chiefs = [address for name in _CHIEFS for address in jobs.get(name, ())]
     if len(chiefs) > 1:
         raise UserError(f"{VARIABLE} has {len(chiefs)} chiefs: give one, and workers")
@@ -40,10 +42,15 @@ def _parse(text: str) -> tuple[dict[str, list[str]], str, int]:
     """(addresses by job, this process's job, its index in it)."""
     try:
         config = json.loads(text)
-        jobs = {str(name): [str(address) for address in addresses] for name, addresses in config["cluster"].items()}
+        jobs = {
+            str(name): [str(address) for address in addresses]
+            for name, addresses in config["cluster"].items()
+        }
         return jobs, str(config["task"]["type"]), int(config["task"]["index"])
     except json.JSONDecodeError as error:
-        raise UserError(f"{VARIABLE} is not JSON ({error}): quote it whole, with ' outside and \" inside") from error
+        raise UserError(
+            f"{VARIABLE} is not JSON ({error}): quote it whole, with ' outside and \" inside"
+        ) from error
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UserError(
             f'{VARIABLE} needs "cluster": {{"worker": [...]}} and "task": {{"type": ..., "index": ...}}'

@@ -8,7 +8,9 @@ from fv import files, ownership
 from fv import workdir as workdirs
 from fv.training.clusters.agreement import Agreement
 
-FILE = "validation.json"  # {"step": of the last validation, "metric", "best": its value, "best_step"}
+FILE = (
+    "validation.json"  # {"step": of the last validation, "metric", "best": its value, "best_step"}
+)
 
 
 class Best:

@@ -17,7 +17,12 @@ from fv.training.clusters.agreement import Agreement
 from fv.training.saving import divergence
 from fv.training.saving.divergence import WeightCheck
 
-_MISFITS = (tf.errors.OpError, AssertionError, ValueError, TypeError)  # TensorFlow raises each of them for some misfit
+_MISFITS = (
+    tf.errors.OpError,
+    AssertionError,
+    ValueError,
+    TypeError,
+)  # TensorFlow raises each of them for some misfit
 
 
 # What the workers' shared variables raise while they are read: not the disk's fault (see `fv.training.clusters.losing`).
@@ -33,7 +38,9 @@ _OF_WORKERS = (
 class Checkpoints:
     """The checkpoints of a training run: the last few, and one that is kept beside them."""
 
-    def __init__(self, workdir: str, agreement: Agreement, *, keep: int, chief: bool, **parts: tf.Module):
+    def __init__(
+        self, workdir: str, agreement: Agreement, *, keep: int, chief: bool, **parts: tf.Module
+    ):
         """Args:
         workdir: of the run.
         agreement: of the workers.
@@ -80,8 +87,14 @@ class Checkpoints:
             )
         if path:
             if self._chief:  # these would be replaced when the run comes to their steps
-                newer = [each for each in found[: found.index(path)] if not checkpoint_files.is_listed(each)]
-                ownership.require_none([f"{os.path.basename(each)}.index" for each in newer], self._folder)
+                newer = [
+                    each
+                    for each in found[: found.index(path)]
+                    if not checkpoint_files.is_listed(each)
+                ]
+                ownership.require_none(
+                    [f"{os.path.basename(each)}.index" for each in newer], self._folder
+                )
             self._read(path)
             broken = self._check.find_broken()
             if broken:  # an earlier fv saved it
@@ -142,7 +155,9 @@ class Checkpoints:
                 checkpoint_files.write(self._checkpoint, path)
                 return
             # The workers' shared variables can only be read by all of them together.
-            with tempfile.TemporaryDirectory(prefix="fv-checkpoint-", dir=self._written_into) as scratch:
+            with tempfile.TemporaryDirectory(
+                prefix="fv-checkpoint-", dir=self._written_into
+            ) as scratch:
                 self._checkpoint.write(os.path.join(scratch, "ckpt"))
 
     @contextlib.contextmanager
@@ -154,7 +169,11 @@ class Checkpoints:
         except (tf.errors.OpError, OSError) as error:
             errors.raise_if_temporary(error)
             reason = str(error).split("\n", 1)[0].partition(" [Op:")[0].rpartition("; ")[2]
-            whole = f"the one at step {self.last_step} is whole" if self._kept else "there is none before it"
+            whole = (
+                f"the one at step {self.last_step} is whole"
+                if self._kept
+                else "there is none before it"
+            )
             raise UserError(
                 f"the checkpoint at step {step} cannot be written into {self._written_into} ({reason}); {whole}: "
                 "make room and run the same command again"
@@ -165,7 +184,9 @@ class Checkpoints:
             self._checkpoint.read(path).assert_existing_objects_matched()
         except _MISFITS as error:
             errors.raise_if_temporary(error)
-            tf.get_logger().setLevel("ERROR")  # else a warning for each variable follows the one line of the refusal
+            tf.get_logger().setLevel(
+                "ERROR"
+            )  # else a warning for each variable follows the one line of the refusal
             reason = str(error).split("\n", 1)[0]
             raise UserError(
                 f"checkpoint {path} is of another model, optimizer, averaging or precision ({reason}): give "

@@ -48,7 +48,11 @@ class Interruption:
             if first is None:
                 first, self.requested = time.monotonic(), True
                 name = signal.Signals(number[0]).name
-                print(f"{name}: saves and leaves after this step; again leaves at once", file=sys.stderr, flush=True)
+                print(
+                    f"{name}: saves and leaves after this step; again leaves at once",
+                    file=sys.stderr,
+                    flush=True,
+                )
             elif time.monotonic() - first > _ECHO_SECONDS:
                 os._exit(_EXIT_SIGNAL + number[0])
         os.close(pipe)

@@ -6,7 +6,9 @@ from fv.training.clusters.agreement import Agreement
 from fv.training.saving.checkpoints import Checkpoints
 from fv.training.saving.interruption import Interruption
 
-_CALL_SECONDS = 5.0  # of a host call at most: Slurm and Kubernetes leave 30 between SIGTERM and SIGKILL
+_CALL_SECONDS = (
+    5.0  # of a host call at most: Slurm and Kubernetes leave 30 between SIGTERM and SIGKILL
+)
 _BATCHES_UNHEARD = 8  # validation batches between two looks at the signals
 
 
@@ -27,9 +29,17 @@ class Pulse:
     """Asks all workers after each host call whether one was told to stop, and whether a checkpoint is due by time."""
 
     def __init__(
-        self, agreement: Agreement, interruption: Interruption, checkpoints: Checkpoints, checkpoint_minutes: float
+        self,
+        agreement: Agreement,
+        interruption: Interruption,
+        checkpoints: Checkpoints,
+        checkpoint_minutes: float,
     ):
-        self._agreement, self._interruption, self._checkpoints = agreement, interruption, checkpoints
+        self._agreement, self._interruption, self._checkpoints = (
+            agreement,
+            interruption,
+            checkpoints,
+        )
         self._period = 60.0 * checkpoint_minutes or float("inf")
         self._batches = 0
 
@@ -37,7 +47,9 @@ class Pulse:
         """The pulse after a host call of so many steps and seconds."""
         affordable = _CALL_SECONDS * steps / seconds
         due = self._checkpoints.seconds_since >= self._period
-        leave, save, mean_steps = self._agreement.mean(self._interruption.requested, due, affordable)
+        leave, save, mean_steps = self._agreement.mean(
+            self._interruption.requested, due, affordable
+        )
         return Beat(leave > 0.0, save > 0.0, max(1, int(mean_steps)))
 
     def between_batches(self) -> None:
@@ -47,5 +59,7 @@ class Pulse:
           StopAsked: a worker was told to stop.
         """
         self._batches += 1
-        if self._batches % _BATCHES_UNHEARD == 0 and self._agreement.any(self._interruption.requested):
+        if self._batches % _BATCHES_UNHEARD == 0 and self._agreement.any(
+            self._interruption.requested
+        ):
             raise StopAsked

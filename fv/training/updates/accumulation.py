@@ -10,8 +10,14 @@ class Accumulators:
 
     def __init__(self, variables: Sequence[tf.Variable]):
         """Call it in the strategy's scope."""
-        local = dict(synchronization=tf.VariableSynchronization.ON_READ, aggregation=tf.VariableAggregation.SUM)
-        self._sums = {each.ref(): tf.Variable(tf.zeros(each.shape), trainable=False, **local) for each in variables}
+        local = dict(
+            synchronization=tf.VariableSynchronization.ON_READ,
+            aggregation=tf.VariableAggregation.SUM,
+        )
+        self._sums = {
+            each.ref(): tf.Variable(tf.zeros(each.shape), trainable=False, **local)
+            for each in variables
+        }
 
     def add(self, gradients: Sequence[tf.Tensor], variables: Sequence[tf.Variable]) -> None:
         """Adds the gradients of one part; to be called in each replica."""

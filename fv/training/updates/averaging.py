@@ -56,7 +56,9 @@ class Averages:
         done = tf.cast(self.count, tf.float32)
         if self._options.average_weights == "ema":
             # Starts from the first weights, which (1 + t) / (10 + t), as in TensorFlow's own moving average, soon forgets.
-            return 1.0 - tf.minimum(self._options.average_momentum, (1.0 + done) / (10.0 + done)), tf.constant(True)
+            return 1.0 - tf.minimum(
+                self._options.average_momentum, (1.0 + done) / (10.0 + done)
+            ), tf.constant(True)
         since = tf.cast(step, tf.int64) - self._first_step
         begun = since >= 0
         return tf.where(begun, 1.0 / (1.0 + done), 1.0), begun

@@ -18,9 +18,14 @@ def check(strategy: tf.distribute.Strategy, model: Siamese) -> None:
     Raises:
       UserError: BatchNorm is synchronised, which merges the replicas in the middle of what is compiled.
     """
-    synchronised = any(getattr(layer, "synchronized", False) for layer in model.encoder.get_layer(backbones.NAME).layers)
+    synchronised = any(
+        getattr(layer, "synchronized", False)
+        for layer in model.encoder.get_layer(backbones.NAME).layers
+    )
     if synchronised and strategy.num_replicas_in_sync > 1:
-        raise UserError("--xla does not compile --sync_batch_norm over several replicas: leave one of them out")
+        raise UserError(
+            "--xla does not compile --sync_batch_norm over several replicas: leave one of them out"
+        )
 
 
 @contextlib.contextmanager
@@ -33,7 +38,9 @@ def explained() -> Iterator[None]:
     try:
         yield
     except tf.errors.OpError as error:
-        said = [line.strip() for line in str(error).splitlines() if any(mark in line for mark in _MARKS)]
+        said = [
+            line.strip() for line in str(error).splitlines() if any(mark in line for mark in _MARKS)
+        ]
         if not said:
             raise
         raise UserError(f"--xla does not compile this step: leave it out ({said[0]})") from error

@@ -28,7 +28,12 @@ class Gradients:
         teacher: Teacher | None,
         xla: bool,
     ):
-        self._strategy, self._model, self._updater, self._augmentation = strategy, model, updater, augmentation
+        self._strategy, self._model, self._updater, self._augmentation = (
+            strategy,
+            model,
+            updater,
+            augmentation,
+        )
         self._global_batch_size, self._parts, self._seed = global_batch_size, parts, seed
         self._teacher, self._xla = teacher, xla
 
@@ -55,32 +60,48 @@ class Gradients:
     def _differentiate(
         self, images, label, identities, valid, moment, first_row, taught
     ) -> tuple[tf.Tensor, list[tf.Tensor]]:
-        with tf.GradientTape() as tape, encoder.seeded_dropout(self._model.encoder, moment, first_row):
+        with (
+            tf.GradientTape() as tape,
+            encoder.seeded_dropout(self._model.encoder, moment, first_row),
+        ):
             embeddings = self._model.embed_pairs(images, training=True)
             losses = self._model.head.losses(embeddings, label, identities, moment)
             if self._teacher:
                 losses += self._teacher.losses(embeddings, taught)
             losses = tf.where(valid, losses, 0.0)  # a skipped record's place counts for nothing
-            loss = tf.reduce_sum(losses) / self._global_batch_size  # replicas' and parts' gradients are summed
+            loss = (
+                tf.reduce_sum(losses) / self._global_batch_size
+            )  # replicas' and parts' gradients are summed
             objective = self._updater.scaled(loss)
         return loss, tape.gradient(objective, self._model.trainable_variables)
 
     def _augment(self, images: tf.Tensor, step: tf.Tensor, part: tf.Tensor | int) -> tf.Tensor:
-        draws = augment.draw(self._augmentation, self._global_batch_size * _IMAGES_PER_PAIR, self._seed, step)
+        draws = augment.draw(
+            self._augmentation, self._global_batch_size * _IMAGES_PER_PAIR, self._seed, step
+        )
         side = self._model.encoder.input_shape[1]
         if draws is None:
             return augment.resize(images, side)
         count = self._count
         rows = tf.slice(draws, (self._first_row(part), 0), (count, draws.shape[1]))
-        augmented = augment.apply(tf.reshape(images, (count, *images.shape[2:])), rows, self._augmentation, side)
+        augmented = augment.apply(
+            tf.reshape(images, (count, *images.shape[2:])), rows, self._augmentation, side
+        )
         return tf.reshape(augmented, (-1, images.shape[1], *augmented.shape[1:]))
 
     def _first_row(self, part: tf.Tensor | int) -> tf.Tensor:
         """The first of this replica's images in that part, among those of the global batch."""
-        place = part * self._strategy.num_replicas_in_sync + tf.distribute.get_replica_context().replica_id_in_sync_group
+        place = (
+            part * self._strategy.num_replicas_in_sync
+            + tf.distribute.get_replica_context().replica_id_in_sync_group
+        )
         return place * self._count
 
     @property
     def _count(self) -> int:
         """Images in a replica's share of a part."""
-        return self._global_batch_size * _IMAGES_PER_PAIR // (self._strategy.num_replicas_in_sync * self._parts)
+        return (
+            self._global_batch_size
+            * _IMAGES_PER_PAIR
+            // (self._strategy.num_replicas_in_sync * self._parts)
+        )

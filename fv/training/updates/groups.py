@@ -8,7 +8,11 @@ import tensorflow as tf
 from fv.model import backbones
 from fv.model.siamese import Siamese
 
-_NOT_DECAYED = ("bias", "beta", "gamma")  # last parts of variables' names: biases, and the offsets and gains of norms
+_NOT_DECAYED = (
+    "bias",
+    "beta",
+    "gamma",
+)  # last parts of variables' names: biases, and the offsets and gains of norms
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,13 +26,18 @@ class Group:
 
 def split(model: Siamese) -> list[Group]:
     """Splits the model's trainable weights into up to four groups; those of a frozen backbone are in none."""
-    backbone = {variable.ref() for variable in model.encoder.get_layer(backbones.NAME).trainable_variables}
+    backbone = {
+        variable.ref() for variable in model.encoder.get_layer(backbones.NAME).trainable_variables
+    }
 
     def matches(variable: tf.Variable, of_backbone: bool, decayed: bool) -> bool:
         return (variable.ref() in backbone) == of_backbone and decays(variable) == decayed
 
     kinds = itertools.product((True, False), repeat=2)
-    found = [Group(*kind, tuple(each for each in model.trainable_variables if matches(each, *kind))) for kind in kinds]
+    found = [
+        Group(*kind, tuple(each for each in model.trainable_variables if matches(each, *kind)))
+        for kind in kinds
+    ]
     return [group for group in found if group.variables]
 
 

@@ -10,7 +10,9 @@ Optimizer = tf_keras.optimizers.Optimizer | tf_keras.optimizers.legacy.Optimizer
 Schedule = tf_keras.optimizers.schedules.LearningRateSchedule
 
 
-def build_optimizer(name: str, schedule: Schedule, weight_decay: float, *, decays: bool) -> Optimizer:
+def build_optimizer(
+    name: str, schedule: Schedule, weight_decay: float, *, decays: bool
+) -> Optimizer:
     """Builds the rule of that name for one group of weights.
 
     Args:
@@ -27,12 +29,16 @@ def build_optimizer(name: str, schedule: Schedule, weight_decay: float, *, decay
 
 def _adamw(schedule: Schedule, weight_decay: float, decays: bool) -> Optimizer:
     del decays
-    return tf_keras.optimizers.Adam(schedule, weight_decay=weight_decay or None, jit_compile=False)  # decays decoupled
+    return tf_keras.optimizers.Adam(
+        schedule, weight_decay=weight_decay or None, jit_compile=False
+    )  # decays decoupled
 
 
 def _sgd(schedule: Schedule, weight_decay: float, decays: bool) -> Optimizer:
     del decays
-    return tf_keras.optimizers.SGD(schedule, _MOMENTUM, True, weight_decay=weight_decay or None, jit_compile=False)
+    return tf_keras.optimizers.SGD(
+        schedule, _MOMENTUM, True, weight_decay=weight_decay or None, jit_compile=False
+    )
 
 
 def _lamb(schedule: Schedule, weight_decay: float, decays: bool) -> Optimizer:

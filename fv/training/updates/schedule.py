@@ -34,7 +34,9 @@ class WarmupThenDecay(tf_keras.optimizers.schedules.LearningRateSchedule):
 class Part(tf_keras.optimizers.schedules.LearningRateSchedule):
     """The schedule of one group of weights: `factor` times the run's, for an optimizer that starts at step `start`."""
 
-    def __init__(self, whole: tf_keras.optimizers.schedules.LearningRateSchedule, factor: float, start: int):
+    def __init__(
+        self, whole: tf_keras.optimizers.schedules.LearningRateSchedule, factor: float, start: int
+    ):
         self._whole, self._factor, self._start = whole, factor, start
 
     def __call__(self, step: tf.Tensor | int) -> tf.Tensor:
@@ -44,11 +46,16 @@ class Part(tf_keras.optimizers.schedules.LearningRateSchedule):
         return {"whole": self._whole, "factor": self._factor, "start": self._start}
 
 
-def build_schedule(options: OptimizerOptions, steps: int, global_batch_size: int) -> WarmupThenDecay:
+def build_schedule(
+    options: OptimizerOptions, steps: int, global_batch_size: int
+) -> WarmupThenDecay:
     """The learning rate of a run of that many steps of that many pairs.
 
     Linear scaling is Goyal et al., Accurate, Large Minibatch SGD, 2017; the root is usual with LAMB (You et al. 2019).
     """
     ratio = global_batch_size / options.base_batch_size
-    peak = options.learning_rate * {"none": 1.0, "linear": ratio, "sqrt": math.sqrt(ratio)}[options.scale_learning_rate]
+    peak = (
+        options.learning_rate
+        * {"none": 1.0, "linear": ratio, "sqrt": math.sqrt(ratio)}[options.scale_learning_rate]
+    )
     return WarmupThenDecay(peak, options.warmup_steps, steps, options.decay)

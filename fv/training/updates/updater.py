@@ -29,7 +29,11 @@ class Updater(tf.Module):
           UserError: the choice needs tensorflow-addons, which is not installed.
         """
         super().__init__(name="updater")
-        self.loss_scale = LossScale() if tf_keras.mixed_precision.global_policy().compute_dtype == "float16" else None
+        self.loss_scale = (
+            LossScale()
+            if tf_keras.mixed_precision.global_policy().compute_dtype == "float16"
+            else None
+        )
         self.options = options
         self._groups = groups.split(model)
         self.optimizers = [_build(options, whole, group) for group in self._groups]
@@ -59,7 +63,9 @@ class Updater(tf.Module):
         return context.merge_call(self._applying_where_finite(variables), args=(finite, unscaled))
 
     def _applying_where_finite(self, variables: Sequence[tf.Variable]) -> Callable:
-        def apply(strategy: tf.distribute.Strategy, finite: tf.Tensor, gradients: list[tf.Tensor]) -> tf.Tensor:
+        def apply(
+            strategy: tf.distribute.Strategy, finite: tf.Tensor, gradients: list[tf.Tensor]
+        ) -> tf.Tensor:
             finite = strategy.experimental_local_results(finite)[0]
 
             def update() -> tf.Tensor:
@@ -87,23 +93,36 @@ class Updater(tf.Module):
         self, gradients: list[tf.Tensor], variables: Sequence[tf.Variable]
     ) -> list[tuple[optimizers.Optimizer, list]]:
         """The optimizer of each group that has gradients, with (gradient, variable) pairs."""
-        by_variable = {variable.ref(): gradient for gradient, variable in zip(gradients, variables, strict=True)}
+        by_variable = {
+            variable.ref(): gradient
+            for gradient, variable in zip(gradients, variables, strict=True)
+        }
         found = []
         for optimizer, group in zip(self.optimizers, self._groups, strict=True):
-            pairs = [(by_variable[each.ref()], each) for each in group.variables if each.ref() in by_variable]
+            pairs = [
+                (by_variable[each.ref()], each)
+                for each in group.variables
+                if each.ref() in by_variable
+            ]
             if pairs:
                 found.append((optimizer, pairs))
         return found
 
 
-def _build(options: OptimizerOptions, whole: schedule.WarmupThenDecay, group: groups.Group) -> optimizers.Optimizer:
+def _build(
+    options: OptimizerOptions, whole: schedule.WarmupThenDecay, group: groups.Group
+) -> optimizers.Optimizer:
     """The group's update rule, its slots included."""
     rate = whole
     if group.of_backbone:
         rate = schedule.Part(whole, options.backbone_learning_rate, options.freeze_backbone_steps)
-    optimizer = optimizers.build_optimizer(options.optimizer, rate, options.weight_decay, decays=group.decays)
+    optimizer = optimizers.build_optimizer(
+        options.optimizer, rate, options.weight_decay, decays=group.decays
+    )
     if isinstance(optimizer, tf_keras.optimizers.Optimizer):
         optimizer.build(group.variables)
     else:
-        optimizer._create_all_weights(group.variables)  # tensorflow-addons' rules are of the older kind
+        optimizer._create_all_weights(
+            group.variables
+        )  # tensorflow-addons' rules are of the older kind
     return optimizer

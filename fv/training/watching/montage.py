@@ -21,7 +21,9 @@ def choose(labels: np.ndarray, count: int) -> np.ndarray:
     return np.concatenate(halves)
 
 
-def draw(images: np.ndarray, labels: np.ndarray, similarities: np.ndarray, threshold: float) -> np.ndarray:
+def draw(
+    images: np.ndarray, labels: np.ndarray, similarities: np.ndarray, threshold: float
+) -> np.ndarray:
     """Draws pairs, each with its label and similarity below it, green where similarity >= threshold decides rightly.
 
     Args:
@@ -40,7 +42,9 @@ def draw(images: np.ndarray, labels: np.ndarray, similarities: np.ndarray, thres
     columns = min(_COLUMNS, len(images))
     rows = -(-len(images) // columns)
     sheet = Image.new("RGB", (columns * pitch_x + _GAP, rows * pitch_y + _GAP), _PAPER)
-    for index, (pair, label, similarity) in enumerate(zip(images, labels, similarities, strict=True)):
+    for index, (pair, label, similarity) in enumerate(
+        zip(images, labels, similarities, strict=True)
+    ):
         corner = (_GAP + index % columns * pitch_x, _GAP + index // columns * pitch_y)
         sheet.paste(Image.fromarray(np.hstack(pair)), corner)
         colour = _RIGHT if (similarity >= threshold) == bool(label) else _WRONG

@@ -10,7 +10,9 @@ import tensorflow as tf
 class Profiler:
     """Runs steps, and profiles some of them: the host stops before the first and behind the last of those."""
 
-    def __init__(self, run_steps: Callable[[int, int], np.ndarray], first: int, last: int, folder: str):
+    def __init__(
+        self, run_steps: Callable[[int, int], np.ndarray], first: int, last: int, folder: str
+    ):
         """Args:
         run_steps: (steps done before, number of steps) → the loss of each.
         first: the first step of the profile, counted from 1.
@@ -24,7 +26,9 @@ class Profiler:
         """As the `run_steps` that was given."""
         stop = first_step + steps
         cuts = [cut for cut in (self._before, self._last) if first_step < cut < stop]
-        return np.concatenate([self._run(*part) for part in itertools.pairwise([first_step, *cuts, stop])])
+        return np.concatenate(
+            [self._run(*part) for part in itertools.pairwise([first_step, *cuts, stop])]
+        )
 
     def _run(self, start: int, stop: int) -> np.ndarray:
         if self._before <= start < self._last and not self._active:

@@ -17,10 +17,14 @@ class ReportOptions:
     )
     validate_every: int = option(200, "Steps between validations; 0 for only at the end.", lower=0)
     sample_pairs: int = option(
-        8, "Validation pairs that TensorBoard shows with their scores, half of them genuine; 0 for none.", lower=0, upper=64
+        8,
+        "Validation pairs that TensorBoard shows with their scores, half of them genuine; 0 for none.",
+        lower=0,
+        upper=64,
     )
     profile_steps: str = option(
-        "", "A,B: write a TensorBoard profile of the steps A to B, both included, the first step being 1; empty for none."
+        "",
+        "A,B: write a TensorBoard profile of the steps A to B, both included, the first step being 1; empty for none.",
     )
 
     def profiled(self, steps: int) -> tuple[int, int] | None:

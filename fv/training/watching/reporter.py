@@ -56,9 +56,16 @@ class Reporter:
         meter: counts the time that the run waits for its input.
         bad: counts the records that were skipped.
         """
-        self._run, self._meter, self._metered, self._bad = run, meter, dataclasses.replace(meter), bad
+        self._run, self._meter, self._metered, self._bad = (
+            run,
+            meter,
+            dataclasses.replace(meter),
+            bad,
+        )
         self._board = Board(os.path.join(run.folder, workdir.TENSORBOARD)) if run.chief else None
-        self._line = progress.bar(run.plan.steps if run.chief else 0, "train", "step", initial=run.first_step)
+        self._line = progress.bar(
+            run.plan.steps if run.chief else 0, "train", "step", initial=run.first_step
+        )
         self._began = self._last_time = time.perf_counter()
         self._step, self._loss, self._validation = run.first_step, None, None
         self._first_time, self._paced_step, self._logged = self._began, run.first_step, -math.inf
@@ -67,7 +74,9 @@ class Reporter:
         """Reports the first host call, which ended at `step`: the run works, and rates are counted from here."""
         self._first_time, self._paced_step = time.perf_counter(), step
         if self._run.chief:
-            took = f"the first step took {self._first_time - self._began:.0f} s, compilation included"
+            took = (
+                f"the first step took {self._first_time - self._began:.0f} s, compilation included"
+            )
             logging.info("step %s: loss %.4f; %s", self._place(step), losses[-1], took)
 
     def log(self, step: int, losses: np.ndarray) -> None:
@@ -84,7 +93,9 @@ class Reporter:
     def validated(self, step: int, found: Validation) -> None:
         """Reports a validation and leaves the time that it took out of the training rate."""
         if self._run.chief:
-            accuracy = f"val accuracy {found.accuracy:.4f} at its own best threshold {found.threshold:.4f}"
+            accuracy = (
+                f"val accuracy {found.accuracy:.4f} at its own best threshold {found.threshold:.4f}"
+            )
             self._line.write(f"step {step}: {accuracy}, AUC {found.auc:.4f}")
             sys.stdout.flush()  # a log file shows it now, not when the run ends
             self._board.validation(step, found)
@@ -134,7 +145,10 @@ class Reporter:
         share = self._meter.since(self._metered).share
         self._metered = dataclasses.replace(self._meter)
         learning_rate = float(self._run.schedule(self._step))
-        done = self._run.pairs_before + (self._step - self._run.first_step) * self._run.global_batch_size
+        done = (
+            self._run.pairs_before
+            + (self._step - self._run.first_step) * self._run.global_batch_size
+        )
         epoch = done / self._run.pairs
         self._line.update(steps)
         pace = f"{rate:.0f} pairs/s, input {share:.0%}{self._skipped()}"
@@ -144,7 +158,9 @@ class Reporter:
             self._logged = time.perf_counter()
             logging.info("step %s: %s%s", self._place(self._step), shown, self._time_left())
         figures = dict(loss=self._loss, learning_rate=learning_rate, pairs_per_second=rate)
-        self._board.scalars(self._step, **figures, epoch=epoch, input_share=share, bad_records=self._bad.count)
+        self._board.scalars(
+            self._step, **figures, epoch=epoch, input_share=share, bad_records=self._bad.count
+        )
 
     def _place(self, step: int) -> str:
         return f"{step:,} of {self._run.plan.steps:,}"

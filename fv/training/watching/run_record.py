@@ -25,7 +25,14 @@ from fv.training import strategy as strategies
 from fv.training.options import TrainOptions
 from fv.training.position import Position
 
-_PACKAGES = ("tensorflow", "tf_keras", "tensorflow-addons", "numpy", "simplejpeg", "opencv-python-headless")
+_PACKAGES = (
+    "tensorflow",
+    "tf_keras",
+    "tensorflow-addons",
+    "numpy",
+    "simplejpeg",
+    "opencv-python-headless",
+)
 _GIT_SECONDS = 10
 
 
@@ -47,25 +54,34 @@ def begin(
     path = os.path.join(options.workdir, workdir.RUN)
     starts = workdir.starts(options.workdir)
     content = files.load_json(path, not_finite_as_none=True) if files.exists(path) else {}
-    files.save_json(content | {"starts": [*starts, describe(options, strategy, first_step, position)]}, path)
+    files.save_json(
+        content | {"starts": [*starts, describe(options, strategy, first_step, position)]}, path
+    )
     return Start(path, len(starts))
 
 
 def end(start: Start, summary: dict) -> None:
     """Notes how that start ended."""
-    record = files.load_json(start.path, not_finite_as_none=True)  # an older fv wrote a loss that was none
+    record = files.load_json(
+        start.path, not_finite_as_none=True
+    )  # an older fv wrote a loss that was none
     record["starts"][start.number]["ended"] = summary
     files.save_json(record, start.path)
 
 
-def describe(options: TrainOptions, strategy: tf.distribute.Strategy, first_step: int, position: Position) -> dict:
+def describe(
+    options: TrainOptions, strategy: tf.distribute.Strategy, first_step: int, position: Position
+) -> dict:
     """What this process computes with."""
     return {
         "at": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "command": shlex.join(sys.argv),
         "first_step": first_step,
         "python": platform.python_version(),
-        "versions": {"fv": fv.__version__, **{name: version for name in _PACKAGES if (version := _version(name))}},
+        "versions": {
+            "fv": fv.__version__,
+            **{name: version for name in _PACKAGES if (version := _version(name))},
+        },
         "revision": revision(os.path.dirname(os.path.abspath(fv.__file__))),
         "host": platform.node(),
         "devices": [_device(device) for device in tf.config.list_physical_devices()],
@@ -80,7 +96,9 @@ def describe(options: TrainOptions, strategy: tf.distribute.Strategy, first_step
 
 def revision(folder: str) -> str | None:
     """The commit that a folder's files are of, with "-dirty" where tracked ones were changed; None outside a repository."""
-    if _git(folder, "ls-files", "--error-unmatch", "__init__.py") is None:  # installed inside someone else's repository
+    if (
+        _git(folder, "ls-files", "--error-unmatch", "__init__.py") is None
+    ):  # installed inside someone else's repository
         return None
     return _git(folder, "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*")
 
@@ -88,7 +106,11 @@ def revision(folder: str) -> str | None:
 def _git(folder: str, *arguments: str) -> str | None:
     try:
         done = subprocess.run(
-            ["git", "-C", folder, *arguments], capture_output=True, text=True, timeout=_GIT_SECONDS, check=True
+            ["git", "-C", folder, *arguments],
+            capture_output=True,
+            text=True,
+            timeout=_GIT_SECONDS,
+            check=True,
         )
     except (OSError, subprocess.SubprocessError):
         return None

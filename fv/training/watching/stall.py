@@ -15,7 +15,9 @@ def clock(*behind: tf.Tensor) -> tf.Tensor:
     run deterministically.)
     """
     with tf.device("CPU:0"), tf.control_dependencies(behind):
-        return tf.ensure_shape(tf.numpy_function(lambda _: time.time(), behind[:1], tf.float64, stateful=False), ())
+        return tf.ensure_shape(
+            tf.numpy_function(lambda _: time.time(), behind[:1], tf.float64, stateful=False), ()
+        )
 
 
 @dataclasses.dataclass
@@ -42,4 +44,8 @@ class StallMeter:
     def verdict(self, advice: str) -> str:
         """One sentence: whether the run was input-bound, and where it was, what to change."""
         found = f"{self.share:.0%} of the training time was spent waiting for input"
-        return f"{found}: input-bound; {advice}" if self.share >= BOUND_SHARE else f"{found}: not input-bound"
+        return (
+            f"{found}: input-bound; {advice}"
+            if self.share >= BOUND_SHARE
+            else f"{found}: not input-bound"
+        )

@@ -24,11 +24,17 @@ class Board:
         """Writes a validation: its figures, the similarities of both kinds of pairs, and the sample pairs with theirs."""
         with self._writer.as_default(step=step):
             for name, label in (("genuine", 1), ("impostor", 0)):
-                tf.summary.histogram(f"val_similarity/{name}", found.similarities[found.labels == label])
+                tf.summary.histogram(
+                    f"val_similarity/{name}", found.similarities[found.labels == label]
+                )
             if found.shown.size:
                 pairs = (part[found.shown] for part in (found.labels, found.similarities))
-                tf.summary.image("val_pairs", montage.draw(found.images, *pairs, found.threshold)[np.newaxis])
-        self.scalars(step, val_accuracy=found.accuracy, val_auc=found.auc, val_threshold=found.threshold)
+                tf.summary.image(
+                    "val_pairs", montage.draw(found.images, *pairs, found.threshold)[np.newaxis]
+                )
+        self.scalars(
+            step, val_accuracy=found.accuracy, val_auc=found.auc, val_threshold=found.threshold
+        )
 
     def close(self) -> None:
         """Writes what is still in memory."""

@@ -44,7 +44,12 @@ class Validator:
     """Scores the validation pairs with the model as it is; nothing is built before the first call."""
 
     def __init__(
-        self, strategy: tf.distribute.Strategy, model: Siamese, source: PairSource, options: TrainOptions, bad: BadRecords
+        self,
+        strategy: tf.distribute.Strategy,
+        model: Siamese,
+        source: PairSource,
+        options: TrainOptions,
+        bad: BadRecords,
     ):
         self._strategy, self._source, self._options, self._bad = strategy, source, options, bad
         self._scorer = PairScorer(strategy, model)
@@ -59,14 +64,18 @@ class Validator:
         """
         first = self._batches is None
         if first:
-            self._batches = feeding.validation_batches(self._strategy, self._source, self._options, self._bad)
+            self._batches = feeding.validation_batches(
+                self._strategy, self._source, self._options, self._bad
+            )
         with damage.reported(self._source.folder, self._source.split.shards, self._bad):
             batches = self._holding_samples(self._batches) if first else self._batches
             similarities, labels = self._scorer.score(batches, after_batch)
         curve = metrics.roc(similarities, labels)
         threshold = curve.best_threshold()
         accuracy = metrics.accuracy(similarities, labels, threshold)
-        return Validation(similarities, labels, accuracy, curve.auc(), threshold, self._shown, self._images)
+        return Validation(
+            similarities, labels, accuracy, curve.auc(), threshold, self._shown, self._images
+        )
 
     def _holding_samples(self, batches: Iterable) -> Iterator:
         """The same batches; keeps images of the first, whose pairs are the first that are scored."""
@@ -81,4 +90,6 @@ class Validator:
 
     def _local(self, value: tf.Tensor) -> np.ndarray:
         """What the replicas of this process hold, one behind the other, as the scores are gathered."""
-        return np.concatenate([part.numpy() for part in self._strategy.experimental_local_results(value)])
+        return np.concatenate(
+            [part.numpy() for part in self._strategy.experimental_local_results(value)]
+        )

@@ -34,11 +34,15 @@ def test_the_indexed_jobs_pods_find_each_other_by_the_services_names():
     name, spec = job["metadata"]["name"], job["spec"]
     assert spec["completionMode"] == "Indexed" and spec["completions"] == spec["parallelism"]
     assert service["metadata"]["name"] == spec["template"]["spec"]["subdomain"]
-    assert service["spec"]["selector"] == {"job-name": name} and service["spec"]["clusterIP"] == "None"
+    assert (
+        service["spec"]["selector"] == {"job-name": name} and service["spec"]["clusterIP"] == "None"
+    )
     (container,) = spec["template"]["spec"]["containers"]
     (port,) = (each["containerPort"] for each in container["ports"])
     for index in range(spec["completions"]):
-        resolved = resolve([each.replace("$(JOB_COMPLETION_INDEX)", str(index)) for each in container["args"]])
+        resolved = resolve(
+            [each.replace("$(JOB_COMPLETION_INDEX)", str(index)) for each in container["args"]]
+        )
         found = finding.find(resolved.compute, {})
         assert found.index == index and found.size == spec["completions"]
         assert found.addresses[index] == f"{name}-{index}.{service['metadata']['name']}:{port}"
@@ -70,7 +74,10 @@ def submit(tmp_path, monkeypatch):
             'for each in "${all[@]}"; do wait "$each"; ended=$?; ((ended > code)) && code=$ended; done; exit $((code))',
         ]
         python = f"codes=({' '.join(map(str, codes))}); exit ${{codes[$SLURM_PROCID]}}"
-        put_commands(tmp_path, {"srun": "\n".join(srun), "python": python, "scontrol": f"touch {tmp_path}/$1"})
+        put_commands(
+            tmp_path,
+            {"srun": "\n".join(srun), "python": python, "scontrol": f"touch {tmp_path}/$1"},
+        )
         script = [str(SLURM / "train.sbatch"), "/shared/my shards", "/shared/run", "--steps=7"]
         return subprocess.run(script, capture_output=True, text=True, check=False)
 
@@ -95,10 +102,14 @@ def submit(tmp_path, monkeypatch):
         ((2, 75), 2, False),
     ],
 )
-def test_the_slurm_script_requeues_what_can_go_on_and_nothing_where_one_task_failed(submit, tmp_path, codes, code, requeued):
+def test_the_slurm_script_requeues_what_can_go_on_and_nothing_where_one_task_failed(
+    submit, tmp_path, codes, code, requeued
+):
     done = submit(*codes)
     assert done.returncode == code and (tmp_path / "requeue").exists() == requeued
-    assert sorted(done.stdout.splitlines()) == [f"task {task} ended with {ended}" for task, ended in enumerate(codes)]
+    assert sorted(done.stdout.splitlines()) == [
+        f"task {task} ended with {ended}" for task, ended in enumerate(codes)
+    ]
 
 
 def test_the_slurm_script_starts_what_fv_reads(submit, tmp_path):
@@ -106,13 +117,19 @@ def test_the_slurm_script_starts_what_fv_reads(submit, tmp_path):
     srun = (tmp_path / "arguments").read_text().splitlines()
     assert srun[:5] == ["--distribution=block", "configs/slurm/task.sh", "python", "-m", "fv.train"]
     resolved = resolve(srun[5:])
-    assert (resolved.tfrecords, resolved.workdir, resolved.steps) == ("/shared/my shards", "/shared/run", 7)
+    assert (resolved.tfrecords, resolved.workdir, resolved.steps) == (
+        "/shared/my shards",
+        "/shared/run",
+        7,
+    )
     assert finding.find(resolved.compute, task(2)).index == 2
 
 
 def test_a_task_hands_a_signal_on_and_ends_with_the_code_of_its_command():
     saves = "trap 'exit 138' TERM; echo begun; while true; do sleep 0.05; done"
-    with subprocess.Popen([SLURM / "task.sh", "bash", "-c", saves], stdout=subprocess.PIPE, text=True) as started:
+    with subprocess.Popen(
+        [SLURM / "task.sh", "bash", "-c", saves], stdout=subprocess.PIPE, text=True
+    ) as started:
         assert started.stdout.readline() == "begun\n"
         started.terminate()
         assert started.communicate(timeout=20)[0] == "task 0 ended with 138\n"
@@ -120,5 +137,7 @@ def test_a_task_hands_a_signal_on_and_ends_with_the_code_of_its_command():
 
 
 def test_the_slurm_script_says_what_it_needs():
-    done = subprocess.run([str(SLURM / "train.sbatch")], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [str(SLURM / "train.sbatch")], capture_output=True, text=True, check=False
+    )
     assert done.returncode != 0 and "usage: sbatch train.sbatch TFRECORDS WORKDIR" in done.stderr

@@ -8,7 +8,11 @@ from fv.training.clusters.cluster import Cluster
 from fv.training.strategy_options import StrategyOptions
 from tests.training.clusters.test_slurm import task
 
-TF_CONFIG = {"TF_CONFIG": json.dumps({"cluster": {"worker": ["a:1", "b:1"]}, "task": {"type": "worker", "index": 1}})}
+TF_CONFIG = {
+    "TF_CONFIG": json.dumps(
+        {"cluster": {"worker": ["a:1", "b:1"]}, "task": {"type": "worker", "index": 1}}
+    )
+}
 POD = {"KUBERNETES_SERVICE_HOST": "10.96.0.1"}
 
 
@@ -39,16 +43,30 @@ def test_a_pod_without_tf_config_is_a_cluster_of_one():
         ({}, {}, "does not know the workers: give --workers"),
         ({}, {"workers": "a:1,b:1"}, "--workers needs --worker_index"),
         ({}, {"worker_index": 1}, "--worker_index=1 needs --workers"),
-        ({}, {"workers": "a:1,b:1", "worker_index": 2}, "names 2 workers.*this one is said to be 2"),
+        (
+            {},
+            {"workers": "a:1,b:1", "worker_index": 2},
+            "names 2 workers.*this one is said to be 2",
+        ),
         ({}, {"workers": "a:1,b", "worker_index": 0}, "--workers has 'b' where HOST:PORT"),
         ({}, {"workers": "a:1,a:1", "worker_index": 0}, "--workers names a:1 twice"),
-        ({}, {"workers": "a:1", "worker_index": 0, "cluster": "slurm"}, "--workers and --cluster=slurm both name"),
-        (TF_CONFIG, {"workers": "a:1", "worker_index": 0}, "--workers and TF_CONFIG both name the workers"),
+        (
+            {},
+            {"workers": "a:1", "worker_index": 0, "cluster": "slurm"},
+            "--workers and --cluster=slurm both name",
+        ),
+        (
+            TF_CONFIG,
+            {"workers": "a:1", "worker_index": 0},
+            "--workers and TF_CONFIG both name the workers",
+        ),
         ({}, {"cluster": "slurm"}, "--cluster=slurm finds no SLURM_PROCID"),
         ({}, {"cluster": "kubernetes"}, "--cluster=kubernetes outside of a pod"),
     ],
 )
-def test_a_cluster_that_nothing_names_or_two_things_do_is_refused_in_one_line(environment, options, message):
+def test_a_cluster_that_nothing_names_or_two_things_do_is_refused_in_one_line(
+    environment, options, message
+):
     with pytest.raises(UserError, match=message):
         find(environment, **options)
 
@@ -64,7 +82,10 @@ def test_a_cluster_that_nothing_names_or_two_things_do_is_refused_in_one_line(en
             {"strategy": "one_device", "num_gpus": 2},
             "--num_gpus=2 is for .*, not one_device",
         ),
-        ({"strategy": "multi_worker", "virtual_devices": 2}, "--virtual_devices=2 is for --strategy=mirrored"),
+        (
+            {"strategy": "multi_worker", "virtual_devices": 2},
+            "--virtual_devices=2 is for --strategy=mirrored",
+        ),
     ],
 )
 def test_flags_of_another_strategy_are_refused(options, message):

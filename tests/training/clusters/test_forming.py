@@ -14,7 +14,9 @@ with forming.bounded(0.5, "it took too long"):
 
 def test_a_block_that_holds_pythons_lock_for_too_long_ends_the_process_with_a_line():
     began = time.monotonic()
-    done = subprocess.run([sys.executable, "-c", HANGING], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", HANGING], capture_output=True, text=True, check=False
+    )
     assert done.returncode == -9 and time.monotonic() - began < 20
     assert done.stderr == "fv: error: it took too long\n"
 

@@ -12,7 +12,10 @@ def test_a_process_alone_has_all_gpus():
 
 def test_tasks_that_see_all_gpus_of_the_node_take_equal_parts():
     environment = {"SLURM_STEP_GPUS": "0,1,2,3"}
-    assert [gpu_sharing.share(FOUR, task, 2, environment) for task in range(2)] == [FOUR[:2], FOUR[2:]]
+    assert [gpu_sharing.share(FOUR, task, 2, environment) for task in range(2)] == [
+        FOUR[:2],
+        FOUR[2:],
+    ]
 
 
 def test_tasks_that_slurm_has_bound_to_gpus_keep_them():

@@ -24,7 +24,10 @@ def test_a_list_of_hosts_is_expanded_in_its_order(text, names):
     assert hostlist.expand(text, "LIST") == names
 
 
-@pytest.mark.parametrize("text", ["", "n[1-2", "n1-2]", "n[]", "n[a-b]", "n[3-1]", "n1,,n2", "n[1-2-3]", "n[[1]]", "n[1,]"])
+@pytest.mark.parametrize(
+    "text",
+    ["", "n[1-2", "n1-2]", "n[]", "n[a-b]", "n[3-1]", "n1,,n2", "n[1-2-3]", "n[[1]]", "n[1,]"],
+)
 def test_what_is_no_list_of_hosts_is_refused_in_one_line(text):
     with pytest.raises(UserError, match="LIST has '.*is no host such as"):
         hostlist.expand(text, "LIST")

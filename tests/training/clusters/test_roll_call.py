@@ -36,7 +36,11 @@ def gather(*workers: tuple[Cluster, dict[str, str], float]) -> list[str]:
 def test_workers_that_are_all_there_go_on_at_once():
     listed = addresses(3)
     began = time.monotonic()
-    assert gather(*((Cluster(listed, index), {"--steps": "5"}, 20.0) for index in range(3))) == ["", "", ""]
+    assert gather(*((Cluster(listed, index), {"--steps": "5"}, 20.0) for index in range(3))) == [
+        "",
+        "",
+        "",
+    ]
     assert time.monotonic() - began < 5
 
 
@@ -46,7 +50,9 @@ def test_all_that_are_there_name_the_worker_that_is_not_and_give_up_in_time():
     said = gather((Cluster(listed, 0), {}, 1.5), (Cluster(listed, 1), {}, 1.5))
     assert time.monotonic() - began < 5
     for line in said:
-        assert f"within --startup_timeout=1.5 seconds, no answer from worker 2 ({listed[2]})" in line
+        assert (
+            f"within --startup_timeout=1.5 seconds, no answer from worker 2 ({listed[2]})" in line
+        )
         assert "worker 1 (" not in line
 
 
@@ -60,13 +66,17 @@ def test_a_missing_chief_is_named_with_the_reason():
 
 def test_workers_with_other_flags_are_told_which():
     listed = addresses(2)
-    said = gather((Cluster(listed, 0), {"--steps": "5"}, 20.0), (Cluster(listed, 1), {"--steps": "6"}, 20.0))
+    said = gather(
+        (Cluster(listed, 0), {"--steps": "5"}, 20.0), (Cluster(listed, 1), {"--steps": "6"}, 20.0)
+    )
     assert said == ["worker 1 has --steps=6, worker 0 has --steps=5: give all the same"] * 2
 
 
 def test_workers_with_another_list_are_told_so():
     listed = addresses(3)
-    said = gather((Cluster(listed, 0), {}, 20.0), (Cluster((*listed[:2], "elsewhere:1"), 1), {}, 20.0))
+    said = gather(
+        (Cluster(listed, 0), {}, 20.0), (Cluster((*listed[:2], "elsewhere:1"), 1), {}, 20.0)
+    )
     assert all("worker 1 was told the workers" in line and "elsewhere:1" in line for line in said)
 
 
@@ -77,7 +87,10 @@ def test_two_workers_of_one_number_are_told_so():
     def pretend_to_be_worker_1_too() -> None:
         deadline = time.monotonic() + 10
         while not heard and time.monotonic() < deadline:
-            with contextlib.suppress(OSError), socket.create_connection(split(listed[0]), timeout=5) as link:
+            with (
+                contextlib.suppress(OSError),
+                socket.create_connection(split(listed[0]), timeout=5) as link,
+            ):
                 twin = Connection(link)
                 twin.send({"index": 1, "addresses": listed, "facts": {}})
                 while message := twin.receive(10.0):
@@ -94,14 +107,21 @@ def test_a_port_that_another_process_has_is_named():
     with socket.create_server(("", 0)) as taken:
         port = taken.getsockname()[1]
         (said,) = gather((Cluster((f"127.0.0.1:{port}", "127.0.0.1:1"), 0), {}, 5.0))
-    assert f"port {port} of worker 0 (127.0.0.1:{port}) cannot be opened, another process has it" in said
+    assert (
+        f"port {port} of worker 0 (127.0.0.1:{port}) cannot be opened, another process has it"
+        in said
+    )
 
 
 def test_strangers_at_the_port_and_a_worker_that_comes_again_do_no_harm():
     listed = addresses(2)
 
     def disturb() -> None:
-        for data in (b"GET / HTTP/1.1\r\n\r\n", b"\x16\x03\x01\x00", b'{"index": 1, "addresses": []'):
+        for data in (
+            b"GET / HTTP/1.1\r\n\r\n",
+            b"\x16\x03\x01\x00",
+            b'{"index": 1, "addresses": []',
+        ):
             for _ in range(50):
                 try:
                     with socket.create_connection(split(listed[0]), timeout=5) as link:

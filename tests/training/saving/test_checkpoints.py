@@ -28,7 +28,9 @@ class Weights(tf.Module):
         self.kernel = tf.Variable(tf.fill([size], value))
 
 
-def checkpoints(workdir: pathlib.Path, model: tf.Module, keep: int = 3, *, chief: bool = True) -> Checkpoints:
+def checkpoints(
+    workdir: pathlib.Path, model: tf.Module, keep: int = 3, *, chief: bool = True
+) -> Checkpoints:
     agreement = Agreement(tf.distribute.OneDeviceStrategy("CPU:0"))
     return Checkpoints(str(workdir), agreement, keep=keep, chief=chief, model=model)
 
@@ -55,7 +57,9 @@ def test_the_last_ones_are_kept_and_found_by_tensorflow_too(tmp_path):
     saved(tmp_path, [5, 10, 15, 20], keep=2)
     assert held(tmp_path) == [15, 20] and restored(tmp_path) == (20, 20.0)
     assert tf.train.latest_checkpoint(str(tmp_path / "checkpoints")).endswith("ckpt-20")
-    assert len(os.listdir(tmp_path / "checkpoints")) == 5  # two of data, two indices and TensorFlow's list: nothing is left
+    assert (
+        len(os.listdir(tmp_path / "checkpoints")) == 5
+    )  # two of data, two indices and TensorFlow's list: nothing is left
 
 
 def test_an_empty_workdir_starts_at_step_0(tmp_path):
@@ -63,9 +67,13 @@ def test_an_empty_workdir_starts_at_step_0(tmp_path):
 
 
 @pytest.mark.parametrize("what", ["index cut", "data cut", "data gone", "one bit of data"])
-def test_a_damaged_checkpoint_is_passed_over_with_a_line_and_not_counted_among_the_kept(tmp_path, capsys, what):
+def test_a_damaged_checkpoint_is_passed_over_with_a_line_and_not_counted_among_the_kept(
+    tmp_path, capsys, what
+):
     saved(tmp_path, [5, 10])
-    data, index = (tmp_path / "checkpoints" / f"ckpt-10.{name}" for name in ("data-00000-of-00001", "index"))
+    data, index = (
+        tmp_path / "checkpoints" / f"ckpt-10.{name}" for name in ("data-00000-of-00001", "index")
+    )
     if what == "data gone":
         data.unlink()
     elif what == "one bit of data":
@@ -115,7 +123,9 @@ def test_killed_between_data_and_index_the_next_run_writes_both(tmp_path, monkey
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         dying.die_at_call(patch, tf.io.gfile, "rename", 1)
         saved(tmp_path, [10])
-    assert (tmp_path / "checkpoints" / "ckpt-10.data-00000-of-00001").exists() and restored(tmp_path) == (5, 5.0)
+    assert (tmp_path / "checkpoints" / "ckpt-10.data-00000-of-00001").exists() and restored(
+        tmp_path
+    ) == (5, 5.0)
     saved(tmp_path, [10])
     assert restored(tmp_path) == (10, 10.0)
 
@@ -130,16 +140,25 @@ def test_checkpoints_that_fv_did_not_write_are_neither_removed_nor_replaced(tmp_
     for step in (5, 10):
         made.save(step)
         made.save_best(step)
-    assert held(tmp_path / "run") == [1, 2, 3, 10] and held(tmp_path / "run", "best") == [1, 2, 3, 10]
+    assert held(tmp_path / "run") == [1, 2, 3, 10] and held(tmp_path / "run", "best") == [
+        1,
+        2,
+        3,
+        10,
+    ]
     assert (tmp_path / "run" / "checkpoints" / "ckpt-5.notes.txt").exists()
-    with pytest.raises(UserError, match=r"did not write, .*: ckpt-2\.data-00000-of-00001, ckpt-2\.index;"):
+    with pytest.raises(
+        UserError, match=r"did not write, .*: ckpt-2\.data-00000-of-00001, ckpt-2\.index;"
+    ):
         made.save_best(2)
 
 
 def test_a_later_checkpoint_that_fv_did_not_write_is_named_at_the_start(tmp_path):
     saved(tmp_path, [5])
     (tmp_path / "checkpoints" / "ckpt-10.index").write_text("mine")
-    with pytest.raises(UserError, match=r"fv did not write, or that were changed since: ckpt-10\.index;"):
+    with pytest.raises(
+        UserError, match=r"fv did not write, or that were changed since: ckpt-10\.index;"
+    ):
         restored(tmp_path)
 
 
@@ -152,21 +171,31 @@ def small_files():
     resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-def test_a_checkpoint_that_does_not_fit_ends_in_one_line_and_leaves_the_one_before_it(tmp_path, request):
+def test_a_checkpoint_that_does_not_fit_ends_in_one_line_and_leaves_the_one_before_it(
+    tmp_path, request
+):
     model = Weights(5.0)
     made = checkpoints(tmp_path, model)
     made.save(5)
     request.getfixturevalue("small_files")
-    with pytest.raises(UserError, match=r"step 10 cannot be written into .*\(.+\); the one at step 5 is whole: make room"):
+    with pytest.raises(
+        UserError,
+        match=r"step 10 cannot be written into .*\(.+\); the one at step 5 is whole: make room",
+    ):
         made.save(10)
     assert restored(tmp_path) == (5, 5.0) and held(tmp_path) == [5]
-    assert sorted(os.listdir(tmp_path / "checkpoints")) == ["checkpoint", "ckpt-5.data-00000-of-00001", "ckpt-5.index"]
+    assert sorted(os.listdir(tmp_path / "checkpoints")) == [
+        "checkpoint",
+        "ckpt-5.data-00000-of-00001",
+        "ckpt-5.index",
+    ]
 
 
 def test_a_worker_whose_folder_for_temporary_files_is_full_names_that_one(tmp_path, small_files):
     made = checkpoints(tmp_path, Weights(), chief=False)
     with pytest.raises(
-        UserError, match=rf"step 5 cannot be written into {tempfile.gettempdir()} \(.+\); there is none before"
+        UserError,
+        match=rf"step 5 cannot be written into {tempfile.gettempdir()} \(.+\); there is none before",
     ):
         made.save(5)
     assert not os.listdir(tmp_path)
@@ -186,27 +215,34 @@ def test_the_best_is_kept_apart_and_replaced_whole(tmp_path):
     assert reader.get_tensor("step/.ATTRIBUTES/VARIABLE_VALUE") == 15
 
 
-def diverged(workdir: pathlib.Path, strategy: tf.distribute.Strategy, break_one: str, number: float) -> None:
+def diverged(
+    workdir: pathlib.Path, strategy: tf.distribute.Strategy, break_one: str, number: float
+) -> None:
     """Saves a model with averages at step 5, and again at step 10 when one variable is not finite on the last replica."""
     with strategy.scope():
         parts = {name: Weights(1.0, size=3) for name in ("model", "averages")}
         optimizer = tf_keras.optimizers.AdamW()
         optimizer.build([parts["model"].kernel])
-    made = Checkpoints(str(workdir), Agreement(strategy), keep=3, chief=True, optimizer=optimizer, **parts)
+    made = Checkpoints(
+        str(workdir), Agreement(strategy), keep=3, chief=True, optimizer=optimizer, **parts
+    )
     made.save(5)
     made.save_best(5)
     broken = optimizer.variables()[-1] if break_one == "slot" else parts[break_one].kernel
     strategy.experimental_local_results(broken)[-1].assign([1.0, number, 1.0])
     for save in (made.save, made.save_best):
         with pytest.raises(
-            UserError, match="is not finite after step 10: .*the run then goes on from the checkpoint at step 5"
+            UserError,
+            match="is not finite after step 10: .*the run then goes on from the checkpoint at step 5",
         ):
             save(10)
 
 
 @pytest.mark.parametrize("broken", ["model", "averages", "slot"])
 @pytest.mark.parametrize("number", [np.nan, -np.inf])
-def test_weights_that_are_not_finite_are_never_saved_and_the_last_ones_stay(tmp_path, broken, number):
+def test_weights_that_are_not_finite_are_never_saved_and_the_last_ones_stay(
+    tmp_path, broken, number
+):
     diverged(tmp_path, tf.distribute.OneDeviceStrategy("CPU:0"), broken, number)
     assert held(tmp_path) == held(tmp_path, "best") == [5]
 
@@ -221,7 +257,9 @@ def test_a_checkpoint_of_an_earlier_fv_that_is_not_finite_is_refused(tmp_path, m
     with monkeypatch.context() as patch:
         patch.setattr(Checkpoints, "require_finite", lambda *_: None)
         checkpoints(tmp_path, Weights(np.nan)).save(5)
-    with pytest.raises(UserError, match=r"ckpt-5 holds .*, which is not finite: remove .*ckpt-5\.\*"):
+    with pytest.raises(
+        UserError, match=r"ckpt-5 holds .*, which is not finite: remove .*ckpt-5\.\*"
+    ):
         restored(tmp_path)
 
 
@@ -229,7 +267,9 @@ def test_slots_of_optimizers_of_the_older_kind_are_checked_too(tmp_path):
     model, optimizer = Weights(1.0, size=3), tf_keras.optimizers.legacy.SGD(momentum=0.9)
     optimizer._create_all_weights([model.kernel])
     agreement = Agreement(tf.distribute.OneDeviceStrategy("CPU:0"))
-    made = Checkpoints(str(tmp_path), agreement, keep=3, chief=True, model=model, optimizer=optimizer)
+    made = Checkpoints(
+        str(tmp_path), agreement, keep=3, chief=True, model=model, optimizer=optimizer
+    )
     made.save(5)
     optimizer.get_slot(model.kernel, "momentum").assign([1.0, np.nan, 1.0])
     with pytest.raises(UserError, match="momentum.* is not finite after step 10"):

@@ -28,7 +28,8 @@ FULL = os.strerror(errno.ENOSPC)
 )
 def test_whatever_could_not_be_written_is_named_in_one_line(raised, place):
     told = pytest.raises(
-        UserError, match=rf"^{place} takes no more \((No space|Disk quota).*\): make room.*in runs/a are whole$"
+        UserError,
+        match=rf"^{place} takes no more \((No space|Disk quota).*\): make room.*in runs/a are whole$",
     )
     with told, full_disk.told("runs/a"):
         raise raised
@@ -62,11 +63,18 @@ def test_a_run_that_fills_its_disk_ends_in_one_line_and_goes_on_from_a_whole_che
         saving=CheckpointOptions(checkpoint_every=3, keep_checkpoints=9, keep_best="none"),
         report=ReportOptions(log_every=10, validate_every=0),
     )
-    with pytest.raises(UserError, match=rf"{small_disk}.*{FULL}.*make room and run the same command again"):
+    with pytest.raises(
+        UserError, match=rf"{small_disk}.*{FULL}.*make room and run the same command again"
+    ):
         train(options)
     folder = str(small_disk / "run" / "checkpoints")
-    saved, whole = checkpoint_files.find(folder)[0], checkpoint_files.find_whole(folder, pytest.fail)
+    saved, whole = (
+        checkpoint_files.find(folder)[0],
+        checkpoint_files.find_whole(folder, pytest.fail),
+    )
     assert saved == whole and 0 < checkpoint_files.step_of(whole) < options.steps
     subprocess.run(["mount", "-o", "remount,size=16m", small_disk], check=True)
     train(options)
-    assert checkpoint_files.step_of(checkpoint_files.find_whole(folder, pytest.fail)) == options.steps
+    assert (
+        checkpoint_files.step_of(checkpoint_files.find_whole(folder, pytest.fail)) == options.steps
+    )

@@ -14,7 +14,9 @@ from tests import waiting
 AGREEMENT = Agreement(tf.distribute.OneDeviceStrategy("CPU:0"))
 
 
-def pulse(tmp_path, minutes: float = 0.0, interruption: Interruption | None = None) -> tuple[Pulse, Checkpoints]:
+def pulse(
+    tmp_path, minutes: float = 0.0, interruption: Interruption | None = None
+) -> tuple[Pulse, Checkpoints]:
     checkpoints = Checkpoints(str(tmp_path), AGREEMENT, keep=3, chief=True)
     return Pulse(AGREEMENT, interruption or Interruption(), checkpoints, minutes), checkpoints
 

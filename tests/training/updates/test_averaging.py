@@ -41,8 +41,16 @@ def swa_by_hand(weights: list[np.ndarray], start: int) -> list[np.ndarray]:
 @pytest.mark.parametrize(
     ("strategy", "averaging", "by_hand"),
     [
-        (two_replicas, AveragingOptions("ema", average_momentum=0.3), lambda weights: ema_by_hand(weights, 0.3)),
-        (one_device, AveragingOptions("swa", swa_start=0.5), lambda weights: swa_by_hand(weights, 4)),
+        (
+            two_replicas,
+            AveragingOptions("ema", average_momentum=0.3),
+            lambda weights: ema_by_hand(weights, 0.3),
+        ),
+        (
+            one_device,
+            AveragingOptions("swa", swa_start=0.5),
+            lambda weights: swa_by_hand(weights, 4),
+        ),
     ],
 )
 def test_averages_of_weights_and_statistics_are_those_by_hand(shards, strategy, averaging, by_hand):
@@ -50,10 +58,14 @@ def test_averages_of_weights_and_statistics_are_those_by_hand(shards, strategy, 
     for name in weights[0]:
         expected = by_hand([each[name] for each in weights])
         for step in range(STEPS):
-            np.testing.assert_allclose(averages[step][name], expected[step], rtol=1e-5, atol=1e-6, err_msg=f"{name} {step}")
+            np.testing.assert_allclose(
+                averages[step][name], expected[step], rtol=1e-5, atol=1e-6, err_msg=f"{name} {step}"
+            )
     assert any("moving_variance" in name for name in weights[0])
     moved = "0 kernel:0"
-    assert np.abs(averages[-1][moved] - weights[-1][moved]).max() > 1e-4  # or this would show nothing
+    assert (
+        np.abs(averages[-1][moved] - weights[-1][moved]).max() > 1e-4
+    )  # or this would show nothing
 
 
 def test_averages_go_on_from_a_checkpoint_as_if_nothing_had_happened(shards, tmp_path):
@@ -66,9 +78,13 @@ def test_averages_go_on_from_a_checkpoint_as_if_nothing_had_happened(shards, tmp
     resumed.skip(5)
     resumed.run(3)
     assert int(resumed.averages.count) == int(whole.averages.count) == 7
-    for one, two in zip(whole.averages.model.encoder.weights, resumed.averages.model.encoder.weights, strict=True):
+    for one, two in zip(
+        whole.averages.model.encoder.weights, resumed.averages.model.encoder.weights, strict=True
+    ):
         np.testing.assert_allclose(one, two, rtol=1e-4, atol=1e-6)
 
 
 def checkpoint(made) -> tf.train.Checkpoint:
-    return tf.train.Checkpoint(model=made.model, optimizer=made.updater, averages=made.averages.state)
+    return tf.train.Checkpoint(
+        model=made.model, optimizer=made.updater, averages=made.averages.state
+    )

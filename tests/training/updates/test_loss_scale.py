@@ -25,7 +25,10 @@ def test_the_scale_doubles_after_enough_good_steps_and_halves_at_each_overflow()
 
 
 def test_the_scale_stays_between_1_and_2_to_the_24():
-    lowest, highest = LossScale(initial=1.0, growth_steps=1), LossScale(initial=2.0**24, growth_steps=1)
+    lowest, highest = (
+        LossScale(initial=1.0, growth_steps=1),
+        LossScale(initial=2.0**24, growth_steps=1),
+    )
     lowest.update(tf.constant(False))
     highest.update(tf.constant(True))
     assert (float(lowest.scale), float(highest.scale)) == (1.0, 2.0**24)
@@ -40,25 +43,35 @@ def test_a_scaled_loss_has_scaled_gradients_that_unscale_to_the_losss_own():
 
 
 @pytest.mark.parametrize("strategy", [one_device, two_replicas])
-def test_gradients_that_overflow_halve_the_scale_and_reach_neither_weights_nor_slots_nor_averages(shards, strategy):
+def test_gradients_that_overflow_halve_the_scale_and_reach_neither_weights_nor_slots_nor_averages(
+    shards, strategy
+):
     tf_keras.mixed_precision.set_global_policy("mixed_float16")
     options = dataclasses.replace(DEFAULTS, weight_decay=0.1, decay="constant")
     made = trainer(
-        shards, strategy(), options, model=dataclasses.replace(TINY, image_size=8), averaging=AveragingOptions("ema", 0.9)
+        shards,
+        strategy(),
+        options,
+        model=dataclasses.replace(TINY, image_size=8),
+        averaging=AveragingOptions("ema", 0.9),
     )
     made.run(1)  # whatever the scale is now
     made.updater.loss_scale.scale.assign(HUGE)
     before = _learnt(made)
     assert np.isfinite(made.run(2)).all()
     after = _learnt(made)
-    assert before.keys() == after.keys() and len(before) > 40  # weights, two slots of each, averages
+    assert (
+        before.keys() == after.keys() and len(before) > 40
+    )  # weights, two slots of each, averages
     for name, value in before.items():
         np.testing.assert_array_equal(after[name], value, err_msg=name)
     assert made.updater.loss_scale.scale.numpy() == HUGE / 4
     made.updater.loss_scale.scale.assign(1.0)
     made.run(1)
     later = _learnt(made)
-    assert not any(np.array_equal(later[name], value) for name, value in before.items() if "kernel" in name)
+    assert not any(
+        np.array_equal(later[name], value) for name, value in before.items() if "kernel" in name
+    )
     assert all(each.iterations.numpy() == 4 for each in made.updater.optimizers)
 
 

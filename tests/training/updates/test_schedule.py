@@ -16,7 +16,9 @@ def test_the_rate_rises_then_falls_along_half_a_cosine_to_zero():
     found = rates(OptimizerOptions(learning_rate=0.4, warmup_steps=4), steps=12)
     np.testing.assert_allclose(found[:4], [0.1, 0.2, 0.3, 0.4], rtol=1e-5)
     np.testing.assert_allclose(found[8], 0.2, rtol=1e-5)
-    assert found[12] == pytest.approx(0.0, abs=1e-6) and found[4:] == sorted(found[4:], reverse=True)
+    assert found[12] == pytest.approx(0.0, abs=1e-6) and found[4:] == sorted(
+        found[4:], reverse=True
+    )
 
 
 def test_a_constant_rate_stays_after_warm_up():
@@ -26,7 +28,9 @@ def test_a_constant_rate_stays_after_warm_up():
 
 @pytest.mark.parametrize(("scaling", "factor"), [("none", 1.0), ("linear", 0.25), ("sqrt", 0.5)])
 def test_the_rate_follows_the_batch_as_told(scaling, factor):
-    options = OptimizerOptions(learning_rate=0.4, warmup_steps=0, scale_learning_rate=scaling, base_batch_size=256)
+    options = OptimizerOptions(
+        learning_rate=0.4, warmup_steps=0, scale_learning_rate=scaling, base_batch_size=256
+    )
     assert rates(options, steps=4, batch=64)[0] == pytest.approx(0.4 * factor)
 
 

@@ -47,10 +47,14 @@ def test_weights_and_statistics_stand_still_until_the_step_and_then_all_learn_in
 def test_a_run_that_is_interrupted_while_frozen_goes_on_to_learn_the_same(shards, tmp_path):
     whole, resumed = (trainer(shards, options=OPTIONS) for _ in range(2))
     whole.run(3)
-    path = tf.train.Checkpoint(model=whole.model, optimizer=whole.updater).write(str(tmp_path / "ckpt"))
+    path = tf.train.Checkpoint(model=whole.model, optimizer=whole.updater).write(
+        str(tmp_path / "ckpt")
+    )
     whole.run(5)
     tf.train.Checkpoint(model=resumed.model, optimizer=resumed.updater).read(path).assert_consumed()
     resumed.skip(3)
     resumed.run(5)
     for name, value in whole.weights().items():
-        np.testing.assert_allclose(resumed.weights()[name], value, rtol=1e-4, atol=1e-6, err_msg=name)
+        np.testing.assert_allclose(
+            resumed.weights()[name], value, rtol=1e-4, atol=1e-6, err_msg=name
+        )

@@ -33,19 +33,26 @@ def build(options: OptimizerOptions) -> tuple[siamese.Siamese, Updater]:
 def gradients_of(model: siamese.Siamese, norm: float | None = None) -> list[np.ndarray]:
     """Made-up gradients, never zero; with their global norm where one is given."""
     rng = np.random.default_rng(2)
-    made = [rng.choice((-1, 1), each.shape) * rng.uniform(0.5, 1.5, each.shape) for each in model.trainable_variables]
+    made = [
+        rng.choice((-1, 1), each.shape) * rng.uniform(0.5, 1.5, each.shape)
+        for each in model.trainable_variables
+    ]
     scale = norm / np.sqrt(sum((each**2).sum() for each in made)) if norm else 1.0
     return [(scale * each).astype(np.float32) for each in made]
 
 
-def by_hand(name: str, weight: np.ndarray, gradient: np.ndarray, rate: float, *, decays: bool) -> np.ndarray:
+def by_hand(
+    name: str, weight: np.ndarray, gradient: np.ndarray, rate: float, *, decays: bool
+) -> np.ndarray:
     """The weight after the rule's first step."""
     decay = DECAY if decays else 0.0
     if name == "sgd":  # with momentum 0.9 after Nesterov the first step is 1 + 0.9
         return weight * (1 - rate * decay) - rate * 1.9 * gradient
     if name == "adamw":  # the bias-corrected moments are the gradient and its square
         return weight * (1 - rate * decay) - rate * np.sign(gradient)
-    if name == "radam":  # not yet rectified: the gradient itself; Lookahead's first five steps are its inner rule's
+    if (
+        name == "radam"
+    ):  # not yet rectified: the gradient itself; Lookahead's first five steps are its inner rule's
         return weight - rate * (gradient + decay * weight)
     update = np.sign(gradient) + decay * weight
     ratio = np.linalg.norm(weight) / np.linalg.norm(update) if decays else 1.0
@@ -53,18 +60,30 @@ def by_hand(name: str, weight: np.ndarray, gradient: np.ndarray, rate: float, *,
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
-def test_a_step_is_the_rules_formula_at_each_parts_rate_and_decay_leaves_biases_and_norms_alone(name):
+def test_a_step_is_the_rules_formula_at_each_parts_rate_and_decay_leaves_biases_and_norms_alone(
+    name,
+):
     model, updater = build(options_of(name, weight_decay=DECAY, backbone_learning_rate=FACTOR))
     backbone = {each.ref() for each in model.encoder.get_layer("backbone").trainable_variables}
     before, gradients = [each.numpy() for each in model.trainable_variables], gradients_of(model)
     updater.apply([tf.constant(each) for each in gradients], model.trainable_variables)
     seen = set()
-    for variable, weight, gradient in zip(model.trainable_variables, before, gradients, strict=True):
+    for variable, weight, gradient in zip(
+        model.trainable_variables, before, gradients, strict=True
+    ):
         part, inside = variable.name.split("/")[-1].split(":")[0], variable.ref() in backbone
         seen.add((part, inside))
-        expected = by_hand(name, weight, gradient, RATE * (FACTOR if inside else 1.0), decays=part == "kernel")
+        expected = by_hand(
+            name, weight, gradient, RATE * (FACTOR if inside else 1.0), decays=part == "kernel"
+        )
         np.testing.assert_allclose(variable, expected, rtol=1e-4, atol=1e-5, err_msg=variable.name)
-    assert seen == {("kernel", True), ("beta", True), ("gamma", True), ("kernel", False), ("bias", False)}
+    assert seen == {
+        ("kernel", True),
+        ("beta", True),
+        ("gamma", True),
+        ("kernel", False),
+        ("bias", False),
+    }
 
 
 @pytest.mark.slow
@@ -72,7 +91,10 @@ def test_a_step_is_the_rules_formula_at_each_parts_rate_and_decay_leaves_biases_
 def test_in_every_backbone_the_kernels_decay_and_the_biases_and_norms_do_not(name):
     side = 75 if name == "inception_v3" else 32
     layers = backbones.build_plain(name, (side, side, 3), None).layers
-    found = {layer: [(each.shape.rank, groups.decays(each)) for each in layer.trainable_weights] for layer in layers}
+    found = {
+        layer: [(each.shape.rank, groups.decays(each)) for each in layer.trainable_weights]
+        for layer in layers
+    }
     norms = [layer for layer in layers if isinstance(layer, tf_keras.layers.BatchNormalization)]
     assert norms and not any(decayed for layer in norms for _, decayed in found[layer])
     others = [weight for layer in layers if layer not in norms for weight in found[layer]]
@@ -92,7 +114,9 @@ def test_gradients_are_clipped_to_their_global_norm_over_all_groups(name):
         model, updater = build(options)
         gradients = gradients_of(model, norm)
         for factor in (scale, 0.25):
-            updater.apply([tf.constant(factor * each) for each in gradients], model.trainable_variables)
+            updater.apply(
+                [tf.constant(factor * each) for each in gradients], model.trainable_variables
+            )
         results.append([each.numpy() for each in model.trainable_variables])
     for small, huge in zip(*results, strict=True):
         np.testing.assert_allclose(small, huge, rtol=1e-3, atol=1e-6)

@@ -17,7 +17,9 @@ def test_every_image_is_there_and_wrong_decisions_look_different():
     sheet = montage.draw(images, labels, right, threshold=0.5)
     for colour in colours.reshape(10, 3):
         rows, columns = np.nonzero((sheet == colour).all(axis=2))
-        assert len(rows) == 64 * 64 and np.ptp(rows) == np.ptp(columns) == 63  # one square, twice as large for its caption
+        assert (
+            len(rows) == 64 * 64 and np.ptp(rows) == np.ptp(columns) == 63
+        )  # one square, twice as large for its caption
     wrong = montage.draw(images, labels, np.array([0.9, 0.1, 0.9, 0.1, 0.4]), threshold=0.5)
     rows, columns = np.nonzero((sheet != wrong).any(axis=2))
     assert len(rows) > 0 and np.ptp(rows) < 16 and np.ptp(columns) < 128  # the caption of one pair

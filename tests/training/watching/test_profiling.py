@@ -31,6 +31,11 @@ def test_a_run_that_goes_on_behind_the_chosen_steps_is_not_profiled(tmp_path):
 
 @pytest.mark.parametrize("given", ["0,3", "5,4", "5,31", "5", "a,b", "1,2,3"])
 def test_steps_that_the_run_has_not_are_refused_in_one_line(given):
-    with pytest.raises(UserError, match=f"--profile_steps={given} names no steps from 1 to --steps=30: give"):
+    with pytest.raises(
+        UserError, match=f"--profile_steps={given} names no steps from 1 to --steps=30: give"
+    ):
         ReportOptions(profile_steps=given).profiled(30)
-    assert ReportOptions(profile_steps="5,6").profiled(30) == (5, 6) and ReportOptions().profiled(30) is None
+    assert (
+        ReportOptions(profile_steps="5,6").profiled(30) == (5, 6)
+        and ReportOptions().profiled(30) is None
+    )

@@ -20,7 +20,14 @@ PAIRS, BATCH = 40, 8
 
 def run(folder, *, chief: bool = True, first_step: int = 0) -> Run:
     return Run(
-        str(folder), Plan(30, 10, 10, 0), first_step, BATCH, PAIRS, lambda step: 0.1 / (1 + step), chief, "more cores"
+        str(folder),
+        Plan(30, 10, 10, 0),
+        first_step,
+        BATCH,
+        PAIRS,
+        lambda step: 0.1 / (1 + step),
+        chief,
+        "more cores",
     )
 
 
@@ -47,11 +54,17 @@ def test_the_chief_writes_scalars_histograms_and_sample_pairs(tmp_path, capsys):
         meter.add(waited=1.0, elapsed=4.0)
         reporter.log(10, np.array([2.0, 1.0], np.float32))
         shown = events(tmp_path)  # before the end: TensorBoard is shown each entry at once
-        assert shown["loss"][10] == 1.5 and shown["epoch"][10] == 2.0 and shown["input_share"][10] == 0.25
+        assert (
+            shown["loss"][10] == 1.5
+            and shown["epoch"][10] == 2.0
+            and shown["input_share"][10] == 0.25
+        )
         assert shown["learning_rate"][10] == pytest.approx(0.1 / 11)
         reporter.validated(10, found())
     shown = events(tmp_path)
-    assert shown["val_auc"][10] == pytest.approx(0.9) and shown["val_accuracy"][10] == pytest.approx(0.8)
+    assert shown["val_auc"][10] == pytest.approx(0.9) and shown["val_accuracy"][
+        10
+    ] == pytest.approx(0.8)
     genuine, impostor = (shown[f"val_similarity/{name}"][10] for name in ("genuine", "impostor"))
     assert genuine[:, 2].sum() == 3 and impostor[:, 2].sum() == 2  # the third column counts
     assert genuine[0, 0] == pytest.approx(0.4) and impostor[-1, 1] == pytest.approx(0.6)
@@ -76,11 +89,16 @@ def test_the_summary_has_last_loss_validation_and_the_rate_of_the_steps_alone(tm
         reporter.log(20, np.array([3.0, 5.0], np.float32))
         reporter.validated(20, found())
         summary = reporter.summary("stopped")
-    assert before["loss"] is before["val_auc"] is before["pairs_per_second"] is None and before["step"] == 10
+    assert (
+        before["loss"] is before["val_auc"] is before["pairs_per_second"] is None
+        and before["step"] == 10
+    )
     assert summary["reason"] == "stopped" and summary["loss"] == 4.0 and summary["val_auc"] == 0.9
     assert (summary["step"], summary["steps_now"], summary["steps"]) == (20, 10, 30)
     assert summary["pairs_per_second"] == 10 * BATCH / 2.0 and summary["input_share"] == 0.25
-    assert before["input_verdict"] is None and summary["input_verdict"].endswith("input-bound; more cores")
+    assert before["input_verdict"] is None and summary["input_verdict"].endswith(
+        "input-bound; more cores"
+    )
 
 
 def test_the_progress_line_says_epoch_loss_rate_and_stall_on_a_terminal(tmp_path, monkeypatch):
@@ -104,7 +122,9 @@ def clock(monkeypatch) -> list[float]:
     return now
 
 
-def test_without_a_terminal_the_first_step_and_each_log_are_a_line_on_stderr(tmp_path, clock, capsys):
+def test_without_a_terminal_the_first_step_and_each_log_are_a_line_on_stderr(
+    tmp_path, clock, capsys
+):
     meter = StallMeter()
     with Reporter(run(tmp_path), meter, BadRecords(str(tmp_path))) as reporter:
         clock[0] += 40.0
@@ -113,8 +133,12 @@ def test_without_a_terminal_the_first_step_and_each_log_are_a_line_on_stderr(tmp
         meter.add(waited=1.0, elapsed=4.0)
         reporter.log(10, np.array([2.0], np.float32))
     first, second = capsys.readouterr().err.splitlines()
-    assert first.endswith("] step 1 of 30: loss 4.0000; the first step took 40 s, compilation included")
-    assert second.endswith("] step 10 of 30: epoch 2.00, loss 2.0000, lr 0.0091, 4 pairs/s, input 25%, 00:40 left")
+    assert first.endswith(
+        "] step 1 of 30: loss 4.0000; the first step took 40 s, compilation included"
+    )
+    assert second.endswith(
+        "] step 10 of 30: epoch 2.00, loss 2.0000, lr 0.0091, 4 pairs/s, input 25%, 00:40 left"
+    )
 
 
 def test_log_lines_come_at_most_every_10_seconds_and_at_the_end(tmp_path, clock, capsys):
@@ -122,7 +146,9 @@ def test_log_lines_come_at_most_every_10_seconds_and_at_the_end(tmp_path, clock,
         for step in (2, 4, 6, 30):
             clock[0] += 6.0
             reporter.log(step, np.array([2.0], np.float32))
-    said = [line.partition("] ")[2].partition(":")[0] for line in capsys.readouterr().err.splitlines()]
+    said = [
+        line.partition("] ")[2].partition(":")[0] for line in capsys.readouterr().err.splitlines()
+    ]
     assert said == ["step 2 of 30", "step 6 of 30", "step 30 of 30"]
 
 

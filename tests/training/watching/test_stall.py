@@ -26,7 +26,9 @@ class SleepingStep(TrainStep):
 
     seconds, computed = 0.0, 0.0  # of each sleep as wanted, and of all of them as they were
 
-    def _replica_step(self, batch: dict[str, tf.Tensor], step: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    def _replica_step(
+        self, batch: dict[str, tf.Tensor], step: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
         loss = tf.numpy_function(self._sleep, [batch["label"]], tf.float32)
         return tf.ensure_shape(loss, ()), tf.constant(True)
 
@@ -42,12 +44,18 @@ def step_of(strategy: tf.distribute.Strategy, kind: type[TrainStep]) -> TrainSte
         model = siamese.build_siamese(TINY, identities=6)
         options = OptimizerOptions()
         updater = Updater(options, schedule.build_schedule(options, 100, BATCH), model)
-    return kind(strategy, model, updater, AugmentOptions(augment=False), global_batch_size=BATCH, seed=0)
+    return kind(
+        strategy, model, updater, AugmentOptions(augment=False), global_batch_size=BATCH, seed=0
+    )
 
 
-def measured(strategy: tf.distribute.Strategy, seconds_per_batch: float, kind: type[TrainStep]) -> tuple[StallMeter, float]:
+def measured(
+    strategy: tf.distribute.Strategy, seconds_per_batch: float, kind: type[TrainStep]
+) -> tuple[StallMeter, float]:
     """The meter and the seconds of some steps on synthetic batches, after two for warming up."""
-    batches = iter(strategy.distribute_datasets_from_function(lambda _: throttled(strategy, seconds_per_batch)))
+    batches = iter(
+        strategy.distribute_datasets_from_function(lambda _: throttled(strategy, seconds_per_batch))
+    )
     step = step_of(strategy, kind)
     step.run(batches, 0, 2)
     step.meter.waited = step.meter.elapsed = 0.0
@@ -99,13 +107,19 @@ def sleeping() -> SleepingStep:
     return step_of(tf.distribute.OneDeviceStrategy("CPU:0"), SleepingStep)
 
 
-@pytest.mark.parametrize(("input_ms", "step_ms"), [(0, 50), (30, 60), (60, 54), (80, 60), (100, 50), (100, 10)])
-def test_an_input_of_known_slowness_reads_its_share_of_the_time(sleeping, monkeypatch, input_ms, step_ms):
+@pytest.mark.parametrize(
+    ("input_ms", "step_ms"), [(0, 50), (30, 60), (60, 54), (80, 60), (100, 50), (100, 10)]
+)
+def test_an_input_of_known_slowness_reads_its_share_of_the_time(
+    sleeping, monkeypatch, input_ms, step_ms
+):
     monkeypatch.setattr(SleepingStep, "seconds", step_ms / 1000)
     strategy = tf.distribute.OneDeviceStrategy("CPU:0")
     batches = iter(strategy.experimental_distribute_dataset(throttled(strategy, input_ms / 1000)))
     sleeping.run(batches, 0, 5)  # uses up what came ahead
-    wanted = max(0, input_ms - step_ms) / max(input_ms, step_ms)  # one batch is fetched while a step works on another
+    wanted = max(0, input_ms - step_ms) / max(
+        input_ms, step_ms
+    )  # one batch is fetched while a step works on another
 
     def shares() -> tuple[float, float]:
         before, computed = dataclasses.replace(sleeping.meter), sleeping.computed
@@ -115,7 +129,9 @@ def test_an_input_of_known_slowness_reads_its_share_of_the_time(sleeping, monkey
 
     def right(tried: list[tuple[float, float]]) -> bool:
         near_what_the_clock_says = [abs(read - true) < 0.05 for read, true in tried]
-        near_what_sleeps_are_wanted = [abs(read - wanted) < 0.2 for read, _ in tried]  # they are longer on a busy machine
+        near_what_sleeps_are_wanted = [
+            abs(read - wanted) < 0.2 for read, _ in tried
+        ]  # they are longer on a busy machine
         return any(near_what_the_clock_says) and any(near_what_sleeps_are_wanted)
 
     tried = []
@@ -131,7 +147,10 @@ def test_replicas_wait_together(monkeypatch):
 
 
 def test_the_verdict_says_whether_the_input_bound_the_run_and_what_to_change():
-    assert StallMeter(1.0, 50.0).verdict("do this") == "2% of the training time was spent waiting for input: not input-bound"
+    assert (
+        StallMeter(1.0, 50.0).verdict("do this")
+        == "2% of the training time was spent waiting for input: not input-bound"
+    )
     assert StallMeter(20.0, 50.0).verdict("do this").endswith("input: input-bound; do this")
 
 

@@ -20,8 +20,12 @@ def validator(options, strategy) -> Validator:
     return Validator(strategy, model, source, options, BadRecords(options.tfrecords))
 
 
-@pytest.mark.parametrize("make", [lambda: tf.distribute.OneDeviceStrategy("CPU:0"), lambda: strategies.mirrored_cpus(2)])
-def test_shown_pairs_are_the_same_each_time_and_their_scores_are_those_of_their_images(tiny_run, make):
+@pytest.mark.parametrize(
+    "make", [lambda: tf.distribute.OneDeviceStrategy("CPU:0"), lambda: strategies.mirrored_cpus(2)]
+)
+def test_shown_pairs_are_the_same_each_time_and_their_scores_are_those_of_their_images(
+    tiny_run, make
+):
     options = dataclasses.replace(tiny_run, report=ReportOptions(sample_pairs=4))
     judge = validator(options, make())
     first, second = judge.validate(), judge.validate()
@@ -35,8 +39,14 @@ def test_shown_pairs_are_the_same_each_time_and_their_scores_are_those_of_their_
 def test_validations_share_one_graph_and_one_pipeline(tiny_run, monkeypatch):
     traced, piped = [], []
     scores, make = PairScorer._replica_scores, feeding.validation_batches
-    monkeypatch.setattr(PairScorer, "_replica_scores", lambda self, batch: (traced.append(1), scores(self, batch))[1])
-    monkeypatch.setattr(feeding, "validation_batches", lambda *arguments: (piped.append(1), make(*arguments))[1])
+    monkeypatch.setattr(
+        PairScorer,
+        "_replica_scores",
+        lambda self, batch: (traced.append(1), scores(self, batch))[1],
+    )
+    monkeypatch.setattr(
+        feeding, "validation_batches", lambda *arguments: (piped.append(1), make(*arguments))[1]
+    )
     judge = validator(tiny_run, tf.distribute.OneDeviceStrategy("CPU:0"))
     assert not piped  # a run that has not validated yet has built nothing for it
     found = [judge.validate() for _ in range(3)]
