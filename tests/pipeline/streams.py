@@ -17,7 +17,7 @@ def source_of(
 
 def stream(
     source: PairSource, pairs: int, *, bad=None, options=InputOptions(), **arguments
-) -> list[bytes]:  # noqa: B008
+) -> list[bytes]:
     """The first pairs of a training stream, each as the bytes of its pixels, label and identities; b"" if not valid."""
     arguments = dict(batch_size=1, seed=3, shuffle_buffer=10) | arguments
     batches = input_pipeline.training_batches(source, options=options, bad=bad, **arguments)
