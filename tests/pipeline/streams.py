@@ -15,12 +15,12 @@ def source_of(
     return PairSource.of(str(shards), manifest.read(str(shards)), split, image_size, crop_fraction)
 
 
-def stream(
-    source: PairSource, pairs: int, *, bad=None, options=InputOptions(), **arguments
-) -> list[bytes]:
+def stream(source: PairSource, pairs: int, *, bad=None, options=None, **arguments) -> list[bytes]:
     """The first pairs of a training stream, each as the bytes of its pixels, label and identities; b"" if not valid."""
     arguments = dict(batch_size=1, seed=3, shuffle_buffer=10) | arguments
-    batches = input_pipeline.training_batches(source, options=options, bad=bad, **arguments)
+    batches = input_pipeline.training_batches(
+        source, options=options or InputOptions(), bad=bad, **arguments
+    )
     return [
         pair
         for batch in batches.take(-(-pairs // arguments["batch_size"]))
