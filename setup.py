@@ -23,6 +23,7 @@ REQUIRED = [
     "opencv-python-headless>=4.10,<6",
     "pandas>=2.2,<4",
     "pillow>=11,<13",
+    "protobuf>=6.31",
     "simplejpeg>=1.8",
     "tqdm>=4.66",
 ]

@@ -1,16 +1,17 @@
-"""What is in a record: the only place that knows the names inside a shard, and how its bytes are framed.
+"""The record of a shard: its field names, its serialisation, and the TFRecord framing of its bytes.
 
-A record is one pair of face images, a serialised `tf.train.Example` (the message's fields are documented in
-tfrecords/README.md). Writing needs no TensorFlow: the converter's processes start in a tenth of a second and stay small.
-The bytes are those of protobuf's deterministic serialisation, so the same pair gives the same bytes everywhere.
+A record is one pair of face images, a serialised `tf.train.Example`; tfrecords/README.md documents
+its fields. The message class is built here, so that the converter's workers and the pipeline's
+decoding processes need no TensorFlow. Deterministic serialisation gives the same bytes for the same
+pair everywhere.
 """
 
-import functools
 import struct
 from collections.abc import Iterator, Mapping
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import google_crc32c
+from google.protobuf import descriptor_pb2, descriptor_pool, message, message_factory, text_format
 
 SCHEMA_VERSION = 1
 
@@ -23,30 +24,70 @@ GENUINE, IMPOSTOR = 1, 0
 
 BYTES_FIELDS = (IMAGE_A, IMAGE_B, IDENTITY_A, IDENTITY_B, PATH_A, PATH_B)
 INT64_FIELDS = (LABEL,)
-_IN_ORDER = sorted((*BYTES_FIELDS, *INT64_FIELDS))
-
-_VARINT, _FIXED64, _LENGTH_DELIMITED, _FIXED32 = (
-    0,
-    1,
-    2,
-    5,
-)  # wire types, https://protobuf.dev/programming-guides/encoding/
-_FIXED_BYTES = {_FIXED64: 8, _FIXED32: 4}
 _LENGTH = struct.Struct("<Q")
 _CRC_BYTES = 4
 HEAD_BYTES = _LENGTH.size + _CRC_BYTES  # of a frame: the length of its data, and the CRC of that
 FRAME_BYTES = HEAD_BYTES + _CRC_BYTES  # of a frame, beside its data
+
+# tensorflow/core/example/example.proto and feature.proto without FloatList, which no record has.
+_EXAMPLE = """
+name: "example.proto" package: "tensorflow" syntax: "proto3"
+message_type {
+  name: "BytesList" field { name: "value" number: 1 label: LABEL_REPEATED type: TYPE_BYTES }
+}
+message_type {
+  name: "Int64List" field { name: "value" number: 1 label: LABEL_REPEATED type: TYPE_INT64 }
+}
+message_type {
+  name: "Feature"
+  oneof_decl { name: "kind" }
+  field { name: "bytes_list" number: 1 type_name: ".tensorflow.BytesList" oneof_index: 0 }
+  field { name: "int64_list" number: 3 type_name: ".tensorflow.Int64List" oneof_index: 0 }
+}
+message_type {
+  name: "Features"
+  nested_type {
+    name: "FeatureEntry"
+    options { map_entry: true }
+    field { name: "key" number: 1 type: TYPE_STRING }
+    field { name: "value" number: 2 type_name: ".tensorflow.Feature" }
+  }
+  field {
+    name: "feature" number: 1 label: LABEL_REPEATED type_name: ".tensorflow.Features.FeatureEntry"
+  }
+}
+message_type {
+  name: "Example"
+  field { name: "features" number: 1 type_name: ".tensorflow.Features" }
+}
+"""
 
 
 class DamagedRecordError(ValueError):
     """The bytes are not those of a record; the message says what is wrong with them."""
 
 
+def message_class(description: str, name: str) -> type[message.Message]:
+    """Builds a protobuf message class without generated code.
+
+    Args:
+      description: a FileDescriptorProto in protobuf's text format.
+      name: full name of one of its messages.
+    """
+    # Not the default pool: TensorFlow registers its own descriptions of the same names there.
+    pool = descriptor_pool.DescriptorPool()
+    pool.Add(text_format.Parse(description, descriptor_pb2.FileDescriptorProto()))
+    return message_factory.GetMessageClass(pool.FindMessageTypeByName(name))
+
+
+Example = message_class(_EXAMPLE, "tensorflow.Example")
+
+
 def encode_pair(fields: Mapping[str, bytes | int]) -> bytes:
     """Serialises one pair.
 
     Args:
-      fields: a value for every name in `BYTES_FIELDS` (bytes) and `INT64_FIELDS` (non-negative int).
+      fields: a value for every name in `BYTES_FIELDS` (bytes) and `INT64_FIELDS` (int).
 
     Returns:
       A serialised `tf.train.Example`, features in the order of their names.
@@ -54,16 +95,17 @@ def encode_pair(fields: Mapping[str, bytes | int]) -> bytes:
     Raises:
       KeyError: a field is missing.
     """
-    parts = []
-    for name in _IN_ORDER:
-        value = fields[name] if name in BYTES_FIELDS else _varint(fields[name])
-        parts += (_entry_head(name, len(value)), value)
-    body = b"".join(parts)  # the only copy of the images
-    return _head(1, len(body)) + body
+    example = Example()
+    features = example.features.feature
+    for name in BYTES_FIELDS:
+        features[name].bytes_list.value.append(fields[name])
+    for name in INT64_FIELDS:
+        features[name].int64_list.value.append(fields[name])
+    return example.SerializeToString(deterministic=True)
 
 
 def frame(data: bytes) -> bytes:
-    """One record as it stands in a TFRecord file: length, masked CRC32C of the length, data, masked CRC32C of the data.
+    """Frames one record for a TFRecord file: length, its masked CRC32C, data, its masked CRC32C.
 
     Source: https://www.tensorflow.org/tutorials/load_data/tfrecord#tfrecords_format_details
     """
@@ -83,21 +125,11 @@ def decode_pair(data: bytes) -> dict[str, bytes | int]:
     Raises:
       DamagedRecordError: not an Example, or a field is missing or not a single value of its type.
     """
-    features = {}
-    for entry in _submessages(_only(_submessages(data, 1), "features"), 1):
-        name = bytes(_only(_submessages(entry, 1), "feature name")).decode(errors="replace")
-        features[name] = _only(_submessages(entry, 2), name)
-    missing = [name for name in (*BYTES_FIELDS, *INT64_FIELDS) if name not in features]
-    if missing:
-        raise DamagedRecordError(f"field {missing[0]} is missing")
-    values = {
-        name: bytes(_only(_submessages(_list(features[name], 1, name), 1), name))
-        for name in BYTES_FIELDS
-    }
-    return {
-        **values,
-        **{name: _single_int64(_list(features[name], 3, name), name) for name in INT64_FIELDS},
-    }
+    try:
+        features = Example.FromString(data).features.feature
+    except message.DecodeError as error:
+        raise DamagedRecordError("not a tf.train.Example") from error
+    return {name: _single_value(features, name) for name in (*BYTES_FIELDS, *INT64_FIELDS)}
 
 
 def read_frames(file: BinaryIO) -> Iterator[tuple[int, bytes]]:
@@ -146,93 +178,11 @@ def _masked_crc(data: bytes) -> bytes:
     return struct.pack("<I", ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF)
 
 
-@functools.lru_cache(maxsize=1 << 16)  # images have some thousand lengths, names few
-def _entry_head(name: str, length: int) -> bytes:
-    """What stands before the value of a feature, from the tag of its entry in Features on.
-
-    Bytes are in Feature.bytes_list (1), integers packed in Feature.int64_list (3), the value is field 1 of either.
-    """
-    value = _head(1, length)
-    lists = _head(1 if name in BYTES_FIELDS else 3, len(value) + length) + value
-    feature = _head(2, len(lists) + length) + lists
-    key = _head(1, len(name)) + name.encode()
-    return _head(1, len(key) + len(feature) + length) + key + feature
-
-
-def _head(field: int, length: int) -> bytes:
-    """Tag and length of a length-delimited field."""
-    return _varint(field << 3 | _LENGTH_DELIMITED) + _varint(length)
-
-
-@functools.lru_cache(maxsize=4096)  # tags and short lengths come again in every record
-def _varint(value: int) -> bytes:
-    encoded = bytearray()
-    while value > 0x7F:
-        encoded.append(value & 0x7F | 0x80)
-        value >>= 7
-    encoded.append(value)
-    return bytes(encoded)
-
-
-def _submessages(data: bytes | memoryview, field: int) -> list[memoryview]:
-    """The payloads of every length-delimited `field` of a message, in order."""
-    return [
-        payload
-        for number, payload in _fields(data)
-        if number == field and isinstance(payload, memoryview)
-    ]
-
-
-def _fields(data: bytes | memoryview) -> Iterator[tuple[int, memoryview | int]]:
-    """Yields (field number, payload) of a message: bytes where length-delimited, an int where a varint."""
-    data, at = memoryview(data), 0
-    while at < len(data):
-        tag, at = _read_varint(data, at)
-        number, kind = tag >> 3, tag & 7
-        if kind == _VARINT:
-            payload, at = _read_varint(data, at)
-        else:
-            length, at = (
-                _read_varint(data, at)
-                if kind == _LENGTH_DELIMITED
-                else (_FIXED_BYTES.get(kind, len(data)), at)
-            )
-            payload, at = data[at : at + length], at + length
-        if at > len(data):
-            raise DamagedRecordError("not a tf.train.Example: a field reaches past its message")
-        yield number, payload
-
-
-def _read_varint(data: memoryview, at: int) -> tuple[int, int]:
-    """(value, byte after it)"""
-    value = 0
-    for index, byte in enumerate(data[at : at + 10]):  # 64 bits at 7 to a byte
-        value |= (byte & 0x7F) << 7 * index
-        if byte < 0x80:
-            return value, at + index + 1
-    raise DamagedRecordError("not a tf.train.Example: an integer does not end")
-
-
-def _list(feature: memoryview, kind: int, name: str) -> memoryview:
-    """The list inside a Feature: BytesList is its field 1, Int64List its field 3."""
-    return _only(_submessages(feature, kind), f"{name} as {'bytes' if kind == 1 else 'int64'}")
-
-
-def _single_int64(int64_list: memoryview, name: str) -> int:
-    """The one value of an Int64List, packed or not."""
-    values = []
-    for number, payload in _fields(int64_list):
-        at = 0
-        while number == 1 and isinstance(payload, memoryview) and at < len(payload):
-            value, at = _read_varint(payload, at)
-            values.append(value)
-        if number == 1 and isinstance(payload, int):
-            values.append(payload)
-    value = _only(values, name)
-    return value - (1 << 64) if value >> 63 else value
-
-
-def _only(values: list, name: str):
+def _single_value(features: Mapping[str, Any], name: str) -> bytes | int:
+    if name not in features:
+        raise DamagedRecordError(f"field {name} is missing")
+    kind = "int64" if name in INT64_FIELDS else "bytes"
+    values = getattr(features[name], f"{kind}_list").value
     if len(values) != 1:
-        raise DamagedRecordError(f"{len(values)} values of {name} where one belongs")
+        raise DamagedRecordError(f"{len(values)} values of {name} as {kind} where one belongs")
     return values[0]

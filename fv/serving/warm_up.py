@@ -1,7 +1,8 @@
-"""Warm-up requests for TensorFlow Serving, so that the first caller does not wait for what starts lazily.
+"""Warm-up requests for TensorFlow Serving: the first caller does not wait for lazy initialisation.
 
-They are a TFRecord of `tensorflow.serving.PredictionLog`, whose few fields are written here in protobuf's wire format: an
-export needs no tensorflow-serving-api. Source: tensorflow_serving/apis/prediction_log.proto, predict.proto and model.proto.
+They are a TFRecord of `tensorflow.serving.PredictionLog`. The message class is built here, so that
+an export needs no tensorflow-serving-api. Source: prediction_log.proto, predict.proto and
+model.proto in tensorflow_serving/apis.
 """
 
 import io
@@ -18,18 +19,42 @@ PATH = os.path.join("assets.extra", "tf_serving_warmup_requests")
 MODEL_NAME = "fv"
 BATCH_SIZES = (1, 8)
 _SIDE = 160  # pixels, of the images
-_PREDICT_LOG, _REQUEST, _MODEL_SPEC, _INPUTS = (
-    6,
-    1,
-    1,
-    2,
-)  # field numbers, from the outermost message to the innermost
-_SPEC_NAME, _SPEC_SIGNATURE, _KEY, _VALUE = 1, 3, 1, 2
-_LENGTH_DELIMITED = 2
+# Only the fields that a request sets. A TensorProto stands as bytes, which have its wire format.
+_PREDICTION_LOG = """
+name: "prediction_log.proto" package: "tensorflow.serving" syntax: "proto3"
+message_type {
+  name: "ModelSpec"
+  field { name: "name" number: 1 type: TYPE_STRING }
+  field { name: "signature_name" number: 3 type: TYPE_STRING }
+}
+message_type {
+  name: "PredictRequest"
+  nested_type {
+    name: "InputsEntry"
+    options { map_entry: true }
+    field { name: "key" number: 1 type: TYPE_STRING }
+    field { name: "value" number: 2 type: TYPE_BYTES }
+  }
+  field { name: "model_spec" number: 1 type_name: ".tensorflow.serving.ModelSpec" }
+  field {
+    name: "inputs" number: 2 label: LABEL_REPEATED
+    type_name: ".tensorflow.serving.PredictRequest.InputsEntry"
+  }
+}
+message_type {
+  name: "PredictLog"
+  field { name: "request" number: 1 type_name: ".tensorflow.serving.PredictRequest" }
+}
+message_type {
+  name: "PredictionLog"
+  field { name: "predict_log" number: 6 type_name: ".tensorflow.serving.PredictLog" }
+}
+"""
+_PredictionLog = record.message_class(_PREDICTION_LOG, "tensorflow.serving.PredictionLog")
 
 
 def write(folder: str, embedding_size: int) -> None:
-    """Writes the requests into a version's folder: every signature at batch sizes 1 and 8, on pictures of noise."""
+    """Writes requests of noise for every signature, at batch sizes 1 and 8, to a version folder."""
     path = os.path.join(folder, PATH)
     os.makedirs(os.path.dirname(path), exist_ok=True)
     with open(path, "wb") as file:
@@ -45,12 +70,13 @@ def prediction_log(signature: str, inputs: dict[str, np.ndarray | list[bytes]]) 
       signature: name of the signature that is called.
       inputs: its arguments by name.
     """
-    spec = _field(_SPEC_NAME, MODEL_NAME.encode()) + _field(_SPEC_SIGNATURE, signature.encode())
-    request = _field(_MODEL_SPEC, spec)
-    for name, values in sorted(inputs.items()):
-        tensor = tf.make_tensor_proto(values).SerializeToString(deterministic=True)
-        request += _field(_INPUTS, _field(_KEY, name.encode()) + _field(_VALUE, tensor))
-    return _field(_PREDICT_LOG, _field(_REQUEST, request))
+    log = _PredictionLog()
+    request = log.predict_log.request
+    request.model_spec.name, request.model_spec.signature_name = MODEL_NAME, signature
+    for name, values in inputs.items():
+        tensor = tf.make_tensor_proto(values)
+        request.inputs[name] = tensor.SerializeToString(deterministic=True)
+    return log.SerializeToString(deterministic=True)
 
 
 def _requests(size: int, embedding_size: int) -> dict[str, dict[str, np.ndarray | list[bytes]]]:
@@ -71,16 +97,3 @@ def _encode(pixels: np.ndarray, form: str) -> bytes:
     encoded = io.BytesIO()
     Image.fromarray(pixels).save(encoded, form)
     return encoded.getvalue()
-
-
-def _field(number: int, payload: bytes) -> bytes:
-    """A length-delimited field."""
-    return _varint(number << 3 | _LENGTH_DELIMITED) + _varint(len(payload)) + payload
-
-
-def _varint(value: int) -> bytes:
-    encoded = bytearray()
-    while value > 0x7F:
-        encoded.append(value & 0x7F | 0x80)
-        value >>= 7
-    return bytes([*encoded, value])

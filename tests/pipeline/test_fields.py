@@ -44,7 +44,7 @@ def test_a_field_that_is_missing_is_named(name):
     ("data", "said"),
     [
         (b"\xffno example", "not a tf.train.Example"),
-        (b"", "0 values of features"),
+        (b"", "field image_a/encoded is missing"),
         (record.encode_pair({**PAIR, record.LABEL: 2}), "label is neither 0 nor 1"),
     ],
 )
