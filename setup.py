@@ -17,6 +17,7 @@ REQUIRED = [
     "tensorboard==2.21.*",
     'tensorflow-addons==0.23.*; python_version < "3.12"',
     "absl-py>=2.1",
+    "filelock>=4.3,<5",
     "google-crc32c>=1.6",
     "matplotlib>=3.9",
     "numpy>=2.0,<3",
@@ -24,6 +25,7 @@ REQUIRED = [
     "pandas>=2.2,<4",
     "pillow>=11,<13",
     "protobuf>=6.31",
+    "psutil>=6",
     "simplejpeg>=1.8",
     "tqdm>=4.66",
 ]
