@@ -16,9 +16,10 @@ from concurrent import futures
 from concurrent.futures import process
 from typing import TypeVar
 
-from fv import cpu_quota
+from fv import resources
 from fv.errors import UserError
 
+cores = resources.cores
 Task = TypeVar("Task")
 Result = TypeVar("Result")
 Map = Callable[[Callable[[Task], Result], Iterable[Task]], Iterator[Result]]
@@ -49,14 +50,6 @@ def pool(count: int, preload: Sequence[str] = ()) -> Iterator[Map]:
         yield functools.partial(_map_ordered, executor, count)
     finally:
         executor.shutdown(wait=True, cancel_futures=True)
-
-
-def cores() -> int:
-    """Cores that this process may use, which a container can make fewer than the machine's, by naming them or by a quota."""
-    allowed = (
-        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    )
-    return min(allowed, cpu_quota.cores() or allowed)
 
 
 def processor() -> str:

@@ -13,7 +13,17 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from fv import cli, evaluate, export, make_tfrecords, manifest, train, verify, workdir
+from fv import (
+    cli,
+    evaluate,
+    export,
+    make_tfrecords,
+    manifest,
+    resources,
+    train,
+    verify,
+    workdir,
+)
 from fv import options as fv_options
 from fv.benchmarking.run import BenchmarkOptions
 from fv.conversion import settings, splits
@@ -23,7 +33,6 @@ from fv.evaluation.options import EvaluateOptions
 from fv.faces.dataset import FacesOptions
 from fv.mining.options import MineOptions
 from fv.model import weight_sources
-from fv.pipeline import memory
 from fv.pipeline.damage import BadRecords
 from fv.pipeline.service_process import ServiceOptions
 from fv.serving import checksums, formats, operating_point, validation
@@ -411,7 +420,7 @@ def test_flags_of_training_that_do_not_fit_are_mended_as_advised(begun, said):
 
 
 def test_a_cache_that_does_not_fit_is_left_out_as_advised(begun, monkeypatch):
-    monkeypatch.setattr(memory, "available", lambda: 1000)
+    monkeypatch.setattr(resources, "available_memory", lambda: 1000)
     with pytest.raises(UserError, match="use --cache=none"):
         prepare(parse(begun, ["--cache=decoded"]))
     prepare(parse(begun, ["--cache=none"]))

@@ -4,7 +4,8 @@ from collections.abc import Callable, Iterable, Sequence
 
 import tensorflow as tf
 
-from fv.pipeline import damage, memory, order, slices
+from fv import resources
+from fv.pipeline import damage, order, slices
 from fv.pipeline.damage import BadRecords
 from fv.pipeline.decoded_cache import DecodedCache
 from fv.pipeline.slices import Slice
@@ -83,4 +84,4 @@ def _check_encoded_fits(source: PairSource, parts: Sequence[Slice]) -> None:
         * count
         // sum(shard.records for shard in stored.shards)
     )
-    memory.check_fits("--cache=encoded", needed, f"{count:,} records")
+    resources.check_fits("--cache=encoded", needed, f"{count:,} records")

@@ -9,9 +9,9 @@ from concurrent import futures
 import numpy as np
 import tensorflow as tf
 
-from fv import preprocess, progress, record, workers
+from fv import preprocess, progress, record, resources, workers
 from fv.errors import UserError
-from fv.pipeline import fields_on_host, host_decoder, leaving, memory
+from fv.pipeline import fields_on_host, host_decoder, leaving
 from fv.pipeline.damage import BadRecords
 from fv.pipeline.fields_on_host import Pair
 from fv.pipeline.slices import Slice
@@ -36,7 +36,7 @@ class DecodedCache:
           UserError: they do not fit in memory.
         """
         shape = (min(distinct, 2 * count), image_size, image_size, preprocess.CHANNELS)
-        memory.check_fits(
+        resources.check_fits(
             "--cache=decoded",
             int(np.prod(shape)),
             f"{shape[0]:,} images of {image_size} × {image_size} pixels",

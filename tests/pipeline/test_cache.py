@@ -3,9 +3,8 @@ import pathlib
 
 import pytest
 
-from fv import manifest, record
+from fv import manifest, record, resources
 from fv.errors import UserError
-from fv.pipeline import memory
 from fv.pipeline.input_pipeline import PairSource
 from fv.pipeline.options import InputOptions
 from tests import samples
@@ -20,7 +19,7 @@ from tests.pipeline.streams import source_of, stream
     ],
 )
 def test_what_does_not_fit_is_refused_with_both_figures(shards, monkeypatch, options, held):
-    monkeypatch.setattr(memory, "available", lambda: 1 << 10)
+    monkeypatch.setattr(resources, "available_memory", lambda: 1 << 10)
     with pytest.raises(
         UserError,
         match=rf"--cache=\w+ needs \d+ MiB for {held}, more than 80% of the 0 MiB available",
@@ -50,14 +49,3 @@ def pairs_of_three_images(folder: pathlib.Path, said: int) -> PairSource:
     (folder / "shard").write_bytes(data)
     split = manifest.Split(6, 0, said, ("person",), (manifest.Shard("shard", 6, len(data), ""),))
     return PairSource(str(folder), split, 16, 1.0, split.identities)
-
-
-def test_memory_is_the_least_of_machine_and_control_group(tmp_path):
-    alone = memory.available(str(tmp_path))
-    assert alone is None or alone > 1 << 20
-    (tmp_path / "memory.max").write_text("1000000\n")
-    (tmp_path / "memory.current").write_text("400000\n")
-    (tmp_path / "memory.stat").write_text("anon 1\ninactive_file 100000\n")
-    assert memory.available(str(tmp_path)) == 700_000
-    (tmp_path / "memory.max").write_text("max\n")
-    assert memory.available(str(tmp_path)) == pytest.approx(alone or 0, rel=0.2)
