@@ -78,7 +78,6 @@ OF_OTHER_TOOLS = {  # git, sha256sum, TensorBoard, TensorFlow Serving, Slurm, Do
     *("gpu-bind", "gpus-per-task", "gpus", "cpus", "dask_partition_size"),
 }
 PLACEHOLDERS = {"name", "flag"}
-STYLES = "fv/page.py"  # of CSS, whose variables look like flags
 
 Call = Callable[..., subprocess.CompletedProcess]
 
@@ -101,13 +100,12 @@ def test_every_flag_that_a_text_names_is_one_of_a_command():
     known |= OF_ALL_COMMANDS | OF_OTHER_TOOLS | PLACEHOLDERS
     unknown = {}
     for path in (path for folder in ("fv", "tools") for path in (ROOT / folder).rglob("*.py")):
-        if path != ROOT / STYLES:
-            named = {
-                name
-                for text in texts(path)
-                for name in re.findall(r"(?<![\w-])--([a-z][a-z_-]*)", text)
-            }
-            unknown |= {name: path for name in named if not {name, name.removeprefix("no")} & known}
+        named = {
+            name
+            for text in texts(path)
+            for name in re.findall(r"(?<![\w-])--([a-z][a-z_-]*)", text)
+        }
+        unknown |= {name: path for name in named if not {name, name.removeprefix("no")} & known}
     assert unknown == {}
 
 

@@ -70,20 +70,18 @@ def render(found: dict[str, dict]) -> str:
     Args:
       found: metrics.json by run.
     """
-    warnings = [page.paragraph(text, "alert") for text in _warnings(found)]
-    notes = [[run, note] for run, content in found.items() for note in content["notes"]]
-    return page.page(
-        f"{len(found)} evaluations",
-        *warnings,
-        page.section("Figures", page.table(_header(found), _rows(found))),
-        page.section(
-            "Accuracy",
-            page.bars(
-                _labels(found), [round(c["accuracy"], 4) for c in found.values()], "Accuracy"
-            ),
-        ),
-        page.section("Notes", page.table(["run", "note"], notes)) if notes else "",
-        page.section("Models", _differences(found)),
+    settings = {run: _settings(content) for run, content in found.items()}
+    accuracies = [round(content["accuracy"], 4) for content in found.values()]
+    return page.render(
+        "comparison.html",
+        title=f"{len(found)} evaluations",
+        warnings=_warnings(found),
+        header=_header(found),
+        rows=_rows(found),
+        accuracies=list(zip(_labels(found), accuracies, strict=True)),
+        notes=[[run, note] for run, content in found.items() for note in content["notes"]],
+        differing=list(_differing(settings)),
+        settings=settings,
     )
 
 
@@ -130,10 +128,7 @@ def _figures(content: dict, fars: Sequence[str]) -> list[str]:
         table.interval(content, "accuracy"),
         *(f"{rate:.4f}" for rate in rates),
     ]
-    return [
-        page.Written(cell)
-        for cell in (*cells, *(table.tar(content["tar_at_far"][far]) for far in fars))
-    ]
+    return [*cells, *(table.tar(content["tar_at_far"][far]) for far in fars)]
 
 
 def _warnings(found: dict[str, dict]) -> list[str]:
@@ -181,16 +176,6 @@ def _labels(found: dict[str, dict]) -> list[str]:
     if len(set(labels)) == len(labels):
         return labels
     return [f"{number} {label[3:]}" for number, label in enumerate(labels, start=1)]
-
-
-def _differences(found: dict[str, dict]) -> str:
-    """The settings in which the models, their training and their evaluations differ."""
-    settings = {run: _settings(content) for run, content in found.items()}
-    differing = _differing(settings)
-    if not differing:
-        return page.paragraph("Same options, same step.", "soft")
-    rows = [[run, *(str(own.get(name)) for name in differing)] for run, own in settings.items()]
-    return page.table(["run", *differing], rows)
 
 
 def _settings(content: dict) -> dict:
