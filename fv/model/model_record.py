@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterable, Sequence
 
 from fv import files, workdir
+from fv import options as fv_options
 from fv.conversion import identities as spelling
 from fv.errors import UserError
 from fv.model.options import ModelOptions
@@ -155,14 +156,18 @@ def load(folder: str) -> ModelRecord:
     try:
         fields = files.load_json(path)
         hashes = fields.get("identity_hashes")
-        held = ModelOptions(**fields["options"]), fields["identities"], fields["identities_sha256"]
+        held = (
+            fv_options.from_record(ModelOptions, fields["options"]),
+            fields["identities"],
+            fields["identities_sha256"],
+        )
         earlier = tuple((salt, tuple(met)) for salt, met in fields.get("earlier", ()))
         spelled = tuple(fields.get("spelling_hashes", ()))
         preprocessing = Preprocessing.from_json(fields.get("preprocessing"), path)
         return ModelRecord(
             *held, None if hashes is None else tuple(hashes), earlier, spelled, preprocessing
         )
-    except (AttributeError, KeyError, TypeError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise UserError(
             f"{path} does not describe a model of this fv ({error}): train into a new --workdir"
         ) from error
