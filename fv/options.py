@@ -155,7 +155,7 @@ def to_flagfile(options: typing.Any) -> str:
         if dataclasses.is_dataclass(value):
             lines.append(to_flagfile(value))
         elif value is not None:
-            lines.append(f"--{field.name}={_to_text(value)}\n")
+            lines.append(f"--{field.name}={to_text(value)}\n")
     return "".join(lines)
 
 
@@ -170,9 +170,7 @@ def from_record(cls: type, fields: Mapping[str, typing.Any]) -> typing.Any:
     given = {
         name: value for name, value in fields.items() if name in values or name not in _REMOVED
     }
-    arguments = [
-        f"--{name}={_to_text(value)}" for name, value in given.items() if value is not None
-    ]
+    arguments = [f"--{name}={to_text(value)}" for name, value in given.items() if value is not None]
     try:
         values(["", *drop_removed(arguments, values)])
     except (flags.Error, UserError) as error:
@@ -213,7 +211,7 @@ def describe(cls: type) -> Iterator[tuple[str, str]]:
     """Yields (flag with its default, help) for every option, in the order of definition."""
     for field, _ in _leaves(cls):
         unset = field.default is dataclasses.MISSING or field.default is None
-        default = "" if unset else _to_text(field.default, lower=False)
+        default = "" if unset else to_text(field.default, lower=False)
         choices = field.metadata.get("choices")
         before = "Required: " if field.metadata.get("required") else ""
         after = f" One of {', '.join(choices)}." if choices else ""
@@ -243,7 +241,8 @@ def _without_none(kind: typing.Any) -> type:
     return kind
 
 
-def _to_text(value: typing.Any, lower: bool = True) -> str:
+def to_text(value: typing.Any, lower: bool = True) -> str:
+    """A flag's value as it can be given; booleans as Python writes them where not `lower`."""
     if isinstance(value, (tuple, list)):
         return ",".join(map(str, value))
     return str(value).lower() if isinstance(value, bool) and lower else str(value)
@@ -288,7 +287,7 @@ class _NumbersParser(flags.ArgumentParser):
 
 class _NumbersSerializer(flags.ArgumentSerializer):
     def serialize(self, value: tuple[float, ...]) -> str:
-        return _to_text(value)
+        return to_text(value)
 
 
 def _define_numbers(field: dataclasses.Field, values: flags.FlagValues) -> None:

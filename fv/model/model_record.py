@@ -208,7 +208,7 @@ def _differ(name: str, held: object, value: object) -> str:
     """The flag that a workdir's model has, as it can be given."""
     if held is None:
         return f"without --{name}, not {value}"
-    return f"--{name}={str(held).lower() if isinstance(held, bool) else held}, not {value}"
+    return f"--{name}={fv_options.to_text(held)}, not {fv_options.to_text(value)}"
 
 
 def check_images(

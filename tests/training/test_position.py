@@ -132,6 +132,15 @@ def test_a_new_epoch_is_whole_and_in_an_order_of_its_own(options):
     assert shown != draw(options, Position(), PAIRS)
 
 
+@pytest.mark.parametrize("value", ["2048", "7"])
+def test_another_shuffle_buffer_of_an_earlier_version_begins_a_new_epoch(options, value):
+    flags = [*fv_options.to_flagfile(options).splitlines(), f"--shuffle_buffer={value}"]
+    start = {"first_step": 0, "flags": flags}
+    pathlib.Path(options.workdir, "run.json").write_text(json.dumps({"starts": [start]}))
+    said = f"--shuffle_buffer={value}, which is 2048 now"
+    assert (said in (line(options, 10) or "")) == (value != "2048")
+
+
 @pytest.mark.parametrize(("mixed", "epoch"), [([], 3), (["--hard_tfrecords=hard"], 5)])
 def test_a_run_of_an_earlier_version_goes_on_behind_its_position(options, mixed, epoch):
     flags = [*fv_options.to_flagfile(options).splitlines(), "--hard_share=0.5", *mixed]
