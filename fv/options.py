@@ -36,6 +36,7 @@ _REMOVED = {
     "checkpoint_minutes": None,
     "keep_checkpoints": None,
     "keep_best": None,
+    "batch_size": None,  # of fv.evaluate
 }
 
 
@@ -79,6 +80,10 @@ def _merge_workers(old: Mapping[str, str]) -> str:
     return f"slurm:{old['port']}" if "port" in old else "slurm"
 
 
+def _merge_threshold_pairs(old: Mapping[str, str]) -> str:
+    return old.get("threshold_pairs_csv") or old.get("threshold_pairs_file", "")
+
+
 # Flags that took in flags of earlier versions: the names that make them up, and how the values do so.
 _MERGED = {
     "scale": (("min_scale", "max_scale"), _merge_scale),
@@ -87,6 +92,10 @@ _MERGED = {
     "softmax_margin": (("softmax_margin", "softmax_angular_margin"), _merge_softmax_margin),
     "freeze_backbone_steps": (("freeze_backbone", "freeze_backbone_steps"), _merge_frozen_steps),
     "init_weights": (("init_weights", "init_checkpoint"), _merge_init_weights),
+    "threshold_pairs": (
+        ("threshold_pairs_file", "threshold_pairs_csv"),
+        _merge_threshold_pairs,
+    ),
     "workers": (("workers", "cluster", "port"), _merge_workers),
 }
 
