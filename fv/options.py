@@ -53,7 +53,7 @@ def _merge_degrade(old: Mapping[str, str]) -> str:
     blur, jpeg = (float(old[name]) if name in old else None for name in ("blur", "jpeg"))
     if blur is not None and jpeg is not None and jpeg != 2.0 * blur:
         raise UserError(
-            f"--blur={blur} with --jpeg={jpeg} is no longer possible: give --degrade=S instead, "
+            f"the flags blur={blur} and jpeg={jpeg} are one flag now: give --degrade=S instead, "
             "which blurs by S and rounds by 2 x S"
         )
     return str(jpeg / 2.0 if blur is None else blur)

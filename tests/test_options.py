@@ -165,7 +165,7 @@ def test_flags_of_earlier_versions_become_the_ones_that_took_them_in(old, new):
 def test_a_removed_flag_whose_value_mattered_is_refused():
     with pytest.raises(flags.UnrecognizedFlagError, match="triplet_margin"):
         now("--triplet_margin=0.5")
-    with pytest.raises(UserError, match="--blur=1.0 with --jpeg=1.0 is no longer possible: give"):
+    with pytest.raises(UserError, match="blur=1.0 and jpeg=1.0 are one flag now: give --degrade=S"):
         now("--blur=1", "--jpeg=1")
 
 
