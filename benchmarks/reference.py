@@ -156,7 +156,7 @@ def _losses(name: str, flags: tuple[str, ...], shards: str, workdir: str) -> lis
         "--validate_every=0",
         "--checkpoint_every=0",
     ]
-    fixed = ["--seed=3", "--keep_best=none", "--deterministic", *plan]
+    fixed = ["--seed=3", "--deterministic", *plan]
     _run(
         "-m",
         "fv.train",

@@ -33,9 +33,7 @@ SHAPE = ("backbone", "image_size", "global_batch_size", "steps")  # flags of fv.
 class BenchmarkOptions:
     """What the benchmark takes."""
 
-    tfrecords: str = required(
-        "folder of shards that tools/make_tfrecords.py wrote; --synthetic_input reads none of them."
-    )
+    tfrecords: str = required("folder of shards that tools/make_tfrecords.py wrote.")
     backbone: str = option("inception_v3", "Network, as in fv.train.")
     image_size: int = option(75, "Side of the network's input in pixels.", lower=16)
     global_batch_size: int = option(
@@ -44,7 +42,7 @@ class BenchmarkOptions:
     steps: int = option(45, "Steps of a run.", lower=6)
     rounds: int = option(3, "How often each runs.", lower=1)
     flags: str = option(
-        "--synthetic_input --noaugment", "More flags for fv.train, separated by blanks."
+        "--cache=decoded --noaugment", "More flags for fv.train, separated by blanks."
     )
     json: str | None = option(None, "File to write the figures to.")
 

@@ -355,7 +355,7 @@ def prepare(options: TrainOptions) -> None:
     with strategy.scope():
         teacher.load(options.teaching, options.model.embedding_size, source.identities)
     if options.init_weights != "none":
-        weight_sources.find(options.init_weights, options.init_checkpoint, options.model)
+        weight_sources.find(options.init_weights, options.model)
     next(
         feeding.training_batches(
             strategy, source, options, Position(), BadRecords(options.tfrecords)
@@ -380,9 +380,9 @@ TRAINING = {  # what is said → flags that provoke it, where the advice stands 
         lambda number: f"--global_batch_size={8 * int(number)}",
     ),
     "reaches beyond": (
-        ["--augment", "--crop_fraction=0.7", "--max_scale=1.9"],
+        ["--augment", "--crop_fraction=0.7", "--scale=0.85,1.9"],
         r"room for ([\d.]+)",
-        lambda number: f"--max_scale={number}",
+        lambda number: f"--scale=0.85,{number}",
     ),
     "--head=sigmoid learns nothing": (["--genuine_only", "--head=sigmoid"], r"give (\S+)", str),
     "--second_head=distance learns nothing": (
@@ -397,7 +397,7 @@ TRAINING = {  # what is said → flags that provoke it, where the advice stands 
         *(r"give (\S+)", str),
     ),
     "of a run that did not validate": (
-        ["--init_weights=WORKDIR", "--init_checkpoint=best"],
+        ["--init_weights=WORKDIR@best"],
         *(r"give (\S+)", str),
     ),
 }
@@ -588,12 +588,6 @@ TF_CONFIG = {
 CLUSTERS = {
     "needs --workers": (dict(worker_index=1), {}, dict(workers=TWO, worker_index=1), {}),
     "needs --worker_index": (dict(workers=TWO), {}, dict(workers=TWO, worker_index=1), {}),
-    "leave one of them out": (
-        dict(workers=TWO, cluster="slurm"),
-        {},
-        dict(workers=TWO, worker_index=1),
-        {},
-    ),
     "unset the variable": (
         dict(workers=TWO, worker_index=1),
         TF_CONFIG,
@@ -602,7 +596,6 @@ CLUSTERS = {
     ),
     "leave --workers out": (dict(workers=TWO, worker_index=1), TF_CONFIG, {}, TF_CONFIG),
     "does not know the workers": ({}, {}, dict(workers=TWO, worker_index=1), {}),
-    "outside of a pod": (dict(cluster="kubernetes"), {}, dict(workers=TWO, worker_index=1), {}),
     "names 10.0.0.1:1 twice": (
         *(dict(workers="10.0.0.1:1,10.0.0.1:1", worker_index=0), {}),
         *(dict(workers="10.0.0.1:1,10.0.0.1:2", worker_index=1), {}),
@@ -625,5 +618,5 @@ def test_the_port_that_is_advised_leaves_room_for_a_nodes_tasks():
     environment = {"SLURM_PROCID": "0", "SLURM_STEP_NODELIST": "n1", "SLURM_STEP_NUM_TASKS": "4"}
     with pytest.raises(UserError, match="leaves no ports") as refused:
         slurm.read(environment, 65534)
-    (port,) = re.findall(r"give --port=(\d+)", str(refused.value))
+    (port,) = re.findall(r"give --workers=slurm:(\d+)", str(refused.value))
     assert slurm.read(environment, int(port)).size == 4

@@ -268,7 +268,7 @@ def test_a_crop_at_conversion_and_one_in_the_model_show_a_teacher_the_same():
 
 def test_the_record_goes_from_an_export_and_a_workdir_to_first_weights(run, exported):
     for where in (run.workdir, exported):
-        assert weight_sources.find(where, "last", run.model).record.preprocessing == CUT
+        assert weight_sources.find(where, run.model).record.preprocessing == CUT
     silent = model_record.describe(TINY, ("Ada",))
     assert model_record.inherit(silent, model_record.load(run.workdir)).preprocessing == CUT
     other = dataclasses.replace(silent, preprocessing=WHOLE)

@@ -13,13 +13,14 @@ from fv.conversion import inspection, sampling, sheet
 from fv.errors import UserError
 from fv.options import option
 
+_SHEET_PAIRS = 24  # half of them genuine
+
 
 @dataclasses.dataclass(frozen=True)
 class Options:
     """What to draw."""
 
     sheet: str | None = option(None, "PNG file to draw pairs from the shards into.")
-    sheet_pairs: int = option(24, "Pairs on the sheet, half of them genuine.", lower=2, upper=1000)
     seed: int = option(0, "Which pairs are drawn.", lower=0)
 
 
@@ -27,7 +28,7 @@ def main(options: Options, folder: str) -> int:
     """Prints counts by split on stdout and damage on stderr."""
     if options.sheet:
         _require_png(options.sheet)
-    sample = sampling.PairSample(options.sheet_pairs, options.seed)
+    sample = sampling.PairSample(_SHEET_PAIRS, options.seed)
     tallies, damage = inspection.inspect(folder, sample.add if options.sheet else None)
     print(
         f"{'split':<6}{'identities':>12}{'images':>10}{'genuine':>12}{'impostor':>12}{'genuine %':>11}{'bytes/pair':>12}"

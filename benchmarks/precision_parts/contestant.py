@@ -13,13 +13,13 @@ from fv import quiet_tensorflow  # noqa: F401  TensorFlow first, without its sta
 
 import tensorflow as tf
 
+from benchmarks.training_peers import synthetic
 from benchmarks.training_peers import work as works
 from benchmarks.training_peers.work import Work
 from fv.model import siamese
 from fv.model.options import ModelOptions
 from fv.pipeline.augment import AugmentOptions
 from fv.training import strategy as strategies
-from fv.training import synthetic
 from fv.training.step import TrainStep
 from fv.training.strategy_options import StrategyOptions
 from fv.training.updates import schedule

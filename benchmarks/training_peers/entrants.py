@@ -59,7 +59,6 @@ def _fv(name: str, work: Work, flags: list[str]) -> Entrant:
     quiet = [
         "--validate_every=0",
         "--checkpoint_every=0",
-        "--checkpoint_minutes=0",
         "--warmup_steps=0",
         _AUGMENTED[name],
     ]

@@ -2,9 +2,9 @@
 
 import numpy as np
 
+from benchmarks.training_peers import synthetic
 from benchmarks.training_peers.work import SEED, Work
 from fv.model.options import ModelOptions
-from fv.training import synthetic
 
 
 def options(work: Work) -> ModelOptions:

@@ -36,7 +36,6 @@ class BenchmarkOptions:
     optimization: OptimizerOptions = group(OptimizerOptions)
     global_batch_size: int = option(32, "Pairs per step over all replicas.", lower=1)
     input: InputOptions = group(InputOptions)
-    shuffle_buffer: int = option(2048, "Pairs among which the next one is drawn.", lower=1)
     seed: int = option(0, "Of order and weights.", lower=0, upper=2**31 - 1)
     seconds: float = option(5.0, "How long each of the three is measured.", lower=0.01)
     warm_up: float = option(2.0, "Seconds before each, which do not count.", lower=0.0)

@@ -11,6 +11,7 @@ from fv.conversion import (
     copies,
     crops,
     csv_pairs,
+    fingerprint,
     identities,
     images,
     lfw_pairs,
@@ -77,7 +78,7 @@ def _sampled(
     crop = crops.parse(chosen.crop)
     found, boxless = crops.boxed(found, crop, chosen.crop)
     checked = _check(chosen, found, crop, scratch, run, chosen.strict)
-    duplicates = copies.find(checked, chosen.near_distance)
+    duplicates = copies.find(checked, fingerprint.DISTANCE)
     sound, unwanted = checked.sound, boxless.iloc[:0]
     if not chosen.keep_duplicates:
         sound, unwanted = copies.leave_out(checked, duplicates)
@@ -123,7 +124,7 @@ def _listed(
     indices = listed.to_indices(table, checked.sound, bad, source)
     members = tuple(sorted(checked.sound["identity"].unique()))
     sound = checked.sound.assign(split=pd.Categorical([chosen.pairs_split] * len(checked.sound)))
-    duplicates = copies.find(checked, chosen.near_distance)
+    duplicates = copies.find(checked, fingerprint.DISTANCE)
     return Selection(
         sound,
         {chosen.pairs_split: indices},

@@ -4,7 +4,7 @@ import dataclasses
 import os
 
 from fv import files, manifest, workers
-from fv.conversion import crops, duplicates, fingerprint
+from fv.conversion import crops
 from fv.errors import UserError
 from fv.options import option, required
 from fv.preprocessing import Preprocessing
@@ -77,12 +77,6 @@ class Options:
         95, "Quality where an image has to be written anew as JPEG.", lower=1, upper=100
     )
     max_megapixels: float = option(64.0, "Largest image taken, in millions of pixels.", lower=0.0)
-    near_distance: int = option(
-        fingerprint.DISTANCE,
-        f"Most bits, of {fingerprint.BITS}, in which the perceptual hashes of two copies of a picture differ.",
-        lower=0,
-        upper=duplicates.MOST_DISTANCE,
-    )
     keep_duplicates: bool = option(
         False,
         "Also sample pairs of pictures found under two identities, and of copies of one identity's file.",

@@ -21,6 +21,8 @@ _DECODED_AT_ONCE = 16
 _DIVERGED = "the model's weights or its training diverged, train again"
 _UNTRAINED = "the trained ones are: give --nobaselines, or another --seed"
 
+_BATCH_SIZE = 64  # images embedded at once
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Description:
@@ -56,7 +58,7 @@ class Describer:
         untrained: Siamese | None,
         *,
         flip: bool,
-        batch_size: int,
+        batch_size: int = _BATCH_SIZE,
     ):
         """Args:
         model: the trained model.

@@ -59,11 +59,9 @@ class EvaluateOptions:
     threshold_tfrecords: str | None = option(
         None, "Folder of shards that hold threshold_split; --tfrecords by default."
     )
-    threshold_pairs_file: str | None = option(
-        None, "Choose the threshold on this list in LFW's format, over --images."
-    )
-    threshold_pairs_csv: str | None = option(
-        None, "Choose the threshold on this CSV of pairs, over --images."
+    threshold_pairs: str | None = option(
+        None,
+        "Choose the threshold on this list over --images: a CSV of pairs if its name ends in .csv, else LFW's format.",
     )
     folds: int | None = option(
         None,
@@ -92,7 +90,6 @@ class EvaluateOptions:
         upper=100_000,
     )
     seed: int = option(0, "Of the draws, of made folds and of the untrained network.", lower=0)
-    batch_size: int = option(64, "Images embedded at once.", lower=1)
     allow_missing: bool = option(
         False, "Leave out the pairs of a list whose images are missing or broken, and say so."
     )
@@ -108,11 +105,6 @@ class EvaluateOptions:
     def pairs_list(self) -> str | None:
         """The file that lists the scored pairs, None where they are in shards."""
         return self.pairs_file or self.pairs_csv
-
-    @property
-    def threshold_list(self) -> str | None:
-        """The file that lists the pairs which the threshold is chosen on, None where it is chosen otherwise."""
-        return self.threshold_pairs_file or self.threshold_pairs_csv
 
     def check(self) -> None:
         """Checks what no single flag's range can.
@@ -131,9 +123,9 @@ class EvaluateOptions:
             raise UserError(
                 "no pairs to score: give --tfrecords, or --images with --pairs_file or --pairs_csv"
             )
-        if (self.pairs_list or self.threshold_list) and not self.images:
+        if (self.pairs_list or self.threshold_pairs) and not self.images:
             raise UserError(
-                f"--images is missing: give the folder that {self.pairs_list or self.threshold_list} is over"
+                f"--images is missing: give the folder that {self.pairs_list or self.threshold_pairs} is over"
             )
         if self.tfrecords and self.pairs_list:
             raise UserError(
@@ -142,12 +134,11 @@ class EvaluateOptions:
         self._check_one("--pairs_file and --pairs_csv", self.pairs_file, self.pairs_csv)
         choosing = (
             self.threshold_tfrecords,
-            self.threshold_pairs_file,
-            self.threshold_pairs_csv,
+            self.threshold_pairs,
             self.folds,
         )
         self._check_one(
-            "--threshold_tfrecords, --threshold_pairs_file, --threshold_pairs_csv and --folds",
+            "--threshold_tfrecords, --threshold_pairs and --folds",
             *choosing,
         )
         self._check_others_choose()
@@ -184,14 +175,14 @@ class EvaluateOptions:
             if each
         ]
         same = self.split == self.threshold_split and len(set(folders)) == 1
-        if self.tfrecords and same and not (self.threshold_list or self.folds):
+        if self.tfrecords and same and not (self.threshold_pairs or self.folds):
             raise UserError(
                 f"--threshold_split={self.split} is the split that is scored: choose the threshold on another, or by --folds"
             )
         if (
             self.pairs_list
-            and self.threshold_list
-            and os.path.samefile(self.pairs_list, self.threshold_list)
+            and self.threshold_pairs
+            and os.path.samefile(self.pairs_list, self.threshold_pairs)
         ):
             raise UserError(
                 f"{self.pairs_list} is the list that is scored: choose the threshold on another, or by --folds"

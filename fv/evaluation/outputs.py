@@ -30,7 +30,7 @@ def claim(folder: str, names: Sequence[str], options: EvaluateOptions) -> None:
     """
     if os.path.isfile(folder):
         raise UserError(f"{folder} is a file, no folder for an evaluation: give --output")
-    read = (options.pairs_list, options.threshold_list, options.scores, options.threshold_scores)
+    read = (options.pairs_list, options.threshold_pairs, options.scores, options.threshold_scores)
     for name in names:
         ownership.require_not_read(os.path.join(folder, name), "output", filter(None, read))
     ownership.claim(folder, names, lambda name: _is_of_earlier_version(folder))

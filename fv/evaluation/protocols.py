@@ -124,7 +124,7 @@ def cross_validate(
         except UserError as error:
             raise UserError(
                 f"the threshold of fold {number} of {len(testing)} cannot be chosen on the others: {error}; choose it on "
-                "other pairs (--threshold_tfrecords, --threshold_pairs_csv or --threshold_scores)"
+                "other pairs (--threshold_tfrecords, --threshold_pairs or --threshold_scores)"
             ) from error
         fitted = calibration.fit(similarities[others], labels[others])
         same[own], probabilities[own] = (

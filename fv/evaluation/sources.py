@@ -39,7 +39,7 @@ def treat_as_trained(options: EvaluateOptions, record: ModelRecord) -> EvaluateO
     Raises:
       UserError: the model was trained on boxes, and none are given.
     """
-    if not (options.pairs_list or options.threshold_list):
+    if not (options.pairs_list or options.threshold_pairs):
         return options
     preprocessing, crop = record.preprocessing, options.crop
     if crop is None and preprocessing is None:
@@ -80,7 +80,7 @@ def read(options: EvaluateOptions, record: ModelRecord) -> Task:
     if folds == 1:
         raise UserError(
             f"{scored.name} has no folds, and its threshold may not come from itself: give --folds, "
-            "--threshold_pairs_file, --threshold_pairs_csv or --threshold_tfrecords"
+            "--threshold_pairs or --threshold_tfrecords"
         )
     return Task(scored, None, f"chosen on the other of {folds} folds")
 
@@ -94,9 +94,12 @@ def _read_scored(options: EvaluateOptions, record: ModelRecord) -> PairSet:
 def _read_choosing(options: EvaluateOptions, record: ModelRecord) -> PairSet | None:
     if options.folds:
         return None
-    if options.threshold_list:
+    if options.threshold_pairs:
         return _read_list(
-            options.threshold_list, options, record, is_csv=options.threshold_pairs_csv is not None
+            options.threshold_pairs,
+            options,
+            record,
+            is_csv=options.threshold_pairs.endswith(".csv"),
         )
     folder = options.threshold_tfrecords or options.tfrecords
     if folder is None:

@@ -49,7 +49,6 @@ def evaluate(options: EvaluateOptions) -> None:
         record.options,
         _untrained(options, record),
         flip=options.flip,
-        batch_size=options.batch_size,
     )
     task, found, judged = _judge(task, describer, model, options)
     context = _context(options, task, record, step) | {"seen_identities": seen}
@@ -79,7 +78,7 @@ def _judge(
             for name, said in similarities.items()
         }
         return Task(scored, None, task.rule), found, judged
-    choosing, _, others = _score(task.choosing, describer, model, options, options.threshold_list)
+    choosing, _, others = _score(task.choosing, describer, model, options, options.threshold_pairs)
     judged = {
         name: protocols.hold_out(said, scored.labels, others[name], choosing.labels)
         for name, said in similarities.items()
@@ -148,7 +147,7 @@ def _output_folder(options: EvaluateOptions, task: Task) -> str:
     """The workdir only where fv.export may take the threshold from there: it knows no folds and no mirrored images."""
     if options.output:
         return options.output
-    if options.tfrecords and task.choosing and not options.threshold_list and not options.flip:
+    if options.tfrecords and task.choosing and not options.threshold_pairs and not options.flip:
         return options.workdir
     folds = f"-{options.folds}-folds" if options.folds else ""
     name = os.path.splitext(task.scored.name)[0]

@@ -15,10 +15,12 @@ import tensorflow as tf
 import tf_keras
 
 from fv import addons
-from fv.model import losses, margins, sampled_softmax
+from fv.model import losses, sampled_softmax
 from fv.model.options import ModelOptions
 
 START = (0, 0)  # a moment
+_CONTRASTIVE_MARGIN = 1.0  # distance that impostors are pushed to; at most 2 on the unit sphere
+_TRIPLET_MARGIN = 0.2  # of squared distances, as in FaceNet (Schroff et al., 2015)
 
 
 def build_head(options: ModelOptions, identities: int) -> tf.Module:
@@ -35,7 +37,7 @@ def _build_one(name: str, options: ModelOptions, identities: int) -> tf.Module:
     if name == "sigmoid":
         return SigmoidHead(options.embedding_size)
     if name == "distance":
-        return DistanceHead(options.contrastive_margin)
+        return DistanceHead(_CONTRASTIVE_MARGIN)
     if name == "softmax":
         return SoftmaxHead(options, identities)
     return BatchHead(name, _batch_loss(name, options))
@@ -44,11 +46,11 @@ def _build_one(name: str, options: ModelOptions, identities: int) -> tf.Module:
 def _batch_loss(name: str, options: ModelOptions) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
     """(embeddings, identities) → the loss of all pairs of a batch, a scalar."""
     if name == "all_distances":
-        return functools.partial(losses.contrastive_of_batch, margin=options.contrastive_margin)
+        return functools.partial(losses.contrastive_of_batch, margin=_CONTRASTIVE_MARGIN)
     if name == "n_pairs":
         return functools.partial(losses.n_pairs, scale=options.softmax_scale)
     hardest = name == "triplet_hard"
-    return functools.partial(addons.triplet_loss, margin=options.triplet_margin, hardest=hardest)
+    return functools.partial(addons.triplet_loss, margin=_TRIPLET_MARGIN, hardest=hardest)
 
 
 def cosine_similarity(embeddings_a: tf.Tensor, embeddings_b: tf.Tensor) -> tf.Tensor:
@@ -108,13 +110,8 @@ class SoftmaxHead(tf.Module):
     similarity = staticmethod(cosine_similarity)
 
     def __init__(self, options: ModelOptions, identities: int):
-        """Raises UserError where the steps of the margins are none."""
         super().__init__(name="softmax_head")
-        self._scale, self._margins = (
-            options.softmax_scale,
-            (options.softmax_margin, options.softmax_angular_margin),
-        )
-        self._rise = margins.rise_of(options.softmax_margin_steps)
+        self._scale, self._margins = options.softmax_scale, options.softmax_margin
         self._identities, self._sample = identities, options.softmax_sample
         initial = tf_keras.initializers.GlorotUniform()((identities, options.embedding_size))
         self.centres = tf.Variable(initial, name="identity_centres")
@@ -123,12 +120,11 @@ class SoftmaxHead(tf.Module):
         self, embeddings: tf.Tensor, label: tf.Tensor, identities: tf.Tensor, moment=START
     ) -> tf.Tensor:
         del label
-        share = margins.share(moment[1], *self._rise)
         flat, identities = (
             tf.reshape(embeddings, (-1, embeddings.shape[-1])),
             tf.reshape(tf.maximum(identities, 0), [-1]),
         )
-        shape = self._scale, *(share * margin for margin in self._margins)
+        shape = self._scale, *self._margins
         if 0 < self._sample < self._identities:
             drawn = sampled_softmax.draw(self._identities, self._sample, moment)
             per_image = sampled_softmax.loss(

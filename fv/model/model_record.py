@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterable, Sequence
 
 from fv import files, workdir
+from fv import options as fv_options
 from fv.conversion import identities as spelling
 from fv.errors import UserError
 from fv.model.options import ModelOptions
@@ -155,14 +156,18 @@ def load(folder: str) -> ModelRecord:
     try:
         fields = files.load_json(path)
         hashes = fields.get("identity_hashes")
-        held = ModelOptions(**fields["options"]), fields["identities"], fields["identities_sha256"]
+        held = (
+            fv_options.from_record(ModelOptions, fields["options"]),
+            fields["identities"],
+            fields["identities_sha256"],
+        )
         earlier = tuple((salt, tuple(met)) for salt, met in fields.get("earlier", ()))
         spelled = tuple(fields.get("spelling_hashes", ()))
         preprocessing = Preprocessing.from_json(fields.get("preprocessing"), path)
         return ModelRecord(
             *held, None if hashes is None else tuple(hashes), earlier, spelled, preprocessing
         )
-    except (AttributeError, KeyError, TypeError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise UserError(
             f"{path} does not describe a model of this fv ({error}): train into a new --workdir"
         ) from error
@@ -203,7 +208,7 @@ def _differ(name: str, held: object, value: object) -> str:
     """The flag that a workdir's model has, as it can be given."""
     if held is None:
         return f"without --{name}, not {value}"
-    return f"--{name}={str(held).lower() if isinstance(held, bool) else held}, not {value}"
+    return f"--{name}={fv_options.to_text(held)}, not {fv_options.to_text(value)}"
 
 
 def check_images(

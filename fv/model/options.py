@@ -69,36 +69,15 @@ class ModelOptions:
     softmax_scale: float = option(
         16.0, "Softmax and n_pairs: factor on the cosines.", lower=1.0, upper=128.0
     )
-    softmax_margin: float = option(
-        0.1,
-        "Softmax: subtracted from the true identity's cosine, as in CosFace.",
-        lower=0.0,
-        upper=1.0,
-    )
-    softmax_angular_margin: float = option(
-        0.0,
-        "Softmax: added to the true identity's angle, as in ArcFace, in radians.",
-        lower=0.0,
-        upper=1.5,
-    )
-    softmax_margin_steps: str = option(
-        "",
-        "A,B: the softmax's margins are 0 up to step A, then rise linearly, and are whole from step B on; empty for always.",
+    softmax_margin: tuple[float, float] = option(
+        (0.1, 0.0),
+        "A or A,B: Softmax: subtracted from the true identity's cosine, as in CosFace, [0, 1], and added to its angle "
+        "in radians, as in ArcFace, [0, 1.5].",
+        lower=(0.0, 0.0),
+        upper=(1.0, 1.5),
     )
     softmax_sample: int = option(
         0,
         "Softmax: other identities, drawn anew in each step, that a batch's own are told from; 0 for all.",
         lower=0,
-    )
-    contrastive_margin: float = option(
-        1.0,
-        "Distance and all_distances: impostors are pushed to this distance, (0, 2].",
-        lower=0.01,
-        upper=2.0,
-    )
-    triplet_margin: float = option(
-        0.2,
-        "Triplets: squared distance by which an impostor has to be farther, (0, 4].",
-        lower=0.01,
-        upper=4.0,
     )

@@ -19,7 +19,7 @@ def load_model(
     workdir: str,
     record: ModelRecord,
     which: str = checkpoint_choice.LAST,
-    flag: str = "--checkpoint",
+    advice: str = "--checkpoint=last",
 ) -> tuple[Siamese, int]:
     """Builds the model of a workdir, in float32 whatever precision trained it, and restores one of its checkpoints.
 
@@ -32,7 +32,7 @@ def load_model(
       workdir: of the run.
       record: of its model.
       which: one of `checkpoint_choice.CHOICES`.
-      flag: by which the user chose it, for messages.
+      advice: the flag that chooses the last checkpoint, for messages.
 
     Returns:
       The model, and the number of steps it was trained for.
@@ -46,7 +46,7 @@ def load_model(
     last = checkpoint_choice.folder(workdir, checkpoint_choice.LAST)
     if not path and folder != last and checkpoint_files.find(last):
         raise UserError(
-            f"{folder} holds no whole checkpoint, as of a run that did not validate: give {flag}=last"
+            f"{folder} holds no whole checkpoint, as of a run that did not validate: give {advice}"
         )
     if not path:
         raise UserError(f"{folder} holds no whole checkpoint: run fv.train into {workdir} first")

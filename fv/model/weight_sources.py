@@ -10,8 +10,10 @@ import tensorflow as tf
 import tf_keras
 
 from fv import errors, files, preprocess, workdir
+from fv import options as fv_options
 from fv.errors import UserError
 from fv.model import backbones, encoder, layer_names, model_record, restoring, siamese, weight_files
+from fv.model.checkpoint_choice import BEST, LAST
 from fv.model.model_record import ModelRecord
 from fv.model.options import ModelOptions
 from fv.model.siamese import Siamese
@@ -19,6 +21,7 @@ from fv.preprocessing import Preprocessing
 
 IMAGENET = "imagenet"
 CARD = "model_card.json"  # what an export says of its model, beside its weights
+_AT_BEST = f"@{BEST}"  # behind a workdir
 _EXPORTED = os.path.join("variables", "variables")
 
 
@@ -70,12 +73,12 @@ def end(model: Siamese) -> str:
     return _lasting(model.encoder.get_layer(backbones.NAME).layers)[-1]
 
 
-def find(where: str, checkpoint: str, options: ModelOptions) -> Source:
+def find(where: str, options: ModelOptions) -> Source:
     """Reads the weights that a model of these options may begin with.
 
     Args:
-      where: 'imagenet', or the path of a workdir, of an export's version or of a weights file of tf_keras.
-      checkpoint: which one of a workdir, one of `checkpoint_choice.CHOICES`.
+      where: 'imagenet', or the path of a workdir, of an export's version or of a weights file of tf_keras. '@best'
+        behind a workdir names its checkpoint that validated best.
       options: of the model.
 
     Raises:
@@ -83,8 +86,9 @@ def find(where: str, checkpoint: str, options: ModelOptions) -> Source:
     """
     if where == IMAGENET:
         return Source("ImageNet", _values(_layers(_plain(options, IMAGENET))))
-    if files.exists(os.path.join(where, workdir.MODEL)):
-        return _of_workdir(where, checkpoint, options)
+    folder = where.removesuffix(_AT_BEST)
+    if files.exists(os.path.join(folder, workdir.MODEL)):
+        return _of_workdir(folder, BEST if where.endswith(_AT_BEST) else LAST, options)
     if files.exists(os.path.join(where, CARD)):
         return _of_export(where, options)
     if os.path.isfile(where):
@@ -98,7 +102,7 @@ def find(where: str, checkpoint: str, options: ModelOptions) -> Source:
 def _of_workdir(where: str, checkpoint: str, options: ModelOptions) -> Source:
     record = model_record.load(where)
     _check_backbone(where, record.options, options)
-    model, step = restoring.load_model(where, record, checkpoint, "--init_checkpoint")
+    model, step = restoring.load_model(where, record, checkpoint, f"--init_weights={where}")
     return Source(
         f"{checkpoint} checkpoint, step {step:,}", _values(parts(model)), record, end(model)
     )
@@ -108,7 +112,7 @@ def _of_export(where: str, options: ModelOptions) -> Source:
     """An export holds what it needs to compare: encoder and, where it has weights, the head's scoring."""
     try:
         card = files.load_json(os.path.join(where, CARD))
-        held = ModelOptions(**card["model"])
+        held = fv_options.from_record(ModelOptions, card["model"])
         preprocessing = Preprocessing.from_json(card.get("preprocessing"), f"{where}/{CARD}")
         _check_backbone(where, held, options)
         model = siamese.build_siamese(held, identities=1)

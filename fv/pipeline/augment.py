@@ -16,43 +16,33 @@ _FINEST_STEPS = 0.02  # of JPEG's tables, quality 99: 0 would divide by nothing
 
 @dataclasses.dataclass(frozen=True)
 class AugmentOptions:
-    """What training images go through; strengths of 0 (min_scale of 1) leave them as they are."""
+    """What training images go through; strengths of 0 (scales of 1) leave them as they are."""
 
     augment: bool = option(True, "Augment training images on the device.")
     flip: bool = option(True, "Mirror half of the training images left to right.")
-    min_scale: float = option(
-        0.85,
-        "Random crops keep from this to --max_scale times the side that evaluation sees, (0, 1].",
-        lower=0.05,
-        upper=1.0,
+    scale: tuple[float, float] = option(
+        (0.85, 1.0),
+        "A,B: random crops keep from A to B times the side that evaluation sees. Over 1, crops reach beyond that side, so "
+        "that faces are in the middle as large as in evaluation. A in (0, 1]; B in [1, 2], at most 1 / --crop_fraction.",
+        lower=(0.05, 1.0),
+        upper=(1.0, 2.0),
     )
-    max_scale: float = option(
-        1.0,
-        "Over 1, crops reach beyond that side, so that faces are in the middle as large as in evaluation; at most "
-        "1 / --crop_fraction, [1, 2].",
-        lower=1.0,
-        upper=2.0,
-    )
-    brightness: float = option(
-        0.15, "Add up to ± this times 255 to the pixels, [0, 1].", lower=0.0, upper=1.0
-    )
-    contrast: float = option(
-        0.2, "Stretch pixels around their image's mean by 1 ± this, [0, 1].", lower=0.0, upper=1.0
-    )
-    saturation: float = option(
-        0.0, "Stretch colours around grey by 1 ± this, [0, 1].", lower=0.0, upper=1.0
+    color_jitter: tuple[float, float, float] = option(
+        (0.15, 0.2, 0.0),
+        "A,B,C: brightness, add up to ± A times 255 to the pixels; contrast, stretch them around their image's mean by "
+        "1 ± B; saturation, stretch colours around grey by 1 ± C; each in [0, 1].",
+        lower=(0.0, 0.0, 0.0),
+        upper=(1.0, 1.0, 1.0),
     )
     rotation: float = option(
         0.0, "Turn by up to ± this many degrees, [0, 45].", lower=0.0, upper=45.0
     )
-    blur: float = option(
-        0.0, "Blur up to this share of a Gaussian of one pixel, [0, 1].", lower=0.0, upper=1.0
-    )
-    jpeg: float = option(
+    degrade: float = option(
         0.0,
-        "Round as JPEG does, by up to this times its tables at quality 50: 1 is 50, 2 is 25, [0, 4].",
+        "Blur up to this share of a Gaussian of one pixel, and round as JPEG does, by up to twice this times its tables at "
+        "quality 50: 0.5 is 50, 1 is 25; [0, 1].",
         lower=0.0,
-        upper=4.0,
+        upper=1.0,
     )
     cutout: float = option(
         0.0,
@@ -64,7 +54,7 @@ class AugmentOptions:
     @property
     def reach(self) -> float:
         """Side that a training image needs over the side that evaluation sees."""
-        return self.max_scale if self.augment else 1.0
+        return self.scale[1] if self.augment else 1.0
 
 
 def draw(options: AugmentOptions, images: int, seed: int, step: tf.Tensor) -> tf.Tensor | None:
@@ -111,10 +101,9 @@ def apply(
     columns = tf.unstack(draws, axis=1)
     images = _crop(images, columns[0:4], columns[9], options, side or images.shape[1])
     images = _colour(images, columns[4:6], columns[8], options)
-    if options.blur:
-        images = degrade.blur(images, options.blur * columns[10])
-    if options.jpeg:
-        images = degrade.quantise(images, _FINEST_STEPS + options.jpeg * columns[11])
+    if options.degrade:
+        images = degrade.blur(images, options.degrade * columns[10])
+        images = degrade.quantise(images, _FINEST_STEPS + 2.0 * options.degrade * columns[11])
     return _cutout(images, columns[6:8], options) if options.cutout else images
 
 
@@ -122,7 +111,7 @@ def _crop(
     images: tf.Tensor, columns: list[tf.Tensor], turn: tf.Tensor, options: AugmentOptions, side: int
 ) -> tf.Tensor:
     scale, top, left, mirror = columns
-    least = options.min_scale / options.max_scale
+    least = options.scale[0] / options.scale[1]
     scale = least + (1.0 - least) * scale
     mirrored = tf.logical_and(mirror < 0.5, options.flip)
     angle = math.radians(options.rotation) * (2.0 * turn - 1.0)
@@ -133,13 +122,14 @@ def _crop(
 def _colour(
     images: tf.Tensor, columns: list[tf.Tensor], vividness: tf.Tensor, options: AugmentOptions
 ) -> tf.Tensor:
+    brightness, contrast, saturation = options.color_jitter
     shift, stretch, vivid = (_per_image(2.0 * column - 1.0) for column in (*columns, vividness))
     mean = tf.reduce_mean(images, axis=(1, 2), keepdims=True)
-    images = mean + (images - mean) * (1.0 + options.contrast * stretch)
-    if options.saturation:
+    images = mean + (images - mean) * (1.0 + contrast * stretch)
+    if saturation:
         grey = tf.reduce_sum(images * tf.constant(_LUMA), axis=-1, keepdims=True)
-        images = grey + (images - grey) * (1.0 + options.saturation * vivid)
-    return images + 255.0 * options.brightness * shift
+        images = grey + (images - grey) * (1.0 + saturation * vivid)
+    return images + 255.0 * brightness * shift
 
 
 def _cutout(images: tf.Tensor, columns: list[tf.Tensor], options: AugmentOptions) -> tf.Tensor:

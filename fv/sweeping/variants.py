@@ -3,7 +3,7 @@
     # name: flags of fv.train
     baseline:
     cutout:   --cutout=0.3
-    triplets: --head=triplet_hard --triplet_margin=0.3   # the baseline comes first, whatever its name
+    triplets: --head=triplet_hard                        # the baseline comes first, whatever its name
 
 Names are folders of runs, so renaming one begins its runs anew. Quotes and comments are a shell's.
 """

@@ -10,7 +10,6 @@ from fv.errors import UserError
 from fv.pipeline import input_pipeline, load_size
 from fv.pipeline.damage import BadRecords
 from fv.pipeline.input_pipeline import PairSource
-from fv.training import synthetic
 from fv.training.options import TrainOptions
 from fv.training.position import Position
 
@@ -19,23 +18,21 @@ _HEADS_OF_PAIRS = (
     "distance",
 )  # they look at the label of each pair, and at no other pair
 _ROOM_DIGITS = 1000
+_SHUFFLE_BUFFER = 2048  # pairs among which an input worker draws the next one
 
 
 def sources(options: TrainOptions) -> tuple[PairSource, PairSource | None]:
     """The pairs to train on, at the side that they leave the host with, and those to validate on, at the network's.
 
-    With synthetic input there are none to validate on, and of the others the names alone are used. Shards without a
-    validation split, as for a last training on everybody, have none to validate on either.
+    Shards without a validation split, as for a last training on everybody, have none to validate on.
 
     Raises:
       UserError: no data set, none of this schema, no training split, validation pairs of one label, or a shard cut short
         though no record may be skipped.
     """
-    unread = options.input.max_bad_records > 0 or options.synthetic_input
-    manifest = (manifests.read if unread else manifests.load)(options.tfrecords)
+    skips = options.input.max_bad_records > 0
+    manifest = (manifests.read if skips else manifests.load)(options.tfrecords)
     training = training_source(options, manifest)
-    if options.synthetic_input:
-        return training, None
     if not manifest.holds("val"):
         return training, None
     pixels = (options.model.image_size, options.model.crop_fraction)
@@ -64,7 +61,9 @@ def training_source(options: TrainOptions, manifest: manifests.Manifest) -> Pair
             math.floor(_ROOM_DIGITS / options.model.crop_fraction) / _ROOM_DIGITS
         )  # rounded up it would be too much
         left = f"--crop_fraction={options.model.crop_fraction} leaves room for {room:g}"
-        raise UserError(f"--max_scale={reach} reaches beyond the images: {left}, lower one of them")
+        raise UserError(
+            f"--scale={options.augmentation.scale[0]},{reach} reaches beyond the images: {left}, lower one of them"
+        )
     side = load_size.choose(
         options.input.load_size, manifest, round(options.model.image_size * reach), kept
     )
@@ -79,20 +78,12 @@ def training_batches(
     bad: BadRecords,
 ) -> Iterator:
     """The training stream from `position` on, in per-replica batches; `bad` counts the damaged records."""
-    if options.synthetic_input:
-        pairs = (
-            options.global_batch_size
-            // options.optimization.accumulate_steps
-            // strategy.num_replicas_in_sync
-        )
-        batch = synthetic.noise(pairs, source.image_size, len(source.identities), options.seed)
-        return synthetic.ConstantBatches(strategy, batch)
 
     def batches(context: tf.distribute.InputContext) -> tf.data.Dataset:
         return input_pipeline.training_batches(
             source,
             seed=options.seed,
-            shuffle_buffer=options.shuffle_buffer,
+            shuffle_buffer=_SHUFFLE_BUFFER,
             start_record=position.order_pairs // context.num_input_pipelines,
             first_epoch=position.order_epoch,
             options=options.input,

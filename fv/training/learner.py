@@ -102,6 +102,6 @@ def _build_model(options: TrainOptions, identities: int) -> Siamese:
     model = siamese.build_siamese(
         options.model, identities, sync_batch_norm=options.sync_batch_norm
     )
-    if options.freeze_backbone:
+    if options.optimization.freeze_backbone_steps < 0:
         encoder.freeze_backbone(model.encoder)
     return model

@@ -2,7 +2,6 @@
 
 import dataclasses
 
-from fv.model import checkpoint_choice
 from fv.model.options import ModelOptions
 from fv.options import group, option, required
 from fv.pipeline.augment import AugmentOptions
@@ -26,14 +25,9 @@ class TrainOptions:
     init_weights: str = option(
         "none",
         "What the weights begin with: none, imagenet (downloaded), or the path of another workdir, an export's version or "
-        "a tf_keras weights file of the backbone. Layers that fit are loaded, the others are named.",
+        "a tf_keras weights file of the backbone. A workdir gives its last checkpoint; WORKDIR@best the one that validated "
+        "best. Layers that fit are loaded, the others are named.",
     )
-    init_checkpoint: str = option(
-        checkpoint_choice.LAST,
-        "Of a workdir in --init_weights: its last checkpoint, or the one that validated best.",
-        choices=checkpoint_choice.CHOICES,
-    )
-    freeze_backbone: bool = option(False, "Train the embedding and the head only.")
     sync_batch_norm: bool = option(False, "Normalise by the statistics of all replicas together.")
     augmentation: AugmentOptions = group(AugmentOptions)
     compute: StrategyOptions = group(StrategyOptions)
@@ -43,16 +37,6 @@ class TrainOptions:
     steps: int = option(500, "Training steps in all.", lower=1)
     global_batch_size: int = option(32, "Pairs per step over all replicas.", lower=1)
     input: InputOptions = group(InputOptions)
-    shuffle_buffer: int = option(
-        2048,
-        "Pairs among which an input worker draws the next one: indices, or records where TensorFlow reads them "
-        "(--decoder=tensorflow, remote shards).",
-        lower=1,
-    )
     seed: int = option(0, "Of initial weights, order and augmentation.", lower=0, upper=2**31 - 1)
     report: ReportOptions = group(ReportOptions)
-    synthetic_input: bool = option(
-        False,
-        "Train on one made-up batch that stays on the device: the step without any input. No shard is read.",
-    )
     saving: CheckpointOptions = group(CheckpointOptions)

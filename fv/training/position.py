@@ -13,7 +13,11 @@ from fv import files, manifest, workdir
 from fv import options as fv_options
 from fv.training.options import TrainOptions
 
-_OF_THE_ORDER = ("seed", "shuffle_buffer", "genuine_only", "images_per_identity", "synthetic_input")
+_OF_THE_ORDER = ("seed", "genuine_only", "images_per_identity")
+_ONCE_OF_THE_ORDER = {
+    "shuffle_buffer": "2048",
+    "synthetic_input": "false",
+}  # removed flags, and what they are now
 _MIXED = "hard_tfrecords"  # a flag of earlier versions: a second data set mixed into the batches
 
 
@@ -100,6 +104,11 @@ def _changes(
         f"--{name}={now[name]}, before {before[name]}"
         for name in _OF_THE_ORDER
         if before[name] != now[name]
+    ]
+    changes += [
+        f"before --{name}={before[name]}, which is {value} now"
+        for name, value in _ONCE_OF_THE_ORDER.items()
+        if before.get(name, value) != value
     ]
     if _MIXED in before:
         changes.append(f"--{_MIXED}={before[_MIXED]} is no longer mixed in")

@@ -30,7 +30,6 @@ from fv.training.saving.pulse import Pulse
 from fv.training.step import TrainStep
 from fv.training.updates import schedule
 from fv.training.watching import run_record, summary
-from fv.training.watching.profiling import Profiler
 from fv.training.watching.reporter import Reporter, Run
 from fv.training.watching.validation import Validator
 
@@ -45,7 +44,6 @@ def train(options: TrainOptions) -> None:
       WorkerLost: another worker has ended or is silent.
     """
     options.input.check()
-    options.report.profiled(options.steps)
     training, validation = feeding.sources(options)
     record = model_record.describe(options.model, training.identities, training.preprocessing)
     model_record.check_same(record, options.workdir)
@@ -74,10 +72,7 @@ def train(options: TrainOptions) -> None:
             preprocessing=training.preprocessing,
         )
         agreement = Agreement(strategy)
-        keep = options.saving.keep_checkpoints
-        checkpoints = Checkpoints(
-            options.workdir, agreement, keep=keep, chief=chief, **trained.state()
-        )
+        checkpoints = Checkpoints(options.workdir, agreement, chief=chief, **trained.state())
         first_step = checkpoints.restore()
         workers = strategies.count_input_workers(strategy)
         place, line = position.find(options, first_step, workers, training.split.pairs)
@@ -98,7 +93,7 @@ def train(options: TrainOptions) -> None:
         validator = (
             Validator(strategy, trained.judged, validation, options, bad) if validation else None
         )
-        kept = Best(options.workdir, options.saving.keep_best, agreement, chief=chief)
+        kept = Best(options.workdir, agreement, chief=chief)
         counts = (options.global_batch_size, training.split.pairs)
         run = Run(
             options.workdir,
@@ -115,11 +110,9 @@ def train(options: TrainOptions) -> None:
             _summarised(options, strategy, run, reporter, place),
         ):
             with Interruption() as interruption:
-                pulse = Pulse(
-                    agreement, interruption, checkpoints, options.saving.checkpoint_minutes
-                )
+                pulse = Pulse(agreement, interruption, checkpoints)
                 work = Work(
-                    run_steps=_stepper(step, batches, training, options, bad),
+                    run_steps=_stepper(step, batches, training, bad),
                     log=reporter.log,
                     validate=_judge(validator, reporter, kept, checkpoints, pulse),
                     save=checkpoints.save,
@@ -132,7 +125,7 @@ def train(options: TrainOptions) -> None:
 
 
 def _say_without_validation(options: TrainOptions, validation: PairSource | None) -> str | None:
-    if validation or options.synthetic_input:
+    if validation:
         return None
     return (
         f"{options.tfrecords} holds no 'val' pairs: the run validates nothing and keeps no best checkpoint; to validate, "
@@ -177,9 +170,7 @@ def _find_first_weights(
     begun = checkpoint_files.find(os.path.join(options.workdir, workdir.CHECKPOINTS))
     if begun or options.init_weights == initial_weights.NONE:
         return None
-    return FirstWeights(
-        weight_sources.find(options.init_weights, options.init_checkpoint, options.model), record
-    )
+    return FirstWeights(weight_sources.find(options.init_weights, options.model), record)
 
 
 def _describe_run(options: TrainOptions, record: model_record.ModelRecord) -> None:
@@ -222,18 +213,13 @@ def _summarised(
 
 
 def _stepper(
-    step: TrainStep, batches: Iterator, source: PairSource, options: TrainOptions, bad: BadRecords
+    step: TrainStep, batches: Iterator, source: PairSource, bad: BadRecords
 ) -> Callable[[int, int], np.ndarray]:
     def run_steps(first: int, count: int) -> np.ndarray:
         with damage.reported(source.folder, source.split.shards, bad):
             return step.run(batches, first, count)
 
-    profiled = options.report.profiled(options.steps)
-    return (
-        Profiler(run_steps, *profiled, os.path.join(options.workdir, workdir.TENSORBOARD))
-        if profiled
-        else run_steps
-    )
+    return run_steps
 
 
 def _judge(
@@ -249,7 +235,7 @@ def _judge(
         checkpoints.require_finite(step)
         found = validator.validate(pulse.between_batches)
         reporter.validated(step, found)
-        kept.offer(step, {"auc": found.auc, "accuracy": found.accuracy}, checkpoints.save_best)
+        kept.offer(step, found.auc, checkpoints.save_best)
 
     return judge
 

@@ -138,16 +138,15 @@ def _use_gpus(options: StrategyOptions, process: int = 0, processes: int = 1) ->
 
 
 def _tpu(options: StrategyOptions) -> tf.distribute.Strategy:
-    late = f"no answer from the TPU at '{options.tpu}' within --startup_timeout={options.startup_timeout:g} seconds"
+    name = os.environ.get("TPU_NAME", "")  # as TensorFlow takes it; on a TPU VM there is none
+    late = f"no answer from the TPU at '{name}' within --startup_timeout={options.startup_timeout:g} seconds"
     try:
-        resolver = tf.distribute.cluster_resolver.TPUClusterResolver(tpu=options.tpu)
-        with forming.bounded(options.startup_timeout, f"{late}: check --tpu and the network"):
+        resolver = tf.distribute.cluster_resolver.TPUClusterResolver(tpu=name)
+        with forming.bounded(options.startup_timeout, f"{late}: check TPU_NAME and the network"):
             tf.config.experimental_connect_to_cluster(resolver)
             tf.tpu.experimental.initialize_tpu_system(resolver)
     except (ValueError, tf.errors.OpError) as error:
-        raise UserError(
-            f"--strategy=tpu finds no TPU at '{options.tpu or 'local'}': {error}"
-        ) from error
+        raise UserError(f"--strategy=tpu finds no TPU at '{name or 'local'}': {error}") from error
     return tf.distribute.TPUStrategy(resolver)
 
 

@@ -6,7 +6,6 @@ from fv.errors import UserError
 from fv.options import option
 
 STRATEGIES = ("one_device", "mirrored", "multi_worker", "tpu")
-CLUSTERS = ("tf_config", "slurm", "kubernetes")
 PRECISIONS = ("float32", "mixed_float16", "mixed_bfloat16")
 
 
@@ -25,25 +24,14 @@ class StrategyOptions:
     virtual_devices: int = option(
         1, "Split the CPU into this many devices, to try mirrored runs anywhere.", lower=1, upper=64
     )
-    tpu: str = option("", "Name or grpc:// address of the TPU; empty for the local one.")
     workers: str = option(
         "",
-        "HOST:PORT of each worker of a multi_worker run, the same list for all; node[1-4]:12345 stands for four of them.",
+        "HOST:PORT of each worker of a multi_worker run, the same list for all; node[1-4]:12345 stands for four of them. "
+        "Or slurm: as Slurm says; slurm:PORT sets the port of a node's first worker, and the next ones take the next. "
+        "By default as the environment variable TF_CONFIG says.",
     )
     worker_index: int | None = option(
         None, "Place of this process in --workers, from 0; the first is the chief.", lower=0
-    )
-    cluster: str = option(
-        "tf_config",
-        "What names the workers of a multi_worker run where --workers does not: the environment variable TF_CONFIG, Slurm, "
-        "or an operator in Kubernetes that sets TF_CONFIG in every pod.",
-        choices=CLUSTERS,
-    )
-    port: int | None = option(
-        None,
-        "Port of a node's first worker under Slurm, the next ones take the next; made from the job's number by default.",
-        lower=1024,
-        upper=65535,
     )
     startup_timeout: float = option(
         600.0,
@@ -82,8 +70,6 @@ class StrategyOptions:
         named = {
             "--workers": bool(self.workers),
             "--worker_index": self.worker_index is not None,
-            f"--cluster={self.cluster}": self.cluster != "tf_config",
-            "--port": self.port is not None,
         }
         for flag, given in named.items():
             if given:

@@ -160,7 +160,7 @@ def test_the_scored_list_in_another_format_may_not_choose_the_threshold(k_fold, 
         ]
         rows.append(",".join([*ends, "true" if name == first else "false"]))
     (tmp_path / "same.csv").write_text("\n".join(rows) + "\n")
-    same = dataclasses.replace(k_fold, threshold_pairs_csv=str(tmp_path / "same.csv"))
+    same = dataclasses.replace(k_fold, threshold_pairs=str(tmp_path / "same.csv"))
     with pytest.raises(UserError, match="same.csv holds the same pairs as .*, which is scored"):
         evaluate(same)
 
@@ -339,7 +339,7 @@ def test_the_saved_flags_give_the_same_figures_again(options, tmp_path):
         (dict(tfrecords=None), "no pairs to score"),
         (dict(tfrecords=None, pairs_file="pairs.txt"), "--images is missing"),
         (dict(pairs_file="pairs.txt", images="x"), "both name pairs to score"),
-        (dict(folds=3, threshold_pairs_file="p.txt", images="x"), "exclude each other"),
+        (dict(folds=3, threshold_pairs="p.txt", images="x"), "exclude each other"),
     ],
 )
 def test_flags_that_do_not_fit_each_other_are_refused(options, changes, message):

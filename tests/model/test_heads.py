@@ -53,7 +53,7 @@ def test_similarity_does_not_depend_on_which_image_comes_first(name):
 
 def test_the_softmax_head_averages_the_losses_of_a_pair_s_images():
     head = heads.build_head(
-        dataclasses.replace(OPTIONS, head="softmax", softmax_margin=0.0, softmax_scale=1.0),
+        dataclasses.replace(OPTIONS, head="softmax", softmax_margin=(0.0, 0.0), softmax_scale=1.0),
         identities=2,
     )
     head.centres.assign(
@@ -70,12 +70,12 @@ def test_the_softmax_head_averages_the_losses_of_a_pair_s_images():
 
 
 @pytest.mark.parametrize("second", [False, True])
-def test_the_softmax_margins_are_those_of_the_moment(second):
+def test_the_softmax_margins_make_the_true_identity_harder(second):
     """In the second head too."""
-    margins = dict(softmax_margin=0.2, softmax_angular_margin=0.4, softmax_margin_steps="10,20")
+    margins = dict(softmax_margin=(0.2, 0.4))
     alone, of_sum = (
         dict(head="softmax"),
-        dict(head="distance", second_head="softmax", contrastive_margin=0.01),
+        dict(head="distance", second_head="softmax"),
     )
     head = heads.build_head(
         dataclasses.replace(OPTIONS, **(of_sum if second else alone), **margins), identities=3
@@ -87,14 +87,12 @@ def test_the_softmax_margins_are_those_of_the_moment(second):
     )
     centres = tf.math.l2_normalize(head.trainable_variables[0], axis=1)
     cosines = tf.matmul(tf.reshape(embeddings, (-1, 4)), centres, transpose_b=True)
-    for step, share in ((10, 0.0), (15, 0.5), (20, 1.0)):
-        by_hand = losses.margin_softmax(
-            cosines, tf.reshape(identities, [-1]), 16.0, 0.2 * share, 0.4 * share
-        )
-        found = head.losses(embeddings, label, identities, tf.constant([7, step]))
-        np.testing.assert_allclose(
-            found, tf.reduce_mean(tf.reshape(by_hand, (-1, 2)), axis=1), rtol=1e-5
-        )
+    by_hand = losses.margin_softmax(cosines, tf.reshape(identities, [-1]), 16.0, 0.2, 0.4)
+    expected = tf.reduce_mean(tf.reshape(by_hand, (-1, 2)), axis=1)
+    if second:
+        expected += losses.contrastive(embeddings[:, 0], embeddings[:, 1], label, margin=1.0)
+    found = head.losses(embeddings, label, identities)
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
 def test_a_sum_of_heads_adds_weighted_losses_and_scores_by_the_first():
@@ -138,14 +136,13 @@ def test_losses_of_a_batch_leave_out_images_of_unknown_identity(name):
     ("name", "margin", "loss"),
     [("triplet_hard", 0.2, (1.2 - IMPOSTOR) / 4), ("triplet_semihard", 1.5, 0.25)],
 )
-def test_a_triplet_costs_what_the_impostor_is_too_near(name, margin, loss):
+def test_a_triplet_costs_what_the_impostor_is_too_near(name, margin, loss, monkeypatch):
+    monkeypatch.setattr(heads, "_TRIPLET_MARGIN", margin)
     degrees = np.radians(
         [[0, 60], [90, 180]]
     )  # squared distances: genuine 1; impostors 2 and 4 of the first, 0.27 and 3
     embeddings = np.stack([np.cos(degrees), np.sin(degrees)], axis=-1).astype(np.float32)
-    head = heads.build_head(
-        dataclasses.replace(OPTIONS, head=name, triplet_margin=margin), identities=3
-    )
+    head = heads.build_head(dataclasses.replace(OPTIONS, head=name), identities=3)
     found = head.losses(tf.constant(embeddings), tf.constant([1, 0]), tf.constant([[0, 0], [1, 2]]))
     # Hard: only the second image's nearest impostor is too near, of four anchors. Semi-hard: the nearest impostor beyond the
     # genuine image is at 2 for the first image, at 3 for the second, of two genuine pairs.

@@ -8,7 +8,6 @@ import tf_keras
 from fv.errors import UserError
 from fv.model import (
     backbones,
-    checkpoint_choice,
     encoder,
     initial_weights,
     model_record,
@@ -29,12 +28,8 @@ def new_model(people: tuple[str, ...] = PEOPLE, **changes) -> tuple[Siamese, Mod
     return siamese.build_siamese(record.options, record.identities), record
 
 
-def begin(
-    where: object, model: Siamese, record: ModelRecord, checkpoint: str = checkpoint_choice.LAST
-) -> str:
-    return initial_weights.load(
-        weight_sources.find(str(where), checkpoint, record.options), model, record
-    )
+def begin(where: object, model: Siamese, record: ModelRecord) -> str:
+    return initial_weights.load(weight_sources.find(str(where), record.options), model, record)
 
 
 def backbone_weights(model: Siamese) -> list[np.ndarray]:
@@ -75,9 +70,7 @@ def test_identity_centres_are_taken_for_the_same_people_and_no_others(trained):
 def test_an_embedding_behind_another_layer_is_left_though_its_shape_fits(trained):
     name = backbones.build_plain("tiny", (32, 32, 3), None).layers[-2].name
     model, record = new_model()
-    source = dataclasses.replace(
-        weight_sources.find(trained.workdir, checkpoint_choice.LAST, TINY), end=name
-    )
+    source = dataclasses.replace(weight_sources.find(trained.workdir, TINY), end=name)
     line = initial_weights.load(source, model, record)
     assert "6 of 8 layers loaded" in line and f"embedding (behind {name} and average there)" in line
     assert "identity_centres (other training identities)" in line
@@ -172,9 +165,7 @@ def test_weights_of_which_nothing_fits_are_refused_and_the_model_stays(trained, 
         begin(tmp_path / "other.weights.h5", model, record)
     assert_same(backbone_weights(model), before)
     with pytest.raises(UserError, match="holds a tiny, not a resnet50"):
-        weight_sources.find(
-            trained.workdir, checkpoint_choice.LAST, ModelOptions(backbone="resnet50")
-        )
+        weight_sources.find(trained.workdir, ModelOptions(backbone="resnet50"))
 
 
 def test_what_holds_no_weights_is_refused_in_one_line(tmp_path):
@@ -186,7 +177,7 @@ def test_what_holds_no_weights_is_refused_in_one_line(tmp_path):
         (tmp_path, "no export of this fv"),
     ):
         with pytest.raises(UserError, match=said) as raised:
-            weight_sources.find(str(where), checkpoint_choice.LAST, TINY)
+            weight_sources.find(str(where), TINY)
         assert "\n" not in str(raised.value)
     with pytest.raises(UserError, match="tiny has no ImageNet weights"):
-        weight_sources.find("imagenet", checkpoint_choice.LAST, TINY)
+        weight_sources.find("imagenet", TINY)

@@ -42,6 +42,19 @@ def test_another_model_in_the_workdir_is_refused_by_its_flags_behind_a_scheme_to
         model_record.check_same(other, folder)
 
 
+def test_a_record_of_an_earlier_version_is_read(tmp_path):
+    record = model_record.describe(TINY, PEOPLE)
+    model_record.save(record, str(tmp_path))
+    content = json.loads((tmp_path / "model.json").read_text())
+    old = {"softmax_margin": 0.1, "softmax_angular_margin": 0.0, "softmax_margin_steps": ""}
+    content["options"] |= old | {"contrastive_margin": 1.0, "triplet_margin": 0.2}
+    (tmp_path / "model.json").write_text(json.dumps(content))
+    assert model_record.load(str(tmp_path)) == record
+    other = model_record.describe(dataclasses.replace(TINY, softmax_margin=(0.2, 0.5)), PEOPLE)
+    with pytest.raises(UserError, match=r"--softmax_margin=0\.1,0\.0, not 0\.2,0\.5"):
+        model_record.check_same(other, str(tmp_path))
+
+
 def test_other_training_people_in_the_workdir_are_refused(tmp_path):
     model_record.save(model_record.describe(TINY, PEOPLE), str(tmp_path))
     with pytest.raises(UserError, match="other data"):

@@ -48,7 +48,7 @@ def test_averages_are_what_comes_back_where_a_run_kept_them_statistics_included(
         workdir=str(tmp_path / "run"),
         model=dataclasses.replace(tiny_run.model, image_size=16),  # a CPU is slow in float16
         optimization=OptimizerOptions(accumulate_steps=2, freeze_backbone_steps=3, clip_norm=1.0),
-        averaging=AveragingOptions("ema", average_momentum=0.5),
+        averaging=AveragingOptions("ema"),
         compute=StrategyOptions(precision="mixed_float16"),
         steps=8,
     )

@@ -8,7 +8,7 @@ from fv.pipeline.augment import AugmentOptions
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (4, 16, 16, 3), dtype=np.uint8)
 DRAWS = augment.draw(AugmentOptions(), 1, 0, tf.constant(0)).shape[1]
-NOTHING = dict(flip=False, min_scale=1.0, brightness=0.0, contrast=0.0)
+NOTHING = dict(flip=False, scale=(1.0, 1.0), color_jitter=(0.0, 0.0, 0.0))
 
 
 def augmented(options: AugmentOptions, seed: int = 0, step: int = 0) -> np.ndarray:
@@ -43,18 +43,18 @@ def test_a_flip_mirrors_left_to_right():
 def test_brightness_shifts_and_contrast_stretches_around_the_mean():
     draws = tf.constant(np.full((4, DRAWS), 1.0, np.float32))
     brighter = augment.apply(
-        tf.constant(IMAGES), draws, AugmentOptions(**NOTHING | {"brightness": 0.1})
+        tf.constant(IMAGES), draws, AugmentOptions(**NOTHING | {"color_jitter": (0.1, 0.0, 0.0)})
     ).numpy()
     np.testing.assert_allclose(brighter, IMAGES + 25.5, atol=1e-2)
     stretched = augment.apply(
-        tf.constant(IMAGES), draws, AugmentOptions(**NOTHING | {"contrast": 0.5})
+        tf.constant(IMAGES), draws, AugmentOptions(**NOTHING | {"color_jitter": (0.0, 0.5, 0.0)})
     ).numpy()
     mean = IMAGES.mean(axis=(1, 2), keepdims=True)
     np.testing.assert_allclose(stretched, mean + 1.5 * (IMAGES - mean), atol=1e-2)
 
 
 def test_crops_stay_inside_the_image():
-    result = augmented(AugmentOptions(**NOTHING | {"min_scale": 0.5}))
+    result = augmented(AugmentOptions(**NOTHING | {"scale": (0.5, 1.0)}))
     assert result.min() >= IMAGES.min() and result.max() <= IMAGES.max()
 
 
@@ -73,14 +73,14 @@ def test_a_rotation_turns_around_the_middle_and_stays_within_its_angle():
 def test_saturation_stretches_colours_around_their_grey():
     draws = tf.constant(np.full((4, DRAWS), 1.0, np.float32))
     vivid = augment.apply(
-        tf.constant(IMAGES), draws, AugmentOptions(**NOTHING | {"saturation": 0.5})
+        tf.constant(IMAGES), draws, AugmentOptions(**NOTHING | {"color_jitter": (0.0, 0.0, 0.5)})
     ).numpy()
     grey = (IMAGES @ np.array([0.299, 0.587, 0.114]))[..., np.newaxis]
     np.testing.assert_allclose(vivid, grey + 1.5 * (IMAGES - grey), atol=1e-2)
 
 
 @pytest.mark.parametrize(
-    "strength", [{"blur": 1.0}, {"jpeg": 2.0}, {"rotation": 20.0}, {"saturation": 0.5}]
+    "strength", [{"degrade": 1.0}, {"rotation": 20.0}, {"color_jitter": (0.0, 0.0, 0.5)}]
 )
 def test_every_strength_changes_images_and_repeats_with_its_seed(strength):
     options = AugmentOptions(**NOTHING | strength)
@@ -116,8 +116,8 @@ def test_without_augmentation_a_plain_resize_brings_pairs_to_the_asked_side():
 
 
 def test_crops_that_reach_beyond_are_on_average_what_evaluation_sees():
-    options = AugmentOptions(**NOTHING | {"min_scale": 0.75, "max_scale": 1.25})
-    assert options.reach == 1.25 and AugmentOptions(augment=False, max_scale=1.25).reach == 1.0
+    options = AugmentOptions(**NOTHING | {"scale": (0.75, 1.25)})
+    assert options.reach == 1.25 and AugmentOptions(augment=False, scale=(1.0, 1.25)).reach == 1.0
     ramp = np.broadcast_to(
         np.linspace(0, 250, 51, dtype=np.float32)[:, None, None], (1, 51, 51, 3)
     )  # 5 a pixel

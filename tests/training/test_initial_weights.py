@@ -24,7 +24,7 @@ def following(trained, tmp_path) -> TrainOptions:
         workdir=str(tmp_path / "following"),
         model=dataclasses.replace(TINY, image_size=48, head="sigmoid"),
         init_weights=shutil.copytree(trained.workdir, tmp_path / "first"),
-        freeze_backbone=True,
+        optimization=OptimizerOptions(freeze_backbone_steps=-1),
         steps=2,
     )
 
@@ -59,13 +59,12 @@ def test_averages_and_lookahead_s_slow_weights_begin_with_them_too_on_every_repl
 ):
     options = dataclasses.replace(
         following,
-        freeze_backbone=False,
+        init_weights=f"{following.init_weights}@best",
         compute=StrategyOptions(strategy="mirrored", virtual_devices=2),
         optimization=OptimizerOptions(
             "radam" if addons.available() else "adamw", learning_rate=0.0, weight_decay=0.0
         ),
         averaging=AveragingOptions("ema"),
-        init_checkpoint=checkpoint_choice.BEST,
         steps=6,
     )
     train(options)

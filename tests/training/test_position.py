@@ -101,7 +101,6 @@ def test_a_workdir_of_an_older_fv_goes_on_by_its_flags_batch_size(options, keep)
 
 CHANGES = {
     "--seed=1, before 0": dict(seed=1),
-    "--shuffle_buffer=7, before 2048": dict(shuffle_buffer=7),
     "--genuine_only=true, before false": dict(input=InputOptions(genuine_only=True)),
     "--images_per_identity=4, before 0": dict(input=InputOptions(images_per_identity=4)),
     "--data_service": dict(input=InputOptions(data_service="grpc://host:1")),
@@ -126,11 +125,20 @@ def test_other_shards_and_other_input_workers_begin_a_new_epoch(options, tmp_pat
 
 def test_a_new_epoch_is_whole_and_in_an_order_of_its_own(options):
     resume(options, 0)
-    resume(dataclasses.replace(options, shuffle_buffer=7), 3)
+    resume(dataclasses.replace(options, seed=7), 3)
     place = resume(options, 5)
     shown = draw(options, place, PAIRS)
     assert place.order_epoch == 2 and len(set(shown)) == PAIRS
     assert shown != draw(options, Position(), PAIRS)
+
+
+@pytest.mark.parametrize("value", ["2048", "7"])
+def test_another_shuffle_buffer_of_an_earlier_version_begins_a_new_epoch(options, value):
+    flags = [*fv_options.to_flagfile(options).splitlines(), f"--shuffle_buffer={value}"]
+    start = {"first_step": 0, "flags": flags}
+    pathlib.Path(options.workdir, "run.json").write_text(json.dumps({"starts": [start]}))
+    said = f"--shuffle_buffer={value}, which is 2048 now"
+    assert (said in (line(options, 10) or "")) == (value != "2048")
 
 
 @pytest.mark.parametrize(("mixed", "epoch"), [([], 3), (["--hard_tfrecords=hard"], 5)])

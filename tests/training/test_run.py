@@ -13,7 +13,6 @@ import fv.train
 from fv import workdir
 from fv.errors import UserError
 from fv.training.run import train
-from fv.training.saving.checkpoint_options import CheckpointOptions
 from fv.training.strategy_options import StrategyOptions
 from fv.training.updates import updater
 from fv.training.updates.loss_scale import LossScale
@@ -114,10 +113,9 @@ def test_a_workdir_with_files_that_fv_did_not_write_is_refused(tiny_run, tmp_pat
 def test_a_workdir_of_an_earlier_fv_goes_on_and_changed_flags_are_named(trained, tmp_path):
     shutil.copytree(trained.workdir, tmp_path / "run")
     shutil.rmtree(tmp_path / "run" / ".fv")
-    saving = CheckpointOptions(keep_checkpoints=1)
-    options = dataclasses.replace(trained, workdir=str(tmp_path / "run"), steps=31, saving=saving)
+    options = dataclasses.replace(trained, workdir=str(tmp_path / "run"), steps=31)
     train(options)
-    assert [path.name for path in tmp_path.glob("run/checkpoints/*.index")] == ["ckpt-31.index"]
+    assert (tmp_path / "run" / "checkpoints" / "ckpt-31.index").exists()
     with open(tmp_path / "run" / "train.flags", "a") as file:
         file.write("# mine\n")
     with pytest.raises(UserError, match=r"changed since: train\.flags; move them away"):

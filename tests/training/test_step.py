@@ -60,19 +60,6 @@ def test_several_steps_in_one_call_are_the_same_steps(shards):
     np.testing.assert_allclose(whole, parted, rtol=1e-5)
 
 
-def test_a_margin_begins_to_cost_at_its_step_in_whatever_calls_the_steps_come(shards):
-    made = [
-        dataclasses.replace(TINY, softmax_margin=margin, softmax_margin_steps="3,3")
-        for margin in (0.0, 0.5)
-    ]
-    without, with_margin = (
-        np.concatenate([each.run(2), each.run(4)])
-        for each in (trainer(shards, model=model) for model in made)
-    )
-    np.testing.assert_allclose(with_margin[:3], without[:3], rtol=1e-4)
-    assert with_margin[3] > without[3] + 4  # scale 16 times margin 0.5 is 8
-
-
 @pytest.mark.parametrize("head", HEADS)
 def test_the_loss_falls(shards, head):
     result = losses(shards, one_device(), head=head, calls=(40,))

@@ -1,4 +1,4 @@
-"""Where a run's cluster comes from: the flags, Slurm, Kubernetes or TF_CONFIG."""
+"""Where a run's cluster comes from: the flags, Slurm or TF_CONFIG."""
 
 from collections.abc import Mapping
 
@@ -7,7 +7,7 @@ from fv.training.clusters import hostlist, slurm, tf_config
 from fv.training.clusters.cluster import Cluster
 from fv.training.strategy_options import StrategyOptions
 
-_IN_KUBERNETES = "KUBERNETES_SERVICE_HOST"  # set in every container of a pod
+_SLURM = "slurm"
 
 
 def find(options: StrategyOptions, environment: Mapping[str, str]) -> Cluster:
@@ -16,20 +16,24 @@ def find(options: StrategyOptions, environment: Mapping[str, str]) -> Cluster:
     Raises:
       UserError: nothing names them, two things do, or what names them is wrong.
     """
+    source, _, port = options.workers.partition(":")
+    if source == _SLURM and options.worker_index is None:
+        return slurm.read(environment, _number(port) if port else None)
     if options.workers:
         return _listed(options, environment)
     if options.worker_index is not None:
         raise UserError(
             f"--worker_index={options.worker_index} needs --workers=HOST:PORT,… beside it"
         )
-    return _FINDERS[options.cluster](options, environment)
+    if not environment.get(tf_config.VARIABLE):
+        ways = "--workers=HOST:PORT,… --worker_index=N, --workers=slurm, or TF_CONFIG in the environment"
+        raise UserError(
+            f"--strategy=multi_worker does not know the workers: give {ways} (docs/cluster.md)"
+        )
+    return tf_config.read(environment)
 
 
 def _listed(options: StrategyOptions, environment: Mapping[str, str]) -> Cluster:
-    if options.cluster != "tf_config":
-        raise UserError(
-            f"--workers and --cluster={options.cluster} both name the workers: leave one of them out"
-        )
     if environment.get(tf_config.VARIABLE):
         raise UserError(
             f"--workers and {tf_config.VARIABLE} both name the workers: leave --workers out, or unset the variable"
@@ -43,29 +47,7 @@ def _listed(options: StrategyOptions, environment: Mapping[str, str]) -> Cluster
     ).check("--workers")
 
 
-def _from_tf_config(options: StrategyOptions, environment: Mapping[str, str]) -> Cluster:
-    del options
-    if not environment.get(tf_config.VARIABLE):
-        ways = "--workers=HOST:PORT,… --worker_index=N, --cluster=slurm, or TF_CONFIG in the environment"
-        raise UserError(
-            f"--strategy=multi_worker does not know the workers: give {ways} (docs/cluster.md)"
-        )
-    return tf_config.read(environment)
-
-
-def _from_slurm(options: StrategyOptions, environment: Mapping[str, str]) -> Cluster:
-    return slurm.read(environment, options.port)
-
-
-def _from_kubernetes(options: StrategyOptions, environment: Mapping[str, str]) -> Cluster:
-    """The cluster in TF_CONFIG, which an operator sets in every pod; a pod without it is a cluster of one."""
-    if not environment.get(_IN_KUBERNETES):
-        raise UserError(
-            f"--cluster=kubernetes outside of a pod ({_IN_KUBERNETES} is not set): give --workers=HOST:PORT,…"
-        )
-    if not environment.get(tf_config.VARIABLE):
-        return Cluster(("localhost:1",), 0)  # the port is never opened: one worker talks to no one
-    return _from_tf_config(options, environment)
-
-
-_FINDERS = {"tf_config": _from_tf_config, "slurm": _from_slurm, "kubernetes": _from_kubernetes}
+def _number(port: str) -> int:
+    if not port.isdecimal():
+        raise UserError(f"--workers=slurm:{port} names no port: give --workers=slurm:12345")
+    return int(port)

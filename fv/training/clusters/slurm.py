@@ -36,7 +36,8 @@ def read(environment: Mapping[str, str], port: int | None) -> Cluster:
     if port + max(counts) - 1 > _HIGHEST_PORT:
         highest = _HIGHEST_PORT - max(counts) + 1
         raise UserError(
-            f"--port={port} leaves no ports for {max(counts)} tasks of one node: give --port={highest} or lower"
+            f"--workers=slurm:{port} leaves no ports for {max(counts)} tasks of one node: "
+            f"give --workers=slurm:{highest} or lower"
         )
     places = [(node, task) for node, count in enumerate(counts) for task in range(count)]
     if rank >= len(places):
@@ -96,7 +97,7 @@ def _text(environment: Mapping[str, str], names: tuple[str, ...]) -> str:
         if environment.get(name):
             return environment[name]
     raise UserError(
-        f"--cluster=slurm finds no {names[0]} in the environment: start each worker with srun, in a Slurm job"
+        f"--workers=slurm finds no {names[0]} in the environment: start each worker with srun, in a Slurm job"
     )
 
 

@@ -12,35 +12,35 @@ FILE = (
     "validation.json"  # {"step": of the last validation, "metric", "best": its value, "best_step"}
 )
 
+_METRIC = "auc"
+
 
 class Best:
     """Keeps the checkpoint that validated best, and remembers which steps were validated."""
 
-    def __init__(self, workdir: str, metric: str, agreement: Agreement, *, chief: bool):
+    def __init__(self, workdir: str, agreement: Agreement, *, chief: bool):
         """Args:
         workdir: of the run.
-        metric: which figure decides, larger being better; 'none' keeps none.
         agreement: of the workers.
         chief: whether this process decides and writes.
         """
         self._workdir, self._path = workdir, os.path.join(workdir, workdirs.BEST, FILE)
-        self._metric, self._agreement, self._chief = metric, agreement, chief
+        self._agreement, self._chief = agreement, chief
         self._known = files.load_json(self._path) if chief and files.exists(self._path) else {}
 
     def validated(self, step: int) -> bool:
         """Whether the weights after `step` steps, or later ones, were validated."""
         return self._agreement.any(self._chief and self._known.get("step", 0) >= step)
 
-    def offer(self, step: int, figures: dict[str, float], save: Callable[[int], None]) -> None:
+    def offer(self, step: int, auc: float, save: Callable[[int], None]) -> None:
         """Calls `save` where the validation after `step` steps found better weights than any before.
 
         It is noted when they are saved. A run that is killed in between validates that step again, and finds the same.
         """
-        value = figures.get(self._metric)
-        best = self._known["best"] if self._known.get("metric") == self._metric else -math.inf
-        if self._agreement.any(self._chief and value is not None and value > best):
+        best = self._known["best"] if self._known.get("metric") == _METRIC else -math.inf
+        if self._agreement.any(self._chief and auc > best):
             save(step)
-            self._known |= {"metric": self._metric, "best": value, "best_step": step}
+            self._known |= {"metric": _METRIC, "best": auc, "best_step": step}
         self._known["step"] = step
         if self._chief:
             files.make_folder(os.path.dirname(self._path))

@@ -24,6 +24,7 @@ _MISFITS = (
     TypeError,
 )  # TensorFlow raises each of them for some misfit
 
+_KEPT = 3  # of the last checkpoints
 
 # What the workers' shared variables raise while they are read: not the disk's fault (see `fv.training.clusters.losing`).
 _OF_WORKERS = (
@@ -39,13 +40,19 @@ class Checkpoints:
     """The checkpoints of a training run: the last few, and one that is kept beside them."""
 
     def __init__(
-        self, workdir: str, agreement: Agreement, *, keep: int, chief: bool, **parts: tf.Module
+        self,
+        workdir: str,
+        agreement: Agreement,
+        *,
+        chief: bool,
+        keep: int = _KEPT,
+        **parts: tf.Module,
     ):
         """Args:
         workdir: of the run.
         agreement: of the workers.
-        keep: how many of the last ones are kept.
         chief: whether this process writes them; all take part in saving.
+        keep: how many of the last ones are kept.
         parts: what is saved, each with all its variables made.
         """
         self._workdir, self._agreement, self._keep, self._chief = workdir, agreement, keep, chief

@@ -9,6 +9,7 @@ from fv.training.saving.interruption import Interruption
 _CALL_SECONDS = (
     5.0  # of a host call at most: Slurm and Kubernetes leave 30 between SIGTERM and SIGKILL
 )
+_SAVE_SECONDS = 600.0  # between two checkpoints at most
 _BATCHES_UNHEARD = 8  # validation batches between two looks at the signals
 
 
@@ -33,20 +34,19 @@ class Pulse:
         agreement: Agreement,
         interruption: Interruption,
         checkpoints: Checkpoints,
-        checkpoint_minutes: float,
+        save_seconds: float = _SAVE_SECONDS,
     ):
         self._agreement, self._interruption, self._checkpoints = (
             agreement,
             interruption,
             checkpoints,
         )
-        self._period = 60.0 * checkpoint_minutes or float("inf")
-        self._batches = 0
+        self._save_seconds, self._batches = save_seconds, 0
 
     def beat(self, steps: int, seconds: float) -> Beat:
         """The pulse after a host call of so many steps and seconds."""
         affordable = _CALL_SECONDS * steps / seconds
-        due = self._checkpoints.seconds_since >= self._period
+        due = self._checkpoints.seconds_since >= self._save_seconds
         leave, save, mean_steps = self._agreement.mean(
             self._interruption.requested, due, affordable
         )

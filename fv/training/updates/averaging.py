@@ -10,6 +10,11 @@ import tensorflow as tf
 from fv.model.siamese import Siamese
 from fv.training.updates.optimizer_options import AveragingOptions
 
+_EMA_MOMENTUM = 0.999  # share of the old average that a step keeps
+_SWA_START = (
+    0.75  # share of the run's steps after which the mean begins; until then it is the last weights
+)
+
 
 class Averages:
     """A second model that holds the averages of another's weights and, by the same rule, of its BatchNorm statistics.
@@ -32,7 +37,7 @@ class Averages:
         self.model = model
         self.count = tf.Variable(0, trainable=False, dtype=tf.int64, name="count")
         self.state = tf.train.Checkpoint(model=model, count=self.count)
-        self._options, self._first_step = options, int(options.swa_start * steps)
+        self._options, self._first_step = options, int(_SWA_START * steps)
         self._pairs = list(zip(_weights(model), _weights(weights_of), strict=True))
         for average, weight in self._pairs:
             average.assign(weight)
@@ -56,9 +61,7 @@ class Averages:
         done = tf.cast(self.count, tf.float32)
         if self._options.average_weights == "ema":
             # Starts from the first weights, which (1 + t) / (10 + t), as in TensorFlow's own moving average, soon forgets.
-            return 1.0 - tf.minimum(
-                self._options.average_momentum, (1.0 + done) / (10.0 + done)
-            ), tf.constant(True)
+            return 1.0 - tf.minimum(_EMA_MOMENTUM, (1.0 + done) / (10.0 + done)), tf.constant(True)
         since = tf.cast(step, tf.int64) - self._first_step
         begun = since >= 0
         return tf.where(begun, 1.0 / (1.0 + done), 1.0), begun

@@ -22,11 +22,8 @@ class OptimizerOptions:
     learning_rate: float = option(1e-3, "Peak learning rate.", lower=0.0)
     scale_learning_rate: str = option(
         "none",
-        "Multiply the rate by --global_batch_size / --base_batch_size, or by its root.",
+        "Multiply the rate by --global_batch_size / 256, or by the root of that.",
         choices=RATE_SCALINGS,
-    )
-    base_batch_size: int = option(
-        256, "Pairs per step that --learning_rate was chosen for, where it is scaled.", lower=1
     )
     warmup_steps: int = option(50, "Steps over which the learning rate rises from 0.", lower=0)
     decay: str = option(
@@ -41,8 +38,8 @@ class OptimizerOptions:
     )
     freeze_backbone_steps: int = option(
         0,
-        "The backbone's weights and BatchNorm statistics stand still for this many first steps.",
-        lower=0,
+        "Keep the backbone's weights and BatchNorm statistics as they are for this many first steps; -1 for the whole run.",
+        lower=-1,
     )
     weight_decay: float = option(
         1e-4, "Decoupled weight decay; biases and norms are left alone.", lower=0.0
@@ -63,18 +60,6 @@ class AveragingOptions:
 
     average_weights: str = option(
         "none",
-        "Keep a moving average of the weights (ema), or their mean over the last part of the run (swa).",
+        "Keep a moving average of the weights (ema), or their mean over the last quarter of the steps (swa).",
         choices=AVERAGES,
-    )
-    average_momentum: float = option(
-        0.999,
-        "ema: share of the old average that a step keeps; less in the first steps, [0, 1).",
-        lower=0.0,
-        upper=0.999999,
-    )
-    swa_start: float = option(
-        0.75,
-        "swa: share of the run's steps after which the mean begins; until then it is the last weights.",
-        lower=0.0,
-        upper=1.0,
     )

@@ -7,6 +7,8 @@ import tf_keras
 
 from fv.training.updates.optimizer_options import OptimizerOptions
 
+_BASE_BATCH_SIZE = 256  # pairs in a step at which a scaled learning rate is the one that is given
+
 
 class WarmupThenDecay(tf_keras.optimizers.schedules.LearningRateSchedule):
     """Rises linearly to the peak over the warm-up, then stays, or falls along half a cosine to 0."""
@@ -53,7 +55,7 @@ def build_schedule(
 
     Linear scaling is Goyal et al., Accurate, Large Minibatch SGD, 2017; the root is usual with LAMB (You et al. 2019).
     """
-    ratio = global_batch_size / options.base_batch_size
+    ratio = global_batch_size / _BASE_BATCH_SIZE
     peak = (
         options.learning_rate
         * {"none": 1.0, "linear": ratio, "sqrt": math.sqrt(ratio)}[options.scale_learning_rate]

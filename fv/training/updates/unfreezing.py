@@ -18,7 +18,7 @@ def stages(first_step: int, steps: int, frozen_steps: int) -> list[tuple[int, in
 def standing_still(model: Siamese, frozen: bool) -> Iterator[None]:
     """While it lasts, graphs are traced with a backbone that is frozen: no gradients, and BatchNorm by its statistics."""
     backbone = model.encoder.get_layer(backbones.NAME)
-    learns = backbone.trainable  # not under --freeze_backbone
+    learns = backbone.trainable  # not under --freeze_backbone_steps=-1
     backbone.trainable = learns and not frozen
     try:
         yield

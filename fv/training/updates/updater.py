@@ -115,7 +115,8 @@ def _build(
     """The group's update rule, its slots included."""
     rate = whole
     if group.of_backbone:
-        rate = schedule.Part(whole, options.backbone_learning_rate, options.freeze_backbone_steps)
+        still = max(options.freeze_backbone_steps, 0)
+        rate = schedule.Part(whole, options.backbone_learning_rate, still)
     optimizer = optimizers.build_optimizer(
         options.optimizer, rate, options.weight_decay, decays=group.decays
     )

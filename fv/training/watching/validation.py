@@ -16,6 +16,8 @@ from fv.training import feeding
 from fv.training.options import TrainOptions
 from fv.training.watching import montage
 
+_SHOWN_PAIRS = 8  # on TensorBoard, half of them genuine
+
 
 @dataclasses.dataclass(frozen=True)
 class Validation:
@@ -83,7 +85,7 @@ class Validator:
         first = next(iterator)
         local = {name: self._local(first[name]) for name in ("images", "label", "valid")}
         images, labels = (local[name][local["valid"]] for name in ("images", "label"))
-        self._shown = montage.choose(labels, self._options.report.sample_pairs)
+        self._shown = montage.choose(labels, _SHOWN_PAIRS)
         self._images = images[self._shown]
         yield first
         yield from iterator

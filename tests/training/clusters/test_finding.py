@@ -13,7 +13,6 @@ TF_CONFIG = {
         {"cluster": {"worker": ["a:1", "b:1"]}, "task": {"type": "worker", "index": 1}}
     )
 }
-POD = {"KUBERNETES_SERVICE_HOST": "10.96.0.1"}
 
 
 def find(environment: dict[str, str], **options) -> Cluster:
@@ -23,18 +22,14 @@ def find(environment: dict[str, str], **options) -> Cluster:
 def test_the_same_cluster_comes_from_every_source():
     expected = ("a:1", "b:1")
     assert find(TF_CONFIG).addresses == expected
-    assert find(TF_CONFIG | POD, cluster="kubernetes").addresses == expected
     assert find({}, workers="a:1,b:1", worker_index=1) == find(TF_CONFIG)
     slurm = task(1, SLURM_STEP_NODELIST="a,b,c", SLURM_STEP_NUM_TASKS="5")
-    assert find(slurm, cluster="slurm", port=5000).addresses[:2] == ("a:5000", "a:5001")
+    assert find(slurm, workers="slurm:5000").addresses[:2] == ("a:5000", "a:5001")
+    assert find(slurm, workers="slurm").addresses[0] == "a:16711"
 
 
 def test_workers_may_be_written_as_a_range():
     assert find({}, workers="fv-[0-2].fv:2222", worker_index=2).addresses[2] == "fv-2.fv:2222"
-
-
-def test_a_pod_without_tf_config_is_a_cluster_of_one():
-    assert find(POD, cluster="kubernetes").size == 1
 
 
 @pytest.mark.parametrize(
@@ -51,17 +46,13 @@ def test_a_pod_without_tf_config_is_a_cluster_of_one():
         ({}, {"workers": "a:1,b", "worker_index": 0}, "--workers has 'b' where HOST:PORT"),
         ({}, {"workers": "a:1,a:1", "worker_index": 0}, "--workers names a:1 twice"),
         (
-            {},
-            {"workers": "a:1", "worker_index": 0, "cluster": "slurm"},
-            "--workers and --cluster=slurm both name",
-        ),
-        (
             TF_CONFIG,
             {"workers": "a:1", "worker_index": 0},
             "--workers and TF_CONFIG both name the workers",
         ),
-        ({}, {"cluster": "slurm"}, "--cluster=slurm finds no SLURM_PROCID"),
-        ({}, {"cluster": "kubernetes"}, "--cluster=kubernetes outside of a pod"),
+        ({}, {"workers": "slurm"}, "--workers=slurm finds no SLURM_PROCID"),
+        ({}, {"workers": "slurm:x"}, "--workers=slurm:x names no port: give --workers=slurm:12345"),
+        ({}, {"workers": "slurm", "worker_index": 0}, "--workers has 'slurm' where HOST:PORT"),
     ],
 )
 def test_a_cluster_that_nothing_names_or_two_things_do_is_refused_in_one_line(
@@ -75,9 +66,8 @@ def test_a_cluster_that_nothing_names_or_two_things_do_is_refused_in_one_line(
     ("options", "message"),
     [
         ({"workers": "a:1,b:1"}, "--workers is for --strategy=multi_worker, not mirrored"),
-        ({"cluster": "slurm"}, "--cluster=slurm is for --strategy=multi_worker"),
+        ({"workers": "slurm"}, "--workers is for --strategy=multi_worker"),
         ({"worker_index": 0}, "--worker_index is for"),
-        ({"port": 5000}, "--port is for"),
         (
             {"strategy": "one_device", "num_gpus": 2},
             "--num_gpus=2 is for .*, not one_device",

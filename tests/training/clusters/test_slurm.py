@@ -84,5 +84,5 @@ def test_what_does_not_fit_together_is_said_in_one_line(changed, message):
 
 
 def test_a_port_too_high_for_all_tasks_of_a_node_is_refused():
-    with pytest.raises(UserError, match="--port=65535 leaves no ports for 2 tasks"):
+    with pytest.raises(UserError, match="--workers=slurm:65535 leaves no ports for 2 tasks"):
         slurm.read(task(0), 65535)

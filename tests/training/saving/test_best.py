@@ -11,9 +11,9 @@ from fv.training.saving.best import Best
 def best(tmp_path):
     """Makes the bookkeeping of a run that starts, or starts again, in one workdir."""
 
-    def make(metric: str = "auc") -> Best:
+    def make() -> Best:
         agreement = Agreement(tf.distribute.OneDeviceStrategy("CPU:0"))
-        return Best(str(tmp_path / "run"), metric, agreement, chief=True)
+        return Best(str(tmp_path / "run"), agreement, chief=True)
 
     return make
 
@@ -22,7 +22,7 @@ def offered(best: Best, values: dict[int, float]) -> list[int]:
     """The steps at which the weights were saved."""
     steps = []
     for step, value in values.items():
-        best.offer(step, {"auc": value, "accuracy": 1.0 - value}, steps.append)
+        best.offer(step, value, steps.append)
     return steps
 
 
@@ -37,15 +37,16 @@ def test_a_run_started_again_knows_what_was_best(best, tmp_path):
     assert known == {"step": 20, "metric": "auc", "best": 0.81, "best_step": 20}
 
 
-def test_another_metric_begins_anew_and_none_keeps_none(best):
-    offered(best(), {5: 0.6})
-    assert offered(best("accuracy"), {10: 0.7, 15: 0.6}) == [10, 15]
-    assert offered(best("none"), {20: 0.99}) == []
+def test_what_another_metric_of_an_earlier_version_found_best_is_replaced(best, tmp_path):
+    (tmp_path / "run" / "best").mkdir(parents=True)
+    known = {"step": 5, "metric": "accuracy", "best": 0.9, "best_step": 5}
+    (tmp_path / "run" / "best" / "validation.json").write_text(json.dumps(known))
+    assert offered(best(), {10: 0.7, 15: 0.6}) == [10]
 
 
 def test_steps_that_were_not_validated_are_known(best):
     assert not best().validated(5)
-    offered(best("none"), {5: 0.6})
+    offered(best(), {5: 0.6})
     assert best().validated(5) and not best().validated(10)
 
 
@@ -54,5 +55,5 @@ def test_weights_that_could_not_be_saved_are_offered_again(best):
         raise OSError("disk full")
 
     with pytest.raises(OSError, match="disk full"):
-        best().offer(5, {"auc": 0.6}, fail)
+        best().offer(5, 0.6, fail)
     assert not best().validated(5) and offered(best(), {5: 0.6}) == [5]

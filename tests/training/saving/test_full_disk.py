@@ -60,7 +60,7 @@ def test_a_run_that_fills_its_disk_ends_in_one_line_and_goes_on_from_a_whole_che
     options = dataclasses.replace(
         tiny_run,
         workdir=str(small_disk / "run"),
-        saving=CheckpointOptions(checkpoint_every=3, keep_checkpoints=9, keep_best="none"),
+        saving=CheckpointOptions(checkpoint_every=3),
         report=ReportOptions(log_every=10, validate_every=0),
     )
     with pytest.raises(

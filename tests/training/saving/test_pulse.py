@@ -15,10 +15,10 @@ AGREEMENT = Agreement(tf.distribute.OneDeviceStrategy("CPU:0"))
 
 
 def pulse(
-    tmp_path, minutes: float = 0.0, interruption: Interruption | None = None
+    tmp_path, seconds: float = 600.0, interruption: Interruption | None = None
 ) -> tuple[Pulse, Checkpoints]:
     checkpoints = Checkpoints(str(tmp_path), AGREEMENT, keep=3, chief=True)
-    return Pulse(AGREEMENT, interruption or Interruption(), checkpoints, minutes), checkpoints
+    return Pulse(AGREEMENT, interruption or Interruption(), checkpoints, seconds), checkpoints
 
 
 def test_host_calls_last_five_seconds_at_most_and_a_step_at_least(tmp_path):
@@ -27,8 +27,8 @@ def test_host_calls_last_five_seconds_at_most_and_a_step_at_least(tmp_path):
     assert beating.beat(3, 60.0) == Beat(False, False, 1)
 
 
-def test_a_checkpoint_is_due_so_many_minutes_after_the_last(tmp_path):
-    beating, checkpoints = pulse(tmp_path, minutes=0.5 / 60)
+def test_a_checkpoint_is_due_so_many_seconds_after_the_last(tmp_path):
+    beating, checkpoints = pulse(tmp_path, seconds=0.5)
     assert not beating.beat(1, 1.0).save
     time.sleep(0.51)
     assert beating.beat(1, 1.0).save

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from fv.training.updates import averaging as module
 from fv.training.updates.optimizer_options import AveragingOptions
 from tests.training.stepping import one_device, trainer, two_replicas
 
@@ -43,17 +44,21 @@ def swa_by_hand(weights: list[np.ndarray], start: int) -> list[np.ndarray]:
     [
         (
             two_replicas,
-            AveragingOptions("ema", average_momentum=0.3),
+            AveragingOptions("ema"),
             lambda weights: ema_by_hand(weights, 0.3),
         ),
         (
             one_device,
-            AveragingOptions("swa", swa_start=0.5),
+            AveragingOptions("swa"),
             lambda weights: swa_by_hand(weights, 4),
         ),
     ],
 )
-def test_averages_of_weights_and_statistics_are_those_by_hand(shards, strategy, averaging, by_hand):
+def test_averages_of_weights_and_statistics_are_those_by_hand(
+    shards, strategy, averaging, by_hand, monkeypatch
+):
+    monkeypatch.setattr(module, "_EMA_MOMENTUM", 0.3)
+    monkeypatch.setattr(module, "_SWA_START", 0.5)
     weights, averages = trajectory(shards, strategy(), averaging)
     for name in weights[0]:
         expected = by_hand([each[name] for each in weights])
@@ -68,8 +73,9 @@ def test_averages_of_weights_and_statistics_are_those_by_hand(shards, strategy, 
     )  # or this would show nothing
 
 
-def test_averages_go_on_from_a_checkpoint_as_if_nothing_had_happened(shards, tmp_path):
-    averaging = AveragingOptions("swa", swa_start=0.25)
+def test_averages_go_on_from_a_checkpoint_as_if_nothing_had_happened(shards, tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "_SWA_START", 0.25)
+    averaging = AveragingOptions("swa")
     whole, resumed = (trainer(shards, averaging=averaging, steps=STEPS) for _ in range(2))
     whole.run(5)
     path = checkpoint(whole).write(str(tmp_path / "ckpt"))

@@ -28,9 +28,7 @@ def test_a_constant_rate_stays_after_warm_up():
 
 @pytest.mark.parametrize(("scaling", "factor"), [("none", 1.0), ("linear", 0.25), ("sqrt", 0.5)])
 def test_the_rate_follows_the_batch_as_told(scaling, factor):
-    options = OptimizerOptions(
-        learning_rate=0.4, warmup_steps=0, scale_learning_rate=scaling, base_batch_size=256
-    )
+    options = OptimizerOptions(learning_rate=0.4, warmup_steps=0, scale_learning_rate=scaling)
     assert rates(options, steps=4, batch=64)[0] == pytest.approx(0.4 * factor)
 
 

@@ -1,5 +1,3 @@
-import dataclasses
-
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -9,7 +7,6 @@ from fv.model.scoring import PairScorer
 from fv.pipeline.damage import BadRecords
 from fv.training import feeding
 from fv.training import strategy as strategies
-from fv.training.watching.report_options import ReportOptions
 from fv.training.watching.validation import Validator
 
 
@@ -26,10 +23,9 @@ def validator(options, strategy) -> Validator:
 def test_shown_pairs_are_the_same_each_time_and_their_scores_are_those_of_their_images(
     tiny_run, make
 ):
-    options = dataclasses.replace(tiny_run, report=ReportOptions(sample_pairs=4))
-    judge = validator(options, make())
+    judge = validator(tiny_run, make())
     first, second = judge.validate(), judge.validate()
-    assert list(first.labels[first.shown]) == [1, 1, 0, 0] and first.images.shape[:2] == (4, 2)
+    assert list(first.labels[first.shown]) == [1] * 4 + [0] * 4 and first.images.shape[:2] == (8, 2)
     assert np.array_equal(first.images, second.images) and np.array_equal(first.shown, second.shown)
     scores = judge._scorer._model.similarities(tf.constant(first.images)).numpy()
     np.testing.assert_allclose(first.similarities[first.shown], scores, atol=1e-5)
@@ -52,8 +48,3 @@ def test_validations_share_one_graph_and_one_pipeline(tiny_run, monkeypatch):
     found = [judge.validate() for _ in range(3)]
     assert len(traced) == len(piped) == 1
     assert np.array_equal(found[0].similarities, found[2].similarities)
-
-
-def test_no_pairs_are_shown_where_none_are_wanted(tiny_run):
-    options = dataclasses.replace(tiny_run, report=ReportOptions(sample_pairs=0))
-    assert validator(options, tf.distribute.OneDeviceStrategy("CPU:0")).validate().shown.size == 0
