@@ -28,7 +28,7 @@ from fv.pipeline.damage import BadRecords
 from fv.pipeline.service_process import ServiceOptions
 from fv.serving import checksums, formats, operating_point, validation
 from fv.serving.export import ExportOptions
-from fv.sweeping.options import SweepOptions
+from fv.sweeping import SweepOptions
 from fv.training import feeding, teacher
 from fv.training import strategy as strategies
 from fv.training.clusters import finding, slurm
