@@ -15,13 +15,13 @@ import pytest
 
 from fv import cli, evaluate, export, make_tfrecords, manifest, train, verify, workdir
 from fv import options as fv_options
-from fv.benchmarking.run import BenchmarkOptions
+from fv.benchmarking import BenchmarkOptions
 from fv.conversion import settings, splits
 from fv.errors import UserError
 from fv.evaluation import protocols
 from fv.evaluation.options import EvaluateOptions
 from fv.faces.dataset import FacesOptions
-from fv.mining.options import MineOptions
+from fv.mining import MineOptions
 from fv.model import weight_sources
 from fv.pipeline import memory
 from fv.pipeline.damage import BadRecords
@@ -35,7 +35,7 @@ from fv.training.clusters import finding, slurm
 from fv.training.options import OptimizerOptions, TrainOptions
 from fv.training.position import Position
 from fv.training.strategy_options import StrategyOptions
-from fv.whitening.options import WhitenOptions
+from fv.whitening import WhitenOptions
 from tests import samples
 from tests.conversion import making
 from tests.evaluation.making import pair_set
