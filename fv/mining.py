@@ -63,7 +63,7 @@ class MineOptions:
 
 @dataclasses.dataclass(frozen=True)
 class Chosen:
-    """Pairs of one label, int64 [m, 2], the lower image first, none twice: mined and random ones."""
+    """Mined and random pairs of one label, int64 [m, 2], the lower image first, none twice."""
 
     hard: np.ndarray
     others: np.ndarray

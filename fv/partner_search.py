@@ -1,7 +1,7 @@
 """Finds the images that are hardest to tell from, or to recognise as, the person of each image.
 
-The search is exact and the same on every machine. Embeddings are rounded to integers below 4,096, so
-all sums of their products stay below 2^24, which float32 holds exactly in any order of addition.
+The search is exact and the same on every machine. Embeddings are rounded to integers below 4,096,
+so all sums of their products stay below 2^24, which float32 holds exactly in any order of addition.
 Rounding moves a cosine by about 1e-4. Of equal cosines, the image of the lower number comes first.
 """
 

@@ -2,9 +2,9 @@
 
 Training makes the images of one person alike, in some directions more than in others. Whitening
 divides each direction by the spread that is left (Hatch et al., Within-Class Covariance
-Normalization for SVM-based Speaker Recognition, 2006). Of the result, each direction keeps the share
-that another image of the person would repeat (Ioffe, Probabilistic Linear Discriminant Analysis,
-ECCV 2006).
+Normalization for SVM-based Speaker Recognition, 2006). Of the result, each direction keeps the
+share that another image of the person would repeat (Ioffe, Probabilistic Linear Discriminant
+Analysis, ECCV 2006).
 """
 
 import dataclasses

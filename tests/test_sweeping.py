@@ -55,7 +55,10 @@ if not mark.exists():
 """
 WAIT = """
 import pathlib, signal, sys, time
-signal.signal(signal.SIGTERM, lambda *_: (pathlib.Path(sys.argv[1], "saved").touch(), sys.exit(138)))
+def save(*_):
+    pathlib.Path(sys.argv[1], "saved").touch()
+    sys.exit(138)
+signal.signal(signal.SIGTERM, save)
 pathlib.Path(sys.argv[1], "begun").touch()
 time.sleep(30)
 """

@@ -217,7 +217,7 @@ def test_in_whitened_space_it_is_the_best_linear_prediction_of_the_other_image(p
     )
 
 
-def test_people_are_told_apart_better_than_by_their_spread_alone_where_most_directions_say_nothing():
+def test_people_are_told_apart_better_than_by_their_spread_alone():
     people = np.array([3.0, 3.0, 3.0, *20 * [0.1]]) * RNG.normal(size=(2000, 23))
     pairs = [people + RNG.normal(size=people.shape) for _ in range(2)]
     told = {}

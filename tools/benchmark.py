@@ -1,11 +1,11 @@
 """Measures your own shards, host and model: which of input and model is the bottleneck.
 
-python tools/benchmark.py --tfrecords=DIR --backbone=inception_v3 --image_size=139 --global_batch_size=64
+python tools/benchmark.py --tfrecords=DIR --backbone=inception_v3 --global_batch_size=64
 """
 
 import os
 
-from fv import cli, files, manifest, ownership, quiet_tensorflow  # noqa: F401  TensorFlow first, without its start-up noise
+from fv import cli, files, manifest, ownership, quiet_tensorflow  # noqa: F401  TensorFlow first
 from fv.benchmarking import BenchmarkOptions, benchmark
 
 
