@@ -6,8 +6,7 @@ python benchmarks/convert.py --images=DIR --json=/tmp/convert.json
 import tempfile
 
 from benchmarks.conversion import broken, index, kills, memory, options, peers, rates
-from fv import cli
-from fv.benchmarking import figures
+from fv import cli, files
 from fv.errors import UserError
 
 MEASURES = dict(
@@ -27,7 +26,9 @@ def main(chosen: options.BenchmarkOptions) -> None:
             raise UserError(f"--parts={chosen.parts}: '{part}' is none of {', '.join(MEASURES)}")
         with tempfile.TemporaryDirectory(dir=chosen.scratch) as folder:
             found[part] = MEASURES[part](chosen, folder)
-    figures.publish(found, chosen.json)
+    print(files.to_json(found, indent=2))
+    if chosen.json:
+        files.save_json(found, chosen.json)
 
 
 if __name__ == "__main__":

@@ -13,8 +13,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from fv import cli, metrics, workers
-from fv.benchmarking import figures
+from fv import cli, files, metrics, workers
 from fv.evaluation import baselines
 from fv.faces import camera, dataset
 from fv.options import option
@@ -36,7 +35,10 @@ class BenchmarkOptions:
 
 
 def main(options: BenchmarkOptions) -> None:
-    figures.publish(measure(options), options.json)
+    figures = measure(options)
+    print(files.to_json(figures, indent=2))
+    if options.json:
+        files.save_json(figures, options.json)
 
 
 def measure(options: BenchmarkOptions) -> dict:

@@ -9,15 +9,13 @@ import time
 
 import numpy as np
 
-from fv import cli, files
-from fv.mining import search
-from fv.mining.search import FixedPoint
+from fv import cli, files, partner_search
 from fv.options import option
+from fv.partner_search import FixedPoint
 
 IMAGES_PER_IDENTITY = 10
 SPREAD = 1.5  # of an identity's images around its centre, in each number; the centres' own is 1
 KIB_PER_MIB = 1024
-MEGABYTE = 1_000_000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,7 +25,6 @@ class BenchmarkOptions:
     images: int = option(100_000, "Images.", lower=20)
     embedding_size: int = option(128, "Numbers in an embedding.", lower=2)
     partners: int = option(21, "Partners found of each image.", lower=1)
-    search_mb: int = option(256, "As in tools/mine_pairs.py.", lower=1)
     seed: int = option(0, "Of the embeddings.", lower=0)
     json: str | None = option(None, "File to write the figures to.")
 
@@ -36,13 +33,10 @@ def main(options: BenchmarkOptions) -> None:
     """Prints one line for each search, and writes `--json`."""
     owners = np.arange(options.images) // IMAGES_PER_IDENTITY
     embeddings = _embeddings(options, owners)
-    figures = {"images": options.images, "before_mib": _peak_mib()}
-    for name, find in (
-        ("nearest_impostors", search.nearest_impostors),
-        ("farthest_genuine", search.farthest_genuine),
-    ):
+    figures: dict = {"images": options.images, "before_mib": _peak_mib()}
+    for name, genuine in (("nearest_impostors", False), ("farthest_genuine", True)):
         began, cpu = time.perf_counter(), time.process_time()
-        find(embeddings, owners, options.partners, options.search_mb * MEGABYTE)
+        partner_search.find_partners(embeddings, owners, options.partners, genuine=genuine)
         took = {
             "seconds": time.perf_counter() - began,
             "cpu_seconds": time.process_time() - cpu,

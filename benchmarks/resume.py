@@ -20,8 +20,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import tensorflow as tf
 
-from fv import cli, workdir
-from fv.benchmarking import figures
+from fv import cli, files, workdir
 from fv.errors import UserError
 from fv.model import checkpoint_files
 from fv.options import option, required
@@ -73,7 +72,10 @@ def main(options: ResumeOptions) -> None:
             "last_checkpoints_when_killed": saved,
             "variables": len(_variables(whole)),
         }
-    figures.publish(dataclasses.asdict(options) | found | {"variables_differing": 0}, options.json)
+    figures = dataclasses.asdict(options) | found | {"variables_differing": 0}
+    print(files.to_json(figures, indent=2))
+    if options.json:
+        files.save_json(figures, options.json)
 
 
 def compare(whole: str, killed: str) -> list[str]:

@@ -4,8 +4,7 @@ python -m benchmarks.serving --workdir=runs/lfw --model=export/1 --images=lfw --
 """
 
 from benchmarks.serving_parts import concurrency, fuzz, latency, options
-from fv import cli, quiet_tensorflow  # noqa: F401  TensorFlow first, without its start-up noise
-from fv.benchmarking import figures
+from fv import cli, files, quiet_tensorflow  # noqa: F401  TensorFlow first, without its start-up noise
 from fv.errors import UserError
 
 MEASURES = dict(
@@ -20,7 +19,9 @@ def main(chosen: options.BenchmarkOptions) -> None:
         if part not in MEASURES:
             raise UserError(f"--parts={chosen.parts}: '{part}' is none of {', '.join(MEASURES)}")
         found[part] = MEASURES[part](chosen)
-    figures.publish(found, chosen.json)
+    print(files.to_json(found, indent=2))
+    if chosen.json:
+        files.save_json(found, chosen.json)
 
 
 if __name__ == "__main__":

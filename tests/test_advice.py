@@ -25,26 +25,26 @@ from fv import (
     workdir,
 )
 from fv import options as fv_options
-from fv.benchmarking.run import BenchmarkOptions
+from fv.benchmarking import BenchmarkOptions
 from fv.conversion import settings, splits
 from fv.errors import UserError
 from fv.evaluation import protocols
 from fv.evaluation.options import EvaluateOptions
 from fv.faces.dataset import FacesOptions
-from fv.mining.options import MineOptions
+from fv.mining import MineOptions
 from fv.model import weight_sources
 from fv.pipeline.damage import BadRecords
 from fv.pipeline.service_process import ServiceOptions
 from fv.serving import checksums, formats, operating_point, validation
 from fv.serving.export import ExportOptions
-from fv.sweeping.options import SweepOptions
+from fv.sweeping import SweepOptions
 from fv.training import feeding, teacher
 from fv.training import strategy as strategies
 from fv.training.clusters import finding, slurm
 from fv.training.options import OptimizerOptions, TrainOptions
 from fv.training.position import Position
 from fv.training.strategy_options import StrategyOptions
-from fv.whitening.options import WhitenOptions
+from fv.whitening import WhitenOptions
 from tests import samples
 from tests.conversion import making
 from tests.evaluation.making import pair_set

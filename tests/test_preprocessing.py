@@ -15,14 +15,13 @@ import tensorflow as tf
 from PIL import Image
 
 import fv
-from fv import manifest, preprocess
+from fv import manifest, mining, preprocess, whitening
 from fv.conversion import convert, settings
 from fv.conversion import images as conversion
 from fv.errors import UserError
 from fv.evaluation import sources
 from fv.evaluation.run import EvaluateOptions, evaluate
-from fv.mining import run as mining
-from fv.mining.options import MineOptions
+from fv.mining import MineOptions
 from fv.model import model_record, weight_sources
 from fv.preprocessing import UNKNOWN, Preprocessing
 from fv.serving import checksums, decoding, model_card
@@ -31,8 +30,7 @@ from fv.serving.export import ExportOptions, export
 from fv.training import teacher as teachers
 from fv.training.options import TrainOptions
 from fv.training.run import train
-from fv.whitening import run as whitening
-from fv.whitening.options import WhitenOptions
+from fv.whitening import WhitenOptions
 from tests import samples
 from tests.conftest import TINY
 from tests.serving import loading

@@ -1,15 +1,15 @@
-"""Trains and evaluates a config with several seeds, and variants of it; prints means, deviations and paired differences.
+"""Trains and evaluates a recipe with several seeds, and variants of it; compares the variants.
 
-python tools/sweep.py --tfrecords=DIR --output=DIR --train_flags='--flagfile=configs/lfw.flags' --seeds=3
-python tools/sweep.py --tfrecords=DIR --output=DIR --train_flags='--flagfile=configs/augmentation.flags' \
-    --variants=configs/augmentation.variants --evaluate_flags='--nobaselines --bootstrap=0'
+python tools/sweep.py --tfrecords=DIR --output=DIR --train_flags='--flagfile=configs/lfw.flags'
+python tools/sweep.py --tfrecords=DIR --output=DIR --variants=configs/augmentation.variants \
+    --train_flags='--flagfile=configs/augmentation.flags' --evaluate_flags='--nobaselines'
 
-Stopped or killed at any moment, the same command goes on; where all is finished, it prints the table again.
+A sweep that was stopped or killed continues with the same command; once all runs are finished, the
+command prints the table again.
 """
 
 from fv import cli, quiet_tensorflow  # noqa: F401  TensorFlow first, without its start-up noise
-from fv.sweeping.options import SweepOptions
-from fv.sweeping.sweep import sweep
+from fv.sweeping import SweepOptions, sweep
 
 if __name__ == "__main__":
     cli.run(sweep, SweepOptions, description=__doc__)

@@ -11,8 +11,7 @@ from collections.abc import Callable, Iterator
 
 from benchmarks.side_by_side import ceilings, memory, workload
 from benchmarks.side_by_side.workload import Workload
-from fv import files
-from fv.benchmarking import metering
+from fv import files, metering
 
 OURS = ("benchmarks", "fv")
 CEILINGS = {"ceiling": ceilings.decode_and_resize, "decode_only": ceilings.decode_only}

@@ -4,7 +4,7 @@ import os
 import pathlib
 import resource
 
-from fv.benchmarking import metering
+from fv import metering
 
 _KIB = 1024
 

@@ -14,8 +14,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from benchmarks.side_by_side import rounds
-from fv import progress
-from fv.benchmarking import metering
+from fv import metering, progress
 
 START_S = 240  # at most, from a process's start to its first stamps
 WARM_UP_STAMPS = 3

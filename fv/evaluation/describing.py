@@ -1,24 +1,17 @@
 """One pass over the distinct images of some pairs: embeddings, and what baselines and slices need of each image."""
 
 import dataclasses
-from collections.abc import Iterator, Sequence
-from concurrent import futures
 
 import cv2
 import numpy as np
 import tensorflow as tf
-import tf_keras
 
-from fv import preprocess, progress, workers
-from fv.conversion.formats import BadImage
-from fv.errors import UserError
+from fv import embedding, progress
 from fv.evaluation.pair_set import Images
 from fv.model.options import ModelOptions
 from fv.model.siamese import Siamese
 
 GREY_SIDE = 64  # pixels of the small grey image that the baselines compare: 4 KB an image
-_DECODED_AT_ONCE = 16
-_DIVERGED = "the model's weights or its training diverged, train again"
 _UNTRAINED = "the trained ones are: give --nobaselines, or another --seed"
 
 _BATCH_SIZE = 64  # images embedded at once
@@ -83,14 +76,15 @@ class Describer:
         count = len(images.paths)
         found = self._empty(count)
         with progress.progress(count, f"embed {name}", "image") as line:
-            for numbers, encoded in self._batches(images, found.broken):
-                self._describe_batch(numbers, encoded, found)
-                line.update(len(numbers))
-        _require_finite(found.embeddings, images.paths, "", _DIVERGED)
+            for batch in embedding.load_batches(
+                images, range(count), self._options, self._batch_size, found.broken
+            ):
+                self._describe_batch(batch, found)
+                line.update(len(batch.numbers))
+        embedding.require_finite(found.embeddings, images.paths)
         if self._untrained:
-            _require_finite(
-                found.untrained, images.paths, " of the untrained network, a baseline,", _UNTRAINED
-            )
+            whose = " of the untrained network, a baseline,"
+            embedding.require_finite(found.untrained, images.paths, whose, _UNTRAINED)
         return found
 
     def _empty(self, count: int) -> Description:
@@ -100,32 +94,9 @@ class Describer:
         floats = [np.zeros(count, np.float32) for _ in range(2)]
         return Description(embeddings, untrained, greys, *floats, np.zeros(count, np.int32), {})
 
-    def _batches(
-        self, images: Images, broken: dict[int, str]
-    ) -> Iterator[tuple[list[int], list[bytes]]]:
-        """Yields images with their bytes, those that can be read."""
-
-        def read(number: int) -> bytes | None:
-            try:
-                return images.read(number)
-            except BadImage as error:
-                broken[number] = str(error)
-                return None
-
-        with futures.ThreadPoolExecutor(workers.cores()) as pool:
-            for start in range(0, len(images.paths), self._batch_size):
-                numbers = range(start, min(start + self._batch_size, len(images.paths)))
-                read_now = zip(numbers, pool.map(read, numbers), strict=True)
-                sound = [(number, data) for number, data in read_now if data is not None]
-                if sound:
-                    yield tuple(map(list, zip(*sound, strict=True)))
-
-    def _describe_batch(self, numbers: list[int], encoded: list[bytes], found: Description) -> None:
-        decoded = self._decode(numbers, encoded, found.broken)
-        numbers = [number for number in numbers if number not in found.broken]
-        if not numbers:
-            return
-        pixels, found.side[numbers] = decoded
+    def _describe_batch(self, batch: embedding.Batch, found: Description) -> None:
+        numbers, pixels = batch.numbers, batch.pixels
+        found.side[numbers] = batch.sides
         found.embeddings[numbers] = self._embed(self._model, pixels)
         greys = [cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) for image in pixels.numpy()]
         found.brightness[numbers] = [grey.mean() for grey in greys]
@@ -136,65 +107,10 @@ class Describer:
                 cv2.resize(grey, (GREY_SIDE,) * 2, interpolation=cv2.INTER_AREA) for grey in greys
             ]
 
-    def _decode(
-        self, numbers: list[int], encoded: list[bytes], broken: dict[int, str]
-    ) -> tuple[tf.Tensor, tf.Tensor] | None:
-        """Pixels uint8 [n, side, side, 3] and shorter sides int32 [n] of the images that decode; names the others."""
-        try:
-            return self._decode_all(encoded)
-        except tf.errors.InvalidArgumentError:
-            sound = [
-                data
-                for number, data in zip(numbers, encoded, strict=True)
-                if self._decodes(number, data, broken)
-            ]
-            return self._decode_all(sound) if sound else None
-
-    def _decodes(self, number: int, data: bytes, broken: dict[int, str]) -> bool:
-        try:
-            self._decode_all([data])
-        except tf.errors.InvalidArgumentError:
-            broken[number] = "no whole JPEG"
-        return number not in broken
-
-    def _decode_all(self, encoded: list[bytes]) -> tuple[tf.Tensor, tf.Tensor]:
-        return _decode(
-            tf.constant(encoded, tf.string), self._options.image_size, self._options.crop_fraction
-        )
-
     def _embed(self, model: Siamese, pixels: tf.Tensor) -> np.ndarray:
         """Unit embeddings, float32 [n, embedding_size]."""
-        embeddings = _embed(model.encoder, pixels)
+        embeddings = embedding.apply_encoder(model.encoder, pixels)
         if self._flip:
-            embeddings = tf.math.l2_normalize(
-                embeddings + _embed(model.encoder, pixels[:, :, ::-1]), axis=1
-            )
+            mirrored = embedding.apply_encoder(model.encoder, pixels[:, :, ::-1])
+            embeddings = tf.math.l2_normalize(embeddings + mirrored, axis=1)
         return embeddings.numpy()
-
-
-@tf.function(reduce_retracing=True, autograph=False)
-def _decode(
-    encoded: tf.Tensor, image_size: int, crop_fraction: float
-) -> tuple[tf.Tensor, tf.Tensor]:
-    def load(data: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        side = tf.reduce_min(tf.io.extract_jpeg_shape(data)[:2])
-        return preprocess.load_jpeg(data, image_size, crop_fraction), side
-
-    return tf.map_fn(
-        load,
-        encoded,
-        fn_output_signature=(tf.uint8, tf.int32),
-        parallel_iterations=_DECODED_AT_ONCE,
-    )
-
-
-@tf.function(reduce_retracing=True, autograph=False)
-def _embed(encoder: tf_keras.Model, pixels: tf.Tensor) -> tf.Tensor:
-    return encoder(pixels, training=False)
-
-
-def _require_finite(embeddings: np.ndarray, paths: Sequence[str], whose: str, advice: str) -> None:
-    bad = np.flatnonzero(~np.isfinite(embeddings).all(axis=1))
-    if len(bad):
-        found = f"{len(bad):,} of {len(embeddings):,} embeddings{whose} are not finite, the first is that of {paths[bad[0]]}"
-        raise UserError(f"{found}: {advice}")

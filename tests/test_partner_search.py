@@ -1,8 +1,7 @@
 import numpy as np
 import pytest
 
-from fv.mining import search
-from fv.mining.search import NOBODY, FixedPoint
+from fv.partner_search import NOBODY, FixedPoint, find_partners
 
 SIZES = [1, 7, 2, 40, 1, 12, 3]
 OWNERS = np.repeat(np.arange(len(SIZES)), SIZES)
@@ -30,19 +29,10 @@ def brute_force(embeddings: FixedPoint, count: int, *, genuine: bool) -> list[li
 
 @pytest.mark.parametrize("tile_bytes", [1, 9 * 10**2, 9 * 33**2, ONE_TILE])
 def test_both_searches_equal_brute_force_however_small_the_tiles(embeddings, tile_bytes):
-    for find, genuine in ((search.nearest_impostors, False), (search.farthest_genuine, True)):
-        found = find(embeddings, OWNERS, 5, tile_bytes)
-        rows = [[image for image in row if image != NOBODY] for row in found.images.tolist()]
+    for genuine in (False, True):
+        found = find_partners(embeddings, OWNERS, 5, genuine=genuine, tile_bytes=tile_bytes)
+        rows = [[image for image in row if image != NOBODY] for row in found.tolist()]
         assert rows == brute_force(embeddings, 5, genuine=genuine)
-
-
-def test_cosines_are_those_of_the_embeddings_and_nobody_has_none(embeddings):
-    found = search.farthest_genuine(embeddings, OWNERS, 5, ONE_TILE)
-    unit = embeddings.numbers / np.linalg.norm(embeddings.numbers, axis=1, keepdims=True)
-    true = np.einsum("nd,nkd->nk", unit, unit[found.images])
-    known = found.images != NOBODY
-    np.testing.assert_allclose(found.cosines[known], true[known], atol=1e-3)
-    assert np.isnan(found.cosines[~known]).all() and not known[0].any()
 
 
 def test_the_largest_sum_is_still_exact():

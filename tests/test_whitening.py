@@ -1,23 +1,23 @@
 import dataclasses
 import json
 import pathlib
-import types
 
 import numpy as np
 import pytest
-import tensorflow as tf
 
-from fv import manifest, preprocess, record, workdir
+from fv import preprocess, record, whitening, workdir
 from fv.errors import UserError
 from fv.evaluation.run import EvaluateOptions, evaluate
 from fv.model import model_record, restoring
-from fv.pipeline.source import PairSource
 from fv.training import run as training
-from fv.whitening import matrix, run
-from fv.whitening.options import WhitenOptions
+from fv.whitening import WhitenOptions
 from tests import samples
 
 SHRINKAGE = 0.3
+RNG = np.random.default_rng(0)
+SPREAD = np.array([3.0, 1.0, 0.5])  # of images around their person
+PEOPLE = np.array([1.0, 2.0, 0.5])  # of people
+TINY = 1e-9  # shrinkage
 
 
 @pytest.fixture(scope="module")
@@ -39,8 +39,8 @@ def options(tiny_run, tmp_path_factory) -> WhitenOptions:
 
 @pytest.fixture(scope="module")
 def figures(options) -> dict:
-    run.whiten(options)
-    return json.loads((pathlib.Path(options.output) / run.FILE_NAME).read_text())
+    whitening.whiten(options)
+    return json.loads((pathlib.Path(options.output) / whitening.FILE_NAME).read_text())
 
 
 def embedded(folder: str, shards: str) -> tuple[np.ndarray, np.ndarray]:
@@ -68,7 +68,7 @@ def test_the_new_model_embeds_as_the_old_one_whitened_by_its_genuine_training_pa
         embedded(folder, options.tfrecords) for folder in (options.workdir, options.output)
     )
     assert figures["pairs"] == len(before[0])
-    turn = matrix.whitening(*matrix.covariances(*before), SHRINKAGE)
+    turn = whitening.compute_whitening(*whitening.compute_covariances(*before), SHRINKAGE)
     for old, new in zip(before, after, strict=True):
         turned = old @ turn
         np.testing.assert_allclose(
@@ -99,12 +99,12 @@ def test_the_new_folder_is_a_workdir_that_says_how_and_on_whom_it_was_trained(op
 def test_a_killed_run_leaves_no_workdir_and_is_run_again(options, tmp_path, monkeypatch):
     again = dataclasses.replace(options, output=str(tmp_path / "again"))
     with monkeypatch.context() as patched:
-        patched.setattr(run.files, "save_json", _killed)
+        patched.setattr(whitening.files, "save_json", _killed)
         with pytest.raises(KeyboardInterrupt):
-            run.whiten(again)
+            whitening.whiten(again)
     with pytest.raises(UserError, match="holds no model.json"):
         model_record.load(again.output)
-    run.whiten(again)
+    whitening.whiten(again)
     assert model_record.load(again.output) == model_record.load(options.workdir)
 
 
@@ -115,7 +115,7 @@ def test_a_foreign_file_in_the_output_is_named_and_stays(options, tmp_path, name
     (tmp_path / "out" / name).parent.mkdir(parents=True)
     (tmp_path / "out" / name).write_text("mine")
     with pytest.raises(UserError, match=f"fv did not write, .*: {pathlib.Path(name).name};"):
-        run.whiten(dataclasses.replace(options, output=str(tmp_path / "out")))
+        whitening.whiten(dataclasses.replace(options, output=str(tmp_path / "out")))
     assert [path.read_text() for path in (tmp_path / "out").rglob("*") if path.is_file()] == [
         "mine"
     ]
@@ -137,24 +137,105 @@ def test_what_cannot_be_whitened_is_one_line(options, figures, tiny_run, tmp_pat
         ),
     ):
         with pytest.raises(UserError, match=said):
-            run.whiten(changed)
+            whitening.whiten(changed)
 
 
-@pytest.mark.parametrize(
-    "first, second",
-    [((1.0, 0.0), (1.0, 0.0)), ((1.0, 0.0), (-0.8, 0.6)), ((np.nan, 1.0), (1.0, 0.0))],
-)
-def test_embeddings_that_say_nothing_of_a_person_are_one_line(options, first, second):
-    class Model:
-        encoder = types.SimpleNamespace(output_shape=(None, 2))
-
-        def embed_pairs(self, images, training):
-            return tf.tile(tf.constant([[first, second]], tf.float32), (tf.shape(images)[0], 1, 1))
-
-    source = PairSource.of(options.tfrecords, manifest.load(options.tfrecords), "train", 32, 1.0)
-    with pytest.raises(UserError, match="all alike, nothing alike, or no numbers: train it again"):
-        run._genuine_embeddings(Model(), source, 8)
+@pytest.mark.parametrize("second", [(1.0, 0.0), (-0.8, 0.6)])
+def test_embeddings_that_say_nothing_of_a_person_are_refused(second):
+    pairs = np.tile(np.float32([[1.0, 0.0]]), (4, 1)), np.tile(np.float32([second]), (4, 1))
+    with pytest.raises(UserError, match="all alike or unalike: train it again"):
+        whitening.require_telling(*pairs)
 
 
 def _killed(*arguments) -> None:
     raise KeyboardInterrupt
+
+
+# The matrix
+
+
+@pytest.fixture
+def pairs() -> tuple[np.ndarray, np.ndarray]:
+    people = PEOPLE * RNG.normal(size=(20_000, 3))
+    return tuple(people + SPREAD * RNG.normal(size=people.shape) for _ in range(2))
+
+
+def test_the_covariances_are_those_of_images_around_their_person_and_of_people(pairs):
+    within, shared = whitening.compute_covariances(*pairs)
+    np.testing.assert_allclose(within, np.diag(SPREAD**2), atol=0.3)
+    np.testing.assert_allclose(shared, np.diag(PEOPLE**2), atol=0.3)
+
+
+def test_the_covariances_of_two_pairs_by_hand():
+    first, second = np.array([[1.0, 0.0], [0.0, 2.0]]), np.array([[2.0, 0.0], [1.0, 0.0]])
+    within, shared = whitening.compute_covariances(first, second)
+    np.testing.assert_allclose(within, [[0.5, -0.5], [-0.5, 1.0]])
+    np.testing.assert_allclose(shared, [[1.0, 0.5], [0.5, 0.0]])
+
+
+def test_who_is_first_in_a_pair_does_not_matter(pairs):
+    for one, other in zip(
+        whitening.compute_covariances(*pairs),
+        whitening.compute_covariances(*pairs[::-1]),
+        strict=True,
+    ):
+        np.testing.assert_allclose(one, other)
+
+
+def test_a_direction_counts_by_its_spread_within_a_person_and_by_its_share_of_the_person():
+    found = whitening.compute_whitening(np.diag([4.0, 1.0, 0.25]), np.diag([4.0, 3.0, 0.0]), TINY)
+    np.testing.assert_allclose(found, np.diag([1 / 2 * 1 / 2, 1.0 * 3 / 4, 0.0]), atol=1e-6)
+
+
+def test_shrinkage_takes_the_spread_towards_its_mean_by_hand():
+    within, shared = (
+        np.diag([4.0, 1.0, 1.0]),
+        np.eye(3),
+    )  # a mean of 2; half of each is 3, 1.5 and 1.5
+    np.testing.assert_allclose(
+        whitening.compute_whitening(within, shared, 0.5),
+        np.diag([3.0**-0.5 / 4, *2 * [1.5**-0.5 / 2.5]]),
+        atol=1e-12,
+    )
+    np.testing.assert_allclose(
+        whitening.compute_whitening(within, shared, 1.0), np.eye(3) * 2**-0.5 / 3, atol=1e-12
+    )
+
+
+def test_in_whitened_space_it_is_the_best_linear_prediction_of_the_other_image(pairs):
+    first, second = pairs
+    within, shared = whitening.compute_covariances(*pairs)
+    values, directions = np.linalg.eigh(within)
+    whitened = (directions * values**-0.5) @ directions.T
+    either, other = (
+        np.concatenate([first, second]) @ whitened,
+        np.concatenate([second, first]) @ whitened,
+    )
+    fitted = np.linalg.lstsq(either, other, rcond=None)[0]
+    np.testing.assert_allclose(
+        whitening.compute_whitening(within, shared, TINY), whitened @ fitted, atol=1e-6
+    )
+
+
+def test_people_are_told_apart_better_than_by_their_spread_alone():
+    people = np.array([3.0, 3.0, 3.0, *20 * [0.1]]) * RNG.normal(size=(2000, 23))
+    pairs = [people + RNG.normal(size=people.shape) for _ in range(2)]
+    told = {}
+    for name, turn in (
+        ("whole", whitening.compute_whitening(*whitening.compute_covariances(*pairs), TINY)),
+        ("spread alone", np.eye(23)),
+    ):
+        first, second = (
+            each @ turn / np.linalg.norm(each @ turn, axis=1, keepdims=True) for each in pairs
+        )
+        genuine, impostor = (
+            np.sum(first * second, axis=1),
+            np.sum(first * np.roll(second, 1, axis=0), axis=1),
+        )
+        told[name] = np.mean(genuine > impostor)
+    assert told["whole"] > told["spread alone"] + 0.01
+
+
+def test_a_direction_in_which_no_pair_differs_or_is_alike_is_no_division_by_zero():
+    found = whitening.compute_whitening(np.diag([1.0, 0.0]), np.diag([1.0, -0.1]), 0.1)
+    assert np.isfinite(found).all() and not found[1].any()

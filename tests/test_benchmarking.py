@@ -9,21 +9,23 @@ import time
 
 import pytest
 
-from fv import cli
-from fv.benchmarking import metering, run
-from fv.benchmarking.metering import Rate
-from fv.benchmarking.report import Report
+from fv import benchmarking, cli, metering
+from fv.benchmarking import BenchmarkOptions, Report
 from fv.errors import UserError
+from fv.metering import Rate
 from fv.training.options import OptimizerOptions, StrategyOptions
 from tests.conftest import TINY
 from tools import benchmark
 
 
+@pytest.fixture(autouse=True)
+def no_warm_up(monkeypatch):
+    monkeypatch.setattr(benchmarking, "WARM_UP_S", 0.0)
+
+
 @pytest.fixture
 def options(shards):
-    return run.BenchmarkOptions(
-        str(shards), model=TINY, global_batch_size=8, seconds=0.2, warm_up=0.0
-    )
+    return BenchmarkOptions(str(shards), model=TINY, global_batch_size=8, seconds=0.2)
 
 
 def report(host: float, model: float, *, device: str = "GPU", accelerators: int = 1) -> Report:
@@ -91,8 +93,9 @@ def test_on_a_cpu_the_verdict_says_that_the_cores_are_shared():
     assert "which the step shares with it" in report(host=4000, model=1000, device="CPU").verdict()
 
 
+@pytest.mark.slow
 def test_three_rates_are_measured_on_real_shards(options):
-    measured = run.benchmark(options)
+    measured = benchmarking.benchmark(options)
     figures = measured.figures()
     assert min(figures[f"{part}_images_per_s"] for part in ("host", "model", "together")) > 0
     assert figures["step_ms"] == pytest.approx(1000 * 16 / figures["model_images_per_s"], rel=0.01)
@@ -109,13 +112,15 @@ def test_parts_of_a_step_are_counted_with_the_images_they_hold(options, monkeypa
         return Rate(1, 1.0, 1.0)
 
     monkeypatch.setattr(metering, "measure", measure)
-    run.benchmark(dataclasses.replace(options, optimization=OptimizerOptions(accumulate_steps=4)))
+    benchmarking.benchmark(
+        dataclasses.replace(options, optimization=OptimizerOptions(accumulate_steps=4))
+    )
     assert counted == [(4, 4)]
 
 
 def test_parts_that_do_not_divide_a_batch_are_refused(options):
     with pytest.raises(UserError, match="accumulate_steps"):
-        run.benchmark(
+        benchmarking.benchmark(
             dataclasses.replace(options, optimization=OptimizerOptions(accumulate_steps=3))
         )
 
@@ -125,7 +130,7 @@ def test_a_mirrored_strategy_is_measured_too(options):
     mirrored = dataclasses.replace(
         options, compute=StrategyOptions(strategy="mirrored", virtual_devices=2)
     )
-    assert run.benchmark(mirrored).accelerators == 2
+    assert benchmarking.benchmark(mirrored).accelerators == 2
 
 
 def test_every_choice_of_a_training_run_is_passed_on(options):
@@ -137,7 +142,7 @@ def test_every_choice_of_a_training_run_is_passed_on(options):
 
 def test_several_hosts_are_refused(options):
     with pytest.raises(UserError, match="multi_worker is not measured"):
-        run.benchmark(
+        benchmarking.benchmark(
             dataclasses.replace(options, compute=StrategyOptions(strategy="multi_worker"))
         )
 
@@ -148,7 +153,6 @@ def test_the_command_prints_a_verdict_and_writes_json(shards, tmp_path, capsys):
         "--image_size=32",
         "--global_batch_size=8",
         "--seconds=0.1",
-        "--warm_up=0",
     ]
     assert call(f"--tfrecords={shards}", *small, f"--json={tmp_path / 'host.json'}") == 0
     printed = capsys.readouterr().out
@@ -165,5 +169,5 @@ def test_a_folder_without_shards_is_one_line(capsys):
 def call(*flags: str) -> int:
     """Exit code of tools/benchmark.py."""
     with pytest.raises(SystemExit) as ended:
-        cli.run(benchmark.main, run.BenchmarkOptions, argv=["benchmark.py", *flags])
+        cli.run(benchmark.main, BenchmarkOptions, argv=["benchmark.py", *flags])
     return ended.value.code or 0

@@ -1,4 +1,4 @@
-"""Images per second and per second of CPU time of anything that yields batches."""
+"""Images per second, and per second of CPU time, of anything that yields batches."""
 
 import dataclasses
 import os
@@ -6,14 +6,18 @@ import pathlib
 import time
 from collections.abc import Callable, Iterator
 
-_CPU_FIELDS = slice(
-    11, 13
-)  # utime and stime in /proc/PID/stat, counted behind the name (man 5 proc)
+_CPU_FIELDS = slice(11, 13)  # utime and stime in /proc/PID/stat, behind the name (man 5 proc)
 
 
 @dataclasses.dataclass(frozen=True)
 class Rate:
-    """What was measured over `seconds` of wall time: the images, and the CPU time of the process and all below it."""
+    """What was measured.
+
+    Attributes:
+      images: their number.
+      seconds: of wall time.
+      cpu_seconds: of the process and all processes below it.
+    """
 
     images: int
     seconds: float
@@ -45,7 +49,8 @@ def measure(
       images_in: number of images in a batch.
       seconds: for how long, at least one batch.
       warm_up_s: seconds before, which do not count: buffers fill and tf.data tunes itself.
-      warm_up_images: images before, such as an epoch's where a cache fills; the longer of the two holds.
+      warm_up_images: images before, such as an epoch's where a cache fills; the longer of the two
+        warm-ups holds.
     """
     _draw(batches, images_in, warm_up_s, warm_up_images)
     cpu, start = cpu_seconds(), time.perf_counter()
@@ -54,15 +59,14 @@ def measure(
 
 
 def cpu_seconds() -> float:
-    """CPU time of this process, of those below it that live (Linux only) and of its children that have ended."""
+    """CPU time of this process, of living processes below it (Linux only) and of ended children."""
     return sum(os.times()[:4]) + sum(map(_cpu_seconds_of, living_below(os.getpid())))
 
 
 def living_below(pid: int) -> Iterator[int]:
-    """The processes below a process that live, Linux only."""
-    for thread in pathlib.Path(f"/proc/{pid}/task").glob(
-        "*/children"
-    ):  # each thread has the children that it forked
+    """Yields the living processes below a process, Linux only."""
+    # Each thread has the children that it forked.
+    for thread in pathlib.Path(f"/proc/{pid}/task").glob("*/children"):
         for child in map(int, _read(thread).split()):
             yield child
             yield from living_below(child)
@@ -83,5 +87,5 @@ def _cpu_seconds_of(pid: int) -> float:
 def _read(path: pathlib.Path) -> str:
     try:
         return path.read_text()
-    except OSError:  # it has just ended
+    except OSError:  # the process has just ended
         return ""

@@ -1,0 +1,213 @@
+"""Embeds the images of a data set: each one once, in batches, in memory that does not grow.
+
+Only the result grows with the number of images. Images are decoded by the ops of training and
+export (`fv.preprocess.load_jpeg`).
+"""
+
+import hashlib
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent import futures
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import tensorflow as tf
+import tf_keras
+
+from fv import files, preprocess, progress, workers
+from fv.conversion.formats import BadImage
+from fv.errors import UserError
+from fv.model.options import ModelOptions
+
+_IMAGES_PER_BLOCK = 2048  # a killed run repeats one block at most
+_DECODED_AT_ONCE = 16
+
+
+class Images(Protocol):
+    """Images that are read when they are needed."""
+
+    @property
+    def paths(self) -> Sequence[str] | np.ndarray:
+        """The path of each image, for messages; paths are distinct."""
+
+    @property
+    def read(self) -> Callable[[int], bytes]:
+        """Reads the JPEG bytes of an image by its index; may raise BadImage."""
+
+
+class Batch(NamedTuple):
+    """Decoded images.
+
+    Attributes:
+      numbers: int64 [n], their indices.
+      pixels: uint8 [n, image_size, image_size, 3], the input of the network.
+      sides: int32 [n], the shorter side of each stored image in pixels.
+    """
+
+    numbers: np.ndarray
+    pixels: tf.Tensor
+    sides: np.ndarray
+
+
+@tf.function(reduce_retracing=True, autograph=False)
+def apply_encoder(encoder: tf_keras.Model, pixels: tf.Tensor) -> tf.Tensor:
+    """Embeds pixels, uint8 [n, side, side, 3], to unit length: float32 [n, embedding_size]."""
+    return encoder(pixels, training=False)
+
+
+def embed(
+    encoder: tf_keras.Model,
+    options: ModelOptions,
+    images: Images,
+    *,
+    batch_size: int,
+    folder: str | None = None,
+    checksums: np.ndarray | None = None,
+) -> np.ndarray:
+    """Embeds every image once.
+
+    Args:
+      encoder: the trained encoder.
+      options: of its model.
+      images: what to embed.
+      batch_size: images embedded at once.
+      folder: keeps embeddings in blocks of 2,048 images, so that a killed run continues. A block
+        is found again if encoder, batch size and checksums are the same.
+      checksums: integers [n, …] that identify the bytes of each image; needed with `folder`.
+
+    Returns:
+      Unit embeddings, float32 [n, embedding_size].
+
+    Raises:
+      UserError: an image cannot be decoded, or an embedding is not finite.
+    """
+    found = np.zeros((len(images.paths), options.embedding_size), np.float32)
+    weights = b""
+    if folder is not None:
+        files.make_folder(folder)
+        weights = _digest_weights(encoder, options, batch_size)
+    with progress.progress(len(found), "embed", "image") as line:
+        for start in range(0, len(found), _IMAGES_PER_BLOCK):
+            block = slice(start, min(start + _IMAGES_PER_BLOCK, len(found)))
+            path = ""
+            if folder is not None and checksums is not None:
+                key = hashlib.sha256(weights + checksums[block].tobytes()).hexdigest()
+                path = os.path.join(folder, f"{key}.npy")
+            if path and files.exists(path):
+                with files.open_bytes(path) as file:
+                    found[block] = np.load(file)
+            else:
+                _embed_block(encoder, options, images, block, batch_size, found)
+                if path:
+                    with files.atomic_open(path, "wb") as file:
+                        np.save(file, found[block])
+            line.update(block.stop - block.start)
+    require_finite(found, images.paths)
+    return found
+
+
+def load_batches(
+    images: Images,
+    numbers: Sequence[int],
+    options: ModelOptions,
+    batch_size: int,
+    broken: dict[int, str],
+) -> Iterator[Batch]:
+    """Reads images in threads and yields them decoded.
+
+    Args:
+      images: the images.
+      numbers: indices of those that are wanted, in the order of the batches.
+      options: of the model whose input they become.
+      batch_size: images in a batch; fewer in the last one, and where images are broken.
+      broken: receives, by index, why an image cannot be used.
+    """
+
+    def read(number: int) -> bytes | None:
+        try:
+            return images.read(number)
+        except BadImage as error:
+            broken[number] = str(error)
+            return None
+
+    def decode(encoded: list[bytes]) -> tuple[tf.Tensor, tf.Tensor]:
+        return _decode(tf.constant(encoded, tf.string), options.image_size, options.crop_fraction)
+
+    def decodes(number: int, encoded: bytes) -> bool:
+        try:
+            decode([encoded])
+        except tf.errors.InvalidArgumentError:
+            broken[number] = "no whole JPEG"
+        return number not in broken
+
+    with futures.ThreadPoolExecutor(workers.cores()) as pool:
+        for start in range(0, len(numbers), batch_size):
+            wanted = numbers[start : start + batch_size]
+            read_now = zip(wanted, pool.map(read, wanted), strict=True)
+            sound = {number: data for number, data in read_now if data is not None}
+            try:
+                decoded = decode(list(sound.values())) if sound else None
+            except tf.errors.InvalidArgumentError:  # one is broken: find out which
+                sound = {number: data for number, data in sound.items() if decodes(number, data)}
+                decoded = decode(list(sound.values())) if sound else None
+            if decoded is not None:
+                yield Batch(np.fromiter(sound, np.int64), decoded[0], decoded[1].numpy())
+
+
+def require_finite(
+    embeddings: np.ndarray,
+    paths: Sequence[str] | np.ndarray,
+    whose: str = "",
+    advice: str = "the model's weights or its training diverged, train again",
+) -> None:
+    """Checks that embeddings, float [n, d], are numbers.
+
+    Raises:
+      UserError: some are not; the message names `whose` they are, the first image, and `advice`.
+    """
+    bad = np.flatnonzero(~np.isfinite(embeddings).all(axis=1))
+    if len(bad):
+        count = f"{len(bad):,} of {len(embeddings):,} embeddings{whose} are not finite"
+        raise UserError(f"{count}, the first is that of {paths[bad[0]]}: {advice}")
+
+
+def _embed_block(
+    encoder: tf_keras.Model,
+    options: ModelOptions,
+    images: Images,
+    block: slice,
+    batch_size: int,
+    found: np.ndarray,
+) -> None:
+    broken: dict[int, str] = {}
+    numbers = range(block.start, block.stop)
+    for batch in load_batches(images, numbers, options, batch_size, broken):
+        found[batch.numbers] = apply_encoder(encoder, batch.pixels).numpy()
+    for number, reason in broken.items():
+        raise UserError(f"{images.paths[number]} cannot be embedded: {reason}; convert it again")
+
+
+@tf.function(reduce_retracing=True, autograph=False)
+def _decode(
+    encoded: tf.Tensor, image_size: int, crop_fraction: float
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Pixels uint8 [n, image_size, image_size, 3] and shorter sides int32 [n] of JPEGs."""
+
+    def load(data: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        side = tf.reduce_min(tf.io.extract_jpeg_shape(data)[:2])
+        return preprocess.load_jpeg(data, image_size, crop_fraction), side
+
+    return tf.map_fn(
+        load,
+        encoded,
+        fn_output_signature=(tf.uint8, tf.int32),
+        parallel_iterations=_DECODED_AT_ONCE,
+    )
+
+
+def _digest_weights(encoder: tf_keras.Model, options: ModelOptions, batch_size: int) -> bytes:
+    """A digest of all that decides an image's embedding except its bytes."""
+    digest = hashlib.sha256(repr((options, batch_size)).encode())
+    for variable in encoder.variables:
+        digest.update(variable.numpy().tobytes())
+    return digest.digest()

@@ -1,0 +1,332 @@
+"""Mines training pairs that a trained model finds hard, within the converter's caps.
+
+Hard pairs join an image with its nearest impostors and its farthest genuine partners.
+"""
+
+import dataclasses
+import os
+
+import numpy as np
+import pandas as pd
+from absl import flags
+
+from fv import manifest, ownership, partner_search, record
+from fv import options as fv_options
+from fv.conversion import caps as capping
+from fv.conversion import convert, genuine, impostor, settings, shards
+from fv.conversion import pairs as conversion_pairs
+from fv.conversion.caps import Caps, Room
+from fv.conversion.selection import Selection
+from fv.errors import UserError
+from fv.model import checkpoint_choice, model_record
+from fv.model.model_record import ModelRecord
+from fv.options import option, required
+from fv.partner_search import NOBODY, FixedPoint
+
+# The converter's processes import this module, so it imports TensorFlow where it embeds.
+
+FILE_NAME = "mining.json"
+_TRAIN = "train"
+_EMBEDDINGS = "embeddings"  # folder in the output's .fv/
+_NAMES = {record.GENUINE: "genuine", record.IMPOSTOR: "impostor"}
+_PAIRS_AT_ONCE = 1 << 16  # whose cosines are averaged
+
+
+@dataclasses.dataclass(frozen=True)
+class MineOptions:
+    """Whose pairs are mined, by which model, and how hard they may be."""
+
+    tfrecords: str = required(
+        "data set that tools/make_tfrecords.py sampled; its training people are mined."
+    )
+    workdir: str = required("folder that fv.train wrote: the model that says what is hard.")
+    output: str = required("folder for the shards and manifest.json.")
+    images: str | None = option(None, "Where the images are now, if they were moved.")
+    checkpoint: str = checkpoint_choice.flag()
+    pairs: int | None = option(
+        None, "Training pairs; as many as the data set's if not given.", lower=2
+    )
+    hard_share: float = option(
+        0.5, "Share of mined pairs of each label; the others are random.", lower=0.0, upper=1.0
+    )
+    partners: int = option(
+        20, "Partners of each image that are considered for each label.", lower=1
+    )
+    skip_nearest: int = option(
+        1, "Nearest impostors of each image to skip: they may be mislabelled.", lower=0
+    )
+    batch_size: int = option(64, "Images embedded at once.", lower=1)
+    seed: int = option(0, "Of the choice of pairs; splits keep the data set's seed.", lower=0)
+    overwrite: bool = option(False, "Replace a finished data set in the output folder.")
+    workers: int | None = option(None, "Processes; one per core if not given.", lower=1)
+
+
+@dataclasses.dataclass(frozen=True)
+class Chosen:
+    """Mined and random pairs of one label, int64 [m, 2], the lower image first, none twice."""
+
+    hard: np.ndarray
+    others: np.ndarray
+
+    @property
+    def pairs(self) -> np.ndarray:
+        """All pairs, the mined ones first."""
+        return np.concatenate([self.hard, self.others])
+
+
+def mine(options: MineOptions) -> tuple[manifest.Manifest, dict]:
+    """Writes the data set again, with training pairs that a model finds hard.
+
+    The shards of the other splits have the same bytes. After a kill, the same command continues: it
+    repeats neither embedded images nor whole shards.
+
+    Returns:
+      The manifest; and by label what was mined: numbers of pairs and mean cosines.
+
+    Raises:
+      UserError: the data set, the model or the images cannot be used, or the model was trained on
+        people whom the data set holds out.
+    """
+    source = manifest.read(options.tfrecords)
+    chosen = restore_conversion(options, source)
+    known = model_record.load(options.workdir)
+    _require_fitting_model(options, source, known)
+    stored, again = source.preprocessing, settings.preprocessing_of(chosen)
+    if stored and not (again.same_crop(stored) and again.same_boxes(stored)):
+        changed = f"--crop={chosen.crop} changed since {options.tfrecords} was converted"
+        raise UserError(f"{changed}: convert it again")
+    ownership.claim(options.output, [FILE_NAME])
+    found: dict[str, dict] = {}
+
+    def reselect(selected: Selection, scratch: str) -> Selection:
+        table, described = _mine_training_pairs(options, chosen, known, selected, source, scratch)
+        found.update(described)
+        return dataclasses.replace(selected, tables=selected.tables | {_TRAIN: table})
+
+    made, _ = convert.convert(chosen, reselect)
+    content = {"flags": fv_options.to_flagfile(options), **found}
+    ownership.save_json(content, os.path.join(options.output, FILE_NAME))
+    ownership.remove_private(options.output, _EMBEDDINGS)
+    return made, found
+
+
+def restore_conversion(options: MineOptions, source: manifest.Manifest) -> settings.Options:
+    """Restores the options that converted the data set, with those that mining changes.
+
+    Raises:
+      UserError: the data set was not sampled by this version's converter, or is the output.
+    """
+    if os.path.realpath(options.output) == os.path.realpath(options.tfrecords):
+        same = f"--output={options.output} is the data set that is mined"
+        raise UserError(f"{same}: give another folder")
+    values = flags.FlagValues()
+    fv_options.define_flags(settings.Options, values)
+    try:
+        values(["", *source.flags.splitlines()])
+    except flags.Error as error:
+        other = f"{options.tfrecords} was converted by another version of fv ({error})"
+        raise UserError(f"{other}: convert it again with --overwrite") from error
+    given = fv_options.from_flags(settings.Options, values) if values["images"].value else None
+    source.split(_TRAIN)  # refuses a data set without one
+    if given is None or given.pairs_list:
+        without = f"--tfrecords={options.tfrecords} holds no pairs that the converter sampled"
+        raise UserError(f"{without}: convert without a list")
+    level, merge = given.naming  # was decided at conversion
+    return dataclasses.replace(
+        given,
+        images=options.images or given.images,
+        output=options.output,
+        overwrite=options.overwrite,
+        workers=options.workers,
+        runner=settings.LOCAL,
+        runner_options="",
+        identity_level=level,
+        merge_names=merge,
+    )
+
+
+def choose_genuine(
+    sizes: np.ndarray,
+    partners: np.ndarray,
+    count: int,
+    hard_share: float,
+    caps: Caps,
+    rng: np.random.Generator,
+) -> Chosen:
+    """Chooses genuine pairs, the mined ones first.
+
+    Args:
+      sizes: int64, images of each identity; images are numbered identity by identity.
+      partners: int32 [n, k], of each image, the hardest first, `NOBODY` where there are no more.
+      count: pairs to choose; there are fewer where the caps leave no more.
+      hard_share: share of them to take from `partners`.
+      caps: most pairs of one identity and one image.
+      rng: source of randomness.
+    """
+    # Both images of a pair count, and they are of one identity.
+    room = Room(sizes, caps._replace(identity=2 * caps.identity))
+    hard = capping.take_within_caps(order_by_rank(partners, rng), room, round(hard_share * count))
+    others = genuine.sample_genuine(sizes, genuine.count_available(sizes, caps), caps, rng)
+    others = _without(others[rng.permutation(len(others))], hard, len(partners))
+    return Chosen(hard, capping.take_within_caps(others, room, count - len(hard)))
+
+
+def choose_impostors(
+    sizes: np.ndarray,
+    partners: np.ndarray,
+    count: int,
+    hard_share: float,
+    caps: Caps,
+    rng: np.random.Generator,
+) -> Chosen:
+    """Chooses impostor pairs; arguments as in `choose_genuine`."""
+    images, room = len(partners), Room(sizes, caps)
+    hard = capping.take_within_caps(order_by_rank(partners, rng), room, round(hard_share * count))
+    made = impostor.sample_impostors(sizes, count, caps, rng, given=hard)
+    # The sampler may replace a given pair by two others.
+    hard = hard[np.isin(_keys(hard, images), _keys(made, images))]
+    return Chosen(hard, _without(made, hard, images))
+
+
+def order_by_rank(partners: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Orders the pairs of images and partners: hardest partners first, then second ones, ….
+
+    Pairs of one rank are in random order, so that neither low numbers nor large identities win.
+
+    Args:
+      partners: int32 [n, k], `NOBODY` where there are no more.
+      rng: source of randomness.
+
+    Returns:
+      int64 [m, 2], each pair once, the lower image first.
+    """
+    images, ranks = np.nonzero(partners != NOBODY)
+    ends = np.sort(np.stack([images, partners[images, ranks].astype(np.int64)], axis=1), axis=1)
+    ends = ends[np.lexsort((rng.random(len(ends)), ranks))]
+    first = np.unique(_keys(ends, len(partners)), return_index=True)[1]
+    return ends[np.sort(first)]
+
+
+def _require_fitting_model(
+    options: MineOptions, source: manifest.Manifest, known: ModelRecord
+) -> None:
+    """Checks that the model met none of the held-out people, and images stored like these."""
+    advice = "take a model that was trained on that data set"
+    exact = "--merge_names=false" in source.flags.splitlines()
+    held_out = _held_out(source)
+    seen = known.trained_on(held_out, exact) if known.identity_hashes is not None else []
+    if seen:
+        raise UserError(
+            f"--workdir={options.workdir} was trained on {len(seen):,} people whom "
+            f"{options.tfrecords} holds out ({seen[0]}, …): {advice}"
+        )
+    stored = source.preprocessing
+    model_record.check_images(known, options.workdir, stored, options.tfrecords, advice)
+
+
+def _held_out(source: manifest.Manifest) -> set[str]:
+    splits = source.splits.items()
+    return {name for split, held in splits if split != _TRAIN for name in held.identities}
+
+
+def _mine_training_pairs(
+    options: MineOptions,
+    chosen: settings.Options,
+    known: ModelRecord,
+    selected: Selection,
+    source: manifest.Manifest,
+    scratch: str,
+) -> tuple[pd.DataFrame, dict[str, dict]]:
+    """The table of training pairs, and by label what was mined."""
+    members = selected.images[selected.images["split"] == _TRAIN]
+    members = members.sort_values("identity", kind="stable")
+    wrong = _held_out(source).intersection(members["identity"].unique())
+    if wrong:
+        moved = f"{min(wrong)} is held out by the data set, but its flags put them into training"
+        raise UserError(f"{moved}: convert it again with --overwrite")
+    owners, sizes = np.unique(
+        members["identity"].cat.codes.to_numpy(), return_inverse=True, return_counts=True
+    )[1:]
+    images = shards.stored_images(members, chosen.images, scratch)
+    embeddings = FixedPoint.of(_embed(options, known, images))
+    find, skip = partner_search.find_partners, options.skip_nearest
+    nearest = find(embeddings, owners, options.partners + skip, genuine=False)[:, skip:]
+    farthest = find(embeddings, owners, options.partners, genuine=True)
+    partners = {record.GENUINE: farthest, record.IMPOSTOR: nearest}
+    count = options.pairs or source.split(_TRAIN).pairs
+    by_label = _choose(options, chosen, sizes.astype(np.int64), partners, count)
+    described = {}
+    for label, found in by_label.items():
+        cosines = {
+            "hard_cosine": _mean_cosine(found.hard, embeddings),
+            "other_cosine": _mean_cosine(found.others, embeddings),
+        }
+        described[_NAMES[label]] = {"pairs": len(found.pairs), "hard": len(found.hard), **cosines}
+    return _make_table(members, by_label, options.seed), described
+
+
+def _embed(options: MineOptions, known: ModelRecord, images: shards.Images) -> np.ndarray:
+    from fv import quiet_tensorflow  # noqa: F401, I001  TensorFlow first
+    from fv import embedding
+    from fv.model import restoring
+
+    model, _ = restoring.load_model(options.workdir, known, options.checkpoint)
+    found = embedding.embed(
+        model.encoder,
+        known.options,
+        images,
+        batch_size=options.batch_size,
+        folder=os.path.join(ownership.private(options.output), _EMBEDDINGS),
+        checksums=np.stack([images.sizes, images.crcs], axis=1),
+    )
+    if len(found) > 1 and (found == found[0]).all():
+        raise UserError("the model gives every image the same embedding: train it again")
+    return found
+
+
+def _choose(
+    options: MineOptions,
+    chosen: settings.Options,
+    sizes: np.ndarray,
+    partners: dict[int, np.ndarray],
+    count: int,
+) -> dict[int, Chosen]:
+    """Chooses pairs of each label, in the shares of the data set."""
+    caps = Caps(chosen.max_pairs_per_identity, chosen.max_pairs_per_image)
+    rng = conversion_pairs.generator(options.seed, "mining", "pairs")
+    share, hard_share = chosen.genuine_fraction, options.hard_share
+    wanted = round(count * share)
+    found = choose_genuine(sizes, partners[record.GENUINE], wanted, hard_share, caps, rng)
+    # Fewer genuine pairs than wanted take fewer impostor pairs beside them.
+    wanted = min(count - wanted, round(len(found.pairs) * (1.0 - share) / share) + count % 2)
+    others = choose_impostors(sizes, partners[record.IMPOSTOR], wanted, hard_share, caps, rng)
+    return {record.GENUINE: found, record.IMPOSTOR: others}
+
+
+def _make_table(members: pd.DataFrame, chosen: dict[int, Chosen], seed: int) -> pd.DataFrame:
+    """The pairs as a selection holds them, each pair's images in random order."""
+    ends = [found.pairs for found in chosen.values()]
+    labels = np.repeat(np.array(list(chosen), np.int8), [len(each) for each in ends])
+    numbers = members.index.to_numpy(np.int32)[np.concatenate(ends)]
+    swapped = conversion_pairs.generator(seed, "mining", "sides").random(len(numbers)) < 0.5
+    numbers[swapped] = numbers[swapped, ::-1]
+    return pd.DataFrame({"a": numbers[:, 0], "b": numbers[:, 1], "label": labels})
+
+
+def _mean_cosine(ends: np.ndarray, embeddings: FixedPoint) -> float | None:
+    if not len(ends):
+        return None
+    sums = 0.0
+    for start in range(0, len(ends), _PAIRS_AT_ONCE):
+        first, second = ends[start : start + _PAIRS_AT_ONCE].T
+        numbers = embeddings.numbers
+        sums += float(np.einsum("nd,nd->", numbers[first], numbers[second], dtype=np.float64))
+    return sums / embeddings.scale**2 / len(ends)
+
+
+def _without(pairs: np.ndarray, others: np.ndarray, images: int) -> np.ndarray:
+    return pairs[~np.isin(_keys(pairs, images), _keys(others, images))]
+
+
+def _keys(pairs: np.ndarray, images: int) -> np.ndarray:
+    return pairs @ (images, 1)

@@ -1,1 +1,0 @@
-"""Many runs of one config: seeds, variants, what they differ by."""
