@@ -6,7 +6,7 @@ Prints a markdown table. For the three files-per-path figures the real commands 
 faces, every process under a profiler. A file counts if one of its functions, not only its module
 body, runs inside the path's window:
 
-    record      from the second to the last computation of gradients of an eager training run
+    record      from the first opened shard to the first computation of gradients
     JPEG        from the first opened image to the first renamed shard
     checkpoint  from the first read of the checkpoint to the end of fv.export, and from loading
                 the SavedModel to the end of fv.verify
@@ -15,7 +15,6 @@ The windows depend on no name in fv, so figures of different versions are compar
 """
 
 import dataclasses
-import json
 import os
 import pathlib
 import subprocess
@@ -29,48 +28,40 @@ from fv.options import option
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 GUIDES = ("convert", "train", "evaluate", "serve", "cluster", "pipeline")
 TINY = ("--backbone=tiny", "--image_size=48", "--global_batch_size=8", "--steps=8")
-# Each Python process imports this first. It notes when functions of fv run, in hundredths of a
-# second, and when a window begins or ends.
+# Each Python process imports this first. It logs when functions of fv run, ten times a second at
+# most, and the events at which a window begins or ends.
 TRACER = """
-import atexit, collections, json, os, sys, threading, time
-FV, OUT = os.environ["MEASURE_FV"], os.environ["MEASURE_OUT"]
-CALLS = {("backprop.py", "gradient"): "gradient", ("load.py", "load"): "load",
-         ("py_checkpoint_reader.py", "NewCheckpointReader"): "read"}
-ran, events = collections.defaultdict(set), collections.defaultdict(list)
+import os, sys, threading, time
+FV = os.environ["MEASURE_FV"]
+LOG = os.open(os.environ["MEASURE_LOG"], os.O_CREAT | os.O_APPEND | os.O_WRONLY)
+CALLS = {"gradient": "backprop.py", "load": "load.py",
+         "NewCheckpointReader": "py_checkpoint_reader.py"}
+seen = set()
+def log(name):
+    os.write(LOG, f"{time.time()} {name}\\n".encode())
 def profile(frame, event, _):
     if event == "call":
-        code = frame.f_code
-        if code.co_filename.startswith(FV):
-            if code.co_name != "<module>":
-                ran[code.co_filename[len(FV):]].add(int(time.time() * 100))
-        elif code.co_name in ("gradient", "load", "NewCheckpointReader"):
-            name = CALLS.get((os.path.basename(code.co_filename), code.co_name))
-            if name and "tensorflow" in code.co_filename:
-                events[name].append(time.time())
+        path, name = frame.f_code.co_filename, frame.f_code.co_name
+        if path.startswith(FV):
+            key = path, int(time.time() * 10)
+            if name != "<module>" and key not in seen:
+                seen.add(key)
+                log(path[len(FV):])
+        elif name in CALLS and path.endswith(CALLS[name]) and "tensorflow" in path:
+            log(name)
 def audit(event, arguments):
-    if event == "open" and str(arguments[0]).endswith(".jpg"):
-        events["image"].append(time.time())
+    if event == "open" and str(arguments[0]).endswith((".jpg", ".tfrecord")):
+        log("open" + os.path.splitext(arguments[0])[1])
     elif event == "os.rename" and str(arguments[1]).endswith(".tfrecord"):
-        events["shard"].append(time.time())
-def save():
-    sys.setprofile(None)
-    with open(f"{OUT}/{os.getpid()}.json", "w") as file:
-        json.dump({"ran": {name: sorted(at) for name, at in ran.items()}, "events": events}, file)
-atexit.register(save)
-try:
-    from multiprocessing import util
-    util.Finalize(None, save, exitpriority=-100)
-    os.register_at_fork(after_in_child=lambda: util.Finalize(None, save, exitpriority=-100))
-finally:
-    sys.addaudithook(audit)
-    threading.setprofile(profile)
-    sys.setprofile(profile)
+        log("rename.tfrecord")
+sys.addaudithook(audit)
+threading.setprofile(profile)
+sys.setprofile(profile)
 """
-# Steps run eagerly, so that Python runs in each. TensorFlow's own threads are profiled too.
-EAGER = """
-import runpy, sys, fv.quiet_tensorflow, sitecustomize, tensorflow as tf
+# TensorFlow calls Python functions of tf.data in threads of its own, which are profiled too.
+TRAIN = """
+import runpy, sys, fv.quiet_tensorflow, sitecustomize
 from tensorflow.python.ops import script_ops
-tf.config.run_functions_eagerly(True)
 call = script_ops.FuncRegistry.__call__
 script_ops.FuncRegistry.__call__ = lambda *given: (
     sys.setprofile(sitecustomize.profile), call(*given))[1]
@@ -127,22 +118,18 @@ def _count_paths(folder: pathlib.Path) -> dict[str, int]:
     people = ("--identities=40", "--images_per_identity=4", "--seed=1")
     _python("tools/make_faces.py", f"--output={faces}", *people)
     convert = ("tools/make_tfrecords.py", f"--images={faces}", f"--output={shards}", "--pairs=400")
-    traces = {"convert": _trace(folder / "convert", *convert)}
+    converted = _trace(folder / "convert", *convert)
     train = (f"--tfrecords={shards}", f"--workdir={run}", *TINY, "--validate_every=0")
-    traces["train"] = _trace(folder / "train", "-c", EAGER, *train)
-    exported = (f"--workdir={run}", f"--output={export}")
-    traces["export"] = _trace(folder / "export", "-m", "fv.export", *exported)
+    trained = _trace(folder / "train", "-c", TRAIN, *train)
+    exported = _trace(
+        folder / "export", "-m", "fv.export", f"--workdir={run}", f"--output={export}"
+    )
     images = [str(path) for path in sorted(pathlib.Path(faces).rglob("*.jpg"))[:2]]
     verify = ("-m", "fv.verify", f"--model={export}", *images)
-    traces["verify"] = _trace(folder / "verify", *verify, codes=(0, 1))
-
-    gradients = _events(traces["train"], "gradient")
-    record = _files_between(traces["train"], gradients[1], gradients[-1])
-    image, shard = _events(traces["convert"], "image"), _events(traces["convert"], "shard")
-    jpeg = _files_between(traces["convert"], image[0], shard[0])
-    read, load = _events(traces["export"], "read"), _events(traces["verify"], "load")
-    checkpoint = _files_between(traces["export"], read[0])
-    checkpoint |= _files_between(traces["verify"], load[0])
+    verified = _trace(folder / "verify", *verify, codes=(0, 1))
+    record = _files_between(trained, "open.tfrecord", "gradient")
+    jpeg = _files_between(converted, "open.jpg", "rename.tfrecord")
+    checkpoint = _files_between(exported, "NewCheckpointReader") | _files_between(verified, "load")
     return {
         "files a record passes from shard to gradient": len(record),
         "files a JPEG passes from folder to shard": len(jpeg),
@@ -150,26 +137,23 @@ def _count_paths(folder: pathlib.Path) -> dict[str, int]:
     }
 
 
-def _trace(folder: pathlib.Path, *arguments: str, codes: tuple[int, ...] = (0,)) -> list[dict]:
-    """Runs a command under the profiler and returns what each of its processes noted."""
+def _trace(folder: pathlib.Path, *arguments: str, codes: tuple[int, ...] = (0,)) -> list[tuple]:
+    """Runs a command under the profiler and returns what its processes logged: (time, name)."""
     folder.mkdir()
     (folder / "sitecustomize.py").write_text(TRACER, encoding="utf-8")
-    paths = {"MEASURE_FV": f"{ROOT}/fv/", "MEASURE_OUT": str(folder)}
+    log = folder / "log"
+    paths = {"MEASURE_FV": f"{ROOT}/fv/", "MEASURE_LOG": str(log)}
     _python(*arguments, codes=codes, path=f"{folder}:{ROOT}", environment=paths)
-    return [json.loads(path.read_text()) for path in folder.glob("*.json")]
+    lines = (line.split(" ", 1) for line in log.read_text(encoding="utf-8").splitlines())
+    return sorted((float(time), name) for time, name in lines)
 
 
-def _events(traces: list[dict], name: str) -> list[float]:
-    return sorted(time for trace in traces for time in trace["events"].get(name, ()))
-
-
-def _files_between(traces: list[dict], begin: float, end: float = float("inf")) -> set[str]:
-    return {
-        name
-        for trace in traces
-        for name, times in trace["ran"].items()
-        if any(begin * 100 - 1 <= time <= end * 100 for time in times)
-    }
+def _files_between(logged: list[tuple], first: str, last: str = "") -> set[str]:
+    """Returns the files of fv that ran between two events; by default to the process's end."""
+    begin = next(time for time, name in logged if name == first)
+    end = next((time for time, name in logged if name == last and time > begin), float("inf"))
+    ran = {name for time, name in logged if begin - 0.1 <= time <= end}
+    return {name for name in ran if name.endswith(".py")}
 
 
 def _count_type_errors() -> int:
