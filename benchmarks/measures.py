@@ -121,9 +121,8 @@ def _count_paths(folder: pathlib.Path) -> dict[str, int]:
     converted = _trace(folder / "convert", *convert)
     train = (f"--tfrecords={shards}", f"--workdir={run}", *TINY, "--validate_every=0")
     trained = _trace(folder / "train", "-c", TRAIN, *train)
-    exported = _trace(
-        folder / "export", "-m", "fv.export", f"--workdir={run}", f"--output={export}"
-    )
+    export_flags = (f"--workdir={run}", f"--tfrecords={shards}", f"--output={export}")
+    exported = _trace(folder / "export", "-m", "fv.export", *export_flags)
     images = [str(path) for path in sorted(pathlib.Path(faces).rglob("*.jpg"))[:2]]
     verify = ("-m", "fv.verify", f"--model={export}", *images)
     verified = _trace(folder / "verify", *verify, codes=(0, 1))
