@@ -6,7 +6,8 @@ Prints a markdown table. For the three files-per-path figures the real commands 
 faces, every process under a profiler. A file counts if one of its functions, not only its module
 body, runs inside the path's window:
 
-    record      from the first opened shard to the first computation of gradients
+    record      what builds the tf.data pipeline, runs in decoding processes and TensorFlow's
+                threads, or is traced into a graph, until gradients are first computed
     JPEG        from the first opened image to the first renamed shard
     checkpoint  from the first read of the checkpoint to the end of fv.export, and from loading
                 the SavedModel to the end of fv.verify
@@ -29,29 +30,46 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 GUIDES = ("convert", "train", "evaluate", "serve", "cluster", "pipeline")
 TINY = ("--backbone=tiny", "--image_size=48", "--global_batch_size=8", "--steps=8")
 # Each Python process imports this first. It logs when functions of fv run, ten times a second at
-# most, and the events at which a window begins or ends.
+# most, and the events at which a window begins or ends. Functions that handle records have a `*`.
 TRACER = """
 import os, sys, threading, time
 FV = os.environ["MEASURE_FV"]
 LOG = os.open(os.environ["MEASURE_LOG"], os.O_CREAT | os.O_APPEND | os.O_WRONLY)
+MAIN = int(os.environ.setdefault("MEASURE_MAIN", str(os.getpid())))
 CALLS = {"gradient": "backprop.py", "load": "load.py",
          "NewCheckpointReader": "py_checkpoint_reader.py"}
-seen = set()
+seen, traced = set(), [0]
 def log(name):
     os.write(LOG, f"{time.time()} {name}\\n".encode())
-def profile(frame, event, _):
-    if event == "call":
-        path, name = frame.f_code.co_filename, frame.f_code.co_name
-        if path.startswith(FV):
-            key = path, int(time.time() * 10)
-            if name != "<module>" and key not in seen:
-                seen.add(key)
-                log(path[len(FV):])
-        elif name in CALLS and path.endswith(CALLS[name]) and "tensorflow" in path:
-            log(name)
+def see(code, mark):
+    key = code.co_filename, mark, int(time.time() * 10)
+    if code.co_filename.startswith(FV) and code.co_name != "<module>" and key not in seen:
+        seen.add(key)
+        log(code.co_filename[len(FV):] + mark)
+def profile(frame, event, _, mark=""):
+    code = frame.f_code
+    name, path = code.co_name, code.co_filename
+    if name == "func_graph_from_py_func" and event in ("call", "return"):
+        traced[0] += 1 if event == "call" else -1
+    elif event != "call":
+        return
+    elif path.startswith(FV):
+        see(code, "*" if traced[0] or os.getpid() != MAIN else mark)
+    elif name == "converted_call":  # AutoGraph runs a copy of the function
+        function = frame.f_locals.get("f")
+        function = getattr(function, "__func__", function)
+        if hasattr(function, "__code__"):
+            see(function.__code__, "*")
+    elif name == "__init__" and path.endswith("data/ops/dataset_ops.py"):
+        while frame := frame.f_back:
+            see(frame.f_code, "*")
+    elif name in CALLS and path.endswith(CALLS[name]) and "tensorflow" in path:
+        log(name)
+def profile_tensorflow(frame, event, given):
+    profile(frame, event, given, "*")
 def audit(event, arguments):
-    if event == "open" and str(arguments[0]).endswith((".jpg", ".tfrecord")):
-        log("open" + os.path.splitext(arguments[0])[1])
+    if event == "open" and str(arguments[0]).endswith(".jpg"):
+        log("open.jpg")
     elif event == "os.rename" and str(arguments[1]).endswith(".tfrecord"):
         log("rename.tfrecord")
 sys.addaudithook(audit)
@@ -64,15 +82,10 @@ import runpy, sys, fv.quiet_tensorflow, sitecustomize
 from tensorflow.python.ops import script_ops
 call = script_ops.FuncRegistry.__call__
 script_ops.FuncRegistry.__call__ = lambda *given: (
-    sys.setprofile(sitecustomize.profile), call(*given))[1]
+    sys.setprofile(sitecustomize.profile_tensorflow), call(*given))[1]
 runpy.run_module("fv.train", run_name="__main__", alter_sys=True)
 """
 IMPORTED = "import sys, fv.train; print(sum(name.startswith('fv.') for name in sys.modules))"
-FLAGS = """
-import fv.train, fv.options
-from fv.training.options import TrainOptions
-print(len(fv.options.describe(TrainOptions)))
-"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,8 +115,12 @@ def measure() -> dict[str, int]:
     with tempfile.TemporaryDirectory() as folder:
         figures |= _count_paths(pathlib.Path(folder))
     figures["fv modules that fv.train imports"] = int(_python("-c", IMPORTED))
-    figures["flags of fv.train"] = int(_python("-c", FLAGS))
-    figures["type checker errors"] = _count_type_errors()
+    help_lines = _python("-m", "fv.train", "--help").splitlines()
+    figures["flags of fv.train"] = sum(line.startswith("  --") for line in help_lines)
+    checked = _python("-m", "mypy", codes=(0, 1))
+    if not checked:
+        raise UserError("mypy is not installed: run make lint once")
+    figures["type checker errors"] = checked.count(": error:")
     documents = {"README.md": ROOT / "README.md"}
     documents |= {f"docs/{name}.md": ROOT / "docs" / f"{name}.md" for name in GUIDES}
     for name, path in documents.items():
@@ -126,9 +143,10 @@ def _count_paths(folder: pathlib.Path) -> dict[str, int]:
     images = [str(path) for path in sorted(pathlib.Path(faces).rglob("*.jpg"))[:2]]
     verify = ("-m", "fv.verify", f"--model={export}", *images)
     verified = _trace(folder / "verify", *verify, codes=(0, 1))
-    record = _files_between(trained, "open.tfrecord", "gradient")
+    record = {name for name in _files_between(trained, "", "gradient") if name.endswith("*")}
     jpeg = _files_between(converted, "open.jpg", "rename.tfrecord")
     checkpoint = _files_between(exported, "NewCheckpointReader") | _files_between(verified, "load")
+    jpeg, checkpoint = ({name.strip("*") for name in found} for found in (jpeg, checkpoint))
     return {
         "files a record passes from shard to gradient": len(record),
         "files a JPEG passes from folder to shard": len(jpeg),
@@ -148,20 +166,11 @@ def _trace(folder: pathlib.Path, *arguments: str, codes: tuple[int, ...] = (0,))
 
 
 def _files_between(logged: list[tuple], first: str, last: str = "") -> set[str]:
-    """Returns the files of fv that ran between two events; by default to the process's end."""
-    begin = next(time for time, name in logged if name == first)
+    """Returns the files that ran between two events; by default the process's start and end."""
+    begin = next((time for time, name in logged if name == first), 0.0)
     end = next((time for time, name in logged if name == last and time > begin), float("inf"))
     ran = {name for time, name in logged if begin - 0.1 <= time <= end}
-    return {name for name in ran if name.endswith(".py")}
-
-
-def _count_type_errors() -> int:
-    done = subprocess.run(
-        [sys.executable, "-m", "mypy"], cwd=ROOT, capture_output=True, text=True, check=False
-    )
-    if done.returncode not in (0, 1):
-        raise UserError(f"mypy failed: {(done.stderr or done.stdout).strip()}")
-    return done.stdout.count(": error:")
+    return {name for name in ran if ".py" in name}
 
 
 def _python(*arguments: str, codes=(0,), path=str(ROOT), environment=None) -> str:

@@ -11,7 +11,7 @@ import pathlib
 import re
 import resource
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from concurrent import futures
 
 from fv import quiet_tensorflow  # noqa: F401  TensorFlow first, without its start-up noise
@@ -23,6 +23,7 @@ import tensorflow as tf
 from PIL import Image
 
 import fv
+from benchmarks import hostile_images
 from fv import cli, preprocess, progress
 from fv.benchmarking import figures
 from fv.errors import UserError
@@ -224,9 +225,6 @@ def _call(
 
 SOURCES = 12  # photographs that damaged files are made of
 EXIF_ORIENTATION, TURNED = 0x0112, 6
-MOST_FLIPS = 16  # changed bytes of a copy
-HEADER_BYTES = 64
-EXTREMES = (0x00, 0x01, 0x7F, 0x80, 0xFF)
 NAMED = re.compile(r"assertion failed: \[image_b\[1\] .+\]")
 
 
@@ -239,7 +237,7 @@ def measure_fuzz(options: BenchmarkOptions) -> dict:
     alone, before = verifier.verify(good, good).similarity, _peak_mb()
     counts = dict.fromkeys(("verdicts", "clear_errors", "other", "disagreements"), 0)
     with progress.progress(options.mutants, "fuzz", "image") as line:
-        for mutant in mutate(sources, options.mutants, options.seed):
+        for mutant in hostile_images.mutate(sources, options.mutants, options.seed):
             start = time.perf_counter()
             served = _ask_signature(serve, mutant, good, alone)
             verified = _ask_verifier(verifier, mutant, good)
@@ -250,29 +248,6 @@ def measure_fuzz(options: BenchmarkOptions) -> dict:
     memory = [before, _peak_mb()]
     slowest = round(slowest, 3)
     return {"mutants": options.mutants, **counts, "slowest_seconds": slowest, "memory_mb": memory}
-
-
-def mutate(images: Sequence[bytes], count: int, seed: int) -> Iterator[bytes]:
-    """Yields `count` damaged copies: changed bytes and headers, cuts, holes, repeats, splices."""
-    rng = np.random.default_rng(seed)
-    for _ in range(count):
-        image, other = (images[index] for index in rng.integers(len(images), size=2))
-        kind = rng.integers(6)
-        start, end = np.sort(rng.integers(len(image), size=2))
-        if kind < 2:
-            changed = bytearray(image)
-            reach = min(len(image), HEADER_BYTES) if kind else len(image)
-            for at in rng.integers(reach, size=rng.integers(1, MOST_FLIPS)):
-                changed[at] = rng.choice(EXTREMES) if kind else rng.integers(256)
-            yield bytes(changed)
-        elif kind == 2:
-            yield image[:end]
-        elif kind == 3:
-            yield image[:start] + image[end:]
-        elif kind == 4:
-            yield image[:end] + image[start:]
-        else:
-            yield image[:end] + other[rng.integers(len(other)) :]
 
 
 def _encode_forms(jpeg: bytes) -> list[bytes]:
