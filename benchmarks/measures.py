@@ -6,8 +6,8 @@ Prints a markdown table. For the three files-per-path figures the real commands 
 faces, every process under a profiler. A file counts if one of its functions, not only its module
 body, runs inside the path's window:
 
-    record      what builds the tf.data pipeline, runs in decoding processes and TensorFlow's
-                threads, or is traced into a graph, until gradients are first computed
+    record      what builds tf.data pipelines or is traced into a graph until gradients are first
+                computed, and what runs in decoding processes and TensorFlow's threads
     JPEG        from the first opened image to the first renamed shard
     checkpoint  from the first read of the checkpoint to the end of fv.export, and from loading
                 the SavedModel to the end of fv.verify
@@ -30,7 +30,8 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 GUIDES = ("convert", "train", "evaluate", "serve", "cluster", "pipeline")
 TINY = ("--backbone=tiny", "--image_size=48", "--global_batch_size=8", "--steps=8")
 # Each Python process imports this first. It logs when functions of fv run, ten times a second at
-# most, and the events at which a window begins or ends. Functions that handle records have a `*`.
+# most, and the events at which a window begins or ends. `*` marks functions that build or trace a
+# graph, `+` those in child processes and TensorFlow's threads.
 TRACER = """
 import os, sys, threading, time
 FV = os.environ["MEASURE_FV"]
@@ -54,7 +55,7 @@ def profile(frame, event, _, mark=""):
     elif event != "call":
         return
     elif path.startswith(FV):
-        see(code, "*" if traced[0] or os.getpid() != MAIN else mark)
+        see(code, "+" if os.getpid() != MAIN else "*" if traced[0] else mark)
     elif name == "converted_call":  # AutoGraph runs a copy of the function
         function = frame.f_locals.get("f")
         function = getattr(function, "__func__", function)
@@ -66,7 +67,7 @@ def profile(frame, event, _, mark=""):
     elif name in CALLS and path.endswith(CALLS[name]) and "tensorflow" in path:
         log(name)
 def profile_tensorflow(frame, event, given):
-    profile(frame, event, given, "*")
+    profile(frame, event, given, "+")
 def audit(event, arguments):
     if event == "open" and str(arguments[0]).endswith(".jpg"):
         log("open.jpg")
@@ -144,14 +145,15 @@ def _count_paths(folder: pathlib.Path) -> dict[str, int]:
     verify = ("-m", "fv.verify", f"--model={export}", *images)
     verified = _trace(folder / "verify", *verify, codes=(0, 1))
     record = {name for name in _files_between(trained, "", "gradient") if name.endswith("*")}
+    record |= {name for _, name in trained if name.endswith("+")}
     jpeg = _files_between(converted, "open.jpg", "rename.tfrecord")
     checkpoint = _files_between(exported, "NewCheckpointReader") | _files_between(verified, "load")
-    jpeg, checkpoint = ({name.strip("*") for name in found} for found in (jpeg, checkpoint))
-    return {
-        "files a record passes from shard to gradient": len(record),
-        "files a JPEG passes from folder to shard": len(jpeg),
-        "files a checkpoint passes to a verdict": len(checkpoint),
+    paths = {
+        "files a record passes from shard to gradient": record,
+        "files a JPEG passes from folder to shard": jpeg,
+        "files a checkpoint passes to a verdict": checkpoint,
     }
+    return {title: len({name.strip("*+") for name in found}) for title, found in paths.items()}
 
 
 def _trace(folder: pathlib.Path, *arguments: str, codes: tuple[int, ...] = (0,)) -> list[tuple]:
