@@ -6,7 +6,7 @@ ARG EXTRAS=""
 
 WORKDIR /opt/fv
 # The code changes more often than its dependencies, so it comes after them: a rebuild then reuses this layer.
-COPY setup.py pyproject.toml constraints.txt LICENSE ./
+COPY setup.py pyproject.toml constraints.txt README.md LICENSE ./
 COPY fv/__init__.py fv/
 RUN pip install --no-cache-dir --editable ".${EXTRAS:+[$EXTRAS]}" --constraint constraints.txt
 COPY fv fv

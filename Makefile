@@ -1,5 +1,5 @@
-# A fresh machine needs Python and make: the first `make demo`, `make test` or `make lint` makes .venv and installs into it.
-# `make PYTHON=/path/to/python test` installs for that interpreter instead of the first one found.
+# A fresh machine needs Python and make. The first target that needs it makes .venv and installs
+# into it. `make PYTHON=/path/to/python test` installs for that interpreter.
 
 PYTHON =
 SUPPORTED = (3, 11) <= sys.version_info[:2] <= (3, 13)
@@ -7,8 +7,8 @@ SUPPORTED = (3, 11) <= sys.version_info[:2] <= (3, 13)
 CANDIDATES = python3.11 python3.12 python3.13 python3 python
 BIN = .venv/bin
 INSTALLED = .venv/installed-for
-# A process for each core; a file's tests stay together, for the fixtures that they share, and the slow files come first.
-AT_ONCE = --numprocesses=auto --dist=loadfile --no-loadscope-reorder
+# One process per core. A file's tests share fixtures, so they stay in one process.
+PARALLEL = --numprocesses=auto --dist=loadfile --no-loadscope-reorder
 
 ifneq ($(PYTHON),)
 CANDIDATES = "$(PYTHON)"
@@ -18,23 +18,30 @@ $(INSTALLED): other-python
 endif
 endif
 
-.PHONY: help demo test lint other-python
+.PHONY: help demo test test-all lint docs other-python
 
 help: ## list the targets
-	@sed -n 's/^\([a-z]*\):.*## /  make \1	/p' Makefile
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1	/p' Makefile
 
-demo: $(INSTALLED) ## from synthetic faces to a verified pair: every stage, with its command and its figures
+demo: $(INSTALLED) ## run every stage on synthetic faces
 	@$(BIN)/python tools/demo.py
 
-test: $(INSTALLED) ## run the tests
-	@$(BIN)/python -m pytest $(AT_ONCE)
+test: $(INSTALLED) ## run the tests that take up to five seconds each
+	@$(BIN)/python -m pytest -m "not slow" $(PARALLEL)
 
-lint: $(INSTALLED) ## check style and format
+test-all: $(INSTALLED) ## run all tests
+	@$(BIN)/python -m pytest $(PARALLEL)
+
+lint: $(INSTALLED) ## check style, format and types
 	@$(BIN)/python -m ruff check .
 	@$(BIN)/python -m ruff format --check .
+	@$(BIN)/python -m mypy
 
-# Candidates are run, not looked up: a pyenv shim exists for Pythons that it then refuses to run.
-$(INSTALLED): setup.py constraints.txt
+docs: $(INSTALLED) ## build the documentation site in site/; a dead link fails
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+
+# Each candidate is run: a pyenv shim may exist for a Python that it cannot start.
+$(INSTALLED): pyproject.toml setup.py constraints.txt
 	@python= incomplete=; \
 	for candidate in $(CANDIDATES); do \
 	  "$$candidate" -c 'import sys; sys.exit(not $(SUPPORTED))' 2>/dev/null || continue; \
@@ -49,6 +56,6 @@ $(INSTALLED): setup.py constraints.txt
 	fi; \
 	echo "making .venv with $$python and installing into it: about 3 GB, a few minutes"; \
 	"$$python" -m venv $(CLEAR) .venv >&2 || fail "$$python could not make .venv"; \
-	$(BIN)/python -m pip install --disable-pip-version-check -e '.[dev]' -c constraints.txt >.venv/pip.log 2>&1 || \
-	  fail "pip could not install (all it said is in .venv/pip.log): $$(sed -n 's/^ *ERROR: //p' .venv/pip.log | tail -n 1)"; \
+	$(BIN)/python -m pip install --disable-pip-version-check -e '.[dev,docs]' -c constraints.txt >.venv/pip.log 2>&1 || \
+	  fail "pip could not install (its output is in .venv/pip.log): $$(sed -n 's/^ *ERROR: //p' .venv/pip.log | tail -n 1)"; \
 	echo "$$python" >$@

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Writes constraints.txt anew: the newest versions that setup.py allows, for every supported Python.
+"""Writes constraints.txt: the newest versions that pyproject.toml allows, for each supported Python.
 
     .ci/update_constraints.py python3.11 python3.12 python3.13
 
-The Python that runs it needs pip 23.2 or newer and the network. Nothing is installed, and wheels are hardly fetched.
+Needs the network and pip 23.2 or newer. Installs nothing.
 """
 
 import collections
@@ -16,13 +16,13 @@ import tempfile
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 HEADER = """\
-# The exact version of every package that `make` installs, and of those that the extras `gpu` and `beam` add.
-# Written by .ci/update_constraints.py; the ranges are in setup.py.
+# Exact versions of all dependencies, extras included. pyproject.toml holds the ranges.
+# Written by .ci/update_constraints.py.
 """
 
 
 def main(interpreters: list[str]) -> None:
-    """Asks pip what it would install under each interpreter, and writes one line per package and version."""
+    """Writes one line for each package and version that pip would install."""
     resolved = dict(resolve(interpreter) for interpreter in interpreters)
     pythons = collections.defaultdict(
         lambda: collections.defaultdict(list)
@@ -39,12 +39,12 @@ def main(interpreters: list[str]) -> None:
 
 
 def resolve(interpreter: str) -> tuple[str, dict[str, str]]:
-    """Returns the interpreter's version, as in '3.11', and the version of each package that pip picks for it."""
+    """Returns the interpreter's version, as in '3.11', and the version of each package."""
     options = ["--quiet", "--disable-pip-version-check", "--dry-run", "--ignore-installed"]
     with tempfile.NamedTemporaryFile() as report:
         pip = [sys.executable, "-m", "pip", "--python", interpreter, "install"]
         subprocess.run(
-            [*pip, *options, "--report", report.name, f"{ROOT}[gpu,beam,dev]"], check=True
+            [*pip, *options, "--report", report.name, f"{ROOT}[gpu,docs,dev]"], check=True
         )
         answer = json.load(report)
     packages = {
@@ -55,12 +55,12 @@ def resolve(interpreter: str) -> tuple[str, dict[str, str]]:
 
 
 def normal(name: str) -> str:
-    """The one spelling of a package's name, by PEP 503."""
+    """Returns the normalized package name of PEP 503."""
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def marker(pythons: list[str], supported: list[str]) -> str:
-    """The environment marker of some of the supported Pythons; none if it is all of them."""
+    """Returns the environment marker that selects `pythons`, or nothing if it is all of them."""
     if pythons == supported:
         return ""
     if pythons == supported[-len(pythons) :]:
@@ -71,7 +71,7 @@ def marker(pythons: list[str], supported: list[str]) -> str:
 
 
 def minor(python: str) -> int:
-    """Sorts 3.9 before 3.11."""
+    """Returns the sort key of a version: 9 for 3.9, 11 for 3.11."""
     return int(python.partition(".")[2])
 
 

@@ -5,12 +5,11 @@ A local path never loads TensorFlow, which costs two seconds and 300 MB a proces
 
 import contextlib
 import hashlib
-import itertools
 import json
 import math
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import IO
 
 from fv.errors import UserError
@@ -146,10 +145,12 @@ def atomic_open(path: str, mode: str = "w", temporary: str | None = None) -> Ite
 def _open_new(path: str, mode: str) -> IO:
     """Opens a file beside `path` that did not exist: a file of that name may be somebody's."""
     first = f"{path}{TEMPORARY_SUFFIX}{os.getpid()}"
-    for number in itertools.count():
+    number = 0
+    while True:
         with contextlib.suppress(FileExistsError):
             name = f"{first}-{number}" if number else first
             return _open(name, mode.replace("w", "x"))
+        number += 1
 
 
 def _open(path: str, mode: str) -> IO:
@@ -209,7 +210,10 @@ def parse_json(text: bytes | str, path: str, *, not_finite_as_none: bool = False
 
     def parse_float(number: str) -> float | None:
         value = float(number)
-        return value if math.isfinite(value) else refuse(number)
+        if math.isfinite(value):
+            return value
+        refuse(number)
+        return None
 
     try:
         content = json.loads(text, parse_constant=refuse, parse_float=parse_float)
@@ -226,7 +230,7 @@ def _not_finite(content: object) -> tuple[object, ...] | None:
     """The keys that lead to the first number which is not finite; None where all are."""
     if isinstance(content, float):
         return None if math.isfinite(content) else ()
-    children = ()
+    children: Iterable[tuple[object, object]] = ()
     if isinstance(content, dict | list | tuple):
         children = content.items() if isinstance(content, dict) else enumerate(content)
     found = ((key, _not_finite(child)) for key, child in children)

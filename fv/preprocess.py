@@ -124,6 +124,7 @@ def _stored_window(shape: tf.Tensor, crop_fraction: float | None) -> tf.Tensor:
 
 def _shrink(part: tf.Tensor, preprocessing: Preprocessing) -> tf.Tensor:
     """Makes an image smaller as it was stored, and goes through JPEG as it did."""
+    assert preprocessing.store_size is not None
     averages = _average(part, preprocessing.store_size)
     encoded = tf.io.encode_jpeg(
         averages, "rgb", quality=preprocessing.jpeg_quality, chroma_downsampling=True

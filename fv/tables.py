@@ -144,7 +144,7 @@ def read_blocks(path: str, needed: Sequence[str]) -> Iterator[Rows]:
     """
     try:
         with io.TextIOWrapper(_open(path), encoding="utf-8-sig", newline="") as file:
-            yield from _read_blocks(csv.reader(file, strict=True), path, needed)
+            yield from _read_blocks(file, path, needed)
     except UnicodeDecodeError as error:
         where = f"{path}, line {_undecodable_line(path)}"
         raise UserError(
@@ -246,19 +246,20 @@ def normal_path(path: str, where: str, root: str | None = None) -> str:
     return normal
 
 
-def _read_blocks(reader: Iterator[list[str]], path: str, needed: Sequence[str]) -> Iterator[Rows]:
+def _read_blocks(file: IO[str], path: str, needed: Sequence[str]) -> Iterator[Rows]:
+    reader = csv.reader(file, strict=True)
     names = _names(reader, path)
     require_columns(path, names, needed)
     empty = True
     while True:
-        begin, rows, failure = reader.line_num + 1, [], None
+        begin, failure = reader.line_num + 1, None
+        rows: list[list[str]] = []
         try:
             rows.extend(itertools.islice(reader, _BLOCK_ROWS))
         except csv.Error as error:  # the rows before it are in `rows`
             failure = error
-        regular = failure is None and reader.line_num + 1 - begin == len(
-            rows
-        )  # no field holds a line break
+        # Without line breaks inside fields, each row is one line.
+        regular = failure is None and reader.line_num + 1 - begin == len(rows)
         lines = range(begin, begin + len(rows)) if regular else _lines(rows, begin)
         if failure:
             raise _not_csv(path, lines[len(rows)], failure) from failure

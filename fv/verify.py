@@ -23,6 +23,7 @@ from fv.errors import UserError
 from fv.options import option, required
 from fv.serving import pairs_table
 from fv.serving.quiet_calls import quietly
+from fv.serving.verdict import Verdict
 from fv.serving.verifier import Verifier
 
 EXIT_SAME, EXIT_DIFFERENT = 0, 1
@@ -54,43 +55,43 @@ class VerifyOptions:
 def verify(options: VerifyOptions, *images: str) -> int:
     """Prints the verdict, or what the verdicts come to, and returns the exit code."""
     ownership.require_not_read(options.picture, "picture", images)
-    output = _output(options) if options.pairs_csv else None
-    verifier = Verifier(options.model, options.threshold)
     if options.pairs_csv:
-        _verify_pairs(options, output, verifier)
+        output = _output(options.pairs_csv, options.output)
+        verifier = Verifier(options.model, options.threshold)
+        _verify_pairs(options.pairs_csv, output, verifier, as_json=options.json)
         return EXIT_SAME
-    verdict = quietly(verifier.verify, *images)
+    image_a, image_b = images
+    verdict = quietly(Verifier(options.model, options.threshold).verify, image_a, image_b)
+    assert isinstance(verdict, Verdict)  # of two images, not of two batches
     if options.picture:
-        from fv.serving import (
-            picture,
-        )  # not above: with matplotlib, it takes a tenth of a verdict's time
+        from fv.serving import picture  # loads matplotlib, which takes a tenth of a verdict's time
 
-        picture.draw(options.picture, *images, verdict)
+        picture.draw(options.picture, image_a, image_b, verdict)
     print(files.to_json(dataclasses.asdict(verdict)) if options.json else verdict.sentence())
     return EXIT_SAME if verdict.same else EXIT_DIFFERENT
 
 
-def _output(options: VerifyOptions) -> str:
+def _output(pairs_csv: str, output: str | None) -> str:
     """Where the verdicts go: a file that was asked for, or one of the name that fv makes up, if no foreign one has it.
 
     Raises:
       UserError: it is the table itself, or somebody else's.
     """
-    if options.output:
-        ownership.require_not_read(options.output, "output", [options.pairs_csv])
-        return options.output
-    output = f"{os.path.splitext(options.pairs_csv)[0]}-verdicts.csv"
+    if output:
+        ownership.require_not_read(output, "output", [pairs_csv])
+        return output
+    output = f"{os.path.splitext(pairs_csv)[0]}-verdicts.csv"
     answers = (*pairs_table.ANSWERS, pairs_table.ERROR)
-    asked = [name for name in tables.read_names(options.pairs_csv) if name not in answers]
+    asked = [name for name in tables.read_names(pairs_csv) if name not in answers]
     if os.path.lexists(output) and tables.read_names(output) != [*asked, *answers]:
         raise UserError(
-            f"{output} is there and is no table of verdicts on {options.pairs_csv}: give another --output"
+            f"{output} is there and is no table of verdicts on {pairs_csv}: give another --output"
         )
     return output
 
 
-def _verify_pairs(options: VerifyOptions, output: str, verifier: Verifier) -> None:
-    found = pairs_table.verify_table(verifier, options.pairs_csv, output)
+def _verify_pairs(pairs_csv: str, output: str, verifier: Verifier, *, as_json: bool) -> None:
+    found = pairs_table.verify_table(verifier, pairs_csv, output)
     answered = (found.table[pairs_table.ERROR] == "").to_numpy()
     summary = {
         "output": output,
@@ -102,7 +103,7 @@ def _verify_pairs(options: VerifyOptions, output: str, verifier: Verifier) -> No
     note = _note_unlabelled(found)
     if note:
         print(note, file=sys.stderr)
-    if options.json:
+    if as_json:
         print(files.to_json(summary))
     else:
         said = {
@@ -113,12 +114,11 @@ def _verify_pairs(options: VerifyOptions, output: str, verifier: Verifier) -> No
 
 def _note_unlabelled(found: pairs_table.Verdicts) -> str:
     """What is said of rows without a label, and of a column that looks like labels and is not read; "" for nothing."""
-    near = [
-        name for name in found.table if name.lower() == pairs_table.LABEL and found.labels is None
-    ]
-    if near:
-        return f"NOTE: column '{near[0]}' is not read: name it {pairs_table.LABEL} to get figures"
-    blank = [] if found.labels is None else np.flatnonzero(found.labels == tables.NO_LABEL)
+    if found.labels is None:
+        near = [name for name in found.table if name.lower() == pairs_table.LABEL]
+        advice = f"is not read: name it {pairs_table.LABEL} to get figures"
+        return f"NOTE: column '{near[0]}' {advice}" if near else ""
+    blank = np.flatnonzero(found.labels == tables.NO_LABEL)
     if not len(blank):
         return ""
     rows = f"{len(blank):,} of {len(found.labels):,} rows have no label, the first in line {found.lines[blank[0]]}"

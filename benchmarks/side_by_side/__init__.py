@@ -1,1 +1,1 @@
-"""The side-by-side run: one workload, every contestant in a process of its own, in turns."""
+"""What the side-by-side benchmarks share: workloads, contestants, rounds and turns."""

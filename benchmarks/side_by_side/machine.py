@@ -1,16 +1,18 @@
-"""What a figure was measured on."""
+"""The machine that a figure was measured on, and the memory that a process takes."""
 
 import os
+import pathlib
 import platform
+import resource
 from importlib import metadata
 
-from fv import workers
+from fv import metering, workers
 
 PACKAGES = ("tensorflow", "tf_keras", "simplejpeg", "opencv-python-headless", "pillow", "torch")
 
 
 def describe() -> dict:
-    """Cores, processor, Python, load before the first run, and the versions of those packages that are installed."""
+    """Returns cores, processor, Python, load before the first run, and versions of packages."""
     return {
         "cores": workers.cores(),
         "processor": workers.processor(),
@@ -18,6 +20,21 @@ def describe() -> dict:
         "load_average": os.getloadavg()[0],
         "packages": {name: version for name in PACKAGES if (version := _version(name))},
     }
+
+
+def memory_bytes() -> int:
+    """Returns the PSS of this process and all below it; without /proc, its peak memory."""
+    if not pathlib.Path("/proc/self/smaps_rollup").exists():
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return sum(map(_proportional_bytes, (os.getpid(), *metering.living_below(os.getpid()))))
+
+
+def _proportional_bytes(pid: int) -> int:
+    try:
+        lines = pathlib.Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii").splitlines()
+    except OSError:  # it has just ended
+        return 0
+    return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith("Pss:"))
 
 
 def _version(package: str) -> str | None:

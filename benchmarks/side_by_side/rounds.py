@@ -49,7 +49,7 @@ def run(
                     contestant, work = entrants[name]
                     spans = (seconds, warm_up_s)
                     result = run_module(
-                        "contestant",
+                        "peers",
                         contestant,
                         workload.save(work),
                         *spans,

@@ -14,8 +14,7 @@ import numpy as np
 import simplejpeg
 import tensorflow as tf
 
-from benchmarks.input_peers import records_tf
-from benchmarks.side_by_side import workload
+from benchmarks.side_by_side import peers, workload
 from benchmarks.side_by_side.workload import Workload
 from fv import files, manifest, preprocess_on_host
 from fv.pipeline import fields_on_host
@@ -43,10 +42,10 @@ def measure(work: Workload) -> dict[str, dict[str, float]]:
 def tensorflow_seconds(work: Workload) -> list[float]:
     """CPU seconds for an epoch of each stage."""
     stages = [
-        lambda data: tf.io.parse_single_example(data, records_tf.FEATURES),
-        lambda pair: tuple(records_tf.decode(pair[name]) for name in records_tf.IMAGES),
+        lambda data: tf.io.parse_single_example(data, peers.tf_features()),
+        lambda pair: tuple(peers.tf_decode(pair[name]) for name in peers.IMAGES),
         lambda *images: tuple(
-            tf.cast(records_tf.resize(image, work.side), tf.uint8) for image in images
+            tf.cast(peers.tf_resize(image, work.side), tf.uint8) for image in images
         ),
     ]
     records = tf.data.TFRecordDataset(work.shard_paths())

@@ -4,11 +4,10 @@ import sys
 
 import pytest
 
-from benchmarks import training
+from benchmarks import training, training_peers
 from benchmarks.side_by_side import turns
 from benchmarks.side_by_side.turns import Entrant, Turn
-from benchmarks.training_peers import keras_fit, siamese_tf
-from benchmarks.training_peers.work import Work
+from benchmarks.training_peers import Work
 from fv.model import siamese
 
 TICK_S = 0.02
@@ -69,10 +68,10 @@ class Measured:
 
 
 def test_figures_and_ratios_of_each_round():
-    work = Work("", "", image_size=139, pairs=16, stamp_steps=4)
+    work = Work(image_size=139, pairs=16, stamp_steps=4)
     found = {
-        "fv": training.figures(Measured(4.0), work),
-        "bare_step": training.figures(Measured(5.0), work),
+        "fv": training.summarise(Measured(4.0), work),
+        "bare_step": training.summarise(Measured(5.0), work),
     }
     assert found["fv"]["images_per_s"]["median"] == pytest.approx(
         32.0
@@ -81,15 +80,15 @@ def test_figures_and_ratios_of_each_round():
         found["fv"]["images_per_cpu_s"]["median"] == pytest.approx(16.0)
         and found["fv"]["start_s"] == 16.0
     )
-    assert training.fv_over(found)["bare_step"]["min"] == pytest.approx(1.25)
+    assert training.compare(found)["bare_step"]["min"] == pytest.approx(1.25)
     report = {
         "runs": found,
-        "fv_over": training.fv_over(found),
+        "fv_over": training.compare(found),
         "not_run": {"torch_timm": "timm is not installed"},
     }
     assert (
-        "timm is not installed" in training.lines(report)[-1]
-        and "1.250" in training.lines(report)[2]
+        "timm is not installed" in training.format_table(report)[-1]
+        and "1.250" in training.format_table(report)[2]
     )
 
 
@@ -100,9 +99,9 @@ def test_an_unknown_peer_is_one_line(command, tmp_path):
 
 @pytest.mark.slow
 def test_peers_train_as_many_weights_as_fv():
-    work = Work("", "", image_size=75, pairs=2)
-    ours = siamese.build_siamese(siamese_tf.options(work), identities=2)
-    theirs = keras_fit.build(work)
+    work = Work(image_size=75, pairs=2)
+    ours = siamese.build_siamese(training_peers.fv_model(work), identities=2)
+    theirs = training_peers.build_keras(work)
     shapes = [
         sorted(tuple(each.shape) for each in model.trainable_variables) for model in (ours, theirs)
     ]

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from benchmarks.serving_parts import hostile
+from benchmarks import hostile_images as hostile
 from fv.errors import UserError
 from tests import conformance, samples
 

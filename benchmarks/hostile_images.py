@@ -1,16 +1,16 @@
-"""Hostile images: damaged copies of sound ones, from a seed."""
+"""Damaged copies of sound image files."""
 
 from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-_MOST_FLIPS = 16  # bytes changed in one copy
-_HEADER_BYTES = 64  # where a change does most
+_MOST_FLIPS = 16  # changed bytes of a copy
+_HEADER_BYTES = 64  # a change does most here
 _EXTREMES = (0x00, 0x01, 0x7F, 0x80, 0xFF)
 
 
 def mutate(images: Sequence[bytes], count: int, seed: int) -> Iterator[bytes]:
-    """Yields `count` damaged copies: bytes flipped, extreme ones in headers, cuts, holes, repeats, splices."""
+    """Yields `count` damaged copies: changed bytes and headers, cuts, holes, repeats, splices."""
     rng = np.random.default_rng(seed)
     changes = (_flip, _flip_header, _cut, _drop, _repeat, _splice)
     for _ in range(count):

@@ -1,1 +1,0 @@
-"""The parts of benchmarks/convert.py: each measures one promise of the converter."""

@@ -1,1 +1,0 @@
-"""What takes part in benchmarks/precision.py."""
