@@ -241,19 +241,19 @@ class Person:
 class Appearance:
     """What differs from image to image. Colours are drawn as RGB, angles are in degrees."""
 
-    yaw: float = between(-24, 24)  # positive to the image's right
-    pitch: float = between(-9, 9)  # positive looks down
-    roll: float = between(-8, 8)  # clockwise
+    yaw: float = between(-27, 27)  # positive to the image's right
+    pitch: float = between(-11, 11)  # positive looks down
+    roll: float = between(-9, 9)  # clockwise
     scale: float = between(0.88, 1.08)
-    shift_x: float = between(-0.10, 0.10)  # of half the frame's width
-    shift_y: float = between(-0.08, 0.10)
+    shift_x: float = between(-0.12, 0.12)  # of half the frame's width
+    shift_y: float = between(-0.10, 0.12)
     smile: float = between(-0.3, 1.0)
     mouth_open: float = sometimes(0.45, 0.1, 1.0)
     brow_raise: float = between(-0.5, 1.0)
     frown: float = sometimes(0.15, 0.2, 1.0)
     lids: float = between(0.62, 1.15)  # 1 is awake, 0.6 is half closed
     gaze: tuple[float, ...] = several(2)  # x, y
-    azimuth: float = between(-60, 60)  # of the light, positive from the image's right
+    azimuth: float = between(-68, 68)  # of the light, positive from the image's right
     elevation: float = between(-15, 60)
     ambient: float = between(0.46, 0.80)  # share of the light that has no direction
     intensity: float = between(0.86, 1.18)
@@ -266,7 +266,7 @@ class Appearance:
     stripe_pitch: float = between(4, 18)  # radians across half of the frame
     clothes: RGB = several(3, 0.05, 0.9)
     collar: float = between(0.86, 1.02)  # y of its middle
-    glasses: bool = chance(0.12)
+    glasses: bool = chance(0.2)
     frame: RGB = several(3, 0.03, 0.45)
     blur: float = between(0.0, 0.0075)  # standard deviation, of the frame's width
     noise: float = between(0.004, 0.025)  # standard deviation, of full scale
