@@ -1,143 +1,154 @@
-"""A folder of synthetic faces, one folder per person, written by processes: the same bytes however many there are."""
+"""A folder of synthetic faces: one folder per person, and `faces.json`, which says what it holds."""
 
+import contextlib
 import dataclasses
 import functools
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
-from fv import files, ownership, workers
-from fv.faces import ledger
-from fv.faces.render import render_jpeg
+import numpy as np
+import simplejpeg
+from PIL import Image
+
+from fv import contact_sheets, files, ownership, workers
+from fv.errors import UserError
+from fv.faces.renderer import render_jpeg
 from fv.options import option, required
 from fv.progress import progress
 
-BATCH = (
-    64  # images that a worker renders before it reports; longer waits less, shorter stops sooner
-)
+RECORD = "faces.json"
+RENDERER = 2  # raise it when the same seed starts to draw other pixels
+BATCH = 64  # images that a worker renders before it reports
+SHEET_ROWS, SHEET_COLUMNS = 12, 10  # at most
+SHEET_EXTENSIONS = (".png", ".jpg", ".jpeg")
 
 
 @dataclasses.dataclass(frozen=True)
 class FacesOptions:
-    """What `python tools/make_faces.py` takes."""
+    """Options of `python tools/make_faces.py`."""
 
     output: str = required("Folder to write; it gets one folder per person.")
-    identities: int = option(100, "How many people.", lower=1, upper=1_000_000)
-    images_per_identity: int = option(10, "How many images of each.", lower=1, upper=10_000)
-    seed: int = option(
-        0,
-        "Fixes everybody and every image; another seed is another world of people.",
-        lower=0,
-        upper=2**31,
-    )
-    image_size: int = option(
-        112, "Width and height of the images, in pixels.", lower=32, upper=1024
-    )
-    workers: int = option(
-        0,
-        "Processes that render; 0 is one per core. It does not change the result.",
-        lower=0,
-        upper=512,
-    )
-    overwrite: bool = option(
-        False, "Remove the faces that an earlier run left in the output folder, then start afresh."
-    )
+    identities: int = option(100, "Number of people.", lower=1, upper=1_000_000)
+    images_per_identity: int = option(10, "Images of each person.", lower=1, upper=10_000)
+    seed: int = option(0, "Fixes every person and image.", lower=0, upper=2**31)
+    image_size: int = option(112, "Width and height in pixels.", lower=32, upper=1024)
+    workers: int = option(0, "Processes that render; 0 is one per core.", lower=0, upper=512)
     contact_sheet: str | None = option(
-        None, "PNG or JPEG file to draw: one row of images for each of the first people."
+        None, "PNG or JPEG file to draw: a row of images for each of the first people."
     )
 
 
 def write_dataset(options: FacesOptions) -> int:
-    """Renders what the output folder does not hold yet.
+    """Renders the images that the output folder does not hold yet.
 
-    An image is there whole or not at all, so a run that was killed is finished by running it again.
+    The images do not depend on the number of workers. Each is there whole or not at all, so running
+    the command again finishes a run that was killed. No file is ever removed or replaced.
 
     Returns:
-      How many images this run rendered.
+      Number of images that this run rendered.
 
     Raises:
-      UserError: the folder holds something else.
+      UserError: the folder holds other files, or faces drawn from other settings.
     """
-    ledger.claim(
-        options.output,
-        ledger.settings_of(options),
-        options.overwrite,
-        functools.partial(_find_changed, options),
-    )
+    _claim(options)
     missing = list(_missing(options))
+    batches = [missing[start : start + BATCH] for start in range(0, len(missing), BATCH)]
+    write = functools.partial(_write_batch, options)
+    processes = min(options.workers or workers.cores(), len(batches))
+    pool = workers.pool(processes, ["fv.faces.renderer"])
     total = options.identities * options.images_per_identity
     with (
-        ownership.writing(options.output),  # keeps .fv/ there as long as a worker may write into it
+        ownership.writing(options.output),  # keeps .fv/ while a worker may write into it
         progress(total, "faces", "image", initial=total - len(missing)) as bar,
+        pool if processes > 1 else contextlib.nullcontext(map) as run,
     ):
-        for count in _in_batches(options, _write_batch, missing):
+        for count in run(write, batches):
             bar.update(count)
     return len(missing)
 
 
-def image_path(output: str, identity: int, image: int) -> str:
-    """Where an image lies, as in output/person_00012/0003.jpg."""
-    return os.path.join(output, ledger.person_name(identity), ledger.image_name(image))
+def image_path(output: str, person: int, image: int) -> str:
+    """Path of an image, as in output/person_00012/0003.jpg."""
+    return os.path.join(output, f"person_{person:05d}", f"{image:04d}.jpg")
+
+
+def read_images(options: FacesOptions, people: int, images: int) -> Iterator[np.ndarray]:
+    """Yields the first images of the first people, person by person, each RGB uint8."""
+    for person in range(people):
+        for image in range(images):
+            encoded = files.read_bytes(image_path(options.output, person, image))
+            yield simplejpeg.decode_jpeg(encoded, "RGB")
+
+
+def write_contact_sheet(options: FacesOptions) -> None:
+    """Draws the first people of a finished folder into the file `options.contact_sheet`."""
+    path = options.contact_sheet or ""
+    people = min(options.identities, SHEET_ROWS)
+    columns = min(options.images_per_identity, SHEET_COLUMNS)
+    sheet = contact_sheets.tile(list(read_images(options, people, columns)), columns)
+    with files.atomic_open(path, "wb") as file:
+        Image.fromarray(sheet).save(file, "PNG" if path.lower().endswith(".png") else "JPEG")
+
+
+def check_contact_sheet(path: str, output: str) -> None:
+    """Checks that a contact sheet can be written to `path`.
+
+    Raises:
+      UserError: it cannot, or it would lie among the images of a person in `output`.
+    """
+    if os.path.dirname(os.path.dirname(os.path.realpath(path))) == os.path.realpath(output):
+        raise UserError(
+            f"--contact_sheet={path} is among the images of one person: give another folder"
+        )
+    if not path.lower().endswith(SHEET_EXTENSIONS):
+        raise UserError(f"--contact_sheet={path} must end in {', '.join(SHEET_EXTENSIONS)}")
+    if not os.path.isdir(os.path.dirname(path) or "."):
+        raise UserError(f"--contact_sheet={path} is in a folder that does not exist: make it first")
+
+
+def _claim(options: FacesOptions) -> None:
+    """Records the settings in a folder that is empty, or holds no other faces than asked for."""
+    output, path = options.output, os.path.join(options.output, RECORD)
+    names = ("seed", "image_size", "identities", "images_per_identity")
+    asked = {name: getattr(options, name) for name in names} | {"renderer": RENDERER}
+    os.makedirs(output, exist_ok=True)
+    if os.path.exists(path):
+        _require_same(path, asked)
+    elif any(not name.startswith((RECORD, ownership.PRIVATE)) for name in os.listdir(output)):
+        raise UserError(f"{output} holds files that make_faces did not write: use an empty folder")
+    files.save_json(asked, path)
+
+
+def _require_same(path: str, asked: dict[str, int]) -> None:
+    """Refuses a record of other faces; more people and images of the same seed are no others."""
+    try:
+        record = files.load_json(path)
+        held = {name: int(record[name]) for name in asked}
+    except (UserError, KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{path} is damaged ({error}): give another --output") from error
+    for name, value in asked.items():
+        grows = name in ("identities", "images_per_identity") and held[name] < value
+        if held[name] != value and not grows:
+            raise UserError(
+                f"{path} says {name}={held[name]}, not {value}: "
+                "give another --output, or remove that folder first"
+            )
 
 
 def _missing(options: FacesOptions) -> Iterator[tuple[int, int]]:
-    for identity in range(options.identities):
-        folder = os.path.join(options.output, ledger.person_name(identity))
-        os.makedirs(folder, exist_ok=True)
-        there = ledger.names(folder)
+    for person in range(options.identities):
+        os.makedirs(os.path.dirname(image_path(options.output, person, 0)), exist_ok=True)
         for image in range(options.images_per_identity):
-            if ledger.image_name(image) not in there:
-                yield identity, image
-
-
-def _find_changed(options: FacesOptions, held: ledger.Settings) -> list[str]:
-    """Names of the images that bear a name of `held` and are not what it draws; the renderer itself is the record."""
-    there = []
-    for identity in range(held.identities):
-        names = ledger.names(os.path.join(options.output, ledger.person_name(identity)))
-        there += [
-            (identity, image)
-            for image in range(held.images_per_identity)
-            if ledger.image_name(image) in names
-        ]
-    options = dataclasses.replace(options, seed=held.seed, image_size=held.image_size)
-    with progress(len(there), "compare", "image") as bar:
-        changed = []
-        for found in _in_batches(options, _compare_batch, there):
-            changed += found
-            bar.update(BATCH)
-    return changed
-
-
-def _in_batches(options: FacesOptions, work: Callable, images: list[tuple[int, int]]) -> Iterator:
-    """Yields what `work` makes of each batch of images, in processes."""
-    batches = [images[start : start + BATCH] for start in range(0, len(images), BATCH)]
-    call = functools.partial(work, options)
-    processes = min(options.workers or workers.cores(), len(batches))
-    if processes <= 1:
-        yield from map(call, batches)
-        return
-    with workers.pool(processes, preload=["fv.faces.render"]) as run:
-        yield from run(call, batches)
+            if not os.path.lexists(image_path(options.output, person, image)):
+                yield person, image
 
 
 def _write_batch(options: FacesOptions, batch: list[tuple[int, int]]) -> int:
     with ownership.writing(options.output) as folder:
-        for identity, image in batch:
-            encoded = render_jpeg(options.seed, identity, image, options.image_size)
-            path = image_path(options.output, identity, image)
-            with files.atomic_open(
-                path, "wb", temporary=os.path.join(folder, os.path.basename(path))
-            ) as file:
+        for person, image in batch:
+            encoded = render_jpeg(options.seed, person, image, options.image_size)
+            path = image_path(options.output, person, image)
+            temporary = os.path.join(folder, os.path.basename(path))
+            with files.atomic_open(path, "wb", temporary=temporary) as file:
                 file.write(encoded)
     return len(batch)
-
-
-def _compare_batch(options: FacesOptions, batch: list[tuple[int, int]]) -> list[str]:
-    """Names, from the output folder on, of the images that are not what the options draw."""
-    changed = []
-    for identity, image in batch:
-        path = image_path(options.output, identity, image)
-        drawn = render_jpeg(options.seed, identity, image, options.image_size)
-        if not os.path.isfile(path) or files.read_bytes(path) != drawn:
-            changed.append(os.path.relpath(path, options.output))
-    return changed

@@ -3,10 +3,11 @@ import io
 import cv2
 import numpy as np
 import pytest
+import simplejpeg
 from PIL import Image
 
 from fv.conversion import fingerprint
-from fv.faces import camera, dataset
+from fv.faces import dataset
 from tests import samples
 from tests.conversion import making
 
@@ -28,7 +29,7 @@ def faces(tmp_path_factory):
     greys = []
     for path in paths:
         with open(path, "rb") as file:
-            greys.append(cv2.cvtColor(camera.decode(file.read()), cv2.COLOR_RGB2GRAY))
+            greys.append(cv2.cvtColor(simplejpeg.decode_jpeg(file.read()), cv2.COLOR_RGB2GRAY))
     return greys
 
 

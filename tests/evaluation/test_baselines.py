@@ -2,12 +2,12 @@
 
 import numpy as np
 import pytest
+import simplejpeg
 
 from benchmarks import faces as benchmark
 from fv import metrics
 from fv.evaluation import baselines
-from fv.faces import camera
-from fv.faces.render import render_jpeg
+from fv.faces.renderer import render_jpeg
 
 PEOPLE, IMAGES, SIZE, SEED = 60, 4, 56, 8
 PAIRS = 800
@@ -19,7 +19,9 @@ def faces():
         [render_jpeg(SEED, person, image, SIZE) for image in range(IMAGES)]
         for person in range(PEOPLE)
     ]
-    return np.stack([[camera.grey(camera.decode(image)) for image in row] for row in encoded])
+    return np.stack(
+        [[benchmark.to_grey(simplejpeg.decode_jpeg(image)) for image in row] for row in encoded]
+    )
 
 
 def test_ssim_of_an_image_with_itself_is_1():

@@ -1,8 +1,6 @@
-"""Tests of fv.faces.dataset, fv.faces.ledger and tools/make_faces.py: folders of faces."""
+"""Tests of fv.faces.dataset and tools/make_faces.py."""
 
-import dataclasses
 import json
-import os
 import pathlib
 import platform
 import subprocess
@@ -13,7 +11,7 @@ from PIL import Image
 
 from fv import ownership
 from fv.errors import UserError
-from fv.faces import contact_sheet, dataset, ledger
+from fv.faces import dataset
 
 ROOT = pathlib.Path(__file__).parents[2]
 SMALL = dict(identities=3, images_per_identity=2, seed=4, image_size=32, workers=1)
@@ -94,61 +92,52 @@ def test_a_run_that_fails_halfway_is_finished_by_the_next(tmp_path, monkeypatch)
 
 
 @pytest.mark.parametrize(
-    "change", [dict(seed=9), dict(image_size=48), dict(identities=2), dict(images_per_identity=1)]
+    "change", [{"seed": 9}, {"image_size": 48}, {"identities": 2}, {"images_per_identity": 1}]
 )
-def test_faces_made_otherwise_are_refused(tmp_path, change):
+def test_faces_of_other_settings_are_refused(tmp_path, change):
     _write(tmp_path)
-    with pytest.raises(UserError, match="--overwrite"):
+    before = _contents(tmp_path)
+    (name,) = change
+    with pytest.raises(UserError, match=f"{name}={SMALL[name]}, not {change[name]}: give another"):
         _write(tmp_path, **change)
+    assert _contents(tmp_path) == before
+
+
+def test_faces_of_another_renderer_are_refused(tmp_path):
+    _write(tmp_path)
+    record = tmp_path / dataset.RECORD
+    changed = json.loads(record.read_text()) | {"renderer": dataset.RENDERER - 1}
+    record.write_text(json.dumps(changed))
+    with pytest.raises(UserError, match="renderer="):
+        _write(tmp_path)
 
 
 def test_a_folder_with_other_files_is_refused(tmp_path):
     (tmp_path / "holiday.jpg").write_bytes(b"mine")
     with pytest.raises(UserError, match="empty folder"):
-        _write(tmp_path, overwrite=True)
+        _write(tmp_path)
 
 
-def test_overwrite_removes_what_it_made_and_nothing_else(tmp_path):
-    _write(tmp_path)
-    (tmp_path / "person_00002" / "note.txt").write_text("mine")
-    _write(tmp_path, seed=9, identities=1, overwrite=True)
-    assert sorted(_contents(tmp_path)) == [
-        os.path.join("person_00000", name) for name in ("0000.jpg", "0001.jpg")
-    ]
-    assert (tmp_path / "person_00002" / "note.txt").read_text() == "mine"
-    assert ledger.read(str(tmp_path)).seed == 9
-
-
-def test_overwrite_removes_no_image_that_make_faces_did_not_draw(tmp_path):
+def test_a_file_that_somebody_put_in_place_of_an_image_stays(tmp_path):
     _write(tmp_path)
     (tmp_path / "person_00001" / "0000.jpg").write_bytes(b"mine")
-    (tmp_path / "person_00001" / "0001.jpg.tmp-9").write_bytes(b"mine")
-    before = _contents(tmp_path)
-    with pytest.raises(UserError, match=r"changed since: person_00001/0000\.jpg; move them away"):
-        _write(tmp_path, seed=9, overwrite=True)
-    assert _contents(tmp_path) == before and ledger.read(str(tmp_path)).seed == SMALL["seed"]
-    (tmp_path / "person_00001" / "0000.jpg").unlink()
-    assert _write(tmp_path, seed=9, identities=1, overwrite=True) == 2
-    assert os.listdir(tmp_path / "person_00001") == ["0001.jpg.tmp-9"]
-
-
-def test_faces_of_another_renderer_are_not_removed(tmp_path):
-    _write(tmp_path)
-    settings = dataclasses.replace(ledger.read(str(tmp_path)), renderer=ledger.RENDERER + 1)
-    (tmp_path / ledger.FILE_NAME).write_text(json.dumps(dataclasses.asdict(settings)))
-    with pytest.raises(UserError, match="holds faces of another fv"):
-        _write(tmp_path, overwrite=True)
-    assert len(_contents(tmp_path)) == 6
+    (tmp_path / "person_00001" / "note.txt").write_text("mine")
+    (tmp_path / "person_00001" / "0002.jpg").symlink_to("nowhere")
+    assert _write(tmp_path, images_per_identity=3) == 2
+    assert (tmp_path / "person_00001" / "0000.jpg").read_bytes() == b"mine"
+    assert (tmp_path / "person_00001" / "note.txt").read_text() == "mine"
+    assert (tmp_path / "person_00001" / "0002.jpg").is_symlink()
 
 
 def test_a_contact_sheet_is_not_drawn_over_an_image(tmp_path):
     sheet = str(tmp_path / "person_00001" / "0001.jpg")
     with pytest.raises(UserError, match="is among the images of one person: give another folder"):
-        contact_sheet.check_path(sheet, str(tmp_path))
+        dataset.check_contact_sheet(sheet, str(tmp_path))
 
 
-def test_a_damaged_ledger_is_named(tmp_path):
-    (tmp_path / ledger.FILE_NAME).write_text("{")
+@pytest.mark.parametrize("content", ["{", "[]", "{}", '{"seed": "many"}'])
+def test_a_damaged_record_is_named(tmp_path, content):
+    (tmp_path / dataset.RECORD).write_text(content)
     with pytest.raises(UserError, match=r"faces\.json is damaged"):
         _write(tmp_path)
 
@@ -170,10 +159,12 @@ def test_the_tool_draws_a_contact_sheet(tmp_path):
         assert sheet.size == (2 * 32 + 2, 3 * 32 + 2 * 2)
 
 
-def test_the_samples_in_the_repository_are_what_the_readme_says():
-    folder = ROOT / "data" / "samples"
-    assert dataclasses.astuple(ledger.read(str(folder)))[2:4] == (4, 3)
-    assert len(_contents(folder)) == 12
+def test_the_samples_in_the_repository_are_what_the_readme_says(tmp_path):
+    samples = ROOT / "data" / "samples"
+    _write(tmp_path, identities=4, images_per_identity=3, seed=2, image_size=112)
+    record = (samples / dataset.RECORD).read_text()
+    assert record == (tmp_path / dataset.RECORD).read_text()
+    assert _contents(samples).keys() == _contents(tmp_path).keys()
 
 
 def _run_tool(*flags):
