@@ -4,7 +4,7 @@ python tools/mine_pairs.py --tfrecords=tfrecords/lfw --workdir=runs/lfw --output
 
 Embeds every training image once, finds each one's nearest impostors and farthest genuine partners, and writes shards of
 mined and random pairs in the shares that --hard_share says. Validation and test shards keep their bytes. More is in
-docs/mining.md.
+docs/train.md.
 """
 
 from fv import cli
