@@ -44,7 +44,9 @@ class Assumptions:
     images: int = option(128, "Images per accelerator and step.", lower=2)
     accumulate_steps: int = option(1, "Parts of a step; each has so many images.", lower=1)
     images_per_cpu_s: float = option(
-        3337.0, "Decoded per second of one core, as docs/training.md assumes.", lower=1.0
+        3337.0,
+        "Decoded per second of one core, as benchmarks/results/scaling.md assumes.",
+        lower=1.0,
     )
     host_us: float = option(
         6.0, "Of an image in the process that trains, however many others decode.", lower=0.0

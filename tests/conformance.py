@@ -1,7 +1,7 @@
 """The conformance corpus: image files of every kind, with the pixels that each has to decode to.
 
 `python -m tests.conformance` runs all of it through every entry point that takes an image file, prints the table of
-docs/serving.md and exits with 1 if an entry point differs. `tests/serving/test_conformance.py` runs the small files.
+docs/serve.md and exits with 1 if an entry point differs. `tests/serving/test_conformance.py` runs the small files.
 
 The wanted pixels never come from a decoder that fv uses. Those of lossless files are the pixels that were written. Those of
 lossy files come from OpenCV, and the script applies the orientation that it wrote.

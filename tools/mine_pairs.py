@@ -3,7 +3,7 @@
 python tools/mine_pairs.py --tfrecords=tfrecords/lfw --workdir=runs/lfw --output=tfrecords/lfw_hard
 
 The model embeds every training image once. The shards hold mined and random pairs in the shares
-that --hard_share says. Validation and test shards keep their bytes. docs/mining.md says more.
+that --hard_share says. Validation and test shards keep their bytes. docs/train.md says more.
 """
 
 from fv import cli

@@ -2,7 +2,7 @@
 
 The hash of a picture is the signs of its lowest spatial frequencies, so that what changes every frequency a little
 (compression, another size, brightness, contrast) changes few bits, and another picture changes half of them. Aligned faces
-are no exception: docs/convert.md has the distances measured on LFW. What has no detail at all, as a colour gradient, is only
+are no exception: benchmarks/results/duplicates.md has the distances on LFW. What has no detail at all, as a colour gradient, is only
 found again where its bytes are equal: compression alone decides most of its bits.
 
 Source: C. Zauner, Implementation and Benchmarking of Perceptual Image Hash Functions, 2010, section 3.2.1 (hash by DCT).

@@ -1,6 +1,6 @@
 """The encoder for other engines, pixels in and embeddings out: TFLite in three precisions, and ONNX.
 
-The head stays in the SavedModel's `compare`; docs/serving.md gives its formula where it has no weights.
+The head stays in the SavedModel's `compare`; docs/serve.md gives its formula where it has no weights.
 """
 
 import importlib.util

@@ -2,7 +2,7 @@
 
 A server that merges whole requests, as TensorFlow Serving does with --enable_batching, fails all of them by the one bad
 image of one. Here every request has checked and decoded its own images before any are merged, and fails alone. On two
-cores 16 callers with a pair each got 161 pairs a second, one caller 49 (docs/serving.md).
+cores 16 callers with a pair each got 161 pairs a second, one caller 49 (benchmarks/results/serving.md).
 """
 
 from collections.abc import Callable

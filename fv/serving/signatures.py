@@ -1,6 +1,6 @@
 """The exported graph: encoded images, pixels or embeddings in, verdicts out; all that lies between is inside.
 
-The names, dtypes, shapes and meaning of what goes in and comes out are a contract, written down in docs/serving.md.
+The names, dtypes, shapes and meaning of what goes in and comes out are a contract, written down in docs/serve.md.
 """
 
 import dataclasses

@@ -11,7 +11,7 @@ from fv.conversion import crops, csv_pairs, formats
 from fv.evaluation import listed_pairs
 from tests import conformance
 
-GUIDE = pathlib.Path(__file__).parents[2] / "docs" / "serving.md"
+GUIDE = pathlib.Path(__file__).parents[2] / "docs" / "serve.md"
 UNREADABLE_BY_GRAPH = {
     "JPEG, CMYK without Adobe's segment",
     "BMP, other",

@@ -1,4 +1,4 @@
-"""The contract of docs/serving.md: names, dtypes, shapes and meaning of what goes in and comes out."""
+"""The contract of docs/serve.md: names, dtypes, shapes and meaning of what goes in and comes out."""
 
 import numpy as np
 import pytest

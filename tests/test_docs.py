@@ -1,0 +1,59 @@
+"""The documentation names flags, files and sections that exist, and keeps its length."""
+
+import pathlib
+import re
+
+import pytest
+
+from fv import options
+from tests import test_advice
+
+ROOT = pathlib.Path(__file__).parent.parent
+GUIDES = sorted((ROOT / "docs").glob("*.md"))
+PAGES = [
+    *ROOT.glob("*.md"),
+    *GUIDES,
+    *(ROOT / "benchmarks" / "results").glob("*.md"),
+    ROOT / "tfrecords" / "README.md",
+    ROOT / "data" / "README.md",
+]
+MOST_WORDS = {"README.md": 900, "BUILD.md": 600} | {guide.name: 1200 for guide in GUIDES}
+OTHER_TOOLS = {  # docker, pip, Beam
+    *("rm", "user", "gpus", "build-arg", "model_config_file", "no-deps", "wheel-dir", "upgrade"),
+    *("direct_running_mode", "direct_num_workers", "dask_client_address"),
+    *("project", "region", "temp_location", "sdk_container_image"),
+}
+
+
+def slug(heading: str) -> str:
+    return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+
+
+def name(path: pathlib.Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_every_link_leads_to_a_file_and_a_section(page):
+    for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
+        if not target.startswith("http"):
+            path, _, anchor = target.partition("#")
+            linked = page.parent / path if path else page
+            assert linked.exists(), target
+            headings = re.findall(r"^#+ (.*)$", linked.read_text(), re.M) if anchor else ()
+            assert not anchor or anchor in map(slug, headings), target
+
+
+@pytest.mark.parametrize("page", [*GUIDES, ROOT / "README.md", ROOT / "BUILD.md"], ids=name)
+def test_a_guide_names_flags_of_commands_and_keeps_its_length(page):
+    known = {
+        flag.partition("=")[0].removeprefix("--")
+        for command in test_advice.COMMANDS
+        for flag, _ in options.describe(command)
+    }
+    known |= test_advice.OF_ALL_COMMANDS | test_advice.OF_OTHER_TOOLS | OTHER_TOOLS
+    known |= test_advice.PLACEHOLDERS
+    text = page.read_text()
+    named = set(re.findall(r"(?<![\w-])--([a-z][a-z_-]*)", text))
+    assert {flag for flag in named if not {flag, flag.removeprefix("no")} & known} == set()
+    assert len(text.split()) <= MOST_WORDS[page.name]
