@@ -27,19 +27,11 @@ import pandas as pd
 import simplejpeg
 
 from fv import cli, files, manifest, record, tables, workers
-from fv.conversion import (
-    catalog,
-    checking,
-    convert,
-    crops,
-    images,
-    output,
-    pairs,
-    selection,
-    settings,
-    shards,
-)
-from fv.conversion.caps import Caps
+from fv.conversion import checking, convert, datasets, output, selection, shards
+from fv.conversion import images as images_module
+from fv.conversion import options as options_module
+from fv.conversion import pairs as pairs_module
+from fv.conversion.pair_sampling import Caps
 from fv.errors import UserError
 from fv.options import option, required
 
@@ -155,13 +147,13 @@ def _read_pairs(folder: str) -> Iterator[dict]:
 # Part `rates`: checking beside decoding alone, writing beside a plain copy with fsync.
 
 FILES_PER_TASK = 64
-RULES = images.Rules(max_pixels=64_000_000, jpeg_quality=95)
+RULES = images_module.Rules(max_pixels=64_000_000, jpeg_quality=95)
 
 
 def measure_rates(options: BenchmarkOptions, folder: str) -> dict:
     """Returns rates in images/s and MB/s, shares of the ceilings, seconds and peak memory in MB."""
     made, repeats = os.path.join(folder, "shards"), range(options.repeats)
-    chosen = settings.Options(
+    chosen = options_module.ConvertOptions(
         options.images,
         made,
         options.pairs,
@@ -169,7 +161,7 @@ def measure_rates(options: BenchmarkOptions, folder: str) -> dict:
         max_pairs_per_image=options.max_pairs_per_image,
         workers=options.workers,
     )
-    found, odd, *_ = catalog.scan(options.images)
+    found, odd, *_ = datasets.scan_folder(options.images)
     decode_s, check_s, write_s = _time_stages(chosen, found, odd, folder, options)
     whole = [_run_anew(options, made) for _ in repeats]
     copy_s = min(_seconds(lambda: _copy(made, os.path.join(folder, "copy"))) for _ in repeats)
@@ -207,12 +199,14 @@ def _time_stages(chosen, found, odd, folder: str, options: BenchmarkOptions) -> 
     with workers.pool(options.processes) as run:
 
         def check() -> None:
-            checking.check_images(found, chosen.images, folder, RULES, crops.Crop(), run, False)
+            checking.check_images(
+                found, chosen.images, folder, RULES, images_module.Crop(), run, False
+            )
 
         selected = selection.select(chosen, found, odd, folder, run)
         counts = shards.count_shards(selected.tables, selected.images, chosen.shards)
         for _ in range(options.repeats):
-            output.clear(chosen.output)
+            output.clear_output(chosen.output)
             decode_s = _seconds(lambda: list(run(decode_only, tasks)))
             check_s = _seconds(check)
             write_s = _seconds(lambda: convert.write_shards(chosen, selected, counts, folder, run))
@@ -344,10 +338,10 @@ def measure_index(options: BenchmarkOptions, _: str) -> dict:
         "split": pd.Categorical.from_codes(np.zeros(len(owner), np.int8), ["train"]),
     }
     table = pd.DataFrame(columns)
-    wanted = pairs.Wanted(identities * INDEX_PAIRS, 0.5, INDEX_CAPS)
+    wanted = pairs_module.Wanted(identities * INDEX_PAIRS, 0.5, INDEX_CAPS)
     start = time.perf_counter()
-    quotas = pairs.plan_quotas(table, wanted)
-    drawn = pairs.sample_pairs(table, quotas, wanted, options.seed)["train"]
+    quotas = pairs_module.plan_quotas(table, wanted)
+    drawn = pairs_module.sample_pairs(table, quotas, wanted, options.seed)["train"]
     seconds = time.perf_counter() - start
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     _check_pairs(drawn, owner, wanted)
@@ -361,7 +355,7 @@ def measure_index(options: BenchmarkOptions, _: str) -> dict:
     }
 
 
-def _check_pairs(table: pd.DataFrame, owner: np.ndarray, wanted: pairs.Wanted) -> None:
+def _check_pairs(table: pd.DataFrame, owner: np.ndarray, wanted: pairs_module.Wanted) -> None:
     ends = np.sort(table[["a", "b"]].to_numpy(), axis=1).astype(np.int64)
     keys = np.sort(ends[:, 0] * len(owner) + ends[:, 1])
     assert len(table) == wanted.total, "a pair is missing"
@@ -418,7 +412,7 @@ FLIPS = 40  # changed bytes in a file: enough that a decoder meets one
 def measure_broken(options: BenchmarkOptions, folder: str) -> dict:
     """Returns what was left out; asserts that exactly the broken files were, each with a reason."""
     root, made = os.path.join(folder, "broken"), os.path.join(folder, "of_broken")
-    paths = catalog.scan(options.images)[0]["path"].tolist()
+    paths = datasets.scan_folder(options.images)[0]["path"].tolist()
     sound, broken = _write_broken(paths, options.images, root, random.Random(options.seed))
     flags = [f"--images={root}", f"--output={made}", f"--workers={options.processes}"]
     seconds, _ = run_converter(flags)

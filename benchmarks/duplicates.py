@@ -18,7 +18,7 @@ import numpy as np
 import simplejpeg
 
 from fv import cli, files
-from fv.conversion import duplicates, fingerprint
+from fv.conversion import checking, duplicates
 from fv.options import option, required
 
 SMALL_DISTANCES = (4, 8, 12, 16, 24, 32, 40)  # bits
@@ -42,7 +42,7 @@ class BenchmarkOptions:
 
 def dct_hash(grey: np.ndarray) -> np.ndarray:
     """What fv uses, as bits."""
-    return np.unpackbits(fingerprint.perceptual_hash(grey).view(np.uint8)).astype(bool)
+    return np.unpackbits(checking.perceptual_hash(grey).view(np.uint8)).astype(bool)
 
 
 def difference_hash(grey: np.ndarray) -> np.ndarray:
@@ -101,7 +101,7 @@ def measure(options: BenchmarkOptions) -> dict:
     return {
         "images": len(paths),
         "hashes": {name: _distances(name, bits[name], owners, picked, variants) for name in HASHES},
-        "hash_us": _microseconds(fingerprint.perceptual_hash, greys),
+        "hash_us": _microseconds(checking.perceptual_hash, greys),
         "decode_us": _microseconds(
             lambda data: simplejpeg.decode_jpeg(data, "RGB"),
             list(map(files.read_bytes, paths[:1000])),
@@ -142,10 +142,10 @@ def _search(bits: np.ndarray, count: int, seed: int) -> dict:
     hashes, planted = _made_up(bits, count, np.random.default_rng(seed))
     digests, identities = np.arange(count, dtype=np.uint64), np.zeros(count, np.int32)
     start = time.perf_counter()
-    found = duplicates.find(digests, hashes, identities, fingerprint.DISTANCE)
+    found = duplicates.find_duplicates(digests, hashes, identities, checking.DISTANCE)
     seconds = time.perf_counter() - start
     tracemalloc.start()
-    duplicates.find(digests, hashes, identities, fingerprint.DISTANCE)
+    duplicates.find_duplicates(digests, hashes, identities, checking.DISTANCE)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     figures = {
@@ -176,7 +176,7 @@ def _made_up(bits: np.ndarray, count: int, rng: np.random.Generator) -> tuple[np
     planted = count // PLANTED_EVERY
     copies = hashes[rng.permutation(count - planted)[:planted]]
     for _ in range(PLANTED_BITS):
-        bit = rng.integers(0, fingerprint.BITS, planted)
+        bit = rng.integers(0, checking.BITS, planted)
         copies[np.arange(planted), bit // 64] ^= np.uint64(1) << (bit % 64).astype(np.uint64)
     hashes[count - planted :] = copies
     return hashes, planted

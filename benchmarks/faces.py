@@ -14,7 +14,7 @@ from collections.abc import Callable
 import numpy as np
 
 from fv import cli, files, metrics, workers
-from fv.evaluation import baselines
+from fv.evaluation import scores as scores_module
 from fv.faces import dataset, renderer
 from fv.options import option
 
@@ -68,9 +68,9 @@ def measure(options: BenchmarkOptions) -> dict:
         images_per_minute=round(60 * count / seconds),
         images_per_core_second=round(RENDERED / core_seconds, 1),
         pixel_distance_accuracy=_accuracy(
-            images, lambda a, b: -baselines.pixel_distance(a, b), options.pairs
+            images, lambda a, b: -scores_module.pixel_distance(a, b), options.pairs
         ),
-        ssim_accuracy=_accuracy(to_grey(images), baselines.ssim, options.pairs),
+        ssim_accuracy=_accuracy(to_grey(images), scores_module.ssim, options.pairs),
     )
 
 

@@ -23,7 +23,7 @@ from benchmarks.training_peers import Work
 from fv import cli, files
 from fv.errors import UserError
 from fv.options import option
-from fv.training.strategy_options import PRECISIONS
+from fv.training.options import PRECISIONS
 
 PLAIN = "float32"
 NAMES = tuple("_".join(parts).strip("_") for parts in itertools.product(PRECISIONS, ("", "xla")))

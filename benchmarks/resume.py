@@ -144,12 +144,12 @@ def _command(options: ResumeOptions, folder: str) -> list[str]:
 
 
 def _found(folder: str) -> list[str]:
-    return checkpoint_files.find(os.path.join(folder, workdir.CHECKPOINTS))
+    return checkpoint_files.find_checkpoints(os.path.join(folder, workdir.CHECKPOINTS))
 
 
 def _last_step(folder: str) -> int:
     found = _found(folder)
-    return checkpoint_files.step_of(found[0]) if found else 0
+    return checkpoint_files.checkpoint_step(found[0]) if found else 0
 
 
 def _seconds_between_checkpoints(folder: str) -> float:

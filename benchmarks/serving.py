@@ -26,9 +26,9 @@ import fv
 from benchmarks import hostile_images
 from fv import cli, files, preprocess, progress
 from fv.errors import UserError
-from fv.model import model_record, restoring
+from fv.model import checkpoint_files, model_record
 from fv.options import option, required
-from fv.serving import engines, formats
+from fv.serving import formats
 
 PARTS = ("latency", "concurrency", "fuzz")
 TOLERANCE = 1e-5  # of a similarity
@@ -136,7 +136,7 @@ def _summarise(seconds: np.ndarray, size: int) -> dict:
 def _bare_calls(options: BenchmarkOptions, images: list[bytes], size: int) -> Calls:
     """Returns calls of the SavedModel and of the two parts of its work."""
     held = model_record.load(options.workdir)
-    model, _ = restoring.load_model(options.workdir, held)
+    model, _ = checkpoint_files.load_model(options.workdir, held)
     side, crop = held.options.image_size, held.options.crop_fraction
     encoded = tf.constant(images)
     spec = tf.TensorSpec([side, side, preprocess.CHANNELS], tf.uint8)
@@ -167,7 +167,7 @@ def _engine_calls(options: BenchmarkOptions, images: list[bytes]) -> Calls:
     sizes = (held.image_size, held.crop_fraction)
     pixels = np.stack([preprocess.load_jpeg(tf.constant(image), *sizes) for image in images])
     paths = sorted(pathlib.Path(options.model, formats.FOLDER).glob("*"))
-    opened = {f"{path.name}, from pixels": engines.open_engine(str(path)) for path in paths}
+    opened = {f"{path.name}, from pixels": formats.open_engine(str(path)) for path in paths}
     return {name: lambda engine=engine: engine(pixels) for name, engine in opened.items()}
 
 

@@ -150,20 +150,21 @@ def fv_step(work: Work, precision: str) -> Iterator[None]:
     from fv.model import siamese
     from fv.model.options import ModelOptions
     from fv.pipeline.augment import AugmentOptions
+    from fv.training import optimizers
     from fv.training import strategy as strategies
+    from fv.training.optimizers import Updater
+    from fv.training.options import OptimizerOptions, StrategyOptions
     from fv.training.step import TrainStep
-    from fv.training.strategy_options import StrategyOptions
-    from fv.training.updates import schedule
-    from fv.training.updates.optimizer_options import OptimizerOptions
-    from fv.training.updates.updater import Updater
 
     xla = precision.endswith("_xla")
-    strategy = strategies.start(StrategyOptions(precision=precision.removesuffix("_xla")), SEED)
+    strategy = strategies.start_strategy(
+        StrategyOptions(precision=precision.removesuffix("_xla")), SEED
+    )
     options, steps = OptimizerOptions(learning_rate=LEARNING_RATE), 10**6
     model_options = ModelOptions(image_size=work.image_size, embedding_size=EMBEDDING_SIZE)
     with strategy.scope():
         model = siamese.build_siamese(model_options, IDENTITIES)
-        updater = Updater(options, schedule.build_schedule(options, steps, work.pairs), model)
+        updater = Updater(options, optimizers.build_schedule(options, steps, work.pairs), model)
     plain, sizes = AugmentOptions(augment=False), dict(global_batch_size=work.pairs, seed=SEED)
     step = TrainStep(strategy, model, updater, plain, **sizes, xla=xla)
     noise = synthetic.noise(work.pairs, work.image_size, IDENTITIES, SEED)

@@ -19,13 +19,12 @@ from fv.pipeline import damage
 from fv.pipeline.augment import AugmentOptions
 from fv.pipeline.damage import BadRecords
 from fv.pipeline.options import InputOptions
-from fv.training import feeding
+from fv.training import feeding, optimizers
 from fv.training import strategy as strategies
+from fv.training.optimizers import Updater
 from fv.training.options import OptimizerOptions, StrategyOptions, TrainOptions
-from fv.training.position import Position
+from fv.training.run_record import Position
 from fv.training.step import TrainStep
-from fv.training.updates import schedule as schedules
-from fv.training.updates.updater import Updater
 
 _ONE_HOST = ("one_device", "mirrored")
 _ENOUGH = 1.1  # times what the model takes; below it, the input delays a step now and then
@@ -166,11 +165,11 @@ def benchmark(options: BenchmarkOptions) -> Report:
         raise UserError(f"{several}: choose {' or '.join(_ONE_HOST)}, which use one host")
     options.input.check()
     source = feeding.training_source(training, manifests.load(options.tfrecords))
-    strategy = strategies.start(compute, options.seed)
+    strategy = strategies.start_strategy(compute, options.seed)
     parts = options.optimization.accumulate_steps
     strategies.check_divides(strategy, options.global_batch_size, parts)
     bad = BadRecords(options.tfrecords, options.input.max_bad_records)
-    with damage.reported(source.folder, source.split.shards, bad):
+    with damage.report_damaged_record(source.folder, source.split.shards, bad):
         batches = feeding.training_batches(strategy, source, training, Position(), bad)
         images = 2 * options.global_batch_size // parts  # each part of a step takes a batch
         seconds = options.seconds
@@ -199,7 +198,7 @@ def _build_step(
         model = siamese.build_siamese(
             options.model, identities, sync_batch_norm=options.sync_batch_norm
         )
-        schedule = schedules.build_schedule(options.optimization, options.steps, batch)
+        schedule = optimizers.build_schedule(options.optimization, options.steps, batch)
         updater = Updater(options.optimization, schedule, model)
     return TrainStep(
         strategy,

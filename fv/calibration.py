@@ -9,7 +9,7 @@ import dataclasses
 
 import numpy as np
 
-from fv import metrics, roc
+from fv import metrics
 
 _MOST_STEPS = 100
 _TOLERANCE = 1e-10  # of the gradient, per pair
@@ -37,7 +37,7 @@ def fit(similarities: np.ndarray, labels: np.ndarray) -> Calibration:
     a model that finds strangers more alike than images of one person, say nothing: they get the slope 0, and with it the
     probability that a pair is genuine whatever its score.
     """
-    similarities, same = roc.check(similarities, labels)
+    similarities, same = metrics.check_pairs(similarities, labels)
     genuine, impostors = np.count_nonzero(same), np.count_nonzero(~same)
     targets = np.where(same, (genuine + 1) / (genuine + 2), 1 / (impostors + 2))
     similarities = similarities.astype(np.float64)

@@ -13,13 +13,13 @@ import time
 import pandas as pd
 
 from fv import cli, files, manifest
-from fv.conversion import convert, output, passed_over, report, settings
+from fv.conversion import convert, options, output, passed_over, report
 
 _LEFT_OUT_SHOWN = 10
 _COLUMNS = f"{'split':<6}{'identities':>12}{'images':>10}{'genuine':>12}{'impostor':>12}{'shards':>8}{'MB':>10}"
 
 
-def main(chosen: settings.Options) -> None:
+def main(chosen: options.ConvertOptions) -> None:
     """Converts and prints what was made."""
     start = time.monotonic()
     made, left_out = convert.convert(chosen)
@@ -70,7 +70,7 @@ def _print_left_out(left_out: pd.DataFrame, folder: str) -> None:
 
 def run() -> None:
     """The console script."""
-    cli.run(main, settings.Options, description=__doc__)
+    cli.run(main, options.ConvertOptions, description=__doc__)
 
 
 if __name__ == "__main__":

@@ -12,10 +12,10 @@ from absl import flags
 
 from fv import manifest, ownership, partner_search, record
 from fv import options as fv_options
-from fv.conversion import caps as capping
-from fv.conversion import convert, genuine, impostor, settings, shards
-from fv.conversion import pairs as conversion_pairs
-from fv.conversion.caps import Caps, Room
+from fv.conversion import convert, pair_sampling, shards
+from fv.conversion import options as options_module
+from fv.conversion import pairs as pairs_module
+from fv.conversion.pair_sampling import Caps, Room
 from fv.conversion.selection import Selection
 from fv.errors import UserError
 from fv.model import checkpoint_choice, model_record
@@ -91,7 +91,7 @@ def mine(options: MineOptions) -> tuple[manifest.Manifest, dict]:
     chosen = restore_conversion(options, source)
     known = model_record.load(options.workdir)
     _require_fitting_model(options, source, known)
-    stored, again = source.preprocessing, settings.preprocessing_of(chosen)
+    stored, again = source.preprocessing, options_module.preprocessing_of(chosen)
     if stored and not (again.same_crop(stored) and again.same_boxes(stored)):
         changed = f"--crop={chosen.crop} changed since {options.tfrecords} was converted"
         raise UserError(f"{changed}: convert it again")
@@ -110,7 +110,9 @@ def mine(options: MineOptions) -> tuple[manifest.Manifest, dict]:
     return made, found
 
 
-def restore_conversion(options: MineOptions, source: manifest.Manifest) -> settings.Options:
+def restore_conversion(
+    options: MineOptions, source: manifest.Manifest
+) -> options_module.ConvertOptions:
     """Restores the options that converted the data set, with those that mining changes.
 
     Raises:
@@ -120,13 +122,17 @@ def restore_conversion(options: MineOptions, source: manifest.Manifest) -> setti
         same = f"--output={options.output} is the data set that is mined"
         raise UserError(f"{same}: give another folder")
     values = flags.FlagValues()
-    fv_options.define_flags(settings.Options, values)
+    fv_options.define_flags(options_module.ConvertOptions, values)
     try:
         values(["", *source.flags.splitlines()])
     except flags.Error as error:
         other = f"{options.tfrecords} was converted by another version of fv ({error})"
         raise UserError(f"{other}: convert it again with --overwrite") from error
-    given = fv_options.from_flags(settings.Options, values) if values["images"].value else None
+    given = (
+        fv_options.from_flags(options_module.ConvertOptions, values)
+        if values["images"].value
+        else None
+    )
     source.split(_TRAIN)  # refuses a data set without one
     if given is None or given.pairs_list:
         without = f"--tfrecords={options.tfrecords} holds no pairs that the converter sampled"
@@ -138,7 +144,7 @@ def restore_conversion(options: MineOptions, source: manifest.Manifest) -> setti
         output=options.output,
         overwrite=options.overwrite,
         workers=options.workers,
-        runner=settings.LOCAL,
+        runner=options_module.LOCAL,
         runner_options="",
         identity_level=level,
         merge_names=merge,
@@ -165,10 +171,14 @@ def choose_genuine(
     """
     # Both images of a pair count, and they are of one identity.
     room = Room(sizes, caps._replace(identity=2 * caps.identity))
-    hard = capping.take_within_caps(order_by_rank(partners, rng), room, round(hard_share * count))
-    others = genuine.sample_genuine(sizes, genuine.count_available(sizes, caps), caps, rng)
+    hard = pair_sampling.take_within_caps(
+        order_by_rank(partners, rng), room, round(hard_share * count)
+    )
+    others = pair_sampling.sample_genuine(
+        sizes, pair_sampling.count_genuine(sizes, caps), caps, rng
+    )
     others = _without(others[rng.permutation(len(others))], hard, len(partners))
-    return Chosen(hard, capping.take_within_caps(others, room, count - len(hard)))
+    return Chosen(hard, pair_sampling.take_within_caps(others, room, count - len(hard)))
 
 
 def choose_impostors(
@@ -181,8 +191,10 @@ def choose_impostors(
 ) -> Chosen:
     """Chooses impostor pairs; arguments as in `choose_genuine`."""
     images, room = len(partners), Room(sizes, caps)
-    hard = capping.take_within_caps(order_by_rank(partners, rng), room, round(hard_share * count))
-    made = impostor.sample_impostors(sizes, count, caps, rng, given=hard)
+    hard = pair_sampling.take_within_caps(
+        order_by_rank(partners, rng), room, round(hard_share * count)
+    )
+    made = pair_sampling.sample_impostors(sizes, count, caps, rng, given=hard)
     # The sampler may replace a given pair by two others.
     hard = hard[np.isin(_keys(hard, images), _keys(made, images))]
     return Chosen(hard, _without(made, hard, images))
@@ -231,7 +243,7 @@ def _held_out(source: manifest.Manifest) -> set[str]:
 
 def _mine_training_pairs(
     options: MineOptions,
-    chosen: settings.Options,
+    chosen: options_module.ConvertOptions,
     known: ModelRecord,
     selected: Selection,
     source: manifest.Manifest,
@@ -268,9 +280,9 @@ def _mine_training_pairs(
 def _embed(options: MineOptions, known: ModelRecord, images: shards.Images) -> np.ndarray:
     from fv import quiet_tensorflow  # noqa: F401, I001  TensorFlow first
     from fv import embedding
-    from fv.model import restoring
+    from fv.model import checkpoint_files
 
-    model, _ = restoring.load_model(options.workdir, known, options.checkpoint)
+    model, _ = checkpoint_files.load_model(options.workdir, known, options.checkpoint)
     found = embedding.embed(
         model.encoder,
         known.options,
@@ -286,14 +298,14 @@ def _embed(options: MineOptions, known: ModelRecord, images: shards.Images) -> n
 
 def _choose(
     options: MineOptions,
-    chosen: settings.Options,
+    chosen: options_module.ConvertOptions,
     sizes: np.ndarray,
     partners: dict[int, np.ndarray],
     count: int,
 ) -> dict[int, Chosen]:
     """Chooses pairs of each label, in the shares of the data set."""
     caps = Caps(chosen.max_pairs_per_identity, chosen.max_pairs_per_image)
-    rng = conversion_pairs.generator(options.seed, "mining", "pairs")
+    rng = pairs_module.random_generator(options.seed, "mining", "pairs")
     share, hard_share = chosen.genuine_fraction, options.hard_share
     wanted = round(count * share)
     found = choose_genuine(sizes, partners[record.GENUINE], wanted, hard_share, caps, rng)
@@ -308,7 +320,7 @@ def _make_table(members: pd.DataFrame, chosen: dict[int, Chosen], seed: int) -> 
     ends = [found.pairs for found in chosen.values()]
     labels = np.repeat(np.array(list(chosen), np.int8), [len(each) for each in ends])
     numbers = members.index.to_numpy(np.int32)[np.concatenate(ends)]
-    swapped = conversion_pairs.generator(seed, "mining", "sides").random(len(numbers)) < 0.5
+    swapped = pairs_module.random_generator(seed, "mining", "sides").random(len(numbers)) < 0.5
     numbers[swapped] = numbers[swapped, ::-1]
     return pd.DataFrame({"a": numbers[:, 0], "b": numbers[:, 1], "label": labels})
 

@@ -7,11 +7,11 @@ simplejpeg and OpenCV, and `load_on_host` that with TensorFlow's word on what it
 import numpy as np
 import tensorflow as tf
 
-from fv import preprocess_on_host
+from fv import preprocessing as preprocessings
 from fv.preprocessing import Preprocessing
 
-CHANNELS = preprocess_on_host.CHANNELS
-AVERAGED_FROM = preprocess_on_host.AVERAGED_FROM
+CHANNELS = preprocessings.CHANNELS
+AVERAGED_FROM = preprocessings.AVERAGED_FROM
 DCT = "INTEGER_ACCURATE"  # bit-exact with Pillow and simplejpeg; TensorFlow's default is a fast, inexact DCT
 _MARGIN = 1  # pixels around a crop: at its own edge libjpeg has no neighbour to interpolate colour from, up to 32 levels off
 
@@ -64,7 +64,7 @@ def load_on_host(encoded: bytes, crop_fraction: float, result: np.ndarray) -> No
       tf.errors.InvalidArgumentError: no whole JPEG; where simplejpeg refuses one, TensorFlow's decoder has the last word.
     """
     try:
-        preprocess_on_host.load_jpeg(encoded, crop_fraction, result)
+        preprocessings.load_jpeg(encoded, crop_fraction, result)
     except ValueError:
         result[:] = load_jpeg(tf.constant(encoded), result.shape[0], crop_fraction).numpy()
 
@@ -113,7 +113,7 @@ def store(image: tf.Tensor, preprocessing: Preprocessing) -> tf.Tensor:
 
 
 def _stored_window(shape: tf.Tensor, crop_fraction: float | None) -> tf.Tensor:
-    """`fv.conversion.crops.window` without a box, int32 [top, left, height, width]; in float64 as there."""
+    """`fv.conversion.images.crop_window` without a box, int32 [top, left, height, width]; in float64 as there."""
     height, width = shape[0], shape[1]
     if crop_fraction is None:
         return tf.stack([0, 0, height, width])

@@ -7,8 +7,8 @@ pair everywhere.
 """
 
 import struct
-from collections.abc import Iterator, Mapping
-from typing import Any, BinaryIO
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, BinaryIO, NamedTuple
 
 import google_crc32c
 from google.protobuf import descriptor_pb2, descriptor_pool, message, message_factory, text_format
@@ -186,3 +186,38 @@ def _single_value(features: Mapping[str, Any], name: str) -> bytes | int:
     if len(values) != 1:
         raise DamagedRecordError(f"{len(values)} values of {name} as {kind} where one belongs")
     return values[0]
+
+
+# Parses records and looks up identities' indices without TensorFlow.
+
+IMAGES = (IMAGE_A, IMAGE_B)
+NO_IDENTITY = -1  # index of a person outside the training split
+_NEEDED = (*IMAGES, IDENTITY_A, IDENTITY_B)
+_LABELS = (GENUINE, IMPOSTOR)
+
+
+class Pair(NamedTuple):
+    """What a batch is made of: two JPEGs, the label, and the UTF-8 names of the people."""
+
+    images: tuple[bytes, bytes]
+    label: int
+    identities: tuple[bytes, bytes]
+
+
+def parse_pair(encoded: bytes) -> Pair:
+    """Reads the fields of one record that a batch needs.
+
+    Raises:
+      DamagedRecordError: `record.decode_pair` refuses it, or the label is neither.
+    """
+    pair = decode_pair(encoded)
+    if pair[LABEL] not in _LABELS:
+        raise DamagedRecordError(f"{LABEL} is neither 0 nor 1")
+    first, second, one, other = (pair[name] for name in _NEEDED)
+    return Pair((first, second), pair[LABEL], (one, other))
+
+
+def identity_indexer(names: Sequence[str]) -> Callable[[Sequence[bytes]], list[int]]:
+    """Returns a function from names to their places in `names`, `NO_IDENTITY` if not there."""
+    places = {name.encode(): place for place, name in enumerate(names)}
+    return lambda asked: [places.get(name, NO_IDENTITY) for name in asked]

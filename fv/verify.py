@@ -10,21 +10,12 @@ import sys
 
 import numpy as np
 
-from fv import (  # noqa: F401  TensorFlow first, without its start-up noise
-    cli,
-    files,
-    metrics,
-    ownership,
-    quiet_tensorflow,
-    record,
-    tables,
-)
+from fv import cli, files, metrics, ownership, record, tables
 from fv.errors import UserError
 from fv.options import option, required
 from fv.serving import pairs_table
-from fv.serving.quiet_calls import quietly
-from fv.serving.verdict import Verdict
-from fv.serving.verifier import Verifier
+from fv.serving.pairs_table import call_quietly
+from fv.serving.verifier import Verdict, Verifier
 
 EXIT_SAME, EXIT_DIFFERENT = 0, 1
 
@@ -61,7 +52,7 @@ def verify(options: VerifyOptions, *images: str) -> int:
         _verify_pairs(options.pairs_csv, output, verifier, as_json=options.json)
         return EXIT_SAME
     image_a, image_b = images
-    verdict = quietly(Verifier(options.model, options.threshold).verify, image_a, image_b)
+    verdict = call_quietly(Verifier(options.model, options.threshold).verify, image_a, image_b)
     assert isinstance(verdict, Verdict)  # of two images, not of two batches
     if options.picture:
         from fv.serving import picture  # loads matplotlib, which takes a tenth of a verdict's time

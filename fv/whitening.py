@@ -16,8 +16,8 @@ import tensorflow as tf
 
 from fv import embedding, files, manifest, ownership, record, workdir
 from fv.errors import UserError
-from fv.evaluation import shard_pairs
-from fv.model import checkpoint_choice, checkpoint_files, encoder, model_record, restoring
+from fv.evaluation import pair_sources
+from fv.model import checkpoint_choice, checkpoint_files, encoder, model_record
 from fv.model.model_record import ModelRecord
 from fv.model.siamese import Siamese
 from fv.options import option, required
@@ -56,7 +56,7 @@ def whiten(options: WhitenOptions) -> None:
     identities = found.split(_TRAIN).identities
     here = model_record.describe(held.options, identities, found.preprocessing)
     model_record.check_same(here, options.workdir)
-    model, step = restoring.load_model(options.workdir, held, options.checkpoint)
+    model, step = checkpoint_files.load_model(options.workdir, held, options.checkpoint)
     if model.head.scoring is not None:
         head = f"--head={held.options.head} of {options.workdir}"
         raise UserError(f"{head} weighs each number of an embedding: train another head")
@@ -68,7 +68,7 @@ def whiten(options: WhitenOptions) -> None:
     if not np.isfinite(after):
         nothing = f"whitening leaves nothing of some embeddings of {options.tfrecords}"
         raise UserError(f"{nothing}: give another --shrinkage")
-    encoder.turn(model.encoder, matrix)
+    encoder.apply_whitening(model.encoder, matrix)
     pairs = len(embeddings_a)
     figures = {"pairs": pairs, "mean_cosine_before": before, "mean_cosine_after": after}
     _write(model, step, held, options, figures)
@@ -123,7 +123,7 @@ def _claim(output: str) -> None:
     """Checks that fv may write all files of the output."""
     ownership.claim(output, [*_COPIED, FILE_NAME])
     folder = os.path.join(output, workdir.CHECKPOINTS)
-    paths = checkpoint_files.find(folder)
+    paths = checkpoint_files.find_checkpoints(folder)
     foreign = [path for path in paths if not checkpoint_files.is_listed(path)]
     ownership.require_none([f"{os.path.basename(path)}.index" for path in foreign], folder)
 
@@ -132,7 +132,7 @@ def _embed_genuine_pairs(
     model: Siamese, held: ModelRecord, options: WhitenOptions
 ) -> tuple[np.ndarray, np.ndarray]:
     """Embeddings float32 [genuine pairs, d] of either image; each image is embedded once."""
-    pairs = shard_pairs.read(options.tfrecords, _TRAIN)
+    pairs = pair_sources.read_shard_pairs(options.tfrecords, _TRAIN)
     genuine = pairs.labels == record.GENUINE
     if not genuine.any():
         raise UserError(f"{options.tfrecords} holds no genuine training pairs to whiten with")
@@ -167,7 +167,7 @@ def _write(
     files.make_folder(folder)
     variable = tf.Variable(step, dtype=tf.int64, trainable=False)
     checkpoint = tf.train.Checkpoint(step=variable, model=model)
-    checkpoint_files.write(checkpoint, checkpoint_files.path_of(folder, step))
+    checkpoint_files.write_checkpoint(checkpoint, checkpoint_files.checkpoint_path(folder, step))
     for name in _COPIED:
         path = os.path.join(options.workdir, name)
         if files.exists(path):

@@ -4,7 +4,7 @@ train.flags     the resolved flags, in a form that --flagfile reads back
 model.json      what rebuilds the model (`fv.model.model_record`)
 checkpoints/    TensorFlow checkpoints of all that a run needs to go on: weights, optimizer, step
 best/           the checkpoint that validated best, and validation.json, which says how well
-run.json        what each start computed with and how it ended (`fv.training.watching.run_record`)
+run.json        what each start computed with and how it ended (`fv.training.run_record`)
 tensorboard/    scalars, similarities and sample pairs of each validation
 whitening.json  by what fv.whiten whitened, in the folders that it writes
 metrics.json    what fv.evaluate measured, with report.html, scores.csv, evaluate.flags and pictures beside it

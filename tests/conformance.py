@@ -28,10 +28,10 @@ import tensorflow as tf
 from PIL import Image
 
 from fv import preprocess
-from fv.conversion import formats, images, settings
+from fv.conversion import formats, images
+from fv.conversion import options as options_module
 from fv.errors import UserError
 from fv.serving import decoding, sources
-from fv.serving import images as serving_images
 
 WIDTH, HEIGHT = 56, 40
 LARGE = (4000, 3000)
@@ -783,7 +783,7 @@ class EntryPoints:
 
     def __init__(self, folder: pathlib.Path):
         """Makes the graph; files are written to `folder` where an entry point takes paths."""
-        load = serving_images.loader(decoding.Rules(SIDE, 1.0, PIXELS))
+        load = decoding.batch_loader(decoding.Rules(SIDE, 1.0, PIXELS))
         self._folder = folder
         self._through_graph = functools.cache(
             self._run_graph
@@ -804,9 +804,9 @@ class EntryPoints:
             return self._through_graph(file.data)
         if entry in VERIFIERS:
             return self._through_graph(self._encode(file, entry))
-        quality = settings.Options.jpeg_quality if entry == EVALUATE else 100
+        quality = options_module.ConvertOptions.jpeg_quality if entry == EVALUATE else 100
         try:
-            stored = images.load(file.data, images.Rules(PIXELS, quality)).stored
+            stored = images.load_sound_jpeg(file.data, images.Rules(PIXELS, quality)).stored
         except formats.BadImage as error:
             raise Refused(str(error)) from error
         if entry == TENSORFLOW:

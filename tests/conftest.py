@@ -16,9 +16,8 @@ from fv.evaluation.run import EvaluateOptions, evaluate
 from fv.model.options import ModelOptions
 from fv.pipeline.augment import AugmentOptions
 from fv.serving.export import ExportOptions, export
-from fv.training.options import OptimizerOptions, TrainOptions
+from fv.training.options import OptimizerOptions, ReportOptions, TrainOptions
 from fv.training.run import train
-from fv.training.watching.report_options import ReportOptions
 from tests import samples
 
 MOST_PROCESSES = 4  # of tests at once: each grows to 2.5 GB by the end of them all, and some start children of 0.7

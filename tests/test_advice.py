@@ -27,7 +27,8 @@ from fv import (
 )
 from fv import options as fv_options
 from fv.benchmarking import BenchmarkOptions
-from fv.conversion import settings, splits
+from fv.conversion import options as options_module
+from fv.conversion import pairs as pairs_module
 from fv.errors import UserError
 from fv.evaluation import protocols
 from fv.evaluation.options import EvaluateOptions
@@ -35,16 +36,14 @@ from fv.faces.dataset import FacesOptions
 from fv.mining import MineOptions
 from fv.model import weight_sources
 from fv.pipeline.damage import BadRecords
-from fv.pipeline.service_process import ServiceOptions
-from fv.serving import checksums, formats, operating_point, validation
+from fv.pipeline.service import ServiceOptions
+from fv.serving import formats, validation, versions
 from fv.serving.export import ExportOptions
 from fv.sweeping import SweepOptions
-from fv.training import feeding, teacher
+from fv.training import cluster, feeding, teacher
 from fv.training import strategy as strategies
-from fv.training.clusters import finding, slurm
-from fv.training.options import OptimizerOptions, TrainOptions
-from fv.training.position import Position
-from fv.training.strategy_options import StrategyOptions
+from fv.training.options import OptimizerOptions, StrategyOptions, TrainOptions
+from fv.training.run_record import Position
 from fv.whitening import WhitenOptions
 from tests import samples
 from tests.conversion import making
@@ -56,7 +55,7 @@ COMMANDS = (
     TrainOptions,
     EvaluateOptions,
     ExportOptions,
-    settings.Options,
+    options_module.ConvertOptions,
     MineOptions,
     WhitenOptions,
     SweepOptions,
@@ -190,7 +189,7 @@ def test_splits_without_people_are_left_away_by_their_flags(call, few, tmp_path,
 @pytest.mark.parametrize("poor", manifest.SPLITS)
 def test_a_split_of_single_images_is_left_away_or_enlarged(call, tmp_path, poor):
     names = [f"p{number:02d}" for number in range(12)]
-    places = splits.assign(names, splits.fractions(0.3, 0.3), seed=0)
+    places = pairs_module.assign_splits(names, pairs_module.split_fractions(0.3, 0.3), seed=0)
     images = {name: 1 if place == poor else 2 for name, place in zip(names, places, strict=True)}
     folder, shares = (
         making.people(tmp_path / "images", **images),
@@ -349,15 +348,15 @@ def summary(done: subprocess.CompletedProcess) -> dict:
 
 def prepare(options: TrainOptions) -> None:
     """All of a training run before its first step but for the model: what it learns from and begins with, and a batch."""
-    strategy = strategies.start(options.compute, options.seed)
+    strategy = strategies.start_strategy(options.compute, options.seed)
     strategies.check_divides(
         strategy, options.global_batch_size, options.optimization.accumulate_steps
     )
-    source, _ = feeding.sources(options)
+    source, _ = feeding.pair_sources(options)
     with strategy.scope():
         teacher.load(options.teaching, options.model.embedding_size, source.identities)
     if options.init_weights != "none":
-        weight_sources.find(options.init_weights, options.model)
+        weight_sources.find_weights(options.init_weights, options.model)
     next(
         feeding.training_batches(
             strategy, source, options, Position(), BadRecords(options.tfrecords)
@@ -541,9 +540,9 @@ def test_the_far_that_is_advised_can_be_measured(impostors):
     labels = np.arange(2 * impostors) % 2
     scores = np.random.default_rng(0).random(2 * impostors).astype(np.float32)
     with pytest.raises(UserError, match="cannot be measured") as refused:
-        operating_point.choose(scores, labels, "val", threshold=None, target_far=1e-6)
+        validation.choose_threshold(scores, labels, "val", threshold=None, target_far=1e-6)
     (flag,) = flags_in(str(refused.value).partition("; ")[2])
-    operating_point.choose(
+    validation.choose_threshold(
         scores, labels, "val", threshold=None, target_far=float(flag.partition("=")[2])
     )
 
@@ -558,9 +557,9 @@ def test_an_export_of_another_checkpoint_names_how_to_evaluate_it(tmp_path):
         UserError,
         match="the best checkpoint of step 20: run fv.evaluate again with --checkpoint=best",
     ):
-        validation.find(str(tmp_path), 20, None, "best")
+        validation.find_held_out(str(tmp_path), 20, None, "best")
     measured(20)
-    assert validation.find(str(tmp_path), 20, None, "best").tfrecords == "shards"
+    assert validation.find_held_out(str(tmp_path), 20, None, "best").tfrecords == "shards"
 
 
 def test_an_export_passes_its_checksums_once_it_is_mended(call, exported, tmp_path):
@@ -568,14 +567,14 @@ def test_an_export_passes_its_checksums_once_it_is_mended(call, exported, tmp_pa
     shutil.copytree(exported, copy)
     (copy / "notes.txt").write_text("mine")
     with pytest.raises(UserError, match="is no file of this export: remove it") as refused:
-        checksums.check(str(copy))
+        versions.check_checksums(str(copy))
     pathlib.Path(str(refused.value).partition(" is no file")[0]).unlink()
-    checksums.check(str(copy))
+    versions.check_checksums(str(copy))
     (copy / "saved_model.pb").write_bytes(b"")
     with pytest.raises(UserError, match="copy the export again"):
-        checksums.check(str(copy))
+        versions.check_checksums(str(copy))
     shutil.copytree(exported, copy, dirs_exist_ok=True)
-    checksums.check(str(copy))
+    versions.check_checksums(str(copy))
 
 
 # Clusters
@@ -609,8 +608,8 @@ CLUSTERS = {
 def test_a_cluster_is_found_once_its_flags_are_as_advised(said):
     given, environment, corrected, corrected_environment = CLUSTERS[said]
     with pytest.raises(UserError, match=re.escape(said)):
-        finding.find(StrategyOptions(strategy="multi_worker", **given), environment)
-    found = finding.find(
+        cluster.find_cluster(StrategyOptions(strategy="multi_worker", **given), environment)
+    found = cluster.find_cluster(
         StrategyOptions(strategy="multi_worker", **corrected), corrected_environment
     )
     assert (found.size, found.index) == (2, 1)
@@ -619,6 +618,6 @@ def test_a_cluster_is_found_once_its_flags_are_as_advised(said):
 def test_the_port_that_is_advised_leaves_room_for_a_nodes_tasks():
     environment = {"SLURM_PROCID": "0", "SLURM_STEP_NODELIST": "n1", "SLURM_STEP_NUM_TASKS": "4"}
     with pytest.raises(UserError, match="leaves no ports") as refused:
-        slurm.read(environment, 65534)
+        cluster.read_slurm(environment, 65534)
     (port,) = re.findall(r"give --workers=slurm:(\d+)", str(refused.value))
-    assert slurm.read(environment, int(port)).size == 4
+    assert cluster.read_slurm(environment, int(port)).size == 4

@@ -9,7 +9,7 @@ import tensorflow as tf
 from fv import gpus
 from fv.errors import UserError
 from fv.training import strategy
-from fv.training.strategy_options import StrategyOptions
+from fv.training.options import StrategyOptions
 
 
 @pytest.fixture
@@ -95,10 +95,10 @@ def test_training_does_not_fall_back_to_the_cpu_by_itself(unseen, monkeypatch, n
     with pytest.raises(
         UserError, match=r"SLURM_JOB_GPUS=0,1,2,3.*install fv\[gpu\].*CUDA_VISIBLE_DEVICES=-1"
     ):
-        strategy.start(options, seed=0)
+        strategy.start_strategy(options, seed=0)
     if name == "one_device":
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
-        assert strategy.start(options, seed=0).num_replicas_in_sync == 1
+        assert strategy.start_strategy(options, seed=0).num_replicas_in_sync == 1
 
 
 def test_other_commands_warn_once(unseen, capsys):

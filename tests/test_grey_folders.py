@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from fv import manifest, record
-from fv.conversion import convert, settings
+from fv.conversion import convert, options
 from fv.training.run import train
 from tests.training.test_run import logged_losses
 
@@ -29,7 +29,9 @@ def converted(tmp_path_factory):
                 np.clip(face + rng.normal(0, 30, face.shape), 0, 255).astype(np.uint8)
             )
             shown.resize((WIDTH, HEIGHT)).save(folder / "faces" / f"s{person}" / f"{image}.pgm")
-    convert.convert(settings.Options(str(folder / "faces"), str(folder / "shards"), workers=2))
+    convert.convert(
+        options.ConvertOptions(str(folder / "faces"), str(folder / "shards"), workers=2)
+    )
     return folder / "shards"
 
 

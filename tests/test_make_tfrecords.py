@@ -11,7 +11,7 @@ import time
 import pytest
 
 from fv import cli, make_tfrecords
-from fv.conversion import settings
+from fv.conversion import options
 from tests.conversion import making
 from tests.samples import digests
 
@@ -113,7 +113,7 @@ def test_a_mistake_is_one_clear_line_and_exit_code_2(mistakes, flags, message, m
     with pytest.raises(SystemExit) as exited:
         cli.run(
             make_tfrecords.main,
-            settings.Options,
+            options.ConvertOptions,
             argv=["fv-make-tfrecords", "--output=out", *flags],
         )
     out, err = capsys.readouterr()

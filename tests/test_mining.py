@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from fv import embedding, manifest, mining, record
-from fv.conversion import convert, settings
-from fv.conversion.caps import Caps
+from fv.conversion import convert
+from fv.conversion import options as options_module
+from fv.conversion.pair_sampling import Caps
 from fv.errors import UserError
 from fv.mining import MineOptions
 from fv.partner_search import NOBODY
@@ -24,7 +25,9 @@ def data(tiny_run, tmp_path_factory) -> MineOptions:
     folder = tmp_path_factory.mktemp("mining")
     images = samples.write_images(folder / "images", identities=24, images=5)
     shares = dict(val_fraction=0.2, test_fraction=0.2, workers=1, pairs=120)
-    convert.convert(settings.Options(images=str(images), output=str(folder / "shards"), **shares))
+    convert.convert(
+        options_module.ConvertOptions(images=str(images), output=str(folder / "shards"), **shares)
+    )
     options = dataclasses.replace(
         tiny_run, tfrecords=str(folder / "shards"), workdir=str(folder / "run"), steps=3
     )

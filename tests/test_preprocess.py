@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from fv import preprocess, preprocess_on_host
+from fv import preprocess, preprocessing
 from tests import samples
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (24, 40, 3), dtype=np.uint8)
@@ -105,7 +105,7 @@ def test_a_crop_is_bit_for_bit_the_middle_of_the_whole_image():
             "JPEG",
             subsampling=2,
         )
-        top, left, _ = preprocess_on_host.centre_window(51, 37, fraction)
+        top, left, _ = preprocessing.centre_window(51, 37, fraction)
         window = decoded(data)[top : top + side, left : left + side]
         for loaded in (preprocess.load_jpeg(data, side, fraction), on_host(data, side, fraction)):
             np.testing.assert_array_equal(loaded, window)
@@ -127,7 +127,7 @@ def test_both_cut_the_same_window_of_any_size():
     for height, width, fraction in itertools.product(
         range(1, 260, 17), range(1, 260, 23), (0.01, 0.35, 0.5, 0.64, 0.999, 1.0)
     ):
-        top, left, side = preprocess_on_host.centre_window(height, width, fraction)
+        top, left, side = preprocessing.centre_window(height, width, fraction)
         graph = preprocess.centre_square(tf.constant([height, width]), fraction).numpy()
         assert (top, left, side, side) == tuple(graph)
 

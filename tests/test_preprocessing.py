@@ -16,15 +16,16 @@ from PIL import Image
 
 import fv
 from fv import manifest, mining, preprocess, whitening
-from fv.conversion import convert, settings
+from fv.conversion import convert
 from fv.conversion import images as conversion
+from fv.conversion import options as options_module
 from fv.errors import UserError
-from fv.evaluation import sources
+from fv.evaluation import pair_sources
 from fv.evaluation.run import EvaluateOptions, evaluate
 from fv.mining import MineOptions
 from fv.model import model_record, weight_sources
 from fv.preprocessing import UNKNOWN, Preprocessing
-from fv.serving import checksums, decoding, model_card
+from fv.serving import decoding, model_card, versions
 from fv.serving import export as exports
 from fv.serving.export import ExportOptions, export
 from fv.training import teacher as teachers
@@ -76,7 +77,9 @@ def to_shards(photographs, tmp_path_factory):
     def make(**flags) -> str:
         folder = str(tmp_path_factory.mktemp("shards"))
         shares = dict(val_fraction=0.25, test_fraction=0.25, workers=1, shards=1)
-        convert.convert(settings.Options(images=str(photographs), output=folder, **shares, **flags))
+        convert.convert(
+            options_module.ConvertOptions(images=str(photographs), output=folder, **shares, **flags)
+        )
         return folder
 
     return make
@@ -182,7 +185,7 @@ def test_flags_override_the_model_s_record_each_by_itself(run):
     record = model_record.load(run.workdir)
     options = EvaluateOptions(workdir=run.workdir, images="faces", pairs_csv="pairs.csv", folds=5)
     treated = [
-        sources.treat_as_trained(dataclasses.replace(options, **flags), record)
+        pair_sources.treat_as_trained(dataclasses.replace(options, **flags), record)
         for flags in ({}, {"crop": "none"}, {"store_size": 80}, {"crop": "0.5", "store_size": 80})
     ]
     assert [(one.crop, one.store_size) for one in treated] == [
@@ -196,13 +199,13 @@ def test_flags_override_the_model_s_record_each_by_itself(run):
 def test_an_old_workdir_takes_a_list_s_images_whole_behind_a_warning(forgetful, capsys):
     record = model_record.load(forgetful)
     options = EvaluateOptions(workdir=forgetful, images="faces", pairs_csv="pairs.csv", folds=5)
-    treated = sources.treat_as_trained(options, record)
+    treated = pair_sources.treat_as_trained(options, record)
     assert (treated.crop, treated.store_size) == ("none", None)
     (said,) = capsys.readouterr().err.splitlines()
     assert (
         said.startswith("fv: warning: ") and "does not say how its training images were cut" in said
     )
-    sources.treat_as_trained(dataclasses.replace(options, crop="0.6", store_size=64), record)
+    pair_sources.treat_as_trained(dataclasses.replace(options, crop="0.6", store_size=64), record)
     assert not capsys.readouterr().err
 
 
@@ -212,10 +215,10 @@ def test_shards_cut_otherwise_are_refused_unless_the_flags_name_them(run, whole)
     with pytest.raises(
         UserError, match=r"--crop=0\.6 --store_size=64, but those of .* with --crop=none"
     ):
-        sources.read(options, record)
+        pair_sources.read_pairs(options, record)
     with pytest.raises(UserError, match="confirm these by --crop=none"):
-        sources.read(dataclasses.replace(options, crop="0.6", store_size=64), record)
-    assert len(sources.read(dataclasses.replace(options, crop="none"), record).scored)
+        pair_sources.read_pairs(dataclasses.replace(options, crop="0.6", store_size=64), record)
+    assert len(pair_sources.read_pairs(dataclasses.replace(options, crop="none"), record).scored)
 
 
 def test_shards_of_other_boxes_are_confirmed_by_the_flags_that_are_advised(
@@ -230,11 +233,13 @@ def test_shards_of_other_boxes_are_confirmed_by_the_flags_that_are_advised(
     options = EvaluateOptions(workdir=run.workdir, tfrecords=held)
     record = model_record.load(run.workdir)
     with pytest.raises(UserError, match="confirm these by ") as refused:
-        sources.read(options, record)
+        pair_sources.read_pairs(options, record)
     crop, size = shlex.split(str(refused.value).rpartition(" by ")[2])
     assert (crop, size) == (f"--crop={boxes}", "--store_size=64")
     assert len(
-        sources.read(dataclasses.replace(options, crop=str(boxes), store_size=64), record).scored
+        pair_sources.read_pairs(
+            dataclasses.replace(options, crop=str(boxes), store_size=64), record
+        ).scored
     )
 
 
@@ -266,7 +271,7 @@ def test_a_crop_at_conversion_and_one_in_the_model_show_a_teacher_the_same():
 
 def test_the_record_goes_from_an_export_and_a_workdir_to_first_weights(run, exported):
     for where in (run.workdir, exported):
-        assert weight_sources.find(where, run.model).record.preprocessing == CUT
+        assert weight_sources.find_weights(where, run.model).record.preprocessing == CUT
     silent = model_record.describe(TINY, ("Ada",))
     assert model_record.inherit(silent, model_record.load(run.workdir)).preprocessing == CUT
     other = dataclasses.replace(silent, preprocessing=WHOLE)
@@ -294,7 +299,7 @@ def test_a_model_of_boxes_says_that_images_have_to_be_cut_already(exported, tmp_
     held = dataclasses.replace(model_record.describe(TINY, ("Ada",)), preprocessing=boxes)
     exports._say_what_it_expects(ExportOptions(workdir="run", output="export"), held)
     folder = shutil.copytree(exported, tmp_path / "boxes")
-    (folder / checksums.FILE_NAME).unlink()
+    (folder / versions.FILE_NAME).unlink()
     card = json.loads((folder / model_card.JSON).read_text())
     (folder / model_card.JSON).write_text(json.dumps(card | {"preprocessing": boxes.to_json()}))
     fv.Verifier(str(folder))
@@ -315,9 +320,9 @@ def test_a_list_for_a_model_of_boxes_needs_boxes_of_its_own(tmp_path):
         UserError,
         match="run was trained on images cut to boxes: give --crop=CSV with the boxes of faces",
     ):
-        sources.treat_as_trained(options, record)
+        pair_sources.treat_as_trained(options, record)
     given = dataclasses.replace(options, crop="boxes.csv", store_size=80)
-    assert sources.treat_as_trained(given, record) == given
+    assert pair_sources.treat_as_trained(given, record) == given
 
 
 @pytest.mark.parametrize(
@@ -356,10 +361,10 @@ def test_boxes_are_recorded_by_the_digest_of_their_csv(photographs, tmp_path):
         rows = csv.writer(file)
         rows.writerow(["path", "left", "top", "width", "height"])
         rows.writerow(["p00/0.jpg", 0, 0, 9, 9])
-    chosen = settings.Options(images=str(photographs), crop=str(path), store_size=64)
-    first = settings.preprocessing_of(chosen)
+    chosen = options_module.ConvertOptions(images=str(photographs), crop=str(path), store_size=64)
+    first = options_module.preprocessing_of(chosen)
     path.write_text(path.read_text() + "p00/1.jpg,0,0,9,9\n")
-    second = settings.preprocessing_of(chosen)
+    second = options_module.preprocessing_of(chosen)
     assert not first.same_boxes(second) and first.same_boxes(
         dataclasses.replace(first, boxes=UNKNOWN)
     )

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from fv import tables
-from fv.conversion import crops, csv_pairs
+from fv.conversion import images, pair_lists
 from fv.errors import UserError
 from fv.evaluation import given_scores
 
@@ -147,7 +147,9 @@ def labels_of(read, write, spelled: str) -> list[int]:
 
 
 LABEL_READERS = {
-    "converter and evaluate --pairs_csv": lambda path: csv_pairs.read(path)["label"].tolist(),
+    "converter and evaluate --pairs_csv": lambda path: pair_lists.read_csv_pairs(path)[
+        "label"
+    ].tolist(),
     "evaluate --scores": lambda path: given_scores.read(path).labels.tolist(),
     "verify --pairs_csv": lambda path: (
         tables.read(path, ()).labels("label", blank_allowed=True).tolist()
@@ -218,11 +220,11 @@ def test_people_keep_their_names_whatever_they_look_like(write):
 
 def test_a_second_box_of_an_image_is_refused_and_the_same_again_is_not(write):
     header = "path,left,top,width,height\na/1.jpg,0,0,9,9\n"
-    assert crops.parse(write(f"{header}./a//1.jpg,0,0,9,9\n")).boxes == {
-        "a/1.jpg": crops.Box(0, 0, 9, 9)
+    assert images.parse_crop(write(f"{header}./a//1.jpg,0,0,9,9\n")).boxes == {
+        "a/1.jpg": images.Box(0, 0, 9, 9)
     }
     with pytest.raises(UserError, match=r"line 3: a second box for a/1\.jpg"):
-        crops.parse(write(f"{header}a/1.jpg,5,0,9,9\n"))
+        images.parse_crop(write(f"{header}a/1.jpg,5,0,9,9\n"))
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import pytest
 from fv import preprocess, record, whitening, workdir
 from fv.errors import UserError
 from fv.evaluation.run import EvaluateOptions, evaluate
-from fv.model import model_record, restoring
+from fv.model import checkpoint_files, model_record
 from fv.training import run as training
 from fv.whitening import WhitenOptions
 from tests import samples
@@ -49,7 +49,7 @@ def embedded(folder: str, shards: str) -> tuple[np.ndarray, np.ndarray]:
     pairs = [record.decode_pair(data) for file in frames for _, data in record.read_frames(file)]
     genuine = [pair for pair in pairs if pair[record.LABEL] == record.GENUINE]
     held = model_record.load(folder)
-    model, _ = restoring.load_model(folder, held)
+    model, _ = checkpoint_files.load_model(folder, held)
 
     def embed(name: str) -> np.ndarray:
         loaded = [

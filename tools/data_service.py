@@ -8,7 +8,7 @@ One dispatcher and as many workers as are needed; every worker must find the sha
 """
 
 from fv import cli, quiet_tensorflow  # noqa: F401  TensorFlow first, without its start-up noise
-from fv.pipeline.service_process import ServiceOptions, serve
+from fv.pipeline.service import ServiceOptions, run_service
 
 if __name__ == "__main__":
-    cli.run(serve, ServiceOptions, description=__doc__)
+    cli.run(run_service, ServiceOptions, description=__doc__)

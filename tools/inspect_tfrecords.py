@@ -8,8 +8,9 @@ import dataclasses
 import os
 import sys
 
-from fv import cli, files
-from fv.conversion import inspection, sampling, sheet
+from fv import cli, contact_sheets, files
+from fv.conversion import inspection
+from fv.conversion import pairs as pairs_module
 from fv.errors import UserError
 from fv.options import option
 
@@ -28,7 +29,7 @@ def main(options: Options, folder: str) -> int:
     """Prints counts by split on stdout and damage on stderr."""
     if options.sheet:
         _require_png(options.sheet)
-    sample = sampling.PairSample(_SHEET_PAIRS, options.seed)
+    sample = pairs_module.PairSample(_SHEET_PAIRS, options.seed)
     tallies, damage = inspection.inspect(folder, sample.add if options.sheet else None)
     print(
         f"{'split':<6}{'identities':>12}{'images':>10}{'genuine':>12}{'impostor':>12}{'genuine %':>11}{'bytes/pair':>12}"
@@ -54,10 +55,10 @@ def _require_png(path: str) -> None:
         raise UserError(f"--sheet={path} is in a folder that does not exist: make it first")
 
 
-def _draw(sample: sampling.PairSample, path: str) -> None:
-    pairs = [sheet.from_record(pair) for pair in sample.pairs()]
+def _draw(sample: pairs_module.PairSample, path: str) -> None:
+    pairs = [contact_sheets.pair_from_record(pair) for pair in sample.pairs()]
     with files.atomic_open(path, "wb") as file:
-        sheet.draw(pairs).save(file, "PNG")
+        contact_sheets.draw_pairs(pairs).save(file, "PNG")
     print(f"drew {len(pairs)} pairs in {path}")
 
 

@@ -44,7 +44,7 @@ def fv_pipeline() -> Callable:
     """fv's training pipeline, as fv.train calls it."""
     from fv.pipeline import input_pipeline
     from fv.pipeline.options import InputOptions
-    from fv.pipeline.source import PairSource
+    from fv.pipeline.slices import PairSource
 
     def batches(work: Workload) -> Iterator:
         held = manifest.load(work.shards)

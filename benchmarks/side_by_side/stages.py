@@ -16,10 +16,8 @@ import tensorflow as tf
 
 from benchmarks.side_by_side import peers, workload
 from benchmarks.side_by_side.workload import Workload
-from fv import files, manifest, preprocess_on_host
-from fv.pipeline import fields_on_host
-from fv.pipeline.frames import FrameReader
-from fv.pipeline.shard_index import ShardIndex
+from fv import files, manifest, preprocessing, record
+from fv.pipeline.shard_reader import FrameReader, ShardIndex
 
 STAGES = ("read", "parse", "decode", "resize", "batch")
 REPEATS = 5  # the least counts
@@ -63,13 +61,13 @@ def library_seconds(work: Workload) -> list[float]:
     """CPU seconds for an epoch of each stage; a batch takes none beside, as it is decoded and resized into."""
     spans = _spans(work)
     data = _read(spans)
-    encoded = [image for pair in map(fields_on_host.parse, data) for image in pair.images]
+    encoded = [image for pair in map(record.parse_pair, data) for image in pair.images]
     decoded, resized = (_Loader(encoded, side) for side in (None, work.side))
     read, parse, decode, whole = (
         _seconds(part)
         for part in (
             lambda: _read(spans),
-            lambda: _each(fields_on_host.parse, data),
+            lambda: _each(record.parse_pair, data),
             decoded.load,
             resized.load,
         )
@@ -83,8 +81,7 @@ class _Loader:
     def __init__(self, encoded: list[bytes], side: int | None):
         sides = [side or min(simplejpeg.decode_jpeg_header(image)[:2]) for image in encoded]
         places = {
-            each: np.empty((each, each, preprocess_on_host.CHANNELS), np.uint8)
-            for each in set(sides)
+            each: np.empty((each, each, preprocessing.CHANNELS), np.uint8) for each in set(sides)
         }
         self._given = [
             (image, 1.0, places[each]) for image, each in zip(encoded, sides, strict=True)
@@ -92,7 +89,7 @@ class _Loader:
 
     def load(self) -> None:
         for given in self._given:
-            preprocess_on_host.load_jpeg(*given)
+            preprocessing.load_jpeg(*given)
 
 
 def _seconds(part: Callable[[], object]) -> float:

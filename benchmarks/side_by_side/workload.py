@@ -11,7 +11,7 @@ import numpy as np
 import simplejpeg
 
 from fv import files, manifest, record
-from fv.conversion import convert, csv_pairs, settings
+from fv.conversion import convert, options, pair_lists
 from fv.errors import UserError
 
 FILE_NAME = "workload.json"
@@ -124,12 +124,12 @@ def convert_pairs(work: Workload, rounds: int = 1) -> None:
     listed = os.path.join(work.folder, "pairs.csv")
     with files.atomic_open(listed) as file:
         rows = csv.writer(file)
-        rows.writerow(csv_pairs.COLUMNS)
+        rows.writerow(pair_lists.COLUMNS)
         for first, second in np.unique(ends, axis=0):
             same = os.path.dirname(names[first]) == os.path.dirname(names[second])
             rows.writerow([names[first], names[second], int(same)])
     chosen = dict(pairs_csv=listed, pairs_split="train", shards=SHARDS)
-    convert.convert(settings.Options(work.images, work.shards, **chosen))
+    convert.convert(options.ConvertOptions(work.images, work.shards, **chosen))
 
 
 def _draw_pairs(order: np.random.Generator, images: int) -> np.ndarray:

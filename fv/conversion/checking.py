@@ -2,17 +2,93 @@
 
 import dataclasses
 import errno
+import hashlib
 import os
 from collections.abc import Iterator
 
+import cv2
 import google_crc32c
 import numpy as np
 import pandas as pd
 
 from fv import errors, files, progress, workers
-from fv.conversion import crops, fingerprint, images
+from fv.conversion import images
 from fv.conversion.formats import BadImage
 from fv.errors import UserError
+
+# Fingerprints of images: a digest of a file's bytes, and a hash of what the picture shows.
+#
+# The hash of a picture is the signs of its lowest spatial frequencies, so that what changes every
+# frequency a little
+# (compression, another size, brightness, contrast) changes few bits, and another picture changes
+# half of them. Aligned faces
+# are no exception: benchmarks/results/duplicates.md has the distances on LFW. What has no detail
+# at all, as a colour gradient, is only
+# found again where its bytes are equal: compression alone decides most of its bits.
+#
+# Source: C. Zauner, Implementation and Benchmarking of Perceptual Image Hash Functions, 2010,
+# section 3.2.1 (hash by DCT).
+
+BITS = 256
+WORDS = BITS // 64
+DISTANCE = 12  # bits: 99.5 % of recompressed or resized faces lie within, no two different pictures of LFW below 36
+
+_DIGEST_BYTES = 8
+_READ_SIDE, _SIDE = (
+    128,
+    32,
+)  # pixels: sampled to the first, which takes the same time for any image, then averaged to the second
+_FREQUENCIES = 20  # along each axis; the BITS lowest lie within
+_LEAST = 1.0  # of a coefficient: an even surface gives zero and rounding errors
+
+
+def hash_bytes(data: bytes) -> int:
+    """The first 64 bits of the SHA-256 of a file's bytes; equal for equal files, and by chance for none."""
+    return int.from_bytes(hashlib.sha256(data).digest()[:_DIGEST_BYTES], "big")
+
+
+def perceptual_hash(grey: np.ndarray) -> np.ndarray:
+    """A hash of what a picture shows; the distance of two is the number of bits in which they differ.
+
+    Args:
+      grey: luma, uint8 [height, width], of any size.
+
+    Returns:
+      uint64 [WORDS].
+    """
+    sampled = cv2.resize(grey, (_READ_SIDE, _READ_SIDE), interpolation=cv2.INTER_LINEAR)
+    small = cv2.resize(sampled, (_SIDE, _SIDE), interpolation=cv2.INTER_AREA).astype(np.float32)
+    spectrum = _BASIS @ small @ _BASIS.T
+    return np.packbits(spectrum.ravel()[_ORDER] > _LEAST).view(np.uint64)
+
+
+def hamming_distances(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Bits in which hashes differ.
+
+    Args:
+      a, b: uint64 [..., WORDS].
+
+    Returns:
+      int64 [...].
+    """
+    return np.bitwise_count(a ^ b).sum(axis=-1, dtype=np.int64)
+
+
+def _basis() -> np.ndarray:
+    """The lowest frequencies of the discrete cosine transform, float32 [_FREQUENCIES, _SIDE]."""
+    frequency, place = np.mgrid[:_FREQUENCIES, :_SIDE]
+    return np.cos(np.pi * frequency * (2 * place + 1) / (2 * _SIDE)).astype(np.float32)
+
+
+def _order() -> np.ndarray:
+    """Which coefficients are taken, the mean left out, so mixed that any run of bits has low and high frequencies."""
+    y, x = np.mgrid[:_FREQUENCIES, :_FREQUENCIES]
+    lowest = np.argsort((y**2 + x**2).ravel(), kind="stable")[1 : BITS + 1]
+    return lowest[np.arange(BITS) * 101 % BITS]
+
+
+_BASIS, _ORDER = _basis(), _order()
+
 
 _IMAGES_PER_TASK = 64  # small enough to share the work evenly, and to show progress
 _MOST_BYTES_PER_PIXEL = 9  # four channels of 16 bits, and a little for headers
@@ -21,7 +97,7 @@ OWN_FILE = -1
 FINDING = np.dtype(
     [
         ("digest", np.uint64),  # of the file's bytes
-        ("hash", np.uint64, (fingerprint.WORDS,)),  # of the picture
+        ("hash", np.uint64, (WORDS,)),  # of the picture
         (
             "offset",
             np.int64,
@@ -45,7 +121,7 @@ class Task:
 
     root: str
     paths: tuple[str, ...]
-    boxes: tuple[crops.Box | None, ...]
+    boxes: tuple[images.Box | None, ...]
     first: int
     scratch: str
     rules: images.Rules
@@ -69,7 +145,7 @@ def check_images(
     root: str,
     scratch: str,
     rules: images.Rules,
-    crop: crops.Crop,
+    crop: images.Crop,
     run: workers.Map,
     strict: bool,
 ) -> Checked:
@@ -93,7 +169,7 @@ def check_images(
     """
     findings, reasons, done = np.zeros(len(catalog), FINDING), {}, 0
     with progress.progress(len(catalog), "check", "image") as bar:
-        for found, bad in run(check, _tasks(catalog, root, scratch, rules, crop)):
+        for found, bad in run(check_task, _tasks(catalog, root, scratch, rules, crop)):
             if strict and bad:
                 offset, reason = min(bad.items())
                 path = catalog["path"].iloc[done + offset]
@@ -115,7 +191,7 @@ def check_images(
     return Checked(kept, bad, findings["digest"].copy(), findings["hash"].copy())
 
 
-def check(task: Task) -> tuple[np.ndarray, dict[int, str]]:
+def check_task(task: Task) -> tuple[np.ndarray, dict[int, str]]:
     """Checks the images of one task.
 
     Returns:
@@ -148,19 +224,19 @@ def pack_path(scratch: str, index: int) -> str:
     return os.path.join(scratch, f"{index // _IMAGES_PER_TASK:09d}.pack")
 
 
-def _check_one(path: str, rules: images.Rules, box: crops.Box | None, pack: bytearray) -> tuple:
+def _check_one(path: str, rules: images.Rules, box: images.Box | None, pack: bytearray) -> tuple:
     """What `FINDING` holds of one image; bytes that had to be made are added to the pack."""
     if files.size(path) > rules.max_pixels * _MOST_BYTES_PER_PIXEL:
         raise BadImage("a file larger than any image within --max_megapixels")
     data = files.read_bytes(path)
-    image = images.load(data, rules, box)
+    image = images.load_sound_jpeg(data, rules, box)
     offset = OWN_FILE
     if image.stored is not data:
         offset = len(pack)
         pack += image.stored
     height, width = image.grey.shape
     side = image.stored_size[0] if image.stored_size[0] == image.stored_size[1] else 0
-    digest, picture = fingerprint.digest(data), fingerprint.perceptual_hash(image.grey)
+    digest, picture = hash_bytes(data), perceptual_hash(image.grey)
     return (
         digest,
         picture,
@@ -174,7 +250,7 @@ def _check_one(path: str, rules: images.Rules, box: crops.Box | None, pack: byte
 
 
 def _tasks(
-    catalog: pd.DataFrame, root: str, scratch: str, rules: images.Rules, crop: crops.Crop
+    catalog: pd.DataFrame, root: str, scratch: str, rules: images.Rules, crop: images.Crop
 ) -> Iterator[Task]:
     for first in range(0, len(catalog), _IMAGES_PER_TASK):
         paths = tuple(catalog["path"].iloc[first : first + _IMAGES_PER_TASK])

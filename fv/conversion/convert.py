@@ -1,23 +1,48 @@
 """The whole conversion, from a folder of images to shards, their manifest and a report."""
 
+import contextlib
+import importlib.util
 import os
-from collections.abc import Callable
+import shlex
+from collections.abc import Callable, Iterator
 
 import pandas as pd
 
 from fv import errors, files, manifest, options, ownership, progress, record, tables, workers
-from fv.conversion import (
-    catalog,
-    output,
-    report_files,
-    runners,
-    selection,
-    settings,
-    shards,
-    written,
-)
+from fv.conversion import datasets, output, report_page, selection, shards
+from fv.conversion import options as options_module
+from fv.conversion.options import LOCAL, ConvertOptions
 from fv.errors import TemporaryError, UserError
 from fv.preprocessing import Preprocessing
+
+# Where a conversion's tasks run: processes of this machine, or workers of an Apache Beam runner.
+
+_PRELOADED = ("fv.conversion.checking", "fv.conversion.shards")
+
+
+@contextlib.contextmanager
+def start_runner(chosen: ConvertOptions, scratch: str) -> Iterator[workers.Map]:
+    """Gives a function that maps a module's function over tasks and yields the results in order.
+
+    Args:
+      chosen: the options.
+      scratch: a folder that every worker of a Beam runner can read and write.
+
+    Raises:
+      UserError: a Beam runner is asked for and Beam is not installed.
+    """
+    if chosen.runner == LOCAL:
+        with workers.pool(chosen.processes, _PRELOADED) as run:
+            yield run
+        return
+    if importlib.util.find_spec("apache_beam") is None:
+        raise UserError(
+            f"--runner={chosen.runner} needs Apache Beam: pip install 'fv[beam]', or take --runner={LOCAL}"
+        )
+    from fv.conversion import beam
+
+    yield beam.Runner(chosen.runner, shlex.split(chosen.runner_options), scratch).map
+
 
 Reselect = Callable[
     [selection.Selection, str], selection.Selection
@@ -25,7 +50,7 @@ Reselect = Callable[
 
 
 def convert(
-    chosen: settings.Options, reselect: Reselect | None = None
+    chosen: options_module.ConvertOptions, reselect: Reselect | None = None
 ) -> tuple[manifest.Manifest, pd.DataFrame]:
     """Converts a folder of images. An earlier data set stays until the new one's pairs are known.
 
@@ -40,15 +65,15 @@ def convert(
       UserError: the input or the options cannot be used, or the disk is full; what is whole stays for the next run.
       TemporaryError: an image or a shard could not be read or written, and this may pass.
     """
-    settings.require_consistent(chosen)
+    options_module.require_consistent(chosen)
     level, merge = chosen.naming
-    found = catalog.scan(chosen.images, level, merge)
-    catalog.require_identities(
+    found = datasets.scan_folder(chosen.images, level, merge)
+    datasets.require_identities(
         found.images, found.left_out, chosen.images, found.passed_over, level
     )
-    with output.claim(chosen.output, chosen.overwrite) as scratch:
+    with output.claim_output(chosen.output, chosen.overwrite) as scratch:
         try:
-            with runners.start(chosen, scratch) as run:
+            with start_runner(chosen, scratch) as run:
                 return _convert(chosen, found, scratch, run, reselect)
         except UnfinishedError as error:  # told when the last worker has ended, so that the count of whole shards is true
             kind = TemporaryError if errors.is_temporary(error.cause) else UserError
@@ -64,7 +89,7 @@ class UnfinishedError(Exception):
 
 
 def write_shards(
-    chosen: settings.Options,
+    chosen: options_module.ConvertOptions,
     selected: selection.Selection,
     counts: dict[str, int],
     scratch: str,
@@ -108,27 +133,27 @@ def write_shards(
 
 
 def _convert(
-    chosen: settings.Options,
-    found: catalog.Catalog,
+    chosen: options_module.ConvertOptions,
+    found: datasets.Catalog,
     scratch: str,
     run: workers.Map,
     reselect: Reselect | None,
 ) -> tuple[manifest.Manifest, pd.DataFrame]:
-    preprocessing = settings.preprocessing_of(
+    preprocessing = options_module.preprocessing_of(
         chosen
     )  # before the images: the CSV of boxes may change while they are read
     selected = selection.select(chosen, found.images, found.left_out, scratch, run)
     if reselect:
         selected = reselect(selected, scratch)
     counts = shards.count_shards(selected.tables, selected.images, chosen.shards)
-    output.clear(chosen.output, keep=[] if chosen.overwrite else _names(counts))
+    output.clear_output(chosen.output, keep=[] if chosen.overwrite else _names(counts))
     _save_left_out(selected.left_out, chosen.output)
     made = _describe(
         chosen, selected, write_shards(chosen, selected, counts, scratch, run), preprocessing
     )
-    report_files.write(chosen, found, selected, made, scratch)
+    report_page.write_reports(chosen, found, selected, made, scratch)
     manifest.save(made, chosen.output)
-    written.forget_all(chosen.output)
+    output.forget_shards(chosen.output)
     return made, selected.left_out
 
 
@@ -140,16 +165,18 @@ def _names(counts: dict[str, int]) -> list[str]:
     ]
 
 
-def _what_is_whole(error: UnfinishedError, chosen: settings.Options) -> str:
+def _what_is_whole(error: UnfinishedError, chosen: options_module.ConvertOptions) -> str:
     reason = f"{error.cause.strerror}: {error.cause.filename}"
     if not files.is_folder(chosen.images):
         reason = f"--images={chosen.images} has vanished"
-    whole = f"{written.count(chosen.output)} of {error.total} shards are whole in {chosen.output}"
+    whole = (
+        f"{output.count_noted(chosen.output)} of {error.total} shards are whole in {chosen.output}"
+    )
     return f"{reason}; {whole}, and the same command (without --overwrite) goes on from there once that is mended"
 
 
 def _describe(
-    chosen: settings.Options,
+    chosen: options_module.ConvertOptions,
     selected: selection.Selection,
     made: dict[str, list[manifest.Shard]],
     preprocessing: Preprocessing,

@@ -12,8 +12,55 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 
-from fv.conversion import fingerprint
-from fv.conversion.groups import Groups
+from fv.conversion import checking
+from fv.conversion.checking import Checked
+
+# Groups that grow by joining: disjoint sets of row numbers, joined many at a time.
+
+
+class DisjointSets:
+    """Rows 0 … n − 1, at first each in a group of its own; a group's root is its lowest row."""
+
+    def __init__(self, count: int):
+        self._parents = np.arange(count)
+
+    def roots(self, rows: np.ndarray) -> np.ndarray:
+        """The root of each row's group, int64 as `rows`."""
+        found = self._parents[rows]
+        while True:
+            higher = self._parents[found]
+            if (higher == found).all():
+                self._parents[rows] = found  # shortens the way for the next call
+                return found
+            found = higher
+
+    def join(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        """Joins the groups of row `a[i]` and row `b[i]` for every i.
+
+        Returns:
+          Indices i of joints that made one group of two, int64, ascending: as many as there are groups fewer.
+        """
+        used, left = [], np.arange(len(a))
+        while len(left):
+            ends = self.roots(np.stack([a[left], b[left]]))
+            apart = ends[0] != ends[1]
+            left, low, high = left[apart], ends.min(axis=0)[apart], ends.max(axis=0)[apart]
+            high, first = np.unique(
+                high, return_index=True
+            )  # one new parent for each root, and always a lower one
+            self._parents[high] = low[first]
+            self._flatten(high)
+            used.append(left[first])
+        return np.sort(np.concatenate(used)) if used else np.empty(0, np.int64)
+
+    def _flatten(self, rows: np.ndarray) -> None:
+        """Makes roots the parents of `rows`, which are all that were joined to others just now; a chain halves each time."""
+        while True:
+            higher = self._parents[self._parents[rows]]
+            if (higher == self._parents[rows]).all():
+                return
+            self._parents[rows] = higher
+
 
 MOST_DISTANCE = 32  # bits; beyond it bands are so short that chance fills them
 LONGEST_RUN = 256  # images: where more agree in a band, each is compared with so many next to it in the order of their bits
@@ -24,7 +71,7 @@ _MULTIPLIER = np.uint64(
 )  # odd, and its bits look random: 2⁶⁴ over the golden ratio
 
 
-def find(
+def find_duplicates(
     digests: np.ndarray, hashes: np.ndarray, identities: np.ndarray, distance: int
 ) -> pd.DataFrame:
     """Finds every image that is there again.
@@ -52,19 +99,19 @@ def find(
         {
             "first": first,
             "second": second,
-            "distance": fingerprint.distances(hashes[first], hashes[second]),
+            "distance": checking.hamming_distances(hashes[first], hashes[second]),
             "exact": digests[first] == digests[second],
             "same_identity": identities[first] == identities[second],
         }
     )
 
 
-def named(copies: pd.DataFrame, paths: np.ndarray) -> pd.DataFrame:
+def name_duplicates(copies: pd.DataFrame, paths: np.ndarray) -> pd.DataFrame:
     """What `find` gave, with the columns `first_path` and `second_path` taken from the paths [n] of the images."""
     return copies.assign(first_path=paths[copies["first"]], second_path=paths[copies["second"]])
 
 
-def found_under_two(copies: pd.DataFrame, identities: np.ndarray) -> np.ndarray:
+def under_two_identities(copies: pd.DataFrame, identities: np.ndarray) -> np.ndarray:
     """Which images are in a group of copies, exact or near, of two identities or more: their label is in doubt.
 
     Args:
@@ -74,7 +121,7 @@ def found_under_two(copies: pd.DataFrame, identities: np.ndarray) -> np.ndarray:
     Returns:
       bool [n]; every image of such a group, since all show one picture and nothing says which label is right.
     """
-    groups = Groups(len(identities))
+    groups = DisjointSets(len(identities))
     groups.join(copies["first"].to_numpy(), copies["second"].to_numpy())
     roots = groups.roots(np.arange(len(identities)))
     mixed = np.zeros(len(identities), bool)
@@ -82,7 +129,7 @@ def found_under_two(copies: pd.DataFrame, identities: np.ndarray) -> np.ndarray:
     return mixed[roots]
 
 
-def redundant(copies: pd.DataFrame, identities: np.ndarray) -> np.ndarray:
+def redundant_copies(copies: pd.DataFrame, identities: np.ndarray) -> np.ndarray:
     """Which images have the same bytes as an earlier image of the same identity.
 
     Args:
@@ -94,7 +141,7 @@ def redundant(copies: pd.DataFrame, identities: np.ndarray) -> np.ndarray:
     """
     exact = copies[copies["exact"]]
     rows = np.union1d(exact["first"], exact["second"])
-    groups = Groups(len(identities))
+    groups = DisjointSets(len(identities))
     groups.join(exact["first"].to_numpy(), exact["second"].to_numpy())
     again = pd.DataFrame({"root": groups.roots(rows), "identity": identities[rows]}).duplicated()
     found = np.zeros(len(identities), bool)
@@ -125,7 +172,7 @@ def _repeats(keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def _mixed(hashes: np.ndarray) -> np.ndarray:
     """64 bits for each hash, equal for equal ones and hardly ever for others, uint64 [n]."""
     mixed = np.zeros(len(hashes), np.uint64)
-    for word in range(fingerprint.WORDS):
+    for word in range(checking.WORDS):
         mixed ^= hashes[:, word]
         mixed *= _MULTIPLIER
         mixed ^= mixed >> np.uint64(_WORD_BITS // 2)
@@ -134,32 +181,36 @@ def _mixed(hashes: np.ndarray) -> np.ndarray:
 
 def _connect_near(hashes: np.ndarray, rows: np.ndarray, distance: int) -> np.ndarray:
     """As `_connect`, for the hashes of some rows, which all differ."""
-    groups = Groups(len(hashes))
+    groups = DisjointSets(len(hashes))
     found = [np.empty((2, 0), np.int64)]
     for a, b in _candidates(hashes, rows, groups, distance):
-        near = fingerprint.distances(hashes[a], hashes[b]) <= distance
+        near = checking.hamming_distances(hashes[a], hashes[b]) <= distance
         ends = np.sort([a[near], b[near]], axis=0)
         found.append(ends[:, groups.join(*ends)])
     return _as_stars(np.concatenate(found, axis=1), groups, hashes, distance)
 
 
-def _as_stars(edges: np.ndarray, groups: Groups, hashes: np.ndarray, distance: int) -> np.ndarray:
+def _as_stars(
+    edges: np.ndarray, groups: DisjointSets, hashes: np.ndarray, distance: int
+) -> np.ndarray:
     """The same groups, every image joined to its group's first where it is near, and by its old edge where it is not."""
     members = np.unique(edges)
     roots = groups.roots(members)
-    near = (roots != members) & (fingerprint.distances(hashes[roots], hashes[members]) <= distance)
+    near = (roots != members) & (
+        checking.hamming_distances(hashes[roots], hashes[members]) <= distance
+    )
     edges = np.concatenate([np.stack([roots, members])[:, near], edges], axis=1)
     stars = int(near.sum())
-    fresh = Groups(len(hashes))
+    fresh = DisjointSets(len(hashes))
     used = fresh.join(*edges[:, :stars]), stars + fresh.join(*edges[:, stars:])
     return edges[:, np.concatenate(used)]
 
 
 def _candidates(
-    hashes: np.ndarray, rows: np.ndarray, groups: Groups, distance: int
+    hashes: np.ndarray, rows: np.ndarray, groups: DisjointSets, distance: int
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yields rows (a, b), not of one group yet, of hashes that agree in a band."""
-    edges = np.linspace(0, fingerprint.BITS, distance + 2).astype(int)
+    edges = np.linspace(0, checking.BITS, distance + 2).astype(int)
     for start, stop in itertools.pairwise(edges.tolist()):
         bands = _bits_from(hashes, start)[rows]
         places = np.argsort(bands, kind="stable")
@@ -169,13 +220,13 @@ def _candidates(
         for at in range(0, len(ordered), _CHUNK):
             part = ordered[at : at + _CHUNK + LONGEST_RUN]
             probes = hashes[
-                part, (start // _WORD_BITS + fingerprint.WORDS // 2) % fingerprint.WORDS
+                part, (start // _WORD_BITS + checking.WORDS // 2) % checking.WORDS
             ]  # not in the band
             yield from _agreeing(part, bands[at : at + len(part)], probes, groups, distance)
 
 
 def _agreeing(
-    rows: np.ndarray, bands: np.ndarray, probes: np.ndarray, groups: Groups, distance: int
+    rows: np.ndarray, bands: np.ndarray, probes: np.ndarray, groups: DisjointSets, distance: int
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yields the candidates of one chunk: for each step up to `LONGEST_RUN`, places i and i + step of equal bands and of two
     groups, where `probes` differ in no more than `distance` bits."""
@@ -201,4 +252,51 @@ def _bits_from(hashes: np.ndarray, start: int) -> np.ndarray:
     high = hashes[:, word] << np.uint64(offset)
     if not offset:
         return high
-    return high | hashes[:, (word + 1) % fingerprint.WORDS] >> np.uint64(_WORD_BITS - offset)
+    return high | hashes[:, (word + 1) % checking.WORDS] >> np.uint64(_WORD_BITS - offset)
+
+
+# Copies among the checked images, and which of them take part in no pair.
+
+
+def find_copies(checked: Checked, distance: int) -> pd.DataFrame:
+    """The copies among the sound images, by rows of `checked.sound` and by path: see `duplicates.find` and `.named`."""
+    found = find_duplicates(checked.digests, checked.hashes, _codes(checked), distance)
+    return name_duplicates(found, checked.sound["path"].to_numpy())
+
+
+def drop_copies(checked: Checked, copies: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Takes out pictures found under two identities, whose label is in doubt, and copies of a file of the same identity.
+
+    Args:
+      checked: the images.
+      copies: from `find`.
+
+    Returns:
+      The images that stay, as in `checked.sound`, and the others, with columns `path` and `reason`.
+    """
+    doubtful = under_two_identities(copies, _codes(checked))
+    again = redundant_copies(copies, _codes(checked)) & ~doubtful
+    rows = np.flatnonzero(doubtful | again)
+    others = "'" + _other_ends(copies).reindex(rows).to_numpy(object) + "'"
+    same = np.where(doubtful[rows], "the same picture as ", "the same bytes as ").astype(object)
+    why = np.where(doubtful[rows], ", and two identities have it", "").astype(object)
+    left_out = pd.DataFrame(
+        {"path": checked.sound["path"].to_numpy()[rows], "reason": same + others + why},
+        dtype=object,
+    )
+    return checked.sound[~(doubtful | again)], left_out
+
+
+def _other_ends(copies: pd.DataFrame) -> pd.Series:
+    """The path of a copy of each image that has one, of another identity where there is such a one; indexed by row."""
+    ordered = copies.sort_values("same_identity", kind="stable")
+    ends = [
+        ordered.set_index(end)[f"{other}_path"]
+        for end, other in (("second", "first"), ("first", "second"))
+    ]
+    both = pd.concat(ends)
+    return both[~both.index.duplicated()]
+
+
+def _codes(checked: Checked) -> np.ndarray:
+    return checked.sound["identity"].cat.codes.to_numpy()

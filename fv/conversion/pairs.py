@@ -1,15 +1,126 @@
 """The pairs of a data set: sampled on arrays of indices, in the wanted shares of labels, capped, none twice."""
 
 import dataclasses
-from collections.abc import Mapping
+import hashlib
+import heapq
+import random
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 import pandas as pd
 
-from fv import record
-from fv.conversion import genuine, impostor, splits
-from fv.conversion.caps import Caps
+from fv import manifest, record
+from fv.conversion import pair_sampling
+from fv.conversion.pair_sampling import Caps
 from fv.errors import UserError
+
+# Identities to splits, by a seeded hash of the name: adding people never moves the others.
+
+_SMALLEST_FRACTION = 1e-9  # below it a fraction is a rounding error of 1 − val − test
+_HASH_BYTES = 8
+
+
+def split_fractions(val: float, test: float) -> dict[str, float]:
+    """The share of identities of each split, of the splits that have any, in the order of `manifest.SPLITS`.
+
+    Raises:
+      UserError: the two add up to more than 1.
+    """
+    train = 1.0 - val - test
+    if train < -_SMALLEST_FRACTION:
+        raise UserError(
+            f"--val_fraction={val} and --test_fraction={test} add up to more than 1: lower one of them"
+        )
+    shares = dict(zip(manifest.SPLITS, (train, val, test), strict=True))
+    return {name: share for name, share in shares.items() if share > _SMALLEST_FRACTION}
+
+
+def assign_splits(identities: Iterable[str], shares: Mapping[str, float], seed: int) -> np.ndarray:
+    """The split of each identity.
+
+    An identity's place in [0, 1) is a hash of the seed and its name; test lies lowest, then val, then train, so a change of
+    --val_fraction moves nobody between train and test.
+
+    Args:
+      identities: names.
+      shares: from `fractions`.
+      seed: the conversion's seed.
+
+    Returns:
+      An array of split names, one per identity.
+    """
+    names = [name for name in reversed(manifest.SPLITS) if name in shares]
+    edges = np.cumsum([shares[name] for name in names])[:-1]
+    places = np.array([_place(name, seed) for name in identities])
+    return np.array(names, object)[np.searchsorted(edges, places, side="right")]
+
+
+def require_two_identities(counts: Mapping[str, int]) -> None:
+    """Checks that each split can hold an impostor pair.
+
+    Args:
+      counts: identities of each split.
+
+    Raises:
+      UserError: a split has fewer than two.
+    """
+    for name, count in counts.items():
+        if count < 2:
+            raised = "" if name == "train" else f"raise --{name}_fraction, "
+            raise UserError(
+                f"the {name} split got {count} of {sum(counts.values())} identities and needs two: "
+                f"{raised}{advise_on_split(name, counts)}, or try another --seed"
+            )
+
+
+def advise_on_split(name: str, names: Iterable[str]) -> str:
+    """How a user goes without a split, or, since it has no flag of its own, gives train more identities.
+
+    Args:
+      name: of the split.
+      names: those of all splits; where train is the only one it has all identities, and the answer is empty.
+    """
+    if name != "train":
+        return f"set --{name}_fraction=0"
+    return " or ".join(f"lower --{other}_fraction" for other in names if other != "train")
+
+
+def _place(name: str, seed: int) -> float:
+    digest = hashlib.sha256(f"{seed}:{name}".encode()).digest()
+    return int.from_bytes(digest[:_HASH_BYTES], "big") / 256**_HASH_BYTES
+
+
+# A sample of records that pass by, however many they are.
+
+
+class PairSample:
+    """Keeps as many genuine and impostor pairs as wanted; each of either label that came is as likely to be among them."""
+
+    def __init__(self, count: int, seed: int):
+        """`count` pairs in all, half of them genuine; the same seed and the same records give the same sample."""
+        self._wanted = {record.GENUINE: count - count // 2, record.IMPOSTOR: count // 2}
+        self._kept = {
+            label: [] for label in self._wanted
+        }  # heaps of (−draw, −number of the record, record)
+        self._random = random.Random(seed)
+        self._seen = 0
+
+    def add(self, pair: dict[str, bytes | int]) -> None:
+        """Takes in what `record.decode_pair` gave; memory holds no more than the wanted pairs."""
+        kept, draw = self._kept[pair[record.LABEL]], self._random.random()
+        self._seen += 1
+        if len(kept) < self._wanted[pair[record.LABEL]]:
+            heapq.heappush(kept, (-draw, -self._seen, pair))
+        elif kept and draw < -kept[0][0]:
+            heapq.heapreplace(kept, (-draw, -self._seen, pair))
+
+    def pairs(self) -> list[dict[str, bytes | int]]:
+        """The sample, genuine pairs first, those of a label in the order in which they came."""
+        return [
+            pair
+            for kept in self._kept.values()
+            for _, _, pair in sorted(kept, key=lambda entry: -entry[1])
+        ]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,7 +193,7 @@ def sample_pairs(
     tables = {}
     for name, quota in quotas.items():
         members = images[images["split"] == name]
-        tables[name] = _sample_split(members, quota, wanted, generator(seed, name, "pairs"))
+        tables[name] = _sample_split(members, quota, wanted, random_generator(seed, name, "pairs"))
         found = int((tables[name]["label"] == record.IMPOSTOR).sum())
         if wanted.total is not None and found < quota.impostor:
             raise UserError(
@@ -92,7 +203,7 @@ def sample_pairs(
     return tables
 
 
-def generator(seed: int, *names: str) -> np.random.Generator:
+def random_generator(seed: int, *names: str) -> np.random.Generator:
     """A random generator of its own for the seed and the names, the same on every machine."""
     return np.random.default_rng([seed, *"/".join(names).encode()])
 
@@ -103,13 +214,13 @@ def _sample_split(
     """Samples a split's pairs, each pair's images in random order."""
     members = members.sort_values("identity", kind="stable")
     sizes = _sizes(members)
-    impostors = impostor.sample_impostors(sizes, quota.impostor, wanted.caps, rng)
+    impostors = pair_sampling.sample_impostors(sizes, quota.impostor, wanted.caps, rng)
     count = (
         quota.genuine
         if len(impostors) == quota.impostor
         else _in_proportion(len(impostors), wanted.genuine_fraction)
     )
-    genuines = genuine.sample_genuine(sizes, count, wanted.caps, rng)
+    genuines = pair_sampling.sample_genuine(sizes, count, wanted.caps, rng)
     labels = np.repeat(
         np.array([record.GENUINE, record.IMPOSTOR], np.int8), [len(genuines), len(impostors)]
     )
@@ -121,8 +232,8 @@ def _sample_split(
 
 def _available(sizes: np.ndarray, wanted: Wanted) -> Quota:
     """Most pairs of each label, in the wanted shares."""
-    genuines = genuine.count_available(sizes, wanted.caps)
-    impostors = impostor.count_available(sizes, wanted.caps)
+    genuines = pair_sampling.count_genuine(sizes, wanted.caps)
+    impostors = pair_sampling.count_impostors(sizes, wanted.caps)
     share = wanted.genuine_fraction
     if genuines * (1.0 - share) <= impostors * share:
         return Quota(genuines, min(impostors, round(genuines * (1.0 - share) / share)))
@@ -148,8 +259,8 @@ def _sizes(members: pd.DataFrame) -> np.ndarray:
 
 def _refuse_without_pairs(name: str, images: pd.DataFrame, wanted: Wanted) -> None:
     names = images["split"].cat.categories
-    ways = [way for way in ("add images", splits.drop_or_enlarge(name, names)) if way]
-    if genuine.count_available(_sizes_by_split(images)[name], wanted.caps):
+    ways = [way for way in ("add images", advise_on_split(name, names)) if way]
+    if pair_sampling.count_genuine(_sizes_by_split(images)[name], wanted.caps):
         lacking = "impostor" if wanted.genuine_fraction > 0.5 else "genuine"
         what = f"--genuine_fraction={wanted.genuine_fraction} leaves no {lacking} pair in the {name} split"
         ways.insert(0, "give --genuine_fraction=0.5")

@@ -11,7 +11,7 @@ import pandas as pd
 
 from fv import manifest, record
 from fv.conversion import identities, passed_over
-from fv.conversion.groups import Groups
+from fv.conversion.duplicates import DisjointSets
 
 FILE_NAME = "report.json"
 PAGE_NAME = "report.html"
@@ -140,7 +140,7 @@ def _groups(copies: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
     """By a group's root, or 0 and False where there is none: its number of images, and whether it is of two identities."""
     images, places = np.unique(copies[["first", "second"]].to_numpy(np.int64), return_inverse=True)
     first, second = places.reshape(-1, 2).T
-    groups = Groups(len(images))
+    groups = DisjointSets(len(images))
     groups.join(first, second)
     mixed = np.zeros(len(images), bool)
     mixed[groups.roots(first[~copies["same_identity"].to_numpy(bool)])] = True

@@ -5,22 +5,11 @@ import dataclasses
 import pandas as pd
 
 from fv import workers
-from fv.conversion import (
-    catalog,
-    checking,
-    copies,
-    crops,
-    csv_pairs,
-    fingerprint,
-    identities,
-    images,
-    lfw_pairs,
-    listed,
-    pairs,
-    splits,
-)
-from fv.conversion.caps import Caps
-from fv.conversion.settings import Options
+from fv.conversion import checking, datasets, identities, pair_lists, pairs
+from fv.conversion import duplicates as duplicates_module
+from fv.conversion import images as images_module
+from fv.conversion.options import ConvertOptions
+from fv.conversion.pair_sampling import Caps
 from fv.errors import UserError
 
 
@@ -47,7 +36,7 @@ class Selection:
 
 
 def select(
-    chosen: Options, found: pd.DataFrame, odd: pd.DataFrame, scratch: str, run: workers.Map
+    chosen: ConvertOptions, found: pd.DataFrame, odd: pd.DataFrame, scratch: str, run: workers.Map
 ) -> Selection:
     """Checks the images and chooses the pairs.
 
@@ -71,25 +60,27 @@ def select(
 
 
 def _sampled(
-    chosen: Options, found: pd.DataFrame, odd: pd.DataFrame, scratch: str, run: workers.Map
+    chosen: ConvertOptions, found: pd.DataFrame, odd: pd.DataFrame, scratch: str, run: workers.Map
 ) -> Selection:
     findings = _check_identities(chosen, found)
-    shares = splits.fractions(chosen.val_fraction, chosen.test_fraction)
-    crop = crops.parse(chosen.crop)
-    found, boxless = crops.boxed(found, crop, chosen.crop)
+    shares = pairs.split_fractions(chosen.val_fraction, chosen.test_fraction)
+    crop = images_module.parse_crop(chosen.crop)
+    found, boxless = images_module.require_boxes(found, crop, chosen.crop)
     checked = _check(chosen, found, crop, scratch, run, chosen.strict)
-    duplicates = copies.find(checked, fingerprint.DISTANCE)
+    duplicates = duplicates_module.find_copies(checked, checking.DISTANCE)
     sound, unwanted = checked.sound, boxless.iloc[:0]
     if not chosen.keep_duplicates:
-        sound, unwanted = copies.leave_out(checked, duplicates)
+        sound, unwanted = duplicates_module.drop_copies(checked, duplicates)
     left_out = pd.concat([odd, boxless, checked.bad, unwanted]).sort_values(
         "path", ignore_index=True
     )
-    catalog.require_identities(sound, left_out, chosen.images)
+    datasets.require_identities(sound, left_out, chosen.images)
     names = sound["identity"].unique().sort_values()
-    by_identity = pd.Series(splits.assign(names, shares, chosen.seed), list(names), dtype=object)
+    by_identity = pd.Series(
+        pairs.assign_splits(names, shares, chosen.seed), list(names), dtype=object
+    )
     members = {name: tuple(by_identity.index[by_identity == name]) for name in shares}
-    splits.require_two_identities({name: len(names) for name, names in members.items()})
+    pairs.require_two_identities({name: len(names) for name, names in members.items()})
     sound = sound.assign(split=_categorical(by_identity, sound["identity"], list(shares)))
     wanted = pairs.Wanted(
         chosen.pairs,
@@ -102,29 +93,29 @@ def _sampled(
 
 
 def _listed(
-    chosen: Options, found: pd.DataFrame, odd: pd.DataFrame, scratch: str, run: workers.Map
+    chosen: ConvertOptions, found: pd.DataFrame, odd: pd.DataFrame, scratch: str, run: workers.Map
 ) -> Selection:
     """As the list has it: copies are reported and stay, for a protocol must not change silently."""
-    source, crop = chosen.pairs_list, crops.parse(chosen.crop)
+    source, crop = chosen.pairs_list, images_module.parse_crop(chosen.crop)
     level = chosen.naming[0]
     table = (
-        lfw_pairs.read(source, found, level)
+        pair_lists.read_lfw_pairs(source, found, level)
         if chosen.pairs_file
-        else csv_pairs.read(source, chosen.images)
+        else pair_lists.read_csv_pairs(source, chosen.images)
     )
-    table = listed.match_paths(table, set(found["path"]))
-    findings = _check_identities(chosen, listed.restrict(found, table))
-    odd = pd.concat([odd, catalog.unread(pd.concat([table["a"], table["b"]]))])
-    used = listed.select_images(table, found, odd, source)
-    used, boxless = crops.boxed(used, crop, chosen.crop)
+    table = pair_lists.match_paths(table, set(found["path"]))
+    findings = _check_identities(chosen, pair_lists.restrict_to_pairs(found, table))
+    odd = pd.concat([odd, datasets.describe_unread(pd.concat([table["a"], table["b"]]))])
+    used = pair_lists.select_images(table, found, odd, source)
+    used, boxless = images_module.require_boxes(used, crop, chosen.crop)
     checked = _check(
         chosen, used, crop, scratch, run, strict=False
     )  # the refusal names the list's line instead
     bad = pd.concat([boxless, checked.bad])
-    indices = listed.to_indices(table, checked.sound, bad, source)
+    indices = pair_lists.pairs_to_indices(table, checked.sound, bad, source)
     members = tuple(sorted(checked.sound["identity"].unique()))
     sound = checked.sound.assign(split=pd.Categorical([chosen.pairs_split] * len(checked.sound)))
-    duplicates = copies.find(checked, fingerprint.DISTANCE)
+    duplicates = duplicates_module.find_copies(checked, checking.DISTANCE)
     return Selection(
         sound,
         {chosen.pairs_split: indices},
@@ -135,7 +126,9 @@ def _listed(
     )
 
 
-def _check_identities(chosen: Options, found: pd.DataFrame) -> tuple[identities.Finding, ...]:
+def _check_identities(
+    chosen: ConvertOptions, found: pd.DataFrame
+) -> tuple[identities.Finding, ...]:
     return identities.check(
         found, chosen.identity_level, chosen.merge_names, f"--images={chosen.images}"
     )
@@ -148,12 +141,14 @@ def _categorical(by_identity: pd.Series, identity: pd.Series, names: list[str]) 
 
 
 def _check(
-    chosen: Options,
+    chosen: ConvertOptions,
     table: pd.DataFrame,
-    crop: crops.Crop,
+    crop: images_module.Crop,
     scratch: str,
     run: workers.Map,
     strict: bool,
 ) -> checking.Checked:
-    rules = images.Rules(chosen.max_pixels, chosen.jpeg_quality, chosen.store_size, crop.fraction)
+    rules = images_module.Rules(
+        chosen.max_pixels, chosen.jpeg_quality, chosen.store_size, crop.fraction
+    )
     return checking.check_images(table, chosen.images, scratch, rules, crop, run, strict)

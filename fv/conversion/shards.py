@@ -10,7 +10,8 @@ import numpy as np
 import pandas as pd
 
 from fv import files, manifest, ownership, record
-from fv.conversion import checking, pairs, written
+from fv.conversion import checking, pairs
+from fv.conversion import output as outputs
 
 DEFAULT_SHARDS = (
     8  # of the largest split: enough to interleave, and files for every worker of a small cluster
@@ -128,7 +129,7 @@ def plan_split(
       folders: images folder, scratch folder, output folder.
     """
     root, scratch, output = folders
-    order = pairs.generator(seed, split, "order").permutation(len(table))
+    order = pairs.random_generator(seed, split, "order").permutation(len(table))
     for index, part in enumerate(np.array_split(order, count)):
         rows = table.iloc[part]
         used, ends = np.unique(rows[["a", "b"]].to_numpy(), return_inverse=True)
@@ -160,7 +161,7 @@ def write_shard(task: Task) -> manifest.Shard:
       UserError: there is a file of the shard's name that fv did not write.
     """
     key = task.key()
-    found = written.find(task.folder, task.name, key)
+    found = outputs.find_noted_shard(task.folder, task.name, key)
     if found:
         return found
     path = os.path.join(task.folder, task.name)
@@ -176,7 +177,7 @@ def write_shard(task: Task) -> manifest.Shard:
                 file.write(buffer)
                 size += len(buffer)
             shard = manifest.Shard(task.name, len(task.labels), size, digest.hexdigest())
-            written.note(
+            outputs.note_shard(
                 task.folder, shard, key
             )  # before the shard has its name: a killed run knows it again
     except OSError as error:
@@ -187,8 +188,8 @@ def write_shard(task: Task) -> manifest.Shard:
 def _remove_earlier(task: Task) -> None:
     """Removes the shard that an earlier run with other flags wrote under this name."""
     if files.exists(os.path.join(task.folder, task.name)):
-        earlier = written.records(task.folder).get(task.name)
-        if earlier is None or not written.is_unchanged(task.folder, earlier):
+        earlier = outputs.noted_shards(task.folder).get(task.name)
+        if earlier is None or not outputs.is_unchanged(task.folder, earlier):
             ownership.require_none([task.name], task.folder)
         files.remove(os.path.join(task.folder, task.name))
 

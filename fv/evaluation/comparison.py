@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from fv import files, ownership, page, workdir
 from fv.errors import UserError
-from fv.evaluation import table
+from fv.evaluation import figures
 
 FILE_NAME = "comparison.html"
 _LABEL_LENGTH = 16  # letters beside a bar
@@ -124,11 +124,11 @@ def _rows(found: dict[str, dict]) -> list[list[str]]:
 def _figures(content: dict, fars: Sequence[str]) -> list[str]:
     rates = [content["auc"], content["eer"], content["probability"]["brier"]]
     cells = [
-        table.accuracy(content),
-        table.interval(content, "accuracy"),
+        figures.format_accuracy(content),
+        figures.format_interval(content, "accuracy"),
         *(f"{rate:.4f}" for rate in rates),
     ]
-    return [*cells, *(table.tar(content["tar_at_far"][far]) for far in fars)]
+    return [*cells, *(figures.format_tar(content["tar_at_far"][far]) for far in fars)]
 
 
 def _warnings(found: dict[str, dict]) -> list[str]:

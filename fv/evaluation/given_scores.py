@@ -8,9 +8,9 @@ import numpy as np
 from fv import files, ownership, record, tables, workdir
 from fv.conversion import identities
 from fv.errors import UserError
-from fv.evaluation import bootstrap, figures, outputs, protocols, report, table
+from fv.evaluation import figures, protocols, report
 from fv.evaluation.options import EvaluateOptions
-from fv.evaluation.pair_set import Images, PairSet
+from fv.evaluation.pairs import Images, PairSet
 from fv.evaluation.protocols import Judged
 
 _PEOPLE = ("identity_a", "identity_b")
@@ -36,14 +36,14 @@ class Given:
     pairs: PairSet | None
 
 
-def evaluate(options: EvaluateOptions) -> None:
+def evaluate_scores(options: EvaluateOptions) -> None:
     """Judges the scores of `options.scores`; writes metrics.json and the pictures, and prints the table.
 
     Raises:
       UserError: a file cannot be used, or nothing says where the threshold comes from.
     """
     folder = options.output or os.path.splitext(options.scores)[0]
-    outputs.claim(folder, outputs.OF_SCORES, options)
+    report.claim_outputs(folder, report.OF_SCORES, options)
     given = read(options.scores)
     others = read(options.threshold_scores) if options.threshold_scores else None
     judged, rule = _judge(given, others, options)
@@ -52,7 +52,7 @@ def evaluate(options: EvaluateOptions) -> None:
         "threshold_rule": rule,
         "step": None,
         "notes": [
-            *figures.warn(judged, {}),
+            *figures.warn_of_similarities(judged, {}),
             *_note_shared(given, others),
             *_note_people(given, options),
         ],
@@ -61,10 +61,10 @@ def evaluate(options: EvaluateOptions) -> None:
             "flags": {name: value for name, value in vars(options).items() if value is not None},
         },
     }
-    with ownership.staged(folder, outputs.OF_SCORES) as staging:
+    with ownership.staged(folder, report.OF_SCORES) as staging:
         files.save_json(content, os.path.join(staging, workdir.METRICS))
-        report.draw(staging, judged, content)
-    print(table.render(content))
+        report.draw_figures(staging, judged, content)
+    print(figures.render_table(content))
 
 
 def _note_people(given: Given, options: EvaluateOptions) -> list[str]:
@@ -192,7 +192,7 @@ def _note_equal_scores(given: Given, others: Given) -> list[str]:
 
 
 def _measure(given: Given, judged: Judged, options: EvaluateOptions) -> dict:
-    plan = bootstrap.Plan(options.bootstrap if given.pairs else 0, options.seed)
+    plan = figures.BootstrapPlan(options.bootstrap if given.pairs else 0, options.seed)
     found = figures.measure(judged) | {
         "probability": figures.measure_probability(judged),
         "baselines": {},

@@ -6,10 +6,10 @@ from concurrent import futures
 
 import numpy as np
 
-from fv import calibration, metrics, roc, workers
+from fv import calibration, metrics, workers
 from fv.calibration import Calibration
 from fv.errors import UserError
-from fv.evaluation.pair_set import PairSet
+from fv.evaluation.pairs import PairSet
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,7 +88,7 @@ def hold_out(
     Raises:
       UserError: as `metrics.roc`, for either.
     """
-    roc.check(similarities, labels)
+    metrics.check_pairs(similarities, labels)
     threshold, fitted = (
         metrics.best_threshold(chosen, chosen_labels),
         calibration.fit(chosen, chosen_labels),
@@ -115,7 +115,7 @@ def cross_validate(
     Raises:
       UserError: the pairs that choose for a fold lack a class, or as `metrics.roc`.
     """
-    roc.check(similarities, labels)
+    metrics.check_pairs(similarities, labels)
     same, probabilities = np.zeros(len(labels), bool), np.zeros(len(labels))
 
     def judge(number: int, others: np.ndarray, own: np.ndarray) -> Fold:

@@ -22,9 +22,9 @@ def evaluate(options: EvaluateOptions, *runs: str) -> None:
         raise UserError(f"'{runs[0]}' is no flag: only --compare takes folders after it")
     options.check()
     if options.scores:
-        given_scores.evaluate(options)
+        given_scores.evaluate_scores(options)
         return
     from fv import quiet_tensorflow  # noqa: F401
     from fv.evaluation import trained_model
 
-    trained_model.evaluate(options)
+    trained_model.evaluate_model(options)

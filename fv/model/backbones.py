@@ -1,14 +1,126 @@
 """The backbones: networks of tf_keras.applications and of our own, each with the pixels it expects."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import tensorflow as tf
 import tf_keras
 
 from fv.errors import UserError
-from fv.model import plain_networks
 from fv.model.options import ModelOptions
-from fv.model.sync_batch_norm import SyncBatchNormalization
+
+# BatchNorm by the statistics of all replicas' images together.
+
+_SUM = tf.distribute.ReduceOp.SUM
+
+
+class SyncBatchNormalization(tf_keras.layers.BatchNormalization):
+    """tf_keras's layer with `synchronized=True`, of which one sum over the replicas serves where that takes three.
+
+    All replicas have equally many images, as fv's batches give them. Tracing is the other reason: behind each of those sums
+    TensorFlow 2.21 searches the other replicas' whole graphs for variables, so that the step of InceptionV3, whose 94 layers
+    do so forward and backward, was still being traced after five minutes on two replicas.
+    """
+
+    def _sync_calculate_mean_and_var(
+        self,
+        x: tf.Tensor,
+        reduction_axes: Sequence[int],
+        keep_dims: bool,
+        mask: tf.Tensor | None = None,
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Mean and variance of float [..., channels] over the axes and the replicas; overrides that of tf_keras."""
+        if mask is not None or tf.distribute.in_cross_replica_context():
+            return super()._sync_calculate_mean_and_var(x, reduction_axes, keep_dims, mask=mask)
+        images = tf.cast(x, tf.float32)  # a float16 holds no square beyond 65,504
+        own = [
+            tf.reduce_mean(each, reduction_axes, keepdims=keep_dims)
+            for each in (images, tf.square(images))
+        ]
+        replicas = tf.distribute.get_replica_context().num_replicas_in_sync
+        mean, squares = tf.unstack(sum_over_replicas(tf.stack(own)) / replicas)
+        variance = tf.maximum(squares - tf.square(mean), 0.0)
+        return tf.cast(mean, x.dtype), tf.cast(variance, x.dtype)
+
+
+def sum_over_replicas(value: tf.Tensor) -> tf.Tensor:
+    """The sum of all replicas' values, float of any one shape, with its gradient; to be called in each replica."""
+    context = tf.distribute.get_replica_context()
+    if context.num_replicas_in_sync == 1:
+        return value
+    if not isinstance(context.strategy, tf.distribute.MirroredStrategy):
+        return context.all_reduce(_SUM, value)  # each replica has a graph of its own
+    return _attached(value, _merged_sum(value))
+
+
+@tf.custom_gradient
+def _attached(value: tf.Tensor, total: tf.Tensor):
+    """The total as a function of this replica's value; as an argument it ends TensorFlow's search behind it."""
+    del value
+    return tf.identity(total), lambda gradient: (_merged_sum(gradient), None)
+
+
+def _merged_sum(value: tf.Tensor) -> tf.Tensor:
+    def merge(strategy: tf.distribute.Strategy, each: tf.Tensor) -> tf.Tensor:
+        return strategy.extended.reduce_to(_SUM, each, destinations=each)
+
+    return tf.distribute.get_replica_context().merge_call(merge, args=(value,))
+
+
+# Backbones of our own: plain convolutions with BatchNorm, for faces of 32 to 128 pixels from
+# scratch, and for tests.
+
+_CONV8_WIDTHS = (32, 64, 128, 256)
+_TINY_WIDTHS = (16, 32, 64)
+
+
+def conv8(
+    include_top: bool, weights: str | None, input_shape: tuple[int, int, int]
+) -> tf_keras.Model:
+    """Eight 3 × 3 convolutions of 32 to 256 channels, the side halved behind every second one: 64 pixels become 4 × 4.
+
+    0.2 G multiplications for an image of 64 pixels, 1.2 M weights. Layers 'stage1' to 'stage4' are what a stage gives.
+
+    Raises:
+      UserError: ImageNet weights are asked for.
+    """
+    del include_top
+    _refuse(weights, "conv8")
+    images = features = tf_keras.Input(input_shape)
+    for stage, width in enumerate(_CONV8_WIDTHS, start=1):
+        features = _convolve(_convolve(features, width), width)
+        features = tf_keras.layers.MaxPooling2D(name=f"stage{stage}")(features)
+    return tf_keras.Model(images, features)
+
+
+def tiny(
+    include_top: bool, weights: str | None, input_shape: tuple[int, int, int]
+) -> tf_keras.Model:
+    """Three strided convolutions: for tests of everything but the backbone itself.
+
+    Raises:
+      UserError: ImageNet weights are asked for.
+    """
+    del include_top
+    _refuse(weights, "tiny")
+    images = features = tf_keras.Input(input_shape)
+    for width in _TINY_WIDTHS:
+        features = _convolve(features, width, strides=2)
+    return tf_keras.Model(images, features)
+
+
+def _convolve(features: tf.Tensor, width: int, strides: int = 1) -> tf.Tensor:
+    features = tf_keras.layers.Conv2D(width, 3, strides=strides, padding="same", use_bias=False)(
+        features
+    )
+    return tf_keras.layers.ReLU()(tf_keras.layers.BatchNormalization()(features))
+
+
+def _refuse(weights: str | None, name: str) -> None:
+    if weights:
+        raise UserError(
+            f"--backbone={name} has no ImageNet weights: give --init_weights=none or a path"
+        )
+
 
 NAME = "backbone"  # of the layer inside the encoder
 # ImageNet's channel means and deviations, as the published weights were trained with them.
@@ -23,7 +135,7 @@ _ENDS = (
 )  # in the names of layers that are good to cut behind
 
 
-def build(
+def build_backbone(
     options: ModelOptions, shape: tuple[int, int, int], *, sync_batch_norm: bool
 ) -> tf_keras.Model:
     """Builds the backbone that `options` name, cut behind their layer.
@@ -56,7 +168,7 @@ def build_plain(name: str, shape: tuple[int, int, int], weights: str | None) -> 
         raise UserError(f"--backbone={name} at {shape[0]} pixels{given} fails: {error}") from error
 
 
-def normalise(name: str, images: tf.Tensor) -> tf.Tensor:
+def normalise_pixels(name: str, images: tf.Tensor) -> tf.Tensor:
     """Pixels of 0 to 255 as that backbone's published weights expect them."""
     return _NORMALISE[name](images)
 
@@ -123,8 +235,8 @@ _BUILDERS: dict[str, Callable[..., tf_keras.Model]] = {
     "resnet50": tf_keras.applications.ResNet50,
     "efficientnet_v2_b0": _build_efficient,
     "mobilenet_v3": _build_mobile,
-    "conv8": plain_networks.conv8,
-    "tiny": plain_networks.tiny,
+    "conv8": conv8,
+    "tiny": tiny,
 }
 _NORMALISE = {
     "inception_v3": _to_minus_one_to_one,

@@ -15,7 +15,7 @@ import tensorflow as tf
 import tf_keras
 
 from fv import addons
-from fv.model import losses, sampled_softmax
+from fv.model import losses as losses_module
 from fv.model.options import ModelOptions
 
 START = (0, 0)  # a moment
@@ -46,9 +46,11 @@ def _build_one(name: str, options: ModelOptions, identities: int) -> tf.Module:
 def _batch_loss(name: str, options: ModelOptions) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
     """(embeddings, identities) → the loss of all pairs of a batch, a scalar."""
     if name == "all_distances":
-        return functools.partial(losses.contrastive_of_batch, margin=_CONTRASTIVE_MARGIN)
+        return functools.partial(
+            losses_module.contrastive_loss_of_batch, margin=_CONTRASTIVE_MARGIN
+        )
     if name == "n_pairs":
-        return functools.partial(losses.n_pairs, scale=options.softmax_scale)
+        return functools.partial(losses_module.n_pairs_loss, scale=options.softmax_scale)
     hardest = name == "triplet_hard"
     return functools.partial(addons.triplet_loss, margin=_TRIPLET_MARGIN, hardest=hardest)
 
@@ -71,7 +73,9 @@ class SigmoidHead(tf.Module):
         self, embeddings: tf.Tensor, label: tf.Tensor, identities: tf.Tensor, moment=START
     ) -> tf.Tensor:
         del identities, moment
-        return losses.binary_cross_entropy(self._logits(embeddings[:, 0], embeddings[:, 1]), label)
+        return losses_module.binary_cross_entropy_loss(
+            self._logits(embeddings[:, 0], embeddings[:, 1]), label
+        )
 
     def similarity(self, embeddings_a: tf.Tensor, embeddings_b: tf.Tensor) -> tf.Tensor:
         return tf.sigmoid(self._logits(embeddings_a, embeddings_b))
@@ -100,7 +104,9 @@ class DistanceHead(tf.Module):
         self, embeddings: tf.Tensor, label: tf.Tensor, identities: tf.Tensor, moment=START
     ) -> tf.Tensor:
         del identities, moment
-        return losses.contrastive(embeddings[:, 0], embeddings[:, 1], label, self._margin)
+        return losses_module.contrastive_loss(
+            embeddings[:, 0], embeddings[:, 1], label, self._margin
+        )
 
 
 class SoftmaxHead(tf.Module):
@@ -126,13 +132,13 @@ class SoftmaxHead(tf.Module):
         )
         shape = self._scale, *self._margins
         if 0 < self._sample < self._identities:
-            drawn = sampled_softmax.draw(self._identities, self._sample, moment)
-            per_image = sampled_softmax.loss(
+            drawn = losses_module.sample_classes(self._identities, self._sample, moment)
+            per_image = losses_module.sampled_softmax_loss(
                 flat, tf.convert_to_tensor(self.centres), identities, drawn, *shape
             )
         else:
             cosines = tf.matmul(flat, tf.math.l2_normalize(self.centres, axis=1), transpose_b=True)
-            per_image = losses.margin_softmax(cosines, identities, *shape)
+            per_image = losses_module.margin_softmax_loss(cosines, identities, *shape)
         return tf.reduce_mean(tf.reshape(per_image, (-1, 2)), axis=1)
 
 

@@ -61,7 +61,7 @@ def load(source: Source, model: Siamese, record: ModelRecord) -> str:
       UserError: of the backbone nothing fits, or less than has another shape: then what does fits by chance. The model is as
         it was.
     """
-    wanted = weight_sources.parts(model)
+    wanted = weight_sources.weights_by_layer(model)
     misfits = _misfits(wanted, source, model, record)
     _check_backbone(misfits, source, model)
     taken = [name for name, reason in misfits.items() if reason is None]
@@ -106,7 +106,7 @@ def _withheld(source: Source, model: Siamese, record: ModelRecord) -> dict[str, 
         return {}
     found = {}
     cut = (source.end, source.record.options.pooling)
-    if cut != (weight_sources.end(model), record.options.pooling):
+    if cut != (weight_sources.last_backbone_layer(model), record.options.pooling):
         found[encoder.EMBEDDING] = f"behind {' and '.join(cut)} there"
     if source.record.identities_sha256 != record.identities_sha256:
         found[_CENTRES] = "other training identities"

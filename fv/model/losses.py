@@ -4,13 +4,14 @@ Losses of given pairs and of identities come one per example. Losses of a batch 
 n(n − 1) / 2 of n images, told apart by identity, and come as one number.
 """
 
+import numpy as np
 import tensorflow as tf
 
 _EPSILON = 1e-12  # inside the square root, whose gradient at 0 is infinite
 _NEVER = -1e9  # a logit whose softmax is 0, without the NaN that infinity makes
 
 
-def binary_cross_entropy(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+def binary_cross_entropy_loss(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
     """Cross-entropy of a pair's label under sigmoid(logits).
 
     Args:
@@ -25,7 +26,7 @@ def binary_cross_entropy(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
     )
 
 
-def contrastive(
+def contrastive_loss(
     embeddings_a: tf.Tensor, embeddings_b: tf.Tensor, labels: tf.Tensor, margin: float
 ) -> tf.Tensor:
     """Contrastive loss y·d² + (1 − y)·max(0, margin − d)² on the Euclidean distance d.
@@ -46,7 +47,9 @@ def contrastive(
     return genuine * squared + (1.0 - genuine) * _shortfall(squared, margin)
 
 
-def contrastive_of_batch(embeddings: tf.Tensor, identities: tf.Tensor, margin: float) -> tf.Tensor:
+def contrastive_loss_of_batch(
+    embeddings: tf.Tensor, identities: tf.Tensor, margin: float
+) -> tf.Tensor:
     """Contrastive loss of every pair in the batch: the mean of genuine pairs plus that of impostors nearer than the margin.
 
     Impostors outnumber genuine pairs by far and most are beyond the margin: a mean over all of them would fade as training
@@ -67,7 +70,7 @@ def contrastive_of_batch(embeddings: tf.Tensor, identities: tf.Tensor, margin: f
     return _mean(squared * genuine, genuine) + _mean(shortfall, too_near)
 
 
-def n_pairs(embeddings: tf.Tensor, identities: tf.Tensor, scale: float) -> tf.Tensor:
+def n_pairs_loss(embeddings: tf.Tensor, identities: tf.Tensor, scale: float) -> tf.Tensor:
     """Each image has to pick the others of its identity among all other images of the batch, by softmax(scale · cosines).
 
     Source: Sohn, Improved Deep Metric Learning with Multi-class N-pair Loss Objective, 2016, on unit embeddings, and with
@@ -90,7 +93,7 @@ def n_pairs(embeddings: tf.Tensor, identities: tf.Tensor, scale: float) -> tf.Te
     return _mean(-log_likelihood / tf.maximum(positives, 1.0), has_positive)
 
 
-def margin_softmax(
+def margin_softmax_loss(
     cosines: tf.Tensor,
     identities: tf.Tensor,
     scale: float,
@@ -119,7 +122,7 @@ def margin_softmax(
     return tf.nn.sparse_softmax_cross_entropy_with_logits(labels=identities, logits=logits)
 
 
-def margin_softmax_beside(
+def margin_softmax_loss_beside(
     true: tf.Tensor,
     others: tf.Tensor,
     counted: tf.Tensor,
@@ -171,3 +174,88 @@ def _impostor(identities: tf.Tensor) -> tf.Tensor:
 def _mean(values: tf.Tensor, counted: tf.Tensor) -> tf.Tensor:
     """Mean of the values where `counted` is 1, 0 where it never is."""
     return tf.math.divide_no_nan(tf.reduce_sum(values * counted), tf.reduce_sum(counted))
+
+
+# The margin softmax over a sample of the training identities: what a step costs does not grow
+# with their number.
+#
+# The centres of the batch's own identities take part in every step, with a sample of the others;
+# what is left out is not made
+# up for by weights. Source: An et al., Partial FC: Training 10 Million Identities on a Single
+# Machine, 2021. Each replica, and
+# each part of an accumulated batch, has the same sample and identities of its own.
+#
+# The centres' gradient is dense, zero where none took part: the update rules' moments, weight
+# decay, loss scale and averages
+# go through all centres in every step anyway, and accumulation sums tensors.
+
+_STREAM = 0x50F7  # draws apart from all others of the same seed and step
+
+
+def sample_classes(identities: int, count: int, moment: tf.Tensor | tuple[int, int]) -> tf.Tensor:
+    """Draws identities, no one twice: they are cut into as many runs of even length, and one of each run is drawn.
+
+    Args:
+      identities: how many there are.
+      count: how many are drawn, from 1 to all.
+      moment: int32 [2], seed and step, which decide the draw.
+
+    Returns:
+      int32 [count], rising.
+    """
+    bounds = np.arange(count + 1, dtype=np.int64) * identities // count
+    seed = tf.random.experimental.stateless_fold_in(tf.cast(moment, tf.int32), _STREAM)
+    free = tf.random.stateless_uniform(
+        (count,), seed=seed, minval=None, maxval=None, dtype=tf.int32
+    )
+    return tf.constant(bounds[:-1], tf.int32) + free % tf.constant(np.diff(bounds), tf.int32)
+
+
+def sampled_softmax_loss(
+    embeddings: tf.Tensor,
+    centres: tf.Tensor,
+    identities: tf.Tensor,
+    drawn: tf.Tensor,
+    scale: float,
+    margin: float | tf.Tensor,
+    angular_margin: float | tf.Tensor,
+) -> tf.Tensor:
+    """As `losses.margin_softmax` over the batch's identities and the drawn ones, each once.
+
+    Args:
+      embeddings: float32 [n, d], unit length.
+      centres: float32 [all identities, d], of any length.
+      identities: int32 [n], index of the true identity.
+      drawn: int32 [m], no one twice.
+      scale: as in `losses.margin_softmax`.
+      margin: likewise.
+      angular_margin: likewise.
+
+    Returns:
+      float32 [n].
+    """
+    own = tf.math.l2_normalize(_rows(centres, identities), axis=1)
+    others = tf.math.l2_normalize(_rows(centres, drawn), axis=1)
+    cosines = tf.matmul(embeddings, tf.concat([own, others], axis=0), transpose_b=True)
+    same = identities[:, tf.newaxis] == identities
+    before = (
+        tf.linalg.band_part(tf.ones_like(same, tf.int32), -1, 0)
+        - tf.eye(tf.shape(same)[0], dtype=tf.int32)
+        > 0
+    )
+    repeated = tf.reduce_any(same & before, axis=1)
+    present = tf.reduce_any(drawn[:, tf.newaxis] == identities, axis=1)
+    chosen, once = tf.concat([identities, drawn], axis=0), ~tf.concat([repeated, present], axis=0)
+    counted = once & (chosen != identities[:, tf.newaxis])
+    true = tf.reduce_sum(embeddings * own, axis=1)
+    return margin_softmax_loss_beside(true, cosines, counted, scale, margin, angular_margin)
+
+
+@tf.custom_gradient
+def _rows(table: tf.Tensor, numbers: tf.Tensor):
+    """Rows of a table, whose gradient is a tensor and no IndexedSlices."""
+    count = tf.shape(table)[0]
+    return tf.gather(table, numbers), lambda upstream: (
+        tf.math.unsorted_segment_sum(upstream, numbers, count),
+        None,
+    )

@@ -1,10 +1,14 @@
 """Where a model's first weights can come from: ImageNet, another run, an export, a weights file of tf_keras."""
 
+import collections
 import dataclasses
+import io
 import os
+import re
 import zipfile
 from collections.abc import Sequence
 
+import h5py
 import numpy as np
 import tensorflow as tf
 import tf_keras
@@ -12,12 +16,112 @@ import tf_keras
 from fv import errors, files, preprocess, workdir
 from fv import options as fv_options
 from fv.errors import UserError
-from fv.model import backbones, encoder, layer_names, model_record, restoring, siamese, weight_files
+from fv.model import backbones, checkpoint_files, encoder, model_record, siamese
 from fv.model.checkpoint_choice import BEST, LAST
 from fv.model.model_record import ModelRecord
 from fv.model.options import ModelOptions
 from fv.model.siamese import Siamese
 from fv.preprocessing import Preprocessing
+
+# Names of a network's layers that are the same in every build of it.
+
+_NUMBERED = re.compile(r"(.+)_(\d+)")
+_WORDS = re.compile(r"(?<=[a-z])(?=[A-Z])")
+
+
+def stable_names(names: Sequence[str]) -> list[str]:
+    """Names counted anew from the lowest number of their kind.
+
+    tf_keras numbers the layers that were given no name through a whole process, in the order in which they are made: the
+    first convolution of the second InceptionV3 is conv2d_94. Its lasting name is conv2d, whatever the network is cut behind.
+    """
+    parts = [_split(name) for name in names]
+    lowest: dict[str, int] = {}
+    for kind, number in parts:
+        lowest[kind] = min(number, lowest.get(kind, number))
+    counted = [(kind, number - lowest[kind]) for kind, number in parts]
+    return [f"{kind}_{number}" if number else kind for kind, number in counted]
+
+
+def names_by_class(layers: Sequence[tf_keras.layers.Layer]) -> list[str]:
+    """Names that tf_keras gives these layers in a .weights.h5 file: their class, counted in the order of the list."""
+    kinds = [_WORDS.sub("_", type(layer).__name__).lower() for layer in layers]
+    seen: collections.Counter[str] = collections.Counter()
+    names = []
+    for kind in kinds:
+        names.append(f"{kind}_{seen[kind]}" if seen[kind] else kind)
+        seen[kind] += 1
+    return names
+
+
+def _split(name: str) -> tuple[str, int]:
+    match = _NUMBERED.fullmatch(name)
+    return (match.group(1), int(match.group(2))) if match else (name, 0)
+
+
+# Weights files that tf_keras writes, read without a model that fits them: .h5, .weights.h5,
+# .keras.
+
+_WEIGHTS_OF_KERAS = "model.weights.h5"  # in a .keras file
+_OF_WHOLE_MODEL = "model_weights"  # group of an .h5 file that holds more than weights
+_OF_OPTIMIZER = "optimizer"
+
+Layers = dict[str, list[np.ndarray]]
+
+
+def read_weight_file(path: str) -> tuple[Layers, bool]:
+    """The weights of a file by layer, and whether its names count the layers of each class, as `layer_names.by_class` does.
+
+    Layers inside a layer stand beside the others.
+
+    Raises:
+      OSError, KeyError: it is no such file, or cut short.
+    """
+    if not zipfile.is_zipfile(path):
+        return _read(path)
+    with zipfile.ZipFile(path) as held:
+        return _read(io.BytesIO(held.read(_WEIGHTS_OF_KERAS)))
+
+
+def _read(file: str | io.BytesIO) -> tuple[Layers, bool]:
+    with h5py.File(file) as root:
+        named = root.get(_OF_WHOLE_MODEL, root)
+        if "layer_names" in named.attrs:
+            return _by_names(named), False
+        return _by_class(root), True
+
+
+def _by_names(root: h5py.Group) -> Layers:
+    """Weights are called LAYER/kernel:0 and so on, also those of layers inside a layer."""
+    layers: Layers = {}
+    for group in root.attrs["layer_names"]:
+        for name in map(_text, root[_text(group)].attrs["weight_names"]):
+            layers.setdefault(name.rpartition("/")[0], []).append(root[_text(group)][name][()])
+    return layers
+
+
+def _by_class(root: h5py.Group) -> Layers:
+    """Weights are called …/LAYER/vars/0 and so on."""
+    layers: Layers = {}
+
+    def take(name: str, held: h5py.Group | h5py.Dataset) -> None:
+        path = name.split("/")
+        if (
+            isinstance(held, h5py.Group)
+            and path[-1] == "vars"
+            and len(path) > 1
+            and path[0] != _OF_OPTIMIZER
+            and len(held)
+        ):
+            layers[path[-2]] = [held[number][()] for number in sorted(held, key=int)]
+
+    root.visititems(take)
+    return layers
+
+
+def _text(name: str | bytes) -> str:
+    return name.decode() if isinstance(name, bytes) else name
+
 
 IMAGENET = "imagenet"
 CARD = "model_card.json"  # what an export says of its model, beside its weights
@@ -42,7 +146,7 @@ class Source:
     end: str | None = None
 
 
-def parts(model: Siamese) -> dict[str, list[tf.Variable]]:
+def weights_by_layer(model: Siamese) -> dict[str, list[tf.Variable]]:
     """A model's weights by layer: the backbone's by lasting names, the embedding's, the head's."""
     return (
         backbone_parts(model)
@@ -68,12 +172,12 @@ def head_parts(model: Siamese) -> dict[str, list[tf.Variable]]:
     }
 
 
-def end(model: Siamese) -> str:
+def last_backbone_layer(model: Siamese) -> str:
     """Lasting name of the layer that the model's backbone ends behind."""
     return _lasting(model.encoder.get_layer(backbones.NAME).layers)[-1]
 
 
-def find(where: str, options: ModelOptions) -> Source:
+def find_weights(where: str, options: ModelOptions) -> Source:
     """Reads the weights that a model of these options may begin with.
 
     Args:
@@ -102,9 +206,12 @@ def find(where: str, options: ModelOptions) -> Source:
 def _of_workdir(where: str, checkpoint: str, options: ModelOptions) -> Source:
     record = model_record.load(where)
     _check_backbone(where, record.options, options)
-    model, step = restoring.load_model(where, record, checkpoint, f"--init_weights={where}")
+    model, step = checkpoint_files.load_model(where, record, checkpoint, f"--init_weights={where}")
     return Source(
-        f"{checkpoint} checkpoint, step {step:,}", _values(parts(model)), record, end(model)
+        f"{checkpoint} checkpoint, step {step:,}",
+        _values(weights_by_layer(model)),
+        record,
+        last_backbone_layer(model),
     )
 
 
@@ -126,15 +233,22 @@ def _of_export(where: str, options: ModelOptions) -> Source:
             f"--init_weights={where} is no export of this fv, or damaged ({_first_line(error)})"
         ) from error
     kept = {variable.ref() for variable in [*model.encoder.variables, *scoring]}
-    layers = {name: weights for name, weights in parts(model).items() if weights[0].ref() in kept}
+    layers = {
+        name: weights
+        for name, weights in weights_by_layer(model).items()
+        if weights[0].ref() in kept
+    }
     return Source(
-        "export", _values(layers), ModelRecord(held, 1, "", preprocessing=preprocessing), end(model)
+        "export",
+        _values(layers),
+        ModelRecord(held, 1, "", preprocessing=preprocessing),
+        last_backbone_layer(model),
     )
 
 
 def _of_file(where: str, options: ModelOptions) -> Source:
     try:
-        layers, by_class = weight_files.read(where)
+        layers, by_class = read_weight_file(where)
     except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
         errors.raise_if_temporary(error)
         raise UserError(
@@ -142,10 +256,10 @@ def _of_file(where: str, options: ModelOptions) -> Source:
         ) from error
     if by_class:
         made = _plain(options, None).layers
-        names = dict(zip(layer_names.by_class(made), _lasting(made), strict=True))
+        names = dict(zip(names_by_class(made), _lasting(made), strict=True))
         layers = {names[name]: weights for name, weights in layers.items() if name in names}
     else:
-        layers = dict(zip(layer_names.lasting(list(layers)), layers.values(), strict=True))
+        layers = dict(zip(stable_names(list(layers)), layers.values(), strict=True))
     layers.pop(encoder.EMBEDDING, None)  # behind which layer of the backbone, the file does not say
     return Source("weights file", layers)
 
@@ -169,7 +283,7 @@ def _layers(backbone: tf_keras.Model) -> dict[str, list[tf.Variable]]:
 
 
 def _lasting(layers: Sequence[tf_keras.layers.Layer]) -> list[str]:
-    return layer_names.lasting([layer.name for layer in layers])
+    return stable_names([layer.name for layer in layers])
 
 
 def _values(layers: dict[str, list[tf.Variable]]) -> dict[str, list[np.ndarray]]:

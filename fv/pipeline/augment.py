@@ -3,11 +3,156 @@
 import dataclasses
 import math
 
+import numpy as np
 import tensorflow as tf
 
 from fv import addons
 from fv.options import option
-from fv.pipeline import degrade, warp
+
+# One resampling for everything that moves pixels: crop, size, mirror and rotation.
+
+
+@dataclasses.dataclass(frozen=True)
+class Window:
+    """What is kept of each image of a batch, float32 [n] each.
+
+    Attributes:
+      scale: side of the kept square over the image's, (0, 1].
+      top: its upper edge over the image's side, in [0, 1 − scale].
+      left: its left edge, alike.
+      mirrored: bool [n], whether left and right change places.
+      angle: by which what is kept is turned around its centre, radians.
+    """
+
+    scale: tf.Tensor
+    top: tf.Tensor
+    left: tf.Tensor
+    mirrored: tf.Tensor
+    angle: tf.Tensor
+
+
+def crop_windows(images: tf.Tensor, window: Window, side: int) -> tf.Tensor:
+    """Samples the windows bilinearly, without their rotation, corners on corners.
+
+    Args:
+      images: uint8 or float [n, any side, any side, 3].
+      window: what is kept.
+      side: of the result in pixels.
+
+    Returns:
+      float32 [n, side, side, 3].
+    """
+    right = window.left + window.scale
+    # A box whose left lies right of its right is mirrored.
+    edges = (
+        tf.where(window.mirrored, right, window.left),
+        tf.where(window.mirrored, window.left, right),
+    )
+    boxes = tf.stack([window.top, edges[0], window.top + window.scale, edges[1]], axis=1)
+    return tf.image.crop_and_resize(images, boxes, tf.range(tf.shape(images)[0]), (side, side))
+
+
+def crop_rotated_windows(images: tf.Tensor, window: Window, side: int) -> tf.Tensor:
+    """As `crop`, with the rotation, at three times its cost; what lies outside an image is its reflection."""
+    last = images.shape[1] - 1.0
+    step = window.scale * last / (side - 1.0)  # in the image, between two pixels of the result
+    cosine, sine = step * tf.cos(window.angle), step * tf.sin(window.angle)
+    across = tf.where(window.mirrored, -1.0, 1.0)
+    middle = (side - 1.0) / 2.0
+    x, y = ((edge + window.scale / 2.0) * last for edge in (window.left, window.top))
+    rows = [(across * cosine, -sine, x), (across * sine, cosine, y)]
+    transforms = [part for a, b, centre in rows for part in (a, b, centre - middle * (a + b))]
+    return tf.raw_ops.ImageProjectiveTransformV3(
+        images=tf.cast(images, tf.float32),
+        transforms=tf.stack([*transforms, tf.zeros_like(x), tf.zeros_like(x)], axis=1),
+        output_shape=(side, side),
+        interpolation="BILINEAR",
+        fill_mode="REFLECT",
+        fill_value=0.0,
+    )
+
+
+# What cameras and cheap storage do to a face: blur and JPEG's quantisation, on any device, by
+# plain matrix products.
+
+_BINOMIAL = (1 / 16, 4 / 16, 6 / 16, 4 / 16, 1 / 16)  # a Gaussian of 1 pixel
+_BLOCK = 8  # side in pixels of the squares that JPEG transforms
+# Tables K.1 and K.2 of ITU-T T.81 (JPEG): the quantisation steps of luminance and chrominance at quality 50.
+_LUMINANCE_STEPS = """16 11 10 16 24 40 51 61 12 12 14 19 26 58 60 55 14 13 16 24 40 57 69 56 14 17 22 29 51 87 80 62
+18 22 37 56 68 109 103 77 24 35 55 64 81 104 113 92 49 64 78 87 103 121 120 101 72 92 95 98 112 100 103 99"""
+_CHROMINANCE_STEPS = """17 18 24 47 99 99 99 99 18 21 26 66 99 99 99 99 24 26 56 99 99 99 99 99 47 66 99 99 99 99 99 99
+99 99 99 99 99 99 99 99 99 99 99 99 99 99 99 99 99 99 99 99 99 99 99 99 99 99 99 99 99 99 99 99"""
+# RGB → Y, Cb, Cr as JFIF has it, without the offset of 128.
+_TO_YCBCR = ((0.299, 0.587, 0.114), (-0.168736, -0.331264, 0.5), (0.5, -0.418688, -0.081312))
+
+
+def blur(images: tf.Tensor, amounts: tf.Tensor) -> tf.Tensor:
+    """Mixes each image with itself blurred by a Gaussian of one pixel.
+
+    Args:
+      images: float32 [n, side, side, 3].
+      amounts: float32 [n], the blurred image's share, [0, 1].
+
+    Returns:
+      float32 [n, side, side, 3].
+    """
+    kernel = np.multiply.outer(_BINOMIAL, _BINOMIAL)[:, :, np.newaxis, np.newaxis]
+    margin = len(_BINOMIAL) // 2
+    padded = tf.pad(images, [(0, 0), (margin, margin), (margin, margin), (0, 0)], "REFLECT")
+    blurred = tf.nn.depthwise_conv2d(
+        padded, tf.constant(np.tile(kernel, (1, 1, 3, 1)), tf.float32), (1, 1, 1, 1), "VALID"
+    )
+    return images + amounts[:, tf.newaxis, tf.newaxis, tf.newaxis] * (blurred - images)
+
+
+def quantise_jpeg(images: tf.Tensor, steps: tf.Tensor) -> tf.Tensor:
+    """JPEG's loss: each 8 × 8 block's cosine coefficients rounded to multiples of its tables, times a factor.
+
+    Args:
+      images: float32 [n, side, side, 3], RGB, values 0 to 255.
+      steps: float32 [n], the factor on the tables at quality 50, > 0: 0.2 is quality 90, 1 is 50, 2 is 25. The chroma is
+        not subsampled.
+
+    Returns:
+      float32 [n, side, side, 3].
+    """
+    side = images.shape[1]
+    beyond = -side % _BLOCK
+    padded = tf.pad(images - 128.0, [(0, 0), (0, beyond), (0, beyond), (0, 0)], "SYMMETRIC")
+    blocks = (side + beyond) // _BLOCK
+    cells = tf.reshape(padded, (-1, blocks, _BLOCK, blocks, _BLOCK, 3))
+    cosines = tf.constant(_cosines(), tf.float32)
+    colours = tf.constant(_TO_YCBCR, tf.float32)
+    coefficients = tf.einsum(
+        "nibjcr,ub,vc,kr->nijuvk", cells, cosines, cosines, colours, optimize="greedy"
+    )
+    table = tf.constant(_tables(), tf.float32) * tf.reshape(steps, (-1, 1, 1, 1, 1, 1))
+    rounded = tf.round(coefficients / table) * table
+    back = tf.constant(np.linalg.inv(_TO_YCBCR), tf.float32)
+    pixels = tf.einsum(
+        "nijuvk,ub,vc,rk->nibjcr", rounded, cosines, cosines, back, optimize="greedy"
+    )
+    return tf.reshape(pixels, tf.shape(padded))[:, :side, :side] + 128.0
+
+
+def _tables() -> np.ndarray:
+    """The steps of Y, Cb and Cr, [8, 8, 3]."""
+    luminance, chrominance = (
+        np.array(text.split(), np.float32).reshape(_BLOCK, _BLOCK)
+        for text in (_LUMINANCE_STEPS, _CHROMINANCE_STEPS)
+    )
+    return np.stack([luminance, chrominance, chrominance], axis=-1)
+
+
+def _cosines() -> np.ndarray:
+    """The orthonormal cosine transform of 8 numbers, [8 frequencies, 8 places]."""
+    places = np.arange(_BLOCK) + 0.5
+    waves = np.cos(np.pi / _BLOCK * np.arange(_BLOCK)[:, np.newaxis] * places) * math.sqrt(
+        2 / _BLOCK
+    )
+    waves[0] /= math.sqrt(2)
+    return waves
+
 
 _DRAWS = 12  # uniform numbers per image; the columns are named where they are used
 _LUMA = (0.299, 0.587, 0.114)  # of R, G and B, ITU-R BT.601
@@ -57,7 +202,9 @@ class AugmentOptions:
         return self.scale[1] if self.augment else 1.0
 
 
-def draw(options: AugmentOptions, images: int, seed: int, step: tf.Tensor) -> tf.Tensor | None:
+def draw_randomness(
+    options: AugmentOptions, images: int, seed: int, step: tf.Tensor
+) -> tf.Tensor | None:
     """Draws the randomness of a step's whole global batch, so that it does not depend on the number of replicas.
 
     Args:
@@ -84,7 +231,7 @@ def resize(images: tf.Tensor, side: int) -> tf.Tensor:
     return tf.reshape(tf.image.resize(flat, (side, side)), (-1, 2, side, side, images.shape[-1]))
 
 
-def apply(
+def augment(
     images: tf.Tensor, draws: tf.Tensor, options: AugmentOptions, side: int | None = None
 ) -> tf.Tensor:
     """Augments a batch.
@@ -102,8 +249,8 @@ def apply(
     images = _crop(images, columns[0:4], columns[9], options, side or images.shape[1])
     images = _colour(images, columns[4:6], columns[8], options)
     if options.degrade:
-        images = degrade.blur(images, options.degrade * columns[10])
-        images = degrade.quantise(images, _FINEST_STEPS + 2.0 * options.degrade * columns[11])
+        images = blur(images, options.degrade * columns[10])
+        images = quantise_jpeg(images, _FINEST_STEPS + 2.0 * options.degrade * columns[11])
     return _cutout(images, columns[6:8], options) if options.cutout else images
 
 
@@ -115,8 +262,8 @@ def _crop(
     scale = least + (1.0 - least) * scale
     mirrored = tf.logical_and(mirror < 0.5, options.flip)
     angle = math.radians(options.rotation) * (2.0 * turn - 1.0)
-    window = warp.Window(scale, top * (1.0 - scale), left * (1.0 - scale), mirrored, angle)
-    return (warp.crop_turned if options.rotation else warp.crop)(images, window, side)
+    window = Window(scale, top * (1.0 - scale), left * (1.0 - scale), mirrored, angle)
+    return (crop_rotated_windows if options.rotation else crop_windows)(images, window, side)
 
 
 def _colour(

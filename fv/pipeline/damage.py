@@ -1,18 +1,68 @@
 """Damaged records: what reading one ends in, one line that names it, and how many of them a run may skip."""
 
 import contextlib
+import os
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import tensorflow as tf
 
-from fv import errors
+from fv import errors, files, progress, record
 from fv.errors import TemporaryError, UserError
 from fv.manifest import Shard
-from fv.pipeline import first_damage, order, slices
-from fv.pipeline.shard_index import ShardIndex
+from fv.pipeline import order, shard_reader, slices
+from fv.pipeline.shard_reader import ShardIndex
 from fv.pipeline.slices import Slice
+
+# The search for the first damaged record, for readers and decoders that do not say which it was.
+
+
+def find_first_damage(folder: str, shards: Sequence[Shard]) -> str | None:
+    """The first damaged record of the shards, as 'PATH: record N at byte B: what is wrong'; None where all are sound.
+
+    Frames, their number and fields are checked first, which reads each shard once; images are decoded only where those are
+    sound.
+
+    Args:
+      folder: where the shards are.
+      shards: those that are searched, with the numbers of records that they should hold.
+    """
+    return _find(folder, shards, record.decode_pair) or _find(folder, shards, _decode_images)
+
+
+def _find(folder: str, shards: Sequence[Shard], check: Callable[[bytes], object]) -> str | None:
+    with progress.progress(
+        sum(shard.records for shard in shards), "look for the damage", "pair"
+    ) as line:
+        for shard in shards:
+            path, number, offset = os.path.join(folder, shard.name), 0, 0
+            try:
+                with files.open_bytes(path) as file:
+                    for offset, data in record.read_frames(file):
+                        check(data)
+                        number, offset = number + 1, offset + record.FRAME_BYTES + len(data)
+                        line.update()
+                if number < shard.records:
+                    raise record.DamagedRecordError(shard_reader.MISSING)
+            except record.DamagedRecordError as error:
+                return f"{path}: record {number} at byte {offset}: {error}"
+            except OSError as error:
+                errors.raise_if_temporary(error)
+                return (
+                    f"{path}: record {number} at byte {offset}: cannot be read ({error.strerror})"
+                )
+    return None
+
+
+def _decode_images(data: bytes) -> None:
+    pair = record.decode_pair(data)
+    for name in record.IMAGES:
+        try:
+            tf.io.decode_jpeg(pair[name])
+        except tf.errors.InvalidArgumentError as error:
+            raise record.DamagedRecordError(f"{name} is no whole JPEG") from error
+
 
 _OF_FILES = (tf.errors.DataLossError, tf.errors.NotFoundError)
 _ANSWERED = (*_OF_FILES, tf.errors.InvalidArgumentError, tf.errors.UnknownError)
@@ -42,7 +92,7 @@ class BadRecords:
 
     def add_record(self, parts: Sequence[Slice], index: int, reason: str) -> None:
         """As `add`, for record `index` of a worker's slices."""
-        path, number = slices.locate(parts, index)
+        path, number = slices.locate_record(parts, index)
         if (path, number) in self._found:
             return  # before the shard is looked through for the byte, in every epoch
         self.add(path, number, ShardIndex(path).span(number)[0], reason)
@@ -94,7 +144,9 @@ def line_of_damage(folder: str, line: str, which: str = "", *, skippable: bool =
 
 
 @contextlib.contextmanager
-def reported(folder: str, shards: Sequence[Shard], bad: BadRecords | None = None) -> Iterator[None]:
+def report_damaged_record(
+    folder: str, shards: Sequence[Shard], bad: BadRecords | None = None
+) -> Iterator[None]:
     """Turns the errors of a damaged record, met while the block reads, into a user's error that names it.
 
     Args:
@@ -113,7 +165,7 @@ def reported(folder: str, shards: Sequence[Shard], bad: BadRecords | None = None
             raise bad.error from error
         if not _is_about_records(error):
             raise
-        line = first_damage.find(folder, shards)
+        line = find_first_damage(folder, shards)
         if line is None:
             raise
         raise UserError(line_of_damage(folder, line, skippable=bad is not None)) from error

@@ -1,17 +1,94 @@
 """Records → batches by simplejpeg and OpenCV in processes of their own: the fastest way on a CPU (docs/pipeline.md)."""
 
+import atexit
+import threading
+import time
 from collections.abc import Callable, Sequence
 
 import numpy as np
 import tensorflow as tf
 
-from fv import preprocess, record
+from fv import manifest as manifests
+from fv import preprocess, preprocessing, record
 from fv.errors import UserError
-from fv.pipeline import decoding_processes, fields_on_host, leaving
+from fv.pipeline import decoding_processes
 from fv.pipeline.damage import BadRecords
-from fv.pipeline.decoding_process import UNDECODED, Source
-from fv.pipeline.shared_memory import BatchMemory
+from fv.pipeline.decoding_processes import UNDECODED, BatchMemory, Source
 from fv.pipeline.slices import Slice
+
+# A clean end of the process while tf.data still calls Python: its threads must be out of the
+# interpreter before that ends.
+#
+# A thread of TensorFlow that asks for the interpreter's lock while the interpreter is being taken
+# down never returns, and the
+# iterator that waits for it hangs the process: without this, every other run that ended with a
+# full pipeline did.
+
+_QUIET_SECONDS = (
+    0.1  # without a call, after which the pipeline's buffers are full and it makes no more
+)
+_MOST_SECONDS = 5.0
+
+
+class Calls:
+    """The calls that tf.data makes of Python: `with calls:` around the work of each."""
+
+    def __init__(self):
+        self._lock = threading.Lock()
+        self._running, self._last, self._leaving = 0, 0.0, False
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if self._leaving:
+                self._last = time.monotonic()
+                raise RuntimeError("the process is ending")
+            self._running += 1
+
+    def __exit__(self, *exception) -> None:
+        with self._lock:
+            self._running -= 1
+            self._last = time.monotonic()
+
+    def leave(self) -> None:
+        """Refuses further calls and waits until there are none."""
+        self._leaving = True
+        deadline = time.monotonic() + _MOST_SECONDS
+        while time.monotonic() < deadline and (
+            self._running or time.monotonic() - self._last < _QUIET_SECONDS
+        ):
+            time.sleep(_QUIET_SECONDS / 10)
+
+
+calls = Calls()
+atexit.register(calls.leave)
+
+
+# The side of the images that leave the host; the device brings them to the network's.
+
+_LARGEST_RATIO = (
+    1.5  # to image_size: from there on the bytes to the device cost more than the host's resize
+)
+
+
+def choose_load_size(
+    asked: int | None, manifest: manifests.Manifest, image_size: int, crop_fraction: float
+) -> int:
+    """The side, in pixels, that training images are loaded at.
+
+    Args:
+      asked: what the user wants, None for the default: the centre square as it is stored, where all stored images are
+        squares of one size and it is at most 1.5 × `image_size`; else `image_size`.
+      manifest: of the shards.
+      image_size: side of the network's input.
+      crop_fraction: side of the centre square that is kept, over the stored side.
+    """
+    if asked or manifest.image_side is None:
+        return asked or image_size
+    _, _, window = preprocessing.centre_window(
+        manifest.image_side, manifest.image_side, crop_fraction
+    )
+    return window if window <= _LARGEST_RATIO * image_size else image_size
+
 
 NO_RECORD = -1  # index of padding
 Read = Callable[
@@ -20,7 +97,7 @@ Read = Callable[
 Place = Callable[[int], Source]  # from an index to what a process needs for reading the record
 _Row = tuple[int, list[int], bool]  # label, identities, valid
 
-_HOLE: _Row = (record.IMPOSTOR, [fields_on_host.NO_IDENTITY] * 2, False)
+_HOLE: _Row = (record.IMPOSTOR, [record.NO_IDENTITY] * 2, False)
 _INDICES_AHEAD = 2  # batches of them: an epoch's start waits for nobody
 
 
@@ -51,7 +128,7 @@ class HostDecoder:
 
     def batches(self, records: tf.data.Dataset, batch_size: int) -> tf.data.Dataset:
         """Full batches of indices, int64, or of (index, encoded)."""
-        calls = decoding_processes.shared().calls
+        calls = decoding_processes.shared_processes().calls
         waiting = tf.data.Options()
         waiting.threading.private_threadpool_size = (
             calls + 1
@@ -78,10 +155,10 @@ class HostDecoder:
             "valid": (batch_size,),
         }
         types = (tf.uint8, tf.int32, tf.int32, tf.bool)
-        memory = decoding_processes.shared().memory(shapes["images"])
+        memory = decoding_processes.shared_processes().memory(shapes["images"])
 
         def load(*indices_and_encoded: np.ndarray) -> tuple[np.ndarray, ...]:
-            with leaving.calls:
+            with calls:
                 return self._load(memory, *indices_and_encoded)
 
         @tf.autograph.experimental.do_not_convert
@@ -104,7 +181,7 @@ class HostDecoder:
         else:
             sources = encoded.tolist()
         try:
-            images, (labels, names) = decoding_processes.shared().decode(
+            images, (labels, names) = decoding_processes.shared_processes().decode(
                 memory, self._crop_fraction, sources
             )
         except UserError as error:
@@ -131,16 +208,16 @@ class HostDecoder:
         if encoded is None:
             return _HOLE
         try:
-            pair = fields_on_host.parse(encoded)
-            load_image(fields_on_host.IMAGES[0], pair.images[0], self._crop_fraction, images[0])
-            load_image(fields_on_host.IMAGES[1], pair.images[1], self._crop_fraction, images[1])
+            pair = record.parse_pair(encoded)
+            decode_image(record.IMAGES[0], pair.images[0], self._crop_fraction, images[0])
+            decode_image(record.IMAGES[1], pair.images[1], self._crop_fraction, images[1])
         except record.DamagedRecordError as error:
             self._bad.add_record(self._parts, index, str(error))
             return _HOLE
         return pair.label, self._index_of(pair.identities), True
 
 
-def load_image(name: str, encoded: bytes, crop_fraction: float, result: np.ndarray) -> None:
+def decode_image(name: str, encoded: bytes, crop_fraction: float, result: np.ndarray) -> None:
     """`preprocess.load_on_host` of the field of that name.
 
     Raises:
@@ -149,9 +226,9 @@ def load_image(name: str, encoded: bytes, crop_fraction: float, result: np.ndarr
     try:
         preprocess.load_on_host(encoded, crop_fraction, result)
     except tf.errors.InvalidArgumentError as error:
-        raise record.DamagedRecordError(no_jpeg(name)) from error
+        raise record.DamagedRecordError(describe_undecodable(name)) from error
 
 
-def no_jpeg(name: str) -> str:
+def describe_undecodable(name: str) -> str:
     """What is said of an image that does not decode."""
     return f"{name} is no whole JPEG"

@@ -8,19 +8,122 @@ A batch is a dict of
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
+import numpy as np
 import tensorflow as tf
 
-from fv import files
+from fv import files, progress, record
 from fv.errors import UserError
-from fv.pipeline import balance, cache, fields, fields_on_host, order, service, slices
+from fv.pipeline import cache, order, service, slices, tensorflow_decoder
 from fv.pipeline.damage import BadRecords
 from fv.pipeline.host_decoder import HostDecoder
 from fv.pipeline.options import InputOptions
 from fv.pipeline.shard_reader import ShardReader
-from fv.pipeline.source import PairSource
+from fv.pipeline.slices import PairSource, Slice
 from fv.pipeline.tensorflow_decoder import TensorFlowDecoder
+
+# Batches of genuine pairs alone: every pair as often, or every identity, in groups, as batch-wise
+# losses want them.
+#
+# The order is a pure function of (seed, pass, shards, worker, workers). Identities, not records,
+# are dealt to input workers.
+
+
+class PairGroups(NamedTuple):
+    """The genuine pairs of each identity, sorted by name.
+
+    Attributes:
+      records: int64 [pairs], numbers of records, those of one identity in a row.
+      firsts: int64 [identities], where in `records` each one's begin.
+      counts: int64 [identities], how many they are.
+    """
+
+    records: np.ndarray
+    firsts: np.ndarray
+    counts: np.ndarray
+
+
+def group_by_identity(
+    parts: Sequence[Slice], bad: BadRecords, seed: int, worker: int, workers: int
+) -> PairGroups:
+    """The groups that an input worker shows, an identity's pairs in an order of the seed's.
+
+    Args:
+      parts: slices of all records, each of which is read once.
+      bad: is told of damaged records, which are in no group, and says when they are too many.
+      seed: of the order.
+      worker: index of this worker.
+      workers: number of them.
+
+    Raises:
+      UserError: there are fewer identities with a genuine pair than workers, or more damaged records than may be skipped.
+    """
+    members = _genuine(parts, bad)
+    names = sorted(members)[worker::workers]
+    if not names:
+        found = f"{len(members)} people have genuine pairs, {workers} input workers want some"
+        raise UserError(f"{found}: use fewer workers, or convert more people")
+    rng = np.random.default_rng(seed)
+    records = [rng.permutation(members[name]) for name in names]
+    counts = np.array([len(each) for each in records])
+    return PairGroups(np.concatenate(records), np.cumsum(counts) - counts, counts)
+
+
+def ungroup(groups: PairGroups) -> PairGroups:
+    """The same pairs, each a group of its own: every pair as often."""
+    return PairGroups(
+        groups.records, np.arange(len(groups.records)), np.ones(len(groups.records), np.int64)
+    )
+
+
+def _genuine(parts: Sequence[Slice], bad: BadRecords) -> dict[bytes, list[int]]:
+    """Numbers of the genuine pairs' records, by name."""
+    members, read, count = {}, ShardReader(parts, bad).read, slices.count_records(parts)
+    with progress.progress(count, "index identities", "pair") as line:
+        for index in range(count):
+            line.update()
+            data = read(index)
+            try:
+                pair = record.parse_pair(data) if data is not None else None
+            except record.DamagedRecordError as error:
+                bad.add_record(parts, index, str(error))
+                continue
+            if pair and pair.label == record.GENUINE:
+                members.setdefault(pair.identities[0], []).append(index)
+    return members
+
+
+def repeat_balanced(
+    groups: PairGroups, pairs: int, seed: int, start: int, first_pass: int = 0
+) -> tf.data.Dataset:
+    """Indices of records, int64: pass after pass over the identities, each pass in an order of its own.
+
+    Each identity shows its next `pairs` pairs, one after the other; one that has fewer begins again.
+
+    Args:
+      groups: whose.
+      pairs: of an identity in one pass.
+      seed: of the order.
+      start: records of the stream that came before.
+      first_pass: number of the stream's first pass.
+    """
+    records, firsts, counts = (tf.constant(each, tf.int64) for each in groups)
+
+    def one_pass(number: tf.Tensor) -> tf.data.Dataset:
+        order = tf.random.experimental.stateless_shuffle(
+            tf.range(len(groups.counts)), seed=[seed, number]
+        )
+        places = (number * pairs + tf.range(pairs, dtype=tf.int64)) % tf.gather(counts, order)[
+            :, tf.newaxis
+        ]
+        shown = tf.gather(records, tf.gather(firsts, order)[:, tf.newaxis] + places)
+        return tf.data.Dataset.from_tensor_slices(tf.reshape(shown, [-1]))
+
+    passes, skip = divmod(start, len(groups.counts) * pairs)
+    return tf.data.Dataset.range(first_pass + passes, tf.int64.max).flat_map(one_pass).skip(skip)
+
 
 BATCHES_AHEAD = 2  # that wait, finished, for the step
 
@@ -66,11 +169,11 @@ def training_batches(
         order_of = dict(
             batch_size=batch_size, seed=seed + first_epoch, shuffle_buffer=shuffle_buffer
         )
-        return service.batches(source, parts, options.data_service, **order_of).prefetch(
+        return service.service_batches(source, parts, options.data_service, **order_of).prefetch(
             BATCHES_AHEAD
         )
     read, decoder = _reading(source, parts, options, bad or BadRecords(source.folder))
-    records = order.endless(  # indices or bytes
+    records = order.repeat_epochs(  # indices or bytes
         parts, seed, shuffle_buffer, read, start=start_record, first_epoch=first_epoch
     )
     return records.apply(lambda records: decoder.batches(records, batch_size)).prefetch(
@@ -97,15 +200,15 @@ def _genuine_batches(
     if files.is_remote(source.folder):
         raise UserError(f"{flag} reads shards on a disk: copy {source.folder} to one")
     parts, bad = source.worker_slices(0, 1), bad or BadRecords(source.folder)
-    groups = balance.find(parts, bad, seed, *share)
+    groups = group_by_identity(parts, bad, seed, *share)
     if options.genuine_only:
-        groups = balance.each_alone(groups)
+        groups = ungroup(groups)
     _, decoder = _reading(source, parts, options, bad)
     start_record, first_epoch = start
     passes = first_epoch * (
-        slices.count(parts) // (len(groups.counts) * pairs) + 1
+        slices.count_records(parts) // (len(groups.counts) * pairs) + 1
     )  # at least as many as were shown
-    records = balance.endless(groups, pairs, seed, start_record, first_pass=passes)
+    records = repeat_balanced(groups, pairs, seed, start_record, first_pass=passes)
     return decoder.batches(records, batch_size).prefetch(BATCHES_AHEAD)
 
 
@@ -140,7 +243,9 @@ def evaluation_batches(
 
 def evaluation_steps(source: PairSource, batch_size: int, workers: int = 1) -> int:
     """Number of steps in which each worker reads its pairs, at `batch_size` pairs per worker and step."""
-    most = max(slices.count(source.worker_slices(worker, workers)) for worker in range(workers))
+    most = max(
+        slices.count_records(source.worker_slices(worker, workers)) for worker in range(workers)
+    )
     return -(-most // batch_size)
 
 
@@ -153,8 +258,10 @@ def _reading(source: PairSource, parts: list[slices.Slice], options: InputOption
     if not options.decodes_on_host(source.crop_fraction):
         return _reading_for_kernels(source, parts, options)
     remote, reader = files.is_remote(source.folder), ShardReader(parts, bad)
-    records = _remote_records(parts) if remote else map(reader.read, range(slices.count(parts)))
-    index_of = fields_on_host.indexing(source.identities)
+    records = (
+        _remote_records(parts) if remote else map(reader.read, range(slices.count_records(parts)))
+    )
+    index_of = record.identity_indexer(source.identities)
     if options.cache == "decoded":
         return order.read_indices, cache.hold_decoded(source, parts, records, index_of, bad)
     pixels = (source.image_size, source.crop_fraction, index_of, parts, bad)
@@ -170,7 +277,9 @@ def _reading(source: PairSource, parts: list[slices.Slice], options: InputOption
 def _reading_for_kernels(source: PairSource, parts: list[slices.Slice], options: InputOptions):
     """As `_reading`, for TensorFlow's decoder."""
     decoder = TensorFlowDecoder(
-        source.image_size, source.crop_fraction, fields.indexing(source.identities)
+        source.image_size,
+        source.crop_fraction,
+        tensorflow_decoder.identity_indexer(source.identities),
     )
     if options.cache == "encoded":
         return order.read_indices, cache.hold_encoded_for_kernels(source, parts, decoder)

@@ -35,7 +35,7 @@ def slice_dataset(parts: list[Slice]) -> tf.data.Dataset:
     )
 
 
-def endless(
+def repeat_epochs(
     parts: list[Slice],
     seed: int,
     shuffle_buffer: int,
@@ -48,7 +48,7 @@ def endless(
 
     The first of all epochs has the number `first_epoch`, on which its order depends.
     """
-    epochs, skip = divmod(start, slices.count(parts))
+    epochs, skip = divmod(start, slices.count_records(parts))
 
     @tf.autograph.experimental.do_not_convert
     def one_epoch(epoch: tf.Tensor) -> tf.data.Dataset:

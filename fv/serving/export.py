@@ -2,36 +2,120 @@
 
 import dataclasses
 import functools
+import io
 import os
 import sys
 
 import numpy as np
 import tensorflow as tf
+from PIL import Image
 from tensorflow.core.protobuf import fingerprint_pb2
 
 import fv
-from fv import calibration, files, preprocess, tables, workdir
+from fv import calibration, files, preprocess, record, tables, workdir
 from fv.calibration import Calibration
 from fv.conversion import images as conversion
 from fv.errors import UserError
-from fv.model import checkpoint_choice, model_record, restoring
+from fv.model import checkpoint_choice, checkpoint_files, model_record
 from fv.model.model_record import ModelRecord
 from fv.options import option, required
 from fv.pipeline.input_pipeline import PairSource
-from fv.serving import (
-    checksums,
-    formats,
-    images,
-    model_card,
-    operating_point,
-    parity,
-    validation,
-    versions,
-    warm_up,
-)
+from fv.serving import decoding, model_card, signatures, validation, versions
+from fv.serving import formats as formats_module
 from fv.serving.decoding import Rules
-from fv.serving.operating_point import OperatingPoint
 from fv.serving.signatures import ServedVerifier
+from fv.serving.validation import OperatingPoint
+
+# Warm-up requests for TensorFlow Serving: the first caller does not wait for lazy initialisation.
+#
+# They are a TFRecord of `tensorflow.serving.PredictionLog`. The message class is built here, so
+# that
+# an export needs no tensorflow-serving-api. Source: prediction_log.proto, predict.proto and
+# model.proto in tensorflow_serving/apis.
+
+PATH = os.path.join("assets.extra", "tf_serving_warmup_requests")
+MODEL_NAME = "fv"
+BATCH_SIZES = (1, 8)
+_SIDE = 160  # pixels, of the images
+# Only the fields that a request sets. A TensorProto stands as bytes, which have its wire format.
+_PREDICTION_LOG = """
+name: "prediction_log.proto" package: "tensorflow.serving" syntax: "proto3"
+message_type {
+  name: "ModelSpec"
+  field { name: "name" number: 1 type: TYPE_STRING }
+  field { name: "signature_name" number: 3 type: TYPE_STRING }
+}
+message_type {
+  name: "PredictRequest"
+  nested_type {
+    name: "InputsEntry"
+    options { map_entry: true }
+    field { name: "key" number: 1 type: TYPE_STRING }
+    field { name: "value" number: 2 type: TYPE_BYTES }
+  }
+  field { name: "model_spec" number: 1 type_name: ".tensorflow.serving.ModelSpec" }
+  field {
+    name: "inputs" number: 2 label: LABEL_REPEATED
+    type_name: ".tensorflow.serving.PredictRequest.InputsEntry"
+  }
+}
+message_type {
+  name: "PredictLog"
+  field { name: "request" number: 1 type_name: ".tensorflow.serving.PredictRequest" }
+}
+message_type {
+  name: "PredictionLog"
+  field { name: "predict_log" number: 6 type_name: ".tensorflow.serving.PredictLog" }
+}
+"""
+_PredictionLog = record.message_class(_PREDICTION_LOG, "tensorflow.serving.PredictionLog")
+
+
+def write_warm_up(folder: str, embedding_size: int) -> None:
+    """Writes requests of noise for every signature, at batch sizes 1 and 8, to a version folder."""
+    path = os.path.join(folder, PATH)
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    with open(path, "wb") as file:
+        for size in BATCH_SIZES:
+            for name, inputs in _requests(size, embedding_size).items():
+                file.write(record.frame(prediction_log(name, inputs)))
+
+
+def prediction_log(signature: str, inputs: dict[str, np.ndarray | list[bytes]]) -> bytes:
+    """A serialised PredictionLog of one request.
+
+    Args:
+      signature: name of the signature that is called.
+      inputs: its arguments by name.
+    """
+    log = _PredictionLog()
+    request = log.predict_log.request
+    request.model_spec.name, request.model_spec.signature_name = MODEL_NAME, signature
+    for name, values in inputs.items():
+        tensor = tf.make_tensor_proto(values)
+        request.inputs[name] = tensor.SerializeToString(deterministic=True)
+    return log.SerializeToString(deterministic=True)
+
+
+def _requests(size: int, embedding_size: int) -> dict[str, dict[str, np.ndarray | list[bytes]]]:
+    rng = np.random.default_rng(size)
+    pixels = rng.integers(0, 256, (size, _SIDE, _SIDE, preprocess.CHANNELS), dtype=np.uint8)
+    jpegs, pngs = [[_encode(image, form) for image in pixels] for form in ("JPEG", "PNG")]
+    embeddings = rng.normal(size=(size, embedding_size))
+    embeddings = (embeddings / np.linalg.norm(embeddings, axis=1, keepdims=True)).astype(np.float32)
+    return {
+        "serving_default": {signatures.IMAGE_A: jpegs, signatures.IMAGE_B: jpegs},
+        "embed": {signatures.IMAGE: pngs},
+        "embed_pixels": {signatures.IMAGE: pixels},
+        "compare": {signatures.EMBEDDING_A: embeddings, signatures.EMBEDDING_B: embeddings},
+    }
+
+
+def _encode(pixels: np.ndarray, form: str) -> bytes:
+    encoded = io.BytesIO()
+    Image.fromarray(pixels).save(encoded, form)
+    return encoded.getvalue()
+
 
 _PIXELS_PER_MEGAPIXEL = 1_000_000
 _CHECKED_PAIRS = 16  # that the finished graph must score as the evaluator does
@@ -93,16 +177,16 @@ def export(options: ExportOptions) -> None:
     """
     if options.threshold is not None and options.target_far is not None:
         raise UserError("--threshold and --target_far exclude each other: give one of them")
-    wanted = formats.parse(options.formats)
+    wanted = formats_module.parse_formats(options.formats)
     held = model_record.load(options.workdir)
-    model, step = restoring.load_model(options.workdir, held, options.checkpoint)
-    found = validation.find(options.workdir, step, options.tfrecords, options.checkpoint)
-    pairs = validation.source(found, held)
+    model, step = checkpoint_files.load_model(options.workdir, held, options.checkpoint)
+    found = validation.find_held_out(options.workdir, step, options.tfrecords, options.checkpoint)
+    pairs = validation.validation_source(found, held)
     if options.tfrecords:
         validation.require_others(found)
     advice = "calibrate on shards that were converted as the training shards, --tfrecords names their folder"
     model_record.check_images(held, options.workdir, pairs.preprocessing, found.tfrecords, advice)
-    similarities, labels = validation.score(pairs, model)
+    similarities, labels = validation.score_pairs(pairs, model)
     point = _operating_point(options, found, similarities, labels)
     fitted = calibration.fit(similarities, labels)
     served = ServedVerifier(
@@ -113,17 +197,17 @@ def export(options: ExportOptions) -> None:
     card = _card(options, found, held, step, point, fitted)
     with versions.new_version(options.output) as folder:
         _save(served, folder)
-        warm_up.write(folder, held.options.embedding_size)
+        write_warm_up(folder, held.options.embedding_size)
         if wanted:
-            written = formats.write(
-                wanted, folder, model.encoder, parity.pixels_of(pairs, _RANGE_IMAGES)
+            written = formats_module.write_formats(
+                wanted, folder, model.encoder, formats_module.pixels_of(pairs, _RANGE_IMAGES)
             )
             measured = _parity_pairs(found, held, pairs)
-            card["formats"] = parity.compare(
+            card["formats"] = formats_module.compare_formats(
                 written, model, measured, point.threshold, pairs, _rule(options, found)
             )
         model_card.write(card, folder)
-        checksums.write(folder)
+        versions.write_checksums(folder)
     print(_summary(options.output, point, step))
     _say_what_it_expects(options, held)
     versions.remove_oldest(options.output, options.keep)
@@ -145,7 +229,7 @@ def _say_what_it_expects(options: ExportOptions, held: ModelRecord) -> None:
 
 
 def _summary(output: str, point: OperatingPoint, step: int) -> str:
-    version = os.path.join(output, str(versions.versions(output)[-1]))
+    version = os.path.join(output, str(versions.list_versions(output)[-1]))
     accepted = (
         f"{point.impostors_accepted:,} of {point.impostors:,} impostor {point.split} pairs accepted"
     )
@@ -157,20 +241,20 @@ def _summary(output: str, point: OperatingPoint, step: int) -> str:
 def _operating_point(
     options: ExportOptions, found: validation.Measured, similarities, labels
 ) -> OperatingPoint:
-    choose = functools.partial(operating_point.choose, similarities, labels, found.split)
+    choose = functools.partial(validation.choose_threshold, similarities, labels, found.split)
     free = options.threshold is None and options.target_far is None
     if free and found.figures and not options.tfrecords:
         # fv.evaluate chose by the same rule on the same pairs; its number, so that every decision is the same.
         point = choose(threshold=found.figures["threshold"], target_far=None)
-        return dataclasses.replace(point, chosen_by=operating_point.BEST_ACCURACY)
+        return dataclasses.replace(point, chosen_by=validation.BEST_ACCURACY)
     return choose(threshold=options.threshold, target_far=options.target_far)
 
 
-def _rule(options: ExportOptions, found: validation.Measured) -> parity.Choose:
+def _rule(options: ExportOptions, found: validation.Measured) -> formats_module.Choose:
     """How a format's own threshold is chosen: as the export's."""
     asked = {"threshold": options.threshold, "target_far": options.target_far}
     return lambda similarities, labels: (
-        operating_point.choose(similarities, labels, found.split, **asked).threshold
+        validation.choose_threshold(similarities, labels, found.split, **asked).threshold
     )
 
 
@@ -202,9 +286,9 @@ def _check_preprocessing(rules: Rules) -> None:
         preprocessing.store_size,
         preprocessing.crop_fraction,
     )
-    stored = conversion.load(encoded, conversion.Rules(*limits)).stored
+    stored = conversion.load_sound_jpeg(encoded, conversion.Rules(*limits)).stored
     wanted = preprocess.load_jpeg(tf.constant(stored), rules.image_size, rules.crop_fraction)
-    (found,) = images.loader(rules)(tf.constant([encoded]), tf.constant(["image"]))
+    (found,) = decoding.batch_loader(rules)(tf.constant([encoded]), tf.constant(["image"]))
     difference = float(np.abs(found.numpy().astype(np.float32) - wanted.numpy()).mean())
     if difference > _PIXEL_TOLERANCE:
         raise UserError(
@@ -224,7 +308,7 @@ def _parity_pairs(found: validation.Measured, held: ModelRecord, pairs: PairSour
     """The pairs that fv.evaluate scored, or else the validation pairs."""
     if found.figures is None:
         return pairs
-    return validation.source(
+    return validation.validation_source(
         validation.Measured(found.figures, found.figures["tfrecords"], found.figures["split"]), held
     )
 

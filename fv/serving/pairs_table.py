@@ -3,15 +3,32 @@
 import dataclasses
 import itertools
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import numpy as np
 import pandas as pd
 
-from fv import progress, tables
+from fv import progress, quiet_tensorflow, tables
 from fv.errors import UserError
-from fv.serving.quiet_calls import quietly
 from fv.serving.verifier import Verifier
+
+# Calls without what libjpeg writes to stderr of a damaged file: the error says it in one line.
+#
+# For the command line alone: file descriptor 2 is the whole process's.
+
+Answer = TypeVar("Answer")
+
+
+def call_quietly(call: Callable[..., Answer], *arguments) -> Answer:
+    """What the call returns, or its UserError; stderr is shown after all if it raises anything else."""
+    with quiet_tensorflow.stderr_held_back():
+        try:
+            return call(*arguments)
+        except UserError as error:
+            failure = error
+    raise failure
+
 
 IMAGE_A, IMAGE_B, LABEL = "image_a", "image_b", "label"
 ANSWERS = ("same", "similarity", "probability", "distance", "threshold")
@@ -110,7 +127,7 @@ def _embed(verifier: Verifier, paths: list[str]) -> tuple[dict[str, np.ndarray],
         for start in range(0, len(paths), _BATCH):
             batch = paths[start : start + _BATCH]
             try:
-                embeddings.update(zip(batch, quietly(verifier.embed, batch), strict=True))
+                embeddings.update(zip(batch, call_quietly(verifier.embed, batch), strict=True))
             except UserError:
                 _embed_one_by_one(verifier, batch, embeddings, errors)
             line.update(len(batch))
@@ -120,6 +137,6 @@ def _embed(verifier: Verifier, paths: list[str]) -> tuple[dict[str, np.ndarray],
 def _embed_one_by_one(verifier: Verifier, batch: list[str], embeddings: dict, errors: dict) -> None:
     for path in batch:
         try:
-            embeddings[path] = quietly(verifier.embed, path)
+            embeddings[path] = call_quietly(verifier.embed, path)
         except UserError as error:
             errors[path] = str(error)

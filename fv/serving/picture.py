@@ -13,7 +13,7 @@ from fv.conversion import formats
 from fv.evaluation import plots
 from fv.serving import sources
 from fv.serving.sources import ImageSource
-from fv.serving.verdict import Verdict
+from fv.serving.verifier import Verdict
 
 _FIGURE_SIZE = (7, 4.6)  # inches
 _SHOWN_SIDE = 600  # pixels, of an image in the picture

@@ -1,21 +1,106 @@
 """The validation pairs of an export: where they are, and how the model scores them."""
 
 import dataclasses
+import math
 import os
 
 import numpy as np
 import tensorflow as tf
 
-from fv import files, progress, record, workdir
+from fv import files, metrics, progress, record, workdir
 from fv import manifest as manifests
 from fv.errors import UserError
-from fv.evaluation import shard_pairs
+from fv.evaluation import pair_sources
 from fv.model import checkpoint_choice
 from fv.model.model_record import ModelRecord
-from fv.model.scoring import PairScorer
-from fv.model.siamese import Siamese
-from fv.pipeline import damage, fields, input_pipeline
+from fv.model.siamese import PairScorer, Siamese
+from fv.pipeline import damage, input_pipeline, tensorflow_decoder
 from fv.pipeline.input_pipeline import PairSource
+
+# The threshold of an export, and how often it is wrong.
+
+BEST_ACCURACY = "best accuracy"
+
+
+@dataclasses.dataclass(frozen=True)
+class OperatingPoint:
+    """A threshold with the pairs behind it.
+
+    Attributes:
+      threshold: similarity from which on two images are the same person.
+      chosen_by: how it was chosen, in words.
+      far: share of impostor pairs accepted, and the counts behind it.
+      frr: share of genuine pairs rejected, and the counts behind it.
+      split: the pairs that far and frr were measured on; the threshold was chosen on them too, unless it was given.
+    """
+
+    threshold: float
+    chosen_by: str
+    far: float
+    impostors_accepted: int
+    impostors: int
+    frr: float
+    genuine_rejected: int
+    genuine: int
+    split: str
+
+
+def choose_threshold(
+    similarities: np.ndarray,
+    labels: np.ndarray,
+    split: str,
+    *,
+    threshold: float | None,
+    target_far: float | None,
+) -> OperatingPoint:
+    """Chooses a threshold on labelled pairs, or measures a given one.
+
+    Args:
+      similarities: float32 [n].
+      labels: int [n], 1 for a genuine pair.
+      split: what the pairs are called.
+      threshold: the user's, if any.
+      target_far: largest share of impostor pairs accepted, if any; else the threshold has the best accuracy.
+
+    Raises:
+      UserError: the pairs are too few for that FAR.
+    """
+    curve = metrics.roc(similarities, labels)
+    if threshold is not None:
+        chosen_by = "given by --threshold"
+    elif target_far is not None:
+        threshold, chosen_by = (
+            _at_far(curve, target_far, split),
+            f"most genuine pairs at a FAR of {target_far:g}",
+        )
+    else:
+        threshold, chosen_by = curve.best_threshold(), BEST_ACCURACY
+    same = np.asarray(similarities) >= np.float32(threshold)
+    genuine = np.asarray(labels) == 1
+    accepted, rejected = int(np.sum(same & ~genuine)), int(np.sum(~same & genuine))
+    far, frr = accepted / curve.impostors, rejected / curve.genuine
+    return OperatingPoint(
+        threshold, chosen_by, far, accepted, curve.impostors, frr, rejected, curve.genuine, split
+    )
+
+
+def _at_far(curve: metrics.Roc, target_far: float, split: str) -> float:
+    point = curve.tar_at_far(target_far)
+    if point.threshold is None:
+        fewest = f"{split} has {point.impostors:,} impostor pairs, which can show no rate below {1 / point.impostors:.2g}"
+        raise UserError(
+            f"--target_far={target_far:g} cannot be measured: {fewest}; give --target_far={_round_up(1 / point.impostors)} "
+            "or higher, or name shards with more val pairs by --tfrecords"
+        )
+    return point.threshold
+
+
+def _round_up(rate: float) -> str:
+    """A rate to two digits that is no lower."""
+    unit = 10.0 ** (math.floor(math.log10(rate)) - 1)
+    text = f"{rate:.2g}"
+    return text if float(text) >= rate else f"{float(text) + unit:.2g}"
+
 
 _BATCH_SIZE = 64  # pairs
 
@@ -35,7 +120,7 @@ class Measured:
     split: str
 
 
-def find(
+def find_held_out(
     folder: str, step: int, tfrecords: str | None, checkpoint: str = checkpoint_choice.LAST
 ) -> Measured:
     """Finds what an export of a workdir's checkpoint, of that step, needs.
@@ -76,7 +161,7 @@ def require_others(found: Measured) -> None:
       UserError: it would be.
     """
     scored = (found.figures or {}).get("pairs_sha256")
-    if scored and shard_pairs.read(found.tfrecords, found.split).digest() == scored:
+    if scored and pair_sources.read_shard_pairs(found.tfrecords, found.split).digest() == scored:
         raise UserError(
             f"--tfrecords={found.tfrecords} holds as its {found.split} split the pairs that fv.evaluate scored, and figures "
             "on the pairs that choose the threshold mean nothing: give other shards"
@@ -89,7 +174,7 @@ def _is_of_shards(figures: dict) -> bool:
     return bool(figures.get("tfrecords")) and set(splits) <= set(manifests.SPLITS)
 
 
-def source(found: Measured, held: ModelRecord) -> PairSource:
+def validation_source(found: Measured, held: ModelRecord) -> PairSource:
     """The validation pairs.
 
     Raises:
@@ -105,12 +190,12 @@ def source(found: Measured, held: ModelRecord) -> PairSource:
         ) from error
 
 
-def score(pairs: PairSource, model: Siamese) -> tuple[np.ndarray, np.ndarray]:
+def score_pairs(pairs: PairSource, model: Siamese) -> tuple[np.ndarray, np.ndarray]:
     """Similarities float32 [n] and labels int32 [n] of the pairs, in the shards' order."""
     batches = input_pipeline.evaluation_batches(pairs, batch_size=_BATCH_SIZE)
     steps = input_pipeline.evaluation_steps(pairs, _BATCH_SIZE)
     with (
-        damage.reported(pairs.folder, pairs.split.shards),
+        damage.report_damaged_record(pairs.folder, pairs.split.shards),
         progress.progress(steps, "calibrate", "batch") as line,
     ):
         return PairScorer(tf.distribute.get_strategy(), model).score(batches, line.update)
@@ -119,7 +204,9 @@ def score(pairs: PairSource, model: Siamese) -> tuple[np.ndarray, np.ndarray]:
 def first_images(pairs: PairSource, count: int) -> tuple[list[bytes], list[bytes]]:
     """The encoded images of the first `count` pairs, or of all where there are fewer."""
     paths = [os.path.join(pairs.folder, shard.name) for shard in pairs.split.shards]
-    records = [fields.parse_one(data) for data in tf.data.TFRecordDataset(paths).take(count)]
+    records = [
+        tensorflow_decoder.parse_record(data) for data in tf.data.TFRecordDataset(paths).take(count)
+    ]
     return tuple(
         [pair[name].numpy() for pair in records] for name in (record.IMAGE_A, record.IMAGE_B)
     )

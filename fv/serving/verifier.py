@@ -1,5 +1,6 @@
 """The verdict on two images, from a SavedModel and nothing else."""
 
+import dataclasses
 import os
 import re
 import sys
@@ -10,16 +11,43 @@ import tensorflow as tf
 
 from fv import errors, files
 from fv.errors import UserError
-from fv.serving import checksums, model_card, signatures, sources, versions
+from fv.serving import model_card, signatures, sources, versions
 from fv.serving.sources import ImageSource
-from fv.serving.verdict import Verdict
+
+# The answer on one pair.
+
+
+@dataclasses.dataclass(frozen=True)
+class Verdict:
+    """The answer on one pair.
+
+    Attributes:
+      same: whether both images show the same person, which is similarity ≥ threshold.
+      similarity: in [0, 1]; a score to compare with the threshold, not a probability.
+      threshold: the similarity from which on two images are taken for the same person.
+      probability: in [0, 1], that they show the same person, where as large a share of pairs is genuine as among the
+        validation pairs that it was calibrated on (model_card.md has the share).
+      distance: Euclidean distance of the embeddings, [0, 2].
+    """
+
+    same: bool
+    similarity: float
+    threshold: float
+    probability: float
+    distance: float
+
+    def sentence(self) -> str:
+        """The verdict in words."""
+        said = "same person" if self.same else "different people"
+        return f"{said}: similarity {self.similarity:.4f}, threshold {self.threshold:.4f}, probability {self.probability:.4f}"
+
 
 Batch = Sequence[ImageSource] | np.ndarray
 _ASSERTION = re.compile(r"assertion failed: \[(?:b')?(.+?)'?\]\s*$", re.MULTILINE)
 _NAMED = re.compile(r"^\w+\[(\d+)\] (.+)$")
 _MEGAPIXELS = 50.0  # default of fv.export's --max_megapixels
 _NOT_VOUCHED = (
-    f"fv: warning: %s has no {checksums.FILE_NAME}, so nothing vouches for it: a SavedModel is code that runs with your "
+    f"fv: warning: %s has no {versions.FILE_NAME}, so nothing vouches for it: a SavedModel is code that runs with your "
     "rights; load it only if you trust where it comes from"
 )
 
@@ -39,9 +67,9 @@ class Verifier:
         Raises:
           UserError: the folder holds no SavedModel of fv, or its files are not what its checksums say.
         """
-        self.path = versions.latest(path)
-        if checksums.exist(self.path):
-            checksums.check(self.path)
+        self.path = versions.latest_version(path)
+        if versions.has_checksums(self.path):
+            versions.check_checksums(self.path)
         else:
             print(_NOT_VOUCHED % self.path, file=sys.stderr)
         try:

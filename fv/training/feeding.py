@@ -1,17 +1,67 @@
 """What each replica is fed: the pipeline's batches, distributed by the strategy."""
 
+import dataclasses
 import math
+import time
 from collections.abc import Iterator
 
 import tensorflow as tf
 
 from fv import manifest as manifests
 from fv.errors import UserError
-from fv.pipeline import input_pipeline, load_size
+from fv.pipeline import host_decoder, input_pipeline
 from fv.pipeline.damage import BadRecords
 from fv.pipeline.input_pipeline import PairSource
 from fv.training.options import TrainOptions
-from fv.training.position import Position
+from fv.training.run_record import Position
+
+# How long training waited for its input.
+
+BOUND_SHARE = 0.1  # of the time, from which on a run is called input-bound
+
+
+def host_clock(*behind: tf.Tensor) -> tf.Tensor:
+    """Seconds of this host's clock, float64 scalar, as soon as the tensors `behind` which it comes are there.
+
+    It waits for nothing else: TensorFlow runs ops with side effects in the order of the program. (`tf.timestamp` refuses to
+    run deterministically.)
+    """
+    with tf.device("CPU:0"), tf.control_dependencies(behind):
+        return tf.ensure_shape(
+            tf.numpy_function(lambda _: time.time(), behind[:1], tf.float64, stateful=False), ()
+        )
+
+
+@dataclasses.dataclass
+class StallMeter:
+    """Seconds that the device's work took and seconds of them in which it had no batch to work on."""
+
+    waited: float = 0.0
+    elapsed: float = 0.0
+
+    def add(self, waited: float, elapsed: float) -> None:
+        """Counts some steps."""
+        self.waited += waited
+        self.elapsed += elapsed
+
+    @property
+    def share(self) -> float:
+        """Of the time that was spent waiting, [0, 1]."""
+        return self.waited / self.elapsed if self.elapsed else 0.0
+
+    def since(self, earlier: "StallMeter") -> "StallMeter":
+        """What was counted after `earlier`, a copy."""
+        return StallMeter(self.waited - earlier.waited, self.elapsed - earlier.elapsed)
+
+    def verdict(self, advice: str) -> str:
+        """One sentence: whether the run was input-bound, and where it was, what to change."""
+        found = f"{self.share:.0%} of the training time was spent waiting for input"
+        return (
+            f"{found}: input-bound; {advice}"
+            if self.share >= BOUND_SHARE
+            else f"{found}: not input-bound"
+        )
+
 
 _HEADS_OF_PAIRS = (
     "sigmoid",
@@ -21,7 +71,7 @@ _ROOM_DIGITS = 1000
 _SHUFFLE_BUFFER = 2048  # pairs among which an input worker draws the next one
 
 
-def sources(options: TrainOptions) -> tuple[PairSource, PairSource | None]:
+def pair_sources(options: TrainOptions) -> tuple[PairSource, PairSource | None]:
     """The pairs to train on, at the side that they leave the host with, and those to validate on, at the network's.
 
     Shards without a validation split, as for a last training on everybody, have none to validate on.
@@ -64,7 +114,7 @@ def training_source(options: TrainOptions, manifest: manifests.Manifest) -> Pair
         raise UserError(
             f"--scale={options.augmentation.scale[0]},{reach} reaches beyond the images: {left}, lower one of them"
         )
-    side = load_size.choose(
+    side = host_decoder.choose_load_size(
         options.input.load_size, manifest, round(options.model.image_size * reach), kept
     )
     return PairSource.of(options.tfrecords, manifest, "train", side, kept)
@@ -110,7 +160,7 @@ def validation_batches(
     return strategy.distribute_datasets_from_function(batches)
 
 
-def advice(options: TrainOptions) -> str:
+def input_advice(options: TrainOptions) -> str:
     """What to change where training waits for its input, cheapest first."""
     ways = [
         "give it more processor cores",

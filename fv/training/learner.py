@@ -11,11 +11,10 @@ from fv.model.siamese import Siamese
 from fv.preprocessing import Preprocessing
 from fv.training import strategy as strategies
 from fv.training import teacher as teachers
+from fv.training.averaging import Averages
+from fv.training.optimizers import Updater, WarmupThenDecay
 from fv.training.options import TrainOptions
 from fv.training.teacher import Teacher
-from fv.training.updates.averaging import Averages
-from fv.training.updates.schedule import WarmupThenDecay
-from fv.training.updates.updater import Updater
 
 
 @dataclasses.dataclass(frozen=True)

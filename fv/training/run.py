@@ -9,29 +9,44 @@ import tensorflow as tf
 
 from fv import files, folder_lock, ownership, workdir
 from fv import options as fv_options
+from fv.errors import Stopped
 from fv.model import checkpoint_files, initial_weights, model_record, weight_sources
 from fv.model.initial_weights import FirstWeights
 from fv.pipeline import damage
 from fv.pipeline.damage import BadRecords
 from fv.pipeline.input_pipeline import PairSource
-from fv.training import feeding, learner, loop, position
+from fv.training import checkpoints as checkpoints_module
+from fv.training import coordination, feeding, learner, loop, optimizers, rendezvous, run_record
 from fv.training import strategy as strategies
-from fv.training.clusters import facts, losing
-from fv.training.clusters.agreement import Agreement
+from fv.training.checkpoints import BestCheckpoint, Checkpoints
+from fv.training.coordination import Agreement
 from fv.training.learner import Learner
-from fv.training.loop import Plan, Work
+from fv.training.loop import Interruption, Plan, Pulse, Work
+from fv.training.monitoring import Reporter, Run
 from fv.training.options import TrainOptions
-from fv.training.position import Position
-from fv.training.saving import best, full_disk
-from fv.training.saving.best import Best
-from fv.training.saving.checkpoints import Checkpoints
-from fv.training.saving.interruption import Interruption
-from fv.training.saving.pulse import Pulse
+from fv.training.run_record import Position, Start
 from fv.training.step import TrainStep
-from fv.training.updates import schedule
-from fv.training.watching import run_record, summary
-from fv.training.watching.reporter import Reporter, Run
-from fv.training.watching.validation import Validator
+from fv.training.validation import Validator
+
+# What ends a run's output, whichever way it ends: whether the input bound it, and a line of JSON.
+
+
+@contextlib.contextmanager
+def write_summary(reporter: Reporter, start: Start) -> Iterator[None]:
+    """Prints the reporter's summary on stdout when the block ends, its verdict on the input first; notes it in run.json."""
+    reason = "failed"
+    try:
+        yield
+        reason = "finished"
+    except Stopped:
+        reason = "stopped"
+        raise
+    finally:
+        summary = reporter.summary(reason)
+        if summary["input_verdict"]:
+            print(summary["input_verdict"])
+        print(files.to_json(summary), flush=True)
+        run_record.end_run(start, summary)
 
 
 def train(options: TrainOptions) -> None:
@@ -44,19 +59,25 @@ def train(options: TrainOptions) -> None:
       WorkerLost: another worker has ended or is silent.
     """
     options.input.check()
-    training, validation = feeding.sources(options)
+    training, validation = feeding.pair_sources(options)
     record = model_record.describe(options.model, training.identities, training.preprocessing)
     model_record.check_same(record, options.workdir)
     workdir.starts(options.workdir)
 
-    strategy = strategies.start(options.compute, options.seed, facts.of_run(options))
+    strategy = strategies.start_strategy(
+        options.compute, options.seed, rendezvous.shared_flags(options)
+    )
     strategies.check_divides(
         strategy, options.global_batch_size, options.optimization.accumulate_steps
     )
     chief = strategies.is_chief(strategy)
     mine = _claimed(options.workdir) if chief else contextlib.nullcontext()
-    with losing.named(strategy), full_disk.told(options.workdir), mine:
-        rate = schedule.build_schedule(
+    with (
+        coordination.raise_if_worker_lost(strategy),
+        checkpoints_module.report_full_disk(options.workdir),
+        mine,
+    ):
+        rate = optimizers.build_schedule(
             options.optimization, options.steps, options.global_batch_size
         )
         first_weights = _find_first_weights(options, record)
@@ -75,7 +96,7 @@ def train(options: TrainOptions) -> None:
         checkpoints = Checkpoints(options.workdir, agreement, chief=chief, **trained.state())
         first_step = checkpoints.restore()
         workers = strategies.count_input_workers(strategy)
-        place, line = position.find(options, first_step, workers, training.split.pairs)
+        place, line = run_record.find_position(options, first_step, workers, training.split.pairs)
         if chief:
             _describe_run(options, record)
             for each in filter(None, (_say_without_validation(options, validation), line)):
@@ -93,7 +114,7 @@ def train(options: TrainOptions) -> None:
         validator = (
             Validator(strategy, trained.judged, validation, options, bad) if validation else None
         )
-        kept = Best(options.workdir, agreement, chief=chief)
+        kept = BestCheckpoint(options.workdir, agreement, chief=chief)
         counts = (options.global_batch_size, training.split.pairs)
         run = Run(
             options.workdir,
@@ -102,7 +123,7 @@ def train(options: TrainOptions) -> None:
             *counts,
             rate,
             chief,
-            feeding.advice(options),
+            feeding.input_advice(options),
             place.pairs,
         )
         with (
@@ -119,7 +140,7 @@ def train(options: TrainOptions) -> None:
                     beat=pulse.beat,
                     begin=reporter.begin,
                 )
-                loop.run(plan, first_step, work, validated=kept.validated(first_step))
+                loop.run_loop(plan, first_step, work, validated=kept.validated(first_step))
             if chief:
                 _say_what_was_done(options, first_step, bad)
 
@@ -146,16 +167,16 @@ def _claimed(folder: str) -> Iterator[None]:
         begun = files.exists(os.path.join(folder, workdir.MODEL))
         rewritten = (
             f"{workdir.CHECKPOINTS}/{checkpoint_files.LIST}",
-            f"{workdir.BEST}/{best.FILE}",
+            f"{workdir.BEST}/{checkpoints_module.FILE}",
         )
         foreign = ownership.find_foreign(folder, [workdir.FLAGS, *rewritten], lambda name: begun)
         kept = os.path.join(folder, workdir.BEST)
         if begun:
-            checkpoint_files.adopt(os.path.join(folder, workdir.CHECKPOINTS))
-            checkpoint_files.adopt(kept)
+            checkpoint_files.adopt_unlisted(os.path.join(folder, workdir.CHECKPOINTS))
+            checkpoint_files.adopt_unlisted(kept)
         foreign += [
             f"{path}.index"
-            for path in checkpoint_files.find(kept)
+            for path in checkpoint_files.find_checkpoints(kept)
             if not checkpoint_files.is_listed(path)
         ]
         ownership.require_none(foreign, folder)
@@ -167,10 +188,10 @@ def _find_first_weights(
     options: TrainOptions, record: model_record.ModelRecord
 ) -> FirstWeights | None:
     """None for a run that goes on from its own checkpoint, too: it needs no others."""
-    begun = checkpoint_files.find(os.path.join(options.workdir, workdir.CHECKPOINTS))
+    begun = checkpoint_files.find_checkpoints(os.path.join(options.workdir, workdir.CHECKPOINTS))
     if begun or options.init_weights == initial_weights.NONE:
         return None
-    return FirstWeights(weight_sources.find(options.init_weights, options.model), record)
+    return FirstWeights(weight_sources.find_weights(options.init_weights, options.model), record)
 
 
 def _describe_run(options: TrainOptions, record: model_record.ModelRecord) -> None:
@@ -206,9 +227,7 @@ def _summarised(
     if not run.chief:
         yield
         return
-    with summary.written_at_the_end(
-        reporter, run_record.begin(options, strategy, run.first_step, place)
-    ):
+    with write_summary(reporter, run_record.begin_run(options, strategy, run.first_step, place)):
         yield
 
 
@@ -216,7 +235,7 @@ def _stepper(
     step: TrainStep, batches: Iterator, source: PairSource, bad: BadRecords
 ) -> Callable[[int, int], np.ndarray]:
     def run_steps(first: int, count: int) -> np.ndarray:
-        with damage.reported(source.folder, source.split.shards, bad):
+        with damage.report_damaged_record(source.folder, source.split.shards, bad):
             return step.run(batches, first, count)
 
     return run_steps
@@ -225,7 +244,7 @@ def _stepper(
 def _judge(
     validator: Validator | None,
     reporter: Reporter,
-    kept: Best,
+    kept: BestCheckpoint,
     checkpoints: Checkpoints,
     pulse: Pulse,
 ) -> Callable[[int], None]:

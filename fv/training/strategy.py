@@ -1,18 +1,50 @@
 """The tf.distribute strategy, and everything that has to be set before TensorFlow starts its devices."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import tensorflow as tf
 import tf_keras
 
 from fv import gpus
 from fv.errors import UserError
-from fv.training.clusters import finding, forming, gathering, gpu_sharing
-from fv.training.strategy_options import StrategyOptions
+from fv.training import cluster as clusters
+from fv.training import rendezvous
+from fv.training.options import StrategyOptions
+
+# Which of a machine's GPUs are whose, where Slurm runs several workers on it.
 
 
-def start(
+def share_gpus(
+    found: Sequence[Any], process: int, processes: int, environment: Mapping[str, str]
+) -> Sequence[Any]:
+    """The GPUs of one of the processes that run on a machine.
+
+    Where Slurm binds tasks to GPUs (--gpus-per-task, --gpu-bind), a task sees fewer than the step has on the node: these are
+    its own. Elsewhere all tasks see all of them, and each takes an equal part in the order of its place.
+
+    Args:
+      found: the GPUs that this process sees.
+      process: its place among the processes of the machine.
+      processes: number of these.
+      environment: of this process.
+
+    Raises:
+      UserError: the GPUs do not divide over the processes.
+    """
+    of_step = [gpu for gpu in environment.get("SLURM_STEP_GPUS", "").split(",") if gpu]
+    if processes == 1 or len(found) < max(len(of_step), processes):
+        return found
+    if len(found) % processes:
+        raise UserError(
+            f"{len(found)} GPUs do not divide over {processes} tasks of one node: set --gpus-per-task in Slurm"
+        )
+    count = len(found) // processes
+    return found[process * count : (process + 1) * count]
+
+
+def start_strategy(
     options: StrategyOptions, seed: int, facts: Mapping[str, str] | None = None
 ) -> tf.distribute.Strategy:
     """Sets devices, determinism, seed and precision, and makes the strategy. Call it once, before any op runs.
@@ -108,9 +140,9 @@ def _mirrored(options: StrategyOptions) -> tf.distribute.Strategy:
 
 
 def _multi_worker(options: StrategyOptions, facts: Mapping[str, str]) -> tf.distribute.Strategy:
-    cluster = finding.find(options, os.environ)
+    cluster = clusters.find_cluster(options, os.environ)
     count = _use_gpus(options, cluster.local_index, cluster.local_count)
-    return gathering.form(cluster, count, facts, options.startup_timeout)
+    return rendezvous.form_strategy(cluster, count, facts, options.startup_timeout)
 
 
 def _use_gpus(options: StrategyOptions, process: int = 0, processes: int = 1) -> int:
@@ -126,7 +158,7 @@ def _use_gpus(options: StrategyOptions, process: int = 0, processes: int = 1) ->
     """
     gpus.require_seen()
     found = tf.config.list_physical_devices("GPU")
-    shared = gpu_sharing.share(found, process, processes, os.environ)
+    shared = share_gpus(found, process, processes, os.environ)
     wanted = options.num_gpus or len(shared)
     if wanted > len(shared):
         raise UserError(
@@ -142,7 +174,9 @@ def _tpu(options: StrategyOptions) -> tf.distribute.Strategy:
     late = f"no answer from the TPU at '{name}' within --startup_timeout={options.startup_timeout:g} seconds"
     try:
         resolver = tf.distribute.cluster_resolver.TPUClusterResolver(tpu=name)
-        with forming.bounded(options.startup_timeout, f"{late}: check TPU_NAME and the network"):
+        with rendezvous.exit_after(
+            options.startup_timeout, f"{late}: check TPU_NAME and the network"
+        ):
             tf.config.experimental_connect_to_cluster(resolver)
             tf.tpu.experimental.initialize_tpu_system(resolver)
     except (ValueError, tf.errors.OpError) as error:

@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from fv import workdir
 from fv.errors import UserError
-from fv.model import model_record, restoring
+from fv.model import checkpoint_files, model_record
 from fv.model.model_record import ModelRecord
 from fv.model.options import ModelOptions
 from fv.model.siamese import Siamese
@@ -69,7 +69,7 @@ def load(options: TeacherOptions, embedding_size: int, identities: Sequence[str]
         return None
     record = model_record.load(options.teacher)
     _check_fits(record, options.teacher, embedding_size, identities)
-    model, _ = restoring.load_model(options.teacher, record)
+    model, _ = checkpoint_files.load_model(options.teacher, record)
     return Teacher(model, options.teacher_weight, record)
 
 

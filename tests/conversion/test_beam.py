@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from fv.conversion import convert, settings
+from fv.conversion import convert, options
 from fv.errors import UserError
 from tests.conversion import making
 from tests.samples import digests
@@ -41,7 +41,7 @@ def images(tmp_path_factory):
 def local(images, tmp_path_factory):
     """What a local run makes of them."""
     folder = tmp_path_factory.mktemp("local") / "out"
-    convert.convert(settings.Options(str(images), str(folder), shards=6, store_size=20))
+    convert.convert(options.ConvertOptions(str(images), str(folder), shards=6, store_size=20))
     return folder
 
 
@@ -57,7 +57,7 @@ def test_two_worker_processes_of_the_direct_runner_write_the_bytes_of_a_local_ru
 ):
     workers = dict(runner="DirectRunner", runner_options=DIRECT)
     convert.convert(
-        settings.Options(str(images), str(tmp_path), shards=6, store_size=20, **workers)
+        options.ConvertOptions(str(images), str(tmp_path), shards=6, store_size=20, **workers)
     )
     assert_same(tmp_path, local)
 
@@ -85,17 +85,19 @@ def test_a_dask_cluster_of_two_workers_writes_the_bytes_of_a_local_run(images, l
 
 @pytest.mark.slow
 def test_remote_paths_are_read_and_written_by_tensorflow(images, local, tmp_path):
-    chosen = settings.Options(f"file://{images}", f"file://{tmp_path}/out", shards=6, store_size=20)
+    chosen = options.ConvertOptions(
+        f"file://{images}", f"file://{tmp_path}/out", shards=6, store_size=20
+    )
     convert.convert(chosen)
     assert_same(tmp_path / "out", local)
 
 
 def test_what_a_task_ends_in_is_told_as_in_a_local_run(images, tmp_path):
-    chosen = settings.Options(str(images), str(tmp_path), strict=True, runner="DirectRunner")
+    chosen = options.ConvertOptions(str(images), str(tmp_path), strict=True, runner="DirectRunner")
     with pytest.raises(UserError, match="p009/broken.jpg: damaged JPEG"):
         convert.convert(chosen)
 
 
 def test_a_runner_that_is_not_there_is_one_line(images, tmp_path):
     with pytest.raises(UserError, match="--runner=NoRunner failed"):
-        convert.convert(settings.Options(str(images), str(tmp_path), runner="NoRunner"))
+        convert.convert(options.ConvertOptions(str(images), str(tmp_path), runner="NoRunner"))

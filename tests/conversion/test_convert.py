@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from fv import manifest, record
-from fv.conversion import convert, settings
+from fv.conversion import convert, options
 from fv.errors import TemporaryError, UserError
 from tests.conversion import making
 from tests.samples import digests
@@ -27,7 +27,7 @@ def crowd(tmp_path_factory):
 
 def run(images, output, **flags):
     return convert.convert(
-        settings.Options(images=str(images), output=str(output), **{**SHARES, **flags})
+        options.ConvertOptions(images=str(images), output=str(output), **{**SHARES, **flags})
     )
 
 
@@ -183,7 +183,7 @@ def test_manifest_keeps_the_flags(crowd, tmp_path):
 
 def test_a_run_that_broke_off_goes_on_where_it_was(crowd, tmp_path, monkeypatch):
     run(crowd, tmp_path / "whole", shards=6)
-    chosen = settings.Options(
+    chosen = options.ConvertOptions(
         images=str(crowd), output=str(tmp_path / "broken"), shards=6, **SHARES
     )
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):

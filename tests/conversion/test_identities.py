@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 
 from fv import cli, make_tfrecords, manifest, record
-from fv.conversion import identities, settings
+from fv.conversion import identities, options
 from fv.errors import UserError
 from tests.conversion import making
 
@@ -43,7 +43,7 @@ def nested(tmp_path, *groups, each=3):
 def run(capsys, *flags):
     """(exit code, stdout, stderr) of the converter with these flags."""
     with pytest.raises(SystemExit) as exited:
-        cli.run(make_tfrecords.main, settings.Options, argv=["fv-make-tfrecords", *flags])
+        cli.run(make_tfrecords.main, options.ConvertOptions, argv=["fv-make-tfrecords", *flags])
     return exited.value.code or 0, *capsys.readouterr()
 
 

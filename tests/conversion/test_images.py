@@ -6,13 +6,72 @@ import pathlib
 import struct
 
 import numpy as np
+import pandas as pd
 import pytest
 import simplejpeg
 from PIL import Image
 
 from fv import errors, files
-from fv.conversion import checking, crops, formats, images
+from fv.conversion import checking, formats, images
+from fv.conversion import images as images_module
+from fv.conversion.images import Box
+from fv.errors import UserError
 from tests.conversion import making
+
+
+def test_a_number_is_the_fraction_of_the_centre_square():
+    assert images_module.parse_crop("0.64") == images_module.Crop(fraction=0.64)
+    assert images_module.crop_window(250, 200, 0.64, None) == Box(61, 36, 128, 128)
+    assert images_module.crop_window(3, 3, 0.01, None) == Box(1, 1, 1, 1)
+
+
+def test_none_is_the_whole_image():
+    assert images_module.crop_window(
+        250, 200, images_module.parse_crop("none").fraction, None
+    ) == Box(0, 0, 250, 200)
+
+
+@pytest.mark.parametrize("text", ["0", "-0.5", "1.01", "nan"])
+def test_a_fraction_out_of_range_is_refused(text):
+    with pytest.raises(UserError, match=r"not in \(0, 1\]"):
+        images_module.parse_crop(text)
+
+
+def test_boxes_are_read_by_path_and_cut_at_the_border(tmp_path):
+    (tmp_path / "boxes.csv").write_text(
+        "path,left,top,width,height,score\n./a/1.jpg,-5,10.4,100,50,0.9\n"
+    )
+    crop = images_module.parse_crop(str(tmp_path / "boxes.csv"))
+    assert crop.boxes == {"a/1.jpg": Box(-5, 10, 100, 50)}
+    assert images_module.crop_window(80, 40, None, crop.boxes["a/1.jpg"]) == Box(0, 10, 80, 30)
+    with pytest.raises(ValueError, match="lies outside its 80 × 8 pixels"):
+        images_module.crop_window(80, 8, None, crop.boxes["a/1.jpg"])
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ("a/1.jpg,1,2,x,4", "line 2: left, top, width and height have to be numbers"),
+        ("a/1.jpg,1,2,3", "line 2: left, top, width and height have to be numbers"),
+        ("a/1.jpg,1,2,0,4", "line 2: a box of 0 × 4 pixels is empty"),
+        ("../1.jpg,1,2,3,4", "line 2: '../1.jpg' leaves the images folder"),
+    ],
+)
+def test_a_row_that_is_no_box_is_refused_with_its_line(tmp_path, row, message):
+    (tmp_path / "boxes.csv").write_text(f"path,left,top,width,height\n{row}\n")
+    with pytest.raises(UserError, match=message):
+        images_module.parse_crop(str(tmp_path / "boxes.csv"))
+
+
+def test_an_image_without_a_box_is_told():
+    images = pd.DataFrame({"path": ["a/1.jpg", "a/2.jpg"]})
+    kept, others = images_module.require_boxes(
+        images, images_module.Crop(boxes={"a/2.jpg": Box(0, 0, 1, 1)}), "boxes.csv"
+    )
+    assert kept["path"].tolist() == ["a/2.jpg"] and kept.index.tolist() == [0]
+    assert others.to_numpy().tolist() == [["a/1.jpg", "no box in boxes.csv"]]
+    assert len(images_module.require_boxes(images, images_module.Crop(), "none")[0]) == 2
+
 
 RULES = images.Rules(max_pixels=10_000, jpeg_quality=95)
 SPACIOUS = dataclasses.replace(RULES, max_pixels=1_000_000)
@@ -41,53 +100,57 @@ def grey16() -> np.ndarray:
 )
 def test_sound_jpeg_bytes_come_back_untouched(options):
     data = making.encode(PICTURE, **options)
-    assert images.load(data, RULES).stored is data
+    assert images.load_sound_jpeg(data, RULES).stored is data
 
 
 def test_a_grey_jpeg_comes_back_untouched():
     data = making.encode(PICTURE.convert("L"))
-    assert images.load(data, RULES).stored is data
+    assert images.load_sound_jpeg(data, RULES).stored is data
 
 
 @pytest.mark.parametrize("format", ["PNG", "PPM", "BMP", "TIFF"])
 def test_a_lossless_format_becomes_jpeg_that_looks_the_same(format):
-    made = decoded(images.load(making.encode(PICTURE, format), RULES).stored)
+    made = decoded(images.load_sound_jpeg(making.encode(PICTURE, format), RULES).stored)
     assert np.abs(made - making.pixels(1)).mean() < 2
 
 
 @pytest.mark.parametrize("format", ["WEBP", "GIF"])
 def test_a_lossy_format_becomes_jpeg(format):
-    made = decoded(images.load(making.encode(PICTURE, format), RULES).stored)
+    made = decoded(images.load_sound_jpeg(making.encode(PICTURE, format), RULES).stored)
     assert np.abs(made - making.pixels(1)).mean() < 10
 
 
 @pytest.mark.parametrize("mode", ["L", "1", "P", "LA", "RGBA"])
 def test_every_mode_becomes_rgb(mode):
     assert decoded(
-        images.load(making.encode(PICTURE.convert(mode), "PNG"), RULES).stored
+        images.load_sound_jpeg(making.encode(PICTURE.convert(mode), "PNG"), RULES).stored
     ).shape == (24, 24, 3)
 
 
 @pytest.mark.parametrize("format", ["PNG", "TIFF", "PPM"])
 def test_sixteen_bits_are_scaled_to_eight(format):
-    made = decoded(images.load(making.encode(Image.fromarray(grey16()), format), RULES).stored)
+    made = decoded(
+        images.load_sound_jpeg(making.encode(Image.fromarray(grey16()), format), RULES).stored
+    )
     assert np.abs(made - making.pixels(1)[..., :1]).mean() < 2
 
 
 def test_transparency_shows_white():
     clear = Image.new("RGBA", (16, 16), (0, 0, 0, 0))
-    assert decoded(images.load(making.encode(clear, "PNG"), RULES).stored).min() > 250
+    assert decoded(images.load_sound_jpeg(making.encode(clear, "PNG"), RULES).stored).min() > 250
 
 
 def test_cmyk_becomes_rgb():
-    made = decoded(images.load(making.encode(PICTURE.convert("CMYK"), quality=95), RULES).stored)
+    made = decoded(
+        images.load_sound_jpeg(making.encode(PICTURE.convert("CMYK"), quality=95), RULES).stored
+    )
     assert np.abs(made - making.pixels(1)).mean() < 6
 
 
 def test_exif_rotation_is_applied_and_the_tag_is_gone():
     exif = rotation(6)  # turned a quarter anticlockwise: shown right by turning it back
     wide = Image.fromarray(making.pixels(2)[:12])
-    made = images.load(making.encode(wide, exif=exif, quality=95), RULES).stored
+    made = images.load_sound_jpeg(making.encode(wide, exif=exif, quality=95), RULES).stored
     assert np.abs(decoded(made) - np.rot90(making.pixels(2)[:12], -1)).mean() < 6
     assert not Image.open(io.BytesIO(made)).getexif()
 
@@ -97,9 +160,9 @@ def test_a_jpeg_cut_short_anywhere_is_bad(progressive):
     data = making.encode(PICTURE, progressive=progressive)
     for length in range(3, len(data), 7):
         with pytest.raises(formats.BadImage):
-            images.load(data[:length], RULES)
+            images.load_sound_jpeg(data[:length], RULES)
     with pytest.raises(formats.BadImage, match="damaged JPEG"):
-        images.load(data[:-1], RULES)
+        images.load_sound_jpeg(data[:-1], RULES)
 
 
 @pytest.mark.parametrize("orientation", [1, 6])
@@ -109,10 +172,10 @@ def test_a_damaged_jpeg_is_bad_whatever_its_orientation(orientation, options):
     middle = (data.index(b"\xff\xda") + len(data)) // 2
     hole = data[:middle] + bytes(512) + data[middle + 512 :]
     cut = data[:middle] + b"\xff\xd9"
-    images.load(data, SPACIOUS)
+    images.load_sound_jpeg(data, SPACIOUS)
     for damaged in (hole, cut, data[:-2]):
         with pytest.raises(formats.BadImage, match="damaged JPEG"):
-            images.load(damaged, SPACIOUS)
+            images.load_sound_jpeg(damaged, SPACIOUS)
 
 
 @pytest.mark.parametrize("store_size", [None, 12])
@@ -122,44 +185,47 @@ def test_a_damaged_jpeg_is_bad_whatever_is_stored_of_it(mode, store_size):
     middle = (data.index(b"\xff\xda") + len(data)) // 2
     with pytest.raises(formats.BadImage, match="damaged JPEG"):
         rules = dataclasses.replace(SPACIOUS, store_size=store_size)
-        images.load(data[:middle] + bytes(512) + data[middle + 512 :], rules)
+        images.load_sound_jpeg(data[:middle] + bytes(512) + data[middle + 512 :], rules)
 
 
 @pytest.mark.parametrize("trailer", [bytes(5000), b"\0\0\0\x18ftypmp42" * 300, making.jpeg(2)])
 @pytest.mark.parametrize("options", [{}, {"progressive": True}, {"restart_marker_blocks": 1}])
 def test_what_stands_behind_the_end_of_a_jpeg_is_not_stored(options, trailer):
     data = making.encode(PICTURE, **options)
-    assert images.load(data + trailer, RULES).stored == data
+    assert images.load_sound_jpeg(data + trailer, RULES).stored == data
     turned = making.encode(PICTURE, exif=rotation(6), **options)
-    assert images.load(turned + trailer, RULES).stored == images.load(turned, RULES).stored
+    assert (
+        images.load_sound_jpeg(turned + trailer, RULES).stored
+        == images.load_sound_jpeg(turned, RULES).stored
+    )
 
 
 def test_end_markers_in_a_thumbnail_do_not_end_an_image():
     data = making.jpeg(1)
     comment = b"\xff\xfe" + (len(data) + 2).to_bytes(2, "big") + data
     named = data[:2] + comment + data[2:]
-    assert images.load(named + b"trailer", RULES).stored == named
+    assert images.load_sound_jpeg(named + b"trailer", RULES).stored == named
 
 
 def test_header_fields_that_no_decoder_needs_are_mended_in_what_is_stored():
     data = making.jpeg(1)
     jfif, scan = data.index(b"JFIF\0") + 5, data.index(b"\xff\xda") + 11
     odd = data[:jfif] + b"\2" + data[jfif + 1 : scan] + b"\1\x3e\0" + data[scan + 3 :]
-    assert images.load(odd, RULES).stored == data
+    assert images.load_sound_jpeg(odd, RULES).stored == data
 
 
 def test_a_jpeg_of_twelve_bits_is_named_as_such():
     data = bytearray(making.jpeg())
     data[data.index(b"\xff\xc0") + 4] = 12
     with pytest.raises(formats.BadImage, match="JPEG of 12 bits a sample: save it with 8"):
-        images.load(bytes(data), RULES)
+        images.load_sound_jpeg(bytes(data), RULES)
 
 
 @pytest.mark.parametrize("format", ["PNG", "PPM", "BMP", "TIFF", "WEBP", "GIF"])
 def test_another_format_cut_in_half_is_bad(format):
     data = making.encode(PICTURE, format)
     with pytest.raises(formats.BadImage):
-        images.load(data[: len(data) // 2], RULES)
+        images.load_sound_jpeg(data[: len(data) // 2], RULES)
 
 
 @pytest.mark.parametrize(
@@ -175,14 +241,14 @@ def test_another_format_cut_in_half_is_bad(format):
 )
 def test_what_is_no_image_is_bad_with_a_reason(data, reason):
     with pytest.raises(formats.BadImage, match=reason):
-        images.load(data, RULES)
+        images.load_sound_jpeg(data, RULES)
 
 
 def test_a_jpeg_of_odd_subsampling_is_not_called_damaged():
     sound = making.jpeg(subsampling="4:2:0")
     sampling = sound.index(b"\xff\xc0") + 14  # of the second component
     with pytest.raises(formats.BadImage, match="^a JPEG whose chroma subsampling fv does not read"):
-        images.load(sound[:sampling] + b"\x12" + sound[sampling + 1 :], RULES)
+        images.load_sound_jpeg(sound[:sampling] + b"\x12" + sound[sampling + 1 :], RULES)
 
 
 def test_a_png_without_its_end_or_with_a_wrong_checksum_is_bad():
@@ -196,21 +262,21 @@ def test_a_png_without_its_end_or_with_a_wrong_checksum_is_bad():
         (flipped, "IDAT has a wrong checksum"),
     ):
         with pytest.raises(formats.BadImage, match=f"damaged PNG: .*{reason}"):
-            images.load(data, RULES)
-    images.load(sound + bytes(99), RULES)
+            images.load_sound_jpeg(data, RULES)
+    images.load_sound_jpeg(sound + bytes(99), RULES)
 
 
 @pytest.mark.parametrize("format", ["JPEG", "PNG", "GIF"])
 def test_more_pixels_than_allowed_are_refused(format):
     with pytest.raises(formats.BadImage, match="101 × 100 pixels, more than the 0.01 million"):
-        images.load(making.encode(Image.new("RGB", (101, 100)), format), RULES)
+        images.load_sound_jpeg(making.encode(Image.new("RGB", (101, 100)), format), RULES)
 
 
 def test_a_decompression_bomb_is_refused_from_its_header():
     data = bytearray(making.encode(PICTURE, "PNG"))
     data[16:24] = struct.pack(">II", 65_000, 65_000)
     with pytest.raises(formats.BadImage):
-        images.load(bytes(data), RULES)
+        images.load_sound_jpeg(bytes(data), RULES)
 
 
 def test_bit_flips_are_either_refused_or_leave_a_jpeg_that_tensorflow_decodes():
@@ -220,7 +286,7 @@ def test_bit_flips_are_either_refused_or_leave_a_jpeg_that_tensorflow_decodes():
         flipped = bytearray(data)
         flipped[rng.integers(len(data))] ^= 1 << rng.integers(8)
         try:
-            made = images.load(bytes(flipped), RULES).stored
+            made = images.load_sound_jpeg(bytes(flipped), RULES).stored
         except formats.BadImage:
             continue
         kept += 1
@@ -231,7 +297,7 @@ def test_bit_flips_are_either_refused_or_leave_a_jpeg_that_tensorflow_decodes():
 @pytest.mark.parametrize("form", ["JPEG", "PNG"])
 def test_a_stored_size_is_cut_and_made_small_by_area_averages(form):
     rules = dataclasses.replace(RULES, store_size=8, crop_fraction=0.8, jpeg_quality=100)
-    sound = images.load(
+    sound = images.load_sound_jpeg(
         making.encode(Image.fromarray(making.pixels(1, 40)), form, quality=95), rules
     )
     wanted = making.pixels(1, 40)[4:36, 4:36].reshape(8, 4, 8, 4, 3).mean((1, 3)) @ LUMA
@@ -243,20 +309,20 @@ def test_a_stored_size_is_cut_and_made_small_by_area_averages(form):
 
 def test_a_box_is_stored_with_its_proportions():
     rules = dataclasses.replace(RULES, store_size=10)
-    sound = images.load(making.jpeg(1, 60), rules, crops.Box(10, 20, 40, 20))
+    sound = images.load_sound_jpeg(making.jpeg(1, 60), rules, images.Box(10, 20, 40, 20))
     assert sound.stored_size == (20, 10) == Image.open(io.BytesIO(sound.stored)).size
     with pytest.raises(formats.BadImage, match="lies outside"):
-        images.load(making.jpeg(1, 60), rules, crops.Box(60, 0, 5, 5))
+        images.load_sound_jpeg(making.jpeg(1, 60), rules, images.Box(60, 0, 5, 5))
 
 
 def test_an_image_smaller_than_the_stored_size_is_not_enlarged():
-    assert images.load(
+    assert images.load_sound_jpeg(
         making.jpeg(1, 24), dataclasses.replace(RULES, store_size=100)
     ).stored_size == (24, 24)
 
 
 def test_a_jpeg_of_rgb_planes_is_sound():
-    sound = images.load(making.encode(PICTURE, quality=95, keep_rgb=True), RULES)
+    sound = images.load_sound_jpeg(making.encode(PICTURE, quality=95, keep_rgb=True), RULES)
     assert np.abs(sound.grey.astype(int) - np.asarray(PICTURE.convert("L"))).mean() < 3
 
 
@@ -283,7 +349,7 @@ def whole_is_sound(data: bytes, colours: str) -> bool:
 def test_a_file_that_cannot_be_read_is_left_out(tmp_path, monkeypatch, code):
     making.people(tmp_path, Ada=1)
     monkeypatch.setattr(files, "read_bytes", fail_with(code))
-    _, reasons = checking.check(task(tmp_path))
+    _, reasons = checking.check_task(task(tmp_path))
     assert reasons == {0: f"cannot be read: {os.strerror(code)}"}
 
 
@@ -291,7 +357,7 @@ def test_a_network_disk_that_fails_for_a_moment_leaves_no_image_out(tmp_path, mo
     making.people(tmp_path, Ada=1)
     monkeypatch.setattr(files, "read_bytes", fail_with(errno.ESTALE))
     with pytest.raises(OSError, match="Ada_0001.jpg") as caught:
-        checking.check(task(tmp_path))
+        checking.check_task(task(tmp_path))
     assert errors.is_temporary(caught.value)
 
 

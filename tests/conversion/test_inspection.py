@@ -1,10 +1,15 @@
 import os
+import pathlib
+import subprocess
+import sys
 
 import pytest
+from PIL import Image
 
 from fv import manifest, record
-from fv.conversion import convert, inspection, settings
+from fv.conversion import convert, inspection, options
 from fv.errors import UserError
+from tests import samples
 from tests.conversion import making
 
 
@@ -13,7 +18,9 @@ def shards(tmp_path):
     """A folder of shards of 30 training and as many test pairs of 12 people."""
     images = making.crowd(tmp_path / "images", identities=24, images=3)
     flags = dict(val_fraction=0.0, test_fraction=0.5, max_pairs_per_identity=2, shards=2, workers=1)
-    convert.convert(settings.Options(images=str(images), output=str(tmp_path / "out"), **flags))
+    convert.convert(
+        options.ConvertOptions(images=str(images), output=str(tmp_path / "out"), **flags)
+    )
     return tmp_path / "out"
 
 
@@ -115,3 +122,52 @@ def test_every_sound_record_is_visited_and_no_damaged_one(shards):
     fewer = []
     assert len(inspection.inspect(str(shards), fewer.append)[1]) == 1
     assert len(fewer) == len(visited) - 1
+
+
+TOOL = pathlib.Path(__file__).parents[2] / "tools" / "inspect_tfrecords.py"
+
+
+def inspect(*arguments):
+    environment = {**os.environ, "PYTHONPATH": str(TOOL.parents[1])}
+    line = [sys.executable, str(TOOL), *map(str, arguments)]
+    return subprocess.run(line, env=environment, capture_output=True, text=True, timeout=100)
+
+
+@pytest.fixture(scope="module")
+def inspect_sheet_shards(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("shards") / "out"
+    samples.write_shards(folder, {"train": 40, "val": 20})
+    return folder
+
+
+def test_a_sheet_of_pairs_is_drawn_the_same_each_time(inspect_sheet_shards, tmp_path):
+    for name in ("a.png", "b.png"):
+        done = inspect(f"--sheet={tmp_path / name}", inspect_sheet_shards)
+        assert (done.returncode, done.stderr) == (0, "") and "drew 24 pairs" in done.stdout
+    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+    assert Image.open(tmp_path / "a.png").format == "PNG"
+
+
+def test_a_damaged_shard_is_reported_beside_a_sheet_of_the_sound_pairs(
+    inspect_sheet_shards, tmp_path
+):
+    first = sorted(inspect_sheet_shards.glob("train-*"))[0]
+    whole = first.read_bytes()
+    first.write_bytes(whole[: len(whole) // 2])
+    done = inspect(f"--sheet={tmp_path / 'a.png'}", inspect_sheet_shards)
+    first.write_bytes(whole)
+    assert (
+        done.returncode == 2
+        and f"{first.name}: record" in done.stderr
+        and "drew 24 pairs" in done.stdout
+    )
+
+
+@pytest.mark.parametrize(
+    ("path", "message"), [("a.jpg", "ends in .png"), ("no/a.png", "does not exist: make it first")]
+)
+def test_a_sheet_that_cannot_be_written_is_refused_before_the_shards_are_read(
+    inspect_sheet_shards, tmp_path, path, message
+):
+    done = inspect(f"--sheet={tmp_path / path}", inspect_sheet_shards)
+    assert done.returncode == 2 and message in done.stderr and done.stdout == ""

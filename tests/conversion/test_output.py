@@ -7,7 +7,7 @@ import pathlib
 import pytest
 
 from fv import folder_lock, manifest, ownership
-from fv.conversion import output, written
+from fv.conversion import output
 from fv.errors import UserError
 from tests import dying, samples
 
@@ -33,15 +33,15 @@ def contents(folder: pathlib.Path) -> dict[str, bytes]:
 def claim_and_clear(
     folder: pathlib.Path, overwrite: bool = False, keep: tuple[str, ...] = ()
 ) -> None:
-    with output.claim(str(folder), overwrite):
-        output.clear(str(folder), keep)
+    with output.claim_output(str(folder), overwrite):
+        output.clear_output(str(folder), keep)
 
 
 def write_shard(folder: pathlib.Path, name: str, content: bytes = b"records") -> None:
     """A shard as a conversion that is not finished leaves it."""
     ownership.private(str(folder))
     shard = manifest.Shard(name, 1, len(content), hashlib.sha256(content).hexdigest())
-    written.note(str(folder), shard, "key")
+    output.note_shard(str(folder), shard, "key")
     (folder / name).write_bytes(content)
 
 
@@ -58,17 +58,21 @@ def test_a_finished_data_set_is_refused_without_overwrite(finished):
     refused = pytest.raises(
         UserError, match="holds a finished data set: give another folder, or --overwrite"
     )
-    with refused, output.claim(str(finished), overwrite=False):
+    with refused, output.claim_output(str(finished), overwrite=False):
         pass
-    with output.claim(str(finished), overwrite=True):
+    with output.claim_output(str(finished), overwrite=True):
         assert (finished / "manifest.json").exists()
 
 
 def test_a_second_run_is_refused_while_the_first_is_writing(tmp_path):
     refused = pytest.raises(UserError, match="another conversion is writing")
-    with output.claim(str(tmp_path), False), refused, output.claim(str(tmp_path), False):
+    with (
+        output.claim_output(str(tmp_path), False),
+        refused,
+        output.claim_output(str(tmp_path), False),
+    ):
         pass
-    with output.claim(str(tmp_path), False):
+    with output.claim_output(str(tmp_path), False):
         pass
 
 
@@ -83,7 +87,7 @@ def test_scratch_is_empty_at_the_start_and_gone_at_the_end(tmp_path):
     left = pathlib.Path(ownership.private(str(tmp_path)), "scratch")
     left.mkdir()
     (left / "000000001.pack").write_bytes(b"x")
-    with output.claim(str(tmp_path), False) as scratch:
+    with output.claim_output(str(tmp_path), False) as scratch:
         assert scratch == str(left) and os.listdir(scratch) == []
     assert os.listdir(tmp_path) == []
 
@@ -192,7 +196,7 @@ def test_an_unfinished_conversion_of_an_earlier_fv_is_known_by_its_notes(tmp_pat
     (tmp_path / ".fv" / "written.json").unlink()
     (tmp_path / ".fv").rmdir()
     claim_and_clear(tmp_path, keep=(SHARD,))
-    assert written.find(str(tmp_path), SHARD, "key")
+    assert output.find_noted_shard(str(tmp_path), SHARD, "key")
     (tmp_path / ".shards" / "mine.json").write_text("{}")
     claim_and_clear(tmp_path)
     assert contents(tmp_path) == {".shards/mine.json": b"{}"}
@@ -204,7 +208,7 @@ def test_clear_keeps_the_shards_that_are_asked_for_and_their_notes(tmp_path):
         write_shard(tmp_path, name)
     claim_and_clear(tmp_path, keep=(names[0],))
     assert sorted(os.listdir(tmp_path)) == [".fv", names[0]]
-    assert list(written.records(str(tmp_path))) == [names[0]]
+    assert list(output.noted_shards(str(tmp_path))) == [names[0]]
     claim_and_clear(tmp_path)
     assert os.listdir(tmp_path) == []
 

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from fv import manifest
-from fv.conversion import duplicates, fingerprint, report
+from fv.conversion import checking, duplicates, report
 
 PATHS = ["ann/1.jpg", "ann/2.jpg", "ann/3.jpg", "bo/1.jpg", "bo/2.jpg", "cy/1.jpg", "di/1.jpg"]
 
@@ -19,11 +19,13 @@ def split(genuine, impostor, images, names):
 
 
 def copies(digests, identities, paths):
-    hashes = np.random.default_rng(0).integers(0, 2**64, (20, fingerprint.WORDS), dtype=np.uint64)[
+    hashes = np.random.default_rng(0).integers(0, 2**64, (20, checking.WORDS), dtype=np.uint64)[
         digests
     ]
-    found = duplicates.find(np.array(digests, np.uint64), hashes, np.array(identities), 12)
-    return duplicates.named(found, np.array(paths, object))
+    found = duplicates.find_duplicates(
+        np.array(digests, np.uint64), hashes, np.array(identities), 12
+    )
+    return duplicates.name_duplicates(found, np.array(paths, object))
 
 
 @pytest.fixture

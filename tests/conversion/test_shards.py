@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from fv import files, record
-from fv.conversion import checking, shards, written
+from fv.conversion import checking, output, shards
 from fv.errors import UserError
 from tests import dying
 from tests.conversion import making
@@ -165,12 +165,12 @@ def test_no_note_or_half_a_note_is_no_whole_shard(planned):
     table, images, folders = planned
     (task,) = shards.plan_split("val", table, images, 1, 0, folders)
     shard = shards.write_shard(task)
-    assert written.count(folders[2]) == 1
-    note = pathlib.Path(folders[2], written.FOLDER, f"{shard.name}.json")
+    assert output.count_noted(folders[2]) == 1
+    note = pathlib.Path(folders[2], output.FOLDER, f"{shard.name}.json")
     note.write_text(note.read_text()[:40])
-    assert written.find(folders[2], shard.name, task.key()) is None
-    written.forget_all(folders[2])
-    assert written.count(folders[2]) == 0
+    assert output.find_noted_shard(folders[2], shard.name, task.key()) is None
+    output.forget_shards(folders[2])
+    assert output.count_noted(folders[2]) == 0
     with pytest.raises(
         UserError, match=f"fv did not write, or that were changed since: {shard.name}"
     ):

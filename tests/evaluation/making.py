@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from fv.evaluation.pair_set import Images, PairSet
+from fv.evaluation.pairs import Images, PairSet
 
 PEOPLE = 12
 IMAGES_PER_PERSON = 3

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fv import metrics
+from fv import calibration, metrics
 from fv.errors import UserError
 from fv.evaluation import plots
+from tests.evaluation.making import pair_set, scores
 
 BLUE, VERMILION = (0, 114, 178), (213, 94, 0)
 
@@ -42,7 +43,7 @@ def legend_of(monkeypatch, draw, *arguments, **options) -> tuple[list[str], str]
         lines = [line for axes in figure.axes for line in axes.get_legend_handles_labels()[1]]
         said.append((lines, title))
 
-    monkeypatch.setattr(plots, "save", keep)
+    monkeypatch.setattr(plots, "save_figure", keep)
     draw("unused.png", *arguments, **options)
     return said[0]
 
@@ -104,7 +105,7 @@ def test_histogram_names_the_threshold_and_counts_its_errors(monkeypatch):
 
 def test_bars_of_each_class_add_up_to_one_whatever_its_size(monkeypatch):
     figures = []
-    monkeypatch.setattr(plots, "save", lambda figure, path, title: figures.append(figure))
+    monkeypatch.setattr(plots, "save_figure", lambda figure, path, title: figures.append(figure))
     similarities, labels = sample()
     plots.draw_histogram(
         "unused.png",
@@ -119,7 +120,7 @@ def test_bars_of_each_class_add_up_to_one_whatever_its_size(monkeypatch):
 
 def test_marks_of_tar_at_far_lie_on_the_stepped_curve(monkeypatch):
     figures = []
-    monkeypatch.setattr(plots, "save", lambda figure, path, title: figures.append(figure))
+    monkeypatch.setattr(plots, "save_figure", lambda figure, path, title: figures.append(figure))
     similarities, labels = sample()
     plots.draw_roc("unused.png", np.round(similarities), labels, fars=(0.1, 0.02))
     curve, *marks = figures[0].axes[1].lines[:3]
@@ -152,3 +153,35 @@ def test_pictures_drawn_in_a_thread_are_those_of_the_main_thread(tmp_path):
 def test_pyplot_is_never_loaded():
     check = "import sys, fv.evaluation.plots; sys.exit('matplotlib.pyplot' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", check]).returncode == 0
+
+
+LABELS = pair_set().labels
+
+
+@pytest.mark.parametrize(
+    "similarities", [scores(LABELS), np.full(len(LABELS), 0.5)], ids=["usual", "constant"]
+)
+def test_curves_of_usual_and_constant_scores_are_drawn(tmp_path, similarities):
+    plots.draw_det(str(tmp_path / "det.png"), similarities, LABELS)
+    plots.draw_reliability(
+        str(tmp_path / "r.png"), calibration.reliability(np.clip(similarities, 0, 1), LABELS)
+    )
+    for name in ("det.png", "r.png"):
+        assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
+
+
+def test_principal_components_are_the_directions_of_most_variance_with_a_fixed_sign():
+    rng = np.random.default_rng(0)
+    spread = rng.normal(size=(200, 3)) * (5, 2, 0.1)
+    turned = spread @ np.linalg.qr(rng.normal(size=(3, 3)))[0]
+    places, share = plots.principal_components(turned.astype(np.float32))
+    centred = spread - spread.mean(axis=0)
+    for axis in range(2):
+        assert abs(np.corrcoef(places[:, axis], centred[:, axis])[0, 1]) > 0.99
+    assert share == pytest.approx(centred.var(axis=0)[:2] / centred.var(axis=0).sum(), abs=0.01)
+    np.testing.assert_array_equal(places, plots.principal_components(turned.astype(np.float32))[0])
+
+
+def test_a_map_of_equal_embeddings_and_odd_names_is_drawn(tmp_path):
+    plots.draw_map(str(tmp_path / "map.png"), np.ones((8, 4), np.float32), ["$a_b", "é"] * 4)
+    assert (tmp_path / "map.png").read_bytes().startswith(b"\x89PNG")

@@ -11,10 +11,10 @@ import tensorflow as tf
 
 from fv import cli, files, manifest, metrics
 from fv.errors import UserError
-from fv.evaluation import describing
+from fv.evaluation import scores as scores_module
 from fv.evaluation.run import EvaluateOptions, evaluate
-from fv.model import model_record, restoring
-from fv.model.scoring import PairScorer
+from fv.model import checkpoint_files, model_record
+from fv.model.siamese import PairScorer
 from fv.pipeline import input_pipeline
 from fv.pipeline.input_pipeline import PairSource
 from tests import samples
@@ -83,7 +83,7 @@ def test_the_figures_are_those_of_the_written_scores(options):
 
 def test_a_pair_scores_as_training_validates_it_though_each_image_is_embedded_once(options):
     record = model_record.load(options.workdir)
-    model, _ = restoring.load_model(options.workdir, record)
+    model, _ = checkpoint_files.load_model(options.workdir, record)
     pixels = (record.options.image_size, record.options.crop_fraction)
     source = PairSource.of(options.tfrecords, manifest.load(options.tfrecords), "test", *pixels)
     batches = input_pipeline.evaluation_batches(source, batch_size=8)
@@ -212,8 +212,8 @@ def test_a_list_with_folds_is_cross_validated_beside_the_workdir_s_own_figures(k
 
 def test_flip_makes_an_image_and_its_mirror_image_one(trained):
     record = model_record.load(trained.workdir)
-    model, _ = restoring.load_model(trained.workdir, record)
-    describer = describing.Describer(model, record.options, None, flip=True, batch_size=4)
+    model, _ = checkpoint_files.load_model(trained.workdir, record)
+    describer = scores_module.Describer(model, record.options, None, flip=True, batch_size=4)
     pixels = tf.constant(np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3)), tf.uint8)
     embeddings = describer._embed(model, pixels)
     np.testing.assert_allclose(embeddings, describer._embed(model, pixels[:, :, ::-1]), atol=1e-6)
@@ -251,7 +251,7 @@ def test_a_model_of_constant_scores_is_called_so_in_figures_page_and_table(
     k_fold, monkeypatch, capsys
 ):
     monkeypatch.setattr(
-        describing.Describer,
+        scores_module.Describer,
         "_embed",
         lambda self, model, pixels: np.eye(1, 16).repeat(len(pixels), 0),
     )
@@ -264,7 +264,7 @@ def test_a_model_of_constant_scores_is_called_so_in_figures_page_and_table(
 
 def test_embeddings_that_are_not_finite_are_refused_by_the_first_image(k_fold, monkeypatch):
     monkeypatch.setattr(
-        describing.Describer,
+        scores_module.Describer,
         "_embed",
         lambda self, model, pixels: np.full((len(pixels), 16), np.nan),
     )
@@ -279,9 +279,9 @@ def test_embeddings_that_are_not_finite_are_refused_by_the_first_image(k_fold, m
 def test_an_untrained_network_whose_embeddings_are_not_finite_is_named_as_what_it_is(
     k_fold, monkeypatch
 ):
-    embed = describing.Describer._embed
+    embed = scores_module.Describer._embed
     monkeypatch.setattr(
-        describing.Describer,
+        scores_module.Describer,
         "_embed",
         lambda self, model, pixels: (
             embed(self, model, pixels) * (np.nan if model is self._untrained else 1)

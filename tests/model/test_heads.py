@@ -87,10 +87,10 @@ def test_the_softmax_margins_make_the_true_identity_harder(second):
     )
     centres = tf.math.l2_normalize(head.trainable_variables[0], axis=1)
     cosines = tf.matmul(tf.reshape(embeddings, (-1, 4)), centres, transpose_b=True)
-    by_hand = losses.margin_softmax(cosines, tf.reshape(identities, [-1]), 16.0, 0.2, 0.4)
+    by_hand = losses.margin_softmax_loss(cosines, tf.reshape(identities, [-1]), 16.0, 0.2, 0.4)
     expected = tf.reduce_mean(tf.reshape(by_hand, (-1, 2)), axis=1)
     if second:
-        expected += losses.contrastive(embeddings[:, 0], embeddings[:, 1], label, margin=1.0)
+        expected += losses.contrastive_loss(embeddings[:, 0], embeddings[:, 1], label, margin=1.0)
     found = head.losses(embeddings, label, identities)
     np.testing.assert_allclose(found, expected, rtol=1e-5)
 

@@ -1,23 +1,28 @@
 import dataclasses
+import shutil
 
 import numpy as np
 import pytest
 import tensorflow as tf
 import tf_keras
 
+from fv import addons
 from fv.errors import UserError
 from fv.model import (
     backbones,
+    checkpoint_choice,
+    checkpoint_files,
     encoder,
     initial_weights,
     model_record,
-    restoring,
     siamese,
     weight_sources,
 )
 from fv.model.model_record import ModelRecord
 from fv.model.options import ModelOptions
 from fv.model.siamese import Siamese
+from fv.training.options import AveragingOptions, OptimizerOptions, StrategyOptions, TrainOptions
+from fv.training.run import train
 from tests.conftest import TINY
 
 PEOPLE = ("Ada", "Grace", "Hedy")
@@ -29,7 +34,9 @@ def new_model(people: tuple[str, ...] = PEOPLE, **changes) -> tuple[Siamese, Mod
 
 
 def begin(where: object, model: Siamese, record: ModelRecord) -> str:
-    return initial_weights.load(weight_sources.find(str(where), record.options), model, record)
+    return initial_weights.load(
+        weight_sources.find_weights(str(where), record.options), model, record
+    )
 
 
 def backbone_weights(model: Siamese) -> list[np.ndarray]:
@@ -42,7 +49,7 @@ def assert_same(ones: list, others: list) -> None:
 
 
 def restored(workdir: str) -> Siamese:
-    return restoring.load_model(workdir, model_record.load(workdir))[0]
+    return checkpoint_files.load_model(workdir, model_record.load(workdir))[0]
 
 
 def test_another_run_s_weights_are_taken_at_another_size_with_another_head(trained):
@@ -70,7 +77,7 @@ def test_identity_centres_are_taken_for_the_same_people_and_no_others(trained):
 def test_an_embedding_behind_another_layer_is_left_though_its_shape_fits(trained):
     name = backbones.build_plain("tiny", (32, 32, 3), None).layers[-2].name
     model, record = new_model()
-    source = dataclasses.replace(weight_sources.find(trained.workdir, TINY), end=name)
+    source = dataclasses.replace(weight_sources.find_weights(trained.workdir, TINY), end=name)
     line = initial_weights.load(source, model, record)
     assert "6 of 8 layers loaded" in line and f"embedding (behind {name} and average there)" in line
     assert "identity_centres (other training identities)" in line
@@ -142,7 +149,7 @@ def test_a_cut_inception_takes_what_a_whole_one_has(tmp_path):
         tmp_path / "whole.h5", model, record
     )
     whole = dict(zip(weight_sources._lasting(whole.layers), whole.layers, strict=True))
-    for name, weights in weight_sources.parts(model).items():
+    for name, weights in weight_sources.weights_by_layer(model).items():
         if name in whole:
             assert_same(weights, whole[name].weights)
 
@@ -165,7 +172,7 @@ def test_weights_of_which_nothing_fits_are_refused_and_the_model_stays(trained, 
         begin(tmp_path / "other.weights.h5", model, record)
     assert_same(backbone_weights(model), before)
     with pytest.raises(UserError, match="holds a tiny, not a resnet50"):
-        weight_sources.find(trained.workdir, ModelOptions(backbone="resnet50"))
+        weight_sources.find_weights(trained.workdir, ModelOptions(backbone="resnet50"))
 
 
 def test_what_holds_no_weights_is_refused_in_one_line(tmp_path):
@@ -177,7 +184,68 @@ def test_what_holds_no_weights_is_refused_in_one_line(tmp_path):
         (tmp_path, "no export of this fv"),
     ):
         with pytest.raises(UserError, match=said) as raised:
-            weight_sources.find(str(where), TINY)
+            weight_sources.find_weights(str(where), TINY)
         assert "\n" not in str(raised.value)
     with pytest.raises(UserError, match="tiny has no ImageNet weights"):
-        weight_sources.find("imagenet", TINY)
+        weight_sources.find_weights("imagenet", TINY)
+
+
+@pytest.fixture
+def following(trained, tmp_path) -> TrainOptions:
+    """Options of a run with a larger image and another head whose backbone begins with `trained`'s and stands still."""
+    return dataclasses.replace(
+        trained,
+        workdir=str(tmp_path / "following"),
+        model=dataclasses.replace(TINY, image_size=48, head="sigmoid"),
+        init_weights=shutil.copytree(trained.workdir, tmp_path / "first"),
+        optimization=OptimizerOptions(freeze_backbone_steps=-1),
+        steps=2,
+    )
+
+
+def backbone_of(workdir: str, checkpoint: str = checkpoint_choice.LAST) -> list[np.ndarray]:
+    model, _ = checkpoint_files.load_model(workdir, model_record.load(workdir), checkpoint)
+    return [weight.numpy() for weight in model.encoder.get_layer(backbones.NAME).weights]
+
+
+def initial_weights_assert_same(ones: list[np.ndarray], others: list[np.ndarray]) -> None:
+    for one, other in zip(ones, others, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_a_run_begins_with_another_s_weights_says_so_once_and_goes_on_without_it(
+    following, trained, capsys
+):
+    train(following)
+    assert (
+        "first weights (last checkpoint, step 30): 7 of 8 layers loaded" in capsys.readouterr().out
+    )
+    initial_weights_assert_same(backbone_of(following.workdir), backbone_of(trained.workdir))
+    shutil.rmtree(following.init_weights)
+    train(dataclasses.replace(following, steps=3))
+    assert "first weights" not in capsys.readouterr().out
+    with pytest.raises(UserError, match="is no workdir of fv.train"):
+        train(dataclasses.replace(following, workdir=following.workdir + "-new"))
+
+
+def test_averages_and_lookahead_s_slow_weights_begin_with_them_too_on_every_replica(
+    following, trained
+):
+    options = dataclasses.replace(
+        following,
+        init_weights=f"{following.init_weights}@best",
+        compute=StrategyOptions(strategy="mirrored", virtual_devices=2),
+        optimization=OptimizerOptions(
+            "radam" if addons.available() else "adamw", learning_rate=0.0, weight_decay=0.0
+        ),
+        averaging=AveragingOptions("ema"),
+        steps=6,
+    )
+    train(options)
+    for one, other in zip(
+        backbone_of(options.workdir),
+        backbone_of(trained.workdir, checkpoint_choice.BEST),
+        strict=True,
+    ):
+        if one.ndim > 1:  # BatchNorm's statistics move
+            np.testing.assert_allclose(one, other, atol=1e-6)

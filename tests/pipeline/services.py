@@ -29,7 +29,9 @@ def running() -> Iterator[tuple[str, subprocess.Popen, tuple[subprocess.Popen, s
 
 def drawn(source, address: str, **arguments) -> Iterator:
     """The pairs that come from the service."""
-    batches = service.batches(source, source.worker_slices(0, 1), address, **ARGUMENTS | arguments)
+    batches = service.service_batches(
+        source, source.worker_slices(0, 1), address, **ARGUMENTS | arguments
+    )
     return (pairs_of(batch)[0] for batch in batches)
 
 

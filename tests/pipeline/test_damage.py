@@ -55,7 +55,7 @@ def broken(shards, tmp_path) -> Broken:
 def read(broken: Broken, pairs: int = RECORDS, **arguments) -> list[bytes]:
     source = source_of(broken.folder)
     arguments.setdefault("bad", BadRecords(source.folder))
-    with damage.reported(source.folder, source.split.shards, arguments["bad"]):
+    with damage.report_damaged_record(source.folder, source.split.shards, arguments["bad"]):
         return stream(source, pairs, **arguments)
 
 
@@ -93,7 +93,7 @@ def read_cut_at_a_frame(broken: Broken, scheme: str, **arguments) -> str:
     source = dataclasses.replace(source_of(broken.folder), folder=f"{scheme}{broken.folder}")
     with (
         pytest.raises(UserError) as error,
-        damage.reported(source.folder, source.split.shards, arguments.get("bad")),
+        damage.report_damaged_record(source.folder, source.split.shards, arguments.get("bad")),
     ):
         stream(source, RECORDS, **arguments)
     said = str(error.value)
@@ -128,7 +128,7 @@ def test_nor_by_one_of_several_workers_in_evaluation(broken):
     batches = input_pipeline.evaluation_batches(source, batch_size=4, worker=1, workers=2)
     with (
         pytest.raises(UserError, match="is missing: the file ends"),
-        damage.reported(source.folder, source.split.shards),
+        damage.report_damaged_record(source.folder, source.split.shards),
     ):
         list(batches)
 
@@ -271,5 +271,8 @@ def test_evaluation_leaves_out_what_may_be_skipped(broken):
 
 def test_the_step_s_own_errors_pass_through(shards):
     source = source_of(shards)
-    with pytest.raises(ZeroDivisionError), damage.reported(source.folder, source.split.shards):
+    with (
+        pytest.raises(ZeroDivisionError),
+        damage.report_damaged_record(source.folder, source.split.shards),
+    ):
         raise ZeroDivisionError

@@ -10,7 +10,7 @@ from fv import record
 from fv.errors import UserError
 from fv.pipeline import damage
 from fv.pipeline.options import InputOptions
-from fv.pipeline.service_process import ServiceOptions, serve
+from fv.pipeline.service import ServiceOptions, run_service
 from fv.training.run import train
 from tests import samples
 from tests.pipeline import services
@@ -55,7 +55,10 @@ def test_a_damaged_record_that_a_worker_meets_is_one_line_here(shards, running, 
         else data[: last + 50] + bytes([data[last + 50] ^ 1]) + data[last + 51 :]
     )
     source = source_of(folder)
-    with pytest.raises(UserError) as error, damage.reported(source.folder, source.split.shards):
+    with (
+        pytest.raises(UserError) as error,
+        damage.report_damaged_record(source.folder, source.split.shards),
+    ):
         collections.deque(drawn(source, running[0], epochs=1), maxlen=0)
     assert f"{path}: record " in str(error.value) and f" at byte {last}: " in str(error.value)
     assert "\n" not in str(error.value)
@@ -97,11 +100,11 @@ def test_the_service_deals_every_record_once_goes_on_without_a_worker_and_stops_
 )
 def test_a_mistake_is_one_line(options, message):
     with pytest.raises(UserError, match=message):
-        serve(options)
+        run_service(options)
 
 
 def test_a_taken_port_is_refused():
     taken = tf.data.experimental.service.DispatchServer()
     port = int(taken.target.rpartition(":")[2])
     with pytest.raises(UserError, match=f"--port={port} cannot be listened on"):
-        serve(ServiceOptions(role="dispatcher", port=port))
+        run_service(ServiceOptions(role="dispatcher", port=port))

@@ -21,7 +21,7 @@ def test_every_record_is_read_exactly_once_and_counts_differ_by_at_most_one(reco
         for i in range(part.take)
     )
     assert read == sorted((f"d/{shard.name}", i) for shard in shards for i in range(shard.records))
-    counts = [slices.count(parts) for parts in per_worker]
+    counts = [slices.count_records(parts) for parts in per_worker]
     assert max(counts) - min(counts) <= 1
 
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fv.conversion import crops, csv_pairs, formats
-from fv.evaluation import listed_pairs
+from fv.conversion import formats, images, pair_lists
+from fv.evaluation import pairs as pairs_module
 from tests import conformance
 
 GUIDE = pathlib.Path(__file__).parents[2] / "docs" / "serve.md"
@@ -60,11 +60,11 @@ def test_a_list_over_a_folder_is_read_as_the_converter_reads_it(corpus, tmp_path
         (tmp_path / f"p{number}" / f"a{file.suffix}").write_bytes(file.data)
     paths = [f"p{number}/a{file.suffix}" for number, file in enumerate(corpus)]
     rows = [f"{a},{b},0" for a, b in zip(paths, paths[1:] + paths[:1], strict=True)]
-    (tmp_path / "pairs.csv").write_text("\n".join([",".join(csv_pairs.COLUMNS), *rows]))
-    pairs = listed_pairs.read(
+    (tmp_path / "pairs.csv").write_text("\n".join([",".join(pair_lists.COLUMNS), *rows]))
+    pairs = pairs_module.read_listed_pairs(
         str(tmp_path / "pairs.csv"),
         str(tmp_path),
-        listed_pairs.rules_of(crops.Crop(), None),
+        pairs_module.storage_rules(images.Crop(), None),
         is_csv=True,
         allow_missing=False,
     )

@@ -8,21 +8,21 @@ import pytest
 
 import fv
 from fv.errors import UserError
-from fv.serving import engines, export, formats
+from fv.serving import export, formats
 from fv.serving.export import ExportOptions
 
 PACKAGES = {"tflite": ["ai_edge_litert"], "onnx": ["tf2onnx", "onnxruntime"]}
 
 
 def test_unknown_formats_and_missing_packages_are_named(monkeypatch):
-    assert formats.parse("saved_model") == ()
+    assert formats.parse_formats("saved_model") == ()
     with pytest.raises(UserError, match="'caffe' is none of"):
-        formats.parse("saved_model,caffe")
+        formats.parse_formats("saved_model,caffe")
     monkeypatch.setattr(formats.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(
         UserError, match=r"onnx needs tf2onnx, which is not installed: pip install 'fv\[onnx\]'"
     ):
-        formats.parse("onnx")
+        formats.parse_formats("onnx")
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +60,7 @@ def test_a_format_embeds_as_the_saved_model_does(in_all_formats, name):
     pixels = np.random.default_rng(0).integers(0, 256, (5, 32, 32, 3), dtype=np.uint8)
     wanted = fv.Verifier(str(in_all_formats)).embed(pixels)
     for file_name in formats.FILES[name]:
-        embed = engines.open_engine(str(in_all_formats / formats.FOLDER / file_name))
+        embed = formats.open_engine(str(in_all_formats / formats.FOLDER / file_name))
         tolerance = 0.2 if "int8" in file_name else 2e-2 if "float16" in file_name else 1e-5
         np.testing.assert_allclose(embed(pixels), wanted, atol=tolerance)
         np.testing.assert_allclose(embed(pixels[:2]), embed(pixels)[:2], atol=1e-6)

@@ -2,11 +2,56 @@ import json
 import multiprocessing
 import os
 import pathlib
+import subprocess
 
 import pytest
 
 from fv.errors import UserError
-from fv.serving import checksums, model_card, versions
+from fv.serving import model_card, versions
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "variables").mkdir()
+    (tmp_path / "saved_model.pb").write_bytes(b"graph")
+    (tmp_path / "variables" / "data").write_bytes(b"weights")
+    versions.write_checksums(str(tmp_path))
+    return tmp_path
+
+
+def test_an_untouched_folder_passes_and_sha256sum_agrees(folder):
+    versions.check_checksums(str(folder))
+    done = subprocess.run(
+        ["sha256sum", "--check", versions.FILE_NAME],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.count(": OK") == 2
+
+
+def test_a_changed_missing_or_added_file_is_named(folder):
+    (folder / "variables" / "data").write_bytes(b"Weights")
+    with pytest.raises(UserError, match="variables/data is not what fv.export wrote"):
+        versions.check_checksums(str(folder))
+    (folder / "variables" / "data").unlink()
+    with pytest.raises(UserError, match="variables/data is missing"):
+        versions.check_checksums(str(folder))
+    (folder / "saved_model.cpb").write_bytes(b"loaded in place of the graph")
+    with pytest.raises(UserError, match=r"saved_model\.cpb is no file of this export"):
+        versions.check_checksums(str(folder))
+
+
+def test_hidden_files_of_a_file_system_are_passed_over(folder):
+    (folder / ".DS_Store").write_bytes(b"")
+    versions.check_checksums(str(folder))
+
+
+def test_damaged_checksums_are_named(folder):
+    (folder / versions.FILE_NAME).write_text("nonsense\n")
+    with pytest.raises(UserError, match="SHA256SUMS is damaged"):
+        versions.check_checksums(str(folder))
 
 
 def write(output, content: str = "model"):
@@ -45,7 +90,7 @@ def test_a_killed_process_leaves_no_version_and_the_next_one_clears_up(tmp_path)
     )
     process.start()
     process.join()
-    assert names(tmp_path) == [".fv"] and versions.versions(str(tmp_path)) == []
+    assert names(tmp_path) == [".fv"] and versions.list_versions(str(tmp_path)) == []
     write(tmp_path)
     assert names(tmp_path) == ["1"]
 
@@ -74,8 +119,8 @@ def write_export(output) -> pathlib.Path:
         pathlib.Path(folder, "model_card.json").write_text(
             json.dumps(dict.fromkeys(model_card.KEYS))
         )
-        checksums.write(folder)
-    return output / str(versions.versions(str(output))[-1])
+        versions.write_checksums(folder)
+    return output / str(versions.list_versions(str(output))[-1])
 
 
 def test_the_last_versions_are_kept(tmp_path, capsys):
@@ -120,7 +165,7 @@ def test_an_export_that_was_changed_since_is_kept_and_the_change_named(tmp_path,
 def test_the_highest_version_stands_for_the_folder_above(tmp_path):
     write(tmp_path)
     (tmp_path / "10").mkdir()
-    assert versions.latest(str(tmp_path)) == str(tmp_path / "10")
-    assert versions.latest(str(tmp_path / "1")) == str(tmp_path / "1")
+    assert versions.latest_version(str(tmp_path)) == str(tmp_path / "10")
+    assert versions.latest_version(str(tmp_path / "1")) == str(tmp_path / "1")
     with pytest.raises(UserError, match="holds no SavedModel"):
-        versions.latest(str(tmp_path / "2"))
+        versions.latest_version(str(tmp_path / "2"))

@@ -16,14 +16,14 @@ from fv.pipeline import input_pipeline
 from fv.pipeline.augment import AugmentOptions
 from fv.pipeline.input_pipeline import PairSource
 from fv.pipeline.options import InputOptions
+from fv.training import optimizers
 from fv.training import strategy as strategies
 from fv.training import teacher as teachers
+from fv.training.averaging import Averages
+from fv.training.optimizers import Updater
+from fv.training.options import AveragingOptions, OptimizerOptions
 from fv.training.step import TrainStep
 from fv.training.teacher import TeacherOptions
-from fv.training.updates import schedule
-from fv.training.updates.averaging import Averages
-from fv.training.updates.optimizer_options import AveragingOptions, OptimizerOptions
-from fv.training.updates.updater import Updater
 from tests.conftest import TINY
 
 GLOBAL_BATCH = 8
@@ -94,7 +94,7 @@ def trainer(
         trained = siamese.build_siamese(model, identities=6, sync_batch_norm=sync)
         if frozen:
             encoder.freeze_backbone(trained.encoder)
-        updater = Updater(options, schedule.build_schedule(options, steps, GLOBAL_BATCH), trained)
+        updater = Updater(options, optimizers.build_schedule(options, steps, GLOBAL_BATCH), trained)
         averages = (
             Averages(averaging, steps, trained, siamese.build_siamese(model, identities=6))
             if averaging

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import pathlib
 import shutil
+import time
 from collections.abc import Callable
 
 import numpy as np
@@ -11,14 +12,165 @@ import pytest
 import tensorflow as tf
 
 from fv.errors import UserError
+from fv.model import siamese
 from fv.pipeline.augment import AugmentOptions
 from fv.pipeline.damage import BadRecords
-from fv.training import feeding
-from fv.training.position import Position
+from fv.training import feeding, optimizers
+from fv.training import strategy as strategies
+from fv.training.feeding import StallMeter
+from fv.training.optimizers import Updater
+from fv.training.options import OptimizerOptions
+from fv.training.run_record import Position
+from fv.training.step import TrainStep
+from tests.conftest import TINY
+
+BATCH = 256  # makes a step as long as some hundredths of a second
+STEPS = 8
+TRIES = 3  # a busy machine may hold up the thread that has the batch
+
+
+class SleepingStep(TrainStep):
+    """One whose computation is a sleep: how long it really took is known, however busy the machine is."""
+
+    seconds, computed = 0.0, 0.0  # of each sleep as wanted, and of all of them as they were
+
+    def _replica_step(
+        self, batch: dict[str, tf.Tensor], step: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        loss = tf.numpy_function(self._sleep, [batch["label"]], tf.float32)
+        return tf.ensure_shape(loss, ()), tf.constant(True)
+
+    def _sleep(self, _: np.ndarray) -> np.float32:
+        began = time.perf_counter()
+        time.sleep(self.seconds)
+        self.computed += time.perf_counter() - began
+        return np.float32(1.0)
+
+
+def step_of(strategy: tf.distribute.Strategy, kind: type[TrainStep]) -> TrainStep:
+    with strategy.scope():
+        model = siamese.build_siamese(TINY, identities=6)
+        options = OptimizerOptions()
+        updater = Updater(options, optimizers.build_schedule(options, 100, BATCH), model)
+    return kind(
+        strategy, model, updater, AugmentOptions(augment=False), global_batch_size=BATCH, seed=0
+    )
+
+
+def measured(
+    strategy: tf.distribute.Strategy, seconds_per_batch: float, kind: type[TrainStep]
+) -> tuple[StallMeter, float]:
+    """The meter and the seconds of some steps on synthetic batches, after two for warming up."""
+    batches = iter(
+        strategy.distribute_datasets_from_function(lambda _: throttled(strategy, seconds_per_batch))
+    )
+    step = step_of(strategy, kind)
+    step.run(batches, 0, 2)
+    step.meter.waited = step.meter.elapsed = 0.0
+    began = time.perf_counter()
+    step.run(batches, 2, STEPS)
+    return step.meter, time.perf_counter() - began
+
+
+def throttled(strategy: tf.distribute.Strategy, seconds: float) -> tf.data.Dataset:
+    count = BATCH // strategy.num_replicas_in_sync
+    batch = {
+        "images": tf.zeros((count, 2, TINY.image_size, TINY.image_size, 3), tf.uint8),
+        "label": tf.zeros(count, tf.int32),
+        "identities": tf.zeros((count, 2), tf.int32),
+        "valid": tf.ones(count, tf.bool),
+    }
+
+    def wait(index: tf.Tensor) -> dict[str, tf.Tensor]:
+        late = tf.numpy_function(lambda: (time.sleep(seconds), 0)[1], [], tf.int64)
+        with tf.control_dependencies([late, index]):
+            return tf.nest.map_structure(tf.identity, batch)
+
+    if not seconds:
+        return tf.data.Dataset.from_tensors(batch).repeat().prefetch(2)
+    return tf.data.Dataset.range(10**6).map(wait)
+
+
+def test_synthetic_input_reads_near_zero_and_far_below_what_is_called_input_bound():
+    def share() -> float:
+        free, seconds = measured(tf.distribute.OneDeviceStrategy("CPU:0"), 0.0, TrainStep)
+        assert free.elapsed == pytest.approx(seconds, rel=0.15)
+        return free.share
+
+    assert any(share() < feeding.BOUND_SHARE / 2 for _ in range(TRIES))
+
+
+def test_one_core_whose_thread_reads_the_clock_behind_the_step_does_not_read_as_waiting(command):
+    script = """
+import os
+os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+from tests.training.watching import test_stall as own
+print(own.measured(own.tf.distribute.OneDeviceStrategy("CPU:0"), 0.0, own.TrainStep)[0].share)
+"""
+    assert any(float(command("-c", script).stdout) < feeding.BOUND_SHARE for _ in range(TRIES))
+
+
+@pytest.fixture(scope="module")
+def sleeping() -> SleepingStep:
+    return step_of(tf.distribute.OneDeviceStrategy("CPU:0"), SleepingStep)
+
+
+@pytest.mark.parametrize(
+    ("input_ms", "step_ms"), [(0, 50), (30, 60), (60, 54), (80, 60), (100, 50), (100, 10)]
+)
+def test_an_input_of_known_slowness_reads_its_share_of_the_time(
+    sleeping, monkeypatch, input_ms, step_ms
+):
+    monkeypatch.setattr(SleepingStep, "seconds", step_ms / 1000)
+    strategy = tf.distribute.OneDeviceStrategy("CPU:0")
+    batches = iter(strategy.experimental_distribute_dataset(throttled(strategy, input_ms / 1000)))
+    sleeping.run(batches, 0, 5)  # uses up what came ahead
+    wanted = max(0, input_ms - step_ms) / max(
+        input_ms, step_ms
+    )  # one batch is fetched while a step works on another
+
+    def shares() -> tuple[float, float]:
+        before, computed = dataclasses.replace(sleeping.meter), sleeping.computed
+        sleeping.run(batches, 5, 10)
+        found = sleeping.meter.since(before)
+        return found.share, 1 - (sleeping.computed - computed) / found.elapsed
+
+    def right(tried: list[tuple[float, float]]) -> bool:
+        near_what_the_clock_says = [abs(read - true) < 0.05 for read, true in tried]
+        near_what_sleeps_are_wanted = [
+            abs(read - wanted) < 0.2 for read, _ in tried
+        ]  # they are longer on a busy machine
+        return any(near_what_the_clock_says) and any(near_what_sleeps_are_wanted)
+
+    tried = []
+    while len(tried) < TRIES and not right(tried):
+        tried.append(shares())
+    assert right(tried), tried
+
+
+def test_replicas_wait_together(monkeypatch):
+    monkeypatch.setattr(SleepingStep, "seconds", 0.02)
+    late, seconds = measured(strategies.mirrored_cpus(2), 0.2, SleepingStep)
+    assert 0.6 < late.share <= 1.0 and late.elapsed == pytest.approx(seconds, rel=0.15)
+
+
+def test_the_verdict_says_whether_the_input_bound_the_run_and_what_to_change():
+    assert (
+        StallMeter(1.0, 50.0).verdict("do this")
+        == "2% of the training time was spent waiting for input: not input-bound"
+    )
+    assert StallMeter(20.0, 50.0).verdict("do this").endswith("input: input-bound; do this")
+
+
+def test_shares_are_of_what_was_counted_since():
+    meter = StallMeter(1.0, 2.0)
+    meter.add(0.0, 2.0)
+    assert meter.share == 0.25 and meter.since(StallMeter(1.0, 2.0)).share == 0.0
+    assert StallMeter().share == 0.0
 
 
 def batches(options, strategy):
-    source, _ = feeding.sources(options)
+    source, _ = feeding.pair_sources(options)
     return feeding.training_batches(
         strategy, source, options, Position(), BadRecords(options.tfrecords)
     )
@@ -48,7 +200,7 @@ class Worker:
 
 def draw(options, worker: Worker, first_step: int, steps: int) -> list[np.ndarray]:
     """The images of a worker's next batches behind so many steps of the run."""
-    source, _ = feeding.sources(options)
+    source, _ = feeding.pair_sources(options)
     place = Position().advance(first_step * options.global_batch_size)
     stream = feeding.training_batches(worker, source, options, place, BadRecords(options.tfrecords))
     return [next(stream)["images"].numpy() for _ in range(steps)]
@@ -71,14 +223,16 @@ def test_crops_may_reach_as_far_as_there_is_image_around_what_evaluation_sees(ti
     wide = dataclasses.replace(
         tiny_run, model=model, augmentation=AugmentOptions(scale=(0.85, 1.25))
     )
-    training, validation = feeding.sources(wide)
+    training, validation = feeding.pair_sources(wide)
     assert (training.crop_fraction, validation.crop_fraction) == (1.0, 0.8)
     assert (
         next(batches(wide, tf.distribute.OneDeviceStrategy("CPU:0")))["images"].shape[2]
         == training.image_size
     )
     with pytest.raises(UserError, match="--scale=0.85,1.3 reaches .* room for 1.25"):
-        feeding.sources(dataclasses.replace(wide, augmentation=AugmentOptions(scale=(0.85, 1.3))))
+        feeding.pair_sources(
+            dataclasses.replace(wide, augmentation=AugmentOptions(scale=(0.85, 1.3)))
+        )
 
 
 def test_validation_pairs_of_one_label_are_refused_before_anything_is_trained(tiny_run, tmp_path):
@@ -90,4 +244,4 @@ def test_validation_pairs_of_one_label_are_refused_before_anything_is_trained(ti
     shutil.copytree(tiny_run.tfrecords, tmp_path / "copy")
     (tmp_path / "copy" / "manifest.json").write_text(json.dumps(held))
     with pytest.raises(UserError, match="copy holds no impostor val pairs"):
-        feeding.sources(dataclasses.replace(tiny_run, tfrecords=str(tmp_path / "copy")))
+        feeding.pair_sources(dataclasses.replace(tiny_run, tfrecords=str(tmp_path / "copy")))

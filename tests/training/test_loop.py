@@ -1,12 +1,111 @@
+import os
+import signal
+import subprocess
+import sys
+import threading
 import time
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from fv.errors import Stopped, UserError
 from fv.training import loop
-from fv.training.loop import Plan, Work
-from fv.training.saving.pulse import Beat, StopAsked
+from fv.training.checkpoints import Checkpoints
+from fv.training.coordination import Agreement
+from fv.training.loop import Beat, Interruption, Plan, Pulse, StopAsked, Work
+from tests import waiting
+
+BUSY = """
+import signal, sys, time
+from fv.training.loop import Interruption
+with Interruption() as interruption:
+    print("ready", flush=True)
+    time.sleep({seconds})
+    print("requested" if interruption.requested else "not requested", flush=True)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_is_noted_and_its_echo_is_not_a_second_one(number, capsys):
+    threads = threading.active_count()
+    with Interruption() as interruption:
+        assert not interruption.requested
+        for _ in range(3):
+            os.kill(os.getpid(), number)
+        waiting.until(lambda: interruption.requested)
+    waiting.until(lambda: threading.active_count() <= threads)
+    assert capsys.readouterr().err.count(number.name) == 1
+
+
+def test_signals_belong_to_whom_they_did_before_once_it_ends():
+    heard = []
+    before = signal.signal(signal.SIGINT, lambda number, frame: heard.append(number))
+    try:
+        with Interruption() as interruption:
+            os.kill(os.getpid(), signal.SIGINT)
+            waiting.until(lambda: interruption.requested)
+        assert not heard
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.1)
+        assert heard == [signal.SIGINT]
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def test_a_second_signal_leaves_at_once():
+    pipes = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    with subprocess.Popen([sys.executable, "-c", BUSY.format(seconds=30)], **pipes) as process:
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(signal.SIGTERM)
+        assert process.stderr.readline().startswith("SIGTERM: saves and leaves")
+        time.sleep(1.2)  # a second signal within one is taken for an echo
+        assert process.poll() is None
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=15.0) == 128 + signal.SIGTERM
+
+
+AGREEMENT = Agreement(tf.distribute.OneDeviceStrategy("CPU:0"))
+
+
+def pulse(
+    tmp_path, seconds: float = 600.0, interruption: Interruption | None = None
+) -> tuple[Pulse, Checkpoints]:
+    checkpoints = Checkpoints(str(tmp_path), AGREEMENT, keep=3, chief=True)
+    return Pulse(AGREEMENT, interruption or Interruption(), checkpoints, seconds), checkpoints
+
+
+def test_host_calls_last_five_seconds_at_most_and_a_step_at_least(tmp_path):
+    beating, _ = pulse(tmp_path)
+    assert beating.beat(20, 2.0) == Beat(False, False, 50)
+    assert beating.beat(3, 60.0) == Beat(False, False, 1)
+
+
+def test_a_checkpoint_is_due_so_many_seconds_after_the_last(tmp_path):
+    beating, checkpoints = pulse(tmp_path, seconds=0.5)
+    assert not beating.beat(1, 1.0).save
+    time.sleep(0.51)
+    assert beating.beat(1, 1.0).save
+    checkpoints.save(1)
+    assert not beating.beat(1, 1.0).save
+
+
+def test_a_signal_makes_it_leave_also_in_the_middle_of_a_validation(tmp_path):
+    with Interruption() as interruption:
+        beating, _ = pulse(tmp_path, interruption=interruption)
+        for _ in range(20):
+            beating.between_batches()
+        os.kill(os.getpid(), signal.SIGTERM)
+        waiting.until(lambda: interruption.requested)
+        assert beating.beat(1, 1.0).leave
+        with pytest.raises(StopAsked):
+            for _ in range(20):
+                beating.between_batches()
+
+
+def test_one_process_agrees_with_itself():
+    assert AGREEMENT.mean(1.0, 2) == [1.0, 2.0]
+    assert AGREEMENT.any(True) and not AGREEMENT.any(False) and AGREEMENT.same(7)
 
 
 class Recorder:
@@ -19,7 +118,7 @@ class Recorder:
     def run(self, plan: Plan, first_step: int = 0, validated: bool = True) -> list:
         self.step = first_step
         work = Work(self.run_steps, self.log, self.validate, self.save, self.beat)
-        loop.run(plan, first_step, work, validated=validated)
+        loop.run_loop(plan, first_step, work, validated=validated)
         return self.events
 
     def run_steps(self, first: int, count: int) -> np.ndarray:
@@ -124,7 +223,7 @@ def test_the_beat_is_told_how_long_the_steps_took():
         return Beat(False, False, 4)
 
     work = Work(run_steps, *[lambda *_: None] * 3, beat)
-    loop.run(Plan(9, 9, 0, 0), 0, work)
+    loop.run_loop(Plan(9, 9, 0, 0), 0, work)
     assert len(told) == 3 and min(told) >= 0.02
 
 
@@ -159,5 +258,5 @@ def test_the_first_host_call_is_reported_at_once_and_no_other():
     work = Work(
         *parts, begin=lambda step, losses: told.append((step, len(losses), len(recorder.events)))
     )
-    loop.run(Plan(9, 4, 0, 0), 5, work)
+    loop.run_loop(Plan(9, 4, 0, 0), 5, work)
     assert told == [(6, 1, 1)]

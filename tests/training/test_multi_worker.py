@@ -58,8 +58,8 @@ def start_workers():
 
 def last_step(folder: pathlib.Path) -> int:
     """Steps before the last checkpoint of a run, 0 where there is none."""
-    found = checkpoint_files.find(str(folder / workdir.CHECKPOINTS))
-    return checkpoint_files.step_of(found[0]) if found else 0
+    found = checkpoint_files.find_checkpoints(str(folder / workdir.CHECKPOINTS))
+    return checkpoint_files.checkpoint_step(found[0]) if found else 0
 
 
 def wait_for_a_checkpoint(folder: pathlib.Path, workers: list[subprocess.Popen]) -> None:

@@ -15,13 +15,16 @@ from fv import options as fv_options
 from fv.errors import Stopped, UserError
 from fv.model import checkpoint_files
 from fv.pipeline.augment import AugmentOptions
-from fv.training.options import TrainOptions
+from fv.training.options import (
+    AveragingOptions,
+    CheckpointOptions,
+    OptimizerOptions,
+    ReportOptions,
+    StrategyOptions,
+    TrainOptions,
+)
 from fv.training.run import train
-from fv.training.saving.checkpoint_options import CheckpointOptions
 from fv.training.step import TrainStep
-from fv.training.strategy_options import StrategyOptions
-from fv.training.updates.optimizer_options import AveragingOptions, OptimizerOptions
-from fv.training.watching.report_options import ReportOptions
 from tests.conftest import TINY
 
 EPOCH = 8  # steps of 8 pairs in the 64 of `shards`
@@ -139,6 +142,11 @@ def test_a_run_goes_on_with_another_number_of_replicas_and_another_optimizer_is_
             options, steps=6, compute=StrategyOptions(strategy="mirrored", virtual_devices=2)
         )
     )
-    assert checkpoint_files.step_of(checkpoint_files.find(f"{options.workdir}/checkpoints")[0]) == 6
+    assert (
+        checkpoint_files.checkpoint_step(
+            checkpoint_files.find_checkpoints(f"{options.workdir}/checkpoints")[0]
+        )
+        == 6
+    )
     with pytest.raises(UserError, match="ckpt-6 is of another model, optimizer"):
         train(dataclasses.replace(options, steps=9, optimization=OptimizerOptions(optimizer="sgd")))

@@ -12,11 +12,10 @@ from tensorflow.core.util import event_pb2
 import fv.train
 from fv import workdir
 from fv.errors import UserError
+from fv.training import optimizers
+from fv.training.optimizers import LossScale
+from fv.training.options import OptimizerOptions, StrategyOptions
 from fv.training.run import train
-from fv.training.strategy_options import StrategyOptions
-from fv.training.updates import updater
-from fv.training.updates.loss_scale import LossScale
-from fv.training.updates.optimizer_options import OptimizerOptions
 from tests.conftest import TINY
 
 
@@ -78,7 +77,7 @@ def test_weights_that_an_update_breaks_at_a_save_step_are_not_saved(trained, tmp
 
 def test_a_float16_step_that_is_skipped_is_no_reason_not_to_save(tiny_run, tmp_path, monkeypatch):
     monkeypatch.setattr(
-        updater, "LossScale", lambda: LossScale(initial=2.0**60)
+        optimizers, "LossScale", lambda: LossScale(initial=2.0**60)
     )  # every gradient overflows
     compute = StrategyOptions(precision="mixed_float16")
     workdir = str(tmp_path / "run")

@@ -8,20 +8,20 @@ import tensorflow as tf
 
 from fv import manifest
 from fv.errors import UserError
-from fv.model import model_record, restoring
+from fv.model import checkpoint_files, model_record
 from fv.model.siamese import Siamese
 from fv.training import teacher as teachers
 from fv.training.run import train
 from fv.training.teacher import Teacher, TeacherOptions
 from tests.conftest import TINY
 from tests.training.stepping import one_device, trainer, two_replicas
-from tests.training.test_step import SGD, STEPS
+from tests.training.test_step import STEP_SGD, STEP_STEPS
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (4, 2, 32, 32, 3), dtype=np.uint8)
 
 
 def restored(workdir: str) -> Siamese:
-    return restoring.load_model(workdir, model_record.load(workdir))[0]
+    return checkpoint_files.load_model(workdir, model_record.load(workdir))[0]
 
 
 def people(shards) -> tuple[str, ...]:
@@ -55,8 +55,14 @@ def test_a_model_comes_to_embed_as_its_teacher_does(trained, tmp_path):
 def test_one_replica_and_two_agree_with_a_teacher(trained, shards):
     found = [
         trainer(
-            shards, strategy(), SGD, steps=STEPS, sync=True, augment=True, teacher=trained.workdir
-        ).run(STEPS)
+            shards,
+            strategy(),
+            STEP_SGD,
+            steps=STEP_STEPS,
+            sync=True,
+            augment=True,
+            teacher=trained.workdir,
+        ).run(STEP_STEPS)
         for strategy in (one_device, two_replicas)
     ]
     np.testing.assert_allclose(*found, rtol=1e-4)

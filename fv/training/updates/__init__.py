@@ -1,1 +1,0 @@
-"""From gradients to new weights: precision, accumulation, update rules, averages."""

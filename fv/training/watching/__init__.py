@@ -1,1 +1,0 @@
-"""What a person watches: progress, TensorBoard, validation, the run's record and summary."""

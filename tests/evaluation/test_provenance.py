@@ -1,0 +1,91 @@
+import dataclasses
+import json
+import pathlib
+
+import pytest
+
+from fv.errors import UserError
+from fv.evaluation import provenance
+from fv.evaluation.run import EvaluateOptions, evaluate
+from fv.model import model_record
+from tests.conftest import TINY
+from tests.evaluation.making import pair_set
+
+RECORD = model_record.describe(TINY, ("p03", "somebody"))
+OLD = dataclasses.replace(RECORD, identity_hashes=None)
+
+
+def test_people_the_model_trained_on_are_counted_and_named():
+    with pytest.raises(
+        UserError, match=r"1 of the 12 people in made are training identities of run \(p03\)"
+    ):
+        provenance.find_training_identities(RECORD, "run", pair_set(), allowed=False)
+
+
+def test_where_they_are_allowed_the_report_says_so():
+    found = provenance.find_training_identities(RECORD, "run", pair_set(), allowed=True)
+    assert found == dict(known=True, people=12, seen=1)
+    assert "trained on 1 of the 12 people" in provenance.note_training_identities(found, pair_set())
+
+
+def test_strangers_need_no_note():
+    found = provenance.find_training_identities(
+        model_record.describe(TINY, ("somebody",)), "run", pair_set(), allowed=False
+    )
+    assert found["seen"] == 0 and provenance.note_training_identities(found, pair_set()) == ""
+
+
+def test_a_workdir_that_cannot_tell_is_refused_in_one_line_or_said_to_be_unknown():
+    with pytest.raises(UserError, match="does not say whom.*--allow_seen_identities"):
+        provenance.find_training_identities(OLD, "run", pair_set(), allowed=False)
+    assert "does not say" in provenance.note_training_identities(
+        provenance.find_training_identities(OLD, "run", pair_set(), allowed=True), pair_set()
+    )
+
+
+def test_people_of_the_threshold_s_pairs_who_are_scored_are_counted():
+    assert "12 people who are scored too" in provenance.note_shared_people(
+        pair_set(), pair_set(seed=1)
+    )
+
+
+def test_a_training_identity_written_in_another_way_is_no_stranger():
+    trained = model_record.describe(TINY, ("P03", "somebody"))
+    with pytest.raises(UserError, match=r"1 of the 12 people .* \(p03\).*--nomerge_names"):
+        provenance.find_training_identities(trained, "run", pair_set(), allowed=False)
+    assert (
+        provenance.find_training_identities(trained, "run", pair_set(), allowed=False, exact=True)[
+            "seen"
+        ]
+        == 0
+    )
+
+
+def run_of(folder: pathlib.Path, *ended: dict | None) -> str:
+    (folder / "run.json").write_text(json.dumps({"starts": [{"ended": each} for each in ended]}))
+    return provenance.input_verdict(str(folder))
+
+
+def test_the_last_start_that_ended_with_a_step_says_it(tmp_path):
+    assert run_of(tmp_path, {"input_verdict": "first"}, {"input_verdict": "second"}) == "second"
+    assert run_of(tmp_path, {"input_verdict": "first"}, {"input_verdict": None}, None) == "first"
+
+
+def test_nothing_is_said_of_a_run_that_did_not_say_it(tmp_path):
+    assert provenance.input_verdict(str(tmp_path)) == ""
+    assert run_of(tmp_path, None) == run_of(tmp_path, {"reason": "finished"}) == ""
+
+
+def test_an_evaluation_says_it_on_the_terminal_in_its_figures_and_in_its_report(
+    trained, tmp_path, capsys
+):
+    evaluate(
+        EvaluateOptions(
+            workdir=trained.workdir, tfrecords=trained.tfrecords, output=str(tmp_path), bootstrap=20
+        )
+    )
+    said = provenance.input_verdict(trained.workdir)
+    assert "of the training time was spent waiting for input: " in said
+    assert capsys.readouterr().out.splitlines()[-1] == said
+    assert json.loads((tmp_path / "metrics.json").read_text())["run"]["training_input"] == said
+    assert said.partition(":")[0] in (tmp_path / "report.html").read_text()

@@ -1,0 +1,161 @@
+import glob
+import io
+import os
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
+
+from fv import progress
+from fv.pipeline.damage import BadRecords
+from fv.training.feeding import StallMeter
+from fv.training.loop import Plan
+from fv.training.monitoring import Reporter, Run
+from fv.training.validation import Validation
+
+PAIRS, BATCH = 40, 8
+
+
+def run(folder, *, chief: bool = True, first_step: int = 0) -> Run:
+    return Run(
+        str(folder),
+        Plan(30, 10, 10, 0),
+        first_step,
+        BATCH,
+        PAIRS,
+        lambda step: 0.1 / (1 + step),
+        chief,
+        "more cores",
+    )
+
+
+def found() -> Validation:
+    labels = np.array([1, 0, 1, 0, 1], np.int32)
+    similarities = np.array([0.9, 0.2, 0.4, 0.6, 0.8], np.float32)
+    images = np.full((2, 2, 16, 16, 3), 100, np.uint8)
+    return Validation(similarities, labels, 0.8, 0.9, 0.7, np.array([0, 1]), images)
+
+
+def events(folder) -> dict[str, dict[int, object]]:
+    """Tag → step → tensor."""
+    shown = {}
+    for path in glob.glob(os.path.join(folder, "tensorboard", "*tfevents*")):
+        for event in EventFileLoader(path).Load():
+            for value in event.summary.value:
+                shown.setdefault(value.tag, {})[event.step] = tf.make_ndarray(value.tensor)
+    return shown
+
+
+def test_the_chief_writes_scalars_histograms_and_sample_pairs(tmp_path, capsys):
+    meter, bad = StallMeter(), BadRecords(str(tmp_path))
+    with Reporter(run(tmp_path), meter, bad) as reporter:
+        meter.add(waited=1.0, elapsed=4.0)
+        reporter.log(10, np.array([2.0, 1.0], np.float32))
+        shown = events(tmp_path)  # before the end: TensorBoard is shown each entry at once
+        assert (
+            shown["loss"][10] == 1.5
+            and shown["epoch"][10] == 2.0
+            and shown["input_share"][10] == 0.25
+        )
+        assert shown["learning_rate"][10] == pytest.approx(0.1 / 11)
+        reporter.validated(10, found())
+    shown = events(tmp_path)
+    assert shown["val_auc"][10] == pytest.approx(0.9) and shown["val_accuracy"][
+        10
+    ] == pytest.approx(0.8)
+    genuine, impostor = (shown[f"val_similarity/{name}"][10] for name in ("genuine", "impostor"))
+    assert genuine[:, 2].sum() == 3 and impostor[:, 2].sum() == 2  # the third column counts
+    assert genuine[0, 0] == pytest.approx(0.4) and impostor[-1, 1] == pytest.approx(0.6)
+    assert Image.open(io.BytesIO(shown["val_pairs"][10][2])).width > 4 * 16
+    assert "step 10: val accuracy 0.8000" in capsys.readouterr().out
+
+
+def test_the_other_workers_show_and_write_nothing(tmp_path, capsys):
+    progress.start_logging()
+    with Reporter(run(tmp_path, chief=False), StallMeter(), BadRecords(str(tmp_path))) as reporter:
+        reporter.log(10, np.ones(10, np.float32))
+        reporter.begin(1, np.ones(1, np.float32))
+        reporter.validated(10, found())
+    assert list(tmp_path.iterdir()) == [] and capsys.readouterr() == ("", "")
+
+
+def test_the_summary_has_last_loss_validation_and_the_rate_of_the_steps_alone(tmp_path):
+    meter = StallMeter()
+    with Reporter(run(tmp_path, first_step=10), meter, BadRecords(str(tmp_path))) as reporter:
+        before = reporter.summary("failed")
+        meter.add(waited=0.5, elapsed=2.0)
+        reporter.log(20, np.array([3.0, 5.0], np.float32))
+        reporter.validated(20, found())
+        summary = reporter.summary("stopped")
+    assert (
+        before["loss"] is before["val_auc"] is before["pairs_per_second"] is None
+        and before["step"] == 10
+    )
+    assert summary["reason"] == "stopped" and summary["loss"] == 4.0 and summary["val_auc"] == 0.9
+    assert (summary["step"], summary["steps_now"], summary["steps"]) == (20, 10, 30)
+    assert summary["pairs_per_second"] == 10 * BATCH / 2.0 and summary["input_share"] == 0.25
+    assert before["input_verdict"] is None and summary["input_verdict"].endswith(
+        "input-bound; more cores"
+    )
+
+
+def test_the_progress_line_says_epoch_loss_rate_and_stall_on_a_terminal(tmp_path, monkeypatch):
+    screen = io.StringIO()
+    screen.isatty = lambda: True
+    monkeypatch.setattr("sys.stderr", screen)
+    meter = StallMeter()
+    with Reporter(run(tmp_path), meter, BadRecords(str(tmp_path))) as reporter:
+        meter.add(waited=1.0, elapsed=4.0)
+        reporter.log(10, np.array([2.0], np.float32))
+    for part in ("epoch 2.00", "loss 2.0000", "lr 0.0091", "pairs/s", "input 25%", "10/30"):
+        assert part in screen.getvalue()
+
+
+@pytest.fixture
+def clock(monkeypatch) -> list[float]:
+    """The clock's time, which a test moves."""
+    now = [1000.0]
+    monkeypatch.setattr("fv.training.monitoring.time.perf_counter", lambda: now[0])
+    progress.start_logging()
+    return now
+
+
+def test_without_a_terminal_the_first_step_and_each_log_are_a_line_on_stderr(
+    tmp_path, clock, capsys
+):
+    meter = StallMeter()
+    with Reporter(run(tmp_path), meter, BadRecords(str(tmp_path))) as reporter:
+        clock[0] += 40.0
+        reporter.begin(1, np.array([4.0], np.float32))
+        clock[0] += 18.0
+        meter.add(waited=1.0, elapsed=4.0)
+        reporter.log(10, np.array([2.0], np.float32))
+    first, second = capsys.readouterr().err.splitlines()
+    assert first.endswith(
+        "] step 1 of 30: loss 4.0000; the first step took 40 s, compilation included"
+    )
+    assert second.endswith(
+        "] step 10 of 30: epoch 2.00, loss 2.0000, lr 0.0091, 4 pairs/s, input 25%, 00:40 left"
+    )
+
+
+def test_log_lines_come_at_most_every_10_seconds_and_at_the_end(tmp_path, clock, capsys):
+    with Reporter(run(tmp_path), StallMeter(), BadRecords(str(tmp_path))) as reporter:
+        for step in (2, 4, 6, 30):
+            clock[0] += 6.0
+            reporter.log(step, np.array([2.0], np.float32))
+    said = [
+        line.partition("] ")[2].partition(":")[0] for line in capsys.readouterr().err.splitlines()
+    ]
+    assert said == ["step 2 of 30", "step 6 of 30", "step 30 of 30"]
+
+
+def test_the_first_rate_is_without_compilation(tmp_path, clock):
+    with Reporter(run(tmp_path), StallMeter(), BadRecords(str(tmp_path))) as reporter:
+        clock[0] += 100.0
+        reporter.begin(1, np.array([4.0], np.float32))
+        clock[0] += 9.0
+        reporter.log(10, np.array([2.0], np.float32))
+    assert events(tmp_path)["pairs_per_second"][10] == pytest.approx(BATCH)
