@@ -1,6 +1,8 @@
 """Fixtures that several test modules share."""
 
 import dataclasses
+import fcntl
+import os
 import pathlib
 import subprocess
 import sys
@@ -9,19 +11,26 @@ from collections.abc import Callable
 import pytest
 import tensorflow as tf
 import tf_keras
+from PIL import Image
 from tensorflow.python.framework import config as framework_config
 
 from fv import workers
+from fv.evaluation import plots
 from fv.evaluation.run import EvaluateOptions, evaluate
 from fv.model.options import ModelOptions
 from fv.pipeline.augment import AugmentOptions
 from fv.serving.export import ExportOptions, export
-from fv.training.options import OptimizerOptions, ReportOptions, TrainOptions
+from fv.training.options import OptimizerOptions, ReportOptions, StrategyOptions, TrainOptions
 from fv.training.run import train
 from tests import samples
 
 MOST_PROCESSES = 4  # of tests at once: each grows to 2.5 GB by the end of them all, and some start children of 0.7
 TINY = ModelOptions(backbone="tiny", image_size=32, embedding_size=16, batch_norm_momentum=0.9)
+
+
+def slow_case(*values) -> object:
+    """A case of a parametrised test that `make test` leaves to `make test-all`."""
+    return pytest.param(*values, marks=pytest.mark.slow)
 
 
 def pytest_configure():
@@ -51,11 +60,29 @@ def as_before_training():
 
 
 @pytest.fixture(scope="session")
-def shards(tmp_path_factory) -> pathlib.Path:
+def make_once(tmp_path_factory) -> Callable[[str, Callable[[pathlib.Path], None]], pathlib.Path]:
+    """Makes a folder once for all test processes: the first one makes it, the others wait for it."""
+    base = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        base = base.parent  # of this run, shared by its processes
+
+    def make(name: str, write: Callable[[pathlib.Path], None]) -> pathlib.Path:
+        folder, finished = base / name, base / f"{name}-finished"
+        with open(base / f"{name}-lock", "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not finished.exists():
+                write(folder)
+                finished.touch()
+        return folder
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def shards(make_once) -> pathlib.Path:
     """A folder of shards: 64 training, 22 validation and 30 test pairs, three shards each."""
-    folder = tmp_path_factory.mktemp("data") / "shards"
-    samples.write_shards(folder, {"train": 64, "val": 22, "test": 30})
-    return folder
+    sizes = {"train": 64, "val": 22, "test": 30}
+    return make_once("shards", lambda folder: samples.write_shards(folder, sizes))
 
 
 @pytest.fixture(scope="session")
@@ -74,20 +101,47 @@ def tiny_run(shards, tmp_path_factory) -> TrainOptions:
 
 
 @pytest.fixture(scope="session")
-def trained(tiny_run) -> TrainOptions:
-    """A finished and evaluated training run."""
-    options = dataclasses.replace(tiny_run, workdir=tiny_run.workdir + "-trained")
-    train(options)
-    evaluate(EvaluateOptions(workdir=options.workdir, tfrecords=options.tfrecords))
-    return options
+def trained(tiny_run, make_once) -> TrainOptions:
+    """A finished, deterministic and evaluated training run. Tests only read it."""
+
+    def options(workdir: pathlib.Path) -> TrainOptions:
+        compute = StrategyOptions(deterministic=True)
+        return dataclasses.replace(tiny_run, workdir=str(workdir), compute=compute)
+
+    def run(workdir: pathlib.Path) -> None:
+        train(options(workdir))
+        framework_config.disable_op_determinism()
+        evaluate(EvaluateOptions(workdir=str(workdir), tfrecords=tiny_run.tfrecords))
+
+    return dataclasses.replace(options(make_once("trained", run)), compute=StrategyOptions())
 
 
 @pytest.fixture(scope="session")
-def exported(trained, tmp_path_factory) -> pathlib.Path:
+def exported(trained, make_once) -> pathlib.Path:
     """The version folder of the exported run."""
-    output = tmp_path_factory.mktemp("export")
-    export(ExportOptions(workdir=trained.workdir, output=str(output)))
-    return output / "1"
+
+    def run(output: pathlib.Path) -> None:
+        export(ExportOptions(workdir=trained.workdir, output=str(output)))
+
+    return make_once("export", run) / "1"
+
+
+@pytest.fixture
+def blank_pictures(monkeypatch) -> None:
+    """Saves plots as a blank picture: to draw them is most of an evaluation's time.
+
+    `trained` and the tests of plots draw them in full.
+    """
+    blank = samples.encode(Image.new("RGB", (1, 1)), "PNG")
+
+    class Canvas:
+        def __init__(self, figure):
+            pass
+
+        def print_figure(self, file, **_) -> None:
+            file.write(blank)
+
+    monkeypatch.setattr(plots, "FigureCanvasAgg", Canvas)
 
 
 @pytest.fixture

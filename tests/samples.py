@@ -20,8 +20,13 @@ def image_bytes(identity: int, image: int, side: int = SIDE, form: str = "JPEG")
     quarters = np.random.default_rng(identity).integers(40, 215, (2, 2, 3))
     pixels = np.kron(quarters, np.ones((side // 2, side // 2, 1)))
     pixels += np.random.default_rng((identity, image, 1)).normal(0, 12, pixels.shape)
+    return encode(Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8)), form)
+
+
+def encode(image: Image.Image, form: str) -> bytes:
+    """The image's bytes in a format of Pillow's."""
     encoded = io.BytesIO()
-    Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8)).save(encoded, form)
+    image.save(encoded, form)
     return encoded.getvalue()
 
 

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import types
 
 import numpy as np
 import pytest
@@ -106,6 +107,15 @@ assert not any("engine" in name for name in sys.modules if name.startswith("kera
 
 
 @needs_addons
+def test_where_tf_keras_is_keras_3_the_choice_is_refused_with_what_to_do(monkeypatch):
+    keras_3 = types.SimpleNamespace(keras=types.SimpleNamespace(Model=object))
+    monkeypatch.setattr(addons, "tf", keras_3)
+    with pytest.raises(UserError, match="the LAMB optimizer needs .*import fv before TensorFlow"):
+        addons.lamb(0.1)
+
+
+@needs_addons
+@pytest.mark.slow
 def test_a_program_that_used_keras_3_first_is_told_to_import_fv_first():
     script = """
 import os

@@ -50,6 +50,8 @@ from tests.conversion import making
 from tests.evaluation.making import pair_set
 from tools import demo, inspect_tfrecords
 
+pytestmark = pytest.mark.usefixtures("blank_pictures")
+
 ROOT = pathlib.Path(__file__).parent.parent
 COMMANDS = (
     TrainOptions,
@@ -318,6 +320,7 @@ def test_another_optimizer_goes_on_with_the_flagfile_of_the_run(call, begun):
     assert call(train.run, flagfile).returncode == 0
 
 
+@pytest.mark.slow
 def test_damaged_checkpoints_are_removed_and_the_run_starts_anew(call, begun):
     for path in pathlib.Path(begun.workdir, workdir.CHECKPOINTS).glob("ckpt-*.index"):
         path.write_bytes(path.read_bytes()[:100])
@@ -331,6 +334,7 @@ def test_damaged_checkpoints_are_removed_and_the_run_starts_anew(call, begun):
     assert done.returncode == 0 and summary(done)["steps_now"] == 2
 
 
+@pytest.mark.slow
 def test_a_run_whose_loss_broke_goes_on_at_a_lower_rate(call, tiny_run, tmp_path):
     wild = OptimizerOptions(optimizer="sgd", learning_rate=1e30, warmup_steps=0)
     options = dataclasses.replace(
@@ -425,6 +429,7 @@ def test_a_cache_that_does_not_fit_is_left_out_as_advised(begun, monkeypatch):
     prepare(parse(begun, ["--cache=none"]))
 
 
+@pytest.mark.slow
 def test_a_model_without_validation_is_evaluated_and_exported(call, tiny_run, shards, tmp_path):
     samples.write_shards(tmp_path / "all", {"train": 64, "test": 60})
     options = dataclasses.replace(

@@ -124,11 +124,12 @@ def test_both_resizes_agree_within_a_level(size, fraction):
 
 
 def test_both_cut_the_same_window_of_any_size():
+    cut = tf.function(preprocess.centre_square)  # many times faster than op by op
     for height, width, fraction in itertools.product(
         range(1, 260, 17), range(1, 260, 23), (0.01, 0.35, 0.5, 0.64, 0.999, 1.0)
     ):
         top, left, side = preprocessing.centre_window(height, width, fraction)
-        graph = preprocess.centre_square(tf.constant([height, width]), fraction).numpy()
+        graph = cut(tf.constant([height, width]), fraction).numpy()
         assert (top, left, side, side) == tuple(graph)
 
 

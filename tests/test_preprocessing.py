@@ -36,6 +36,8 @@ from tests import samples
 from tests.conftest import TINY
 from tests.serving import loading
 
+pytestmark = pytest.mark.usefixtures("blank_pictures")
+
 CUT = Preprocessing(crop_fraction=0.6, store_size=64)
 WHOLE = Preprocessing()
 SIDE = 150  # pixels of a photograph's shorter side; the face is in the middle 90

@@ -7,7 +7,10 @@ import sys
 import pytest
 
 START_UP = """
+import atexit, gc
+atexit.register(lambda: print(gc.get_freeze_count() > 100_000))  # registered first, called last
 import fv.quiet_tensorflow
+print(gc.isenabled(), gc.get_freeze_count())
 import numpy as np
 import tensorflow as tf
 import tf_keras
@@ -28,15 +31,27 @@ def run(script: str, **environment: str) -> subprocess.CompletedProcess:
     )
 
 
-def test_start_up_devices_mirrored_strategy_and_training_print_nothing_but_warnings_of_the_program_itself():
-    process = run(START_UP + "tf.get_logger().warning('mind the gap')")
-    assert (process.returncode, process.stdout, process.stderr) == (
-        0,
-        "",
-        "WARNING:tensorflow:mind the gap\n",
-    )
+@pytest.fixture(scope="module")
+def started() -> subprocess.CompletedProcess:
+    return run(START_UP + "tf.get_logger().warning('mind the gap')")
 
 
+def test_start_up_devices_mirrored_strategy_and_training_print_nothing_but_warnings_of_the_program_itself(
+    started,
+):
+    assert (started.returncode, started.stderr) == (0, "WARNING:tensorflow:mind the gap\n")
+    assert len(started.stdout.splitlines()) == 2  # of the script itself
+
+
+def test_what_an_import_prints_is_held_back_unless_a_user_asks_for_tensorflows_log(tmp_path):
+    (tmp_path / "tensorflow.py").write_text("import os; os.write(2, b'oneDNN is on\\n')")
+    path = f"{tmp_path}{os.pathsep}{os.getcwd()}"
+    script = "import fv.quiet_tensorflow"
+    assert run(script, PYTHONPATH=path).stderr == ""
+    assert run(script, PYTHONPATH=path, TF_CPP_MIN_LOG_LEVEL="0").stderr == "oneDNN is on\n"
+
+
+@pytest.mark.slow
 def test_a_user_who_asks_for_tensorflows_log_sees_it():
     assert (
         "oneDNN"
@@ -46,14 +61,8 @@ def test_a_user_who_asks_for_tensorflows_log_sees_it():
     )
 
 
-def test_the_garbage_collector_works_on_and_rests_when_the_process_ends():
-    script = """
-import atexit, gc
-atexit.register(lambda: print(gc.get_freeze_count() > 100_000))  # registered first, called last
-import fv.quiet_tensorflow
-print(gc.isenabled(), gc.get_freeze_count())
-"""
-    assert run(script).stdout.split() == ["True", "0", "True"]
+def test_the_garbage_collector_works_on_and_rests_when_the_process_ends(started):
+    assert started.stdout.split() == ["True", "0", "True"]
 
 
 def test_what_a_failing_import_printed_is_shown_before_its_exception(tmp_path):

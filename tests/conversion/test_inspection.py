@@ -1,16 +1,15 @@
+import functools
 import os
-import pathlib
-import subprocess
-import sys
 
 import pytest
 from PIL import Image
 
-from fv import manifest, record
+from fv import cli, manifest, record
 from fv.conversion import convert, inspection, options
 from fv.errors import UserError
 from tests import samples
 from tests.conversion import making
+from tools import inspect_tfrecords
 
 
 @pytest.fixture
@@ -124,13 +123,12 @@ def test_every_sound_record_is_visited_and_no_damaged_one(shards):
     assert len(fewer) == len(visited) - 1
 
 
-TOOL = pathlib.Path(__file__).parents[2] / "tools" / "inspect_tfrecords.py"
+@pytest.fixture
+def inspect(call):
+    def run() -> None:
+        cli.run(inspect_tfrecords.main, inspect_tfrecords.Options, positional=["DIR"])
 
-
-def inspect(*arguments):
-    environment = {**os.environ, "PYTHONPATH": str(TOOL.parents[1])}
-    line = [sys.executable, str(TOOL), *map(str, arguments)]
-    return subprocess.run(line, env=environment, capture_output=True, text=True, timeout=100)
+    return functools.partial(call, run)
 
 
 @pytest.fixture(scope="module")
@@ -140,7 +138,7 @@ def inspect_sheet_shards(tmp_path_factory):
     return folder
 
 
-def test_a_sheet_of_pairs_is_drawn_the_same_each_time(inspect_sheet_shards, tmp_path):
+def test_a_sheet_of_pairs_is_drawn_the_same_each_time(inspect, inspect_sheet_shards, tmp_path):
     for name in ("a.png", "b.png"):
         done = inspect(f"--sheet={tmp_path / name}", inspect_sheet_shards)
         assert (done.returncode, done.stderr) == (0, "") and "drew 24 pairs" in done.stdout
@@ -149,7 +147,7 @@ def test_a_sheet_of_pairs_is_drawn_the_same_each_time(inspect_sheet_shards, tmp_
 
 
 def test_a_damaged_shard_is_reported_beside_a_sheet_of_the_sound_pairs(
-    inspect_sheet_shards, tmp_path
+    inspect, inspect_sheet_shards, tmp_path
 ):
     first = sorted(inspect_sheet_shards.glob("train-*"))[0]
     whole = first.read_bytes()
@@ -167,7 +165,7 @@ def test_a_damaged_shard_is_reported_beside_a_sheet_of_the_sound_pairs(
     ("path", "message"), [("a.jpg", "ends in .png"), ("no/a.png", "does not exist: make it first")]
 )
 def test_a_sheet_that_cannot_be_written_is_refused_before_the_shards_are_read(
-    inspect_sheet_shards, tmp_path, path, message
+    inspect, inspect_sheet_shards, tmp_path, path, message
 ):
     done = inspect(f"--sheet={tmp_path / path}", inspect_sheet_shards)
     assert done.returncode == 2 and message in done.stderr and done.stdout == ""

@@ -12,6 +12,8 @@ from fv.evaluation import given_scores
 from fv.evaluation.run import EvaluateOptions, evaluate
 from tests.evaluation.making import scores
 
+pytestmark = pytest.mark.usefixtures("blank_pictures")
+
 
 def write(path: pathlib.Path, seed: int = 0, people: bool = True) -> str:
     """240 pairs of 24 people, impostors in couples, so that folds can be dealt; half are genuine."""

@@ -10,6 +10,8 @@ from fv.evaluation import comparison, report
 from fv.evaluation.run import EvaluateOptions, evaluate
 from tests.evaluation.making import scores
 
+pytestmark = pytest.mark.usefixtures("blank_pictures")
+
 
 @pytest.fixture(scope="module")
 def scored(tmp_path_factory) -> EvaluateOptions:

@@ -19,6 +19,8 @@ from fv.pipeline import input_pipeline
 from fv.pipeline.input_pipeline import PairSource
 from tests import samples
 
+pytestmark = pytest.mark.usefixtures("blank_pictures")
+
 STRANGERS = range(20, 28)  # person_020 and on: in no shard
 
 

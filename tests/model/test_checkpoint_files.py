@@ -11,6 +11,7 @@ from fv.errors import UserError
 from fv.model import checkpoint_choice, checkpoint_files, model_record, siamese
 from fv.training.options import AveragingOptions, OptimizerOptions, StrategyOptions
 from fv.training.run import train
+from tests.conftest import slow_case
 
 
 def test_the_last_checkpoint_comes_back_with_its_step(trained):
@@ -40,16 +41,23 @@ def test_a_workdir_without_checkpoints_is_refused(trained, tmp_path):
         checkpoint_files.load_model(str(tmp_path), model_record.load(trained.workdir))
 
 
-def test_averages_are_what_comes_back_where_a_run_kept_them_statistics_included(tiny_run, tmp_path):
-    """A run that uses much at once: parts of batches, a backbone frozen at first, float16, averages."""
+MUCH_AT_ONCE = dict(
+    optimization=OptimizerOptions(accumulate_steps=2, freeze_backbone_steps=3, clip_norm=1.0),
+    compute=StrategyOptions(precision="mixed_float16"),
+)
+
+
+@pytest.mark.parametrize("beside", [{}, slow_case(MUCH_AT_ONCE)], ids=["alone", "much at once"])
+def test_averages_are_what_comes_back_where_a_run_kept_them_statistics_included(
+    tiny_run, tmp_path, beside
+):
     options = dataclasses.replace(
         tiny_run,
         workdir=str(tmp_path / "run"),
         model=dataclasses.replace(tiny_run.model, image_size=16),  # a CPU is slow in float16
-        optimization=OptimizerOptions(accumulate_steps=2, freeze_backbone_steps=3, clip_norm=1.0),
         averaging=AveragingOptions("ema"),
-        compute=StrategyOptions(precision="mixed_float16"),
         steps=8,
+        **beside,
     )
     train(options)
     tf_keras.mixed_precision.set_global_policy("float32")

@@ -1,4 +1,6 @@
 import dataclasses
+import functools
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -9,7 +11,7 @@ from fv.errors import UserError
 from fv.model import backbones, encoder
 from fv.model.encoder import StatelessDropout
 from fv.model.options import ModelOptions
-from tests.conftest import TINY
+from tests.conftest import TINY, slow_case
 
 SEED = tf.constant([3, 17])
 
@@ -63,6 +65,14 @@ def test_the_same_seed_and_row_drop_the_same_features_and_a_retraced_graph_does_
 PIXELS = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), dtype=np.uint8)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def built_once() -> Iterator[None]:
+    """Builds each backbone of tf_keras.applications once: encoders are made of copies of it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(backbones, "build_plain", functools.cache(backbones.build_plain))
+        yield
+
+
 def test_embeddings_are_float32_of_unit_length_under_every_precision():
     for policy in ("float32", "mixed_bfloat16", "mixed_float16"):
         tf_keras.mixed_precision.set_global_policy(policy)
@@ -72,7 +82,13 @@ def test_embeddings_are_float32_of_unit_length_under_every_precision():
 
 
 @pytest.mark.parametrize(
-    "backbone", ["inception_v3", "resnet50", "efficientnet_v2_b0", "mobilenet_v3"]
+    "backbone",
+    [
+        "inception_v3",
+        slow_case("resnet50"),
+        slow_case("efficientnet_v2_b0"),
+        slow_case("mobilenet_v3"),
+    ],
 )
 def test_the_full_backbones_embed_at_75_pixels(backbone):
     model = encoder.build_encoder(ModelOptions(backbone=backbone, image_size=75, embedding_size=8))
@@ -97,7 +113,7 @@ def test_conv8_makes_64_pixels_a_map_of_4_by_4_and_is_cut_behind_a_stage():
 
 @pytest.mark.parametrize(
     ("backbone", "layer"),
-    [("efficientnet_v2_b0", "block4c_add"), ("mobilenet_v3", "expanded_conv_9/Add")],
+    [("efficientnet_v2_b0", "block4c_add"), slow_case("mobilenet_v3", "expanded_conv_9/Add")],
 )
 def test_a_light_backbone_is_cut_too_and_has_no_randomness_of_its_own(backbone, layer):
     model = encoder.build_encoder(

@@ -23,7 +23,7 @@ from fv.model.options import ModelOptions
 from fv.model.siamese import Siamese
 from fv.training.options import AveragingOptions, OptimizerOptions, StrategyOptions, TrainOptions
 from fv.training.run import train
-from tests.conftest import TINY
+from tests.conftest import TINY, slow_case
 
 PEOPLE = ("Ada", "Grace", "Hedy")
 
@@ -114,7 +114,13 @@ def test_an_export_gives_its_encoder(trained, exported):
 
 @pytest.mark.parametrize(
     "name",
-    ["backbone.h5", "backbone.weights.h5", "backbone.keras", "encoder.h5", "encoder.weights.h5"],
+    [
+        "backbone.h5",
+        "backbone.keras",
+        "encoder.weights.h5",
+        slow_case("backbone.weights.h5"),
+        slow_case("encoder.h5"),
+    ],
 )
 def test_weights_files_of_tf_keras_give_the_backbone_whatever_its_layers_numbers_were(
     tmp_path, name
@@ -228,13 +234,21 @@ def test_a_run_begins_with_another_s_weights_says_so_once_and_goes_on_without_it
         train(dataclasses.replace(following, workdir=following.workdir + "-new"))
 
 
+@pytest.mark.parametrize(
+    "compute",
+    [
+        StrategyOptions(),
+        slow_case(StrategyOptions(strategy="mirrored", virtual_devices=2)),
+    ],
+    ids=["one device", "two replicas"],
+)
 def test_averages_and_lookahead_s_slow_weights_begin_with_them_too_on_every_replica(
-    following, trained
+    following, trained, compute
 ):
     options = dataclasses.replace(
         following,
         init_weights=f"{following.init_weights}@best",
-        compute=StrategyOptions(strategy="mirrored", virtual_devices=2),
+        compute=compute,
         optimization=OptimizerOptions(
             "radam" if addons.available() else "adamw", learning_rate=0.0, weight_decay=0.0
         ),

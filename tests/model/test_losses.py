@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 from fv.model import heads, losses
-from tests.conftest import TINY
+from tests.conftest import TINY, slow_case
 from tests.model.test_heads import unit
 
 
@@ -173,7 +173,7 @@ def test_everybody_is_drawn_in_the_end_about_as_often():
     assert counts.min() > 60 and counts.max() < 180  # 120 in the mean; runs are of 3 or 4 people
 
 
-@pytest.mark.parametrize("jit", [False, True])
+@pytest.mark.parametrize("jit", [False, slow_case(True)])
 def test_the_head_draws_by_the_moment_in_a_graph_too_and_takes_all_where_as_many_are_asked_for(jit):
     options = dataclasses.replace(TINY, head="softmax", embedding_size=6)
     made = {

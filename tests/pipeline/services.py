@@ -6,11 +6,21 @@ import subprocess
 import sys
 from collections.abc import Iterator
 
+import tensorflow as tf
+
 from fv.pipeline import service
 from tests.pipeline.streams import pairs_of
 
 ARGUMENTS = dict(batch_size=1, seed=3, shuffle_buffer=4)
 _ROOT = pathlib.Path(__file__).parents[2]
+
+
+def in_this_process() -> tuple[str, list]:
+    """The address of a dispatcher with a worker, and both servers, which end when nobody holds them."""
+    made = tf.data.experimental.service
+    dispatcher = made.DispatchServer()
+    worker = made.WorkerServer(made.WorkerConfig(dispatcher.target.removeprefix("grpc://")))
+    return dispatcher.target, [dispatcher, worker]
 
 
 @contextlib.contextmanager

@@ -1,4 +1,5 @@
 import dataclasses
+import itertools
 import pathlib
 import shutil
 
@@ -11,11 +12,14 @@ from fv.pipeline import damage, input_pipeline
 from fv.pipeline.damage import BadRecords
 from fv.pipeline.options import CACHES, InputOptions
 from tests import samples
+from tests.conftest import slow_case
 from tests.pipeline.streams import pairs_of, source_of, stream
 
 RECORDS = 64
 HEAD = 12  # bytes before a record's data
 LENIENT = InputOptions(max_bad_records=30)
+CUT = samples.image_bytes(0, 0)[:500]
+HARMS = ("length", "cut", "cut at a frame")
 
 
 class Broken:
@@ -144,9 +148,16 @@ def test_a_shard_that_is_gone_is_named(broken, decoder):
 
 
 @pytest.mark.parametrize(
-    "options", [InputOptions("host"), InputOptions("tensorflow"), InputOptions(cache="decoded")]
+    ("options", "image"),
+    [
+        (InputOptions("host"), b"no image"),
+        (InputOptions("tensorflow"), CUT),
+        (InputOptions(cache="decoded"), CUT),
+        slow_case(InputOptions("host"), CUT),
+        slow_case(InputOptions("tensorflow"), b"no image"),
+        slow_case(InputOptions(cache="decoded"), b"no image"),
+    ],
 )
-@pytest.mark.parametrize("image", [b"no image", samples.image_bytes(0, 0)[:500]])
 def test_an_image_that_does_not_decode_is_named_though_its_record_is_sound(broken, options, image):
     broken.replace_image(2, image)
     with pytest.raises(UserError) as error:
@@ -193,8 +204,13 @@ def test_one_more_than_may_be_skipped_ends_reading(broken):
         read(broken, options=InputOptions(max_bad_records=2), bad=BadRecords(str(broken.folder), 2))
 
 
-@pytest.mark.parametrize("cache", CACHES)
-@pytest.mark.parametrize("harm", ["length", "cut", "cut at a frame"])
+@pytest.mark.parametrize(
+    ("harm", "cache"),
+    [
+        case if case in list(zip(HARMS, CACHES, strict=True)) else slow_case(*case)
+        for case in itertools.product(HARMS, CACHES)
+    ],
+)
 def test_a_lost_length_takes_the_rest_of_its_shard_and_counts_all_of_it(
     broken, shards, harm, cache
 ):

@@ -13,6 +13,7 @@ from fv.pipeline.damage import BadRecords
 from fv.pipeline.input_pipeline import PairSource
 from fv.pipeline.options import CACHES, InputOptions
 from tests import samples
+from tests.conftest import slow_case
 from tests.pipeline.streams import pairs_of, source_of, stream
 
 FOURS = InputOptions(images_per_identity=4)
@@ -214,8 +215,15 @@ def test_evaluation_behind_a_scheme_pads_too(input_pipeline_source):
     )
 
 
-@pytest.mark.parametrize("decoder", ["host", "tensorflow"])
-@pytest.mark.parametrize(("worker", "workers"), [(0, 1), (0, 3), (1, 3), (2, 3)])
+@pytest.mark.parametrize(
+    ("decoder", "worker", "workers"),
+    [
+        ("host", 0, 1),
+        ("tensorflow", 1, 3),
+        *(slow_case("host", worker, 3) for worker in range(3)),
+        *(slow_case("tensorflow", *place) for place in ((0, 1), (0, 3), (2, 3))),
+    ],
+)
 def test_a_restart_goes_on_with_the_very_next_record(
     input_pipeline_source, decoder, worker, workers
 ):
@@ -244,7 +252,7 @@ def test_a_restart_from_a_cache_is_as_exact(input_pipeline_source, cache):
     )
 
 
-@pytest.mark.parametrize("workers", [2, 3, 8])
+@pytest.mark.parametrize("workers", [3, slow_case(2), slow_case(8)])
 def test_workers_share_an_epoch_without_overlap_or_loss(input_pipeline_source, workers):
     counts = [
         sum(part.take for part in input_pipeline_source.worker_slices(worker, workers))
@@ -259,7 +267,7 @@ def test_workers_share_an_epoch_without_overlap_or_loss(input_pipeline_source, w
 
 @pytest.mark.parametrize(
     ("batch_size", "workers", "replicas"),
-    [(1, 1, 1), (7, 1, 1), (64, 1, 1), (4, 1, 2), (5, 3, 1), (3, 2, 2)],
+    [(7, 1, 1), (3, 2, 2), slow_case(1, 1, 1), slow_case(64, 1, 1), (4, 1, 2), (5, 3, 1)],
 )
 def test_evaluation_sees_every_pair_once_in_full_batches(shards, batch_size, workers, replicas):
     source = source_of(shards, "test")

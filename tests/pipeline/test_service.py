@@ -2,6 +2,7 @@ import collections
 import dataclasses
 import shutil
 import signal
+from collections.abc import Iterator
 
 import pytest
 import tensorflow as tf
@@ -28,13 +29,14 @@ def many_shards(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def running():
-    with services.running() as started:
-        yield started
+def address() -> Iterator[str]:
+    """Of a service that serves from this process: processes of its own take 15 s of a core to start."""
+    address, servers = services.in_this_process()
+    yield address
+    del servers
 
 
-def test_a_training_run_takes_its_batches_from_the_service(tiny_run, running, tmp_path, capsys):
-    address, *_ = running
+def test_a_training_run_takes_its_batches_from_the_service(tiny_run, address, tmp_path, capsys):
     options = dataclasses.replace(
         tiny_run, workdir=str(tmp_path / "run"), steps=10, input=InputOptions(data_service=address)
     )
@@ -43,7 +45,7 @@ def test_a_training_run_takes_its_batches_from_the_service(tiny_run, running, tm
 
 
 @pytest.mark.parametrize("harm", ["flip", "cut"])
-def test_a_damaged_record_that_a_worker_meets_is_one_line_here(shards, running, tmp_path, harm):
+def test_a_damaged_record_that_a_worker_meets_is_one_line_here(shards, address, tmp_path, harm):
     folder = shutil.copytree(shards, tmp_path / "broken")
     path = sorted(folder.glob("train-*"))[1]
     data = path.read_bytes()
@@ -59,16 +61,20 @@ def test_a_damaged_record_that_a_worker_meets_is_one_line_here(shards, running, 
         pytest.raises(UserError) as error,
         damage.report_damaged_record(source.folder, source.split.shards),
     ):
-        collections.deque(drawn(source, running[0], epochs=1), maxlen=0)
+        collections.deque(drawn(source, address, epochs=1), maxlen=0)
     assert f"{path}: record " in str(error.value) and f" at byte {last}: " in str(error.value)
     assert "\n" not in str(error.value)
 
 
 @pytest.mark.slow
 def test_the_service_deals_every_record_once_goes_on_without_a_worker_and_stops_cleanly(
-    many_shards, running
+    many_shards,
 ):
-    address, dispatcher, (first, second) = running
+    with services.running() as (address, dispatcher, (first, second)):
+        check_service(many_shards, address, dispatcher, first, second)
+
+
+def check_service(many_shards, address, dispatcher, first, second) -> None:
     source = source_of(many_shards)
     local = stream(source, RECORDS, options=InputOptions(decoder="tensorflow"))
     assert sorted(drawn(source, address, epochs=1)) == sorted(

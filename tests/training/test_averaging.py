@@ -4,9 +4,12 @@ import tensorflow as tf
 
 from fv.training import averaging as module
 from fv.training.options import AveragingOptions
+from tests.conftest import slow_case
 from tests.training.stepping import one_device, trainer, two_replicas
 
 STEPS = 8
+EMA = AveragingOptions("ema")
+SWA = AveragingOptions("swa")
 
 
 def trajectory(shards, strategy, averaging: AveragingOptions):
@@ -42,16 +45,9 @@ def swa_by_hand(weights: list[np.ndarray], start: int) -> list[np.ndarray]:
 @pytest.mark.parametrize(
     ("strategy", "averaging", "by_hand"),
     [
-        (
-            two_replicas,
-            AveragingOptions("ema"),
-            lambda weights: ema_by_hand(weights, 0.3),
-        ),
-        (
-            one_device,
-            AveragingOptions("swa"),
-            lambda weights: swa_by_hand(weights, 4),
-        ),
+        (one_device, EMA, lambda weights: ema_by_hand(weights, 0.3)),
+        (one_device, SWA, lambda weights: swa_by_hand(weights, 4)),
+        slow_case(two_replicas, EMA, lambda weights: ema_by_hand(weights, 0.3)),
     ],
 )
 def test_averages_of_weights_and_statistics_are_those_by_hand(
@@ -73,6 +69,7 @@ def test_averages_of_weights_and_statistics_are_those_by_hand(
     )  # or this would show nothing
 
 
+@pytest.mark.slow
 def test_averages_go_on_from_a_checkpoint_as_if_nothing_had_happened(shards, tmp_path, monkeypatch):
     monkeypatch.setattr(module, "_SWA_START", 0.25)
     averaging = AveragingOptions("swa")

@@ -100,6 +100,7 @@ def test_synthetic_input_reads_near_zero_and_far_below_what_is_called_input_boun
     assert any(share() < feeding.BOUND_SHARE / 2 for _ in range(TRIES))
 
 
+@pytest.mark.slow
 def test_one_core_whose_thread_reads_the_clock_behind_the_step_does_not_read_as_waiting(command):
     script = """
 import os

@@ -87,7 +87,6 @@ def kill(place: int, workers: list[subprocess.Popen]) -> None:
             )
 
 
-@pytest.mark.slow
 def test_two_workers_give_the_losses_of_one_and_only_the_chief_writes(
     shards, tmp_path, start_workers
 ):

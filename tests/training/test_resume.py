@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import random
+import shutil
 import signal
 import sys
 import time
@@ -10,7 +11,7 @@ import time
 import pytest
 
 from benchmarks import resume
-from fv import addons, folder_lock
+from fv import addons, files, folder_lock, workdir
 from fv import options as fv_options
 from fv.errors import Stopped, UserError
 from fv.model import checkpoint_files
@@ -73,6 +74,10 @@ def stop() -> None:
     time.sleep(0.5)  # until the thread that reads signals has heard it
 
 
+def starts(options: TrainOptions) -> list[dict]:
+    return files.load_json(os.path.join(options.workdir, workdir.RUN))["starts"]
+
+
 def all_at_once() -> dict:
     """Everything that has a state of its own."""
     name = "radam" if addons.available() else "adamw"
@@ -83,6 +88,22 @@ def all_at_once() -> dict:
         ),
         averaging=AveragingOptions(average_weights="ema"),
     )
+
+
+def test_a_run_killed_behind_a_checkpoint_and_started_again_ends_with_the_same_bits(
+    trained, tmp_path, monkeypatch
+):
+    options = dataclasses.replace(
+        trained,
+        workdir=str(tmp_path / "run"),
+        compute=StrategyOptions(deterministic=True),
+        saving=CheckpointOptions(checkpoint_every=3),
+    )
+    with pytest.raises(Killed):
+        train_until(options, EPOCH + 3, monkeypatch, kill)
+    train(options)
+    assert [start["first_step"] for start in starts(options)] == [0, 9]
+    assert resume.compare(options.workdir, trained.workdir) == []
 
 
 @pytest.mark.slow
@@ -134,19 +155,20 @@ def test_while_a_run_lives_nobody_else_may_train_there(options):
         train(options)
 
 
-def test_a_run_goes_on_with_another_number_of_replicas_and_another_optimizer_is_refused(options):
-    options = dataclasses.replace(options, steps=3, compute=StrategyOptions())
-    train(options)
-    train(
-        dataclasses.replace(
-            options, steps=6, compute=StrategyOptions(strategy="mirrored", virtual_devices=2)
-        )
-    )
+def test_a_run_goes_on_with_another_number_of_replicas_and_another_optimizer_is_refused(
+    trained, tmp_path
+):
+    folder = shutil.copytree(trained.workdir, tmp_path / "run")
+    options = dataclasses.replace(trained, workdir=str(folder), steps=32)
+    two = StrategyOptions(strategy="mirrored", virtual_devices=2)
+    train(dataclasses.replace(options, compute=two))
     assert (
         checkpoint_files.checkpoint_step(
-            checkpoint_files.find_checkpoints(f"{options.workdir}/checkpoints")[0]
+            checkpoint_files.find_checkpoints(f"{folder}/checkpoints")[0]
         )
-        == 6
+        == 32
     )
-    with pytest.raises(UserError, match="ckpt-6 is of another model, optimizer"):
-        train(dataclasses.replace(options, steps=9, optimization=OptimizerOptions(optimizer="sgd")))
+    with pytest.raises(UserError, match="ckpt-32 is of another model, optimizer"):
+        train(
+            dataclasses.replace(options, steps=34, optimization=OptimizerOptions(optimizer="sgd"))
+        )

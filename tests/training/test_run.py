@@ -133,6 +133,7 @@ def test_a_loss_that_is_not_finite_ends_the_run_with_its_step(tiny_run, tmp_path
         train(options)
 
 
+@pytest.mark.slow
 def test_mixed_precision_follows_float32(tiny_run, tmp_path):
     found = {}
     for name in ("float32", "mixed_float16", "mixed_bfloat16"):

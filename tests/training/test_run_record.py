@@ -5,6 +5,7 @@ import dataclasses
 import hashlib
 import json
 import pathlib
+import shutil
 import subprocess
 
 import numpy as np
@@ -18,7 +19,7 @@ from fv.pipeline.options import InputOptions
 from fv.training import feeding, run, run_record
 from fv.training.feeding import StallMeter
 from fv.training.monitoring import Reporter
-from fv.training.options import OptimizerOptions, ReportOptions, TrainOptions
+from fv.training.options import OptimizerOptions, TrainOptions
 from fv.training.run import train
 from fv.training.run_record import Position
 from tests.training import test_monitoring
@@ -165,16 +166,13 @@ def test_a_run_of_an_earlier_version_goes_on_behind_its_position(position_option
     assert (message or "").endswith("--hard_tfrecords=hard is no longer mixed in" if mixed else "")
 
 
-def test_the_printed_epoch_goes_on_where_it_was(position_options, tmp_path):
-    position_options = dataclasses.replace(
-        position_options, report=ReportOptions(log_every=2, validate_every=0)
-    )
-    train(dataclasses.replace(position_options, steps=10))
-    train(dataclasses.replace(position_options, steps=12, global_batch_size=16))
-    starts = json.loads((tmp_path / "run.json").read_text())["starts"]
-    assert starts[1]["position"]["pairs"] == 80
-    epochs = {step: float(value) for step, value in events(tmp_path)["epoch"].items()}
-    assert epochs[10] == 80 / PAIRS and epochs[12] == (80 + 2 * 16) / PAIRS
+def test_the_printed_epoch_goes_on_where_it_was(trained, tmp_path):
+    folder = shutil.copytree(trained.workdir, tmp_path / "run")
+    train(dataclasses.replace(trained, workdir=str(folder), steps=32, global_batch_size=16))
+    starts = json.loads((folder / "run.json").read_text())["starts"]
+    assert starts[1]["position"]["pairs"] == 240
+    epochs = {step: float(value) for step, value in events(folder)["epoch"].items()}
+    assert epochs[30] == 240 / PAIRS and epochs[32] == (240 + 2 * 16) / PAIRS
 
 
 @pytest.fixture

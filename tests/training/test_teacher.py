@@ -15,7 +15,7 @@ from fv.training.run import train
 from fv.training.teacher import Teacher, TeacherOptions
 from tests.conftest import TINY
 from tests.training.stepping import one_device, trainer, two_replicas
-from tests.training.test_step import STEP_SGD, STEP_STEPS
+from tests.training.test_step import STEP_SGD, STEPS
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (4, 2, 32, 32, 3), dtype=np.uint8)
 
@@ -37,14 +37,33 @@ def test_the_loss_is_the_weighted_mean_over_both_images_of_one_less_the_cosine()
     )
 
 
-def test_a_model_comes_to_embed_as_its_teacher_does(trained, tmp_path):
+@pytest.fixture
+def experienced(trained, shards, tmp_path) -> Callable[..., str]:
+    """A copy of the trained workdir whose weights met these people before."""
+
+    def copy(*met: str) -> str:
+        folder = shutil.copytree(trained.workdir, tmp_path / "teacher")
+        record = model_record.inherit(
+            model_record.load(trained.workdir), model_record.describe(TINY, met)
+        )
+        model_record.save(record, str(folder))
+        return str(folder)
+
+    return copy
+
+
+def test_a_model_comes_to_embed_as_its_teacher_does_and_its_record_holds_whom_that_met_before(
+    trained, experienced, tmp_path
+):
     student = dataclasses.replace(
         trained,
-        workdir=str(tmp_path),
+        workdir=str(tmp_path / "student"),
         seed=9,
-        teaching=TeacherOptions(trained.workdir, teacher_weight=50.0),
+        teaching=TeacherOptions(experienced("Ada", "Alan"), teacher_weight=50.0),
     )
     train(student)
+    met = model_record.load(student.workdir).trained_on(["Ada", "Grace", "Alan"])
+    assert met == ["Ada", "Alan"]
     one, other = (
         restored(folder).embed_pairs(PIXELS, training=False)
         for folder in (trained.workdir, student.workdir)
@@ -52,17 +71,18 @@ def test_a_model_comes_to_embed_as_its_teacher_does(trained, tmp_path):
     assert np.mean(np.sum(one * other, axis=-1)) > 0.6  # of models from two seeds it is about 0
 
 
+@pytest.mark.slow
 def test_one_replica_and_two_agree_with_a_teacher(trained, shards):
     found = [
         trainer(
             shards,
             strategy(),
             STEP_SGD,
-            steps=STEP_STEPS,
+            steps=STEPS,
             sync=True,
             augment=True,
             teacher=trained.workdir,
-        ).run(STEP_STEPS)
+        ).run(STEPS)
         for strategy in (one_device, two_replicas)
     ]
     np.testing.assert_allclose(*found, rtol=1e-4)
@@ -77,21 +97,6 @@ def test_a_teacher_sees_images_at_its_own_side(trained, shards):
 def test_a_teacher_of_another_embedding_size_is_refused_with_the_flag_that_fits(trained, shards):
     with pytest.raises(UserError, match="embeddings of 16 numbers: give --embedding_size=16"):
         teachers.load(TeacherOptions(trained.workdir), 8, people(shards))
-
-
-@pytest.fixture
-def experienced(trained, shards, tmp_path) -> Callable[..., str]:
-    """A copy of the trained workdir whose weights met these people before."""
-
-    def copy(*met: str) -> str:
-        folder = shutil.copytree(trained.workdir, tmp_path / "teacher")
-        record = model_record.inherit(
-            model_record.load(trained.workdir), model_record.describe(TINY, met)
-        )
-        model_record.save(record, str(folder))
-        return str(folder)
-
-    return copy
 
 
 def test_a_teacher_of_people_who_are_not_trained_on_here_is_refused_so_that_strangers_stay_strangers(
@@ -114,6 +119,7 @@ def test_a_teacher_is_not_refused_for_people_whom_it_met_before(experienced, sha
     assert teachers.load(TeacherOptions(experienced("Ada", "Alan")), TINY.embedding_size, here)
 
 
+@pytest.mark.slow
 def test_a_student_s_record_holds_whom_its_teacher_met_before_and_keeps_them_when_it_goes_on(
     trained, experienced, tmp_path
 ):
