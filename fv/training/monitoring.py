@@ -55,8 +55,10 @@ class Reporter:
         self._first_step, self._position, self._epoch_pairs = first_step, position, epoch_pairs
         self._schedule, self._bad = schedule, bad
         self._meter, self._logged_meter = meter, dataclasses.replace(meter)
-        folder = os.path.join(options.workdir, workdir.TENSORBOARD) if self._chief else None
-        self._board = Board(folder)
+        self._writer = tf.summary.create_noop_writer()
+        if self._chief:
+            folder = os.path.join(options.workdir, workdir.TENSORBOARD)
+            self._writer = tf.summary.create_file_writer(folder)
         self._bar = progress.bar(
             options.steps if self._chief else 0, "train", "step", initial=first_step
         )
@@ -86,7 +88,7 @@ class Reporter:
                 run_record.end_run(self._start, summary)
         finally:
             self._bar.close()
-            self._board.close()
+            self._writer.close()
 
     def log_first_call(self, step: int, losses: np.ndarray) -> None:
         """Reports the first host call, which ended at `step`; from here on rates are measured."""
@@ -130,7 +132,7 @@ class Reporter:
         if step == self._options.steps or time.perf_counter() - self._last_line >= _LOG_SECONDS:
             self._last_line = time.perf_counter()
             logging.info("%s: %s%s", self._step_of_all(step), line, self._time_left())
-        self._board.write_scalars(
+        self._write_scalars(
             step,
             loss=self._loss,
             learning_rate=learning_rate,
@@ -149,7 +151,7 @@ class Reporter:
                 f"{result.threshold:.4f}, AUC {result.auc:.4f}"
             )
             sys.stdout.flush()  # else a log file shows the line only when the run ends
-            self._board.write_validation(step, result)
+            self._write_validation(step, result)
         self._rated = time.perf_counter()
 
     def summary(self, reason: str) -> dict:
@@ -183,6 +185,29 @@ class Reporter:
             "seconds": round(time.perf_counter() - self._began, 2),
         }
 
+    def _write_scalars(self, step: int, **values: float) -> None:
+        """Writes numbers by name, and flushes: TensorBoard's own interval is two minutes."""
+        with self._writer.as_default(step=step):
+            for name, value in values.items():
+                tf.summary.scalar(name, value)
+        self._writer.flush()
+
+    def _write_validation(self, step: int, result: Validation) -> None:
+        """Writes accuracy and AUC, histograms of the similarities, and the sample pairs."""
+        labels, similarities = result.labels, result.similarities
+        with self._writer.as_default(step=step):
+            for name, label in (("genuine", 1), ("impostor", 0)):
+                tf.summary.histogram(f"val_similarity/{name}", similarities[labels == label])
+            shown = result.sample_indices
+            if shown.size:
+                sheet = validations.draw_samples(
+                    result.sample_images, labels[shown], similarities[shown], result.threshold
+                )
+                tf.summary.image("val_pairs", sheet[np.newaxis])
+        self._write_scalars(
+            step, val_accuracy=result.accuracy, val_auc=result.auc, val_threshold=result.threshold
+        )
+
     def _print_progress(self) -> None:
         steps = max(0, self._options.steps - self._first_step)
         last = max(self._first_step, self._options.steps)
@@ -207,40 +232,3 @@ class Reporter:
             return ""
         seconds = (time.perf_counter() - self._first_call_ended) / done * left
         return f", {progress.time_left(seconds)}"
-
-
-class Board:
-    """A TensorBoard event file; without a folder it writes nothing."""
-
-    def __init__(self, folder: str | None):
-        if folder:
-            self._writer = tf.summary.create_file_writer(folder)
-        else:
-            self._writer = tf.summary.create_noop_writer()
-
-    def write_scalars(self, step: int, **values: float) -> None:
-        """Writes numbers by name, and flushes: TensorBoard's own interval is two minutes."""
-        with self._writer.as_default(step=step):
-            for name, value in values.items():
-                tf.summary.scalar(name, value)
-        self._writer.flush()
-
-    def write_validation(self, step: int, result: Validation) -> None:
-        """Writes accuracy and AUC, histograms of the similarities, and the sample pairs."""
-        labels, similarities = result.labels, result.similarities
-        with self._writer.as_default(step=step):
-            for name, label in (("genuine", 1), ("impostor", 0)):
-                tf.summary.histogram(f"val_similarity/{name}", similarities[labels == label])
-            shown = result.sample_indices
-            if shown.size:
-                sheet = validations.draw_samples(
-                    result.sample_images, labels[shown], similarities[shown], result.threshold
-                )
-                tf.summary.image("val_pairs", sheet[np.newaxis])
-        self.write_scalars(
-            step, val_accuracy=result.accuracy, val_auc=result.auc, val_threshold=result.threshold
-        )
-
-    def close(self) -> None:
-        """Writes what is still in memory."""
-        self._writer.close()

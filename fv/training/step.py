@@ -234,7 +234,7 @@ class TrainStep:
             embeddings = self._model.embed_pairs(images, training=True)
             pair_losses = self._model.head.losses(embeddings, label, identities, seed_and_step)
             if self._teacher:
-                pair_losses += self._teacher.losses(embeddings, taught)
+                pair_losses += self._teacher.pair_losses(embeddings, taught)
             pair_losses = tf.where(valid, pair_losses, 0.0)  # False for a skipped record
             # By the global batch: the gradients of replicas and parts are summed, not averaged.
             loss = tf.reduce_sum(pair_losses) / self._global_batch_size

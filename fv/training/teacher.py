@@ -44,7 +44,7 @@ class Teacher:
         resized = augment.resize(images, self._model.encoder.input_shape[1])
         return tf.stop_gradient(self._model.embed_pairs(resized, training=False))
 
-    def losses(self, embeddings: tf.Tensor, taught: tf.Tensor) -> tf.Tensor:
+    def pair_losses(self, embeddings: tf.Tensor, taught: tf.Tensor) -> tf.Tensor:
         """The weighted loss of each pair: 1 − cosine, mean of both images, float32 [n].
 
         Args:

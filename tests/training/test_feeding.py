@@ -124,9 +124,8 @@ def test_an_input_of_known_slowness_reads_its_share_of_the_time(
     strategy = tf.distribute.OneDeviceStrategy("CPU:0")
     batches = iter(strategy.experimental_distribute_dataset(throttled(strategy, input_ms / 1000)))
     sleeping.run(batches, 0, 5)  # uses up what came ahead
-    wanted = max(0, input_ms - step_ms) / max(
-        input_ms, step_ms
-    )  # one batch is fetched while a step works on another
+    # One batch is fetched while a step works on another.
+    wanted = max(0, input_ms - step_ms) / max(input_ms, step_ms)
 
     def shares() -> tuple[float, float]:
         before, computed = dataclasses.replace(sleeping.meter), sleeping.computed
@@ -135,11 +134,9 @@ def test_an_input_of_known_slowness_reads_its_share_of_the_time(
         return found.share, 1 - (sleeping.computed - computed) / found.elapsed
 
     def right(tried: list[tuple[float, float]]) -> bool:
-        near_what_the_clock_says = [abs(read - true) < 0.05 for read, true in tried]
-        near_what_sleeps_are_wanted = [
-            abs(read - wanted) < 0.2 for read, _ in tried
-        ]  # they are longer on a busy machine
-        return any(near_what_the_clock_says) and any(near_what_sleeps_are_wanted)
+        near_clock = [abs(read - true) < 0.05 for read, true in tried]
+        near_wanted = [abs(read - wanted) < 0.2 for read, _ in tried]  # sleeps may be longer
+        return any(near_clock) and any(near_wanted)
 
     tried = []
     while len(tried) < TRIES and not right(tried):

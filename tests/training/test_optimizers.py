@@ -159,15 +159,13 @@ def gradients_of(model: siamese.Siamese, norm: float | None = None) -> list[np.n
 def by_hand(
     name: str, weight: np.ndarray, gradient: np.ndarray, rate: float, *, decays: bool
 ) -> np.ndarray:
-    """The weight after the rule's first step."""
+    """The weight after the optimizer's first step."""
     decay = DECAY if decays else 0.0
     if name == "sgd":  # with momentum 0.9 after Nesterov the first step is 1 + 0.9
         return weight * (1 - rate * decay) - rate * 1.9 * gradient
     if name == "adamw":  # the bias-corrected moments are the gradient and its square
         return weight * (1 - rate * decay) - rate * np.sign(gradient)
-    if (
-        name == "radam"
-    ):  # not yet rectified: the gradient itself; Lookahead's first five steps are its inner rule's
+    if name == "radam":  # not yet rectified; Lookahead's first five steps are those of RAdam
         return weight - rate * (gradient + decay * weight)
     update = np.sign(gradient) + decay * weight
     ratio = np.linalg.norm(weight) / np.linalg.norm(update) if decays else 1.0
@@ -175,9 +173,7 @@ def by_hand(
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
-def test_a_first_step_is_the_optimizers_formula_for_each_group(
-    name,
-):
+def test_a_first_step_is_the_optimizers_formula_for_each_group(name):
     model, updater = build(options_of(name, weight_decay=DECAY, backbone_learning_rate=FACTOR))
     backbone = {each.ref() for each in model.encoder.get_layer("backbone").trainable_variables}
     before, gradients = [each.numpy() for each in model.trainable_variables], gradients_of(model)

@@ -76,6 +76,7 @@ def test_gradient_sums_are_zero_between_steps_and_a_step_is_one_update(shards):
     assert not any(np.any(each) for each in made.step._gradient_sums.values())
 
 
+# Not Adam, whose first steps have the size of the rate however small a gradient is, noise included.
 SGD = dataclasses.replace(DEFAULTS, optimizer="sgd", learning_rate=0.02)
 
 
@@ -108,7 +109,7 @@ def test_a_step_that_xla_refuses_is_one_line(shards):
     assert "\n" not in str(error.value)
 
 
-OPTIONS = dataclasses.replace(DEFAULTS, freeze_backbone_steps=4, weight_decay=0.1)
+FROZEN_FIRST = dataclasses.replace(DEFAULTS, freeze_backbone_steps=4, weight_decay=0.1)
 
 
 @pytest.mark.parametrize(
@@ -132,7 +133,7 @@ def backbone(made) -> list[np.ndarray]:
 
 @pytest.mark.parametrize("strategy", [one_device, slow_case(two_replicas)])
 def test_the_backbone_is_frozen_until_its_step_with_two_graphs(shards, strategy):
-    made = trainer(shards, strategy(), OPTIONS)
+    made = trainer(shards, strategy(), FROZEN_FIRST)
     before, embedding = backbone(made), made.model.encoder.get_layer("embedding").kernel.numpy()
     for count in (1, 3):
         made.run(count)
@@ -148,7 +149,7 @@ def test_the_backbone_is_frozen_until_its_step_with_two_graphs(shards, strategy)
 
 @pytest.mark.slow
 def test_a_run_resumed_while_frozen_learns_the_same(shards, tmp_path):
-    whole, resumed = (trainer(shards, options=OPTIONS) for _ in range(2))
+    whole, resumed = (trainer(shards, options=FROZEN_FIRST) for _ in range(2))
     whole.run(3)
     path = tf.train.Checkpoint(model=whole.model, optimizer=whole.updater).write(
         str(tmp_path / "ckpt")
@@ -163,20 +164,20 @@ def test_a_run_resumed_while_frozen_learns_the_same(shards, tmp_path):
         )
 
 
-SMOOTHED = 20  # steps are noisy: what is compared are means of so many
+SMOOTHED = 20  # single steps are noisy: means of so many are compared
 SCHEDULED = 200  # steps of the learning rate's schedule
 # A float16 product has 11 bits, a bfloat16 one 8. Measured: at most 1.2 % and 2.3 %.
 BANDS = {"mixed_float16": 0.02, "mixed_bfloat16": 0.08}
-HALVES = list(BANDS)
+HALF_PRECISIONS = list(BANDS)
 
 
 @pytest.fixture(scope="module")
 def float32_losses(shards) -> Callable[[int], np.ndarray]:
     """Steps → their losses; each run is made once."""
-    return functools.cache(lambda steps: losses(shards, "float32", steps))
+    return functools.cache(lambda steps: smoothed_losses(shards, "float32", steps))
 
 
-def losses(shards, precision: str, steps: int) -> np.ndarray:
+def smoothed_losses(shards, precision: str, steps: int) -> np.ndarray:
     """The losses of the first steps from one seed, smoothed."""
     tf_keras.mixed_precision.set_global_policy(precision)
     options = dataclasses.replace(DEFAULTS, learning_rate=1e-3, warmup_steps=20)
@@ -190,18 +191,18 @@ def losses(shards, precision: str, steps: int) -> np.ndarray:
     ("precision", "steps", "fall"),  # a curve that falls by so much, not a flat one
     [
         ("mixed_float16", 60, 0.5),
-        *(slow_case(precision, 200, 0.01) for precision in HALVES),
+        *(slow_case(precision, 200, 0.01) for precision in HALF_PRECISIONS),
     ],
 )
 def test_steps_follow_the_float32_curve_within_the_band(
     shards, float32_losses, precision, steps, fall
 ):
-    found = losses(shards, precision, steps)
+    found = smoothed_losses(shards, precision, steps)
     np.testing.assert_allclose(found, float32_losses(steps), rtol=BANDS[precision])
     assert found[-1] < fall * found[0]
 
 
-@pytest.mark.parametrize("precision", HALVES)
+@pytest.mark.parametrize("precision", HALF_PRECISIONS)
 def test_embeddings_losses_and_similarities_are_float32_and_weights_too(precision):
     tf_keras.mixed_precision.set_global_policy(precision)
     for head in ("softmax", "sigmoid", "distance"):
@@ -214,15 +215,13 @@ def test_embeddings_losses_and_similarities_are_float32_and_weights_too(precisio
             embeddings, tf.constant([0, 1, 0]), tf.constant([[0, 1], [2, 2], [3, 4]])
         )
         assert {embeddings.dtype, found.dtype, model.similarities(images).dtype} == {tf.float32}
-        np.testing.assert_allclose(
-            np.linalg.norm(embeddings, axis=-1), 1.0, rtol=1e-5
-        )  # not float16's 1e-3
-        assert {each.dtype for each in (*model.encoder.weights, *model.head.variables)} == {
-            tf.float32
-        }
+        # float16 would give 1e-3.
+        np.testing.assert_allclose(np.linalg.norm(embeddings, axis=-1), 1.0, rtol=1e-5)
+        weights = (*model.encoder.weights, *model.head.variables)
+        assert {each.dtype for each in weights} == {tf.float32}
 
 
-@pytest.mark.parametrize("precision", HALVES)
+@pytest.mark.parametrize("precision", HALF_PRECISIONS)
 @pytest.mark.parametrize("sync", [False, True])
 def test_batch_norm_measures_a_variance_beyond_float16s_range_in_float32(precision, sync):
     tf_keras.mixed_precision.set_global_policy(precision)
@@ -232,15 +231,12 @@ def test_batch_norm_measures_a_variance_beyond_float16s_range_in_float32(precisi
     values = np.random.default_rng(0).normal(0, 1000, (8, 4, 4, 2)).astype(np.float32)
     normalised = norm(tf.constant(values), training=True)
     assert normalised.dtype == tf.as_dtype(precision.removeprefix("mixed_"))
-    np.testing.assert_allclose(
-        norm.moving_variance, values.var((0, 1, 2)), rtol=0.03
-    )  # a million; float16 ends at 65,504
+    # A million; float16 ends at 65,504.
+    np.testing.assert_allclose(norm.moving_variance, values.var((0, 1, 2)), rtol=0.03)
 
 
 STEPS = 6
-# Adam's first steps have the size of the rate however small a gradient is, even for noise.
-STEP_SGD = dataclasses.replace(DEFAULTS, optimizer="sgd", learning_rate=0.02)
-AUGMENTED = dict(augment=True, options=STEP_SGD)
+AUGMENTED = dict(augment=True, options=SGD)
 HEADS = ["softmax", "sigmoid", "distance"]
 
 

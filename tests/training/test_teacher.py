@@ -16,7 +16,7 @@ from fv.training.run import train
 from fv.training.teacher import Teacher
 from tests.conftest import TINY
 from tests.training.stepping import one_device, trainer, two_replicas
-from tests.training.test_step import STEP_SGD, STEPS
+from tests.training.test_step import SGD, STEPS
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (4, 2, 32, 32, 3), dtype=np.uint8)
 
@@ -34,7 +34,7 @@ def test_the_loss_is_the_weighted_mean_of_one_less_the_cosine():
     taught = tf.constant([[east, north], [east, east]])
     embeddings = tf.constant([[east, north], [north, [-1.0, 0.0]]])
     np.testing.assert_allclose(
-        Teacher(None, 10.0, None).losses(embeddings, taught), [0.0, 10.0 * (1.0 + 2.0) / 2.0]
+        Teacher(None, 10.0, None).pair_losses(embeddings, taught), [0.0, 10.0 * (1.0 + 2.0) / 2.0]
     )
 
 
@@ -78,7 +78,7 @@ def test_one_replica_and_two_agree_with_a_teacher(trained, shards):
         trainer(
             shards,
             strategy(),
-            STEP_SGD,
+            SGD,
             steps=STEPS,
             sync=True,
             augment=True,
