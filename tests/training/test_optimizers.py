@@ -92,7 +92,7 @@ def test_gradients_that_overflow_halve_the_scale_and_change_no_weight(shards, st
         strategy(),
         options,
         model=dataclasses.replace(TINY, image_size=8),
-        averaging=AveragingOptions("ema", 0.9),
+        averaging=AveragingOptions("ema"),
     )
     made.run(1)  # whatever the scale is now
     made.updater.loss_scale.scale.assign(HUGE)
