@@ -11,10 +11,9 @@ import re
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import NoReturn
 
-import numpy as np
 import tensorflow as tf
 import tf_keras
 
@@ -69,6 +68,11 @@ class Checkpoints:
         self._step = tf.Variable(0, dtype=tf.int64, trainable=False, name="step")
         self._checkpoint = tf.train.Checkpoint(step=self._step, **parts)
         self._float_variables = _float_variables(self._checkpoint)
+        self._best = os.path.join(workdir, workdirs.BEST)
+        self._validation_path = os.path.join(self._best, VALIDATION_FILE)
+        self._validation: dict = {}  # the content of that file
+        if chief and files.exists(self._validation_path):
+            self._validation = files.load_json(self._validation_path)
         self._kept: list[str] = []  # oldest first
         self._finite_step: int | None = None  # the step whose weights were last found finite
         self._saved = time.monotonic()
@@ -96,10 +100,9 @@ class Checkpoints:
         path = checkpoint_files.find_last_whole(self._folder, self._print_damage)
         found = checkpoint_files.find_checkpoints(self._folder)
         if found and not path:
-            best = os.path.join(self._workdir, workdirs.BEST)
             raise UserError(
-                f"no checkpoint in {self._folder} is whole: remove that folder and {best} to start "
-                "anew, or give another --workdir"
+                f"no checkpoint in {self._folder} is whole: remove that folder and {self._best} to "
+                "start anew, or give another --workdir"
             )
         if not self._agreement.same(checkpoint_files.checkpoint_step(path) if path else 0):
             raise UserError(
@@ -143,11 +146,33 @@ class Checkpoints:
                 for old in surplus:
                     checkpoint_files.remove_checkpoint(old)
 
+    def validated(self, step: int) -> bool:
+        """Whether the weights after `step` steps, or later ones, were validated."""
+        return self._agreement.any(self._chief and self._validation.get("step", 0) >= step)
+
+    def note_validation(self, step: int, auc: float) -> None:
+        """Notes that the state after `step` steps was validated, and saves it if it is the best.
+
+        The validation is noted after the state is saved. A run that is killed in between validates
+        that step again, with the same result. Errors are those of `save`.
+        """
+        # Earlier versions of fv could choose by another metric.
+        same_metric = self._validation.get("metric") == _METRIC
+        best = self._validation["best"] if same_metric else -math.inf
+        if self._agreement.any(self._chief and auc > best):
+            self.save_best(step)
+            self._validation |= {"metric": _METRIC, "best": auc, "best_step": step}
+        self._validation["step"] = step
+        if self._chief:
+            files.make_folder(self._best)
+            name = f"{workdirs.BEST}/{VALIDATION_FILE}"
+            ownership.note(self._workdir, {name: ownership.UNCHECKED})
+            files.save_json(self._validation, self._validation_path)
+
     def save_best(self, step: int) -> None:
-        """Saves the state after `step` steps as the best one; errors as in `save`."""
-        folder = os.path.join(self._workdir, workdirs.BEST)
-        earlier = checkpoint_files.find_checkpoints(folder)
-        self._write(checkpoint_files.checkpoint_path(folder, step), step)
+        """Saves the state after `step` steps in place of the best one; errors as in `save`."""
+        earlier = checkpoint_files.find_checkpoints(self._best)
+        self._write(checkpoint_files.checkpoint_path(self._best, step), step)
         if self._chief:
             for path in earlier:
                 if checkpoint_files.checkpoint_step(path) != step:
@@ -229,59 +254,6 @@ class Checkpoints:
     def _print_damage(self, line: str) -> None:
         if self._chief:
             print(line, file=sys.stderr, flush=True)
-
-
-class BestCheckpoint:
-    """Keeps the checkpoint that validated best, and remembers which steps were validated."""
-
-    def __init__(self, workdir: str, agreement: Agreement, *, chief: bool):
-        """Args:
-        workdir: of the run.
-        agreement: between the workers.
-        chief: whether this process decides and writes.
-        """
-        self._workdir, self._path = workdir, os.path.join(workdir, workdirs.BEST, VALIDATION_FILE)
-        self._agreement, self._chief = agreement, chief
-        self._record = files.load_json(self._path) if chief and files.exists(self._path) else {}
-
-    def validated(self, step: int) -> bool:
-        """Whether the weights after `step` steps, or later ones, were validated."""
-        return self._agreement.any(self._chief and self._record.get("step", 0) >= step)
-
-    def offer(self, step: int, auc: float, save: Callable[[int], None]) -> None:
-        """Calls `save` if the validation after `step` steps found better weights than any before.
-
-        The validation is noted after the weights are saved. A run that is killed in between
-        validates that step again, with the same result.
-        """
-        # Earlier versions of fv could choose by another metric.
-        best = self._record["best"] if self._record.get("metric") == _METRIC else -math.inf
-        if self._agreement.any(self._chief and auc > best):
-            save(step)
-            self._record |= {"metric": _METRIC, "best": auc, "best_step": step}
-        self._record["step"] = step
-        if self._chief:
-            files.make_folder(os.path.dirname(self._path))
-            name = f"{workdirs.BEST}/{VALIDATION_FILE}"
-            ownership.note(self._workdir, {name: ownership.UNCHECKED})
-            files.save_json(self._record, self._path)
-
-
-def require_finite_losses(losses: np.ndarray, first_step: int, saved: int) -> None:
-    """Checks the losses of the steps after `first_step`.
-
-    Args:
-      losses: float32 [steps].
-      first_step: steps done before.
-      saved: step of the last checkpoint, 0 for none.
-
-    Raises:
-      UserError: one of them is not finite.
-    """
-    broken = np.flatnonzero(~np.isfinite(losses))
-    if broken.size:
-        step = first_step + broken[0] + 1
-        raise_diverged(f"the loss is {losses[broken[0]]} at step {step}", saved)
 
 
 def raise_diverged(what: str, saved: int) -> NoReturn:

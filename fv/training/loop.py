@@ -16,7 +16,7 @@ import numpy as np
 
 from fv.errors import Stopped
 from fv.training import checkpoints as checkpoints_module
-from fv.training.checkpoints import BestCheckpoint, Checkpoints
+from fv.training.checkpoints import Checkpoints
 from fv.training.coordination import Agreement
 from fv.training.monitoring import Reporter
 from fv.training.options import TrainOptions
@@ -48,7 +48,6 @@ class TrainingLoop:
         interruption: "Interruption",
         reporter: Reporter,
         checkpoints: Checkpoints,
-        best: BestCheckpoint,
         validator: Validator | None,
     ):
         """Args:
@@ -57,13 +56,12 @@ class TrainingLoop:
         agreement: between the workers.
         interruption: knows whether this process was asked to stop.
         reporter: shows losses and validations.
-        checkpoints: saves the state after a step.
-        best: keeps the checkpoint that validated best.
+        checkpoints: saves the state after a step, and keeps the one that validated best.
         validator: None where there are no validation pairs.
         """
         self._options, self._run_steps = options, run_steps
         self._agreement, self._interruption = agreement, interruption
-        self._reporter, self._checkpoints, self._best = reporter, checkpoints, best
+        self._reporter, self._checkpoints = reporter, checkpoints
         self._validator, self._validated_batches = validator, 0
 
     def run(self, first_step: int) -> None:
@@ -77,7 +75,7 @@ class TrainingLoop:
           UserError: a loss or a weight is not finite; nothing is saved from then on.
         """
         validation_due = first_step and self._validation_is_due(first_step)
-        if validation_due and not self._best.validated(first_step):
+        if validation_due and not self._checkpoints.validated(first_step):
             self._validate(first_step)  # the run was killed between saving and validating
         checkpoint_every = self._options.saving.checkpoint_every
         step, call_steps = first_step, 1
@@ -87,7 +85,7 @@ class TrainingLoop:
             count = min(next_event - step, call_steps)
             began = time.perf_counter()
             losses.append(self._run_steps(step, count))
-            checkpoints_module.require_finite_losses(losses[-1], step, self._checkpoints.last_step)
+            self._require_finite(losses[-1], step)
             if step == first_step:
                 self._reporter.log_first_call(step + count, losses[-1])
             step += count
@@ -116,6 +114,15 @@ class TrainingLoop:
     def _validation_is_due(self, step: int) -> bool:
         return self._is_due(self._options.report.validate_every, step)
 
+    def _require_finite(self, losses: np.ndarray, first_step: int) -> None:
+        """Raises UserError where a loss of the steps after `first_step` is not finite."""
+        broken = np.flatnonzero(~np.isfinite(losses))
+        if broken.size:
+            step = first_step + broken[0] + 1
+            checkpoints_module.raise_diverged(
+                f"the loss is {losses[broken[0]]} at step {step}", self._checkpoints.last_step
+            )
+
     def _decide(self, steps: int, seconds: float) -> tuple[bool, bool, int]:
         """Decides with all workers, after a host call of so many steps and seconds.
 
@@ -139,7 +146,7 @@ class TrainingLoop:
             self._checkpoints.save(step)
             self._raise_stopped(step)
         self._reporter.log_validation(step, result)
-        self._best.offer(step, result.auc, self._checkpoints.save_best)
+        self._checkpoints.note_validation(step, result.auc)
 
     def _check_between_batches(self) -> None:
         """Raises StopRequested where a worker was asked to stop; all have equally many batches."""

@@ -18,7 +18,7 @@ from fv.training import validation as validations
 from fv.training.feeding import StallMeter
 from fv.training.optimizers import WarmupThenDecay
 from fv.training.options import TrainOptions
-from fv.training.run_record import Position, Start
+from fv.training.run_record import Position
 from fv.training.validation import Validation
 
 _LOG_SECONDS = 10.0  # between two log lines, at least
@@ -33,7 +33,8 @@ class Reporter:
     def __init__(
         self,
         options: TrainOptions,
-        start: Start | None,
+        start: int | None,
+        *,
         first_step: int,
         position: Position,
         epoch_pairs: int,
@@ -43,7 +44,7 @@ class Reporter:
     ):
         """Args:
         options: of the run.
-        start: the start's entry in run.json; None in every worker but the chief.
+        start: of `run_record.begin_run`; None in every worker but the chief.
         first_step: steps that earlier starts did.
         position: where this start begins in the stream of pairs.
         epoch_pairs: pairs in an epoch.
@@ -75,7 +76,7 @@ class Reporter:
     def __exit__(self, kind: type[BaseException] | None, *exception) -> None:
         """Prints the summary, adds it to run.json, and closes TensorBoard's file."""
         try:
-            if self._start:
+            if self._start is not None:
                 if kind is None:
                     reason = "finished"
                     self._print_progress()
@@ -85,7 +86,7 @@ class Reporter:
                 if summary["input_verdict"]:
                     print(summary["input_verdict"])
                 print(files.to_json(summary), flush=True)
-                run_record.end_run(self._start, summary)
+                run_record.end_run(self._options.workdir, self._start, summary)
         finally:
             self._bar.close()
             self._writer.close()

@@ -19,7 +19,7 @@ from fv.training import checkpoints as checkpoints_module
 from fv.training import coordination, feeding, optimizers, rendezvous, run_record
 from fv.training import learner as learners
 from fv.training import strategy as strategies
-from fv.training.checkpoints import BestCheckpoint, Checkpoints
+from fv.training.checkpoints import Checkpoints
 from fv.training.coordination import Agreement
 from fv.training.loop import Interruption, TrainingLoop
 from fv.training.monitoring import Reporter
@@ -79,13 +79,7 @@ def _train(
         options, schedule, strategy, training.identities, first_weights, training.preprocessing
     )
     agreement = Agreement(strategy)
-    checkpoints = Checkpoints(
-        options.workdir,
-        agreement,
-        chief=chief,
-        **learner.checkpoint_parts(),
-    )
-    best = BestCheckpoint(options.workdir, agreement, chief=chief)
+    checkpoints = Checkpoints(options.workdir, agreement, chief=chief, **learner.checkpoint_parts())
     first_step = checkpoints.restore()
     position, new_epoch = run_record.find_position(
         options, first_step, strategies.count_input_workers(strategy), epoch_pairs
@@ -123,7 +117,14 @@ def _train(
     # The loop.
     start = run_record.begin_run(options, strategy, first_step, position) if chief else None
     reporter = Reporter(
-        options, start, first_step, position, epoch_pairs, schedule, step.meter, bad
+        options,
+        start,
+        first_step=first_step,
+        position=position,
+        epoch_pairs=epoch_pairs,
+        schedule=schedule,
+        meter=step.meter,
+        bad=bad,
     )
     with reporter, Interruption() as interruption:
         TrainingLoop(
@@ -133,7 +134,6 @@ def _train(
             interruption=interruption,
             reporter=reporter,
             checkpoints=checkpoints,
-            best=best,
             validator=validator,
         ).run(first_step)
 

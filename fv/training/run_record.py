@@ -149,35 +149,32 @@ def _find_order_changes(
     return changes
 
 
-@dataclasses.dataclass(frozen=True)
-class Start:
-    """An entry of run.json: the file, and the entry's place in its list."""
-
-    path: str
-    number: int
-
-
 def begin_run(
     options: TrainOptions,
     strategy: tf.distribute.Strategy,
     first_step: int,
     position: Position = Position(),
-) -> Start:
-    """Adds this start to the workdir's run.json; what a user added to the file stays."""
+) -> int:
+    """Adds this start to the workdir's run.json; what a user added to the file stays.
+
+    Returns:
+      The place of the start in the record.
+    """
     path = os.path.join(options.workdir, workdir.RUN)
     starts = workdir.starts(options.workdir)
     content = files.load_json(path, not_finite_as_none=True) if files.exists(path) else {}
     starts.append(_describe_start(options, strategy, first_step, position))
     files.save_json(content | {"starts": starts}, path)
-    return Start(path, len(starts) - 1)
+    return len(starts) - 1
 
 
-def end_run(start: Start, summary: dict) -> None:
-    """Notes how that start ended."""
+def end_run(folder: str, start: int, summary: dict) -> None:
+    """Notes in a workdir's run.json how a start, of `begin_run`, ended."""
+    path = os.path.join(folder, workdir.RUN)
     # An earlier fv wrote losses that were no numbers, as which JSON has none.
-    record = files.load_json(start.path, not_finite_as_none=True)
-    record["starts"][start.number]["ended"] = summary
-    files.save_json(record, start.path)
+    record = files.load_json(path, not_finite_as_none=True)
+    record["starts"][start]["ended"] = summary
+    files.save_json(record, path)
 
 
 def _describe_start(

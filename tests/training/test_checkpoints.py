@@ -18,7 +18,7 @@ from fv.errors import TemporaryError, UserError
 from fv.model import checkpoint_files
 from fv.training import checkpoints
 from fv.training import strategy as strategies
-from fv.training.checkpoints import BestCheckpoint, Checkpoints
+from fv.training.checkpoints import Checkpoints
 from fv.training.coordination import Agreement
 from fv.training.options import CheckpointOptions, ReportOptions, StrategyOptions
 from fv.training.run import train
@@ -91,56 +91,58 @@ def test_a_run_that_fills_its_disk_goes_on_from_a_whole_checkpoint(tiny_run, sma
     )
 
 
-@pytest.fixture
-def best(tmp_path):
-    """Makes the bookkeeping of a run that starts, or starts again, in one workdir."""
+class Best(Checkpoints):
+    """The checkpoints of a run that starts, or starts again; only notes which are saved as best."""
 
-    def make() -> BestCheckpoint:
+    def __init__(self, tmp_path: pathlib.Path):
         agreement = Agreement(tf.distribute.OneDeviceStrategy("CPU:0"))
-        return BestCheckpoint(str(tmp_path / "run"), agreement, chief=True)
+        super().__init__(str(tmp_path / "run"), agreement, chief=True)
+        self.saved: list[int] = []
 
-    return make
+    def save_best(self, step: int) -> None:
+        self.saved.append(step)
 
-
-def offered(best: BestCheckpoint, values: dict[int, float]) -> list[int]:
-    """The steps at which the weights were saved."""
-    steps = []
-    for step, value in values.items():
-        best.offer(step, value, steps.append)
-    return steps
-
-
-def test_only_better_weights_are_saved(best):
-    assert offered(best(), {5: 0.6, 10: 0.8, 15: 0.7, 20: 0.8, 25: 0.9}) == [5, 10, 25]
+    def validate(self, aucs: dict[int, float]) -> list[int]:
+        """The steps that are saved as best, from AUC by step."""
+        for step, auc in aucs.items():
+            self.note_validation(step, auc)
+        return self.saved
 
 
-def test_a_run_started_again_knows_what_was_best(best, tmp_path):
-    offered(best(), {5: 0.6, 10: 0.8})
-    assert offered(best(), {15: 0.7}) == [] and offered(best(), {20: 0.81}) == [20]
+def test_only_better_weights_are_saved(tmp_path):
+    aucs = {5: 0.6, 10: 0.8, 15: 0.7, 20: 0.8, 25: 0.9}
+    assert Best(tmp_path).validate(aucs) == [5, 10, 25]
+
+
+def test_a_run_started_again_knows_what_was_best(tmp_path):
+    Best(tmp_path).validate({5: 0.6, 10: 0.8})
+    assert Best(tmp_path).validate({15: 0.7}) == []
+    assert Best(tmp_path).validate({20: 0.81}) == [20]
     known = json.loads((tmp_path / "run" / "best" / "validation.json").read_text())
     assert known == {"step": 20, "metric": "auc", "best": 0.81, "best_step": 20}
 
 
-def test_what_another_metric_of_an_earlier_version_found_best_is_replaced(best, tmp_path):
+def test_the_best_by_another_metric_of_an_earlier_version_is_replaced(tmp_path):
     (tmp_path / "run" / "best").mkdir(parents=True)
     known = {"step": 5, "metric": "accuracy", "best": 0.9, "best_step": 5}
     (tmp_path / "run" / "best" / "validation.json").write_text(json.dumps(known))
-    assert offered(best(), {10: 0.7, 15: 0.6}) == [10]
+    assert Best(tmp_path).validate({10: 0.7, 15: 0.6}) == [10]
 
 
-def test_validated_steps_are_remembered(best):
-    assert not best().validated(5)
-    offered(best(), {5: 0.6})
-    assert best().validated(5) and not best().validated(10)
+def test_validated_steps_are_remembered(tmp_path):
+    assert not Best(tmp_path).validated(5)
+    Best(tmp_path).validate({5: 0.6})
+    assert Best(tmp_path).validated(5) and not Best(tmp_path).validated(10)
 
 
-def test_best_weights_that_could_not_be_saved_are_saved_later(best):
-    def fail(step: int) -> None:
+def test_best_weights_that_could_not_be_saved_are_saved_later(tmp_path, monkeypatch):
+    def fail(*_) -> None:
         raise OSError("disk full")
 
-    with pytest.raises(OSError, match="disk full"):
-        best().offer(5, 0.6, fail)
-    assert not best().validated(5) and offered(best(), {5: 0.6}) == [5]
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="disk full"):
+        patch.setattr(Best, "save_best", fail)
+        Best(tmp_path).validate({5: 0.6})
+    assert not Best(tmp_path).validated(5) and Best(tmp_path).validate({5: 0.6}) == [5]
 
 
 SIZE = 50_000  # float32, so that a checkpoint is larger than the small limits on files below

@@ -98,7 +98,7 @@ class Recorder:
         report = ReportOptions(log_every=log_every, validate_every=validate_every)
         saving = CheckpointOptions(checkpoint_every=checkpoint_every)
         options = TrainOptions("", "", steps=steps, report=report, saving=saving)
-        parts = dict.fromkeys(("reporter", "checkpoints", "best", "validator"), self)
+        parts = dict.fromkeys(("reporter", "checkpoints", "validator"), self)
         self.last_step = first_step
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr("fv.training.loop.time.perf_counter", lambda: self.now)
@@ -127,9 +127,6 @@ class Recorder:
         self.events.append(("save", step))
         self.last_step = step
 
-    def save_best(self, step: int) -> None:
-        self.events.append(("save best", step))
-
     def require_finite(self, step: int) -> None:
         self.events.append(("check", step))
 
@@ -143,8 +140,8 @@ class Recorder:
         assert result.auc == 0.8
         self.events.append(("validated", step))
 
-    def offer(self, step: int, auc: float, save) -> None:
-        assert auc == 0.8 and save == self.save_best
+    def note_validation(self, step: int, auc: float) -> None:
+        assert self.events[-1] == ("validated", step) and auc == 0.8
 
     def validated(self, step: int) -> bool:
         return self.was_validated

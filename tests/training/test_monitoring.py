@@ -11,7 +11,7 @@ from tensorboard.backend.event_processing.event_file_loader import EventFileLoad
 
 from fv import progress
 from fv.pipeline.damage import BadRecords
-from fv.training import feeding, run_record
+from fv.training import feeding
 from fv.training.feeding import StallMeter
 from fv.training.monitoring import Reporter
 from fv.training.options import TrainOptions
@@ -25,25 +25,22 @@ def make_reporter(
     folder,
     *,
     meter: StallMeter | None = None,
-    bad: BadRecords | None = None,
     chief: bool = True,
     first_step: int = 0,
-    pairs_before: int = 0,
 ) -> Reporter:
     """The reporter of a run of 30 steps in `folder`."""
     options = TrainOptions("", str(folder), steps=30, global_batch_size=BATCH)
-    path = pathlib.Path(folder, "run.json")
     if chief:
-        path.write_text('{"starts": [{}]}')
+        pathlib.Path(folder, "run.json").write_text('{"starts": [{}]}')
     return Reporter(
         options,
-        run_record.Start(str(path), 0) if chief else None,
-        first_step,
-        Position(pairs_before),
-        PAIRS,
-        lambda step: 0.1 / (1 + step),
-        meter or StallMeter(elapsed=1.0),
-        bad or BadRecords(str(folder)),
+        0 if chief else None,
+        first_step=first_step,
+        position=Position(),
+        epoch_pairs=PAIRS,
+        schedule=lambda step: 0.1 / (1 + step),
+        meter=meter or StallMeter(elapsed=1.0),
+        bad=BadRecords(str(folder)),
     )
 
 

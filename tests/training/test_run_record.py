@@ -198,10 +198,8 @@ def test_a_loss_that_is_no_number_in_an_older_record_is_read_as_none(run_record_
 def test_what_a_user_added_to_the_record_stays(run_record_options):
     path = pathlib.Path(run_record_options.workdir, "run.json")
     path.write_text('{"starts": [], "note": "mine"}')
-    run_record.end_run(
-        run_record.begin_run(run_record_options, tf.distribute.OneDeviceStrategy("CPU:0"), 0),
-        {"reason": "finished"},
-    )
+    start = run_record.begin_run(run_record_options, ONE_DEVICE, 0)
+    run_record.end_run(run_record_options.workdir, start, {"reason": "finished"})
     assert (
         json.loads(path.read_text())["note"] == "mine"
         and len(starts(run_record_options.workdir)) == 1
@@ -212,7 +210,7 @@ def test_every_start_is_kept_with_what_it_computed_with(run_record_options, shar
     strategy = tf.distribute.OneDeviceStrategy("CPU:0")
     run_record.begin_run(run_record_options, strategy, 0)
     second = run_record.begin_run(run_record_options, strategy, 20)
-    run_record.end_run(second, {"reason": "finished"})
+    run_record.end_run(run_record_options.workdir, second, {"reason": "finished"})
     first, other = starts(run_record_options.workdir)
     assert (first["first_step"], other["first_step"]) == (0, 20)
     assert first["ended"] is None and other["ended"] == {"reason": "finished"}
