@@ -1,4 +1,7 @@
-"""What is said where a disk takes no more, whatever was being written."""
+"""Checkpoints: all that a run needs to continue as if it had not stopped.
+
+They are written whole or not at all, and never with a weight that is not finite.
+"""
 
 import contextlib
 import errno
@@ -8,9 +11,9 @@ import re
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from typing import NoReturn
 
-import numpy as np
 import tensorflow as tf
 import tf_keras
 
@@ -20,165 +23,18 @@ from fv.errors import UserError
 from fv.model import checkpoint_files
 from fv.training.coordination import Agreement
 
-_REASONS = tuple(map(os.strerror, (errno.ENOSPC, errno.EDQUOT)))
+# {"step": of the last validation, "metric", "best": its value, "best_step"}
+VALIDATION_FILE = "validation.json"
 
+_METRIC = "auc"  # of the best checkpoint
+_KEPT = 3  # last checkpoints
 
-@contextlib.contextmanager
-def report_full_disk(workdir: str) -> Iterator[None]:
-    """Says in one line that the disk is full, or the quota used up.
-
-    Raises:
-      UserError: the block failed for that, in Python or in TensorFlow.
-    """
-    try:
-        yield
-    except (tf.errors.OpError, OSError) as error:
-        reason = next((reason for reason in _REASONS if reason in str(error)), None)
-        if reason is None:
-            raise
-        raise UserError(
-            f"{_place(error, reason) or workdir} takes no more ({reason}): make room and run the same command again; "
-            f"what checkpoints there are in {workdir} are whole"
-        ) from error
-
-
-def _place(error: Exception, reason: str) -> str | None:
-    """The file that could not be written, which may lie elsewhere than in the workdir; None where the error names none."""
-    if isinstance(error, OSError):
-        return error.filename
-    named = re.search(rf"(\S+); {reason}", str(error))  # TensorFlow's form
-    return named and named[1]
-
-
-# Losses and weights that are no longer finite: they end a run before anything of them is saved.
-
-
-class WeightCheck:
-    """Looks for variables that hold an infinity or a NaN, on the devices where they are."""
-
-    def __init__(self, agreement: Agreement, checkpoint: tf.train.Checkpoint):
-        """Args: what the workers agree by, and what holds the variables."""
-        self._agreement = agreement
-        parts = tf.train.TrackableView(checkpoint).descendants()
-        rules = [part for part in parts if isinstance(part, tf_keras.optimizers.legacy.Optimizer)]
-        slots = [
-            variable for rule in rules for variable in rule.variables()
-        ]  # which are not among its parts
-        variables = [part for part in (*parts, *slots) if isinstance(part, tf.Variable)]
-        self._variables = [each for each in variables if each.dtype.is_floating]
-
-    def find_broken(self) -> str | None:
-        """The name of a variable that is not finite on some replica, None where all are.
-
-        The workers of a cluster have to call it together. All of them find one where any of them does.
-        """
-        # Op by op, since tracing a graph of 750 variables takes seconds; nothing waits for a device before the last op.
-        local = [
-            self._agreement.strategy.experimental_local_results(variable)
-            for variable in self._variables
-        ]
-        squares = [[tf.nn.l2_loss(each) for each in replicas] for replicas in local]
-        broken = [
-            variable.name
-            for variable, replicas, sums in zip(self._variables, local, squares, strict=True)
-            if any(
-                not math.isfinite(total) and not _is_finite(each)
-                for each, total in zip(replicas, sums, strict=True)
-            )
-        ]
-        return (
-            next(iter(broken), "a weight of another worker")
-            if self._agreement.any(bool(broken))
-            else None
-        )
-
-
-def _is_finite(variable: tf.Variable) -> bool:
-    """A sum of squares may overflow where each number is finite."""
-    return bool(tf.reduce_all(tf.math.is_finite(variable)))
-
-
-def require_finite_losses(losses: np.ndarray, first_step: int, saved: int) -> None:
-    """Checks the losses of the steps behind `first_step`; the last checkpoint is of step `saved`, 0 for none.
-
-    Raises:
-      UserError: one of them is not finite.
-    """
-    broken = np.flatnonzero(~np.isfinite(losses))
-    if broken.size:
-        raise_diverged(
-            f"the loss is {losses[broken[0]]} at step {first_step + broken[0] + 1}", saved
-        )
-
-
-def raise_diverged(what: str, saved: int) -> None:
-    """Raises the UserError that says what is not finite, what to change, and from which step the run then goes on."""
-    begins = (
-        f"goes on from the checkpoint at step {saved}"
-        if saved
-        else "begins anew, since nothing is saved yet"
-    )
-    raise UserError(
-        f"{what}: lower --learning_rate, and set --clip_norm=1 if that is not enough; the run then {begins}"
-    )
-
-
-# The best checkpoint by validation, which the rotation of the last ones leaves alone.
-
-FILE = (
-    "validation.json"  # {"step": of the last validation, "metric", "best": its value, "best_step"}
-)
-
-_METRIC = "auc"
-
-
-class BestCheckpoint:
-    """Keeps the checkpoint that validated best, and remembers which steps were validated."""
-
-    def __init__(self, workdir: str, agreement: Agreement, *, chief: bool):
-        """Args:
-        workdir: of the run.
-        agreement: of the workers.
-        chief: whether this process decides and writes.
-        """
-        self._workdir, self._path = workdir, os.path.join(workdir, workdirs.BEST, FILE)
-        self._agreement, self._chief = agreement, chief
-        self._known = files.load_json(self._path) if chief and files.exists(self._path) else {}
-
-    def validated(self, step: int) -> bool:
-        """Whether the weights after `step` steps, or later ones, were validated."""
-        return self._agreement.any(self._chief and self._known.get("step", 0) >= step)
-
-    def offer(self, step: int, auc: float, save: Callable[[int], None]) -> None:
-        """Calls `save` where the validation after `step` steps found better weights than any before.
-
-        It is noted when they are saved. A run that is killed in between validates that step again, and finds the same.
-        """
-        best = self._known["best"] if self._known.get("metric") == _METRIC else -math.inf
-        if self._agreement.any(self._chief and auc > best):
-            save(step)
-            self._known |= {"metric": _METRIC, "best": auc, "best_step": step}
-        self._known["step"] = step
-        if self._chief:
-            files.make_folder(os.path.dirname(self._path))
-            ownership.note(self._workdir, {f"{workdirs.BEST}/{FILE}": ownership.UNCHECKED})
-            files.save_json(self._known, self._path)
-
-
-# Checkpoints: all that a run needs to go on as if nothing had happened, written whole or not at
-# all.
-
-_MISFITS = (
-    tf.errors.OpError,
-    AssertionError,
-    ValueError,
-    TypeError,
-)  # TensorFlow raises each of them for some misfit
-
-_KEPT = 3  # of the last checkpoints
-
-# What the workers' shared variables raise while they are read: not the disk's fault (see `fv.training.coordination`).
-_OF_WORKERS = (
+_FULL_DISK_REASONS = tuple(map(os.strerror, (errno.ENOSPC, errno.EDQUOT)))
+# TensorFlow raises each of them for some mismatch between a checkpoint and the variables.
+_MISMATCH_ERRORS = (tf.errors.OpError, AssertionError, ValueError, TypeError)
+# Reading the workers' shared variables raises these when a worker is lost, which is no fault of the
+# disk; `fv.training.coordination` reports it.
+_WORKER_ERRORS = (
     tf.errors.AbortedError,
     tf.errors.CancelledError,
     tf.errors.DeadlineExceededError,
@@ -188,7 +44,7 @@ _OF_WORKERS = (
 
 
 class Checkpoints:
-    """The checkpoints of a training run: the last few, and one that is kept beside them."""
+    """The checkpoints of a training run: the last few, and the one that validated best."""
 
     def __init__(
         self,
@@ -201,9 +57,9 @@ class Checkpoints:
     ):
         """Args:
         workdir: of the run.
-        agreement: of the workers.
-        chief: whether this process writes them; all take part in saving.
-        keep: how many of the last ones are kept.
+        agreement: between the workers.
+        chief: whether this process writes them; all workers take part in saving.
+        keep: how many of the last checkpoints are kept.
         parts: what is saved, each with all its variables made.
         """
         self._workdir, self._agreement, self._keep, self._chief = workdir, agreement, keep, chief
@@ -211,9 +67,14 @@ class Checkpoints:
         self._written_into = workdir if chief else tempfile.gettempdir()
         self._step = tf.Variable(0, dtype=tf.int64, trainable=False, name="step")
         self._checkpoint = tf.train.Checkpoint(step=self._step, **parts)
-        self._check = WeightCheck(agreement, self._checkpoint)
-        self._kept: list[str] = []
-        self._checked: int | None = None  # the step whose weights were last found finite
+        self._float_variables = _float_variables(self._checkpoint)
+        self._best = os.path.join(workdir, workdirs.BEST)
+        self._validation_path = os.path.join(self._best, VALIDATION_FILE)
+        self._validation: dict = {}  # the content of that file
+        if chief and files.exists(self._validation_path):
+            self._validation = files.load_json(self._validation_path)
+        self._kept: list[str] = []  # oldest first
+        self._finite_step: int | None = None  # the step whose weights were last found finite
         self._saved = time.monotonic()
 
     @property
@@ -222,52 +83,55 @@ class Checkpoints:
         return checkpoint_files.checkpoint_step(self._kept[-1]) if self._kept else 0
 
     @property
-    def seconds_since(self) -> float:
+    def seconds_since_save(self) -> float:
         """Time since the last save of this process, or since its start."""
         return time.monotonic() - self._saved
 
     def restore(self) -> int:
-        """Restores the last whole checkpoint, if there is one, and returns the number of steps it had done.
+        """Restores the last whole checkpoint, if there is one.
+
+        Returns:
+          The number of steps before it, 0 for none.
 
         Raises:
-          UserError: none of them is whole, the last whole one is of another run, or the workers find different ones.
+          UserError: none of the checkpoints is whole, the last whole one is of another run, or the
+            workers find different ones.
         """
-        path = checkpoint_files.find_last_whole(self._folder, self._tell)
+        path = checkpoint_files.find_last_whole(self._folder, self._print_damage)
         found = checkpoint_files.find_checkpoints(self._folder)
         if found and not path:
             raise UserError(
-                f"no checkpoint in {self._folder} is whole: remove that folder and "
-                f"{os.path.join(self._workdir, workdirs.BEST)} to start anew, or give another --workdir"
+                f"no checkpoint in {self._folder} is whole: remove that folder and {self._best} to "
+                "start anew, or give another --workdir"
             )
         if not self._agreement.same(checkpoint_files.checkpoint_step(path) if path else 0):
             raise UserError(
-                f"the workers find different checkpoints in {self._workdir}: give a --workdir that all of them share"
+                f"the workers find different checkpoints in {self._workdir}: give a --workdir that "
+                "all of them share"
             )
         if path:
-            if self._chief:  # these would be replaced when the run comes to their steps
-                newer = [
-                    each
-                    for each in found[: found.index(path)]
-                    if not checkpoint_files.is_listed(each)
-                ]
-                ownership.require_none(
-                    [f"{os.path.basename(each)}.index" for each in newer], self._folder
-                )
+            newer, older = found[: found.index(path)], found[found.index(path) :]
+            if self._chief:  # the run will replace the newer ones
+                foreign = [each for each in newer if not checkpoint_files.is_listed(each)]
+                names = [f"{os.path.basename(each)}.index" for each in foreign]
+                ownership.require_none(names, self._folder)
             self._read(path)
-            broken = self._check.find_broken()
+            broken = self._find_not_finite()
             if broken:  # an earlier fv saved it
                 raise UserError(
-                    f"{path} holds {broken}, which is not finite: remove {path}.*, the run then goes on before it"
+                    f"{path} holds {broken}, which is not finite: remove {path}.*, the run then "
+                    "goes on before it"
                 )
-            self._kept = found[found.index(path) :][::-1]
+            self._kept = older[::-1]
         return self.last_step
 
     def save(self, step: int) -> None:
-        """Saves the state after `step` steps where it is not saved yet, and removes the oldest of too many.
+        """Saves the state after `step` steps if it is not saved yet, and removes the oldest ones.
 
         Raises:
-          UserError: a weight is not finite, the disk is full, or does not take it; the checkpoints before stay.
-          TemporaryError: the disk does not take it, and this may pass.
+          UserError: a weight is not finite, or the disk is full or refuses the checkpoint; those
+            before it stay.
+          TemporaryError: the disk failed in a way that may pass.
         """
         if step == self.last_step:
             return
@@ -277,38 +141,76 @@ class Checkpoints:
         self._saved = time.monotonic()
         surplus, self._kept = self._kept[: -self._keep], self._kept[-self._keep :]
         if self._chief:
-            with self._writing(step):
+            with self._explain_write_errors(step):
                 checkpoint_files.list_for_tensorflow(self._folder, self._kept)
                 for old in surplus:
                     checkpoint_files.remove_checkpoint(old)
 
+    def validated(self, step: int) -> bool:
+        """Whether the weights after `step` steps, or later ones, were validated."""
+        return self._agreement.any(self._chief and self._validation.get("step", 0) >= step)
+
+    def note_validation(self, step: int, auc: float) -> None:
+        """Notes that the state after `step` steps was validated, and saves it if it is the best.
+
+        The validation is noted after the state is saved. A run that is killed in between validates
+        that step again, with the same result. Errors are those of `save`.
+        """
+        # Earlier versions of fv could choose by another metric.
+        same_metric = self._validation.get("metric") == _METRIC
+        best = self._validation["best"] if same_metric else -math.inf
+        if self._agreement.any(self._chief and auc > best):
+            self.save_best(step)
+            self._validation |= {"metric": _METRIC, "best": auc, "best_step": step}
+        self._validation["step"] = step
+        if self._chief:
+            files.make_folder(self._best)
+            name = f"{workdirs.BEST}/{VALIDATION_FILE}"
+            ownership.note(self._workdir, {name: ownership.UNCHECKED})
+            files.save_json(self._validation, self._validation_path)
+
     def save_best(self, step: int) -> None:
-        """Saves the state after `step` steps in place of what was best before; errors as in `save`."""
-        folder = os.path.join(self._workdir, workdirs.BEST)
-        earlier = checkpoint_files.find_checkpoints(folder)
-        self._write(checkpoint_files.checkpoint_path(folder, step), step)
+        """Saves the state after `step` steps in place of the best one; errors as in `save`."""
+        earlier = checkpoint_files.find_checkpoints(self._best)
+        self._write(checkpoint_files.checkpoint_path(self._best, step), step)
         if self._chief:
             for path in earlier:
                 if checkpoint_files.checkpoint_step(path) != step:
                     checkpoint_files.remove_checkpoint(path)
 
     def require_finite(self, step: int) -> None:
-        """Checks all that a checkpoint after `step` steps would hold; all workers have to call it together.
+        """Checks all that a checkpoint after `step` steps would hold; all workers call it together.
 
         Raises:
           UserError: a weight, an average or an optimizer's slot is not finite.
         """
-        if step == self._checked:
-            return  # a step is saved, validated and saved as the best one without an update in between
-        broken = self._check.find_broken()
+        if step == self._finite_step:
+            return  # saving, validating and saving the best follow each other without an update
+        broken = self._find_not_finite()
         if broken:
             raise_diverged(f"{broken} is not finite after step {step}", self.last_step)
-        self._checked = step
+        self._finite_step = step
+
+    def _find_not_finite(self) -> str | None:
+        """The name of a variable that is not finite on some replica; None where all are."""
+        # Op by op, since tracing a graph of 750 variables takes seconds. All ops are started before
+        # the first result is waited for.
+        strategy = self._agreement.strategy
+        local = [strategy.experimental_local_results(each) for each in self._float_variables]
+        squares = [[tf.nn.l2_loss(each) for each in replicas] for replicas in local]
+        broken = [
+            variable.name
+            for variable, replicas, sums in zip(self._float_variables, local, squares, strict=True)
+            if any(map(_is_broken, replicas, sums))
+        ]
+        if not self._agreement.any(bool(broken)):
+            return None
+        return broken[0] if broken else "a weight of another worker"
 
     def _write(self, path: str, step: int) -> None:
         self.require_finite(step)
         self._step.assign(step)
-        with self._writing(step):
+        with self._explain_write_errors(step):
             if self._chief:
                 checkpoint_files.write_checkpoint(self._checkpoint, path)
                 return
@@ -319,38 +221,91 @@ class Checkpoints:
                 self._checkpoint.write(os.path.join(scratch, "ckpt"))
 
     @contextlib.contextmanager
-    def _writing(self, step: int) -> Iterator[None]:
+    def _explain_write_errors(self, step: int) -> Iterator[None]:
         try:
             yield
-        except _OF_WORKERS:
+        except _WORKER_ERRORS:
             raise
         except (tf.errors.OpError, OSError) as error:
             errors.raise_if_temporary(error)
             reason = str(error).split("\n", 1)[0].partition(" [Op:")[0].rpartition("; ")[2]
-            whole = (
-                f"the one at step {self.last_step} is whole"
-                if self._kept
-                else "there is none before it"
-            )
+            before = "there is none before it"
+            if self._kept:
+                before = f"the one at step {self.last_step} is whole"
             raise UserError(
-                f"the checkpoint at step {step} cannot be written into {self._written_into} ({reason}); {whole}: "
-                "make room and run the same command again"
+                f"the checkpoint at step {step} cannot be written into {self._written_into} "
+                f"({reason}); {before}: make room and run the same command again"
             ) from error
 
     def _read(self, path: str) -> None:
         try:
             self._checkpoint.read(path).assert_existing_objects_matched()
-        except _MISFITS as error:
+        except _MISMATCH_ERRORS as error:
             errors.raise_if_temporary(error)
-            tf.get_logger().setLevel(
-                "ERROR"
-            )  # else a warning for each variable follows the one line of the refusal
+            # Else TensorFlow adds a warning for each variable after the one line of the error.
+            tf.get_logger().setLevel("ERROR")
             reason = str(error).split("\n", 1)[0]
+            flags = os.path.join(self._workdir, workdirs.FLAGS)
             raise UserError(
-                f"checkpoint {path} is of another model, optimizer, averaging or precision ({reason}): give "
-                f"--flagfile={os.path.join(self._workdir, workdirs.FLAGS)}, which has its flags, or another --workdir"
+                f"checkpoint {path} is of another model, optimizer, averaging or precision "
+                f"({reason}): give --flagfile={flags}, which has its flags, or another --workdir"
             ) from error
 
-    def _tell(self, line: str) -> None:
+    def _print_damage(self, line: str) -> None:
         if self._chief:
             print(line, file=sys.stderr, flush=True)
+
+
+def raise_diverged(what: str, saved: int) -> NoReturn:
+    """Raises the UserError on `what` is not finite: what to change, and where the run continues."""
+    begins = "begins anew, since nothing is saved yet"
+    if saved:
+        begins = f"goes on from the checkpoint at step {saved}"
+    raise UserError(
+        f"{what}: lower --learning_rate, and set --clip_norm=1 if that is not enough; "
+        f"the run then {begins}"
+    )
+
+
+def _float_variables(checkpoint: tf.train.Checkpoint) -> list[tf.Variable]:
+    """The floating-point variables that a checkpoint holds."""
+    parts = tf.train.TrackableView(checkpoint).descendants()
+    # The view does not list the slots of tensorflow-addons' optimizers, of the older kind.
+    legacy = [part for part in parts if isinstance(part, tf_keras.optimizers.legacy.Optimizer)]
+    slots = [variable for optimizer in legacy for variable in optimizer.variables()]
+    variables = [part for part in (*parts, *slots) if isinstance(part, tf.Variable)]
+    return [variable for variable in variables if variable.dtype.is_floating]
+
+
+def _is_broken(variable: tf.Variable, half_square_sum: tf.Tensor) -> bool:
+    """Whether an element is not finite; a sum of squares may overflow where all of them are."""
+    if math.isfinite(half_square_sum):
+        return False
+    return not bool(tf.reduce_all(tf.math.is_finite(variable)))
+
+
+@contextlib.contextmanager
+def report_full_disk(workdir: str) -> Iterator[None]:
+    """Reports a full disk or a used-up quota in one line.
+
+    Raises:
+      UserError: the block failed for that, in Python or in TensorFlow.
+    """
+    try:
+        yield
+    except (tf.errors.OpError, OSError) as error:
+        reason = next((each for each in _FULL_DISK_REASONS if each in str(error)), None)
+        if reason is None:
+            raise
+        raise UserError(
+            f"{_unwritten_file(error, reason) or workdir} takes no more ({reason}): make room and "
+            f"run the same command again; the checkpoints in {workdir} are whole"
+        ) from error
+
+
+def _unwritten_file(error: Exception, reason: str) -> str | None:
+    """The file that could not be written, in the workdir or elsewhere; None if it is not named."""
+    if isinstance(error, OSError):
+        return error.filename
+    named = re.search(rf"(\S+); {reason}", str(error))  # TensorFlow's form
+    return named and named[1]

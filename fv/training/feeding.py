@@ -1,8 +1,10 @@
-"""What each replica is fed: the pipeline's batches, distributed by the strategy."""
+"""The input of a run: its pairs, as batches that the strategy distributes, and how long it waits.
+
+The pipeline that reads and decodes them is in `fv.pipeline`.
+"""
 
 import dataclasses
 import math
-import time
 from collections.abc import Iterator
 
 import tensorflow as tf
@@ -15,70 +17,18 @@ from fv.pipeline.input_pipeline import PairSource
 from fv.training.options import TrainOptions
 from fv.training.run_record import Position
 
-# How long training waited for its input.
-
-BOUND_SHARE = 0.1  # of the time, from which on a run is called input-bound
-
-
-def host_clock(*behind: tf.Tensor) -> tf.Tensor:
-    """Seconds of this host's clock, float64 scalar, as soon as the tensors `behind` which it comes are there.
-
-    It waits for nothing else: TensorFlow runs ops with side effects in the order of the program. (`tf.timestamp` refuses to
-    run deterministically.)
-    """
-    with tf.device("CPU:0"), tf.control_dependencies(behind):
-        return tf.ensure_shape(
-            tf.numpy_function(lambda _: time.time(), behind[:1], tf.float64, stateful=False), ()
-        )
-
-
-@dataclasses.dataclass
-class StallMeter:
-    """Seconds that the device's work took and seconds of them in which it had no batch to work on."""
-
-    waited: float = 0.0
-    elapsed: float = 0.0
-
-    def add(self, waited: float, elapsed: float) -> None:
-        """Counts some steps."""
-        self.waited += waited
-        self.elapsed += elapsed
-
-    @property
-    def share(self) -> float:
-        """Of the time that was spent waiting, [0, 1]."""
-        return self.waited / self.elapsed if self.elapsed else 0.0
-
-    def since(self, earlier: "StallMeter") -> "StallMeter":
-        """What was counted after `earlier`, a copy."""
-        return StallMeter(self.waited - earlier.waited, self.elapsed - earlier.elapsed)
-
-    def verdict(self, advice: str) -> str:
-        """One sentence: whether the run was input-bound, and where it was, what to change."""
-        found = f"{self.share:.0%} of the training time was spent waiting for input"
-        return (
-            f"{found}: input-bound; {advice}"
-            if self.share >= BOUND_SHARE
-            else f"{found}: not input-bound"
-        )
-
-
-_HEADS_OF_PAIRS = (
-    "sigmoid",
-    "distance",
-)  # they look at the label of each pair, and at no other pair
-_ROOM_DIGITS = 1000
+BOUND_SHARE = 0.1  # share of the time spent waiting from which on a run is input-bound
+_PAIR_HEADS = ("sigmoid", "distance")  # learn from the labels of pairs, and so need impostor pairs
 _SHUFFLE_BUFFER = 2048  # pairs among which an input worker draws the next one
+_ROOM_DIGITS = 1000  # a message rounds a scale down to its thousandth
 
 
 def pair_sources(options: TrainOptions) -> tuple[PairSource, PairSource | None]:
-    """The pairs to train on, at the side that they leave the host with, and those to validate on, at the network's.
-
-    Shards without a validation split, as for a last training on everybody, have none to validate on.
+    """The training pairs, and the validation pairs if there are any.
 
     Raises:
-      UserError: no data set, none of this schema, no training split, validation pairs of one label, or a shard cut short
-        though no record may be skipped.
+      UserError: no data set, none of this schema, no training split, validation pairs of one label,
+        or a shard cut short though no record may be skipped.
     """
     skips = options.input.max_bad_records > 0
     manifest = (manifests.read if skips else manifests.load)(options.tfrecords)
@@ -87,32 +37,31 @@ def pair_sources(options: TrainOptions) -> tuple[PairSource, PairSource | None]:
         return training, None
     pixels = (options.model.image_size, options.model.crop_fraction)
     validation = PairSource.of(options.tfrecords, manifest, "val", *pixels)
-    held = {"genuine": validation.split.genuine, "impostor": validation.split.impostor}
-    lacking = [name for name, count in held.items() if not count]
-    if lacking:
-        raise UserError(
-            f"{options.tfrecords} holds no {lacking[0]} val pairs, and a validation needs both kinds: "
-            "convert again, with val pairs of both labels"
-        )
+    for name in ("genuine", "impostor"):
+        if not getattr(validation.split, name):
+            raise UserError(
+                f"{options.tfrecords} holds no {name} val pairs, and a validation needs both "
+                "kinds: convert again, with val pairs of both labels"
+            )
     return training, validation
 
 
 def training_source(options: TrainOptions, manifest: manifests.Manifest) -> PairSource:
-    """The pairs to train on, at the side that they leave the host with.
+    """The training pairs, at the side with which they leave the host.
 
     Raises:
-      UserError: the data set has no training split, or crops would reach beyond the images.
+      UserError: the data set has no training split, crops would reach beyond the images, or a head
+        needs impostor pairs that the flags leave out.
     """
-    _check_head(options)
+    _check_heads(options)
     reach = options.augmentation.reach
     kept = options.model.crop_fraction * reach
     if kept > 1.0:
-        room = (
-            math.floor(_ROOM_DIGITS / options.model.crop_fraction) / _ROOM_DIGITS
-        )  # rounded up it would be too much
+        room = math.floor(_ROOM_DIGITS / options.model.crop_fraction) / _ROOM_DIGITS
         left = f"--crop_fraction={options.model.crop_fraction} leaves room for {room:g}"
         raise UserError(
-            f"--scale={options.augmentation.scale[0]},{reach} reaches beyond the images: {left}, lower one of them"
+            f"--scale={options.augmentation.scale[0]},{reach} reaches beyond the images: {left}, "
+            "lower one of them"
         )
     side = host_decoder.choose_load_size(
         options.input.load_size, manifest, round(options.model.image_size * reach), kept
@@ -127,7 +76,10 @@ def training_batches(
     position: Position,
     bad: BadRecords,
 ) -> Iterator:
-    """The training stream from `position` on, in per-replica batches; `bad` counts the damaged records."""
+    """The endless stream of training pairs from `position` on, in per-replica batches.
+
+    Each batch is one of a step's --accumulate_steps parts. `bad` counts the damaged records.
+    """
 
     def batches(context: tf.distribute.InputContext) -> tf.data.Dataset:
         return input_pipeline.training_batches(
@@ -147,7 +99,7 @@ def training_batches(
 def validation_batches(
     strategy: tf.distribute.Strategy, source: PairSource, options: TrainOptions, bad: BadRecords
 ) -> tf.data.Dataset:
-    """All pairs of the source, in per-replica batches as large as in training; `bad` as in `training_batches`."""
+    """All pairs of the source once, in per-replica batches of the size of those in training."""
 
     def batches(context: tf.distribute.InputContext) -> tf.data.Dataset:
         return input_pipeline.evaluation_batches(
@@ -158,6 +110,60 @@ def validation_batches(
         )
 
     return strategy.distribute_datasets_from_function(batches)
+
+
+def _share(context: tf.distribute.InputContext, options: TrainOptions) -> dict[str, int]:
+    """What this input worker reads, and its batch size."""
+    return {
+        "batch_size": context.get_per_replica_batch_size(
+            options.global_batch_size // options.optimization.accumulate_steps
+        ),
+        "worker": context.input_pipeline_id,
+        "workers": context.num_input_pipelines,
+    }
+
+
+def _check_heads(options: TrainOptions) -> None:
+    if not options.input.genuine_pairs_flag:
+        return
+    for flag, head, other in (
+        ("head", options.model.head, "softmax"),
+        ("second_head", options.model.second_head, "none"),
+    ):
+        if head in _PAIR_HEADS:
+            raise UserError(
+                f"{options.input.genuine_pairs_flag} shows genuine pairs alone, from which "
+                f"--{flag}={head} learns nothing: give --{flag}={other}"
+            )
+
+
+@dataclasses.dataclass
+class StallMeter:
+    """Seconds that steps took, and seconds of them in which the device had no batch."""
+
+    waited: float = 0.0
+    elapsed: float = 0.0
+
+    def add(self, waited: float, elapsed: float) -> None:
+        """Counts some steps."""
+        self.waited += waited
+        self.elapsed += elapsed
+
+    @property
+    def share(self) -> float:
+        """Share of the time that was spent waiting, [0, 1]."""
+        return self.waited / self.elapsed if self.elapsed else 0.0
+
+    def since(self, earlier: "StallMeter") -> "StallMeter":
+        """What was counted after `earlier`, a copy."""
+        return StallMeter(self.waited - earlier.waited, self.elapsed - earlier.elapsed)
+
+    def verdict(self, advice: str) -> str:
+        """One sentence: whether the run was input-bound, with the advice if it was."""
+        found = f"{self.share:.0%} of the training time was spent waiting for input"
+        if self.share >= BOUND_SHARE:
+            return f"{found}: input-bound; {advice}"
+        return f"{found}: not input-bound"
 
 
 def input_advice(options: TrainOptions) -> str:
@@ -171,28 +177,3 @@ def input_advice(options: TrainOptions) -> str:
     if not options.input.data_service:
         ways.append("let other hosts decode (--data_service)")
     return f"{', '.join(ways[:-1])}, or {ways[-1]}"
-
-
-def _check_head(options: TrainOptions) -> None:
-    if not options.input.genuine_pairs_flag:
-        return
-    for flag, head, other in (
-        ("head", options.model.head, "softmax"),
-        ("second_head", options.model.second_head, "none"),
-    ):
-        if head in _HEADS_OF_PAIRS:
-            raise UserError(
-                f"{options.input.genuine_pairs_flag} shows genuine pairs alone, of which --{flag}={head} learns nothing: "
-                f"give --{flag}={other}"
-            )
-
-
-def _share(context: tf.distribute.InputContext, options: TrainOptions) -> dict[str, int]:
-    """What this input worker reads, and in batches of which size."""
-    return {
-        "batch_size": context.get_per_replica_batch_size(
-            options.global_batch_size // options.optimization.accumulate_steps
-        ),
-        "worker": context.input_pipeline_id,
-        "workers": context.num_input_pipelines,
-    }

@@ -1,4 +1,4 @@
-"""What a run trains: the model, the rules that update it, and the averages of its weights."""
+"""What a run trains: the model, its optimizers, the averages of its weights, and its teacher."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -11,37 +11,39 @@ from fv.model.siamese import Siamese
 from fv.preprocessing import Preprocessing
 from fv.training import strategy as strategies
 from fv.training import teacher as teachers
-from fv.training.averaging import Averages
 from fv.training.optimizers import Updater, WarmupThenDecay
-from fv.training.options import TrainOptions
+from fv.training.options import AveragingOptions, TrainOptions
 from fv.training.teacher import Teacher
+
+_EMA_MOMENTUM = 0.999  # share of the old average that a step keeps
+_SWA_START = 0.75  # share of the run's steps after which the mean begins
 
 
 @dataclasses.dataclass(frozen=True)
 class Learner:
-    """What a run trains; all variables are made with it, so that a checkpoint restores every one.
+    """What a run trains. All variables exist from the start, so a checkpoint restores every one.
 
     Attributes:
-      model: whose weights learn.
+      model: is trained.
       updater: gradients → weights.
       averages: of the weights, None where none are kept.
-      teacher: whom the model imitates, None for nobody; it stands still, so a checkpoint holds nothing of it.
+      teacher: the model imitates it; None for no teacher. It is frozen: no checkpoint holds it.
     """
 
     model: Siamese
     updater: Updater
-    averages: Averages | None
+    averages: "Averages | None"
     teacher: Teacher | None = None
 
     @property
-    def judged(self) -> Siamese:
+    def eval_model(self) -> Siamese:
         """The model that is validated, evaluated and exported."""
         return self.averages.model if self.averages else self.model
 
-    def state(self) -> dict:
+    def checkpoint_parts(self) -> dict:
         """What a checkpoint holds, by name."""
-        averages = dict(averages=self.averages.state) if self.averages else {}
-        return dict(model=self.model, optimizer=self.updater) | averages
+        parts = {"model": self.model, "optimizer": self.updater}
+        return parts | ({"averages": self.averages.state} if self.averages else {})
 
 
 def build(
@@ -49,52 +51,44 @@ def build(
     schedule: WarmupThenDecay,
     strategy: tf.distribute.Strategy,
     identities: Sequence[str],
-    first_weights: FirstWeights | None = None,
-    preprocessing: Preprocessing | None = None,
+    first_weights: FirstWeights | None,
+    preprocessing: Preprocessing | None,
 ) -> Learner:
-    """Builds the learner of a run on those training identities; `first_weights` go into the new model, if there are any.
+    """Builds the learner of a run. The chief notes the teacher's training identities in model.json.
 
-    `preprocessing` is what was done to the training images before they were stored; None where that is not known. Whom the
-    teacher has met is noted in the workdir's model.json.
+    Args:
+      options: of the run.
+      schedule: step → learning rate.
+      strategy: in whose scope all variables are made.
+      identities: names of the training identities.
+      first_weights: overwrite those of the new model.
+      preprocessing: of the training images before they were stored; None where it is not known.
 
     Raises:
-      UserError: sizes, weights or the teacher do not fit the model, or a choice needs tensorflow-addons.
+      UserError: sizes, weights or the teacher do not fit the model, or a choice needs
+        tensorflow-addons.
     """
+    chief = strategies.is_chief(strategy)
+    averages = None
     with strategy.scope():
         model = _build_model(options, len(identities))
         if first_weights:
             line = first_weights.load(model)
-            if strategies.is_chief(strategy):
+            if chief:
                 print(line, flush=True)
-        updater = Updater(
-            options.optimization, schedule, model
-        )  # after the weights: some rules keep copies of them
-        averages = _build_averages(options, model, len(identities))
+        # After the first weights: Lookahead keeps a copy of them.
+        updater = Updater(options.optimization, schedule, model)
+        if options.averaging.average_weights != "none":
+            averaged = _build_model(options, len(identities))
+            averages = Averages(options.averaging, options.steps, model, averaged)
         teacher = teachers.load(options.teaching, options.model.embedding_size, identities)
     if teacher:
-        teachers.check_images(
-            teacher.record, options.teaching.teacher, options.model, preprocessing
-        )
-    if teacher and strategies.is_chief(strategy):
-        _note_whom_it_met(teacher, options, identities, preprocessing)
+        folder = str(options.teaching.teacher)
+        teachers.check_images(teacher.record, folder, options.model, preprocessing)
+        if chief:  # before the first step: weights that imitate are never without this record
+            record = model_record.describe(options.model, identities, preprocessing)
+            model_record.save(model_record.inherit(record, teacher.record), options.workdir)
     return Learner(model, updater, averages, teacher)
-
-
-def _note_whom_it_met(
-    teacher: Teacher,
-    options: TrainOptions,
-    identities: Sequence[str],
-    preprocessing: Preprocessing | None,
-) -> None:
-    """Before the first step, so that no weights of the student are ever without it."""
-    record = model_record.describe(options.model, identities, preprocessing)
-    model_record.save(model_record.inherit(record, teacher.record), options.workdir)
-
-
-def _build_averages(options: TrainOptions, model: Siamese, identities: int) -> Averages | None:
-    if options.averaging.average_weights == "none":
-        return None
-    return Averages(options.averaging, options.steps, model, _build_model(options, identities))
 
 
 def _build_model(options: TrainOptions, identities: int) -> Siamese:
@@ -104,3 +98,65 @@ def _build_model(options: TrainOptions, identities: int) -> Siamese:
     if options.optimization.freeze_backbone_steps < 0:
         encoder.freeze_backbone(model.encoder)
     return model
+
+
+class Averages:
+    """A second model that holds the averages of another's weights and BatchNorm statistics.
+
+    tensorflow-addons' MovingAverage and SWA refuse tf_keras's present optimizers, and average
+    trainable weights only: the last weights' statistics do not fit averaged weights.
+
+    Attributes:
+      model: the averaged model.
+      count: int64 variable, number of weights in the averages.
+      state: what a checkpoint holds of it.
+    """
+
+    def __init__(self, options: AveragingOptions, steps: int, trained: Siamese, model: Siamese):
+        """Call it in the strategy's scope.
+
+        Args:
+          options: which average; not 'none'.
+          steps: of the whole run.
+          trained: the model that is trained.
+          model: another one, built alike; its weights are overwritten.
+        """
+        self.model = model
+        self.count = tf.Variable(0, trainable=False, dtype=tf.int64, name="count")
+        self.state = tf.train.Checkpoint(model=model, count=self.count)
+        self._options, self._swa_step = options, int(_SWA_START * steps)
+        self._pairs = list(zip(_weights(model), _weights(trained), strict=True))
+        for average, weight in self._pairs:
+            average.assign(weight)
+
+    def update(self, strategy: tf.distribute.Strategy, step: tf.Tensor, applied: tf.Tensor) -> None:
+        """Takes the weights after a step into the averages. Call it outside of the replicas.
+
+        Args:
+          strategy: whose replicas hold the weights.
+          step: int scalar, the number of steps done, this one included.
+          applied: bool scalar; False for a skipped step, which leaves the averages as they are.
+        """
+        share, counts = self._share(step)
+        share = tf.where(applied, share, 0.0)
+        for average, weight in self._pairs:
+            strategy.extended.update(average, _mix, args=(weight, share))
+        self.count.assign_add(tf.cast(tf.logical_and(applied, counts), tf.int64))
+
+    def _share(self, step: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """(share of the new weights, float32 scalar in [0, 1]; whether they count)."""
+        done = tf.cast(self.count, tf.float32)
+        if self._options.average_weights == "ema":
+            # (1 + t) / (10 + t), as in TensorFlow's moving average, soon forgets the first weights.
+            kept = tf.minimum(_EMA_MOMENTUM, (1.0 + done) / (10.0 + done))
+            return 1.0 - kept, tf.constant(True)
+        begun = tf.cast(step, tf.int64) - self._swa_step >= 0
+        return tf.where(begun, 1.0 / (1.0 + done), 1.0), begun
+
+
+def _mix(average: tf.Variable, weight: tf.Variable, share: tf.Tensor) -> None:
+    average.assign((1.0 - share) * average + share * weight)
+
+
+def _weights(model: Siamese) -> list[tf.Variable]:
+    return [*model.encoder.weights, *model.head.variables]

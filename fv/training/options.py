@@ -1,4 +1,4 @@
-"""What a training run is told."""
+"""The options of a training run; each field is a flag of fv.train."""
 
 import dataclasses
 
@@ -7,9 +7,6 @@ from fv.model.options import ModelOptions
 from fv.options import group, option, required
 from fv.pipeline.augment import AugmentOptions
 from fv.pipeline.options import InputOptions
-from fv.training.teacher import TeacherOptions
-
-# What a training run is told about where it computes.
 
 STRATEGIES = ("one_device", "mirrored", "multi_worker", "tpu")
 PRECISIONS = ("float32", "mixed_float16", "mixed_bfloat16")
@@ -17,101 +14,92 @@ PRECISIONS = ("float32", "mixed_float16", "mixed_bfloat16")
 
 @dataclasses.dataclass(frozen=True)
 class StrategyOptions:
-    """Where a run computes, and in which numbers."""
+    """Devices, cluster and precision."""
 
     strategy: str = option(
         "one_device",
-        "Which tf.distribute strategy trains: one device, the GPUs of this machine, those of several machines, or a TPU.",
+        "The tf.distribute strategy: one device, the GPUs of this machine (mirrored), those of "
+        "several machines (multi_worker), or a TPU.",
         choices=STRATEGIES,
     )
     num_gpus: int | None = option(
-        None, "GPUs that this process uses, of the first ones; all by default.", lower=1
+        None, "Use only the first so many GPUs of this process; all by default.", lower=1
     )
     virtual_devices: int = option(
         1, "Split the CPU into this many devices, to try mirrored runs anywhere.", lower=1, upper=64
     )
     workers: str = option(
         "",
-        "HOST:PORT of each worker of a multi_worker run, the same list for all; node[1-4]:12345 stands for four of them. "
-        "Or slurm: as Slurm says; slurm:PORT sets the port of a node's first worker, and the next ones take the next. "
-        "By default as the environment variable TF_CONFIG says.",
+        "The workers of a multi_worker run. HOST:PORT of each, the same list for all; "
+        "node[1-4]:12345 stands for four of them. slurm: those of the Slurm job; slurm:PORT sets "
+        "the port of each node's first worker, the next workers take the next ports. By default "
+        "the environment variable TF_CONFIG names them.",
     )
     worker_index: int | None = option(
         None, "Place of this process in --workers, from 0; the first is the chief.", lower=0
     )
     startup_timeout: float = option(
         600.0,
-        "Seconds that a worker waits for the others before it names the missing ones and gives up.",
+        "Seconds that a worker waits for the others; then it names the missing ones and exits.",
         lower=1.0,
     )
     precision: str = option(
-        "float32", "Of the computation; weights, norms, losses stay in float32.", choices=PRECISIONS
+        "float32",
+        "Precision of the computation; weights, norms and losses stay in float32.",
+        choices=PRECISIONS,
     )
     xla: bool = option(False, "Compile the forward and backward pass with XLA.")
     deterministic: bool = option(
-        False, "Make every op deterministic: the same seed gives the same losses, bit for bit."
+        False, "Make every op deterministic: the same seed gives the same losses to the bit."
     )
 
     def check(self) -> None:
-        """Checks that the choices go together.
-
-        Raises:
-          UserError: they do not.
-        """
+        """Raises UserError where the choices do not go together."""
         if self.strategy != "multi_worker":
-            self._check_alone()
+            # Each machine of a cluster would train a model of its own.
+            for flag, given in (
+                ("--workers", bool(self.workers)),
+                ("--worker_index", self.worker_index is not None),
+            ):
+                if given:
+                    raise UserError(f"{flag} is for --strategy=multi_worker, not {self.strategy}")
         if self.virtual_devices > 1 and self.strategy != "mirrored":
             raise UserError(
-                f"--virtual_devices={self.virtual_devices} is for --strategy=mirrored, not {self.strategy}"
+                f"--virtual_devices={self.virtual_devices} is for --strategy=mirrored, "
+                f"not {self.strategy}"
             )
         if self.xla and self.strategy == "tpu":
             raise UserError("--xla is for CPUs and GPUs: a TPU always compiles the step")
         if (self.num_gpus or 1) > 1 and self.strategy in ("one_device", "tpu"):
             raise UserError(
-                f"--num_gpus={self.num_gpus} is for --strategy=mirrored or multi_worker, not {self.strategy}"
+                f"--num_gpus={self.num_gpus} is for --strategy=mirrored or multi_worker, "
+                f"not {self.strategy}"
             )
-
-    def _check_alone(self) -> None:
-        """Checks that no cluster is named: each of its machines would train a model of its own."""
-        named = {
-            "--workers": bool(self.workers),
-            "--worker_index": self.worker_index is not None,
-        }
-        for flag, given in named.items():
-            if given:
-                raise UserError(f"{flag} is for --strategy=multi_worker, not {self.strategy}")
-
-
-# What a run keeps, and how often it saves.
 
 
 @dataclasses.dataclass(frozen=True)
 class CheckpointOptions:
-    """What a run keeps, and how often it saves."""
+    """Checkpoints."""
 
     checkpoint_every: int = option(
         200,
-        "Steps between checkpoints; 0 for only at the end. One is saved every ten minutes in any case.",
+        "Steps between checkpoints; 0 for only at the end. One is also saved every ten minutes.",
         lower=0,
     )
 
 
-# What a run shows of itself, and how often.
-
-
 @dataclasses.dataclass(frozen=True)
 class ReportOptions:
-    """What a person watches."""
+    """Logs and validations."""
 
     log_every: int = option(
         20,
-        "Steps between log entries (lines on stderr at most every 10 s); the device works through them without the host.",
+        "Steps between two log entries; the host is not needed in between. Lines on stderr come at "
+        "most every 10 s.",
         lower=1,
     )
     validate_every: int = option(200, "Steps between validations; 0 for only at the end.", lower=0)
 
-
-# What a training run is told about its updates.
 
 OPTIMIZERS = ("adamw", "sgd", "lamb", "radam")
 DECAYS = ("cosine", "constant")
@@ -121,73 +109,90 @@ AVERAGES = ("none", "ema", "swa")
 
 @dataclasses.dataclass(frozen=True)
 class OptimizerOptions:
-    """How gradients become new weights."""
+    """The optimizer and its learning rates."""
 
     optimizer: str = option(
         "adamw",
-        "Update rule; lamb and radam (with Lookahead) need tensorflow-addons.",
+        "The optimizer; lamb and radam (with Lookahead) need tensorflow-addons.",
         choices=OPTIMIZERS,
     )
     learning_rate: float = option(1e-3, "Peak learning rate.", lower=0.0)
     scale_learning_rate: str = option(
         "none",
-        "Multiply the rate by --global_batch_size / 256, or by the root of that.",
+        "Multiply the rate by --global_batch_size / 256, or by the square root of that.",
         choices=RATE_SCALINGS,
     )
     warmup_steps: int = option(50, "Steps over which the learning rate rises from 0.", lower=0)
     decay: str = option(
         "cosine",
-        "How the learning rate falls after warm-up: to 0 at the last step, or not at all.",
+        "How the learning rate falls after the warm-up: to 0 at the last step, or not at all.",
         choices=DECAYS,
     )
     backbone_learning_rate: float = option(
         1.0,
-        "Of the backbone, as a multiple of the rate of embedding and head; pretrained weights want less.",
+        "Learning rate of the backbone, as a multiple of the rate of embedding and head; below 1 "
+        "for pretrained weights.",
         lower=0.0,
     )
     freeze_backbone_steps: int = option(
         0,
-        "Keep the backbone's weights and BatchNorm statistics as they are for this many first steps; -1 for the whole run.",
+        "Freeze the backbone's weights and BatchNorm statistics for this many first steps; -1 for "
+        "the whole run.",
         lower=-1,
     )
     weight_decay: float = option(
-        1e-4, "Decoupled weight decay; biases and norms are left alone.", lower=0.0
+        1e-4, "Decoupled weight decay of all weights but biases and norms.", lower=0.0
     )
     clip_norm: float = option(
-        0.0, "Clip the gradients to this global norm; 0 for never.", lower=0.0
+        0.0, "Clip the gradients to this global norm; 0 for no clipping.", lower=0.0
     )
     accumulate_steps: int = option(
         1,
-        "Work through the global batch of a step in this many parts, one after the other, to save memory.",
+        "Compute the gradients of a step in this many parts, one after the other, to save memory.",
         lower=1,
     )
 
 
 @dataclasses.dataclass(frozen=True)
 class AveragingOptions:
-    """Which mean of the weights is validated, evaluated and exported in place of the last ones."""
+    """Averages of the weights, evaluated and exported in place of the last weights."""
 
     average_weights: str = option(
         "none",
-        "Keep a moving average of the weights (ema), or their mean over the last quarter of the steps (swa).",
+        "Keep a moving average of the weights (ema), or their mean over the last quarter of the "
+        "steps (swa).",
         choices=AVERAGES,
     )
 
 
 @dataclasses.dataclass(frozen=True)
+class TeacherOptions:
+    """A trained model whose embeddings the model imitates."""
+
+    teacher: str | None = option(
+        None,
+        "Workdir of a run on people of this training split; the model imitates its embeddings.",
+    )
+    teacher_weight: float = option(
+        10.0, "Weight of the imitation's loss, 1 − cosine to the teacher's embedding.", lower=0.0
+    )
+
+
+@dataclasses.dataclass(frozen=True)
 class TrainOptions:
-    """All of a training run."""
+    """All options of a training run."""
 
     tfrecords: str = required("folder of shards that tools/make_tfrecords.py wrote.")
     workdir: str = required(
-        "folder for checkpoints, flags and logs; an interrupted run there goes on."
+        "folder for checkpoints, flags and logs; a run that was interrupted there goes on."
     )
     model: ModelOptions = group(ModelOptions)
     init_weights: str = option(
         "none",
-        "What the weights begin with: none, imagenet (downloaded), or the path of another workdir, an export's version or "
-        "a tf_keras weights file of the backbone. A workdir gives its last checkpoint; WORKDIR@best the one that validated "
-        "best. Layers that fit are loaded, the others are named.",
+        "Initial weights: none (random), imagenet (downloaded), or the path of another workdir, an "
+        "export's version, or a tf_keras weights file of the backbone. WORKDIR is for its last "
+        "checkpoint, WORKDIR@best for the one that validated best. Layers that fit are loaded, the "
+        "others are named.",
     )
     sync_batch_norm: bool = option(False, "Normalise by the statistics of all replicas together.")
     augmentation: AugmentOptions = group(AugmentOptions)
@@ -195,9 +200,14 @@ class TrainOptions:
     optimization: OptimizerOptions = group(OptimizerOptions)
     averaging: AveragingOptions = group(AveragingOptions)
     teaching: TeacherOptions = group(TeacherOptions)
-    steps: int = option(500, "Training steps in all.", lower=1)
+    steps: int = option(500, "Training steps in total.", lower=1)
     global_batch_size: int = option(32, "Pairs per step over all replicas.", lower=1)
     input: InputOptions = group(InputOptions)
-    seed: int = option(0, "Of initial weights, order and augmentation.", lower=0, upper=2**31 - 1)
+    seed: int = option(
+        0,
+        "Seed of initial weights, order of pairs, augmentation and dropout.",
+        lower=0,
+        upper=2**31 - 1,
+    )
     report: ReportOptions = group(ReportOptions)
     saving: CheckpointOptions = group(CheckpointOptions)

@@ -1,68 +1,47 @@
-"""A training run from its options: the parts, put together."""
+"""A training run, from its options to the trained model."""
 
 import contextlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import numpy as np
 import tensorflow as tf
 
 from fv import files, folder_lock, ownership, workdir
 from fv import options as fv_options
-from fv.errors import Stopped
 from fv.model import checkpoint_files, initial_weights, model_record, weight_sources
 from fv.model.initial_weights import FirstWeights
+from fv.model.model_record import ModelRecord
 from fv.pipeline import damage
 from fv.pipeline.damage import BadRecords
 from fv.pipeline.input_pipeline import PairSource
 from fv.training import checkpoints as checkpoints_module
-from fv.training import coordination, feeding, learner, loop, optimizers, rendezvous, run_record
+from fv.training import coordination, feeding, optimizers, rendezvous, run_record
+from fv.training import learner as learners
 from fv.training import strategy as strategies
-from fv.training.checkpoints import BestCheckpoint, Checkpoints
+from fv.training.checkpoints import Checkpoints
 from fv.training.coordination import Agreement
-from fv.training.learner import Learner
-from fv.training.loop import Interruption, Plan, Pulse, Work
-from fv.training.monitoring import Reporter, Run
+from fv.training.loop import Interruption, TrainingLoop
+from fv.training.monitoring import Reporter
 from fv.training.options import TrainOptions
-from fv.training.run_record import Position, Start
 from fv.training.step import TrainStep
 from fv.training.validation import Validator
 
-# What ends a run's output, whichever way it ends: whether the input bound it, and a line of JSON.
-
-
-@contextlib.contextmanager
-def write_summary(reporter: Reporter, start: Start) -> Iterator[None]:
-    """Prints the reporter's summary on stdout when the block ends, its verdict on the input first; notes it in run.json."""
-    reason = "failed"
-    try:
-        yield
-        reason = "finished"
-    except Stopped:
-        reason = "stopped"
-        raise
-    finally:
-        summary = reporter.summary(reason)
-        if summary["input_verdict"]:
-            print(summary["input_verdict"])
-        print(files.to_json(summary), flush=True)
-        run_record.end_run(start, summary)
-
 
 def train(options: TrainOptions) -> None:
-    """Trains a model, or goes on where an earlier run in the same workdir stopped.
+    """Trains a model, or continues where an earlier run in the same workdir stopped.
 
     Raises:
-      UserError: shards, workdir, devices or flags do not fit each other, the disk is full, or the loss or
-        a weight is no longer finite.
-      Stopped: SIGTERM or SIGINT asked for it; all is saved.
+      UserError: shards, workdir, devices or flags do not fit each other, the disk is full, or the
+        loss or a weight is no longer finite.
+      Stopped: SIGTERM or SIGINT asked for it; everything is saved.
       WorkerLost: another worker has ended or is silent.
     """
     options.input.check()
     training, validation = feeding.pair_sources(options)
     record = model_record.describe(options.model, training.identities, training.preprocessing)
     model_record.check_same(record, options.workdir)
-    workdir.starts(options.workdir)
+    workdir.starts(options.workdir)  # refuses another program's run.json
 
     strategy = strategies.start_strategy(
         options.compute, options.seed, rendezvous.shared_flags(options)
@@ -70,200 +49,151 @@ def train(options: TrainOptions) -> None:
     strategies.check_divides(
         strategy, options.global_batch_size, options.optimization.accumulate_steps
     )
-    chief = strategies.is_chief(strategy)
-    mine = _claimed(options.workdir) if chief else contextlib.nullcontext()
     with (
         coordination.raise_if_worker_lost(strategy),
         checkpoints_module.report_full_disk(options.workdir),
-        mine,
+        _claim_workdir(options.workdir, chief=strategies.is_chief(strategy)),
     ):
-        rate = optimizers.build_schedule(
-            options.optimization, options.steps, options.global_batch_size
-        )
-        first_weights = _find_first_weights(options, record)
-        record = (
-            first_weights.record if first_weights else model_record.kept(record, options.workdir)
-        )
-        trained = learner.build(
-            options,
-            rate,
-            strategy,
-            training.identities,
-            first_weights,
-            preprocessing=training.preprocessing,
-        )
-        agreement = Agreement(strategy)
-        checkpoints = Checkpoints(options.workdir, agreement, chief=chief, **trained.state())
-        first_step = checkpoints.restore()
-        workers = strategies.count_input_workers(strategy)
-        place, line = run_record.find_position(options, first_step, workers, training.split.pairs)
-        if chief:
-            _describe_run(options, record)
-            for each in filter(None, (_say_without_validation(options, validation), line)):
-                print(each, flush=True)
-
-        plan = Plan(
-            options.steps,
-            options.report.log_every,
-            options.report.validate_every,
-            options.saving.checkpoint_every,
-        )
-        bad = BadRecords(options.tfrecords, options.input.max_bad_records)
-        step = _build_step(options, strategy, trained)
-        batches = feeding.training_batches(strategy, training, options, place, bad)
-        validator = (
-            Validator(strategy, trained.judged, validation, options, bad) if validation else None
-        )
-        kept = BestCheckpoint(options.workdir, agreement, chief=chief)
-        counts = (options.global_batch_size, training.split.pairs)
-        run = Run(
-            options.workdir,
-            plan,
-            first_step,
-            *counts,
-            rate,
-            chief,
-            feeding.input_advice(options),
-            place.pairs,
-        )
-        with (
-            Reporter(run, step.meter, bad) as reporter,
-            _summarised(options, strategy, run, reporter, place),
-        ):
-            with Interruption() as interruption:
-                pulse = Pulse(agreement, interruption, checkpoints)
-                work = Work(
-                    run_steps=_stepper(step, batches, training, bad),
-                    log=reporter.log,
-                    validate=_judge(validator, reporter, kept, checkpoints, pulse),
-                    save=checkpoints.save,
-                    beat=pulse.beat,
-                    begin=reporter.begin,
-                )
-                loop.run_loop(plan, first_step, work, validated=kept.validated(first_step))
-            if chief:
-                _say_what_was_done(options, first_step, bad)
+        _train(options, strategy, record, training, validation)
 
 
-def _say_without_validation(options: TrainOptions, validation: PairSource | None) -> str | None:
-    if validation:
-        return None
-    return (
-        f"{options.tfrecords} holds no 'val' pairs: the run validates nothing and keeps no best checkpoint; to validate, "
-        "give shards that hold some (--val_fraction of tools/make_tfrecords.py)"
+def _train(
+    options: TrainOptions,
+    strategy: tf.distribute.Strategy,
+    record: ModelRecord,
+    training: PairSource,
+    validation: PairSource | None,
+) -> None:
+    chief, epoch_pairs = strategies.is_chief(strategy), training.split.pairs
+    first_weights = _find_first_weights(options, record)
+    if first_weights:
+        record = first_weights.record
+    else:
+        record = model_record.kept(record, options.workdir)
+
+    # What is trained, and where an earlier start left it.
+    schedule = optimizers.build_schedule(
+        options.optimization, options.steps, options.global_batch_size
     )
+    learner = learners.build(
+        options, schedule, strategy, training.identities, first_weights, training.preprocessing
+    )
+    agreement = Agreement(strategy)
+    checkpoints = Checkpoints(options.workdir, agreement, chief=chief, **learner.checkpoint_parts())
+    first_step = checkpoints.restore()
+    position, new_epoch = run_record.find_position(
+        options, first_step, strategies.count_input_workers(strategy), epoch_pairs
+    )
+    if chief:
+        _write_description(options, record)
+        if validation is None:
+            print(_no_validation(options), flush=True)
+        if new_epoch:
+            print(new_epoch, flush=True)
+
+    # The step and its input.
+    step = TrainStep(
+        strategy,
+        learner.model,
+        learner.updater,
+        options.augmentation,
+        global_batch_size=options.global_batch_size,
+        seed=options.seed,
+        averages=learner.averages,
+        teacher=learner.teacher,
+        xla=options.compute.xla,
+    )
+    bad = BadRecords(options.tfrecords, options.input.max_bad_records)
+    batches = feeding.training_batches(strategy, training, options, position, bad)
+
+    def run_steps(first: int, count: int) -> np.ndarray:
+        with damage.report_damaged_record(training.folder, training.split.shards, bad):
+            return step.run(batches, first, count)
+
+    validator = None
+    if validation:
+        validator = Validator(strategy, learner.eval_model, validation, options, bad)
+
+    # The loop.
+    start = run_record.begin_run(options, strategy, first_step, position) if chief else None
+    reporter = Reporter(
+        options,
+        start,
+        first_step=first_step,
+        position=position,
+        epoch_pairs=epoch_pairs,
+        schedule=schedule,
+        meter=step.meter,
+        bad=bad,
+    )
+    with reporter, Interruption() as interruption:
+        TrainingLoop(
+            options,
+            run_steps,
+            agreement=agreement,
+            interruption=interruption,
+            reporter=reporter,
+            checkpoints=checkpoints,
+            validator=validator,
+        ).run(first_step)
 
 
 @contextlib.contextmanager
-def _claimed(folder: str) -> Iterator[None]:
-    """Makes the workdir, keeps other runs out of it, and checks that nobody's files stand where the run writes.
+def _claim_workdir(folder: str, *, chief: bool) -> Iterator[None]:
+    """Makes the workdir, locks it, and checks that no file of others stands where fv writes.
 
-    A model.json, which was checked before, marks the workdir of an earlier fv, which listed no files.
+    Only the chief writes. A model.json, which was checked before, marks the workdir of an earlier
+    fv, which listed no files.
+
+    Raises:
+      UserError: another run trains there, or there are files of others.
     """
+    if not chief:
+        yield
+        return
     files.make_folder(folder)
-    with folder_lock.held(
-        folder, f"another run is training in {folder}: wait for it, or give another --workdir"
-    ):
+    busy = f"another run is training in {folder}: wait for it, or give another --workdir"
+    with folder_lock.held(folder, busy):
         begun = files.exists(os.path.join(folder, workdir.MODEL))
-        rewritten = (
-            f"{workdir.CHECKPOINTS}/{checkpoint_files.LIST}",
-            f"{workdir.BEST}/{checkpoints_module.FILE}",
-        )
-        foreign = ownership.find_foreign(folder, [workdir.FLAGS, *rewritten], lambda name: begun)
-        kept = os.path.join(folder, workdir.BEST)
+        best = os.path.join(folder, workdir.BEST)
         if begun:
             checkpoint_files.adopt_unlisted(os.path.join(folder, workdir.CHECKPOINTS))
-            checkpoint_files.adopt_unlisted(kept)
+            checkpoint_files.adopt_unlisted(best)
+        rewritten = [
+            workdir.FLAGS,
+            f"{workdir.CHECKPOINTS}/{checkpoint_files.LIST}",
+            f"{workdir.BEST}/{checkpoints_module.VALIDATION_FILE}",
+        ]
+        foreign = ownership.find_foreign(folder, rewritten, lambda name: begun)
         foreign += [
             f"{path}.index"
-            for path in checkpoint_files.find_checkpoints(kept)
+            for path in checkpoint_files.find_checkpoints(best)
             if not checkpoint_files.is_listed(path)
         ]
         ownership.require_none(foreign, folder)
-        ownership.claim(folder, [workdir.FLAGS, *rewritten], lambda name: begun)
+        ownership.claim(folder, rewritten, lambda name: begun)
         yield
 
 
-def _find_first_weights(
-    options: TrainOptions, record: model_record.ModelRecord
-) -> FirstWeights | None:
-    """None for a run that goes on from its own checkpoint, too: it needs no others."""
+def _find_first_weights(options: TrainOptions, record: ModelRecord) -> FirstWeights | None:
+    """The weights of --init_weights; None where the run has a checkpoint of its own."""
     begun = checkpoint_files.find_checkpoints(os.path.join(options.workdir, workdir.CHECKPOINTS))
     if begun or options.init_weights == initial_weights.NONE:
         return None
-    return FirstWeights(weight_sources.find_weights(options.init_weights, options.model), record)
+    source = weight_sources.find_weights(options.init_weights, options.model)
+    return FirstWeights(source, record)
 
 
-def _describe_run(options: TrainOptions, record: model_record.ModelRecord) -> None:
+def _write_description(options: TrainOptions, record: ModelRecord) -> None:
+    """Writes model.json and train.flags."""
     model_record.save(record, options.workdir)
     with ownership.atomic_open(os.path.join(options.workdir, workdir.FLAGS)) as file:
         file.write(fv_options.to_flagfile(options))
 
 
-def _build_step(
-    options: TrainOptions, strategy: tf.distribute.Strategy, trained: Learner
-) -> TrainStep:
-    return TrainStep(
-        strategy,
-        trained.model,
-        trained.updater,
-        options.augmentation,
-        global_batch_size=options.global_batch_size,
-        seed=options.seed,
-        averages=trained.averages,
-        teacher=trained.teacher,
-        xla=options.compute.xla,
+def _no_validation(options: TrainOptions) -> str:
+    return (
+        f"{options.tfrecords} holds no 'val' pairs: the run validates nothing and keeps no best "
+        "checkpoint; to validate, give shards that hold some "
+        "(--val_fraction of tools/make_tfrecords.py)"
     )
-
-
-@contextlib.contextmanager
-def _summarised(
-    options: TrainOptions,
-    strategy: tf.distribute.Strategy,
-    run: Run,
-    reporter: Reporter,
-    place: Position,
-) -> Iterator[None]:
-    if not run.chief:
-        yield
-        return
-    with write_summary(reporter, run_record.begin_run(options, strategy, run.first_step, place)):
-        yield
-
-
-def _stepper(
-    step: TrainStep, batches: Iterator, source: PairSource, bad: BadRecords
-) -> Callable[[int, int], np.ndarray]:
-    def run_steps(first: int, count: int) -> np.ndarray:
-        with damage.report_damaged_record(source.folder, source.split.shards, bad):
-            return step.run(batches, first, count)
-
-    return run_steps
-
-
-def _judge(
-    validator: Validator | None,
-    reporter: Reporter,
-    kept: BestCheckpoint,
-    checkpoints: Checkpoints,
-    pulse: Pulse,
-) -> Callable[[int], None]:
-    def judge(step: int) -> None:
-        if validator is None:
-            return
-        checkpoints.require_finite(step)
-        found = validator.validate(pulse.between_batches)
-        reporter.validated(step, found)
-        kept.offer(step, found.auc, checkpoints.save_best)
-
-    return judge
-
-
-def _say_what_was_done(options: TrainOptions, first_step: int, bad: BadRecords) -> None:
-    now = max(0, options.steps - first_step)
-    print(f"{options.workdir}: at step {max(first_step, options.steps)}, {now} of them now")
-    if bad.count:
-        print(
-            f"{bad.count:,} damaged records were skipped, each is named above: remove their shards and "
-            "convert again with --overwrite"
-        )

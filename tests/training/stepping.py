@@ -1,4 +1,4 @@
-"""Training steps of a fresh tiny model on small shards, for the tests of everything that shapes a step."""
+"""Training steps of a tiny model on small shards, for the tests of all that shapes a step."""
 
 import dataclasses
 import pathlib
@@ -19,17 +19,15 @@ from fv.pipeline.options import InputOptions
 from fv.training import optimizers
 from fv.training import strategy as strategies
 from fv.training import teacher as teachers
-from fv.training.averaging import Averages
+from fv.training.learner import Averages
 from fv.training.optimizers import Updater
-from fv.training.options import AveragingOptions, OptimizerOptions
+from fv.training.options import AveragingOptions, OptimizerOptions, TeacherOptions
 from fv.training.step import TrainStep
-from fv.training.teacher import TeacherOptions
 from tests.conftest import TINY
 
 GLOBAL_BATCH = 8
-KERNELS = InputOptions(
-    decoder="tensorflow"
-)  # so little is decoded that threads would cost more than they give
+# So little is decoded that threads would cost more than they save.
+KERNELS = InputOptions(decoder="tensorflow")
 DEFAULTS = OptimizerOptions(learning_rate=1e-2, warmup_steps=0)
 
 
@@ -43,7 +41,7 @@ def two_replicas() -> tf.distribute.Strategy:
 
 @dataclasses.dataclass
 class Trainer:
-    """A model, what trains it, and its stream of batches."""
+    """A model, its training step, and its stream of batches."""
 
     model: Siamese
     updater: Updater
@@ -59,7 +57,7 @@ class Trainer:
         return losses
 
     def skip(self, steps: int) -> None:
-        """Leaves these steps' batches out, as a run that goes on from a checkpoint does."""
+        """Skips the batches of steps, as a run that continues from a checkpoint does."""
         for _ in range(steps):
             next(self.batches)
         self.done += steps
@@ -87,7 +85,7 @@ def trainer(
     xla: bool = False,
     teacher: str | None = None,
 ) -> Trainer:
-    """A trainer of one seed, under the precision policy that is set."""
+    """A trainer with a fixed seed, under the present precision policy."""
     strategy = strategy or one_device()
     tf_keras.utils.set_random_seed(5)
     with strategy.scope():

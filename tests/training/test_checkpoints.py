@@ -17,8 +17,8 @@ import tf_keras
 from fv.errors import TemporaryError, UserError
 from fv.model import checkpoint_files
 from fv.training import checkpoints
-from fv.training import strategy as strategys
-from fv.training.checkpoints import BestCheckpoint, Checkpoints
+from fv.training import strategy as strategies
+from fv.training.checkpoints import Checkpoints
 from fv.training.coordination import Agreement
 from fv.training.options import CheckpointOptions, ReportOptions, StrategyOptions
 from fv.training.run import train
@@ -35,16 +35,16 @@ FULL = os.strerror(errno.ENOSPC)
         (OSError(errno.EDQUOT, os.strerror(errno.EDQUOT)), "runs/a"),
     ],
 )
-def test_whatever_could_not_be_written_is_named_in_one_line(raised, place):
+def test_a_full_disk_names_the_file_in_one_line(raised, place):
     told = pytest.raises(
         UserError,
-        match=rf"^{place} takes no more \((No space|Disk quota).*\): make room.*in runs/a are whole$",
+        match=rf"^{place} takes no more \((No space|Disk quota).*\): make room.* runs/a are whole$",
     )
     with told, checkpoints.report_full_disk("runs/a"):
         raise raised
 
 
-def test_other_errors_stay_what_they_are():
+def test_errors_other_than_a_full_disk_pass_unchanged():
     with (
         pytest.raises(tf.errors.ResourceExhaustedError, match="OOM"),
         checkpoints.report_full_disk("runs/a"),
@@ -66,9 +66,7 @@ def small_disk(tmp_path) -> Iterator[pathlib.Path]:
 
 
 @pytest.mark.slow
-def test_a_run_that_fills_its_disk_ends_in_one_line_and_goes_on_from_a_whole_checkpoint_where_there_is_room(
-    tiny_run, small_disk
-):
+def test_a_run_that_fills_its_disk_goes_on_from_a_whole_checkpoint(tiny_run, small_disk):
     options = dataclasses.replace(
         tiny_run,
         workdir=str(small_disk / "run"),
@@ -93,56 +91,58 @@ def test_a_run_that_fills_its_disk_ends_in_one_line_and_goes_on_from_a_whole_che
     )
 
 
-@pytest.fixture
-def best(tmp_path):
-    """Makes the bookkeeping of a run that starts, or starts again, in one workdir."""
+class Best(Checkpoints):
+    """The checkpoints of a run that starts, or starts again; only notes which are saved as best."""
 
-    def make() -> BestCheckpoint:
+    def __init__(self, tmp_path: pathlib.Path):
         agreement = Agreement(tf.distribute.OneDeviceStrategy("CPU:0"))
-        return BestCheckpoint(str(tmp_path / "run"), agreement, chief=True)
+        super().__init__(str(tmp_path / "run"), agreement, chief=True)
+        self.saved: list[int] = []
 
-    return make
+    def save_best(self, step: int) -> None:
+        self.saved.append(step)
 
-
-def offered(best: BestCheckpoint, values: dict[int, float]) -> list[int]:
-    """The steps at which the weights were saved."""
-    steps = []
-    for step, value in values.items():
-        best.offer(step, value, steps.append)
-    return steps
-
-
-def test_only_better_weights_are_saved(best):
-    assert offered(best(), {5: 0.6, 10: 0.8, 15: 0.7, 20: 0.8, 25: 0.9}) == [5, 10, 25]
+    def validate(self, aucs: dict[int, float]) -> list[int]:
+        """The steps that are saved as best, from AUC by step."""
+        for step, auc in aucs.items():
+            self.note_validation(step, auc)
+        return self.saved
 
 
-def test_a_run_started_again_knows_what_was_best(best, tmp_path):
-    offered(best(), {5: 0.6, 10: 0.8})
-    assert offered(best(), {15: 0.7}) == [] and offered(best(), {20: 0.81}) == [20]
+def test_only_better_weights_are_saved(tmp_path):
+    aucs = {5: 0.6, 10: 0.8, 15: 0.7, 20: 0.8, 25: 0.9}
+    assert Best(tmp_path).validate(aucs) == [5, 10, 25]
+
+
+def test_a_run_started_again_knows_what_was_best(tmp_path):
+    Best(tmp_path).validate({5: 0.6, 10: 0.8})
+    assert Best(tmp_path).validate({15: 0.7}) == []
+    assert Best(tmp_path).validate({20: 0.81}) == [20]
     known = json.loads((tmp_path / "run" / "best" / "validation.json").read_text())
     assert known == {"step": 20, "metric": "auc", "best": 0.81, "best_step": 20}
 
 
-def test_what_another_metric_of_an_earlier_version_found_best_is_replaced(best, tmp_path):
+def test_the_best_by_another_metric_of_an_earlier_version_is_replaced(tmp_path):
     (tmp_path / "run" / "best").mkdir(parents=True)
     known = {"step": 5, "metric": "accuracy", "best": 0.9, "best_step": 5}
     (tmp_path / "run" / "best" / "validation.json").write_text(json.dumps(known))
-    assert offered(best(), {10: 0.7, 15: 0.6}) == [10]
+    assert Best(tmp_path).validate({10: 0.7, 15: 0.6}) == [10]
 
 
-def test_steps_that_were_not_validated_are_known(best):
-    assert not best().validated(5)
-    offered(best(), {5: 0.6})
-    assert best().validated(5) and not best().validated(10)
+def test_validated_steps_are_remembered(tmp_path):
+    assert not Best(tmp_path).validated(5)
+    Best(tmp_path).validate({5: 0.6})
+    assert Best(tmp_path).validated(5) and not Best(tmp_path).validated(10)
 
 
-def test_weights_that_could_not_be_saved_are_offered_again(best):
-    def fail(step: int) -> None:
+def test_best_weights_that_could_not_be_saved_are_saved_later(tmp_path, monkeypatch):
+    def fail(*_) -> None:
         raise OSError("disk full")
 
-    with pytest.raises(OSError, match="disk full"):
-        best().offer(5, 0.6, fail)
-    assert not best().validated(5) and offered(best(), {5: 0.6}) == [5]
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="disk full"):
+        patch.setattr(Best, "save_best", fail)
+        Best(tmp_path).validate({5: 0.6})
+    assert not Best(tmp_path).validated(5) and Best(tmp_path).validate({5: 0.6}) == [5]
 
 
 SIZE = 50_000  # float32, so that a checkpoint is larger than the small limits on files below
@@ -156,7 +156,7 @@ class Weights(tf.Module):
         self.kernel = tf.Variable(tf.fill([size], value))
 
 
-def checkpoints_checkpoints(
+def make_checkpoints(
     workdir: pathlib.Path, model: tf.Module, keep: int = 3, *, chief: bool = True
 ) -> Checkpoints:
     agreement = Agreement(tf.distribute.OneDeviceStrategy("CPU:0"))
@@ -166,7 +166,7 @@ def checkpoints_checkpoints(
 def saved(workdir: pathlib.Path, steps: list[int], keep: int = 3) -> None:
     """Saves a model whose weights are the step's number at each step."""
     model = Weights()
-    made = checkpoints_checkpoints(workdir, model, keep)
+    made = make_checkpoints(workdir, model, keep)
     for step in steps:
         model.kernel.assign(tf.fill([SIZE], float(step)))
         made.save(step)
@@ -174,7 +174,7 @@ def saved(workdir: pathlib.Path, steps: list[int], keep: int = 3) -> None:
 
 def restored(workdir: pathlib.Path) -> tuple[int, float]:
     model = Weights(-1.0)
-    return checkpoints_checkpoints(workdir, model).restore(), float(model.kernel[0])
+    return make_checkpoints(workdir, model).restore(), float(model.kernel[0])
 
 
 def held(workdir: pathlib.Path, folder: str = "checkpoints") -> list[int]:
@@ -192,7 +192,7 @@ def test_the_last_ones_are_kept_and_found_by_tensorflow_too(tmp_path):
     assert tf.train.latest_checkpoint(str(tmp_path / "checkpoints")).endswith("ckpt-20")
     assert (
         len(os.listdir(tmp_path / "checkpoints")) == 5
-    )  # two of data, two indices and TensorFlow's list: nothing is left
+    )  # two of data, two indices and TensorFlow's list
 
 
 def test_an_empty_workdir_starts_at_step_0(tmp_path):
@@ -200,9 +200,7 @@ def test_an_empty_workdir_starts_at_step_0(tmp_path):
 
 
 @pytest.mark.parametrize("what", ["index cut", "data cut", "data gone", "one bit of data"])
-def test_a_damaged_checkpoint_is_passed_over_with_a_line_and_not_counted_among_the_kept(
-    tmp_path, capsys, what
-):
+def test_a_damaged_checkpoint_is_reported_skipped_and_not_counted(tmp_path, capsys, what):
     saved(tmp_path, [5, 10])
     data, index = (
         tmp_path / "checkpoints" / f"ckpt-10.{name}" for name in ("data-00000-of-00001", "index")
@@ -220,7 +218,7 @@ def test_a_damaged_checkpoint_is_passed_over_with_a_line_and_not_counted_among_t
     said = capsys.readouterr().err
     assert "ckpt-10 is damaged" in said and said.count("\n") == 1
     model = Weights(7.0)
-    again = checkpoints_checkpoints(tmp_path, model, keep=2)
+    again = make_checkpoints(tmp_path, model, keep=2)
     again.restore()
     again.save(7)
     assert {5, 7} <= set(held(tmp_path))  # the damaged one takes nobody's place
@@ -228,7 +226,7 @@ def test_a_damaged_checkpoint_is_passed_over_with_a_line_and_not_counted_among_t
     assert restored(tmp_path) == (10, 5.0)
 
 
-def test_no_whole_checkpoint_at_all_is_refused_rather_than_begun_anew(tmp_path):
+def test_a_run_without_a_whole_checkpoint_is_refused_not_restarted(tmp_path):
     saved(tmp_path, [5])
     (tmp_path / "checkpoints" / "ckpt-5.data-00000-of-00001").write_bytes(b"")
     with pytest.raises(UserError, match="no checkpoint in .* is whole"):
@@ -238,10 +236,10 @@ def test_no_whole_checkpoint_at_all_is_refused_rather_than_begun_anew(tmp_path):
 def test_a_checkpoint_of_other_weights_is_refused_in_one_line(tmp_path):
     saved(tmp_path, [5])
     with pytest.raises(UserError, match="ckpt-5 is of another model.*train.flags"):
-        checkpoints_checkpoints(tmp_path, Weights(size=3)).restore()
+        make_checkpoints(tmp_path, Weights(size=3)).restore()
 
 
-def test_what_a_killed_save_left_is_neither_found_nor_kept(tmp_path):
+def test_leftovers_of_a_killed_save_are_ignored_and_removed(tmp_path):
     saved(tmp_path, [5])
     writing = tmp_path / ".fv" / "checkpoint"
     (writing / "ckpt-10_temp").mkdir(parents=True)
@@ -263,12 +261,12 @@ def test_killed_between_data_and_index_the_next_run_writes_both(tmp_path, monkey
     assert restored(tmp_path) == (10, 10.0)
 
 
-def test_checkpoints_that_fv_did_not_write_are_neither_removed_nor_replaced(tmp_path):
+def test_checkpoints_of_others_are_neither_removed_nor_replaced(tmp_path):
     saved(tmp_path / "other", [1, 2, 3])
     for folder in ("checkpoints", "best"):
         shutil.copytree(tmp_path / "other" / "checkpoints", tmp_path / "run" / folder)
     (tmp_path / "run" / "checkpoints" / "ckpt-5.notes.txt").write_text("mine")
-    made = checkpoints_checkpoints(tmp_path / "run", Weights(), keep=1)
+    made = make_checkpoints(tmp_path / "run", Weights(), keep=1)
     assert made.restore() == 3
     for step in (5, 10):
         made.save(step)
@@ -304,11 +302,9 @@ def small_files():
     resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-def test_a_checkpoint_that_does_not_fit_ends_in_one_line_and_leaves_the_one_before_it(
-    tmp_path, request
-):
+def test_a_checkpoint_that_does_not_fit_leaves_the_one_before_it(tmp_path, request):
     model = Weights(5.0)
-    made = checkpoints_checkpoints(tmp_path, model)
+    made = make_checkpoints(tmp_path, model)
     made.save(5)
     request.getfixturevalue("small_files")
     with pytest.raises(
@@ -325,10 +321,10 @@ def test_a_checkpoint_that_does_not_fit_ends_in_one_line_and_leaves_the_one_befo
 
 
 def test_a_worker_whose_folder_for_temporary_files_is_full_names_that_one(tmp_path, small_files):
-    made = checkpoints_checkpoints(tmp_path, Weights(), chief=False)
+    made = make_checkpoints(tmp_path, Weights(), chief=False)
     with pytest.raises(
         UserError,
-        match=rf"step 5 cannot be written into {tempfile.gettempdir()} \(.+\); there is none before",
+        match=rf"step 5 cannot be written into {tempfile.gettempdir()} .*; there is none before",
     ):
         made.save(5)
     assert not os.listdir(tmp_path)
@@ -336,7 +332,7 @@ def test_a_worker_whose_folder_for_temporary_files_is_full_names_that_one(tmp_pa
 
 def test_the_best_is_kept_apart_and_replaced_whole(tmp_path):
     model = Weights(1.0)
-    made = checkpoints_checkpoints(tmp_path, model, keep=1)
+    made = make_checkpoints(tmp_path, model, keep=1)
     made.save_best(5)
     made.save(10)
     made.save(15)
@@ -351,7 +347,7 @@ def test_the_best_is_kept_apart_and_replaced_whole(tmp_path):
 def diverged(
     workdir: pathlib.Path, strategy: tf.distribute.Strategy, break_one: str, number: float
 ) -> None:
-    """Saves a model with averages at step 5, and again at step 10 when one variable is not finite on the last replica."""
+    """Saves at step 5, and at step 10 with a variable that is not finite on the last replica."""
     with strategy.scope():
         parts = {name: Weights(1.0, size=3) for name in ("model", "averages")}
         optimizer = tf_keras.optimizers.AdamW()
@@ -366,22 +362,22 @@ def diverged(
     for save in (made.save, made.save_best):
         with pytest.raises(
             UserError,
-            match="is not finite after step 10: .*the run then goes on from the checkpoint at step 5",
+            match="is not finite after step 10: .* then goes on from the checkpoint at step 5",
         ):
             save(10)
 
 
 @pytest.mark.parametrize("broken", ["model", "averages", "slot"])
 @pytest.mark.parametrize("number", [np.nan, -np.inf])
-def test_weights_that_are_not_finite_are_never_saved_and_the_last_ones_stay(
-    tmp_path, broken, number
-):
+def test_weights_that_are_not_finite_are_never_saved(tmp_path, broken, number):
     diverged(tmp_path, tf.distribute.OneDeviceStrategy("CPU:0"), broken, number)
     assert held(tmp_path) == held(tmp_path, "best") == [5]
 
 
 def test_a_weight_that_is_not_finite_on_one_replica_is_not_saved(tmp_path):
-    made = strategys.start_strategy(StrategyOptions(strategy="mirrored", virtual_devices=2), seed=0)
+    made = strategies.start_strategy(
+        StrategyOptions(strategy="mirrored", virtual_devices=2), seed=0
+    )
     diverged(tmp_path, made, "model", np.inf)
     assert held(tmp_path) == held(tmp_path, "best") == [5]
 
@@ -389,7 +385,7 @@ def test_a_weight_that_is_not_finite_on_one_replica_is_not_saved(tmp_path):
 def test_a_checkpoint_of_an_earlier_fv_that_is_not_finite_is_refused(tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(Checkpoints, "require_finite", lambda *_: None)
-        checkpoints_checkpoints(tmp_path, Weights(np.nan)).save(5)
+        make_checkpoints(tmp_path, Weights(np.nan)).save(5)
     with pytest.raises(
         UserError, match=r"ckpt-5 holds .*, which is not finite: remove .*ckpt-5\.\*"
     ):
@@ -411,11 +407,11 @@ def test_slots_of_optimizers_of_the_older_kind_are_checked_too(tmp_path):
 
 def test_weights_whose_squares_overflow_are_finite_and_saved(tmp_path):
     model = Weights(3e38, size=3)
-    checkpoints_checkpoints(tmp_path, model).save(5)
+    make_checkpoints(tmp_path, model).save(5)
     assert held(tmp_path) == [5]
 
 
-def test_a_disk_that_fails_for_a_moment_is_no_fault_of_the_checkpoint(tmp_path, monkeypatch):
+def test_a_disk_that_fails_for_a_moment_is_a_temporary_error(tmp_path, monkeypatch):
     saved(tmp_path, [5, 10])
 
     def fail(*_, **__):
@@ -424,7 +420,7 @@ def test_a_disk_that_fails_for_a_moment_is_no_fault_of_the_checkpoint(tmp_path, 
     with monkeypatch.context() as patch, pytest.raises(TemporaryError, match="Input/output error"):
         patch.setattr(tf.train, "load_checkpoint", fail)
         restored(tmp_path)
-    made = checkpoints_checkpoints(tmp_path, Weights(), keep=3)
+    made = make_checkpoints(tmp_path, Weights(), keep=3)
     made.restore()
     with monkeypatch.context() as patch, pytest.raises(TemporaryError, match="Input/output error"):
         patch.setattr(tf.io.gfile, "rename", fail)

@@ -1,5 +1,3 @@
-"""What the steps are fed: the pipeline's batches, themselves in tests/pipeline."""
-
 import dataclasses
 import json
 import pathlib
@@ -26,11 +24,11 @@ from tests.conftest import TINY
 
 BATCH = 256  # makes a step as long as some hundredths of a second
 STEPS = 8
-TRIES = 3  # a busy machine may hold up the thread that has the batch
+TRIES = 3  # a busy machine may delay the thread that has the batch
 
 
 class SleepingStep(TrainStep):
-    """One whose computation is a sleep: how long it really took is known, however busy the machine is."""
+    """Its computation is a sleep, whose real length is known on a busy machine too."""
 
     seconds, computed = 0.0, 0.0  # of each sleep as wanted, and of all of them as they were
 
@@ -91,7 +89,7 @@ def throttled(strategy: tf.distribute.Strategy, seconds: float) -> tf.data.Datas
     return tf.data.Dataset.range(10**6).map(wait)
 
 
-def test_synthetic_input_reads_near_zero_and_far_below_what_is_called_input_bound():
+def test_synthetic_input_is_far_below_input_bound():
     def share() -> float:
         free, seconds = measured(tf.distribute.OneDeviceStrategy("CPU:0"), 0.0, TrainStep)
         assert free.elapsed == pytest.approx(seconds, rel=0.15)
@@ -101,11 +99,11 @@ def test_synthetic_input_reads_near_zero_and_far_below_what_is_called_input_boun
 
 
 @pytest.mark.slow
-def test_one_core_whose_thread_reads_the_clock_behind_the_step_does_not_read_as_waiting(command):
+def test_a_step_on_one_core_is_not_measured_as_waiting(command):
     script = """
 import os
 os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
-from tests.training.watching import test_stall as own
+from tests.training import test_feeding as own
 print(own.measured(own.tf.distribute.OneDeviceStrategy("CPU:0"), 0.0, own.TrainStep)[0].share)
 """
     assert any(float(command("-c", script).stdout) < feeding.BOUND_SHARE for _ in range(TRIES))
@@ -126,9 +124,8 @@ def test_an_input_of_known_slowness_reads_its_share_of_the_time(
     strategy = tf.distribute.OneDeviceStrategy("CPU:0")
     batches = iter(strategy.experimental_distribute_dataset(throttled(strategy, input_ms / 1000)))
     sleeping.run(batches, 0, 5)  # uses up what came ahead
-    wanted = max(0, input_ms - step_ms) / max(
-        input_ms, step_ms
-    )  # one batch is fetched while a step works on another
+    # One batch is fetched while a step works on another.
+    wanted = max(0, input_ms - step_ms) / max(input_ms, step_ms)
 
     def shares() -> tuple[float, float]:
         before, computed = dataclasses.replace(sleeping.meter), sleeping.computed
@@ -137,11 +134,9 @@ def test_an_input_of_known_slowness_reads_its_share_of_the_time(
         return found.share, 1 - (sleeping.computed - computed) / found.elapsed
 
     def right(tried: list[tuple[float, float]]) -> bool:
-        near_what_the_clock_says = [abs(read - true) < 0.05 for read, true in tried]
-        near_what_sleeps_are_wanted = [
-            abs(read - wanted) < 0.2 for read, _ in tried
-        ]  # they are longer on a busy machine
-        return any(near_what_the_clock_says) and any(near_what_sleeps_are_wanted)
+        near_clock = [abs(read - true) < 0.05 for read, true in tried]
+        near_wanted = [abs(read - wanted) < 0.2 for read, _ in tried]  # sleeps may be longer
+        return any(near_clock) and any(near_wanted)
 
     tried = []
     while len(tried) < TRIES and not right(tried):
@@ -155,7 +150,7 @@ def test_replicas_wait_together(monkeypatch):
     assert 0.6 < late.share <= 1.0 and late.elapsed == pytest.approx(seconds, rel=0.15)
 
 
-def test_the_verdict_says_whether_the_input_bound_the_run_and_what_to_change():
+def test_the_verdict_says_if_the_run_is_input_bound_and_what_to_change():
     assert (
         StallMeter(1.0, 50.0).verdict("do this")
         == "2% of the training time was spent waiting for input: not input-bound"
@@ -163,7 +158,7 @@ def test_the_verdict_says_whether_the_input_bound_the_run_and_what_to_change():
     assert StallMeter(20.0, 50.0).verdict("do this").endswith("input: input-bound; do this")
 
 
-def test_shares_are_of_what_was_counted_since():
+def test_a_share_since_a_copy_counts_only_what_came_after():
     meter = StallMeter(1.0, 2.0)
     meter.add(0.0, 2.0)
     assert meter.share == 0.25 and meter.since(StallMeter(1.0, 2.0)).share == 0.0
@@ -177,7 +172,7 @@ def batches(options, strategy):
     )
 
 
-def test_a_run_holds_nothing_for_each_of_its_steps(tiny_run):
+def test_a_run_needs_no_memory_per_step(tiny_run):
     endless = dataclasses.replace(
         tiny_run, steps=2**40
     )  # eight bytes for each are more than any machine has
@@ -208,10 +203,8 @@ def draw(options, worker: Worker, first_step: int, steps: int) -> list[np.ndarra
 
 
 @pytest.mark.parametrize("workers", [1, 3])
-def test_however_many_workers_go_on_each_does_behind_its_share_of_the_steps_before(
-    tiny_run, workers
-):
-    """Three of 64 pairs have 22 or 21 each, and read 4 of them a step: the sixth step is in the second epoch."""
+def test_each_worker_continues_after_its_share_of_the_earlier_steps(tiny_run, workers):
+    """Three workers read 4 of their 22 or 21 pairs a step: the sixth step is in epoch two."""
     options = dataclasses.replace(tiny_run, global_batch_size=12)
     for index in range(workers):
         undisturbed = draw(options, Worker(index, workers), 0, 7)
@@ -219,7 +212,7 @@ def test_however_many_workers_go_on_each_does_behind_its_share_of_the_steps_befo
         assert len({batch.tobytes() for batch in undisturbed}) == 7
 
 
-def test_crops_may_reach_as_far_as_there_is_image_around_what_evaluation_sees(tiny_run):
+def test_crops_may_reach_to_the_edge_of_the_stored_image(tiny_run):
     model = dataclasses.replace(tiny_run.model, crop_fraction=0.8)
     wide = dataclasses.replace(
         tiny_run, model=model, augmentation=AugmentOptions(scale=(0.85, 1.25))
@@ -236,7 +229,7 @@ def test_crops_may_reach_as_far_as_there_is_image_around_what_evaluation_sees(ti
         )
 
 
-def test_validation_pairs_of_one_label_are_refused_before_anything_is_trained(tiny_run, tmp_path):
+def test_validation_pairs_of_one_label_are_refused(tiny_run, tmp_path):
     held = json.loads(pathlib.Path(tiny_run.tfrecords, "manifest.json").read_text())
     held["splits"]["val"] |= {
         "genuine": sum(held["splits"]["val"][name] for name in ("genuine", "impostor")),

@@ -1,6 +1,7 @@
 import glob
 import io
 import os
+import pathlib
 
 import numpy as np
 import pytest
@@ -10,24 +11,36 @@ from tensorboard.backend.event_processing.event_file_loader import EventFileLoad
 
 from fv import progress
 from fv.pipeline.damage import BadRecords
+from fv.training import feeding
 from fv.training.feeding import StallMeter
-from fv.training.loop import Plan
-from fv.training.monitoring import Reporter, Run
+from fv.training.monitoring import Reporter
+from fv.training.options import TrainOptions
+from fv.training.run_record import Position
 from fv.training.validation import Validation
 
 PAIRS, BATCH = 40, 8
 
 
-def run(folder, *, chief: bool = True, first_step: int = 0) -> Run:
-    return Run(
-        str(folder),
-        Plan(30, 10, 10, 0),
-        first_step,
-        BATCH,
-        PAIRS,
-        lambda step: 0.1 / (1 + step),
-        chief,
-        "more cores",
+def make_reporter(
+    folder,
+    *,
+    meter: StallMeter | None = None,
+    chief: bool = True,
+    first_step: int = 0,
+) -> Reporter:
+    """The reporter of a run of 30 steps in `folder`."""
+    options = TrainOptions("", str(folder), steps=30, global_batch_size=BATCH)
+    if chief:
+        pathlib.Path(folder, "run.json").write_text('{"starts": [{}]}')
+    return Reporter(
+        options,
+        0 if chief else None,
+        first_step=first_step,
+        position=Position(),
+        epoch_pairs=PAIRS,
+        schedule=lambda step: 0.1 / (1 + step),
+        meter=meter or StallMeter(elapsed=1.0),
+        bad=BadRecords(str(folder)),
     )
 
 
@@ -49,8 +62,8 @@ def events(folder) -> dict[str, dict[int, object]]:
 
 
 def test_the_chief_writes_scalars_histograms_and_sample_pairs(tmp_path, capsys):
-    meter, bad = StallMeter(), BadRecords(str(tmp_path))
-    with Reporter(run(tmp_path), meter, bad) as reporter:
+    meter = StallMeter()
+    with make_reporter(tmp_path, meter=meter) as reporter:
         meter.add(waited=1.0, elapsed=4.0)
         reporter.log(10, np.array([2.0, 1.0], np.float32))
         shown = events(tmp_path)  # before the end: TensorBoard is shown each entry at once
@@ -60,7 +73,7 @@ def test_the_chief_writes_scalars_histograms_and_sample_pairs(tmp_path, capsys):
             and shown["input_share"][10] == 0.25
         )
         assert shown["learning_rate"][10] == pytest.approx(0.1 / 11)
-        reporter.validated(10, found())
+        reporter.log_validation(10, found())
     shown = events(tmp_path)
     assert shown["val_auc"][10] == pytest.approx(0.9) and shown["val_accuracy"][
         10
@@ -74,20 +87,20 @@ def test_the_chief_writes_scalars_histograms_and_sample_pairs(tmp_path, capsys):
 
 def test_the_other_workers_show_and_write_nothing(tmp_path, capsys):
     progress.start_logging()
-    with Reporter(run(tmp_path, chief=False), StallMeter(), BadRecords(str(tmp_path))) as reporter:
+    with make_reporter(tmp_path, chief=False) as reporter:
         reporter.log(10, np.ones(10, np.float32))
-        reporter.begin(1, np.ones(1, np.float32))
-        reporter.validated(10, found())
+        reporter.log_first_call(1, np.ones(1, np.float32))
+        reporter.log_validation(10, found())
     assert list(tmp_path.iterdir()) == [] and capsys.readouterr() == ("", "")
 
 
-def test_the_summary_has_last_loss_validation_and_the_rate_of_the_steps_alone(tmp_path):
+def test_the_summary_has_loss_validation_and_the_rate_of_steps_alone(tmp_path):
     meter = StallMeter()
-    with Reporter(run(tmp_path, first_step=10), meter, BadRecords(str(tmp_path))) as reporter:
+    with make_reporter(tmp_path, meter=meter, first_step=10) as reporter:
         before = reporter.summary("failed")
         meter.add(waited=0.5, elapsed=2.0)
         reporter.log(20, np.array([3.0, 5.0], np.float32))
-        reporter.validated(20, found())
+        reporter.log_validation(20, found())
         summary = reporter.summary("stopped")
     assert (
         before["loss"] is before["val_auc"] is before["pairs_per_second"] is None
@@ -96,17 +109,17 @@ def test_the_summary_has_last_loss_validation_and_the_rate_of_the_steps_alone(tm
     assert summary["reason"] == "stopped" and summary["loss"] == 4.0 and summary["val_auc"] == 0.9
     assert (summary["step"], summary["steps_now"], summary["steps"]) == (20, 10, 30)
     assert summary["pairs_per_second"] == 10 * BATCH / 2.0 and summary["input_share"] == 0.25
-    assert before["input_verdict"] is None and summary["input_verdict"].endswith(
-        "input-bound; more cores"
-    )
+    advice = feeding.input_advice(TrainOptions("", ""))
+    assert before["input_verdict"] is None
+    assert summary["input_verdict"].endswith(f"input-bound; {advice}")
 
 
-def test_the_progress_line_says_epoch_loss_rate_and_stall_on_a_terminal(tmp_path, monkeypatch):
+def test_the_progress_bar_shows_epoch_loss_rate_and_input_share(tmp_path, monkeypatch):
     screen = io.StringIO()
     screen.isatty = lambda: True
     monkeypatch.setattr("sys.stderr", screen)
     meter = StallMeter()
-    with Reporter(run(tmp_path), meter, BadRecords(str(tmp_path))) as reporter:
+    with make_reporter(tmp_path, meter=meter) as reporter:
         meter.add(waited=1.0, elapsed=4.0)
         reporter.log(10, np.array([2.0], np.float32))
     for part in ("epoch 2.00", "loss 2.0000", "lr 0.0091", "pairs/s", "input 25%", "10/30"):
@@ -122,13 +135,11 @@ def clock(monkeypatch) -> list[float]:
     return now
 
 
-def test_without_a_terminal_the_first_step_and_each_log_are_a_line_on_stderr(
-    tmp_path, clock, capsys
-):
+def test_without_a_terminal_first_step_and_logs_are_lines_on_stderr(tmp_path, clock, capsys):
     meter = StallMeter()
-    with Reporter(run(tmp_path), meter, BadRecords(str(tmp_path))) as reporter:
+    with make_reporter(tmp_path, meter=meter) as reporter:
         clock[0] += 40.0
-        reporter.begin(1, np.array([4.0], np.float32))
+        reporter.log_first_call(1, np.array([4.0], np.float32))
         clock[0] += 18.0
         meter.add(waited=1.0, elapsed=4.0)
         reporter.log(10, np.array([2.0], np.float32))
@@ -142,7 +153,7 @@ def test_without_a_terminal_the_first_step_and_each_log_are_a_line_on_stderr(
 
 
 def test_log_lines_come_at_most_every_10_seconds_and_at_the_end(tmp_path, clock, capsys):
-    with Reporter(run(tmp_path), StallMeter(), BadRecords(str(tmp_path))) as reporter:
+    with make_reporter(tmp_path) as reporter:
         for step in (2, 4, 6, 30):
             clock[0] += 6.0
             reporter.log(step, np.array([2.0], np.float32))
@@ -153,9 +164,9 @@ def test_log_lines_come_at_most_every_10_seconds_and_at_the_end(tmp_path, clock,
 
 
 def test_the_first_rate_is_without_compilation(tmp_path, clock):
-    with Reporter(run(tmp_path), StallMeter(), BadRecords(str(tmp_path))) as reporter:
+    with make_reporter(tmp_path) as reporter:
         clock[0] += 100.0
-        reporter.begin(1, np.array([4.0], np.float32))
+        reporter.log_first_call(1, np.array([4.0], np.float32))
         clock[0] += 9.0
         reporter.log(10, np.array([2.0], np.float32))
     assert events(tmp_path)["pairs_per_second"][10] == pytest.approx(BATCH)

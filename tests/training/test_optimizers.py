@@ -37,12 +37,12 @@ def test_a_constant_rate_stays_after_warm_up():
 
 
 @pytest.mark.parametrize(("scaling", "factor"), [("none", 1.0), ("linear", 0.25), ("sqrt", 0.5)])
-def test_the_rate_follows_the_batch_as_told(scaling, factor):
+def test_the_learning_rate_is_scaled_with_the_batch_size(scaling, factor):
     options = OptimizerOptions(learning_rate=0.4, warmup_steps=0, scale_learning_rate=scaling)
     assert rates(options, steps=4, batch=64)[0] == pytest.approx(0.4 * factor)
 
 
-def test_a_part_of_the_weights_has_its_own_multiple_from_its_own_first_step_on():
+def test_a_schedule_factor_multiplies_and_starts_later():
     whole = optimizers.build_schedule(
         OptimizerOptions(learning_rate=0.4, warmup_steps=0), 12, BATCH
     )
@@ -53,14 +53,15 @@ def test_a_part_of_the_weights_has_its_own_multiple_from_its_own_first_step_on()
 HUGE = 2.0**60  # a loss scale at which every gradient overflows float16
 
 
-def test_the_scale_doubles_after_enough_good_steps_and_halves_at_each_overflow():
+def test_the_loss_scale_doubles_after_good_steps_and_halves_at_overflow():
     scale = LossScale(initial=16.0, growth_steps=3)
     seen = []
     for finite in (True, True, True, True, True, False, False, True, True, True, True):
         scale.update(tf.constant(finite))
         seen.append((float(scale.scale), int(scale.good_steps)))
     assert seen == [
-        (16, 1), (16, 2), (32, 0), (32, 1), (32, 2), (16, 0), (8, 0), (8, 1), (8, 2), (16, 0), (16, 1),
+        (16, 1), (16, 2), (32, 0), (32, 1), (32, 2), (16, 0),
+        (8, 0), (8, 1), (8, 2), (16, 0), (16, 1),
     ]  # fmt: skip
 
 
@@ -83,9 +84,7 @@ def test_a_scaled_loss_has_scaled_gradients_that_unscale_to_the_losss_own():
 
 
 @pytest.mark.parametrize("strategy", [one_device, slow_case(two_replicas)])
-def test_gradients_that_overflow_halve_the_scale_and_reach_neither_weights_nor_slots_nor_averages(
-    shards, strategy
-):
+def test_gradients_that_overflow_halve_the_scale_and_change_no_weight(shards, strategy):
     tf_keras.mixed_precision.set_global_policy("mixed_float16")
     options = dataclasses.replace(DEFAULTS, weight_decay=0.1, decay="constant")
     made = trainer(
@@ -93,7 +92,7 @@ def test_gradients_that_overflow_halve_the_scale_and_reach_neither_weights_nor_s
         strategy(),
         options,
         model=dataclasses.replace(TINY, image_size=8),
-        averaging=AveragingOptions("ema", 0.9),
+        averaging=AveragingOptions("ema"),
     )
     made.run(1)  # whatever the scale is now
     made.updater.loss_scale.scale.assign(HUGE)
@@ -160,15 +159,13 @@ def gradients_of(model: siamese.Siamese, norm: float | None = None) -> list[np.n
 def by_hand(
     name: str, weight: np.ndarray, gradient: np.ndarray, rate: float, *, decays: bool
 ) -> np.ndarray:
-    """The weight after the rule's first step."""
+    """The weight after the optimizer's first step."""
     decay = DECAY if decays else 0.0
     if name == "sgd":  # with momentum 0.9 after Nesterov the first step is 1 + 0.9
         return weight * (1 - rate * decay) - rate * 1.9 * gradient
     if name == "adamw":  # the bias-corrected moments are the gradient and its square
         return weight * (1 - rate * decay) - rate * np.sign(gradient)
-    if (
-        name == "radam"
-    ):  # not yet rectified: the gradient itself; Lookahead's first five steps are its inner rule's
+    if name == "radam":  # not yet rectified; Lookahead's first five steps are those of RAdam
         return weight - rate * (gradient + decay * weight)
     update = np.sign(gradient) + decay * weight
     ratio = np.linalg.norm(weight) / np.linalg.norm(update) if decays else 1.0
@@ -176,9 +173,7 @@ def by_hand(
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
-def test_a_step_is_the_rules_formula_at_each_parts_rate_and_decay_leaves_biases_and_norms_alone(
-    name,
-):
+def test_a_first_step_is_the_optimizers_formula_for_each_group(name):
     model, updater = build(options_of(name, weight_decay=DECAY, backbone_learning_rate=FACTOR))
     backbone = {each.ref() for each in model.encoder.get_layer("backbone").trainable_variables}
     before, gradients = [each.numpy() for each in model.trainable_variables], gradients_of(model)
@@ -204,7 +199,7 @@ def test_a_step_is_the_rules_formula_at_each_parts_rate_and_decay_leaves_biases_
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", BACKBONES)
-def test_in_every_backbone_the_kernels_decay_and_the_biases_and_norms_do_not(name):
+def test_in_every_backbone_only_kernels_have_weight_decay(name):
     side = 75 if name == "inception_v3" else 32
     layers = backbones.build_plain(name, (side, side, 3), None).layers
     found = {
@@ -225,7 +220,7 @@ def test_centres_of_identities_decay():
 
 @pytest.mark.parametrize("name", STATEFUL)
 def test_gradients_are_clipped_to_their_global_norm_over_all_groups(name):
-    """A first step on huge gradients, then one on small ones: unclipped, the huge ones would rule Adam's moments too."""
+    """Unclipped, the huge gradients of the first step would rule Adam's moments in the second."""
     options, norm = options_of(name, clip_norm=0.5, backbone_learning_rate=0.1), 0.5
     results = []
     for scale in (1.0, 1e4):

@@ -1,4 +1,4 @@
-"""A run that is killed or stopped and started again ends bit for bit as one that never was (CPU, deterministic)."""
+"""A deterministic run that is stopped and started again ends with the same bits (CPU)."""
 
 import dataclasses
 import os
@@ -38,7 +38,7 @@ class Killed(BaseException):
 
 @pytest.fixture
 def options(tiny_run, tmp_path) -> TrainOptions:
-    """Options of a deterministic run of less than two epochs that saves every 3 steps, with dropout and augmentation."""
+    """A deterministic run of less than two epochs that saves every 3 steps."""
     return dataclasses.replace(
         tiny_run,
         workdir=str(tmp_path / "run"),
@@ -52,7 +52,7 @@ def options(tiny_run, tmp_path) -> TrainOptions:
 
 
 def train_until(options: TrainOptions, step: int, monkeypatch: pytest.MonkeyPatch, end) -> None:
-    """Trains, and calls `end` in the host call that comes to that step, before its last steps are done."""
+    """Trains, and calls `end` before the host call that comes to that step."""
     run = TrainStep.run
 
     def interrupted(self, batches, first: int, count: int):
@@ -79,7 +79,7 @@ def starts(options: TrainOptions) -> list[dict]:
 
 
 def all_at_once() -> dict:
-    """Everything that has a state of its own."""
+    """Flags of everything that has a state of its own."""
     name = "radam" if addons.available() else "adamw"
     return dict(
         compute=StrategyOptions(deterministic=True, precision="mixed_float16"),
@@ -90,9 +90,7 @@ def all_at_once() -> dict:
     )
 
 
-def test_a_run_killed_behind_a_checkpoint_and_started_again_ends_with_the_same_bits(
-    trained, tmp_path, monkeypatch
-):
+def test_a_killed_and_restarted_run_ends_with_the_same_bits(trained, tmp_path, monkeypatch):
     options = dataclasses.replace(
         trained,
         workdir=str(tmp_path / "run"),
@@ -107,9 +105,7 @@ def test_a_run_killed_behind_a_checkpoint_and_started_again_ends_with_the_same_b
 
 
 @pytest.mark.slow
-def test_killed_in_an_epoch_and_stopped_in_the_next_it_ends_with_the_same_bits(
-    options, monkeypatch
-):
+def test_killed_in_one_epoch_and_stopped_in_the_next_it_ends_the_same(options, monkeypatch):
     options = dataclasses.replace(options, **all_at_once())
     whole = dataclasses.replace(options, workdir=options.workdir + "-whole")
     train(whole)
@@ -124,7 +120,7 @@ def test_killed_in_an_epoch_and_stopped_in_the_next_it_ends_with_the_same_bits(
 
 
 @pytest.mark.slow
-def test_processes_killed_at_an_epochs_end_and_at_a_random_moment_lose_nothing(options, tmp_path):
+def test_processes_killed_twice_end_with_the_same_bits(options, tmp_path):
     plan = dict(
         report=ReportOptions(log_every=5, validate_every=0),
         saving=CheckpointOptions(checkpoint_every=EPOCH // 2),
@@ -146,7 +142,7 @@ def test_processes_killed_at_an_epochs_end_and_at_a_random_moment_lose_nothing(o
     assert resume.compare(options.workdir, whole.workdir) == []
 
 
-def test_while_a_run_lives_nobody_else_may_train_there(options):
+def test_a_second_run_in_the_same_workdir_is_refused(options):
     os.makedirs(options.workdir)
     refused = pytest.raises(
         UserError, match="another run is training in .*: wait for it, or give another --workdir"
@@ -155,9 +151,7 @@ def test_while_a_run_lives_nobody_else_may_train_there(options):
         train(options)
 
 
-def test_a_run_goes_on_with_another_number_of_replicas_and_another_optimizer_is_refused(
-    trained, tmp_path
-):
+def test_more_replicas_may_continue_a_run_but_no_other_optimizer(trained, tmp_path):
     folder = shutil.copytree(trained.workdir, tmp_path / "run")
     options = dataclasses.replace(trained, workdir=str(folder), steps=32)
     two = StrategyOptions(strategy="mirrored", virtual_devices=2)

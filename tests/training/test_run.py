@@ -147,19 +147,21 @@ def test_mixed_precision_follows_float32(tiny_run, tmp_path):
     plain = found.pop("float32")
     assert sorted(plain) == [10, 20, 30]
     for losses in found.values():
-        assert losses == pytest.approx(
-            plain, rel=0.1
-        )  # closer over 200 steps: updates/test_precision.py
+        assert losses == pytest.approx(plain, rel=0.1)  # closer over 200 steps: test_step.py
 
 
 @pytest.mark.slow
-def test_deterministic_runs_of_one_seed_in_two_processes_log_the_same_losses_and_another_seed_does_not(
-    shards, tmp_path, command, call
-):
+def test_deterministic_processes_of_one_seed_log_the_same_losses(shards, tmp_path, command, call):
     def run(name: str, seed: int, start: Callable) -> dict[int, float]:
         folder = str(tmp_path / name)
-        flags = "--backbone=tiny --image_size=32 --steps=6 --log_every=1 --global_batch_size=8 --deterministic".split()
-        done = start(f"--tfrecords={shards}", f"--workdir={folder}", f"--seed={seed}", *flags)
+        flags = "--backbone=tiny --image_size=32 --steps=6 --log_every=1 --global_batch_size=8"
+        done = start(
+            f"--tfrecords={shards}",
+            f"--workdir={folder}",
+            f"--seed={seed}",
+            "--deterministic",
+            *flags.split(),
+        )
         assert done.returncode == 0, done.stderr
         return logged_losses(folder)
 

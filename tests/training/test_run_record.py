@@ -1,6 +1,7 @@
 """Where a run goes on in its stream of pairs when its next start has other flags."""
 
 import collections
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -16,15 +17,13 @@ from fv import options as fv_options
 from fv.errors import Stopped
 from fv.pipeline.damage import BadRecords
 from fv.pipeline.options import InputOptions
-from fv.training import feeding, run, run_record
+from fv.training import feeding, run_record
 from fv.training.feeding import StallMeter
-from fv.training.monitoring import Reporter
 from fv.training.options import OptimizerOptions, TrainOptions
 from fv.training.run import train
 from fv.training.run_record import Position
-from tests.training import test_monitoring
 from tests.training.test_feeding import Worker
-from tests.training.test_monitoring import events
+from tests.training.test_monitoring import events, make_reporter
 
 PAIRS = 64  # of `shards`
 ONE_DEVICE = tf.distribute.OneDeviceStrategy("CPU:0")
@@ -199,10 +198,8 @@ def test_a_loss_that_is_no_number_in_an_older_record_is_read_as_none(run_record_
 def test_what_a_user_added_to_the_record_stays(run_record_options):
     path = pathlib.Path(run_record_options.workdir, "run.json")
     path.write_text('{"starts": [], "note": "mine"}')
-    run_record.end_run(
-        run_record.begin_run(run_record_options, tf.distribute.OneDeviceStrategy("CPU:0"), 0),
-        {"reason": "finished"},
-    )
+    start = run_record.begin_run(run_record_options, ONE_DEVICE, 0)
+    run_record.end_run(run_record_options.workdir, start, {"reason": "finished"})
     assert (
         json.loads(path.read_text())["note"] == "mine"
         and len(starts(run_record_options.workdir)) == 1
@@ -213,7 +210,7 @@ def test_every_start_is_kept_with_what_it_computed_with(run_record_options, shar
     strategy = tf.distribute.OneDeviceStrategy("CPU:0")
     run_record.begin_run(run_record_options, strategy, 0)
     second = run_record.begin_run(run_record_options, strategy, 20)
-    run_record.end_run(second, {"reason": "finished"})
+    run_record.end_run(run_record_options.workdir, second, {"reason": "finished"})
     first, other = starts(run_record_options.workdir)
     assert (first["first_step"], other["first_step"]) == (0, 20)
     assert first["ended"] is None and other["ended"] == {"reason": "finished"}
@@ -226,7 +223,7 @@ def test_every_start_is_kept_with_what_it_computed_with(run_record_options, shar
     assert f"--workdir={run_record_options.workdir}" in first["flags"]
 
 
-def test_the_revision_is_of_the_repository_that_tracks_the_package_and_none_elsewhere(tmp_path):
+def test_the_revision_is_of_the_repository_that_tracks_the_package(tmp_path):
     def git(*arguments: str) -> str:
         author = ["-c", "user.name=a", "-c", "user.email=a@b.c"]
         return subprocess.run(
@@ -251,25 +248,17 @@ def test_the_revision_is_of_the_repository_that_tracks_the_package_and_none_else
 @pytest.mark.parametrize(
     "error, reason", [(None, "finished"), (Stopped("asked"), "stopped"), (ValueError(), "failed")]
 )
-def test_the_verdict_on_the_input_and_the_summary_are_the_last_lines_whichever_way_a_run_ends(
+def test_every_run_ends_with_the_input_verdict_and_the_summary(
     run_record_options, capsys, error, reason
 ):
-    start = run_record.begin_run(run_record_options, tf.distribute.OneDeviceStrategy("CPU:0"), 0)
-    reporter = Reporter(
-        test_monitoring.run(run_record_options.workdir),
-        StallMeter(1.0, 4.0),
-        BadRecords(run_record_options.workdir),
-    )
-    with (
-        pytest.raises(type(error)) if error else reporter,
-        run.write_summary(reporter, start),
-    ):
+    folder = run_record_options.workdir
+    reporter = make_reporter(folder, meter=StallMeter(1.0, 4.0))
+    with pytest.raises(type(error)) if error else contextlib.nullcontext(), reporter:
         reporter.log(10, np.ones(10))
         if error:
             raise error
-    verdict, line = capsys.readouterr().out.splitlines()
-    assert (
-        verdict == "25% of the training time was spent waiting for input: input-bound; more cores"
-    )
+    *before, verdict, line = capsys.readouterr().out.splitlines()
+    assert before == ([] if error else [f"{folder}: trained to step 30, 30 steps in this start"])
+    assert verdict.startswith("25% of the training time was spent waiting for input: input-bound; ")
     printed = json.loads(line)
-    assert printed["reason"] == reason and starts(run_record_options.workdir)[0]["ended"] == printed
+    assert printed["reason"] == reason and starts(folder)[0]["ended"] == printed

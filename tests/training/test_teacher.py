@@ -11,11 +11,12 @@ from fv.errors import UserError
 from fv.model import checkpoint_files, model_record
 from fv.model.siamese import Siamese
 from fv.training import teacher as teachers
+from fv.training.options import TeacherOptions
 from fv.training.run import train
-from fv.training.teacher import Teacher, TeacherOptions
+from fv.training.teacher import Teacher
 from tests.conftest import TINY
 from tests.training.stepping import one_device, trainer, two_replicas
-from tests.training.test_step import STEP_SGD, STEPS
+from tests.training.test_step import SGD, STEPS
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (4, 2, 32, 32, 3), dtype=np.uint8)
 
@@ -28,12 +29,12 @@ def people(shards) -> tuple[str, ...]:
     return manifest.load(str(shards)).split("train").identities
 
 
-def test_the_loss_is_the_weighted_mean_over_both_images_of_one_less_the_cosine():
+def test_the_loss_is_the_weighted_mean_of_one_less_the_cosine():
     east, north = [1.0, 0.0], [0.0, 1.0]
     taught = tf.constant([[east, north], [east, east]])
     embeddings = tf.constant([[east, north], [north, [-1.0, 0.0]]])
     np.testing.assert_allclose(
-        Teacher(None, 10.0).losses(embeddings, taught), [0.0, 10.0 * (1.0 + 2.0) / 2.0]
+        Teacher(None, 10.0, None).pair_losses(embeddings, taught), [0.0, 10.0 * (1.0 + 2.0) / 2.0]
     )
 
 
@@ -52,7 +53,7 @@ def experienced(trained, shards, tmp_path) -> Callable[..., str]:
     return copy
 
 
-def test_a_model_comes_to_embed_as_its_teacher_does_and_its_record_holds_whom_that_met_before(
+def test_a_student_embeds_as_its_teacher_and_its_record_holds_both_people(
     trained, experienced, tmp_path
 ):
     student = dataclasses.replace(
@@ -77,7 +78,7 @@ def test_one_replica_and_two_agree_with_a_teacher(trained, shards):
         trainer(
             shards,
             strategy(),
-            STEP_SGD,
+            SGD,
             steps=STEPS,
             sync=True,
             augment=True,
@@ -94,35 +95,29 @@ def test_a_teacher_sees_images_at_its_own_side(trained, shards):
     np.testing.assert_allclose(teacher.embed(larger), teacher.embed(PIXELS), atol=0.02)
 
 
-def test_a_teacher_of_another_embedding_size_is_refused_with_the_flag_that_fits(trained, shards):
+def test_a_teacher_of_another_embedding_size_is_refused_with_the_flag(trained, shards):
     with pytest.raises(UserError, match="embeddings of 16 numbers: give --embedding_size=16"):
         teachers.load(TeacherOptions(trained.workdir), 8, people(shards))
 
 
-def test_a_teacher_of_people_who_are_not_trained_on_here_is_refused_so_that_strangers_stay_strangers(
-    trained, shards
-):
+def test_a_teacher_of_people_outside_the_training_split_is_refused(trained, shards):
     with pytest.raises(UserError, match="trained on 2 people who are not trained on here"):
         teachers.load(TeacherOptions(trained.workdir), TINY.embedding_size, people(shards)[2:])
 
 
-def test_people_whom_a_teacher_met_before_do_not_make_up_for_those_who_are_not_trained_on_here(
-    experienced, shards
-):
+def test_earlier_people_of_a_teacher_do_not_make_up_for_missing_ones(experienced, shards):
     here = [*people(shards)[2:], "Ada", "Alan"]
     with pytest.raises(UserError, match="trained on 2 people who are not trained on here"):
         teachers.load(TeacherOptions(experienced("Ada", "Alan")), TINY.embedding_size, here)
 
 
-def test_a_teacher_is_not_refused_for_people_whom_it_met_before(experienced, shards):
+def test_a_teacher_is_not_refused_for_its_earlier_people(experienced, shards):
     here = [*people(shards), "Ada", "Alan"]
     assert teachers.load(TeacherOptions(experienced("Ada", "Alan")), TINY.embedding_size, here)
 
 
 @pytest.mark.slow
-def test_a_student_s_record_holds_whom_its_teacher_met_before_and_keeps_them_when_it_goes_on(
-    trained, experienced, tmp_path
-):
+def test_a_students_record_keeps_the_earlier_people_of_its_teacher(trained, experienced, tmp_path):
     workdir = str(tmp_path / "student")
     student = dataclasses.replace(
         trained, workdir=workdir, steps=1, teaching=TeacherOptions(experienced("Ada", "Alan"))

@@ -10,14 +10,14 @@ from fv.training import strategy as strategies
 from fv.training.validation import Validator
 
 
-def test_the_same_pairs_are_chosen_half_of_them_genuine():
+def test_samples_are_the_first_pairs_half_of_them_genuine():
     labels = np.array([0, 0, 1, 0, 1, 1, 0])
     assert list(validation.choose_samples(labels, 4)) == [2, 4, 0, 1]
     assert list(validation.choose_samples(labels, 0)) == []
     assert list(validation.choose_samples(np.zeros(3, int), 4)) == [0, 1]
 
 
-def test_every_image_is_there_and_wrong_decisions_look_different():
+def test_samples_show_every_image_and_mark_wrong_decisions():
     colours = np.random.default_rng(0).integers(0, 256, (5, 2, 1, 1, 3), np.uint8)
     images = np.broadcast_to(colours, (5, 2, 32, 32, 3))
     labels, right = np.array([1, 0, 1, 0, 1]), np.array([0.9, 0.1, 0.9, 0.1, 0.9])
@@ -44,15 +44,17 @@ def validator(options, strategy) -> Validator:
 @pytest.mark.parametrize(
     "make", [lambda: tf.distribute.OneDeviceStrategy("CPU:0"), lambda: strategies.mirrored_cpus(2)]
 )
-def test_shown_pairs_are_the_same_each_time_and_their_scores_are_those_of_their_images(
-    tiny_run, make
-):
+def test_sample_pairs_stay_the_same_and_have_the_scores_of_their_images(tiny_run, make):
     judge = validator(tiny_run, make())
     first, second = judge.validate(), judge.validate()
-    assert list(first.labels[first.shown]) == [1] * 4 + [0] * 4 and first.images.shape[:2] == (8, 2)
-    assert np.array_equal(first.images, second.images) and np.array_equal(first.shown, second.shown)
-    scores = judge._scorer._model.similarities(tf.constant(first.images)).numpy()
-    np.testing.assert_allclose(first.similarities[first.shown], scores, atol=1e-5)
+    assert list(first.labels[first.sample_indices]) == [1] * 4 + [
+        0
+    ] * 4 and first.sample_images.shape[:2] == (8, 2)
+    assert np.array_equal(first.sample_images, second.sample_images) and np.array_equal(
+        first.sample_indices, second.sample_indices
+    )
+    scores = judge._scorer._model.similarities(tf.constant(first.sample_images)).numpy()
+    np.testing.assert_allclose(first.similarities[first.sample_indices], scores, atol=1e-5)
     assert len(first.labels) == 22 and 0.5 <= first.accuracy <= 1.0
 
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from fv.training import averaging as module
+from fv.training import learner
 from fv.training.options import AveragingOptions
 from tests.conftest import slow_case
 from tests.training.stepping import one_device, trainer, two_replicas
@@ -13,7 +13,7 @@ SWA = AveragingOptions("swa")
 
 
 def trajectory(shards, strategy, averaging: AveragingOptions):
-    """(weights before the first step and after each, by name; the averages after each step) of a run of STEPS steps."""
+    """Runs STEPS steps: (weights before the first and after each; averages after each)."""
     made = trainer(shards, strategy, averaging=averaging, steps=STEPS, sync=True)
     weights, averages = [made.weights()], []
     for _ in range(STEPS):
@@ -53,8 +53,8 @@ def swa_by_hand(weights: list[np.ndarray], start: int) -> list[np.ndarray]:
 def test_averages_of_weights_and_statistics_are_those_by_hand(
     shards, strategy, averaging, by_hand, monkeypatch
 ):
-    monkeypatch.setattr(module, "_EMA_MOMENTUM", 0.3)
-    monkeypatch.setattr(module, "_SWA_START", 0.5)
+    monkeypatch.setattr(learner, "_EMA_MOMENTUM", 0.3)
+    monkeypatch.setattr(learner, "_SWA_START", 0.5)
     weights, averages = trajectory(shards, strategy(), averaging)
     for name in weights[0]:
         expected = by_hand([each[name] for each in weights])
@@ -70,8 +70,8 @@ def test_averages_of_weights_and_statistics_are_those_by_hand(
 
 
 @pytest.mark.slow
-def test_averages_go_on_from_a_checkpoint_as_if_nothing_had_happened(shards, tmp_path, monkeypatch):
-    monkeypatch.setattr(module, "_SWA_START", 0.25)
+def test_averages_continue_from_a_checkpoint(shards, tmp_path, monkeypatch):
+    monkeypatch.setattr(learner, "_SWA_START", 0.25)
     averaging = AveragingOptions("swa")
     whole, resumed = (trainer(shards, averaging=averaging, steps=STEPS) for _ in range(2))
     whole.run(5)
