@@ -11,6 +11,7 @@ from fv.errors import UserError
 from fv.pipeline import damage, input_pipeline
 from fv.pipeline.damage import BadRecords
 from fv.pipeline.options import CACHES, InputOptions
+from fv.pipeline.shard_reader import ShardReader
 from tests import samples
 from tests.conftest import slow_case
 from tests.pipeline.streams import pairs_of, source_of, stream
@@ -158,13 +159,15 @@ def test_a_shard_that_is_gone_is_named(broken, decoder):
         slow_case(InputOptions(cache="decoded"), b"no image"),
     ],
 )
-def test_an_image_that_does_not_decode_is_named_though_its_record_is_sound(broken, options, image):
+def test_every_decoder_names_and_counts_an_image_that_does_not_decode(broken, options, image):
     broken.replace_image(2, image)
+    bad = BadRecords(str(broken.folder))
     with pytest.raises(UserError) as error:
-        read(broken, options=options)
+        read(broken, options=options, bad=bad)
     assert_named(
         error, broken, f"2 at byte {broken.frames[2][0]}", "image_b/encoded is no whole JPEG"
     )
+    assert bad.count == 1 and bad.error is error.value
 
 
 @pytest.mark.parametrize("cache", ["none", "encoded", "decoded"])
@@ -230,11 +233,12 @@ def test_a_lost_length_takes_the_rest_of_its_shard_and_counts_all_of_it(
     assert all(pair in (b"", expected) for pair, expected in zip(found, sound, strict=True))
 
 
-def test_a_shard_is_looked_through_once_for_a_record_that_every_epoch_meets(broken):
+def test_a_shard_is_indexed_once_for_a_record_that_every_epoch_meets(broken):
     bad, parts = BadRecords(str(broken.folder), 1), source_of(broken.folder).worker_slices(0, 1)
-    bad.add_record(parts, 3, "harmed")
+    reader = ShardReader(parts, bad)
+    reader.report(3, "harmed")
     broken.path.parent.rename(broken.folder.with_name("elsewhere"))
-    bad.add_record(parts, 3, "harmed")
+    reader.report(3, "harmed")
     assert bad.count == 1
 
 

@@ -1,11 +1,13 @@
 import threading
 import time
 
+import numpy as np
 import pytest
+import tensorflow as tf
 
-from fv.manifest import Manifest
-from fv.pipeline import host_decoder
-from fv.pipeline.host_decoder import Calls
+from fv import record
+from fv.pipeline import decoders
+from fv.pipeline.decoders import CallGuard
 
 PROGRAM = """
 import sys
@@ -25,12 +27,12 @@ def test_a_process_ends_though_its_pipelines_are_still_full(command, shards):
     assert command("-c", PROGRAM, shards).returncode == 0
 
 
-def test_leaving_waits_for_running_calls_and_refuses_others():
-    calls, ended = Calls(), []
+def test_a_closed_guard_waits_for_running_calls_and_refuses_others():
+    guard, ended = CallGuard(), []
     inside = threading.Event()
 
     def call():
-        with calls:
+        with guard:
             inside.set()
             time.sleep(0.2)
             ended.append(True)
@@ -38,31 +40,15 @@ def test_leaving_waits_for_running_calls_and_refuses_others():
     thread = threading.Thread(target=call)
     thread.start()
     inside.wait()
-    calls.leave()
+    guard.close()
     assert ended
-    with pytest.raises(RuntimeError, match="ending"), calls:
+    with pytest.raises(RuntimeError, match="ending"), guard:
         pass
     thread.join()
 
 
-@pytest.mark.parametrize(
-    ("asked", "stored", "crop_fraction", "expected"),
-    [
-        (None, None, 1.0, 100),  # images of many sizes
-        (None, 150, 1.0, 150),
-        (None, 151, 1.0, 100),
-        (None, 200, 0.6, 120),  # the centre square alone leaves the host
-        (None, 64, 1.0, 64),
-        (120, 64, 1.0, 120),
-        (120, None, 1.0, 120),
-    ],
-)
-def test_images_leave_the_host_as_they_are_stored_where_that_is_not_much_larger(
-    asked, stored, crop_fraction, expected
-):
-    assert (
-        host_decoder.choose_load_size(
-            asked, Manifest(0, "", {}, image_side=stored), 100, crop_fraction
-        )
-        == expected
-    )
+@pytest.mark.parametrize("names", [(), ("a", "Zoë", "b")])
+def test_both_ways_of_indexing_identities_agree(names):
+    asked = [b"a", "Zoë".encode(), b"stranger"]
+    expected = decoders.identity_lookup(names)(tf.constant(asked)).numpy()
+    np.testing.assert_array_equal(record.identity_indexer(names)(asked), expected)
