@@ -11,7 +11,7 @@ from fv.training import cluster
 from fv.training.options import TrainOptions
 from tests.training.test_cluster import task
 
-ROOT = pathlib.Path(__file__).parent.parent.parent.parent
+ROOT = pathlib.Path(__file__).parents[2]
 KUBERNETES, SLURM = ROOT / "configs" / "kubernetes", ROOT / "configs" / "slurm"
 
 
