@@ -121,7 +121,7 @@ class DecodedCache:
     def _gather(self, indices: np.ndarray) -> tuple[np.ndarray, ...]:
         rows, valid = self._rows[indices], self._valid[indices]
         if not valid.all():
-            rows[~valid] = rows[valid.argmax()]  # another pair's pixels, for BatchNorm's statistics
+            rows[~valid] = rows[valid.argmax()]  # real pixels, for BatchNorm's statistics
         images = _aligned_array((2 * len(rows), *self._images.shape[1:]))
         # Any mode but "clip" makes one more copy.
         np.take(self._images, rows.ravel(), axis=0, out=images, mode="clip")

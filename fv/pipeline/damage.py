@@ -10,7 +10,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple, cast
 
 import tensorflow as tf
 
@@ -154,7 +154,7 @@ def _find(folder: str, shards: Sequence[Shard], check: Callable[[bytes], object]
         for shard in shards:
             path, number, offset = os.path.join(folder, shard.name), 0, 0
             try:
-                with files.open_bytes(path) as file:
+                with cast(BinaryIO, files.open_bytes(path)) as file:
                     for offset, data in record.read_frames(file):
                         check(data)
                         number, offset = number + 1, offset + record.FRAME_BYTES + len(data)

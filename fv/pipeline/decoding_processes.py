@@ -141,7 +141,7 @@ class SharedFile:
 
 
 class BatchMemory:
-    """Slots for batches of one shape: reused, with warm pages, once no array or tensor uses them."""
+    """Slots for batches of one shape, reused with warm pages once no array or tensor uses them."""
 
     def __init__(self, file: SharedFile, shape: tuple[int, ...]):
         """Args: the file of the slots, and the shape of the batches, uint8."""
@@ -172,7 +172,7 @@ class _Slot:
 
 
 class _SlotUse:
-    """Referenced by all arrays over a slot: when the last of them is gone, the slot is free again."""
+    """Referenced by all arrays over a slot, which is free again when the last one is gone."""
 
     def __init__(self, slot: _Slot, shape: tuple[int, ...], free: collections.deque[_Slot]):
         self.__array_interface__ = {

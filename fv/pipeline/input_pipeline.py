@@ -12,7 +12,7 @@ those that are damaged.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -159,6 +159,7 @@ def _make_decoder(
     if options.cache == "none":
         read = order.read_records if remote else order.read_indices
         return read, HostDecoder(*pixels, index_of, reader)
+    records: Iterable[bytes | None]
     if remote:
         stored = order.stored_order(parts, order.read_records).as_numpy_iterator()
         records = (encoded for _, encoded in stored)

@@ -40,7 +40,7 @@ class ShardReader:
         self._frames = FrameReader()
 
     def locate(self, index: int) -> FrameLocation | None:
-        """Where record `index` of the slices lies; None where that is unknown, and `read` says why."""
+        """Where record `index` of the slices lies; None if unknown, and `read` says why."""
         part, number = self._part_and_number(index)
         try:
             begin, end, reason = self._indexes[part].span(number)
@@ -101,7 +101,7 @@ class ShardIndex:
         self._lock = threading.Lock()
 
     def span(self, number: int) -> tuple[int, int, str]:
-        """(byte at which record `number` begins, byte at which it ends, why they are unknown or "").
+        """(byte at which record `number` begins, byte at which it ends, why both are unknown).
 
         Unknown offsets are given as the end of the last known record. The data is not checked.
 

@@ -105,8 +105,8 @@ def choose_load_size(
     """The side, in pixels, of the training images that leave the host.
 
     Args:
-      requested: the user's choice. None for the default: the centre square at its stored size, where
-        all stored images are squares of one size and it is at most 1.5 × `image_size`; else
+      requested: the user's choice. None for the default: the centre square at its stored size,
+        where all stored images are squares of one size and it is at most 1.5 × `image_size`; else
         `image_size`.
       manifest: of the shards.
       image_size: side of the network's input in pixels.

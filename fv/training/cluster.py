@@ -291,7 +291,7 @@ def _expand_ranges(ranges: str) -> list[str]:
     """The numbers of the ranges in brackets; nothing where they are none."""
     if ":" in ranges:
         return [f"[{ranges}]"]  # an IPv6 address
-    names = []
+    names: list[str] = []
     for item in ranges.split(","):
         found = _RANGE.fullmatch(item)
         if found is None:

@@ -1,4 +1,4 @@
-"""What the workers of a run agree on while it trains, and what a worker says when another is lost."""
+"""Decisions that the workers of a run take together, and detection of a lost worker."""
 
 import contextlib
 import re

@@ -83,8 +83,8 @@ def count_input_workers(strategy: tf.distribute.Strategy) -> int:
 def mirrored_cpus(devices: int) -> tf.distribute.Strategy:
     """A mirrored strategy over the first virtual CPU devices.
 
-    One of them reduces. Collective ops would remember shapes by number, and a second strategy of one
-    process counts from the same number again.
+    One of them reduces. Collective ops would remember shapes by number, and a second strategy of
+    one process counts from the same number again.
     """
     return tf.distribute.MirroredStrategy(
         [f"CPU:{index}" for index in range(devices)],
