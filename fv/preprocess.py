@@ -33,8 +33,8 @@ def load_jpeg(
       image_size: side of the result in pixels.
       crop_fraction: side of the centre square over the image's shorter side, in (0, 1]. Only the
         square and a pixel around it are decoded.
-      preprocessing: what the converter did to the training images, to be repeated on this one first;
-        None for an image from a shard.
+      preprocessing: what the converter did to the training images, to be repeated on this one
+        first; None for an image from a shard.
 
     Returns:
       uint8 [image_size, image_size, 3], RGB.

@@ -1,7 +1,7 @@
-"""What the converter did to images, as a record, and how a stored JPEG is loaded without TensorFlow.
+"""A record of what the converter did to images, and a JPEG loader without TensorFlow.
 
-The record is in a manifest, in a model (model.json) and in an export, which applies it and states it
-in its card. Whatever takes an image file for a model repeats these steps (`fv.preprocess.store`)
+The record is in a manifest, in a model (model.json) and in an export, which applies it and states
+it in its card. Whatever takes an image file for a model repeats these steps (`fv.preprocess.store`)
 before the model's own crop and resize.
 """
 
@@ -175,7 +175,8 @@ class Loader:
             image = self._decode(encoded)
         if image.shape != self._shape or crop_fraction != self._crop_fraction:
             self._shape, self._crop_fraction = image.shape, crop_fraction
-            top, left, side = centre_window(*image.shape[:2], crop_fraction)
+            height, width = image.shape[:2]
+            top, left, side = centre_window(height, width, crop_fraction)
             self._window = slice(top, top + side), slice(left, left + side)
         window = image[self._window]
         if window.shape == result.shape:

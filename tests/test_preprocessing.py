@@ -1,4 +1,4 @@
-"""What was done to the pixels is one record: written at conversion, carried by the model, applied to whole files."""
+"""Preprocessing is recorded at conversion, carried by the model, applied to whole files."""
 
 import csv
 import dataclasses
@@ -45,7 +45,7 @@ IMAGES = 4  # of each person
 
 
 def photograph(person: int, image: int) -> Image.Image:
-    """A face in the middle of surroundings that say nothing of the person and differ from image to image."""
+    """A face amid surroundings that differ from image to image and do not depend on the person."""
     face = Image.open(io.BytesIO(samples.image_bytes(person, image, 90)))
     around = np.random.default_rng((person, image)).integers(0, 256, (3, 4, 3), np.uint8)
     made = Image.fromarray(around).resize((SIDE + 50, SIDE), Image.Resampling.BICUBIC)

@@ -191,7 +191,7 @@ def crop_windows(images: tf.Tensor, window: Window, side: int) -> tf.Tensor:
 
 
 def crop_rotated_windows(images: tf.Tensor, window: Window, side: int) -> tf.Tensor:
-    """As `crop_windows`, with the rotation, at three times its cost; images are continued mirrored."""
+    """As `crop_windows`, with the rotation, at three times its cost; edges are reflected."""
     last = images.shape[1] - 1.0
     # In the image, between two pixels of the result.
     step = window.scale * last / (side - 1.0)

@@ -93,8 +93,8 @@ class DecodedCache:
           reader: counts the records that do not decode.
 
         Raises:
-          UserError: they do not fit in memory, more records are damaged than may be skipped, or more
-            images are distinct than the manifest says.
+          UserError: they do not fit in memory, more records are damaged than may be skipped, or
+            more images are distinct than the manifest says.
         """
         count, side = slices.count_records(parts), source.image_size
         shape = (min(source.split.images, 2 * count), side, side, preprocess.CHANNELS)
@@ -121,7 +121,7 @@ class DecodedCache:
     def _gather(self, indices: np.ndarray) -> tuple[np.ndarray, ...]:
         rows, valid = self._rows[indices], self._valid[indices]
         if not valid.all():
-            rows[~valid] = rows[valid.argmax()]  # real pixels, for BatchNorm's statistics
+            rows[~valid] = rows[valid.argmax()]  # sound pixels, for BatchNorm
         images = _aligned_array((2 * len(rows), *self._images.shape[1:]))
         # Any mode but "clip" makes one more copy.
         np.take(self._images, rows.ravel(), axis=0, out=images, mode="clip")

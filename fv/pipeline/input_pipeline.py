@@ -127,6 +127,7 @@ def evaluation_batches(
         decoder="host" if bad.allowed else "tensorflow", max_bad_records=bad.allowed
     )
     read, decoder = _make_decoder(source, parts, options, bad)
+    assert isinstance(decoder, HostDecoder | TensorFlowDecoder)  # evaluation has no cache
     batches = decoder.padded_batches(order.stored_order(parts, read), batch_size)
     steps = evaluation_steps(source, batch_size * replicas, workers)
     return batches.take(replicas * steps).prefetch(BATCHES_AHEAD)

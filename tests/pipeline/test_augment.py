@@ -79,7 +79,7 @@ def test_quantising_is_what_a_jpeg_encoder_without_subsampling_does(quality, ste
     )
     whole = slice(0, SIDE // 8 * 8)  # an encoder fills the last blocks in its own way
     difference, loss = (np.abs(encoded - other)[whole, whole].mean() for other in (result, face()))
-    # libjpeg rounds every pixel and colour to an integer on both ways, so single coefficients fall to another side.
+    # libjpeg rounds pixels and colours to integers both ways, so some coefficients differ.
     assert result.shape == encoded.shape and difference < 0.25 * loss
 
 

@@ -92,7 +92,7 @@ def test_a_record_cut_short_ends_reading_with_its_place(broken):
 
 
 def read_cut_at_a_frame(broken: Broken, scheme: str, **arguments) -> str:
-    """What is said where the last two records of the shard are gone, and nothing of them is left to be damaged."""
+    """The error where the shard ends before its last two records, at the end of a frame."""
     number, offset = len(broken.frames) - 2, broken.frames[-2][0]
     broken.cut(offset)
     source = dataclasses.replace(source_of(broken.folder), folder=f"{scheme}{broken.folder}")
@@ -103,8 +103,8 @@ def read_cut_at_a_frame(broken: Broken, scheme: str, **arguments) -> str:
         stream(source, RECORDS, **arguments)
     said = str(error.value)
     assert (
-        f"{scheme}{broken.path}: record {number} at byte {offset}: is missing: the file ends before it"
-        in said
+        f"{scheme}{broken.path}: record {number} at byte {offset}: "
+        "is missing: the file ends before it" in said
     )
     return said
 

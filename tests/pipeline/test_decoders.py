@@ -17,7 +17,8 @@ from fv.pipeline.options import InputOptions
 from tests.pipeline.streams import source_of
 for options in InputOptions(), InputOptions(cache="decoded"), InputOptions(max_bad_records=1):
     arguments = dict(batch_size=64, seed=0, shuffle_buffer=8, options=options)
-    batches = iter(input_pipeline.training_batches(source_of(sys.argv[1], image_size=200), **arguments))
+    source = source_of(sys.argv[1], image_size=200)
+    batches = iter(input_pipeline.training_batches(source, **arguments))
     globals()[str(options)] = batches  # still there when the interpreter ends
     next(batches)
 """

@@ -30,7 +30,7 @@ def many_shards(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def address() -> Iterator[str]:
-    """Of a service that serves from this process: processes of its own take 15 s of a core to start."""
+    """Of a service in this process: processes of its own take 15 s of a core to start."""
     address, servers = services.in_this_process()
     yield address
     del servers

@@ -182,7 +182,8 @@ def test_what_an_operator_adds_is_left_alone():
             "this is worker -1",
         ),
         (
-            '{"cluster": {"worker": ["a:1"], "ps": ["p:1"]}, "task": {"type": "worker", "index": 0}}',
+            '{"cluster": {"worker": ["a:1"], "ps": ["p:1"]}, '
+            '"task": {"type": "worker", "index": 0}}',
             "the job 'ps'",
         ),
         (

@@ -65,13 +65,18 @@ def put_commands(folder: pathlib.Path, commands: dict[str, str]) -> None:
 
 @pytest.fixture
 def submit(tmp_path, monkeypatch):
-    """Runs the Slurm script with a Python that only ends with its task's code, and an srun that ends with the highest."""
+    """Runs the Slurm script with a Python that exits with its task's code, and a fake srun."""
 
     def run(*codes: int) -> subprocess.CompletedProcess:
         srun = [
             f'printf "%s\\n" "$@" > {tmp_path}/arguments',
-            f'for task in {" ".join(map(str, range(len(codes))))}; do SLURM_PROCID=$task "${{@:2}}" & all+=($!); done',
-            'for each in "${all[@]}"; do wait "$each"; ended=$?; ((ended > code)) && code=$ended; done; exit $((code))',
+            f"for task in {' '.join(map(str, range(len(codes))))}; do",
+            '  SLURM_PROCID=$task "${@:2}" & all+=($!)',
+            "done",
+            'for each in "${all[@]}"; do',
+            '  wait "$each"; ended=$?; ((ended > code)) && code=$ended',
+            "done",
+            "exit $((code))",
         ]
         python = f"codes=({' '.join(map(str, codes))}); exit ${{codes[$SLURM_PROCID]}}"
         put_commands(

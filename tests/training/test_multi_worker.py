@@ -25,7 +25,8 @@ FLAGS = [
 ]
 TRAINING_PAIRS = 64  # of the fixture `shards`
 FLOAT32_NOISE = 1e-5  # relative; measured: 9.1e-7
-NOTICED_S = 30.0  # in which a worker has ended after another: TensorFlow takes up to 10, more where the cores are busy
+# Until a worker ends after another: TensorFlow takes up to 10, more on busy cores.
+NOTICED_S = 30.0
 
 
 def resolve(*arguments: str) -> TrainOptions:
@@ -90,7 +91,7 @@ def kill(place: int, workers: list[subprocess.Popen]) -> None:
 def test_two_workers_give_the_losses_of_one_and_only_the_chief_writes(
     shards, tmp_path, start_workers
 ):
-    """Each step is one epoch, so that its batch holds the same pairs, whoever reads which of them."""
+    """Each step is one epoch, so its batch holds the same pairs, whoever reads which."""
     run = [
         f"--tfrecords={shards}",
         "--steps=5",
