@@ -426,7 +426,7 @@ def test_images_fit_by_equal_crops_and_by_sizes_that_are_not_enlarged(held, want
     assert held.fits(wanted, image_size=32, crop_fraction=1.0) is answer
 
 
-def test_shards_that_say_nothing_are_taken_with_a_warning_where_the_model_was_cut(capsys):
+def test_shards_without_a_record_are_taken_with_a_warning(capsys):
     record = dataclasses.replace(model_record.describe(TINY, ("Ada",)), preprocessing=CUT)
     model_record.check_images(record, "run", None, "old shards", "advice")
     assert "fv: warning: run was trained" in capsys.readouterr().err

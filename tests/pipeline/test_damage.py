@@ -110,16 +110,14 @@ def read_cut_at_a_frame(broken: Broken, scheme: str, **arguments) -> str:
 
 
 @pytest.mark.parametrize("cache", ["none", "encoded"])
-def test_records_missing_from_a_shard_s_end_are_not_lost_silently_by_tensorflow_s_reader(
-    broken, cache
-):
+def test_records_missing_at_a_shards_end_are_an_error_for_tensorflow(broken, cache):
     assert "\n" not in read_cut_at_a_frame(
         broken, "", options=InputOptions(decoder="tensorflow", cache=cache)
     )
 
 
 @pytest.mark.parametrize("cache", CACHES)
-def test_nor_behind_a_scheme_where_records_may_be_skipped(broken, cache):
+def test_records_missing_from_a_remote_shard_are_an_error(broken, cache):
     options, bad = (
         InputOptions(max_bad_records=30, cache=cache),
         BadRecords(f"file://{broken.folder}", 30),
@@ -127,7 +125,7 @@ def test_nor_behind_a_scheme_where_records_may_be_skipped(broken, cache):
     read_cut_at_a_frame(broken, "file://", options=options, bad=bad)
 
 
-def test_nor_by_one_of_several_workers_in_evaluation(broken):
+def test_records_missing_in_evaluation_by_several_workers_are_an_error(broken):
     broken.cut(broken.frames[-1][0])
     source = source_of(broken.folder)
     batches = input_pipeline.evaluation_batches(source, batch_size=4, worker=1, workers=2)
@@ -171,7 +169,7 @@ def test_every_decoder_names_and_counts_an_image_that_does_not_decode(broken, op
 
 
 @pytest.mark.parametrize("cache", ["none", "encoded", "decoded"])
-def test_what_may_be_skipped_leaves_a_hole_and_every_other_record_its_place(
+def test_a_skipped_record_leaves_an_invalid_place_and_the_others_theirs(
     broken, shards, cache, capsys
 ):
     sound = stream(source_of(shards), 2 * RECORDS)
@@ -243,9 +241,7 @@ def test_a_shard_is_indexed_once_for_a_record_that_every_epoch_meets(broken):
 
 
 @pytest.mark.parametrize("workers", [1, 3])
-def test_a_restart_behind_a_hole_is_exact_and_workers_still_share_all_that_is_sound(
-    broken, shards, workers
-):
+def test_with_a_skipped_record_restarts_are_exact_and_workers_share_all(broken, shards, workers):
     broken.flip(broken.frames[1][0] + HEAD + 50)
     found = []
     for worker in range(workers):

@@ -48,7 +48,7 @@ def test_a_slot_is_lent_again_when_the_last_array_over_it_is_gone(file):
     assert memory.acquire()[0] == offset
 
 
-def test_tensorflow_takes_it_over_without_a_copy_and_holds_it_as_long_as_the_tensor_lives(file):
+def test_a_tensor_shares_the_memory_without_a_copy_and_keeps_it(file):
     memory = BatchMemory(file, SHAPE)
     lent = [memory.acquire()]
     offset = lent[0][0]

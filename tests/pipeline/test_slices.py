@@ -11,7 +11,7 @@ def shards_of(*records: int) -> list[Shard]:
 
 @pytest.mark.parametrize("records", [(10,), (3, 7), (1, 1, 1, 7), (40, 2, 5, 9, 100, 3)])
 @pytest.mark.parametrize("workers", [1, 2, 3, 8])
-def test_every_record_is_read_exactly_once_and_counts_differ_by_at_most_one(records, workers):
+def test_every_record_is_read_once_and_counts_differ_by_at_most_one(records, workers):
     shards = shards_of(*records)
     per_worker = [slices.worker_slices("d", shards, worker, workers) for worker in range(workers)]
     read = sorted(
@@ -42,7 +42,7 @@ def test_fewer_records_than_workers_is_refused():
         (120, None, 1.0, 120),
     ],
 )
-def test_images_leave_the_host_as_they_are_stored_where_that_is_not_much_larger(
+def test_images_leave_the_host_as_stored_unless_much_larger(
     requested, stored, crop_fraction, expected
 ):
     assert (

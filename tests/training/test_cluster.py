@@ -260,9 +260,7 @@ def test_workers_may_be_written_as_a_range():
         ({}, {"workers": "slurm", "worker_index": 0}, "--workers has 'slurm' where HOST:PORT"),
     ],
 )
-def test_a_cluster_that_nothing_names_or_two_things_do_is_refused_in_one_line(
-    environment, options, message
-):
+def test_a_cluster_that_is_not_named_exactly_once_is_refused(environment, options, message):
     with pytest.raises(UserError, match=message):
         find(environment, **options)
 

@@ -107,9 +107,7 @@ def submit(tmp_path, monkeypatch):
         ((2, 75), 2, False),
     ],
 )
-def test_the_slurm_script_requeues_what_can_go_on_and_nothing_where_one_task_failed(
-    submit, tmp_path, codes, code, requeued
-):
+def test_the_slurm_script_requeues_only_what_can_continue(submit, tmp_path, codes, code, requeued):
     done = submit(*codes)
     assert done.returncode == code and (tmp_path / "requeue").exists() == requeued
     assert sorted(done.stdout.splitlines()) == [

@@ -118,9 +118,7 @@ def test_two_workers_give_the_losses_of_one_and_only_the_chief_writes(
 
 
 @pytest.mark.slow
-def test_a_killed_worker_ends_the_others_and_one_alone_goes_on_from_the_checkpoint(
-    shards, tmp_path, start_workers
-):
+def test_a_killed_worker_ends_the_others_and_one_alone_continues(shards, tmp_path, start_workers):
     folder = tmp_path / "run"
     run = [
         f"--tfrecords={shards}",
@@ -145,9 +143,7 @@ def test_a_killed_worker_ends_the_others_and_one_alone_goes_on_from_the_checkpoi
 
 
 @pytest.mark.slow
-def test_a_signal_to_one_worker_saves_and_ends_all_which_go_on_until_the_chief_is_killed(
-    shards, tmp_path, start_workers
-):
+def test_a_signal_to_one_worker_saves_and_ends_all_workers(shards, tmp_path, start_workers):
     folder = tmp_path / "run"
     run = [
         f"--tfrecords={shards}",

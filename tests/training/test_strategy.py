@@ -114,7 +114,7 @@ def test_multi_worker_without_a_cluster_says_how_to_name_one(monkeypatch):
         strategy.start_strategy(StrategyOptions(strategy="multi_worker"), seed=0)
 
 
-def test_a_cluster_that_does_not_form_is_given_up_in_time_and_names_who_is_missing():
+def test_a_cluster_that_does_not_form_names_who_is_missing_in_time():
     worker, chief = ports.free_ports(2)
     listed = f"localhost:{chief},localhost:{worker}"
     options = StrategyOptions(
