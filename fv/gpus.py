@@ -1,4 +1,4 @@
-"""GPUs that TensorFlow does not see: found by what the scheduler, the container and the driver say."""
+"""GPUs that the scheduler, the container or the driver names, but TensorFlow does not see."""
 
 import errno
 import functools
@@ -12,43 +12,35 @@ import tensorflow as tf
 from fv.errors import UserError
 
 _VISIBLE = "CUDA_VISIBLE_DEVICES"
-_OF_SLURM = {
-    "SLURM_STEP_GPUS": "",
-    "SLURM_JOB_GPUS": "",
-    "SLURM_GPUS_ON_NODE": "0",
-}  # each with what means none
-_OF_CONTAINER = "NVIDIA_VISIBLE_DEVICES"
-_NONE_IN_CONTAINER = (
-    "",
-    "all",
-    "none",
-    "void",
-)  # CUDA's images say 'all' on machines without a GPU, too
+# The value of each that means no GPU.
+_SLURM = {"SLURM_STEP_GPUS": "", "SLURM_JOB_GPUS": "", "SLURM_GPUS_ON_NODE": "0"}
+_CONTAINER = "NVIDIA_VISIBLE_DEVICES"
+# CUDA's container images say 'all' on machines without a GPU, too.
+_NOT_IN_CONTAINER = ("", "all", "none", "void")
 _DEVICES, _DRIVER = "dev/nvidia[0-9]*", "proc/driver/nvidia/gpus/*"
 _ADVICE = (
-    "install fv[gpu] (TF_CPP_MIN_LOG_LEVEL=0 shows what TensorFlow misses; a container needs docker run --gpus), or set "
-    f"{_VISIBLE}=-1 to compute on the CPU"
+    "install fv[gpu] (TF_CPP_MIN_LOG_LEVEL=0 shows what TensorFlow misses; a container needs "
+    f"docker run --gpus), or set {_VISIBLE}=-1 to compute on the CPU"
 )
 
 
 def require_seen(environment: Mapping[str, str] = os.environ) -> None:
-    """Checks that TensorFlow sees a GPU where there are some.
+    """Checks that TensorFlow sees a GPU where this process has some.
 
     Raises:
-      UserError: it sees none of those that the message names.
+      UserError: it sees none; the message says what names them.
     """
-    unseen = _find_unseen(environment)
-    if unseen:
+    if unseen := _find_unseen(environment):
         raise UserError(f"TensorFlow sees no GPU, though {unseen}: {_ADVICE}")
 
 
 @functools.cache
 def warn_of_unseen() -> None:
-    """Says on stderr, once, that TensorFlow computes on the CPU though there are GPUs."""
-    unseen = _find_unseen(os.environ)
-    if unseen:
+    """Warns on stderr, once, that TensorFlow computes on the CPU though there are GPUs."""
+    if unseen := _find_unseen(os.environ):
         print(
-            f"fv: warning: TensorFlow sees no GPU and computes on the CPU, though {unseen}: {_ADVICE}",
+            "fv: warning: TensorFlow sees no GPU and computes on the CPU, "
+            f"though {unseen}: {_ADVICE}",
             file=sys.stderr,
         )
 
@@ -59,33 +51,34 @@ def _find_unseen(environment: Mapping[str, str]) -> str | None:
 
 
 def find(environment: Mapping[str, str], root: str = "/") -> str | None:
-    """What says that this process has GPUs; None where nothing does, or where they are hidden from it.
+    """What says that this process has GPUs; None where nothing does, or where they are hidden.
 
     Args:
       environment: of this process.
       root: where /dev and /proc are.
     """
     visible = environment.get(_VISIBLE)
-    if visible is not None and _names_none(visible):
+    if visible is not None and _hides_all(visible):
         return None
-    for name, none in _OF_SLURM.items():
+    for name, none in _SLURM.items():
         if environment.get(name, "").strip() not in ("", none):
             return f"Slurm allotted some ({name}={environment[name]})"
-    if environment.get(_OF_CONTAINER, "").strip() not in _NONE_IN_CONTAINER:
-        return f"the container was given some ({_OF_CONTAINER}={environment[_OF_CONTAINER]})"
+    if environment.get(_CONTAINER, "").strip() not in _NOT_IN_CONTAINER:
+        return f"the container was given some ({_CONTAINER}={environment[_CONTAINER]})"
     devices = sorted(glob.glob(os.path.join(root, _DEVICES)))
-    usable = list(filter(_may_open, devices))
+    usable = [device for device in devices if _may_open(device)]
     if usable:
         return f"there is {usable[0]}"
-    # Without a device file this is a container that was started without them; with some, Slurm keeps them from this job.
+    # Without device files, the container was started without the GPUs that the driver lists. With
+    # some that may not be opened, Slurm keeps them from this job.
     driver = [] if devices else sorted(glob.glob(os.path.join(root, _DRIVER)))
     if driver:
         return f"the driver lists {driver[0]}"
     return f"{_VISIBLE}={visible}" if visible else None
 
 
-def _names_none(visible: str) -> bool:
-    """Whether CUDA_VISIBLE_DEVICES hides all GPUs: CUDA reads it up to the first entry that is no GPU."""
+def _hides_all(visible: str) -> bool:
+    """Whether CUDA_VISIBLE_DEVICES hides all GPUs: CUDA reads it up to the first invalid entry."""
     first = visible.split(",")[0].strip()
     return not (first.isdecimal() or first.startswith(("GPU-", "MIG-")))
 

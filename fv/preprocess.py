@@ -1,7 +1,8 @@
-"""Encoded image → pixels: the one way that training, evaluation and the exported graph share, so they cannot drift apart.
+"""Encoded image → pixels, shared by training, evaluation and the exported graph.
 
-`load_jpeg` is TensorFlow ops on one image, for `tf.data` maps and exported graphs alike; `preprocess_on_host` is the same in
-simplejpeg and OpenCV, and `load_on_host` that with TensorFlow's word on what it refuses.
+`load_jpeg` uses TensorFlow ops, in `tf.data` maps and in exported graphs. `load_on_host` does the
+same in simplejpeg and OpenCV (`fv.preprocessing.load_jpeg`), and leaves to TensorFlow what these
+refuse.
 """
 
 import numpy as np
@@ -12,8 +13,11 @@ from fv.preprocessing import Preprocessing
 
 CHANNELS = preprocessings.CHANNELS
 AVERAGED_FROM = preprocessings.AVERAGED_FROM
-DCT = "INTEGER_ACCURATE"  # bit-exact with Pillow and simplejpeg; TensorFlow's default is a fast, inexact DCT
-_MARGIN = 1  # pixels around a crop: at its own edge libjpeg has no neighbour to interpolate colour from, up to 32 levels off
+# Bit-exact with Pillow and simplejpeg; TensorFlow's default is a fast, inexact DCT.
+DCT = "INTEGER_ACCURATE"
+# Pixels decoded around a crop: at its own edge libjpeg has no neighbour to interpolate colour from,
+# and is up to 32 levels off.
+_MARGIN = 1
 
 
 def load_jpeg(
@@ -27,10 +31,10 @@ def load_jpeg(
     Args:
       encoded: scalar string, the bytes of a JPEG.
       image_size: side of the result in pixels.
-      crop_fraction: side of the centre square over the image's shorter side, in (0, 1]. No more than the square, and a
-        pixel around it, is decoded.
-      preprocessing: what the converter did to the training images, to be repeated on this one first; None for an image
-        that is stored already.
+      crop_fraction: side of the centre square over the image's shorter side, in (0, 1]. Only the
+        square and a pixel around it are decoded.
+      preprocessing: what the converter did to the training images, to be repeated on this one
+        first; None for an image from a shard.
 
     Returns:
       uint8 [image_size, image_size, 3], RGB.
@@ -53,7 +57,7 @@ def _decode_window(encoded: tf.Tensor, shape: tf.Tensor, window: tf.Tensor) -> t
 
 
 def load_on_host(encoded: bytes, crop_fraction: float, result: np.ndarray) -> None:
-    """As `load_jpeg`, by `preprocess_on_host` wherever that decodes the image.
+    """As `load_jpeg`, in simplejpeg and OpenCV wherever these decode the image.
 
     Args:
       encoded: the bytes of a JPEG.
@@ -61,7 +65,7 @@ def load_on_host(encoded: bytes, crop_fraction: float, result: np.ndarray) -> No
       result: uint8 [image_size, image_size, 3], which is written.
 
     Raises:
-      tf.errors.InvalidArgumentError: no whole JPEG; where simplejpeg refuses one, TensorFlow's decoder has the last word.
+      tf.errors.InvalidArgumentError: TensorFlow's decoder refuses the image, too.
     """
     try:
         preprocessings.load_jpeg(encoded, crop_fraction, result)
@@ -93,11 +97,11 @@ def to_input(
 
 
 def store(image: tf.Tensor, preprocessing: Preprocessing) -> tf.Tensor:
-    """Repeats on a whole image what the converter did to the training images (`fv.conversion.images`).
+    """Repeats on a whole image what the converter did to the training images.
 
-    The part that is cut out and its size are the converter's. Averages differ from OpenCV's by at most one level. The JPEG
-    that the converter wrote is written and decoded again, since half its colour resolution went with it. libjpeg's slow DCT
-    writes it here, its fast one there: that is within a few levels.
+    The window and its size are those of `fv.conversion.images`. Averages differ from OpenCV's by at
+    most one level. The image is encoded and decoded as JPEG as there, which halves the resolution
+    of colour; libjpeg's slow DCT encodes it here, its fast one there: within a few levels.
 
     Args:
       image: uint8 [height, width, 3], upright.
@@ -113,7 +117,10 @@ def store(image: tf.Tensor, preprocessing: Preprocessing) -> tf.Tensor:
 
 
 def _stored_window(shape: tf.Tensor, crop_fraction: float | None) -> tf.Tensor:
-    """`fv.conversion.images.crop_window` without a box, int32 [top, left, height, width]; in float64 as there."""
+    """`fv.conversion.images.crop_window` without a box: int32 [top, left, height, width].
+
+    In float64, as there.
+    """
     height, width = shape[0], shape[1]
     if crop_fraction is None:
         return tf.stack([0, 0, height, width])
@@ -123,7 +130,7 @@ def _stored_window(shape: tf.Tensor, crop_fraction: float | None) -> tf.Tensor:
 
 
 def _shrink(part: tf.Tensor, preprocessing: Preprocessing) -> tf.Tensor:
-    """Makes an image smaller as it was stored, and goes through JPEG as it did."""
+    """Makes an image smaller, then encodes and decodes it, as the converter did."""
     assert preprocessing.store_size is not None
     averages = _average(part, preprocessing.store_size)
     encoded = tf.io.encode_jpeg(
@@ -133,7 +140,7 @@ def _shrink(part: tf.Tensor, preprocessing: Preprocessing) -> tf.Tensor:
 
 
 def _average(image: tf.Tensor, store_size: int) -> tf.Tensor:
-    """Makes the shorter side `store_size` by exact area averages; a smaller image stays as it is."""
+    """Makes the shorter side `store_size` by exact area averages; keeps a smaller image."""
     sides = tf.shape(image)[:2]
     scale = store_size / tf.cast(tf.reduce_min(sides), tf.float64)
     rounded = tf.cast(tf.round(tf.cast(sides, tf.float64) * scale), tf.int32)
@@ -142,7 +149,11 @@ def _average(image: tf.Tensor, store_size: int) -> tf.Tensor:
 
 
 def centre_square(shape: tf.Tensor, crop_fraction: float) -> tf.Tensor:
-    """The window int32 [top, left, height, width] of the centre square of an image of int32 `shape` [height, width, …]."""
+    """The centre square of an image of int32 `shape` [height, width, …].
+
+    Returns:
+      int32 [top, left, height, width].
+    """
     height, width = shape[0], shape[1]
     shorter = tf.cast(tf.minimum(height, width), tf.float32)
     side = tf.maximum(1, tf.cast(tf.round(shorter * crop_fraction), tf.int32))
@@ -152,8 +163,8 @@ def centre_square(shape: tf.Tensor, crop_fraction: float) -> tf.Tensor:
 def resize(square: tf.Tensor, image_size: int) -> tf.Tensor:
     """Resizes a square, uint8 [side, side, 3], to uint8 [image_size, image_size, 3].
 
-    To half its side or less by exact area averages, else bilinearly: that reads four pixels for each it makes, which are not
-    all of them from there on. At just half both are the same.
+    To half its side or less by exact area averages, else bilinearly: bilinear sampling reads four
+    pixels for each that it makes, and would skip some there. At just half both are the same.
     """
     resized = tf.cond(
         tf.shape(square)[0] >= AVERAGED_FROM * image_size,

@@ -1,7 +1,8 @@
-"""The record of what the converter did to images before it stored them.
+"""A record of what the converter did to images, and a JPEG loader without TensorFlow.
 
-A manifest holds it, a model carries it (model.json), and an export applies it and states it in its card. Whatever takes an
-image file for a model repeats these steps before the model's own crop and resize (`fv.preprocess.store`).
+The record is in a manifest, in a model (model.json) and in an export, which applies it and states
+it in its card. Whatever takes an image file for a model repeats these steps (`fv.preprocess.store`)
+before the model's own crop and resize.
 """
 
 import dataclasses
@@ -15,26 +16,35 @@ from fv.errors import UserError
 
 WHOLE = "none"  # value of --crop: nothing is cut off
 AREA = "area"  # exact area averages
-UNKNOWN = (
-    "unknown"  # in place of a digest: an older manifest names the CSV of boxes and not its content
-)
+# In place of a digest: an older manifest names the CSV of boxes, but not its content.
+UNKNOWN = "unknown"
+CHANNELS = 3
+AVERAGED_FROM = 2  # ratio of sides from which on area averages make a square smaller
+_FIRST_BYTES = (
+    1 << 20
+)  # of a loader's memory for pixels, 590 × 590 of them; it grows with the images
 _DIGEST_SHOWN = 12  # hexadecimal digits
 _JPEG_QUALITY = 95  # the converter's default, for a manifest whose flags do not say
+
+# One image is no work to share, and OpenCV's threads would compete with whatever else decodes.
+cv2.setNumThreads(0)
 
 
 @dataclasses.dataclass(frozen=True)
 class Preprocessing:
     """What was done to images before they were stored.
 
-    A field that is None stands for a step that was not done. Only the other fields are saved, so a new field with the
-    default None changes no record that does without it.
+    A field that is None stands for a step that was not done. Only the other fields are saved, so a
+    new field with the default None changes no record without it.
 
     Attributes:
-      crop_fraction: side of the stored centre square over the shorter side, in (0, 1]; None for the whole image or a box.
-      boxes: SHA-256 of the CSV whose boxes were stored, or `UNKNOWN`; None where there were no boxes.
-      store_size: longest that the shorter side of a stored image may be, in pixels; larger ones were made smaller.
+      crop_fraction: side of the stored centre square over the shorter side, in (0, 1]; None for the
+        whole image or a box.
+      boxes: SHA-256 of the CSV whose boxes were stored, or `UNKNOWN`; None without boxes.
+      store_size: most pixels of a stored image's shorter side; larger images were made smaller.
       resampling: how they were made smaller.
-      jpeg_quality: of every image where there is a `store_size`, else of those that could not be stored as they were.
+      jpeg_quality: of every image where there is a `store_size`, else of those that could not be
+        stored as they were.
     """
 
     crop_fraction: float | None = None
@@ -57,11 +67,14 @@ class Preprocessing:
 
     @property
     def centre(self) -> float:
-        """Side of the centre square that was kept, over the shorter side: the model cuts the same of 1.0 and of all."""
+        """Side of the centre square that was kept, over the shorter side.
+
+        The model cuts the same square from a whole image as from one of 1.0.
+        """
         return 1.0 if self.crop_fraction is None else self.crop_fraction
 
     def same_crop(self, other: "Preprocessing") -> bool:
-        """Whether both keep the same part of an image; boxes are the same part, whichever images their CSV lists."""
+        """Whether both keep the same part of an image; boxes of any two CSVs count as the same."""
         if self.boxes is None or other.boxes is None:
             return self.boxes == other.boxes and self.centre == other.centre
         return True
@@ -88,7 +101,7 @@ class Preprocessing:
 
     @classmethod
     def from_flagfile(cls, flags: str) -> "Preprocessing | None":
-        """The record of a conversion by the flagfile in a manifest; None where no converter wrote one there."""
+        """The record of a conversion by the flagfile in a manifest; None if it is not there."""
         given = dict(
             line.removeprefix("--").split("=", 1) for line in flags.splitlines() if "=" in line
         )
@@ -118,16 +131,16 @@ class Preprocessing:
             unknown.append(f"resampling={fields['resampling']}")
         if unknown:
             raise UserError(
-                f"{source} describes preprocessing that this fv does not know ({', '.join(unknown)}): use the fv that "
-                "wrote it"
+                f"{source} describes preprocessing that this fv does not know "
+                f"({', '.join(unknown)}): use the fv that wrote it"
             )
         return cls(**fields)
 
     def fits(self, trained_on: "Preprocessing", image_size: int, crop_fraction: float) -> bool:
-        """Whether a model that was trained on images of another record may be given images of this one.
+        """Whether a model trained on images of one record may be given images of this one.
 
-        Both must keep the same part of an image. Stored sizes may differ where both hold at least the pixels that the
-        network takes, so that no image is enlarged: then only the resampling differs.
+        Both must keep the same part of an image. Stored sizes may differ where both hold at least
+        the pixels that the network takes: then no image is enlarged, and only resampling differs.
 
         Args:
           trained_on: of the images that the model was trained on.
@@ -139,29 +152,18 @@ class Preprocessing:
         return self.same_crop(trained_on) and (len(sizes) == 1 or enough)
 
 
-# `preprocess.load_jpeg` in simplejpeg and OpenCV: faster, and without TensorFlow.
-#
-# The decoded pixels are equal bit for bit, the resized ones to within one level of 255.
-
-CHANNELS = 3
-AVERAGED_FROM = 2  # side of a square over the result's from which on area averages make it smaller
-_FIRST_BYTES = (
-    1 << 20
-)  # of a loader's memory for pixels: 590 × 590 of them; it grows with the images
-
-cv2.setNumThreads(
-    0
-)  # one image is no work to share; its pool would fight with whatever else decodes
-
-
 class Loader:
-    """Loads images one after the other, with memory that it keeps: new memory for each would cost page faults."""
+    """Loads images one after the other.
+
+    It reuses its memory for pixels: new memory for each image would cost page faults.
+    """
 
     def __init__(self):
         self._pixels = bytearray(_FIRST_BYTES)
-        self._shape = self._crop_fraction = self._window = (
-            None  # of the image before: the next is most likely alike
-        )
+        # Of the image before: the next one is most likely like it.
+        self._shape: tuple[int, ...] | None = None
+        self._crop_fraction: float | None = None
+        self._window: tuple[slice, slice] | None = None
 
     def load(self, encoded: bytes, crop_fraction: float, result: np.ndarray) -> None:
         """As `load_jpeg`; not for several threads at once."""
@@ -172,7 +174,10 @@ class Loader:
         if image is None:
             image = self._decode(encoded)
         if image.shape != self._shape or crop_fraction != self._crop_fraction:
-            self._look_at(image.shape, crop_fraction)
+            self._shape, self._crop_fraction = image.shape, crop_fraction
+            height, width = image.shape[:2]
+            top, left, side = centre_window(height, width, crop_fraction)
+            self._window = slice(top, top + side), slice(left, left + side)
         window = image[self._window]
         if window.shape == result.shape:
             result[:] = window
@@ -193,22 +198,20 @@ class Loader:
             self._pixels = bytearray(max(height * width * CHANNELS, _FIRST_BYTES))
             return simplejpeg.decode_jpeg(encoded, "RGB", buffer=self._pixels)
 
-    def _look_at(self, shape: tuple[int, int, int], crop_fraction: float) -> None:
-        self._shape, self._crop_fraction = shape, crop_fraction
-        top, left, side = centre_window(*shape[:2], crop_fraction)
-        self._window = slice(top, top + side), slice(left, left + side)
 
-
-class _ThreadsLoader(threading.local):
+class _ThreadLoader(threading.local):
     def __init__(self):
         self.loader = Loader()
 
 
-_of_thread = _ThreadsLoader()
+_thread = _ThreadLoader()
 
 
 def load_jpeg(encoded: bytes, crop_fraction: float, result: np.ndarray) -> None:
-    """Decodes a JPEG, crops its centre square and resizes it; the interpreter's lock is free meanwhile.
+    """`fv.preprocess.load_jpeg` in simplejpeg and OpenCV: faster, and without TensorFlow.
+
+    Decoded pixels are equal bit for bit, resized ones to within one level of 255. The interpreter's
+    lock is free meanwhile.
 
     Args:
       encoded: the bytes of a JPEG.
@@ -218,17 +221,20 @@ def load_jpeg(encoded: bytes, crop_fraction: float, result: np.ndarray) -> None:
     Raises:
       ValueError: simplejpeg refuses it; TensorFlow's decoder may yet take it.
     """
-    _of_thread.loader.load(encoded, crop_fraction, result)
+    _thread.loader.load(encoded, crop_fraction, result)
 
 
 def centre_window(height: int, width: int, crop_fraction: float) -> tuple[int, int, int]:
-    """(top, left, side) of the centre square of an image; the same arithmetic as in the graph, in float32."""
+    """(top, left, side) of the centre square of an image, in float32 as in the graph."""
     side = max(1, int(np.rint(np.float32(min(height, width)) * np.float32(crop_fraction))))
     return (height - side) // 2, (width - side) // 2, side
 
 
 def _decode_over(encoded: bytes, result: np.ndarray) -> np.ndarray | None:
-    """Decodes into `result` and returns it; of a smaller image returns a copy, of a larger or a broken one None."""
+    """Decodes into `result` and returns it.
+
+    Returns a copy of a smaller image, and None for a larger or a damaged one.
+    """
     try:
         image = simplejpeg.decode_jpeg(encoded, "RGB", buffer=result)
     except ValueError:

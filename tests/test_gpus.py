@@ -1,4 +1,4 @@
-"""Tests of fv.gpus: GPUs that TensorFlow does not see. TensorFlow's own list is empty or faked here."""
+"""TensorFlow's own list of GPUs is empty or faked here."""
 
 import os
 import pathlib

@@ -1,4 +1,4 @@
-"""What was done to the pixels is one record: written at conversion, carried by the model, applied to whole files."""
+"""Preprocessing is recorded at conversion, carried by the model, applied to whole files."""
 
 import csv
 import dataclasses
@@ -45,7 +45,7 @@ IMAGES = 4  # of each person
 
 
 def photograph(person: int, image: int) -> Image.Image:
-    """A face in the middle of surroundings that say nothing of the person and differ from image to image."""
+    """A face amid surroundings that differ from image to image and do not depend on the person."""
     face = Image.open(io.BytesIO(samples.image_bytes(person, image, 90)))
     around = np.random.default_rng((person, image)).integers(0, 256, (3, 4, 3), np.uint8)
     made = Image.fromarray(around).resize((SIDE + 50, SIDE), Image.Resampling.BICUBIC)
@@ -426,7 +426,7 @@ def test_images_fit_by_equal_crops_and_by_sizes_that_are_not_enlarged(held, want
     assert held.fits(wanted, image_size=32, crop_fraction=1.0) is answer
 
 
-def test_shards_that_say_nothing_are_taken_with_a_warning_where_the_model_was_cut(capsys):
+def test_shards_without_a_record_are_taken_with_a_warning(capsys):
     record = dataclasses.replace(model_record.describe(TINY, ("Ada",)), preprocessing=CUT)
     model_record.check_images(record, "run", None, "old shards", "advice")
     assert "fv: warning: run was trained" in capsys.readouterr().err

@@ -124,3 +124,59 @@ def test_a_file_cut_short_is_found(left):
     next(reader)
     with pytest.raises(record.DamagedRecordError, match="the file ends inside"):
         next(reader)
+
+
+PAIR_OF_TWO = {**PAIR, record.IDENTITY_B: b"b", record.LABEL: record.IMPOSTOR}
+PARSED = record.Pair(
+    (PAIR[record.IMAGE_A], PAIR[record.IMAGE_B]), record.IMPOSTOR, ("Zoë".encode(), b"b")
+)
+
+
+def serialise(fields: dict) -> bytes:
+    """An Example of these fields only."""
+    example = record.Example()
+    for name, value in fields.items():
+        kind = example.features.feature[name]
+        (kind.int64_list if name == record.LABEL else kind.bytes_list).value.append(value)
+    return example.SerializeToString()
+
+
+def test_a_pair_is_parsed_from_what_the_converter_wrote():
+    assert record.parse_pair(record.encode_pair(PAIR_OF_TWO)) == PARSED
+
+
+def test_a_pair_is_parsed_from_any_serialisation_that_protobuf_allows():
+    tf = pytest.importorskip("tensorflow")
+    backwards = [serialise({name: PAIR_OF_TWO[name]}) for name in reversed(PAIR_OF_TWO)]
+    more = tf.train.Example()
+    more.features.feature["scores"].float_list.value.extend([1.5, 2.5])
+    unpacked = b"\x0a\x0f\x0a\x0d\x0a\x05label\x12\x04\x1a\x02\x08\x00"  # which proto2 writes
+    assert record.parse_pair(b"".join(backwards) + more.SerializeToString()) == PARSED
+    assert record.parse_pair(b"".join(backwards[1:]) + unpacked) == PARSED
+
+
+@pytest.mark.parametrize("name", [record.IMAGE_A, record.IMAGE_B, record.IDENTITY_B, record.LABEL])
+def test_a_missing_field_is_named_when_parsing_a_pair(name):
+    fields = {other: PAIR_OF_TWO[other] for other in PAIR_OF_TWO if other != name}
+    with pytest.raises(record.DamagedRecordError, match=f"field {name} is missing"):
+        record.parse_pair(serialise(fields))
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"\xffno example", "not a tf.train.Example"),
+        (b"", "field image_a/encoded is missing"),
+        (record.encode_pair({**PAIR_OF_TWO, record.LABEL: 2}), "label is neither 0 nor 1"),
+    ],
+)
+def test_bytes_that_are_no_pair_are_not_parsed(data, message):
+    with pytest.raises(record.DamagedRecordError, match=message):
+        record.parse_pair(data)
+
+
+def test_two_values_of_one_field_are_refused():
+    example = record.Example.FromString(serialise(PAIR_OF_TWO))
+    example.features.feature[record.IMAGE_A].bytes_list.value.append(b"another")
+    with pytest.raises(record.DamagedRecordError, match="2 values of image_a/encoded"):
+        record.parse_pair(example.SerializeToString())

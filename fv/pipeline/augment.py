@@ -1,4 +1,7 @@
-"""Augmentation in the step, on the device: stateless, a pure function of (seed, step) and the place in the global batch."""
+"""Augmentation of images in the training step, on the device.
+
+It is stateless: a pure function of (seed, step) and the image's place in the global batch.
+"""
 
 import dataclasses
 import math
@@ -9,12 +12,147 @@ import tensorflow as tf
 from fv import addons
 from fv.options import option
 
-# One resampling for everything that moves pixels: crop, size, mirror and rotation.
+_DRAWS = 12  # uniform numbers per image; `augment` and its helpers name the columns
+_LUMA = (0.299, 0.587, 0.114)  # of R, G and B, ITU-R BT.601
+_FINEST_STEPS = 0.02  # factor on JPEG's tables, quality 99: 0 would divide by 0
+_BINOMIAL = (1 / 16, 4 / 16, 6 / 16, 4 / 16, 1 / 16)  # approximates a Gaussian of 1 pixel
+_BLOCK = 8  # side in pixels of the squares that JPEG transforms
+# Tables K.1 and K.2 of ITU-T T.81 (JPEG): quantisation steps at quality 50.
+_LUMINANCE_STEPS = """
+16 11 10 16 24 40 51 61 12 12 14 19 26 58 60 55 14 13 16 24 40 57 69 56 14 17 22 29 51 87 80 62
+18 22 37 56 68 109 103 77 24 35 55 64 81 104 113 92 49 64 78 87 103 121 120 101
+72 92 95 98 112 100 103 99"""
+_CHROMINANCE_STEPS = """
+17 18 24 47 99 99 99 99 18 21 26 66 99 99 99 99 24 26 56 99 99 99 99 99 47 66 99 99 99 99 99 99
+99 99 99 99 99 99 99 99 99 99 99 99 99 99 99 99 99 99 99 99 99 99 99 99 99 99 99 99 99 99 99 99"""
+# RGB → Y, Cb, Cr as in JFIF, without the offset of 128.
+_TO_YCBCR = ((0.299, 0.587, 0.114), (-0.168736, -0.331264, 0.5), (0.5, -0.418688, -0.081312))
+
+
+@dataclasses.dataclass(frozen=True)
+class AugmentOptions:
+    """How training images are augmented; strengths of 0 and scales of 1 change nothing."""
+
+    augment: bool = option(True, "Augment training images on the device.")
+    flip: bool = option(True, "Mirror half of the training images left to right.")
+    scale: tuple[float, float] = option(
+        (0.85, 1.0),
+        "A,B: random crops keep from A to B times the side that evaluation sees. Over 1, crops "
+        "reach beyond that side, so that faces are on average as large as in evaluation. "
+        "A in (0, 1]; B in [1, 2], at most 1 / --crop_fraction.",
+        lower=(0.05, 1.0),
+        upper=(1.0, 2.0),
+    )
+    color_jitter: tuple[float, float, float] = option(
+        (0.15, 0.2, 0.0),
+        "A,B,C: brightness, add up to ± A times 255 to the pixels; contrast, stretch them around "
+        "their image's mean by 1 ± B; saturation, stretch colours around grey by 1 ± C; each in "
+        "[0, 1].",
+        lower=(0.0, 0.0, 0.0),
+        upper=(1.0, 1.0, 1.0),
+    )
+    rotation: float = option(
+        0.0, "Turn by up to ± this many degrees, [0, 45].", lower=0.0, upper=45.0
+    )
+    degrade: float = option(
+        0.0,
+        "Blur up to this share of a Gaussian of one pixel, and round as JPEG does, by up to twice "
+        "this times its tables at quality 50: 0.5 is 50, 1 is 25; [0, 1].",
+        lower=0.0,
+        upper=1.0,
+    )
+    cutout: float = option(
+        0.0,
+        "Blank a square of this times the side, [0, 1); needs tensorflow-addons.",
+        lower=0.0,
+        upper=0.99,
+    )
+
+    @property
+    def reach(self) -> float:
+        """Side that a training image needs over the side that evaluation sees."""
+        return self.scale[1] if self.augment else 1.0
+
+
+def draw_randomness(
+    options: AugmentOptions, images: int, seed: int, step: tf.Tensor
+) -> tf.Tensor | None:
+    """Draws the randomness of a step.
+
+    It is that of the whole global batch, of which each replica applies its own rows: it does not
+    depend on the number of replicas.
+
+    Args:
+      options: what will be applied.
+      images: number of images in the global batch.
+      seed: of the run.
+      step: int scalar, the training step.
+
+    Returns:
+      float32 [images, draws] in [0, 1); None where `options.augment` is off.
+    """
+    if not options.augment:
+        return None
+    return tf.random.stateless_uniform(
+        (images, _DRAWS), seed=tf.stack([seed, tf.cast(step, tf.int32)])
+    )
+
+
+def resize(images: tf.Tensor, side: int) -> tf.Tensor:
+    """Resizes pairs of images, uint8 [n, 2, any side, any side, 3], to `side`.
+
+    Returns:
+      float32; the images as they are where they have that side.
+    """
+    if images.shape[2] == side:
+        return images
+    flat = tf.reshape(images, (-1, *images.shape[2:]))
+    return tf.reshape(tf.image.resize(flat, (side, side)), (-1, 2, side, side, images.shape[-1]))
+
+
+def augment(
+    images: tf.Tensor, draws: tf.Tensor, options: AugmentOptions, side: int | None = None
+) -> tf.Tensor:
+    """Crops, mirrors and rotates a batch of images, then changes colours, degrades and cuts out.
+
+    Args:
+      images: uint8 or float [n, any side, any side, 3], values 0 to 255; they show `options.reach`
+        times the side that evaluation sees.
+      draws: float32 [n, draws] in [0, 1), rows of what `draw_randomness` returned.
+      options: what to apply.
+      side: of the result in pixels, to which the crop resamples; that of the images by default.
+
+    Returns:
+      float32 [n, side, side, 3]; colour changes may leave [0, 255].
+    """
+    columns = tf.unstack(draws, axis=1)
+    images = _crop(images, columns[0:4], columns[9], options, side or images.shape[1])
+    images = _colour(images, [*columns[4:6], columns[8]], options)
+    if options.degrade:
+        images = blur(images, options.degrade * columns[10])
+        images = quantise_jpeg(images, _FINEST_STEPS + 2.0 * options.degrade * columns[11])
+    return _cutout(images, columns[6:8], options) if options.cutout else images
+
+
+def _crop(
+    images: tf.Tensor,
+    columns: list[tf.Tensor],
+    angle: tf.Tensor,
+    options: AugmentOptions,
+    side: int,
+) -> tf.Tensor:
+    scale, top, left, mirror = columns
+    least = options.scale[0] / options.scale[1]
+    scale = least + (1.0 - least) * scale
+    mirrored = tf.logical_and(mirror < 0.5, options.flip)
+    radians = math.radians(options.rotation) * (2.0 * angle - 1.0)
+    window = Window(scale, top * (1.0 - scale), left * (1.0 - scale), mirrored, radians)
+    return (crop_rotated_windows if options.rotation else crop_windows)(images, window, side)
 
 
 @dataclasses.dataclass(frozen=True)
 class Window:
-    """What is kept of each image of a batch, float32 [n] each.
+    """The part of each image of a batch that is kept, float32 [n] each.
 
     Attributes:
       scale: side of the kept square over the image's, (0, 1].
@@ -32,7 +170,7 @@ class Window:
 
 
 def crop_windows(images: tf.Tensor, window: Window, side: int) -> tf.Tensor:
-    """Samples the windows bilinearly, without their rotation, corners on corners.
+    """Samples the windows bilinearly, without their rotation; corners map to corners.
 
     Args:
       images: uint8 or float [n, any side, any side, 3].
@@ -53,9 +191,10 @@ def crop_windows(images: tf.Tensor, window: Window, side: int) -> tf.Tensor:
 
 
 def crop_rotated_windows(images: tf.Tensor, window: Window, side: int) -> tf.Tensor:
-    """As `crop`, with the rotation, at three times its cost; what lies outside an image is its reflection."""
+    """As `crop_windows`, with the rotation, at three times its cost; edges are reflected."""
     last = images.shape[1] - 1.0
-    step = window.scale * last / (side - 1.0)  # in the image, between two pixels of the result
+    # In the image, between two pixels of the result.
+    step = window.scale * last / (side - 1.0)
     cosine, sine = step * tf.cos(window.angle), step * tf.sin(window.angle)
     across = tf.where(window.mirrored, -1.0, 1.0)
     middle = (side - 1.0) / 2.0
@@ -72,18 +211,17 @@ def crop_rotated_windows(images: tf.Tensor, window: Window, side: int) -> tf.Ten
     )
 
 
-# What cameras and cheap storage do to a face: blur and JPEG's quantisation, on any device, by
-# plain matrix products.
-
-_BINOMIAL = (1 / 16, 4 / 16, 6 / 16, 4 / 16, 1 / 16)  # a Gaussian of 1 pixel
-_BLOCK = 8  # side in pixels of the squares that JPEG transforms
-# Tables K.1 and K.2 of ITU-T T.81 (JPEG): the quantisation steps of luminance and chrominance at quality 50.
-_LUMINANCE_STEPS = """16 11 10 16 24 40 51 61 12 12 14 19 26 58 60 55 14 13 16 24 40 57 69 56 14 17 22 29 51 87 80 62
-18 22 37 56 68 109 103 77 24 35 55 64 81 104 113 92 49 64 78 87 103 121 120 101 72 92 95 98 112 100 103 99"""
-_CHROMINANCE_STEPS = """17 18 24 47 99 99 99 99 18 21 26 66 99 99 99 99 24 26 56 99 99 99 99 99 47 66 99 99 99 99 99 99
-99 99 99 99 99 99 99 99 99 99 99 99 99 99 99 99 99 99 99 99 99 99 99 99 99 99 99 99 99 99 99 99"""
-# RGB → Y, Cb, Cr as JFIF has it, without the offset of 128.
-_TO_YCBCR = ((0.299, 0.587, 0.114), (-0.168736, -0.331264, 0.5), (0.5, -0.418688, -0.081312))
+def _colour(images: tf.Tensor, columns: list[tf.Tensor], options: AugmentOptions) -> tf.Tensor:
+    brightness, contrast, saturation = options.color_jitter
+    shift, stretch, vivid = (
+        (2.0 * column - 1.0)[:, tf.newaxis, tf.newaxis, tf.newaxis] for column in columns
+    )
+    mean = tf.reduce_mean(images, axis=(1, 2), keepdims=True)
+    images = mean + (images - mean) * (1.0 + contrast * stretch)
+    if saturation:
+        grey = tf.reduce_sum(images * tf.constant(_LUMA), axis=-1, keepdims=True)
+        images = grey + (images - grey) * (1.0 + saturation * vivid)
+    return images + 255.0 * brightness * shift
 
 
 def blur(images: tf.Tensor, amounts: tf.Tensor) -> tf.Tensor:
@@ -106,12 +244,13 @@ def blur(images: tf.Tensor, amounts: tf.Tensor) -> tf.Tensor:
 
 
 def quantise_jpeg(images: tf.Tensor, steps: tf.Tensor) -> tf.Tensor:
-    """JPEG's loss: each 8 × 8 block's cosine coefficients rounded to multiples of its tables, times a factor.
+    """Quantises as JPEG does: rounds the cosine coefficients of each 8 × 8 block.
+
+    The chroma is not subsampled.
 
     Args:
       images: float32 [n, side, side, 3], RGB, values 0 to 255.
-      steps: float32 [n], the factor on the tables at quality 50, > 0: 0.2 is quality 90, 1 is 50, 2 is 25. The chroma is
-        not subsampled.
+      steps: float32 [n], factor on the tables at quality 50, > 0: 0.2 is quality 90, 2 is 25.
 
     Returns:
       float32 [n, side, side, 3].
@@ -136,7 +275,7 @@ def quantise_jpeg(images: tf.Tensor, steps: tf.Tensor) -> tf.Tensor:
 
 
 def _tables() -> np.ndarray:
-    """The steps of Y, Cb and Cr, [8, 8, 3]."""
+    """The quantisation steps of Y, Cb and Cr, [8, 8, 3]."""
     luminance, chrominance = (
         np.array(text.split(), np.float32).reshape(_BLOCK, _BLOCK)
         for text in (_LUMINANCE_STEPS, _CHROMINANCE_STEPS)
@@ -154,137 +293,8 @@ def _cosines() -> np.ndarray:
     return waves
 
 
-_DRAWS = 12  # uniform numbers per image; the columns are named where they are used
-_LUMA = (0.299, 0.587, 0.114)  # of R, G and B, ITU-R BT.601
-_FINEST_STEPS = 0.02  # of JPEG's tables, quality 99: 0 would divide by nothing
-
-
-@dataclasses.dataclass(frozen=True)
-class AugmentOptions:
-    """What training images go through; strengths of 0 (scales of 1) leave them as they are."""
-
-    augment: bool = option(True, "Augment training images on the device.")
-    flip: bool = option(True, "Mirror half of the training images left to right.")
-    scale: tuple[float, float] = option(
-        (0.85, 1.0),
-        "A,B: random crops keep from A to B times the side that evaluation sees. Over 1, crops reach beyond that side, so "
-        "that faces are in the middle as large as in evaluation. A in (0, 1]; B in [1, 2], at most 1 / --crop_fraction.",
-        lower=(0.05, 1.0),
-        upper=(1.0, 2.0),
-    )
-    color_jitter: tuple[float, float, float] = option(
-        (0.15, 0.2, 0.0),
-        "A,B,C: brightness, add up to ± A times 255 to the pixels; contrast, stretch them around their image's mean by "
-        "1 ± B; saturation, stretch colours around grey by 1 ± C; each in [0, 1].",
-        lower=(0.0, 0.0, 0.0),
-        upper=(1.0, 1.0, 1.0),
-    )
-    rotation: float = option(
-        0.0, "Turn by up to ± this many degrees, [0, 45].", lower=0.0, upper=45.0
-    )
-    degrade: float = option(
-        0.0,
-        "Blur up to this share of a Gaussian of one pixel, and round as JPEG does, by up to twice this times its tables at "
-        "quality 50: 0.5 is 50, 1 is 25; [0, 1].",
-        lower=0.0,
-        upper=1.0,
-    )
-    cutout: float = option(
-        0.0,
-        "Blank a square of this times the side, [0, 1); needs tensorflow-addons.",
-        lower=0.0,
-        upper=0.99,
-    )
-
-    @property
-    def reach(self) -> float:
-        """Side that a training image needs over the side that evaluation sees."""
-        return self.scale[1] if self.augment else 1.0
-
-
-def draw_randomness(
-    options: AugmentOptions, images: int, seed: int, step: tf.Tensor
-) -> tf.Tensor | None:
-    """Draws the randomness of a step's whole global batch, so that it does not depend on the number of replicas.
-
-    Args:
-      options: what will be applied.
-      images: images in the global batch.
-      seed: of the run.
-      step: int scalar, the training step.
-
-    Returns:
-      float32 [images, draws] in [0, 1), None where `options.augment` is off; each replica applies its own rows.
-    """
-    if not options.augment:
-        return None
-    return tf.random.stateless_uniform(
-        (images, _DRAWS), seed=tf.stack([seed, tf.cast(step, tf.int32)])
-    )
-
-
-def resize(images: tf.Tensor, side: int) -> tf.Tensor:
-    """Brings pairs of images, uint8 [n, 2, any side, any side, 3], to `side`: float32 where that is another, else as is."""
-    if images.shape[2] == side:
-        return images
-    flat = tf.reshape(images, (-1, *images.shape[2:]))
-    return tf.reshape(tf.image.resize(flat, (side, side)), (-1, 2, side, side, images.shape[-1]))
-
-
-def augment(
-    images: tf.Tensor, draws: tf.Tensor, options: AugmentOptions, side: int | None = None
-) -> tf.Tensor:
-    """Augments a batch.
-
-    Args:
-      images: uint8 or float [n, any side, any side, 3], values 0 to 255, `options.reach` times what evaluation sees.
-      draws: float32 [n, draws] in [0, 1), rows of what `draw` returned.
-      options: what to apply.
-      side: of the result in pixels; that of the images by default. The crop's resampling brings them to it.
-
-    Returns:
-      float32 [n, side, side, 3]; colour may leave [0, 255] by the strengths of brightness, contrast and saturation.
-    """
-    columns = tf.unstack(draws, axis=1)
-    images = _crop(images, columns[0:4], columns[9], options, side or images.shape[1])
-    images = _colour(images, columns[4:6], columns[8], options)
-    if options.degrade:
-        images = blur(images, options.degrade * columns[10])
-        images = quantise_jpeg(images, _FINEST_STEPS + 2.0 * options.degrade * columns[11])
-    return _cutout(images, columns[6:8], options) if options.cutout else images
-
-
-def _crop(
-    images: tf.Tensor, columns: list[tf.Tensor], turn: tf.Tensor, options: AugmentOptions, side: int
-) -> tf.Tensor:
-    scale, top, left, mirror = columns
-    least = options.scale[0] / options.scale[1]
-    scale = least + (1.0 - least) * scale
-    mirrored = tf.logical_and(mirror < 0.5, options.flip)
-    angle = math.radians(options.rotation) * (2.0 * turn - 1.0)
-    window = Window(scale, top * (1.0 - scale), left * (1.0 - scale), mirrored, angle)
-    return (crop_rotated_windows if options.rotation else crop_windows)(images, window, side)
-
-
-def _colour(
-    images: tf.Tensor, columns: list[tf.Tensor], vividness: tf.Tensor, options: AugmentOptions
-) -> tf.Tensor:
-    brightness, contrast, saturation = options.color_jitter
-    shift, stretch, vivid = (_per_image(2.0 * column - 1.0) for column in (*columns, vividness))
-    mean = tf.reduce_mean(images, axis=(1, 2), keepdims=True)
-    images = mean + (images - mean) * (1.0 + contrast * stretch)
-    if saturation:
-        grey = tf.reduce_sum(images * tf.constant(_LUMA), axis=-1, keepdims=True)
-        images = grey + (images - grey) * (1.0 + saturation * vivid)
-    return images + 255.0 * brightness * shift
-
-
 def _cutout(images: tf.Tensor, columns: list[tf.Tensor], options: AugmentOptions) -> tf.Tensor:
     side = images.shape[1]
     mask = max(2, 2 * round(options.cutout * side / 2))  # tensorflow-addons takes even sizes
     offsets = tf.cast(tf.stack(columns, axis=1) * side, tf.int32)
     return addons.cutout(images, mask_size=mask, offset=offsets)
-
-
-def _per_image(column: tf.Tensor) -> tf.Tensor:
-    return column[:, tf.newaxis, tf.newaxis, tf.newaxis]

@@ -1,4 +1,4 @@
-"""How pairs come from disk to the step."""
+"""How pairs come from the shards to the training step."""
 
 import dataclasses
 
@@ -7,74 +7,76 @@ from fv.options import option
 
 DECODERS = ("auto", "tensorflow", "host")
 CACHES = ("none", "encoded", "decoded")
-_WHOLE_ENOUGH = 0.7  # at a crop of 0.64 TensorFlow's kernels, which decode the crop alone, give 1.09 × the images of host's
+# TensorFlow's kernels decode only the crop: at a crop of 0.64 they are 1.09 × as fast as the host.
+_HOST_CROP_FRACTION = 0.7
 
 
 @dataclasses.dataclass(frozen=True)
 class InputOptions:
-    """The choices that a training run has.
+    """The choices of a training run.
 
-    All but `genuine_only` and `images_per_identity` give the same pairs, and all but these and `data_service` give them in
-    the same order.
+    All but `genuine_only` and `images_per_identity` give the same pairs. All but these and
+    `data_service` give them in the same order.
     """
 
     decoder: str = option(
         "auto",
-        "What decodes JPEGs: TensorFlow's kernels, or simplejpeg and OpenCV in processes of their own (host). auto takes "
-        "the faster: tensorflow where crop_fraction is under 0.7, since it decodes no more than the crop, else host.",
+        "What decodes JPEGs: TensorFlow's kernels, or simplejpeg and OpenCV in processes of their "
+        "own (host). auto takes the faster: tensorflow where crop_fraction is under 0.7, since it "
+        "decodes no more than the crop, else host.",
         choices=DECODERS,
     )
     load_size: int | None = option(
         None,
-        "Side in pixels of the images that leave the host; the device resizes them to image_size. By default the stored "
-        "side where all stored images are squares of one size of at most 1.5 × image_size, else image_size.",
+        "Side in pixels of the images that leave the host; the device resizes them to image_size. "
+        "By default the stored side where all stored images are squares of one size of at most "
+        "1.5 × image_size, else image_size.",
         lower=8,
         upper=4096,
     )
     cache: str = option(
         "none",
-        "What memory holds after one pass over the shards: their records (encoded), or the pixels of every distinct image, "
-        "once (decoded). Refused at the start where it will not fit.",
+        "What memory holds after one pass over the shards: their records (encoded), or the pixels "
+        "of every distinct image, once (decoded). Refused at the start where it will not fit.",
         choices=CACHES,
     )
     max_bad_records: int = option(
         0,
-        "Damaged records that an input worker may skip, each is reported; the next one stops the run.",
+        "Damaged records that an input worker may skip, each is reported; the next one stops the "
+        "run.",
         lower=0,
     )
     genuine_only: bool = option(
         False,
-        "Show the genuine pairs alone, every one as often. For a softmax over identities, which needs no impostor pair to "
-        "know who is different: all images are then of people who have several.",
+        "Show the genuine pairs alone, every one as often. For a softmax over identities, which "
+        "needs no impostor pairs: all images are then of people who have several.",
     )
     images_per_identity: int = option(
         0,
-        "Balance batches: so many images of each identity in them, in genuine pairs alone, every identity as often. For a "
-        "head that tells all images of a batch apart by identity; 0 takes the pairs as they come.",
+        "Balance batches: so many images of each identity in them, in genuine pairs alone, every "
+        "identity as often. For a head that tells all images of a batch apart by identity; 0 takes "
+        "the pairs as they come.",
         lower=0,
     )
     data_service: str = option(
         "",
-        "Let a tf.data service decode: its dispatcher's address, grpc://HOST:PORT (see tools/data_service.py).",
+        "Let a tf.data service decode: its dispatcher's address, grpc://HOST:PORT (see "
+        "tools/data_service.py).",
     )
 
     @property
     def genuine_pairs_flag(self) -> str | None:
-        """The flag that shows genuine pairs alone, as it was given; None where impostor pairs come too."""
+        """The flag that shows genuine pairs alone, as it was given; None with impostor pairs."""
         if self.images_per_identity:
             return f"--images_per_identity={self.images_per_identity}"
         return "--genuine_only" if self.genuine_only else None
 
     def decodes_on_host(self, crop_fraction: float) -> bool:
-        """Whether simplejpeg decodes, under `check`ed options."""
-        needed = (
-            self.cache == "decoded"
-            or self.max_bad_records > 0
-            or self.genuine_pairs_flag is not None
-        )
-        return self.decoder == "host" or (
-            self.decoder == "auto" and (needed or crop_fraction >= _WHOLE_ENOUGH)
-        )
+        """Whether simplejpeg decodes, given that `check` passes."""
+        if self.decoder != "auto":
+            return self.decoder == "host"
+        needs_host = self.cache == "decoded" or self.max_bad_records or self.genuine_pairs_flag
+        return bool(needs_host) or crop_fraction >= _HOST_CROP_FRACTION
 
     def check(self) -> None:
         """Checks that the choices go together.
@@ -83,10 +85,11 @@ class InputOptions:
           UserError: they do not.
         """
         if self.data_service:
-            self._check_travels()
+            self._check_service()
         if self.decoder == "tensorflow" and self.max_bad_records:
             raise UserError(
-                "--max_bad_records needs --decoder=host: TensorFlow's kernels do not say which record failed"
+                "--max_bad_records needs --decoder=host: "
+                "TensorFlow's kernels do not say which record failed"
             )
         if self.decoder == "tensorflow" and self.cache == "decoded":
             raise UserError("--cache=decoded needs --decoder=host, which fills it")
@@ -100,13 +103,15 @@ class InputOptions:
             )
         if self.images_per_identity % 2:
             raise UserError(
-                f"--images_per_identity={self.images_per_identity} is odd, and images come in pairs: make it even"
+                f"--images_per_identity={self.images_per_identity} is odd, and images come in "
+                "pairs: make it even"
             )
 
-    def _check_travels(self) -> None:
+    def _check_service(self) -> None:
         if not self.data_service.startswith("grpc://"):
             raise UserError(
-                f"--data_service={self.data_service} is no address: give grpc://HOST:PORT of the dispatcher"
+                f"--data_service={self.data_service} is no address: "
+                "give grpc://HOST:PORT of the dispatcher"
             )
         local = {
             "--decoder=host": self.decoder == "host",
@@ -117,5 +122,6 @@ class InputOptions:
         for flag, given in local.items():
             if given:
                 raise UserError(
-                    f"{flag} acts in this process and cannot travel to --data_service: leave one of them out"
+                    f"{flag} acts in this process and cannot travel to --data_service: "
+                    "leave one of them out"
                 )

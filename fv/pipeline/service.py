@@ -1,9 +1,10 @@
-"""The pipeline on other hosts: a tf.data service decodes, this process indexes identities and trains.
+"""A tf.data service on other hosts decodes; this process indexes identities and trains.
 
-Promised is what tf.data's dynamic sharding promises. In an epoch without failures every record comes exactly once, in no
-fixed order. A worker that dies takes what it held out of that epoch (its open shards and its shuffle buffer); TensorFlow
-documents that nothing of it comes twice. The workers that are left go on with all records; only a stream of counted epochs
-has no end then. A restarted training run begins an epoch anew.
+It guarantees what tf.data's dynamic sharding does. In an epoch without failures every record comes
+exactly once, in no fixed order. A worker that dies takes what it held out of that epoch: its open
+shards and its shuffle buffer. TensorFlow documents that nothing of it comes twice. The remaining
+workers continue with all records; a stream with a counted number of epochs then has no end. A
+restarted training run begins a new epoch.
 """
 
 import dataclasses
@@ -11,24 +12,49 @@ import signal
 import socket
 import threading
 import time
+from collections.abc import Sequence
 
 import numpy as np
 import tensorflow as tf
 
 from fv.errors import UserError
 from fv.options import option, required
-from fv.pipeline import order, tensorflow_decoder
+from fv.pipeline import decoders, order
+from fv.pipeline.decoders import TensorFlowDecoder
 from fv.pipeline.slices import PairSource, Slice
-from fv.pipeline.tensorflow_decoder import TensorFlowDecoder
 
-_SHARDS_READ_AT_ONCE = (
-    2  # a worker opens as many at its start: with more, few shards would not go round
-)
+_service = tf.data.experimental.service
+
+ROLES = ("dispatcher", "worker")
+_HIGHEST_PORT = 65535
+# A worker opens as many at its start: with more, a few shards would not be enough for all.
+_SHARDS_READ_AT_ONCE = 2
+_DISPATCHER_SECONDS = 5.0  # that a worker waits for its dispatcher to come up
+_RETRY_SECONDS = 0.2
+_HEARTBEAT_MS = 1_000  # of a worker
+# Without a heartbeat training continues without the worker; TensorFlow's default is a minute.
+_WORKER_TIMEOUT_MS = 5_000
+
+
+@dataclasses.dataclass(frozen=True)
+class ServiceOptions:
+    """Which process of the service to run, and where it listens."""
+
+    role: str = required(
+        "dispatcher, which deals out shards, or worker, which reads and decodes them."
+    )
+    port: int = option(
+        0, "Port to listen on; 0 for any that is free.", lower=0, upper=_HIGHEST_PORT
+    )
+    dispatcher: str = option("", "HOST:PORT of the dispatcher that a worker serves.")
+    host: str = option(
+        "", "Name or address under which others reach this worker; this host's name by default."
+    )
 
 
 def service_batches(
     source: PairSource,
-    parts: list[Slice],
+    parts: Sequence[Slice],
     address: str,
     *,
     batch_size: int,
@@ -36,94 +62,63 @@ def service_batches(
     shuffle_buffer: int,
     epochs: int | None = None,
 ) -> tf.data.Dataset:
-    """Batches as `input_pipeline.training_batches` gives them, from the service at `address`, grpc://HOST:PORT.
+    """Batches of `input_pipeline.training_batches`, decoded by a service.
 
     Args:
-      parts: the slices of this input worker; each is dealt to one of the service's workers, which must find it by its path.
-      epochs: how often they are dealt; without end by default.
-
-    The other arguments are those of `input_pipeline.training_batches`.
+      source: the pairs.
+      parts: the slices of this input worker; the service's workers must find them by their paths.
+      address: of the dispatcher, grpc://HOST:PORT.
+      batch_size: pairs in one batch.
+      seed: of the order in which shards are dealt and records are shuffled.
+      shuffle_buffer: records that each worker holds for shuffling.
+      epochs: how often the shards are dealt; without end by default.
     """
-    decoder = TensorFlowDecoder(
-        source.image_size, source.crop_fraction
-    )  # names travel, a lookup table does not
+    # The service decodes with identities' names: a lookup table cannot travel.
+    decoder = TensorFlowDecoder(source.image_size, source.crop_fraction)
+    index_of = decoders.identity_lookup(source.identities)
     dealt = [parts[place] for place in np.random.default_rng(seed).permutation(len(parts))]
-    dynamic = tf.data.experimental.service.ShardingPolicy.DYNAMIC
-    index_of = tensorflow_decoder.identity_indexer(source.identities)
-    return (
-        order.slice_dataset(
-            dealt
-        )  # not shuffled: a buffer would make the first worker take all of them
+    # Not shuffled by tf.data: with a buffer, the first worker would take all of them.
+    records = (
+        order.slice_dataset(dealt)
         .repeat(epochs)
         .interleave(order.read_records, cycle_length=_SHARDS_READ_AT_ONCE)
         .shuffle(shuffle_buffer, seed=seed)
-        .apply(lambda records: decoder.batches(records, batch_size))
-        .apply(tf.data.experimental.service.distribute(dynamic, address))
-        .map(lambda batch: batch | {"identities": index_of(batch["identities"])})
     )
-
-
-# One process of a tf.data service: the dispatcher, or a worker.
-
-service = tf.data.experimental.service
-
-ROLES = ("dispatcher", "worker")
-_MOST_PORT = 65535
-_DISPATCHER_SECONDS = 5.0  # that a worker waits for its dispatcher to come up
-_RETRY_SECONDS = 0.2
-_HEARTBEAT_MS = 1_000  # between signs of a worker's life
-_LOST_MS = (
-    5_000  # without one, and training goes on without the worker; TensorFlow's default is a minute
-)
-
-
-@dataclasses.dataclass(frozen=True)
-class ServiceOptions:
-    """Which process, and where it listens."""
-
-    role: str = required(
-        "dispatcher, which deals out shards, or worker, which reads and decodes them."
+    served = decoder.batches(records, batch_size).apply(
+        _service.distribute(_service.ShardingPolicy.DYNAMIC, address)
     )
-    port: int = option(0, "Port to listen on; 0 for any that is free.", lower=0, upper=_MOST_PORT)
-    dispatcher: str = option("", "HOST:PORT of the dispatcher that a worker serves.")
-    host: str = option(
-        "", "Name or address under which others reach this worker; this host's name by default."
-    )
+    return served.map(lambda batch: batch | {"identities": index_of(batch["identities"])})
 
 
 def run_service(options: ServiceOptions) -> None:
-    """Runs the process until SIGTERM or Ctrl-C.
+    """Runs a process of the service until SIGTERM or Ctrl-C.
 
     Raises:
-      UserError: the role is unknown, a worker has no dispatcher, the port is taken, or the dispatcher does not answer.
+      UserError: the role is unknown, a worker has no dispatcher, the port is taken, or the
+        dispatcher does not answer.
     """
     if options.role not in ROLES:
         raise UserError(f"--role={options.role} is neither dispatcher nor worker")
     if (options.role == "worker") != bool(options.dispatcher):
         raise UserError("--dispatcher=HOST:PORT belongs to --role=worker, and to it alone")
-    _check_free(options.port)
+    _check_port_is_free(options.port)
     stopped = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopped.set())
-    server = _start(options)
-    stopped.wait()
-    del server  # which ends its threads
-
-
-def _start(options: ServiceOptions) -> object:
+    start = _start_dispatcher if options.role == "dispatcher" else _start_worker
     try:
-        return (
-            _start_dispatcher(options) if options.role == "dispatcher" else _start_worker(options)
-        )
+        server = start(options)
     except (tf.errors.OpError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
         raise UserError(
             f"the {options.role} cannot start on --port={options.port}: {reason}"
         ) from error
+    stopped.wait()
+    del server  # ends its threads
 
 
-def _check_free(port: int) -> None:
-    """gRPC shares a port that another process listens on, and each gets some of the calls."""
+def _check_port_is_free(port: int) -> None:
+    # gRPC would share the port with the process that listens on it, and each get some of the calls.
     try:
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -135,31 +130,30 @@ def _check_free(port: int) -> None:
 
 
 def _start_dispatcher(options: ServiceOptions) -> object:
-    server = service.DispatchServer(
-        service.DispatcherConfig(port=options.port, worker_timeout_ms=_LOST_MS)
+    server = _service.DispatchServer(
+        _service.DispatcherConfig(port=options.port, worker_timeout_ms=_WORKER_TIMEOUT_MS)
     )
     print(f"dispatcher at {server.target}", flush=True)
     return server
 
 
 def _start_worker(options: ServiceOptions) -> object:
-    _await_dispatcher(options.dispatcher)
-    address = f"{options.host or socket.gethostname()}:%port%"  # which TensorFlow fills in
-    config = service.WorkerConfig(
+    _wait_for_dispatcher(options.dispatcher)
+    config = _service.WorkerConfig(
         options.dispatcher,
-        worker_address=address,
+        worker_address=f"{options.host or socket.gethostname()}:%port%",  # TensorFlow fills it in
         port=options.port,
         heartbeat_interval_ms=_HEARTBEAT_MS,
     )
-    server = service.WorkerServer(config)
+    server = _service.WorkerServer(config)
     print(f"worker of {options.dispatcher}", flush=True)
     return server
 
 
-def _await_dispatcher(address: str) -> None:
-    """A worker of TensorFlow's waits for a dispatcher for ever and says nothing."""
+def _wait_for_dispatcher(address: str) -> None:
+    # TensorFlow's worker would wait without end and without a message.
     host, _, port = address.rpartition(":")
-    if not (host and port.isdecimal() and int(port) <= _MOST_PORT):
+    if not (host and port.isdecimal() and int(port) <= _HIGHEST_PORT):
         raise UserError(f"--dispatcher={address} is no HOST:PORT")
     deadline = time.monotonic() + _DISPATCHER_SECONDS
     while True:

@@ -1,4 +1,4 @@
-"""Which records each input worker reads: contiguous ranges of a split, exact for any number of shards and workers."""
+"""What a pipeline reads: a split of converted pairs, and the slices of it that each worker gets."""
 
 import dataclasses
 import os
@@ -6,9 +6,14 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from fv import manifest as manifests
+from fv import preprocessing as preprocessings
 from fv.errors import UserError
-from fv.manifest import Shard
+from fv.manifest import Manifest, Shard
 from fv.preprocessing import Preprocessing
+
+# From this ratio to image_size on, sending the bytes to the device costs more than resizing on
+# the host.
+_LARGEST_LOAD_RATIO = 1.5
 
 
 class Slice(NamedTuple):
@@ -19,11 +24,50 @@ class Slice(NamedTuple):
     take: int
 
 
+@dataclasses.dataclass(frozen=True)
+class PairSource:
+    """A split of converted pairs and what is needed to turn its records into tensors.
+
+    Attributes:
+      folder: where the shards are.
+      split: the split, from the manifest.
+      image_size: side of the images in a batch, in pixels.
+      crop_fraction: side of the centre square that is kept, over the shorter side, in (0, 1].
+      identities: names whose position is their index in a batch's `identities`.
+      preprocessing: what the converter did to the images; None where the manifest does not say.
+    """
+
+    folder: str
+    split: manifests.Split
+    image_size: int
+    crop_fraction: float
+    identities: tuple[str, ...] = ()
+    preprocessing: Preprocessing | None = None
+
+    @classmethod
+    def of(
+        cls, folder: str, manifest: Manifest, split: str, image_size: int, crop_fraction: float
+    ) -> "PairSource":
+        """The split of that name, with identities indexed among the training split's."""
+        return cls(
+            folder,
+            manifest.split(split),
+            image_size,
+            crop_fraction,
+            manifest.splits["train"].identities if "train" in manifest.splits else (),
+            manifest.preprocessing,
+        )
+
+    def worker_slices(self, worker: int, workers: int) -> list[Slice]:
+        """The slices that input worker `worker` of `workers` reads."""
+        return worker_slices(self.folder, self.split.shards, worker, workers)
+
+
 def worker_slices(folder: str, shards: Sequence[Shard], worker: int, workers: int) -> list[Slice]:
     """The slices that input worker `worker` of `workers` reads in one epoch.
 
-    Over all workers every record is read exactly once, and the workers' counts differ by at most one record, also where
-    there are fewer shards than workers. Only a shard that two workers share is read past by one of them.
+    Over all workers every record is read exactly once, and the workers' counts differ by at most
+    one record, also with fewer shards than workers. Each worker gets a contiguous range.
 
     Args:
       folder: where the shards are.
@@ -37,7 +81,8 @@ def worker_slices(folder: str, shards: Sequence[Shard], worker: int, workers: in
     records = sum(shard.records for shard in shards)
     if records < workers:
         raise UserError(
-            f"{folder} has {records} pairs for {workers} input workers: convert more pairs or use fewer workers"
+            f"{folder} has {records} pairs for {workers} input workers: "
+            "convert more pairs or use fewer workers"
         )
     start, stop = records * worker // workers, records * (worker + 1) // workers
     slices, first = [], 0
@@ -54,59 +99,21 @@ def count_records(slices: Sequence[Slice]) -> int:
     return sum(part.take for part in slices)
 
 
-def locate_record(slices: Sequence[Slice], index: int) -> tuple[str, int]:
-    """(path of the shard, number of the record in it) of record `index` of a worker's slices."""
-    for part in slices:
-        if index < part.take:
-            return part.path, part.skip + index
-        index -= part.take
-    raise IndexError(index)
+def choose_load_size(
+    requested: int | None, manifest: Manifest, image_size: int, crop_fraction: float
+) -> int:
+    """The side, in pixels, of the training images that leave the host.
 
-
-# What a pipeline reads.
-
-
-@dataclasses.dataclass(frozen=True)
-class PairSource:
-    """A split of converted pairs and what is needed to turn its records into tensors.
-
-    Attributes:
-      folder: where the shards are.
-      split: the split, from the manifest.
-      image_size: side of the images in a batch, in pixels.
-      crop_fraction: side of the centre square that is kept, over the shorter side, in (0, 1].
-      identities: names whose position is their index in a batch's `identities`.
-      preprocessing: what was done to the images before they were stored; None where the manifest does not say.
+    Args:
+      requested: the user's choice. None for the default: the centre square at its stored size,
+        where all stored images are squares of one size and it is at most 1.5 × `image_size`; else
+        `image_size`.
+      manifest: of the shards.
+      image_size: side of the network's input in pixels.
+      crop_fraction: side of the centre square that is kept, over the stored side.
     """
-
-    folder: str
-    split: manifests.Split
-    image_size: int
-    crop_fraction: float
-    identities: tuple[str, ...] = ()
-    preprocessing: Preprocessing | None = None
-
-    @classmethod
-    def of(
-        cls,
-        folder: str,
-        manifest: manifests.Manifest,
-        split: str,
-        image_size: int,
-        crop_fraction: float,
-    ) -> "PairSource":
-        """The split of that name, with identities indexed among the training split's."""
-        identities = manifest.splits["train"].identities if "train" in manifest.splits else ()
-        preprocessing = manifest.preprocessing
-        return cls(
-            folder,
-            manifest.split(split),
-            image_size,
-            crop_fraction,
-            identities,
-            preprocessing=preprocessing,
-        )
-
-    def worker_slices(self, worker: int, workers: int) -> list[Slice]:
-        """What input worker `worker` of `workers` reads."""
-        return worker_slices(self.folder, self.split.shards, worker, workers)
+    if requested or manifest.image_side is None:
+        return requested or image_size
+    side = manifest.image_side
+    _, _, window = preprocessings.centre_window(side, side, crop_fraction)
+    return window if window <= _LARGEST_LOAD_RATIO * image_size else image_size

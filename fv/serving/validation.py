@@ -14,7 +14,7 @@ from fv.evaluation import pair_sources
 from fv.model import checkpoint_choice
 from fv.model.model_record import ModelRecord
 from fv.model.siamese import PairScorer, Siamese
-from fv.pipeline import damage, input_pipeline, tensorflow_decoder
+from fv.pipeline import damage, decoders, input_pipeline
 from fv.pipeline.input_pipeline import PairSource
 
 # The threshold of an export, and how often it is wrong.
@@ -204,9 +204,7 @@ def score_pairs(pairs: PairSource, model: Siamese) -> tuple[np.ndarray, np.ndarr
 def first_images(pairs: PairSource, count: int) -> tuple[list[bytes], list[bytes]]:
     """The encoded images of the first `count` pairs, or of all where there are fewer."""
     paths = [os.path.join(pairs.folder, shard.name) for shard in pairs.split.shards]
-    records = [
-        tensorflow_decoder.parse_record(data) for data in tf.data.TFRecordDataset(paths).take(count)
-    ]
+    records = [decoders.parse_record(data) for data in tf.data.TFRecordDataset(paths).take(count)]
     return tuple(
         [pair[name].numpy() for pair in records] for name in (record.IMAGE_A, record.IMAGE_B)
     )

@@ -1,4 +1,4 @@
-"""What the workers of a run have to agree on, so that all of them do it at the same step."""
+"""Decisions that the workers of a run take together, and detection of a lost worker."""
 
 import contextlib
 import re
@@ -8,11 +8,29 @@ import tensorflow as tf
 
 from fv.errors import WorkerLost
 
+# What TensorFlow raises when a peer hangs up, or sends no heartbeat for 10 seconds (the chief 30).
+_LOST_ERRORS = (
+    tf.errors.AbortedError,
+    tf.errors.CancelledError,
+    tf.errors.DeadlineExceededError,
+    tf.errors.FailedPreconditionError,
+    tf.errors.InternalError,
+    tf.errors.UnavailableError,
+    tf.errors.UnknownError,
+)
+_LOST_MESSAGES = (
+    "Collective ops is aborted",
+    "CoordinationService",
+    "GRPC error information",
+    "stopped sending heartbeats",
+)
+_TASK = re.compile(r"/job:worker/(?:replica:\d+/)?task:(\d+)")
+
 
 class Agreement:
-    """Sums a few numbers over all workers; where there is one process, they are its own.
+    """Combines numbers of all workers; with one process, they are its own.
 
-    All workers have to call in the same order, for the sums are collective ops.
+    All workers have to call the same methods in the same order: each is a collective op.
 
     Attributes:
       strategy: of the workers.
@@ -20,13 +38,13 @@ class Agreement:
 
     def __init__(self, strategy: tf.distribute.Strategy):
         self.strategy = strategy
-        self._workers_apart = isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
+        self._multi_worker = isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
 
     def mean(self, *numbers: float) -> list[float]:
-        """The mean of each number over the workers, to float32's precision; the same in every worker."""
-        if not self._workers_apart:
+        """The mean of each number over the workers, in float32; the same in every worker."""
+        if not self._multi_worker:
             return [float(number) for number in numbers]
-        total = self._total(tf.constant(numbers, tf.float32)).numpy()
+        total = self._sum(tf.constant(numbers, tf.float32)).numpy()
         return [float(number) for number in total / self.strategy.num_replicas_in_sync]
 
     def any(self, flag: bool) -> bool:
@@ -38,66 +56,41 @@ class Agreement:
         return not self.any(number != round(self.mean(number)[0]))
 
     @tf.function(autograph=False)
-    def _total(self, numbers: tf.Tensor) -> tf.Tensor:
-        """Sums over the replicas, of which each worker has as many as any other."""
+    def _sum(self, numbers: tf.Tensor) -> tf.Tensor:
+        """Sums over the replicas, of which all workers have equally many."""
         per_replica = self.strategy.run(tf.identity, args=(numbers,))
         return self.strategy.reduce(tf.distribute.ReduceOp.SUM, per_replica, axis=None)
 
 
-# What is said when another worker is lost in the middle of a run.
-
-# What TensorFlow raises where a peer hangs up, or its heartbeats stay away for 10 seconds, or 30 where it is the chief.
-_ERRORS = (
-    tf.errors.AbortedError,
-    tf.errors.CancelledError,
-    tf.errors.DeadlineExceededError,
-    tf.errors.FailedPreconditionError,
-    tf.errors.InternalError,
-    tf.errors.UnavailableError,
-    tf.errors.UnknownError,
-)
-_SIGNS = (
-    "Collective ops is aborted",
-    "CoordinationService",
-    "GRPC error information",
-    "stopped sending heartbeats",
-)
-_TASK = re.compile(r"/job:worker/(?:replica:\d+/)?task:(\d+)")
-
-
 @contextlib.contextmanager
 def raise_if_worker_lost(strategy: tf.distribute.Strategy) -> Iterator[None]:
-    """Says in one line which worker is lost, where the block fails for that.
+    """Names the lost worker in one line where the block fails because of it.
 
     Raises:
-      WorkerLost: another worker of the strategy's cluster has ended, or does not answer any more.
+      WorkerLost: another worker of the strategy's cluster has ended, or does not answer.
     """
     try:
         yield
-    except _ERRORS as error:
-        text = str(error)
-        addresses = _addresses(strategy)
-        if len(addresses) < 2 or not any(sign in text for sign in _SIGNS):
+    except _LOST_ERRORS as error:
+        message, resolver = str(error), strategy.cluster_resolver
+        multi_worker = isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
+        jobs = resolver.cluster_spec().as_dict() if multi_worker else {}
+        addresses = jobs.get("worker", [])
+        if len(addresses) < 2 or not any(part in message for part in _LOST_MESSAGES):
             raise
-        raise WorkerLost(_describe(text, addresses, strategy.cluster_resolver.task_id)) from error
+        lost = _find_lost_worker(message, len(addresses), resolver.task_id)
+        who = "another worker" if lost is None else f"worker {lost} ({addresses[lost]})"
+        raise WorkerLost(
+            f"{who} ended or does not answer, and no worker can go on alone: "
+            "start all again, from the last checkpoint"
+        ) from error
 
 
-def _addresses(strategy: tf.distribute.Strategy) -> list[str]:
-    resolver = strategy.cluster_resolver
-    jobs = (
-        resolver.cluster_spec().as_dict()
-        if isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
-        else {}
-    )
-    return jobs.get("worker", [])
-
-
-def _describe(text: str, addresses: list[str], own: int) -> str:
-    """The message; the last worker that TensorFlow names is the one that it could not talk to."""
-    others = [
-        int(task) for task in _TASK.findall(text) if int(task) != own and int(task) < len(addresses)
-    ]
-    chief_silent = "CoordinationService/" in text
-    lost = others[-1] if others else 0 if chief_silent and own else None
-    who = "another worker" if lost is None else f"worker {lost} ({addresses[lost]})"
-    return f"{who} ended or does not answer, and no worker can go on alone: start all again, from the last checkpoint"
+def _find_lost_worker(message: str, workers: int, own: int) -> int | None:
+    """The last worker that TensorFlow names, which is the one that it could not talk to."""
+    tasks = map(int, _TASK.findall(message))
+    others = [task for task in tasks if task != own and task < workers]
+    if others:
+        return others[-1]
+    chief_is_silent = "CoordinationService/" in message
+    return 0 if chief_is_silent and own else None

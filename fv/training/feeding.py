@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from fv import manifest as manifests
 from fv.errors import UserError
-from fv.pipeline import host_decoder, input_pipeline
+from fv.pipeline import input_pipeline, slices
 from fv.pipeline.damage import BadRecords
 from fv.pipeline.input_pipeline import PairSource
 from fv.training.options import TrainOptions
@@ -63,7 +63,7 @@ def training_source(options: TrainOptions, manifest: manifests.Manifest) -> Pair
             f"--scale={options.augmentation.scale[0]},{reach} reaches beyond the images: {left}, "
             "lower one of them"
         )
-    side = host_decoder.choose_load_size(
+    side = slices.choose_load_size(
         options.input.load_size, manifest, round(options.model.image_size * reach), kept
     )
     return PairSource.of(options.tfrecords, manifest, "train", side, kept)

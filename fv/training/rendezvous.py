@@ -1,4 +1,10 @@
-"""What workers say to each other while they gather: JSON objects, one a line, over TCP."""
+"""Gathers the workers of a run before TensorFlow starts, and checks that their settings agree.
+
+TensorFlow 2.21 waits up to an hour for a missing worker, says nothing, and cannot be interrupted
+meanwhile. Here the chief listens on its own port. Each worker sends it its number, its list of the
+workers and its settings, and then receives who is missing until nobody is. Messages are JSON
+objects, one per line, over TCP.
+"""
 
 import contextlib
 import errno
@@ -11,294 +17,24 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-import tensorflow as tf
-
 from fv import options as fv_options
-from fv.errors import UserError, WorkerLost
-from fv.training.cluster import Cluster, host_of, port_of
+from fv.errors import UserError
+from fv.training.cluster import Cluster, split_address
 
-_LONGEST_BYTES = 1 << 20
-_SENDING_S = 1.0
+# Flags that may differ: a machine may have its own copy of the shards.
+_OWN_FLAGS = ("--worker_index", "--tfrecords")
 
+# Keys of a worker's message, and of the chief's: the missing workers (none: go on), or an error.
+INDEX, ADDRESSES, SETTINGS = "index", "addresses", "settings"
+MISSING, ERROR = "missing", "error"
 
-class Connection:
-    """Sends and receives messages; a peer that has gone is no error but an empty answer."""
-
-    def __init__(self, link: socket.socket):
-        self._link, self._received = link, b""
-
-    def send(self, message: dict) -> bool:
-        """Sends a message, and returns whether the peer is still there to take it."""
-        try:
-            self._link.settimeout(_SENDING_S)
-            self._link.sendall(json.dumps(message).encode() + b"\n")
-        except OSError:
-            return False
-        return True
-
-    def receive(self, seconds: float) -> dict | None:
-        """The next message; None where none comes within so many seconds.
-
-        Raises:
-          ConnectionError: the peer has gone, or talks of something else.
-        """
-        # The socket's own timeout: select() takes no file descriptor from 1,024 on, and a worker may have more of them.
-        self._link.settimeout(max(0.0, seconds))
-        while b"\n" not in self._received:
-            try:
-                data = self._link.recv(1 << 16)
-            except (TimeoutError, BlockingIOError):
-                return None
-            if not data or len(self._received) > _LONGEST_BYTES:
-                raise ConnectionError("it hung up")
-            self._received += data
-        line, _, self._received = self._received.partition(b"\n")
-        return _parse(line)
-
-    def close(self) -> None:
-        """Hangs up."""
-        self._link.close()
-
-
-def _parse(line: bytes) -> dict:
-    try:
-        message = json.loads(line)
-    except ValueError as error:
-        raise ConnectionError("it is no worker of fv") from error
-    if not isinstance(message, dict):
-        raise ConnectionError("it is no worker of fv")
-    return message
-
-
-# All workers gather before TensorFlow starts, so that what is missing or different is said by
-# name and in time.
-#
-# TensorFlow 2.21 waits for an hour where a worker is missing, says nothing, and cannot be
-# interrupted meanwhile. Here the
-# chief listens on its own port (`calling`), and each worker tells it its number and its flags
-# (`answering`), and hears who is
-# missing until nobody is.
-
-MISSING = "missing"  # to a worker: who is missing; nobody: go
-MISTAKE = "mistake"  # to a worker: what is wrong, in one line
-INDEX, ADDRESSES, FACTS = (
-    "index",
-    "addresses",
-    "facts",
-)  # to the chief: who calls, and what it was told
-
-
-def open_own_port(cluster: Cluster) -> socket.socket:
-    """Opens this worker's own port, which TensorFlow takes over afterwards.
-
-    Raises:
-      UserError: something else has it.
-    """
-    port = port_of(cluster.addresses[cluster.index], "the cluster")
-    with contextlib.suppress(OSError):  # a machine may have no IPv6
-        return socket.create_server(
-            ("", port), family=socket.AF_INET6, dualstack_ipv6=True, backlog=cluster.size
-        )
-    try:
-        return socket.create_server(("", port), backlog=cluster.size)
-    except OSError as error:
-        why = "another process has it" if error.errno == errno.EADDRINUSE else error.strerror
-        whose = cluster.describe([cluster.index])
-        raise UserError(
-            f"port {port} of {whose} cannot be opened, {why}: end that, or give another port"
-        ) from error
-
-
-def describe_missing(
-    cluster: Cluster, missing: Iterable[int], timeout: float, reason: str = ""
-) -> UserError:
-    """What is said where workers are missing when the time is over."""
-    who = cluster.describe(missing) + (f" ({reason})" if reason else "")
-    late = f"the cluster did not form within --startup_timeout={timeout:g} seconds"
-    return UserError(
-        f"{late}, no answer from {who}: start them all, or check addresses, names and firewalls"
-    )
-
-
-# The chief's part of the roll call: it hears who comes, and tells all who is missing.
-
-_QUIET_S = 10.0  # after which the chief says for whom it waits
-_ROUND_S = 0.2
-_HELLO_S = 2.0  # a caller that says nothing for so long is no worker
-
-
-def gather_workers(cluster: Cluster, facts: Mapping[str, str], timeout: float) -> None:
-    """Waits until all workers have said that they are here, and tells them to go on.
-
-    Raises:
-      UserError: workers are missing when the time is over, or disagree; all that are there are told the same.
-    """
-    chief = _Chief(cluster, facts)
-    with open_own_port(cluster) as server:
-        try:
-            _wait(chief, server, timeout)
-        except UserError as error:
-            chief.tell({MISTAKE: str(error)})
-            raise
-        finally:
-            chief.hang_up()
-
-
-def _wait(chief: "_Chief", server: socket.socket, timeout: float) -> None:
-    began, told = time.monotonic(), False
-    server.settimeout(_ROUND_S)
-    while chief.missing():
-        waited = time.monotonic() - began
-        if waited > timeout:
-            raise describe_missing(chief.cluster, chief.never_came() or chief.missing(), timeout)
-        if waited > _QUIET_S and not told:
-            told = True
-            print(
-                f"waits for {chief.cluster.describe(chief.missing())}", file=sys.stderr, flush=True
-            )
-        chief.hear(server)
-        chief.drop_gone()
-        chief.tell({MISSING: chief.missing()})
-
-
-class _Chief:
-    """Worker 0: it knows who is there."""
-
-    def __init__(self, cluster: Cluster, facts: Mapping[str, str]):
-        self.cluster, self._facts = cluster, facts
-        self._present: dict[int, Connection] = {}
-        self._came: set[int] = set()
-
-    def missing(self) -> list[int]:
-        """The workers that are not there."""
-        return [worker for worker in range(1, self.cluster.size) if worker not in self._present]
-
-    def never_came(self) -> list[int]:
-        """The workers that never were there; others may have come and lost patience a moment before the chief."""
-        return [worker for worker in self.missing() if worker not in self._came]
-
-    def drop_gone(self) -> None:
-        """Those who have hung up are missing again."""
-        self._present = {worker: peer for worker, peer in self._present.items() if _is_there(peer)}
-
-    def tell(self, message: dict) -> None:
-        """Tells all that are there."""
-        self._present = {
-            worker: peer for worker, peer in self._present.items() if peer.send(message)
-        }
-
-    def hear(self, server: socket.socket) -> None:
-        """Takes in the next caller, if there is one."""
-        try:
-            link, _ = server.accept()
-        except TimeoutError:
-            return
-        peer = Connection(link)
-        try:
-            hello = peer.receive(_HELLO_S) or {}
-        except OSError:
-            hello = {}
-        if isinstance(hello.get(INDEX), int):
-            self._welcome(peer, hello)
-        else:
-            peer.close()  # a port scan, or a health check
-
-    def hang_up(self) -> None:
-        """Ends all connections."""
-        for peer in self._present.values():
-            peer.close()
-
-    def _welcome(self, peer: Connection, hello: dict) -> None:
-        worker = hello[INDEX]
-        before = self._present.get(worker)
-        twice = before is not None and _is_there(before)
-        self._present[worker] = peer
-        self._came.add(worker)
-        mistake = (
-            f"two processes say that they are worker {worker}: give each its own index"
-            if twice
-            else ""
-        )
-        mistake = mistake or _difference(self.cluster, self._facts, hello)
-        if mistake:
-            if twice:
-                before.send({MISTAKE: mistake})
-            raise UserError(mistake)
-
-
-def _is_there(peer: Connection) -> bool:
-    """Whether the peer has not hung up; workers say nothing after their first message."""
-    try:
-        return peer.receive(0.0) is None
-    except OSError:
-        return False
-
-
-def _difference(cluster: Cluster, facts: Mapping[str, str], hello: dict) -> str:
-    """What the caller was told differently, in one line; empty where all is the same."""
-    worker, theirs = hello[INDEX], hello.get(FACTS, {})
-    if hello.get(ADDRESSES) != list(cluster.addresses):
-        listed = ",".join(map(str, hello.get(ADDRESSES, ())))
-        return f"worker {worker} was told the workers {listed}, worker 0 {','.join(cluster.addresses)}: give all the same list"
-    for name in sorted({*facts, *theirs}):
-        if facts.get(name) != theirs.get(name):
-            return f"worker {worker} has {name}={theirs.get(name)}, worker 0 has {name}={facts.get(name)}: give all the same"
-    return ""
-
-
-# A worker's part of the roll call: it tells the chief that it is here, and waits to be told that
-# all are.
-
-_PAUSE_S = 0.2
-_CONNECT_S = 5.0
-
-
-def report_to_chief(cluster: Cluster, facts: Mapping[str, str], timeout: float) -> None:
-    """Waits until the chief says that all workers are here.
-
-    Raises:
-      UserError: the chief says what is wrong, or is not there when the time is over.
-    """
-    deadline, reason, missing = time.monotonic() + timeout, "", [0]
-    with open_own_port(cluster):  # no other process may take the port meanwhile
-        while time.monotonic() < deadline:
-            try:
-                missing = _ask(cluster, facts, deadline)
-            except OSError as error:
-                missing, reason = [0], (error.strerror or str(error)).lower()
-                time.sleep(_PAUSE_S)
-            if not missing:
-                return
-    raise describe_missing(cluster, missing, timeout, reason if missing == [0] else "")
-
-
-def _ask(cluster: Cluster, facts: Mapping[str, str], deadline: float) -> list[int]:
-    """Who is missing when all are there, which is nobody, or when the time is over.
-
-    Raises:
-      OSError: the chief is not there, or not any more.
-      UserError: it says what is wrong.
-    """
-    chief = cluster.addresses[0]
-    seconds = min(_CONNECT_S, max(_PAUSE_S, deadline - time.monotonic()))
-    link = socket.create_connection(
-        (host_of(chief), port_of(chief, "the cluster")), timeout=seconds
-    )
-    with contextlib.closing(Connection(link)) as connection:
-        hello = {ADDRESSES: cluster.addresses, FACTS: dict(facts)}
-        connection.send({INDEX: cluster.index, **hello})
-        missing = [0]
-        while missing:
-            message = connection.receive(deadline - time.monotonic())
-            if message is None:
-                break
-            if MISTAKE in message:
-                raise UserError(str(message[MISTAKE]))
-            missing = message.get(MISSING, missing)
-        return missing
-
-
-# An end to the time that TensorFlow may take to reach other machines.
+_MOST_MESSAGE_BYTES = 1 << 20
+_SEND_SECONDS = 1.0
+_ACCEPT_SECONDS = 0.2
+_HELLO_SECONDS = 2.0  # a caller that says nothing for so long is no worker
+_SILENT_SECONDS = 10.0  # before the chief prints for whom it waits
+_CONNECT_SECONDS = 5.0
+_RETRY_SECONDS = 0.2
 
 _WATCH = """
 import os, select, signal, sys
@@ -309,84 +45,241 @@ if not select.select([0], [], [], seconds)[0]:
 """
 
 
-@contextlib.contextmanager
-def exit_after(seconds: float, message: str) -> Iterator[None]:
-    """Ends this process with a message if the block takes longer.
-
-    TensorFlow 2.21 holds Python's lock and swallows SIGTERM while it waits for other workers, for up to an hour: neither a
-    thread nor a signal's handler can end it, another process can. It ends by itself when this one does.
-    """
-    command = [
-        sys.executable,
-        "-S",
-        "-c",
-        _WATCH,
-        str(os.getpid()),
-        str(seconds),
-        f"fv: error: {message}",
-    ]
-    watch = subprocess.Popen(command, stdin=subprocess.PIPE)
-    try:
-        yield
-    finally:
-        watch.stdin.close()
-        watch.wait()
-
-
-# From a cluster to its strategy: the roll call first, then TensorFlow, which has no end to its
-# patience.
-
-_GPUS = "number of GPUs"
-
-
-def form_strategy(
-    cluster: Cluster, gpus: int, facts: Mapping[str, str], timeout: float
-) -> tf.distribute.Strategy:
-    """Waits for all workers, and makes the strategy that trains on them; one worker alone opens no port.
-
-    Args:
-      cluster: the workers.
-      gpus: GPUs of this worker, as many as any other's; with none it computes on its CPU.
-      facts: what has to be the same for all workers, by name.
-      timeout: seconds that a worker waits for the others.
-
-    Raises:
-      UserError: workers are missing when the time is over, or differ.
-      WorkerLost: one has gone after all were there.
-    """
-    if cluster.size == 1:
-        return _strategy(tf.train.ClusterSpec({}), "", 0, gpus)
-    gather = report_to_chief if cluster.index else gather_workers
-    gather(cluster, {_GPUS: str(gpus), **facts}, timeout)
-    late = f"TensorFlow did not form the cluster within --startup_timeout={timeout:g} seconds: a worker has gone, run all again"
-    try:
-        with exit_after(timeout, late):
-            return _strategy(
-                tf.train.ClusterSpec({"worker": cluster.addresses}), "worker", cluster.index, gpus
-            )
-    except tf.errors.OpError as error:
-        raise WorkerLost(late) from error
-
-
-def _strategy(
-    spec: tf.train.ClusterSpec, role: str, index: int, gpus: int
-) -> tf.distribute.Strategy:
-    resolver = tf.distribute.cluster_resolver.SimpleClusterResolver(
-        spec, task_type=role, task_id=index, num_accelerators={"GPU": gpus}, rpc_layer="grpc"
-    )
-    return tf.distribute.MultiWorkerMirroredStrategy(cluster_resolver=resolver)
-
-
-# What has to be the same for all workers of a run.
-
-_OWN = ("--worker_index", "--tfrecords")  # a machine may have a copy of the shards of its own
-
-
 def shared_flags(options: Any) -> dict[str, str]:
-    """The flags of a run by name, but for those that are a worker's own.
+    """The flags that have to be the same for all workers of a run, by name.
 
     Args:
       options: an options dataclass (see `fv.options`).
     """
     flags = (line.partition("=") for line in fv_options.to_flagfile(options).splitlines())
-    return {name: value for name, _, value in flags if name not in _OWN}
+    return {name: value for name, _, value in flags if name not in _OWN_FLAGS}
+
+
+def gather(cluster: Cluster, settings: Mapping[str, str], timeout: float) -> None:
+    """Waits until all workers of the cluster are here.
+
+    Args:
+      cluster: the workers, two at least.
+      settings: what has to be the same for all of them, by name.
+      timeout: seconds that a worker waits for the others.
+
+    Raises:
+      UserError: workers are missing when the time is over, they disagree, or this worker's port is
+        taken. All workers that are here raise the same.
+    """
+    # Every worker holds its port until TensorFlow takes it over.
+    with _open_own_port(cluster) as port:
+        if cluster.index:
+            _report_to_chief(cluster, settings, timeout)
+            return
+        chief = _Chief(cluster, settings)
+        try:
+            chief.wait_for_all(port, timeout)
+        except UserError as error:
+            chief.broadcast({ERROR: str(error)})
+            raise
+        finally:
+            chief.close()
+
+
+@contextlib.contextmanager
+def exit_after(seconds: float, message: str) -> Iterator[None]:
+    """Ends this process with a message if the block takes longer.
+
+    TensorFlow holds Python's lock and swallows SIGTERM while it waits for other workers: neither a
+    thread nor a signal handler can end it, but another process can. That one ends when its stdin is
+    closed, also by the end of this process.
+    """
+    watched = [str(os.getpid()), str(seconds), f"fv: error: {message}"]
+    command = [sys.executable, "-S", "-c", _WATCH, *watched]
+    with subprocess.Popen(command, stdin=subprocess.PIPE):
+        yield
+
+
+class Connection:
+    """Sends and receives messages."""
+
+    def __init__(self, link: socket.socket):
+        self._link, self._received = link, b""
+
+    def send(self, message: dict) -> bool:
+        """Sends a message, and returns whether the peer is still there to take it."""
+        try:
+            self._link.settimeout(_SEND_SECONDS)
+            self._link.sendall(json.dumps(message).encode() + b"\n")
+        except OSError:
+            return False
+        return True
+
+    def receive(self, seconds: float) -> dict | None:
+        """The next message; None if none comes within so many seconds.
+
+        Raises:
+          ConnectionError: the peer has gone, or does not send messages of this protocol.
+        """
+        # The socket's own timeout: select() refuses file descriptors from 1,024 on.
+        self._link.settimeout(max(0.0, seconds))
+        while b"\n" not in self._received:
+            try:
+                data = self._link.recv(1 << 16)
+            except (TimeoutError, BlockingIOError):
+                return None
+            if not data or len(self._received) > _MOST_MESSAGE_BYTES:
+                raise ConnectionError("it hung up")
+            self._received += data
+        line, _, self._received = self._received.partition(b"\n")
+        with contextlib.suppress(ValueError):
+            message = json.loads(line)
+            if isinstance(message, dict):
+                return message
+        raise ConnectionError("it is no worker of fv")
+
+    def is_open(self) -> bool:
+        """Whether the peer, which has nothing more to say, has not hung up."""
+        try:
+            return self.receive(0.0) is None
+        except OSError:
+            return False
+
+    def close(self) -> None:
+        """Hangs up."""
+        self._link.close()
+
+
+class _Chief:
+    """Worker 0, to which the others report."""
+
+    def __init__(self, cluster: Cluster, settings: Mapping[str, str]):
+        self._cluster, self._settings = cluster, settings
+        self._present: dict[int, Connection] = {}
+        self._reported: set[int] = set()  # at any time
+
+    def wait_for_all(self, server: socket.socket, timeout: float) -> None:
+        """Accepts workers at the port until all are here, and tells them who is missing."""
+        began, printed = time.monotonic(), False
+        server.settimeout(_ACCEPT_SECONDS)
+        while missing := self._missing():
+            waited = time.monotonic() - began
+            if waited > timeout:
+                # Workers that gave up a little earlier than the chief are not to blame.
+                never = [worker for worker in missing if worker not in self._reported]
+                raise _missing_error(self._cluster, never or missing, timeout)
+            if waited > _SILENT_SECONDS and not printed:
+                printed = True
+                print(f"waits for {self._cluster.describe(missing)}", file=sys.stderr, flush=True)
+            self._accept(server)
+            self._present = {n: peer for n, peer in self._present.items() if peer.is_open()}
+            self.broadcast({MISSING: self._missing()})
+
+    def broadcast(self, message: dict) -> None:
+        """Sends a message to all workers that are here; those that do not take it are missing."""
+        self._present = {n: peer for n, peer in self._present.items() if peer.send(message)}
+
+    def close(self) -> None:
+        """Ends all connections."""
+        for peer in self._present.values():
+            peer.close()
+
+    def _missing(self) -> list[int]:
+        return [worker for worker in range(1, self._cluster.size) if worker not in self._present]
+
+    def _accept(self, server: socket.socket) -> None:
+        try:
+            link, _ = server.accept()
+        except TimeoutError:
+            return
+        peer = Connection(link)
+        try:
+            hello = peer.receive(_HELLO_SECONDS) or {}
+        except OSError:
+            hello = {}
+        worker = hello.get(INDEX)
+        if not isinstance(worker, int):
+            peer.close()  # a port scan, or a health check
+            return
+        before = self._present.get(worker)
+        self._present[worker] = peer
+        self._reported.add(worker)
+        if before is not None and before.is_open():
+            error = f"two processes say that they are worker {worker}: give each its own index"
+            before.send({ERROR: error})
+            raise UserError(error)
+        self._check_agrees(worker, hello)
+
+    def _check_agrees(self, worker: int, hello: dict) -> None:
+        """Checks that a worker has the chief's addresses and settings."""
+        own, theirs = self._cluster.addresses, hello.get(ADDRESSES, ())
+        if list(theirs) != list(own):
+            raise UserError(
+                f"worker {worker} was told the workers {','.join(map(str, theirs))}, "
+                f"worker 0 {','.join(own)}: give all the same list"
+            )
+        settings, others = self._settings, hello.get(SETTINGS, {})
+        for name in sorted({*settings, *others}):
+            if settings.get(name) != others.get(name):
+                raise UserError(
+                    f"worker {worker} has {name}={others.get(name)}, "
+                    f"worker 0 has {name}={settings.get(name)}: give all the same"
+                )
+
+
+def _report_to_chief(cluster: Cluster, settings: Mapping[str, str], timeout: float) -> None:
+    deadline, reason, missing = time.monotonic() + timeout, "", [0]
+    while missing and time.monotonic() < deadline:
+        try:
+            missing = _ask_chief(cluster, settings, deadline)
+        except OSError as error:
+            missing, reason = [0], (error.strerror or str(error)).lower()
+            time.sleep(_RETRY_SECONDS)
+    if missing:
+        raise _missing_error(cluster, missing, timeout, reason if missing == [0] else "")
+
+
+def _ask_chief(cluster: Cluster, settings: Mapping[str, str], deadline: float) -> list[int]:
+    """Waits until no worker is missing or the time is over, and returns who is missing.
+
+    Raises:
+      OSError: the chief is not there, or not any more.
+      UserError: the chief says what is wrong.
+    """
+    seconds = min(_CONNECT_SECONDS, max(_RETRY_SECONDS, deadline - time.monotonic()))
+    link = socket.create_connection(
+        split_address(cluster.addresses[0], "the cluster"), timeout=seconds
+    )
+    with contextlib.closing(Connection(link)) as chief:
+        chief.send({INDEX: cluster.index, ADDRESSES: cluster.addresses, SETTINGS: dict(settings)})
+        missing = [0]
+        while missing:
+            message = chief.receive(deadline - time.monotonic())
+            if message is None:
+                break
+            if ERROR in message:
+                raise UserError(str(message[ERROR]))
+            missing = message.get(MISSING, missing)
+        return missing
+
+
+def _open_own_port(cluster: Cluster) -> socket.socket:
+    _, port = split_address(cluster.addresses[cluster.index], "the cluster")
+    with contextlib.suppress(OSError):  # a machine may have no IPv6
+        return socket.create_server(
+            ("", port), family=socket.AF_INET6, dualstack_ipv6=True, backlog=cluster.size
+        )
+    try:
+        return socket.create_server(("", port), backlog=cluster.size)
+    except OSError as error:
+        why = "another process has it" if error.errno == errno.EADDRINUSE else error.strerror
+        raise UserError(
+            f"port {port} of {cluster.describe([cluster.index])} cannot be opened, {why}: "
+            "end that, or give another port"
+        ) from error
+
+
+def _missing_error(
+    cluster: Cluster, missing: Iterable[int], timeout: float, reason: str = ""
+) -> UserError:
+    who = cluster.describe(missing) + (f" ({reason})" if reason else "")
+    return UserError(
+        f"the cluster did not form within --startup_timeout={timeout:g} seconds, "
+        f"no answer from {who}: start them all, or check addresses, names and firewalls"
+    )

@@ -16,7 +16,7 @@ _ROOT = pathlib.Path(__file__).parents[2]
 
 
 def in_this_process() -> tuple[str, list]:
-    """The address of a dispatcher with a worker, and both servers, which end when nobody holds them."""
+    """The address of a dispatcher with a worker, and both servers, to be kept alive."""
     made = tf.data.experimental.service
     dispatcher = made.DispatchServer()
     worker = made.WorkerServer(made.WorkerConfig(dispatcher.target.removeprefix("grpc://")))

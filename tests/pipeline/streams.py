@@ -16,7 +16,7 @@ def source_of(
 
 
 def stream(source: PairSource, pairs: int, *, bad=None, options=None, **arguments) -> list[bytes]:
-    """The first pairs of a training stream, each as the bytes of its pixels, label and identities; b"" if not valid."""
+    """The first pairs of a training stream: bytes of pixels, label, identities; b"" if invalid."""
     arguments = dict(batch_size=1, seed=3, shuffle_buffer=10) | arguments
     batches = input_pipeline.training_batches(
         source, options=options or InputOptions(), bad=bad, **arguments

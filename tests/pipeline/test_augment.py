@@ -79,7 +79,7 @@ def test_quantising_is_what_a_jpeg_encoder_without_subsampling_does(quality, ste
     )
     whole = slice(0, SIDE // 8 * 8)  # an encoder fills the last blocks in its own way
     difference, loss = (np.abs(encoded - other)[whole, whole].mean() for other in (result, face()))
-    # libjpeg rounds every pixel and colour to an integer on both ways, so single coefficients fall to another side.
+    # libjpeg rounds pixels and colours to integers both ways, so some coefficients differ.
     assert result.shape == encoded.shape and difference < 0.25 * loss
 
 
@@ -180,7 +180,7 @@ def test_cutout_blanks_a_square_and_leaves_the_rest():
     np.testing.assert_allclose(result[~blank], AUGMENT_IMAGES[~blank], atol=1e-3)
 
 
-def test_images_of_another_side_are_brought_to_the_asked_one_by_the_crop_s_resampling():
+def test_the_crop_resamples_images_to_the_requested_side():
     ramp = np.broadcast_to(
         np.linspace(0, 240, 16, dtype=np.float32)[None, None, :, None], (4, 16, 16, 3)
     )
@@ -190,7 +190,7 @@ def test_images_of_another_side_are_brought_to_the_asked_one_by_the_crop_s_resam
     np.testing.assert_allclose(result[0, 0, :, 0], np.linspace(0, 240, 11), atol=1e-3)
 
 
-def test_without_augmentation_a_plain_resize_brings_pairs_to_the_asked_side():
+def test_without_augmentation_pairs_are_resized_to_the_requested_side():
     pairs = tf.constant(AUGMENT_IMAGES.reshape(2, 2, 16, 16, 3))
     assert augment.resize(pairs, 16) is pairs
     resized = augment.resize(pairs, 8).numpy()

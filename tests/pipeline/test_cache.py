@@ -38,7 +38,7 @@ def test_more_distinct_images_than_the_manifest_says_are_refused(tmp_path):
 
 
 def pairs_of_three_images(folder: pathlib.Path, said: int) -> PairSource:
-    """A shard of every ordered pair of three images, of which the manifest says that they are `said`."""
+    """A shard of every ordered pair of three images; its manifest counts `said` images."""
     images = [samples.image_bytes(0, number) for number in range(3)]
     fields = dict.fromkeys(record.BYTES_FIELDS, b"person") | {record.LABEL: record.GENUINE}
     pairs = [

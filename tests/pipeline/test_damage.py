@@ -11,6 +11,7 @@ from fv.errors import UserError
 from fv.pipeline import damage, input_pipeline
 from fv.pipeline.damage import BadRecords
 from fv.pipeline.options import CACHES, InputOptions
+from fv.pipeline.shard_reader import ShardReader
 from tests import samples
 from tests.conftest import slow_case
 from tests.pipeline.streams import pairs_of, source_of, stream
@@ -91,7 +92,7 @@ def test_a_record_cut_short_ends_reading_with_its_place(broken):
 
 
 def read_cut_at_a_frame(broken: Broken, scheme: str, **arguments) -> str:
-    """What is said where the last two records of the shard are gone, and nothing of them is left to be damaged."""
+    """The error where the shard ends before its last two records, at the end of a frame."""
     number, offset = len(broken.frames) - 2, broken.frames[-2][0]
     broken.cut(offset)
     source = dataclasses.replace(source_of(broken.folder), folder=f"{scheme}{broken.folder}")
@@ -102,23 +103,21 @@ def read_cut_at_a_frame(broken: Broken, scheme: str, **arguments) -> str:
         stream(source, RECORDS, **arguments)
     said = str(error.value)
     assert (
-        f"{scheme}{broken.path}: record {number} at byte {offset}: is missing: the file ends before it"
-        in said
+        f"{scheme}{broken.path}: record {number} at byte {offset}: "
+        "is missing: the file ends before it" in said
     )
     return said
 
 
 @pytest.mark.parametrize("cache", ["none", "encoded"])
-def test_records_missing_from_a_shard_s_end_are_not_lost_silently_by_tensorflow_s_reader(
-    broken, cache
-):
+def test_records_missing_at_a_shards_end_are_an_error_for_tensorflow(broken, cache):
     assert "\n" not in read_cut_at_a_frame(
         broken, "", options=InputOptions(decoder="tensorflow", cache=cache)
     )
 
 
 @pytest.mark.parametrize("cache", CACHES)
-def test_nor_behind_a_scheme_where_records_may_be_skipped(broken, cache):
+def test_records_missing_from_a_remote_shard_are_an_error(broken, cache):
     options, bad = (
         InputOptions(max_bad_records=30, cache=cache),
         BadRecords(f"file://{broken.folder}", 30),
@@ -126,7 +125,7 @@ def test_nor_behind_a_scheme_where_records_may_be_skipped(broken, cache):
     read_cut_at_a_frame(broken, "file://", options=options, bad=bad)
 
 
-def test_nor_by_one_of_several_workers_in_evaluation(broken):
+def test_records_missing_in_evaluation_by_several_workers_are_an_error(broken):
     broken.cut(broken.frames[-1][0])
     source = source_of(broken.folder)
     batches = input_pipeline.evaluation_batches(source, batch_size=4, worker=1, workers=2)
@@ -158,17 +157,19 @@ def test_a_shard_that_is_gone_is_named(broken, decoder):
         slow_case(InputOptions(cache="decoded"), b"no image"),
     ],
 )
-def test_an_image_that_does_not_decode_is_named_though_its_record_is_sound(broken, options, image):
+def test_every_decoder_names_and_counts_an_image_that_does_not_decode(broken, options, image):
     broken.replace_image(2, image)
+    bad = BadRecords(str(broken.folder))
     with pytest.raises(UserError) as error:
-        read(broken, options=options)
+        read(broken, options=options, bad=bad)
     assert_named(
         error, broken, f"2 at byte {broken.frames[2][0]}", "image_b/encoded is no whole JPEG"
     )
+    assert bad.count == 1 and bad.error is error.value
 
 
 @pytest.mark.parametrize("cache", ["none", "encoded", "decoded"])
-def test_what_may_be_skipped_leaves_a_hole_and_every_other_record_its_place(
+def test_a_skipped_record_leaves_an_invalid_place_and_the_others_theirs(
     broken, shards, cache, capsys
 ):
     sound = stream(source_of(shards), 2 * RECORDS)
@@ -230,18 +231,17 @@ def test_a_lost_length_takes_the_rest_of_its_shard_and_counts_all_of_it(
     assert all(pair in (b"", expected) for pair, expected in zip(found, sound, strict=True))
 
 
-def test_a_shard_is_looked_through_once_for_a_record_that_every_epoch_meets(broken):
+def test_a_shard_is_indexed_once_for_a_record_that_every_epoch_meets(broken):
     bad, parts = BadRecords(str(broken.folder), 1), source_of(broken.folder).worker_slices(0, 1)
-    bad.add_record(parts, 3, "harmed")
+    reader = ShardReader(parts, bad)
+    reader.report(3, "harmed")
     broken.path.parent.rename(broken.folder.with_name("elsewhere"))
-    bad.add_record(parts, 3, "harmed")
+    reader.report(3, "harmed")
     assert bad.count == 1
 
 
 @pytest.mark.parametrize("workers", [1, 3])
-def test_a_restart_behind_a_hole_is_exact_and_workers_still_share_all_that_is_sound(
-    broken, shards, workers
-):
+def test_with_a_skipped_record_restarts_are_exact_and_workers_share_all(broken, shards, workers):
     broken.flip(broken.frames[1][0] + HEAD + 50)
     found = []
     for worker in range(workers):

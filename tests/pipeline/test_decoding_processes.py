@@ -33,24 +33,24 @@ def read(file: SharedFile, offset: int) -> np.ndarray:
 
 def test_an_array_is_the_file_s_bytes_from_its_offset_on(file):
     memory = BatchMemory(file, SHAPE)
-    (one, first), (other, second) = memory.lend(), memory.lend()
+    (one, first), (other, second) = memory.acquire(), memory.acquire()
     first[:], second[:] = 1, 2
     assert one != other and (read(file, one) == 1).all() and (read(file, other) == 2).all()
 
 
 def test_a_slot_is_lent_again_when_the_last_array_over_it_is_gone(file):
     memory = BatchMemory(file, SHAPE)
-    offset, array = memory.lend()
+    offset, array = memory.acquire()
     part = array[1:, 5]
     del array
-    assert memory.lend()[0] != offset  # and is back at once, since nothing holds that one
+    assert memory.acquire()[0] != offset  # and is back at once, since nothing holds that one
     del part
-    assert memory.lend()[0] == offset
+    assert memory.acquire()[0] == offset
 
 
-def test_tensorflow_takes_it_over_without_a_copy_and_holds_it_as_long_as_the_tensor_lives(file):
+def test_a_tensor_shares_the_memory_without_a_copy_and_keeps_it(file):
     memory = BatchMemory(file, SHAPE)
-    lent = [memory.lend()]
+    lent = [memory.acquire()]
     offset = lent[0][0]
 
     def take(number: tf.Tensor) -> tf.Tensor:
@@ -61,7 +61,7 @@ def test_tensorflow_takes_it_over_without_a_copy_and_holds_it_as_long_as_the_ten
     shared = mmap.mmap(file.descriptor, int(np.prod(SHAPE)), offset=offset)
     shared[0] = 7
     assert tensor[0, 0, 0] == 7
-    assert memory.lend()[0] != offset
+    assert memory.acquire()[0] != offset
 
 
 @pytest.mark.skipif(
@@ -69,7 +69,7 @@ def test_tensorflow_takes_it_over_without_a_copy_and_holds_it_as_long_as_the_ten
 )
 def test_the_memory_goes_with_the_last_of_its_users(file):
     memory = BatchMemory(file, SHAPE)
-    _, array = memory.lend()
+    _, array = memory.acquire()
     array[:] = 1
     assert os.fstat(file.descriptor).st_blocks > 0
     del memory
@@ -83,7 +83,7 @@ ORPHANS = """
 import time
 from fv.pipeline.decoding_processes import DecodingProcesses
 processes = DecodingProcesses(2)
-processes.decode(processes.memory((1, 2, 8, 8, 3)), 1.0, [None])
+processes.decode(processes.batch_memory((1, 2, 8, 8, 3)), 1.0, [None])
 print("ready", flush=True)
 time.sleep(60)
 """
@@ -131,7 +131,7 @@ def test_a_record_and_a_place_in_a_shard_give_the_pixels_of_this_process(
     begin = len(record.frame(b"another"))
     place = (str(tmp_path / "shard"), begin, begin + len(record.frame(encoded)))
     images, answer = processes.decode(
-        processes.memory((2, 2, SIDE, SIDE, 3)), 0.8, [encoded, place]
+        processes.batch_memory((2, 2, SIDE, SIDE, 3)), 0.8, [encoded, place]
     )
     assert answer == (bytes([record.GENUINE] * 2), [b"Ann", "Zoë".encode()] * 2)
     for pair in images:
@@ -145,13 +145,15 @@ def test_what_it_cannot_decode_is_left_and_the_others_are_not(processes, encoded
         record.decode_pair(encoded) | {record.IMAGE_B: samples.image_bytes(0, 0)[:200]}
     )
     sources = [None, b"no record", (str(tmp_path / "missing"), 0, 100), broken, encoded]
-    _, (labels, names) = processes.decode(processes.memory((5, 2, SIDE, SIDE, 3)), 1.0, sources)
+    _, (labels, names) = processes.decode(
+        processes.batch_memory((5, 2, SIDE, SIDE, 3)), 1.0, sources
+    )
     assert np.frombuffer(labels, np.int8).tolist() == [UNDECODED] * 4 + [record.GENUINE]
     assert len(names) == 10 and names[-2:] == [b"Ann", "Zoë".encode()]
 
 
 def test_a_task_waits_in_the_process_that_works_on_another(processes, encoded):
-    memory = processes.memory((1, 2, SIDE, SIDE, 3))
+    memory = processes.batch_memory((1, 2, SIDE, SIDE, 3))
     with futures.ThreadPoolExecutor(8) as pool:  # more than may ask at once
         given = [
             pool.submit(processes.decode, memory, 0.8, [encoded if odd else None])
@@ -174,7 +176,7 @@ def test_it_imports_no_tensorflow():
 )
 def test_a_process_that_dies_is_an_error_and_no_hang(encoded):
     processes = DecodingProcesses(1)
-    memory = processes.memory((1, 2, SIDE, SIDE, 3))
+    memory = processes.batch_memory((1, 2, SIDE, SIDE, 3))
     processes.decode(memory, 1.0, [encoded])
     os.kill(children_of(processes.pid)[0], signal.SIGKILL)
     for _ in range(2):
@@ -191,8 +193,8 @@ def test_they_outlive_signals_to_the_whole_group_but_not_their_parent():
     parent = subprocess.Popen([sys.executable, "-c", ORPHANS], stdout=subprocess.PIPE, text=True)
     assert parent.stdout.readline() == "ready\n"
     (server,) = children_of(parent.pid)
+    assert wait_until(lambda: len(children_of(server)) == 2)
     all_below = [server, *children_of(server)]
-    assert len(all_below) == 3
     for pid in all_below:
         os.kill(pid, signal.SIGINT)
         os.kill(pid, signal.SIGTERM)

@@ -37,7 +37,7 @@ def balanced(source, pairs: int, **arguments) -> list[bytes]:
     return stream(source, pairs, **(dict(batch_size=4, options=FOURS) | arguments))
 
 
-def test_a_batch_holds_as_many_images_of_each_of_its_people_and_none_twice_in_a_pass(source):
+def test_a_batch_is_balanced_and_each_identity_comes_once_in_a_pass(source):
     batches = first_batches(source, 3 * 4)
     for batch in batches:
         assert (batch["label"] == record.GENUINE).all()
@@ -61,7 +61,7 @@ def test_every_pair_of_an_identity_comes_before_any_comes_again(source):
 
 
 def test_people_with_few_pairs_come_as_often_as_those_with_many():
-    groups = input_pipeline.PairGroups(np.arange(8), np.array([0, 1]), np.array([1, 7]))
+    groups = [np.array([0]), np.arange(1, 8)]
     shown = list(
         input_pipeline.repeat_balanced(groups, 2, seed=0, start=0).take(28).as_numpy_iterator()
     )
@@ -166,7 +166,7 @@ def test_an_epoch_holds_every_record_once_and_the_next_has_another_order(input_p
     assert set(first) == set(second) and first != second
 
 
-def test_the_same_seed_repeats_the_order_whatever_the_global_seed_and_another_changes_it(
+def test_the_order_depends_on_the_seed_and_not_on_tensorflows_global_seed(
     input_pipeline_source,
 ):
     tf.random.set_seed(1)

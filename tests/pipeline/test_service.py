@@ -30,7 +30,7 @@ def many_shards(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def address() -> Iterator[str]:
-    """Of a service that serves from this process: processes of its own take 15 s of a core to start."""
+    """Of a service in this process: processes of its own take 15 s of a core to start."""
     address, servers = services.in_this_process()
     yield address
     del servers
@@ -67,7 +67,7 @@ def test_a_damaged_record_that_a_worker_meets_is_one_line_here(shards, address, 
 
 
 @pytest.mark.slow
-def test_the_service_deals_every_record_once_goes_on_without_a_worker_and_stops_cleanly(
+def test_the_service_deals_every_record_once_and_survives_a_lost_worker(
     many_shards,
 ):
     with services.running() as (address, dispatcher, (first, second)):

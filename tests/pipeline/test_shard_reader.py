@@ -124,4 +124,4 @@ def test_a_disk_that_fails_for_a_moment_damages_no_record(lone, monkeypatch):
     monkeypatch.setattr(reader._frames, "read", fail)
     with pytest.raises(TemporaryError, match="Stale file handle"):
         reader.read(3)
-    assert reader._bad.count == 0 and isinstance(reader._bad.error, TemporaryError)
+    assert reader.bad.count == 0 and isinstance(reader.bad.error, TemporaryError)

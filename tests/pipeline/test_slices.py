@@ -1,7 +1,7 @@
 import pytest
 
 from fv.errors import UserError
-from fv.manifest import Shard
+from fv.manifest import Manifest, Shard
 from fv.pipeline import slices
 
 
@@ -11,7 +11,7 @@ def shards_of(*records: int) -> list[Shard]:
 
 @pytest.mark.parametrize("records", [(10,), (3, 7), (1, 1, 1, 7), (40, 2, 5, 9, 100, 3)])
 @pytest.mark.parametrize("workers", [1, 2, 3, 8])
-def test_every_record_is_read_exactly_once_and_counts_differ_by_at_most_one(records, workers):
+def test_every_record_is_read_once_and_counts_differ_by_at_most_one(records, workers):
     shards = shards_of(*records)
     per_worker = [slices.worker_slices("d", shards, worker, workers) for worker in range(workers)]
     read = sorted(
@@ -28,3 +28,26 @@ def test_every_record_is_read_exactly_once_and_counts_differ_by_at_most_one(reco
 def test_fewer_records_than_workers_is_refused():
     with pytest.raises(UserError, match="2 pairs for 3 input workers"):
         slices.worker_slices("d", shards_of(2), 0, 3)
+
+
+@pytest.mark.parametrize(
+    ("requested", "stored", "crop_fraction", "expected"),
+    [
+        (None, None, 1.0, 100),  # images of many sizes
+        (None, 150, 1.0, 150),
+        (None, 151, 1.0, 100),
+        (None, 200, 0.6, 120),  # the centre square alone leaves the host
+        (None, 64, 1.0, 64),
+        (120, 64, 1.0, 120),
+        (120, None, 1.0, 120),
+    ],
+)
+def test_images_leave_the_host_as_stored_unless_much_larger(
+    requested, stored, crop_fraction, expected
+):
+    assert (
+        slices.choose_load_size(
+            requested, Manifest(0, "", {}, image_side=stored), 100, crop_fraction
+        )
+        == expected
+    )

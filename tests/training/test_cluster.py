@@ -182,7 +182,8 @@ def test_what_an_operator_adds_is_left_alone():
             "this is worker -1",
         ),
         (
-            '{"cluster": {"worker": ["a:1"], "ps": ["p:1"]}, "task": {"type": "worker", "index": 0}}',
+            '{"cluster": {"worker": ["a:1"], "ps": ["p:1"]}, '
+            '"task": {"type": "worker", "index": 0}}',
             "the job 'ps'",
         ),
         (
@@ -259,9 +260,7 @@ def test_workers_may_be_written_as_a_range():
         ({}, {"workers": "slurm", "worker_index": 0}, "--workers has 'slurm' where HOST:PORT"),
     ],
 )
-def test_a_cluster_that_nothing_names_or_two_things_do_is_refused_in_one_line(
-    environment, options, message
-):
+def test_a_cluster_that_is_not_named_exactly_once_is_refused(environment, options, message):
     with pytest.raises(UserError, match=message):
         find(environment, **options)
 

@@ -11,7 +11,7 @@ from fv.training import cluster
 from fv.training.options import TrainOptions
 from tests.training.test_cluster import task
 
-ROOT = pathlib.Path(__file__).parent.parent.parent.parent
+ROOT = pathlib.Path(__file__).parents[2]
 KUBERNETES, SLURM = ROOT / "configs" / "kubernetes", ROOT / "configs" / "slurm"
 
 
@@ -65,13 +65,18 @@ def put_commands(folder: pathlib.Path, commands: dict[str, str]) -> None:
 
 @pytest.fixture
 def submit(tmp_path, monkeypatch):
-    """Runs the Slurm script with a Python that only ends with its task's code, and an srun that ends with the highest."""
+    """Runs the Slurm script with a Python that exits with its task's code, and a fake srun."""
 
     def run(*codes: int) -> subprocess.CompletedProcess:
         srun = [
             f'printf "%s\\n" "$@" > {tmp_path}/arguments',
-            f'for task in {" ".join(map(str, range(len(codes))))}; do SLURM_PROCID=$task "${{@:2}}" & all+=($!); done',
-            'for each in "${all[@]}"; do wait "$each"; ended=$?; ((ended > code)) && code=$ended; done; exit $((code))',
+            f"for task in {' '.join(map(str, range(len(codes))))}; do",
+            '  SLURM_PROCID=$task "${@:2}" & all+=($!)',
+            "done",
+            'for each in "${all[@]}"; do',
+            '  wait "$each"; ended=$?; ((ended > code)) && code=$ended',
+            "done",
+            "exit $((code))",
         ]
         python = f"codes=({' '.join(map(str, codes))}); exit ${{codes[$SLURM_PROCID]}}"
         put_commands(
@@ -102,9 +107,7 @@ def submit(tmp_path, monkeypatch):
         ((2, 75), 2, False),
     ],
 )
-def test_the_slurm_script_requeues_what_can_go_on_and_nothing_where_one_task_failed(
-    submit, tmp_path, codes, code, requeued
-):
+def test_the_slurm_script_requeues_only_what_can_continue(submit, tmp_path, codes, code, requeued):
     done = submit(*codes)
     assert done.returncode == code and (tmp_path / "requeue").exists() == requeued
     assert sorted(done.stdout.splitlines()) == [

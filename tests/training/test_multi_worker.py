@@ -25,7 +25,8 @@ FLAGS = [
 ]
 TRAINING_PAIRS = 64  # of the fixture `shards`
 FLOAT32_NOISE = 1e-5  # relative; measured: 9.1e-7
-NOTICED_S = 30.0  # in which a worker has ended after another: TensorFlow takes up to 10, more where the cores are busy
+# Until a worker ends after another: TensorFlow takes up to 10, more on busy cores.
+NOTICED_S = 30.0
 
 
 def resolve(*arguments: str) -> TrainOptions:
@@ -90,7 +91,7 @@ def kill(place: int, workers: list[subprocess.Popen]) -> None:
 def test_two_workers_give_the_losses_of_one_and_only_the_chief_writes(
     shards, tmp_path, start_workers
 ):
-    """Each step is one epoch, so that its batch holds the same pairs, whoever reads which of them."""
+    """Each step is one epoch, so its batch holds the same pairs, whoever reads which."""
     run = [
         f"--tfrecords={shards}",
         "--steps=5",
@@ -117,9 +118,7 @@ def test_two_workers_give_the_losses_of_one_and_only_the_chief_writes(
 
 
 @pytest.mark.slow
-def test_a_killed_worker_ends_the_others_and_one_alone_goes_on_from_the_checkpoint(
-    shards, tmp_path, start_workers
-):
+def test_a_killed_worker_ends_the_others_and_one_alone_continues(shards, tmp_path, start_workers):
     folder = tmp_path / "run"
     run = [
         f"--tfrecords={shards}",
@@ -144,9 +143,7 @@ def test_a_killed_worker_ends_the_others_and_one_alone_goes_on_from_the_checkpoi
 
 
 @pytest.mark.slow
-def test_a_signal_to_one_worker_saves_and_ends_all_which_go_on_until_the_chief_is_killed(
-    shards, tmp_path, start_workers
-):
+def test_a_signal_to_one_worker_saves_and_ends_all_workers(shards, tmp_path, start_workers):
     folder = tmp_path / "run"
     run = [
         f"--tfrecords={shards}",

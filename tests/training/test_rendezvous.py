@@ -17,7 +17,7 @@ from fv.training.rendezvous import Connection
 BEYOND_SELECT = 1024  # select() takes file descriptors below this one
 
 
-def test_messages_come_in_order_and_none_is_told_from_a_peer_that_has_gone():
+def test_messages_come_in_order_and_a_closed_peer_is_an_error():
     here, there = (Connection(link) for link in socket.socketpair())
     assert there.receive(0.0) is None
     assert there.receive(0.01) is None
@@ -29,7 +29,7 @@ def test_messages_come_in_order_and_none_is_told_from_a_peer_that_has_gone():
     there.close()
 
 
-def test_a_process_that_has_a_thousand_files_open_is_heard_all_the_same():
+def test_a_socket_beyond_a_thousand_open_files_receives():
     link, other = socket.socketpair()
     far = socket.socket(fileno=fcntl.fcntl(link.fileno(), fcntl.F_DUPFD, BEYOND_SELECT))
     with link, other, far:
@@ -49,11 +49,9 @@ def split(address: str) -> tuple[str, int]:
 def gather(*workers: tuple[Cluster, dict[str, str], float]) -> list[str]:
     """What each worker says in the end, all at once: nothing, or what is wrong."""
 
-    def one(cluster: Cluster, facts: dict[str, str], timeout: float) -> str:
+    def one(cluster: Cluster, settings: dict[str, str], timeout: float) -> str:
         try:
-            (rendezvous.report_to_chief if cluster.index else rendezvous.gather_workers)(
-                cluster, facts, timeout
-            )
+            rendezvous.gather(cluster, settings, timeout)
         except UserError as error:
             return str(error)
         return ""
@@ -62,7 +60,7 @@ def gather(*workers: tuple[Cluster, dict[str, str], float]) -> list[str]:
         return [said.result() for said in [pool.submit(one, *worker) for worker in workers]]
 
 
-def test_workers_that_are_all_there_go_on_at_once():
+def test_workers_that_are_all_there_continue_at_once():
     listed = addresses(3)
     began = time.monotonic()
     assert gather(*((Cluster(listed, index), {"--steps": "5"}, 20.0) for index in range(3))) == [
@@ -73,7 +71,7 @@ def test_workers_that_are_all_there_go_on_at_once():
     assert time.monotonic() - began < 5
 
 
-def test_all_that_are_there_name_the_worker_that_is_not_and_give_up_in_time():
+def test_all_workers_name_the_missing_one_and_give_up_in_time():
     listed = addresses(3)
     began = time.monotonic()
     said = gather((Cluster(listed, 0), {}, 1.5), (Cluster(listed, 1), {}, 1.5))
@@ -93,7 +91,7 @@ def test_a_missing_chief_is_named_with_the_reason():
     assert "worker 0 (no-such-host.invalid:1234) (" in said
 
 
-def test_workers_with_other_flags_are_told_which():
+def test_workers_with_different_flags_name_the_flag():
     listed = addresses(2)
     said = gather(
         (Cluster(listed, 0), {"--steps": "5"}, 20.0), (Cluster(listed, 1), {"--steps": "6"}, 20.0)
@@ -101,7 +99,7 @@ def test_workers_with_other_flags_are_told_which():
     assert said == ["worker 1 has --steps=6, worker 0 has --steps=5: give all the same"] * 2
 
 
-def test_workers_with_another_list_are_told_so():
+def test_workers_with_different_lists_are_refused():
     listed = addresses(3)
     said = gather(
         (Cluster(listed, 0), {}, 20.0), (Cluster((*listed[:2], "elsewhere:1"), 1), {}, 20.0)
@@ -109,7 +107,7 @@ def test_workers_with_another_list_are_told_so():
     assert all("worker 1 was told the workers" in line and "elsewhere:1" in line for line in said)
 
 
-def test_two_workers_of_one_number_are_told_so():
+def test_two_workers_with_one_index_are_refused():
     listed = addresses(3)
     heard = []
 
@@ -121,9 +119,9 @@ def test_two_workers_of_one_number_are_told_so():
                 socket.create_connection(split(listed[0]), timeout=5) as link,
             ):
                 twin = Connection(link)
-                twin.send({"index": 1, "addresses": listed, "facts": {}})
+                twin.send({"index": 1, "addresses": listed, "settings": {}})
                 while message := twin.receive(10.0):
-                    heard.extend([message["mistake"]] if "mistake" in message else [])
+                    heard.extend([message["error"]] if "error" in message else [])
 
     with concurrent.futures.ThreadPoolExecutor() as pool:
         pool.submit(pretend_to_be_worker_1_too)
@@ -142,7 +140,7 @@ def test_a_port_that_another_process_has_is_named():
     )
 
 
-def test_strangers_at_the_port_and_a_worker_that_comes_again_do_no_harm():
+def test_strangers_at_the_port_do_no_harm():
     listed = addresses(2)
 
     def disturb() -> None:
@@ -160,21 +158,22 @@ def test_strangers_at_the_port_and_a_worker_that_comes_again_do_no_harm():
                     time.sleep(0.1)
 
     with concurrent.futures.ThreadPoolExecutor() as pool:
-        chief = pool.submit(rendezvous.gather_workers, Cluster(listed, 0), {}, 20.0)
+        chief = pool.submit(rendezvous.gather, Cluster(listed, 0), {}, 20.0)
         disturb()
-        rendezvous.report_to_chief(Cluster(listed, 1), {}, 20.0)
+        rendezvous.gather(Cluster(listed, 1), {}, 20.0)
         assert chief.result() is None
 
 
 HANGING = """
 import ctypes
-from fv.training.clusters import forming
-with forming.bounded(0.5, "it took too long"):
+from fv import quiet_tensorflow
+from fv.training import rendezvous
+with rendezvous.exit_after(0.5, "it took too long"):
     ctypes.PyDLL(None).sleep(60)  # holds Python's lock, as TensorFlow does
 """
 
 
-def test_a_block_that_holds_pythons_lock_for_too_long_ends_the_process_with_a_line():
+def test_a_block_that_holds_pythons_lock_too_long_ends_the_process():
     began = time.monotonic()
     done = subprocess.run(
         [sys.executable, "-c", HANGING], capture_output=True, text=True, check=False

@@ -76,7 +76,7 @@ def test_two_and_four_devices_give_the_losses_of_one(shards, batch_norm):
         np.testing.assert_allclose(losses, one, rtol=FLOAT32_NOISE)
 
 
-def test_a_batch_that_the_replicas_or_the_parts_of_a_step_cannot_share_evenly_is_refused():
+def test_a_batch_that_does_not_divide_evenly_is_refused():
     two = strategy.mirrored_cpus(2)
     strategy.check_divides(two, 6)
     with pytest.raises(UserError, match="global_batch_size=7 does not divide over 2 replicas"):
@@ -84,7 +84,8 @@ def test_a_batch_that_the_replicas_or_the_parts_of_a_step_cannot_share_evenly_is
     strategy.check_divides(two, 12, parts=3)
     with pytest.raises(
         UserError,
-        match=r"=12 does not divide over 2 replicas in 4 parts \(--accumulate_steps\): use a multiple",
+        match=r"=12 does not divide over 2 replicas in 4 parts \(--accumulate_steps\): "
+        "use a multiple",
     ):
         strategy.check_divides(two, 12, parts=4)
 
@@ -113,7 +114,7 @@ def test_multi_worker_without_a_cluster_says_how_to_name_one(monkeypatch):
         strategy.start_strategy(StrategyOptions(strategy="multi_worker"), seed=0)
 
 
-def test_a_cluster_that_does_not_form_is_given_up_in_time_and_names_who_is_missing():
+def test_a_cluster_that_does_not_form_names_who_is_missing_in_time():
     worker, chief = ports.free_ports(2)
     listed = f"localhost:{chief},localhost:{worker}"
     options = StrategyOptions(
