@@ -1,4 +1,8 @@
-"""From a file's bytes to the JPEG bytes that are stored: untouched where they are sound, made once where they have to be."""
+"""Turns the bytes of an image file into the JPEG bytes that shards store.
+
+A sound JPEG is stored as it is, all else is encoded once. `--crop` and `--store_size` cut an image and
+make it smaller before that.
+"""
 
 import dataclasses
 from collections.abc import Mapping
@@ -15,10 +19,11 @@ from fv.conversion.formats import BadImage
 from fv.errors import UserError
 from fv.preprocessing import WHOLE
 
-# Which part of an image is stored: all of it, its centre square, or a box that a CSV gives for
-# each image.
+COLUMNS = ("path", "left", "top", "width", "height")  # of a CSV of boxes
 
-COLUMNS = ("path", "left", "top", "width", "height")
+_WHOLE_SUBSAMPLING = "444"  # keeps the colours of what was lossless
+_RESIZED_SUBSAMPLING = "420"  # that of nearly every camera; decodes faster
+_UNKNOWN_SUBSAMPLING = "Could not determine subsampling"  # simplejpeg's error, before it decodes
 
 
 class Box(NamedTuple):
@@ -32,17 +37,84 @@ class Box(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Crop:
-    """What `--crop` says: the side of the centre square over the shorter side, in (0, 1], or a box by path, or neither."""
+    """The value of `--crop`; the whole image where both are None.
+
+    Attributes:
+      fraction: side of the centre square over the shorter side, in (0, 1].
+      boxes: the part of each image, by path.
+    """
 
     fraction: float | None = None
     boxes: Mapping[str, Box] | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Rules:
+    """What an image may be and becomes.
+
+    Attributes:
+      max_pixels: most pixels it may have.
+      jpeg_quality: 1 to 100, where it is encoded.
+      store_size: longest shorter side of a stored image in pixels; None stores images as they are.
+      crop_fraction: as `Crop.fraction`.
+    """
+
+    max_pixels: int
+    jpeg_quality: int
+    store_size: int | None = None
+    crop_fraction: float | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class SoundImage:
+    """An image that every JPEG decoder reads the same way.
+
+    Attributes:
+      stored: the JPEG bytes to store, the file's own where these can be.
+      grey: uint8 [height, width], the whole upright image.
+      stored_size: width and height of what is stored, in pixels.
+    """
+
+    stored: bytes
+    grey: np.ndarray
+    stored_size: tuple[int, int]
+
+
+def load_sound_jpeg(data: bytes, rules: Rules, box: Box | None = None) -> SoundImage:
+    """Decodes a whole image and gives the JPEG bytes to store.
+
+    Baseline and progressive JPEG, RGB or grey, upright, comes back untouched, up to its end marker.
+    All else becomes RGB JPEG without chroma subsampling: transparency on white, the first frame of
+    several, 16 bits a channel scaled to 8, EXIF rotation applied. With `rules.store_size`, every image
+    is cut, made smaller by area averages where it is larger, and encoded.
+
+    Args:
+      data: the file's bytes.
+      rules: limits, quality and size.
+      box: the part to store.
+
+    Raises:
+      BadImage: empty, cut short, damaged, too large or not an image.
+    """
+    if not data:
+        raise BadImage("empty file")
+    if not data.startswith(jpeg.START):
+        return _encode(formats.decode(data, rules.max_pixels), rules, box)
+    try:
+        return _load_jpeg(data, rules, box)
+    except ValueError as error:
+        if _UNKNOWN_SUBSAMPLING in str(error):
+            raise BadImage(
+                "a JPEG whose chroma subsampling fv does not read: save it anew, as 4:2:0 or 4:4:4"
+            ) from error
+        raise BadImage(f"damaged JPEG: {error}") from error
 
 
 def parse_crop(text: str) -> Crop:
     """Reads the value of `--crop`.
 
     Args:
-      text: `none`, a number in (0, 1], or the path of a CSV with `COLUMNS`, boxes in pixels of the upright image.
+      text: `none`, a number in (0, 1], or the path of a CSV with `COLUMNS`.
 
     Raises:
       UserError: the number is out of range, or the CSV cannot be used.
@@ -55,10 +127,24 @@ def parse_crop(text: str) -> Crop:
     except ValueError:
         return Crop(boxes=_read_boxes(text))
     if not 0.0 < fraction <= 1.0:
-        raise UserError(
-            f"--crop={text} is not in (0, 1]: give the centre square's side over the image's shorter side"
-        )
+        meaning = "the centre square's side over the image's shorter side"
+        raise UserError(f"--crop={text} is not in (0, 1]: give {meaning}")
     return Crop(fraction)
+
+
+def require_boxes(
+    images: pd.DataFrame, crop: Crop, source: str
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Separates the images that have no box where boxes are given.
+
+    Returns:
+      The other images, numbered anew; and those without a box, with columns `path` and `reason`.
+    """
+    has = np.ones(len(images), bool)
+    if crop.boxes is not None:
+        has = images["path"].isin(crop.boxes.keys()).to_numpy()
+    boxless = images.loc[~has, ["path"]].assign(reason=f"no box in {source}")
+    return images[has].reset_index(drop=True), boxless
 
 
 def crop_window(width: int, height: int, fraction: float | None, box: Box | None) -> Box:
@@ -74,24 +160,67 @@ def crop_window(width: int, height: int, fraction: float | None, box: Box | None
             raise ValueError(f"its box {tuple(box)} lies outside its {width} × {height} pixels")
         return Box(left, top, right - left, bottom - top)
     if fraction:
-        side = max(
-            1, round(min(width, height) * fraction)
-        )  # as fv.preprocess cuts the centre square
+        # `fv.preprocess` has to cut the same square of an image that was not cut here.
+        side = max(1, round(min(width, height) * fraction))
         return Box((width - side) // 2, (height - side) // 2, side, side)
     return Box(0, 0, width, height)
 
 
-def require_boxes(
-    images: pd.DataFrame, crop: Crop, source: str
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The images that have a box where boxes are given, numbered anew; and the others, with columns `path` and `reason`."""
-    has = (
-        np.ones(len(images), bool)
-        if crop.boxes is None
-        else images["path"].isin(crop.boxes.keys()).to_numpy()
+def _load_jpeg(data: bytes, rules: Rules, box: Box | None) -> SoundImage:
+    """Loads a JPEG.
+
+    Strict decoding finds damage in whatever is stored: other decoders fill what is missing with grey.
+
+    Raises:
+      ValueError: it is damaged.
+    """
+    head = jpeg.read_head(data)
+    formats.check_size(head.width, head.height, rules.max_pixels)
+    if head.bits != 8:
+        raise BadImage(f"JPEG of {head.bits} bits a sample: save it with 8")
+    if head.repairs:
+        data = jpeg.repair(data, head)
+    if head.plain and head.orientation == jpeg.UPRIGHT and not rules.store_size:
+        grey = simplejpeg.decode_jpeg(data, "GRAY", strict=True)[:, :, 0]
+        end = jpeg.find_end(data, head.scan)
+        stored = data if end == len(data) else data[:end]
+        return SoundImage(stored, grey, (head.width, head.height))
+    rgb = simplejpeg.decode_jpeg(data, "RGB", strict=True)
+    if head.components == jpeg.CMYK:  # Pillow converts ink to RGB as TensorFlow does
+        rgb = formats.decode(data, rules.max_pixels)
+    else:
+        rgb = formats.turn_upright(rgb, head.orientation)
+    return _encode(rgb, rules, box)
+
+
+def _encode(rgb: np.ndarray, rules: Rules, box: Box | None) -> SoundImage:
+    """Cuts, resizes and encodes the pixels of an upright image, uint8 [height, width, 3]."""
+    part, subsampling = rgb, _WHOLE_SUBSAMPLING
+    if rules.store_size:
+        height, width, _ = rgb.shape
+        try:
+            left, top, width, height = crop_window(width, height, rules.crop_fraction, box)
+        except ValueError as error:
+            raise BadImage(str(error)) from error
+        part = _resize(rgb[top : top + height, left : left + width], rules.store_size)
+        subsampling = _RESIZED_SUBSAMPLING
+    height, width, _ = part.shape
+    if max(height, width) > jpeg.MAX_SIDE:
+        raise BadImage(f"a side longer than the {jpeg.MAX_SIDE:,} pixels of a JPEG")
+    stored = simplejpeg.encode_jpeg(
+        np.ascontiguousarray(part), rules.jpeg_quality, "RGB", subsampling, fastdct=False
     )
-    others = images.loc[~has, ["path"]].assign(reason=f"no box in {source}")
-    return images[has].reset_index(drop=True), others
+    return SoundImage(stored, cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY), (width, height))
+
+
+def _resize(rgb: np.ndarray, store_size: int) -> np.ndarray:
+    """Makes the shorter side `store_size` by exact area averages; never enlarges."""
+    height, width, _ = rgb.shape
+    scale = store_size / min(width, height)
+    if scale >= 1.0:
+        return rgb
+    size = max(store_size, round(width * scale)), max(store_size, round(height * scale))
+    return cv2.resize(rgb, size, interpolation=cv2.INTER_AREA)
 
 
 def _read_boxes(path: str) -> dict[str, Box]:
@@ -106,140 +235,11 @@ def _read_boxes(path: str) -> dict[str, Box]:
 
 
 def _parse_box(sides: list[str], where: str) -> Box:
-    numbers = [tables.parse_number(side) for side in sides]
-    if None in numbers:
-        said = (
-            f"left, top, width and height have to be numbers of pixels, and are {', '.join(sides)}"
-        )
-        raise UserError(f"{where}: {said}")
+    numbers = [number for number in map(tables.parse_number, sides) if number is not None]
+    if len(numbers) < len(sides):
+        wanted = "left, top, width and height have to be numbers of pixels"
+        raise UserError(f"{where}: {wanted}, and are {', '.join(sides)}")
     box = Box(*map(round, numbers))
     if box.width < 1 or box.height < 1:
         raise UserError(f"{where}: a box of {box.width} × {box.height} pixels is empty")
     return box
-
-
-_WHOLE_SUBSAMPLING = "444"  # what was lossless keeps its colours
-_CMYK = 4  # components
-_UNKNOWN_SUBSAMPLING = (
-    "Could not determine subsampling"  # of simplejpeg's, before it decodes anything
-)
-_RESIZED_SUBSAMPLING = (
-    "420"  # as nearly every camera's JPEG; decodes faster, which is what resizing is for
-)
-
-
-@dataclasses.dataclass(frozen=True)
-class Rules:
-    """What an image may be and becomes.
-
-    Attributes:
-      max_pixels: most pixels it may have.
-      jpeg_quality: 1 to 100, where it is written anew.
-      store_size: longest that the shorter side of what is stored may be, in pixels; None to store images as they are.
-      crop_fraction: side of the centre square that is stored over the shorter side, in (0, 1]; None for the whole image or,
-        where one is given with it, an image's box.
-    """
-
-    max_pixels: int
-    jpeg_quality: int
-    store_size: int | None = None
-    crop_fraction: float | None = None
-
-
-@dataclasses.dataclass(frozen=True)
-class Sound:
-    """A sound image.
-
-    Attributes:
-      stored: the JPEG bytes to store, the file's own where these can be.
-      grey: uint8 [height, width], the whole upright image.
-      stored_size: width and height of what is stored, in pixels.
-    """
-
-    stored: bytes
-    grey: np.ndarray
-    stored_size: tuple[int, int]
-
-
-def load_sound_jpeg(data: bytes, rules: Rules, box: Box | None = None) -> Sound:
-    """Decodes an image whole and gives JPEG bytes that every JPEG decoder reads the same way.
-
-    Baseline and progressive JPEG, RGB or grey, upright, comes back untouched, up to its end marker. All else becomes RGB
-    JPEG without chroma subsampling: transparency on white, the first frame of several, 16 bits a channel scaled to 8, EXIF
-    rotation applied. With `rules.store_size`, every image is cut, made smaller by area averages where it is larger, and
-    written anew.
-
-    Args:
-      data: the file's bytes.
-      rules: limits, quality and size.
-      box: the part to store.
-
-    Raises:
-      BadImage: empty, cut short, damaged, too large or not an image.
-    """
-    if not data:
-        raise BadImage("empty file")
-    if not data.startswith(jpeg.START):
-        return _store(formats.decode(data, rules.max_pixels), rules, box)
-    try:
-        return _load_jpeg(data, rules, box)
-    except ValueError as error:
-        if _UNKNOWN_SUBSAMPLING in str(error):
-            raise BadImage(
-                "a JPEG whose chroma subsampling fv does not read: save it anew, as 4:2:0 or 4:4:4"
-            ) from error
-        raise BadImage(f"damaged JPEG: {error}") from error
-
-
-def _load_jpeg(data: bytes, rules: Rules, box: Box | None) -> Sound:
-    """Decodes a JPEG once in strict mode, whatever is stored of it: other decoders fill what is missing with grey.
-
-    Raises:
-      ValueError: it is damaged.
-    """
-    head = jpeg.read_head(data)
-    formats.check_size(head.width, head.height, rules.max_pixels)
-    if head.bits != 8:
-        raise BadImage(f"JPEG of {head.bits} bits a sample: save it with 8")
-    if head.mends:
-        data = jpeg.mend(data, head)
-    if head.plain and head.orientation == jpeg.UPRIGHT and not rules.store_size:
-        grey = simplejpeg.decode_jpeg(data, "GRAY", strict=True)[:, :, 0]
-        end = jpeg.find_end(data, head.scan)
-        return Sound(data if end == len(data) else data[:end], grey, (head.width, head.height))
-    rgb = simplejpeg.decode_jpeg(data, "RGB", strict=True)
-    if head.components == _CMYK:  # Pillow converts ink to RGB as TensorFlow does
-        return _store(formats.decode(data, rules.max_pixels), rules, box)
-    return _store(formats.turn_upright(rgb, head.orientation), rules, box)
-
-
-def _store(rgb: np.ndarray, rules: Rules, box: Box | None) -> Sound:
-    """Cuts, resizes and encodes the pixels of an upright image, uint8 [height, width, 3]."""
-    part, subsampling = rgb, _WHOLE_SUBSAMPLING
-    if rules.store_size:
-        part, subsampling = _resize(_cut(rgb, rules, box), rules.store_size), _RESIZED_SUBSAMPLING
-    if max(part.shape) > jpeg.MAX_SIDE:
-        raise BadImage(f"a side longer than the {jpeg.MAX_SIDE:,} pixels of a JPEG")
-    encoded = simplejpeg.encode_jpeg(
-        np.ascontiguousarray(part), rules.jpeg_quality, "RGB", subsampling, fastdct=False
-    )
-    return Sound(encoded, cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY), (part.shape[1], part.shape[0]))
-
-
-def _cut(rgb: np.ndarray, rules: Rules, box: Box | None) -> np.ndarray:
-    height, width, _ = rgb.shape
-    try:
-        left, top, width, height = crop_window(width, height, rules.crop_fraction, box)
-    except ValueError as error:
-        raise BadImage(str(error)) from error
-    return rgb[top : top + height, left : left + width]
-
-
-def _resize(rgb: np.ndarray, store_size: int) -> np.ndarray:
-    """Makes the shorter side `store_size` by exact area averages; an image that is smaller already stays as it is."""
-    height, width, _ = rgb.shape
-    scale = store_size / min(width, height)
-    if scale >= 1.0:
-        return rgb
-    size = max(store_size, round(width * scale)), max(store_size, round(height * scale))
-    return cv2.resize(rgb, size, interpolation=cv2.INTER_AREA)

@@ -207,7 +207,7 @@ def test_end_markers_in_a_thumbnail_do_not_end_an_image():
     assert images.load_sound_jpeg(named + b"trailer", RULES).stored == named
 
 
-def test_header_fields_that_no_decoder_needs_are_mended_in_what_is_stored():
+def test_header_fields_that_no_decoder_needs_are_repaired():
     data = making.jpeg(1)
     jfif, scan = data.index(b"JFIF\0") + 5, data.index(b"\xff\xda") + 11
     odd = data[:jfif] + b"\2" + data[jfif + 1 : scan] + b"\1\x3e\0" + data[scan + 3 :]
