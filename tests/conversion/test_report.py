@@ -19,7 +19,7 @@ def split(genuine, impostor, images, names):
 
 
 def copies(digests, identities, paths):
-    hashes = np.random.default_rng(0).integers(0, 2**64, (20, checking.WORDS), dtype=np.uint64)[
+    hashes = np.random.default_rng(0).integers(0, 2**64, (20, checking.HASH_WORDS), dtype=np.uint64)[
         digests
     ]
     found = duplicates.find_duplicates(
