@@ -85,7 +85,7 @@ def scan_folder(root: str, identity_level: int = 1, merge_names: bool = False) -
     paths.sort()
     naming = identities.Naming(identity_level)
     if merge_names:
-        joined = identities.join({naming.identity_of(path) for path in paths})
+        joined = identities.join_names({naming.identity_of(path) for path in paths})
         naming = identities.Naming(identity_level, joined)
     return Catalog(
         pd.DataFrame({"path": pd.Series(paths, dtype=object), "identity": _name(paths, naming)}),

@@ -207,9 +207,9 @@ def test_all_of_a_chain_is_in_doubt_where_one_end_has_another_identity(chain):
 def test_only_groups_of_two_identities_are_in_doubt():
     digests = np.array([5, 6, 5, 6, 5, 9], np.uint64)
     identities = np.array([0, 1, 0, 2, 0, 1], np.int32)
-    hashes = np.random.default_rng(0).integers(0, 2**64, (10, checking.HASH_WORDS), dtype=np.uint64)[
-        digests
-    ]
+    hashes = np.random.default_rng(0).integers(
+        0, 2**64, (10, checking.HASH_WORDS), dtype=np.uint64
+    )[digests]
     found = duplicates.find_duplicates(digests, hashes, identities, 12)
     assert duplicates.under_two_identities(found, identities).tolist() == [
         False,
