@@ -102,7 +102,8 @@ def check_images(
       OSError: the scratch folder cannot be written, or a network file system failed for a moment.
     """
     paths = catalog["path"].to_numpy()
-    results, reasons, done = np.zeros(len(catalog), _RESULT), {}, 0
+    results, done = np.zeros(len(catalog), _RESULT), 0
+    reasons: dict[int, str] = {}
     with progress.progress(len(catalog), "check", "image") as bar:
         for found, refused in run(check_task, _tasks(paths, root, scratch, rules, crop)):
             if strict and refused:
@@ -167,9 +168,9 @@ def hash_bytes(data: bytes) -> int:
 def perceptual_hash(grey: np.ndarray) -> np.ndarray:
     """The signs of a picture's lowest spatial frequencies.
 
-    Compression, another size, brightness or contrast change every frequency a little, and so few bits;
-    another picture changes half of them. benchmarks/results/duplicates.md has the distances of aligned
-    faces. Of a picture without detail, such as a colour gradient, compression decides most bits.
+    Compression, another size, brightness or contrast change every frequency a little, and so few
+    bits; another picture changes half of them. Of a picture without detail, such as a colour
+    gradient, compression decides most bits. benchmarks/results/duplicates.md has the distances.
 
     Source: C. Zauner, Implementation and Benchmarking of Perceptual Image Hash Functions, 2010,
     section 3.2.1 (hash by DCT).
@@ -180,11 +181,9 @@ def perceptual_hash(grey: np.ndarray) -> np.ndarray:
     Returns:
       uint64 [HASH_WORDS], to be compared by `hamming_distances`.
     """
-    side = (_SAMPLED_SIDE, _SAMPLED_SIDE)
-    sampled = cv2.resize(grey, side, interpolation=cv2.INTER_LINEAR)
-    side = (_AVERAGED_SIDE, _AVERAGED_SIDE)
-    small = cv2.resize(sampled, side, interpolation=cv2.INTER_AREA).astype(np.float32)
-    spectrum = _COSINES @ small @ _COSINES.T
+    sampled = cv2.resize(grey, (_SAMPLED_SIDE,) * 2, interpolation=cv2.INTER_LINEAR)
+    averaged = cv2.resize(sampled, (_AVERAGED_SIDE,) * 2, interpolation=cv2.INTER_AREA)
+    spectrum = _COSINES @ averaged.astype(np.float32) @ _COSINES.T
     return np.packbits(spectrum.ravel()[_ORDER] > _LEAST_COEFFICIENT).view(np.uint64)
 
 

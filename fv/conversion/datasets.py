@@ -1,7 +1,7 @@
 """Data sources: which images there are, and whose they are.
 
-A data source is a function that returns a `Catalog`. `scan_folder` lists a folder that has one folder
-of images per identity; it opens no image. A new source belongs here.
+A data source is a function that returns a `Catalog`; a new one belongs here. `scan_folder` lists a
+folder that holds one folder of images per identity, and opens no image.
 """
 
 import os

@@ -21,9 +21,6 @@ LONGEST_RUN = 256  # where more images agree in a band, each is compared with so
 
 _CHUNK = 1 << 18  # hashes at once; their words stay in a core's cache
 _WORD_BITS = 64
-_MULTIPLIER = np.uint64(
-    0x9E3779B97F4A7C15
-)  # 2⁶⁴ over the golden ratio: odd, and its bits are mixed
 
 
 def find_copies(checked: Checked, distance: int) -> pd.DataFrame:
@@ -40,7 +37,7 @@ def drop_copies(checked: Checked, copies: pd.DataFrame) -> tuple[pd.DataFrame, p
       copies: from `find_copies`.
 
     Returns:
-      The images that stay, as in `checked.sound`, and those dropped, with columns `path` and `reason`.
+      The images that stay, as in `checked.sound`; those dropped, with columns `path` and `reason`.
     """
     doubtful = under_two_identities(copies, _codes(checked))
     redundant = redundant_copies(copies, _codes(checked)) & ~doubtful
@@ -58,12 +55,12 @@ def find_duplicates(
 ) -> pd.DataFrame:
     """Finds every image that is there again.
 
-    Images are one group where a chain of copies leads from one to the other. A group of k images gives
-    k − 1 rows that connect it. Each row joins an image to the group's first one, or, where these two
-    are no copies of each other, to another one of the group.
+    Images are one group where a chain of copies leads from one to the other. A group of k images
+    gives k − 1 rows that connect it. Each joins an image to the group's first one, or to another
+    one where these two are no copies of each other.
 
     There are at most (`distance` + 1) × n × `LONGEST_RUN` comparisons, whatever the images are. All
-    pairs within `distance` are compared unless more than `LONGEST_RUN` different hashes agree in a band.
+    pairs within `distance` are compared unless more than `LONGEST_RUN` hashes agree in a band.
 
     Args:
       digests: of the files' bytes, uint64 [n].
@@ -181,33 +178,27 @@ def _group_roots(copies: pd.DataFrame, count: int) -> np.ndarray:
 
 
 def _connect(digests: np.ndarray, hashes: np.ndarray, distance: int) -> np.ndarray:
-    """Pairs (first, second) of copies that connect every group, int64 [2, pairs]."""
+    """Pairs (first, second) of copies that connect every group, int64 [2, pairs].
+
+    Equal files and equal hashes are set apart first: there may be masses of them.
+    """
     exact, originals = _repeats(digests)
     different = np.delete(np.arange(len(digests)), exact)
-    equal, firsts = _repeats(_mix(hashes)[different])
+    keys = pd.util.hash_pandas_object(pd.DataFrame(hashes[different]), index=False)
+    equal, firsts = _repeats(keys.to_numpy())
     pairs = np.stack([different[firsts], different[equal]])
-    same = (hashes[pairs[0]] == hashes[pairs[1]]).all(axis=1)
+    same = (hashes[pairs[0]] == hashes[pairs[1]]).all(axis=1)  # two hashes may have one key
     near = _connect_near(hashes, np.delete(different, equal[same]), distance)
     return np.concatenate([np.stack([originals, exact]), pairs[:, same], near], axis=1)
 
 
 def _repeats(keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Places of keys, uint64 [n], that are there before, and the first place of each; both int64."""
+    """Places of keys, uint64 [n], that stand before, and the first place of each; both int64."""
     order = np.argsort(keys, kind="stable")  # so that of equal keys the first leads
     ordered = keys[order]
     begins = np.append(True, ordered[1:] != ordered[:-1])[: len(keys)]
     starts, again = np.flatnonzero(begins), np.flatnonzero(~begins)
     return order[again], order[starts[np.searchsorted(starts, again) - 1]]
-
-
-def _mix(hashes: np.ndarray) -> np.ndarray:
-    """64 bits for each hash, equal for equal ones and hardly ever for others, uint64 [n]."""
-    mixed = np.zeros(len(hashes), np.uint64)
-    for word in range(checking.HASH_WORDS):
-        mixed ^= hashes[:, word]
-        mixed *= _MULTIPLIER
-        mixed ^= mixed >> np.uint64(_WORD_BITS // 2)
-    return mixed
 
 
 def _connect_near(hashes: np.ndarray, rows: np.ndarray, distance: int) -> np.ndarray:
@@ -285,10 +276,7 @@ def _copy_of(copies: pd.DataFrame) -> pd.Series:
     """The path of a copy of each image that has one, by row; preferably of another identity."""
     ordered = copies.sort_values("same_identity", kind="stable")
     both = pd.concat(
-        [
-            ordered.set_index("second")["first_path"],
-            ordered.set_index("first")["second_path"],
-        ]
+        [ordered.set_index("second")["first_path"], ordered.set_index("first")["second_path"]]
     )
     return both[~both.index.duplicated()]
 

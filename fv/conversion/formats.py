@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageFile, TiffImagePlugin
+from PIL import GifImagePlugin, Image, ImageFile, TiffImagePlugin
 
 from fv.conversion import jpeg, passed_over
 
@@ -70,7 +70,7 @@ def to_rgb(image: Image.Image) -> np.ndarray:
             orientation = _tiff_orientation(image)
         image.load()  # which forgets the bits of a PNG, and the orientation of a TIFF
         pixels = _flatten(image, bits)
-        if image.format == "GIF" and image.tell() == 0:
+        if isinstance(image, GifImagePlugin.GifImageFile) and image.tell() == 0:
             pixels = _show_screen(pixels, image.dispose_extent)
         if orientation is None:  # in a PNG it may stand behind the pixels
             orientation = jpeg.read_orientation(image.info.get("exif", b""))
@@ -117,8 +117,9 @@ def _explain_unidentified(data: bytes) -> str:
     if format in _RECOGNISED:
         advice = "save it as PNG with a program that opens it"
         return f"damaged {format}, or of a kind that fv does not read: {advice}"
-    described = passed_over.describe(data)
-    return f"not an image that fv reads: {described}" if described else "not an image"
+    if format in passed_over.CONVERT:
+        return f"not an image that fv reads: {format} data: {passed_over.CONVERT[format]}"
+    return "not an image"
 
 
 def _require_whole_png(data: bytes) -> None:
@@ -154,7 +155,7 @@ def _png_bits(image: Image.Image) -> int:
 
 
 def _flatten(image: Image.Image, bits: int) -> np.ndarray:
-    """Lays an image on white: uint8 [height, width, 3]. `bits` are those of a sample in its file."""
+    """Lays an image on white: uint8 [height, width, 3]; `bits` are of a sample in its file."""
     if image.mode == "F":
         raise BadImage("floating-point pixels, whose range is not known")
     key = image.info.get("transparency")
@@ -175,21 +176,18 @@ def _flatten(image: Image.Image, bits: int) -> np.ndarray:
 
 def _scale_16_bits(image: Image.Image) -> np.ndarray:
     pixels = np.asarray(image).astype(np.int64)
-    if isinstance(image, TiffImagePlugin.TiffImageFile):
-        pixels = _scale_tiff(pixels, image.tag_v2)
+    if isinstance(image, TiffImagePlugin.TiffImageFile):  # whose levels stand as in the file
+        tags: Any = image.tag_v2
+        if tags.get(_TIFF_SAMPLE_FORMAT, (_TIFF_UNSIGNED,)) != (_TIFF_UNSIGNED,):
+            raise BadImage("signed pixels, whose range is not known")
+        bits = tags.get(_TIFF_BITS, (16,))[0]
+        if bits < 16:
+            pixels = pixels * 0xFFFF // (2**bits - 1)
+        if tags.get(_TIFF_PHOTOMETRIC) == _TIFF_WHITE_IS_ZERO:
+            pixels = 0xFFFF - pixels
     if pixels.min() < 0 or pixels.max() > 0xFFFF:
         raise BadImage("more than 16 bits a pixel")
     return (pixels // 257).astype(np.uint8)[..., np.newaxis].repeat(3, axis=2)
-
-
-def _scale_tiff(pixels: np.ndarray, tags: Any) -> np.ndarray:
-    """Scales grey levels, which Pillow leaves as they stand in a TIFF, to 16 bits with 0 as black."""
-    if tags.get(_TIFF_SAMPLE_FORMAT, (_TIFF_UNSIGNED,)) != (_TIFF_UNSIGNED,):
-        raise BadImage("signed pixels, whose range is not known")
-    bits = tags.get(_TIFF_BITS, (16,))[0]
-    if bits < 16:
-        pixels = pixels * 0xFFFF // (2**bits - 1)
-    return 0xFFFF - pixels if tags.get(_TIFF_PHOTOMETRIC) == _TIFF_WHITE_IS_ZERO else pixels
 
 
 def _whiten(pixels: np.ndarray, clear: np.ndarray) -> np.ndarray:

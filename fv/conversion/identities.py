@@ -26,9 +26,9 @@ _LEADING_ZEROS = re.compile(r"(?<![^\W_])0+(?=[0-9]+(?![^\W_]))")  # of a number
 _PARTS = frozenset(
     "train trainset training val valset valid validation dev eval evaluation test testset testing "
     "holdout set subset fold split part batch all images image imgs img jpg jpgs jpeg png data "
-    "dataset datasets faces photos pictures pics crops cropped aligned raw original originals gallery "
-    "probe query people persons identities ids subjects actors actresses men women male female males "
-    "females color colour gray grey rgb".split()
+    "dataset datasets faces photos pictures pics crops cropped aligned raw original originals "
+    "gallery probe query people persons identities ids subjects actors actresses men women male "
+    "female males females color colour gray grey rgb".split()
 )
 _LEFTOVERS = frozenset(
     "unknown unlabeled unlabelled misc others unsorted distractors strangers".split()
@@ -94,16 +94,14 @@ def check(
     Raises:
       UserError: the identities are nearly certainly wrong.
     """
-    folders = _count_folders(images)
-    counts = images["identity"].value_counts()
-    counts = {str(name): int(count) for name, count in counts.items() if count}
+    identities = [str(name) for name in images["identity"].unique()]
     findings: list[Finding] = []
     if (level or 1) > 1 or merge_names:
         findings += _check_joined(images, level or 1)
     if level is None:
-        findings += [*_check_layout(folders), *_check_counts(counts)]
+        findings += _check_layout(images, len(identities))
     if merge_names is None:
-        findings += _check_names(counts)
+        findings += _check_names(identities)
     for finding in findings:
         if finding.certain:
             raise UserError(f"{source}: {finding}")
@@ -121,14 +119,23 @@ def note_names(names: Iterable[str]) -> str:
 
 def suggest_level(images: pd.DataFrame, level: int) -> int | None:
     """The first level of folders below `level` that may be people, None where there is none."""
-    return _suggest(_count_folders(images), level)
+    folders = _count_folders(images)
+    for deeper in range(level + 1, max(map(len, folders), default=0) + 1):
+        below: collections.Counter[tuple[str, ...]] = collections.Counter()
+        for folder, count in folders.items():
+            if len(folder) >= deeper:
+                below[folder[deeper - 1 :]] += count
+        enough = below.total() >= _SHARE_DEEP_ENOUGH * sum(folders.values())
+        if enough and len(_subfolders(below)) > 1 and not _why_not_people(below):
+            return deeper
+    return None
 
 
 def normalise(name: str) -> str:
     """A name without what differs between two ways to write it.
 
-    Unicode compatibility forms (NFKC), case, invisible characters, and runs of blanks, underscores and
-    hyphens, which count as one blank. Accents stay: they may tell two people apart.
+    Unicode compatibility forms (NFKC), case, invisible characters, and runs of blanks, underscores
+    and hyphens, which count as one blank. Accents stay: they may tell two people apart.
     """
     text = name.casefold()
     if not name.isascii():  # ASCII is in this form already
@@ -142,11 +149,12 @@ def join_names(names: Iterable[str]) -> dict[str, str]:
     return {name: group[0] for group in _group(names, normalise) for name in group}
 
 
-def _check_layout(folders: Folders) -> Iterator[Finding]:
+def _check_layout(images: pd.DataFrame, identities: int) -> Iterator[Finding]:
     """Checks whether the first folders are people."""
-    objection = _no_people(folders, "the first level")
+    folders = _count_folders(images)
+    objection = _why_not_people(folders)
     if objection:
-        level = _suggest(folders, 1)
+        level = suggest_level(images, 1)
         remedy = f"give --identity_level={level} if the folders of level {level} are the people"
         if level is None:
             remedy = "give each person a folder"
@@ -179,36 +187,35 @@ def _check_layout(folders: Folders) -> Iterator[Finding]:
         yield Finding(
             f"{_many(len(leftovers), 'folder')} named {_list(leftovers)}",
             "its images are taken for those of one person",
-            "move the folder away if it holds several people, or give --identity_level=1 to take it",
+            "move the folder away if it holds several people, "
+            "or give --identity_level=1 to take it",
         )
-
-
-def _check_counts(counts: Mapping[str, int]) -> Iterator[Finding]:
-    mean = sum(counts.values()) / max(1, len(counts))
+    mean = len(images) / max(1, identities)
     if mean >= _MANY_IMAGES:
         yield Finding(
-            f"{_many(len(counts), 'identity')} with {mean:,.0f} images on average",
+            f"{_many(identities, 'identity')} with {mean:,.0f} images on average",
             "folders of so many images often hold several people each",
             "give each person a folder, "
             "or give --identity_level=1 to confirm that each folder is one person",
         )
 
 
-def _check_names(counts: Mapping[str, int]) -> Iterator[Finding]:
+def _check_names(names: Iterable[str]) -> Iterator[Finding]:
     """Checks for names that differ little and may be of one person."""
-    groups = _group(counts, normalise)
+    groups = _group(names, normalise)
     if groups:
         yield Finding(
             f"{_many(len(groups), 'name')} written in several ways, such as {_spell(groups[0])}",
-            "taken for different people, one person may land in both the training and the test split",
+            "taken for different people, "
+            "one person may land in both the training and the test split",
             "give --merge_names to join them, or --nomerge_names if they are different people",
             certain=True,
         )
     for key, noun, what in (
         (_without_accents, "name", "accents"),
-        (_without_zeros, "number", "leading zeros"),
+        (lambda name: _LEADING_ZEROS.sub("", normalise(name)), "number", "leading zeros"),
     ):
-        near = [group for group in _group(counts, key) if len({*map(normalise, group)}) > 1]
+        near = [group for group in _group(names, key) if len({*map(normalise, group)}) > 1]
         if near:
             written = f"written with and without {what}, such as {_spell(near[0])}"
             yield Finding(
@@ -239,20 +246,7 @@ def _check_joined(images: pd.DataFrame, level: int) -> Iterator[Finding]:
         )
 
 
-def _suggest(folders: Folders, level: int) -> int | None:
-    total = sum(folders.values())
-    for deeper in range(level + 1, max(map(len, folders), default=0) + 1):
-        below: collections.Counter[tuple[str, ...]] = collections.Counter()
-        for folder, count in folders.items():
-            if len(folder) >= deeper:
-                below[folder[deeper - 1 :]] += count
-        enough = below.total() >= _SHARE_DEEP_ENOUGH * total
-        if enough and len(_subfolders(below)) > 1 and not _no_people(below, "this level"):
-            return deeper
-    return None
-
-
-def _no_people(folders: Folders, level: str) -> str:
+def _why_not_people(folders: Folders) -> str:
     """What shows that the first folders are not people; '' where they may be."""
     inside = _subfolders(folders)
     tops, nested = sorted(inside), any(inside.values())
@@ -261,14 +255,14 @@ def _no_people(folders: Folders, level: str) -> str:
         parts = tops
     if len(parts) == len(tops) > 1 or any(len(inside[part]) > 1 for part in parts):
         verb = "is" if len(parts) == 1 else "are"
-        return f"{_many(len(parts), 'folder')} at {level} {verb} named {_list(parts)}"
+        return f"{_many(len(parts), 'folder')} at the first level {verb} named {_list(parts)}"
     least = max(_LEAST_SUBFOLDERS, _SUBFOLDERS_PER_FOLDER * len(tops)) if len(tops) > 1 else 2
     groups = sorted(top for top, subfolders in inside.items() if len(subfolders) >= least)
     grouped = sum(count for folder, count in folders.items() if folder[0] in groups)
     if groups and 2 * grouped >= sum(folders.values()):
         subfolders = sum(len(inside[group]) for group in groups)
         verb = "holds" if len(groups) == 1 else "hold"
-        named = f"{_many(len(groups), 'folder')} at {level} ({_list(groups)})"
+        named = f"{_many(len(groups), 'folder')} at the first level ({_list(groups)})"
         return f"{named} {verb} {subfolders:,} folders of images"
     return ""
 
@@ -282,11 +276,9 @@ def _is_part(name: str, numbered: bool) -> bool:
 
 def _are_parts_of_one(names: Sequence[str]) -> bool:
     """Whether names differ only in `_PARTS`, as 'lfw_train' and 'lfw_test' do."""
-    words = [set(normalise(name).split()) for name in names]
-    others = {
-        tuple(word for word in normalise(name).split() if word not in _PARTS) for name in names
-    }
-    return len(names) > 1 and len(others) == 1 and all(each & _PARTS for each in words)
+    words = [normalise(name).split() for name in names]
+    others = {tuple(word for word in each if word not in _PARTS) for each in words}
+    return len(names) > 1 and len(others) == 1 and all(_PARTS & set(each) for each in words)
 
 
 def _count_folders(images: pd.DataFrame) -> Folders:
@@ -311,14 +303,8 @@ def _group(names: Iterable[str], key: Callable[[str], str]) -> list[list[str]]:
 
 
 def _without_accents(name: str) -> str:
-    if name.isascii():
-        return normalise(name)
     letters = unicodedata.normalize("NFD", normalise(name))
     return "".join(letter for letter in letters if unicodedata.category(letter) != "Mn")
-
-
-def _without_zeros(name: str) -> str:
-    return _LEADING_ZEROS.sub("", normalise(name))
 
 
 def _spell(group: Sequence[str]) -> str:

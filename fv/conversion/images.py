@@ -1,7 +1,7 @@
 """Turns the bytes of an image file into the JPEG bytes that shards store.
 
-A sound JPEG is stored as it is, all else is encoded once. `--crop` and `--store_size` cut an image and
-make it smaller before that.
+A sound JPEG is stored as it is, all else is encoded once. `--crop` and `--store_size` cut an image
+and make it smaller before that.
 """
 
 import dataclasses
@@ -85,8 +85,8 @@ def load_sound_jpeg(data: bytes, rules: Rules, box: Box | None = None) -> SoundI
 
     Baseline and progressive JPEG, RGB or grey, upright, comes back untouched, up to its end marker.
     All else becomes RGB JPEG without chroma subsampling: transparency on white, the first frame of
-    several, 16 bits a channel scaled to 8, EXIF rotation applied. With `rules.store_size`, every image
-    is cut, made smaller by area averages where it is larger, and encoded.
+    several, 16 bits a channel scaled to 8, EXIF rotation applied. With `rules.store_size`, every
+    image is cut, made smaller by area averages where it is larger, and encoded.
 
     Args:
       data: the file's bytes.
@@ -167,19 +167,15 @@ def crop_window(width: int, height: int, fraction: float | None, box: Box | None
 
 
 def _load_jpeg(data: bytes, rules: Rules, box: Box | None) -> SoundImage:
-    """Loads a JPEG.
-
-    Strict decoding finds damage in whatever is stored: other decoders fill what is missing with grey.
-
-    Raises:
-      ValueError: it is damaged.
-    """
+    """As `load_sound_jpeg`, of a JPEG. Raises ValueError where it is damaged."""
     head = jpeg.read_head(data)
     formats.check_size(head.width, head.height, rules.max_pixels)
     if head.bits != 8:
         raise BadImage(f"JPEG of {head.bits} bits a sample: save it with 8")
     if head.repairs:
         data = jpeg.repair(data, head)
+    # Strict decoding finds damage; without it, decoders fill what is missing with grey. Every JPEG
+    # is decoded strictly, also where other pixels are stored.
     if head.plain and head.orientation == jpeg.UPRIGHT and not rules.store_size:
         grey = simplejpeg.decode_jpeg(data, "GRAY", strict=True)[:, :, 0]
         end = jpeg.find_end(data, head.scan)
@@ -228,18 +224,14 @@ def _read_boxes(path: str) -> dict[str, Box]:
     boxes: dict[str, Box] = {}
     for row, (name, *sides) in enumerate(zip(*(rows[column] for column in COLUMNS), strict=True)):
         where = rows.place(row)
-        image, box = tables.normal_path(name, where), _parse_box(sides, where)
+        image = tables.normal_path(name, where)
+        numbers = [number for number in map(tables.parse_number, sides) if number is not None]
+        if len(numbers) < len(sides):
+            wanted = "left, top, width and height have to be numbers of pixels"
+            raise UserError(f"{where}: {wanted}, and are {', '.join(sides)}")
+        box = Box(*map(round, numbers))
+        if box.width < 1 or box.height < 1:
+            raise UserError(f"{where}: a box of {box.width} × {box.height} pixels is empty")
         if boxes.setdefault(image, box) != box:
             raise UserError(f"{where}: a second box for {image}: give one box for each image")
     return {tables.without_blanks(image): box for image, box in boxes.items()} | boxes
-
-
-def _parse_box(sides: list[str], where: str) -> Box:
-    numbers = [number for number in map(tables.parse_number, sides) if number is not None]
-    if len(numbers) < len(sides):
-        wanted = "left, top, width and height have to be numbers of pixels"
-        raise UserError(f"{where}: {wanted}, and are {', '.join(sides)}")
-    box = Box(*map(round, numbers))
-    if box.width < 1 or box.height < 1:
-        raise UserError(f"{where}: a box of {box.width} × {box.height} pixels is empty")
-    return box

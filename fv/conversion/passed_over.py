@@ -25,43 +25,29 @@ _SUFFIXES_SHOWN = 10  # in a line of text
 _SUFFIX = re.compile(r"\.(?=.*[^\W\d_])[^\s.]{1,12}")  # has a letter, unlike that of '1.0001'
 _RAW = frozenset(".arw .cr2 .cr3 .dng .nef .orf .pef .raf .rw2 .srw".split())
 
-_MAGICS = (
-    (jpeg.START, "JPEG"),
-    (b"\x89PNG\r\n\x1a\n", "PNG"),
-    (b"GIF8", "GIF"),
-    (b"II*\0", "TIFF"),
-    (b"MM\0*", "TIFF"),
-    (b"\0\0\0\x0cjP  \r\n\x87\n", "JPEG 2000"),
-    (b"\xff\x4f\xff\x51", "JPEG 2000"),
-    (b"\0\0\0\x0cJXL \r\n\x87\n", "JPEG XL"),
-    (b"\xff\x0a", "JPEG XL"),
-    (b"8BPS", "PSD"),
-    (b"%PDF", "PDF"),
-    (b"%!PS", "PostScript"),
-    (b"FUJIFILMCCD-RAW", "camera raw"),
-    (b"IIRO", "camera raw"),
-    (b"IIU\0", "camera raw"),
-    (b"\x1aE\xdf\xa3", "video"),
-    (b"\0\0\1\xba", "video"),
-    (b"PK\3\4", "archive"),
-    (b"\x1f\x8b", "archive"),
-    (b"7z\xbc\xaf\x27\x1c", "archive"),
-    (b"Rar!\x1a\x07", "archive"),
-)
-_BRANDS = (  # of ISO/IEC 14496-12 files: major or compatible ones; the first line that matches wins
-    ((b"avif", b"avis"), "AVIF"),
-    ((b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"), "HEIC"),
-    ((b"crx ",), "camera raw"),
-)
-_RENAME = {
-    "JPEG": "rename it to .jpg",
-    "PNG": "rename it to .png",
-    "GIF": "rename it to .gif",
-    "BMP": "rename it to .bmp",
-    "WebP": "rename it to .webp",
-    "PNM": "rename it to .pnm",
+_MAGICS = {  # by format, what its files begin with
+    "JPEG": (jpeg.START,),
+    "PNG": (b"\x89PNG\r\n\x1a\n",),
+    "GIF": (b"GIF8",),
+    "TIFF": (b"II*\0", b"MM\0*"),
+    "JPEG 2000": (b"\0\0\0\x0cjP  \r\n\x87\n", b"\xff\x4f\xff\x51"),
+    "JPEG XL": (b"\0\0\0\x0cJXL \r\n\x87\n", b"\xff\x0a"),
+    "PSD": (b"8BPS",),
+    "PDF": (b"%PDF",),
+    "PostScript": (b"%!PS",),
+    "camera raw": (b"FUJIFILMCCD-RAW", b"IIRO", b"IIU\0"),
+    "video": (b"\x1aE\xdf\xa3", b"\0\0\1\xba"),
+    "archive": (b"PK\3\4", b"\x1f\x8b", b"7z\xbc\xaf\x27\x1c", b"Rar!\x1a\x07"),
 }
-_CONVERT = {
+_BRANDS = {  # of ISO/IEC 14496-12 files, major or compatible; the first format that matches wins
+    "AVIF": (b"avif", b"avis"),
+    "HEIC": (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"),
+    "camera raw": (b"crx ",),
+}
+_RENAME = {"JPEG": "rename it to .jpg"} | {
+    format: f"rename it to .{format.lower()}" for format in ("PNG", "GIF", "BMP", "WebP", "PNM")
+}
+CONVERT = {  # advice on formats that fv does not read
     "HEIC": "convert it to JPEG, for example with: heif-convert IN.heic OUT.jpg",
     "AVIF": "convert it to JPEG, for example with: magick IN.avif OUT.jpg",
     "JPEG 2000": "convert it to PNG, for example with: magick IN.jp2 OUT.png",
@@ -75,7 +61,6 @@ _CONVERT = {
     "video": "extract its frames as JPEG, for example with: ffmpeg -i IN OUT_%04d.jpg",
     "archive": "unpack it",
 }
-_ADVICE = _RENAME | _CONVERT
 
 
 def count(root: str, paths: Iterable[str]) -> pd.DataFrame:
@@ -87,8 +72,8 @@ def count(root: str, paths: Iterable[str]) -> pd.DataFrame:
 
     Returns:
       A table with `COLUMNS`, the most frequent suffix first: the suffix in lower case, `HIDDEN` or
-      `NO_SUFFIX`; the number of files; the path of one; the formats that were recognised; what to do
-      about them. The last two are '' where no format was recognised.
+      `NO_SUFFIX`; the number of files; the path of one; the recognised formats and what to do about
+      them, '' where no format was recognised.
     """
     counts: collections.Counter[str] = collections.Counter()
     first: dict[str, list[str]] = collections.defaultdict(list)
@@ -105,7 +90,7 @@ def count(root: str, paths: Iterable[str]) -> pd.DataFrame:
         if suffix != HIDDEN and rank < _SUFFIXES_READ:
             examples = _recognise_files(root, first[suffix])
         example = printable(next(iter(examples.values()), first[suffix][0]))
-        advice = "; ".join(f"{format} data: {_ADVICE[format]}" for format in examples)
+        advice = "; ".join(f"{format} data: {(_RENAME | CONVERT)[format]}" for format in examples)
         rows.append((suffix, counts[suffix], example, ", ".join(examples), advice))
     return pd.DataFrame(rows, columns=list(COLUMNS)).astype({"files": int})
 
@@ -127,12 +112,12 @@ def advise(table: pd.DataFrame) -> list[str]:
     ]
 
 
-def recognise(head: bytes) -> str:
-    """The format of a file by its first `_HEAD_BYTES` bytes, '' where it is not known."""
+def recognise(data: bytes) -> str:
+    """The format of a file by its first bytes, '' where it is not known."""
+    head = data[:_HEAD_BYTES]
     if head[4:8] == b"ftyp":
         brands = [head[8:12], *(head[at : at + 4] for at in range(16, len(head) - 3, 4))]
-        formats = (name for known, name in _BRANDS if any(brand in known for brand in brands))
-        return next(formats, "video")
+        return next((name for name, known in _BRANDS.items() if {*known} & {*brands}), "video")
     if head[:4] == b"RIFF":
         return {b"WEBP": "WebP", b"AVI ": "video"}.get(head[8:12], "")
     if re.match(rb"P[1-6]\s", head):
@@ -141,13 +126,7 @@ def recognise(head: bytes) -> str:
         return "BMP"
     if b"<svg" in head:
         return "SVG"
-    return next((name for magic, name in _MAGICS if head.startswith(magic)), "")
-
-
-def describe(head: bytes) -> str:
-    """The format of a file that fv does not read and what to do about it, '' where unknown."""
-    format = recognise(head[:_HEAD_BYTES])
-    return f"{format} data: {_CONVERT[format]}" if format in _CONVERT else ""
+    return next((name for name, magics in _MAGICS.items() if head.startswith(magics)), "")
 
 
 def printable(path: str) -> str:
