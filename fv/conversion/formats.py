@@ -71,7 +71,7 @@ def to_rgb(image: Image.Image) -> np.ndarray:
         image.load()  # which forgets the bits of a PNG, and the orientation of a TIFF
         pixels = _flatten(image, bits)
         if isinstance(image, GifImagePlugin.GifImageFile) and image.tell() == 0:
-            pixels = _show_screen(pixels, image.dispose_extent)
+            pixels = _show_screen(pixels, image)
         if orientation is None:  # in a PNG it may stand behind the pixels
             orientation = jpeg.read_orientation(image.info.get("exif", b""))
         return turn_upright(pixels, orientation)
@@ -143,8 +143,9 @@ def _require_whole_png(data: bytes) -> None:
 def _tiff_orientation(image: TiffImagePlugin.TiffImageFile) -> int:
     """The orientation that Pillow leaves in a TIFF: it applies the tag, unless that is a BYTE."""
     value = image.tag_v2.get(_TIFF_ORIENTATION)
-    is_left = isinstance(value, bytes) and len(value) == 1 and 1 <= value[0] <= 8
-    return value[0] if is_left else jpeg.UPRIGHT
+    if isinstance(value, bytes) and len(value) == 1 and 1 <= value[0] <= 8:
+        return value[0]
+    return jpeg.UPRIGHT
 
 
 def _png_bits(image: Image.Image) -> int:
@@ -195,9 +196,10 @@ def _whiten(pixels: np.ndarray, clear: np.ndarray) -> np.ndarray:
     return np.where(clear[..., np.newaxis], np.uint8(_WHITE), pixels)
 
 
-def _show_screen(pixels: np.ndarray, frame: tuple[int, int, int, int]) -> np.ndarray:
-    """Shows white around a GIF's first frame, (left, top, right, bottom), on a larger screen."""
-    left, top, right, bottom = frame
+def _show_screen(pixels: np.ndarray, image: GifImagePlugin.GifImageFile) -> np.ndarray:
+    """Shows white around a GIF's first frame where its screen is larger."""
+    assert image.dispose_extent  # of every loaded frame
+    left, top, right, bottom = image.dispose_extent
     outside = np.ones(pixels.shape[:2], bool)
     outside[top:bottom, left:right] = False
     return _whiten(pixels, outside) if outside.any() else pixels

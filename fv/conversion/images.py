@@ -151,19 +151,36 @@ def crop_window(width: int, height: int, fraction: float | None, box: Box | None
     """The part of an image of `width` × `height` pixels that is stored, inside the image.
 
     Raises:
-      ValueError: the box lies outside the image.
+      BadImage: the box lies outside the image.
     """
     if box:
         left, top = max(0, box.left), max(0, box.top)
         right, bottom = min(width, box.left + box.width), min(height, box.top + box.height)
         if right <= left or bottom <= top:
-            raise ValueError(f"its box {tuple(box)} lies outside its {width} × {height} pixels")
+            raise BadImage(f"its box {tuple(box)} lies outside its {width} × {height} pixels")
         return Box(left, top, right - left, bottom - top)
     if fraction:
         # `fv.preprocess` has to cut the same square of an image that was not cut here.
         side = max(1, round(min(width, height) * fraction))
         return Box((width - side) // 2, (height - side) // 2, side, side)
     return Box(0, 0, width, height)
+
+
+def cut_and_resize(
+    rgb: np.ndarray, store_size: int, fraction: float | None, box: Box | None = None
+) -> np.ndarray:
+    """Cuts `crop_window` from an image and makes its shorter side `store_size`; never enlarges.
+
+    Each pixel is the exact average of an area. Images are uint8 [height, width, 3].
+    """
+    height, width, _ = rgb.shape
+    left, top, width, height = crop_window(width, height, fraction, box)
+    part = rgb[top : top + height, left : left + width]
+    scale = store_size / min(width, height)
+    if scale >= 1.0:
+        return part
+    size = max(store_size, round(width * scale)), max(store_size, round(height * scale))
+    return cv2.resize(part, size, interpolation=cv2.INTER_AREA)
 
 
 def _load_jpeg(data: bytes, rules: Rules, box: Box | None) -> SoundImage:
@@ -193,12 +210,7 @@ def _encode(rgb: np.ndarray, rules: Rules, box: Box | None) -> SoundImage:
     """Cuts, resizes and encodes the pixels of an upright image, uint8 [height, width, 3]."""
     part, subsampling = rgb, _WHOLE_SUBSAMPLING
     if rules.store_size:
-        height, width, _ = rgb.shape
-        try:
-            left, top, width, height = crop_window(width, height, rules.crop_fraction, box)
-        except ValueError as error:
-            raise BadImage(str(error)) from error
-        part = _resize(rgb[top : top + height, left : left + width], rules.store_size)
+        part = cut_and_resize(rgb, rules.store_size, rules.crop_fraction, box)
         subsampling = _RESIZED_SUBSAMPLING
     height, width, _ = part.shape
     if max(height, width) > jpeg.MAX_SIDE:
@@ -207,16 +219,6 @@ def _encode(rgb: np.ndarray, rules: Rules, box: Box | None) -> SoundImage:
         np.ascontiguousarray(part), rules.jpeg_quality, "RGB", subsampling, fastdct=False
     )
     return SoundImage(stored, cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY), (width, height))
-
-
-def _resize(rgb: np.ndarray, store_size: int) -> np.ndarray:
-    """Makes the shorter side `store_size` by exact area averages; never enlarges."""
-    height, width, _ = rgb.shape
-    scale = store_size / min(width, height)
-    if scale >= 1.0:
-        return rgb
-    size = max(store_size, round(width * scale)), max(store_size, round(height * scale))
-    return cv2.resize(rgb, size, interpolation=cv2.INTER_AREA)
 
 
 def _read_boxes(path: str) -> dict[str, Box]:

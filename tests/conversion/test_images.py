@@ -44,7 +44,7 @@ def test_boxes_are_read_by_path_and_cut_at_the_border(tmp_path):
     crop = images_module.parse_crop(str(tmp_path / "boxes.csv"))
     assert crop.boxes == {"a/1.jpg": Box(-5, 10, 100, 50)}
     assert images_module.crop_window(80, 40, None, crop.boxes["a/1.jpg"]) == Box(0, 10, 80, 30)
-    with pytest.raises(ValueError, match="lies outside its 80 × 8 pixels"):
+    with pytest.raises(formats.BadImage, match="lies outside its 80 × 8 pixels"):
         images_module.crop_window(80, 8, None, crop.boxes["a/1.jpg"])
 
 
