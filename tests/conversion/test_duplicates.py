@@ -99,7 +99,7 @@ def components(digests, hashes, distance):
 
 
 def groups_of(copies, count):
-    groups = duplicates.DisjointSets(count)
+    groups = DisjointSets(count)
     groups.join(copies["first"].to_numpy(), copies["second"].to_numpy())
     return groups.roots(np.arange(count))
 

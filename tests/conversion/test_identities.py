@@ -225,7 +225,8 @@ def test_a_person_below_two_folders_is_one_identity_and_that_is_said(tmp_path, c
     )
     assert (
         code == 0
-        and "2 identities joined from several folders, such as 'Anna' from 'test/Anna', 'train/Anna'"
+        and "2 identities joined from several folders, such as 'Anna' from "
+        "'test/Anna', 'train/Anna'"
         in err
     )
     assert manifest.load(str(tmp_path / "out")).split("train").identities == ("Anna", "Bob")
