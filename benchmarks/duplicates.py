@@ -176,7 +176,7 @@ def _made_up(bits: np.ndarray, count: int, rng: np.random.Generator) -> tuple[np
     planted = count // PLANTED_EVERY
     copies = hashes[rng.permutation(count - planted)[:planted]]
     for _ in range(PLANTED_BITS):
-        bit = rng.integers(0, checking.BITS, planted)
+        bit = rng.integers(0, checking.HASH_BITS, planted)
         copies[np.arange(planted), bit // 64] ^= np.uint64(1) << (bit % 64).astype(np.uint64)
     hashes[count - planted :] = copies
     return hashes, planted

@@ -336,8 +336,7 @@ def test_a_list_for_a_model_of_boxes_needs_boxes_of_its_own(tmp_path):
 )
 def test_the_graph_s_averages_are_the_converter_s_within_one_level(size, preprocessing):
     noise = np.random.default_rng(size).integers(0, 256, (size[1], size[0], 3), np.uint8)
-    rules = conversion.Rules(1_000_000, 100, preprocessing.store_size, preprocessing.crop_fraction)
-    wanted = conversion._resize(conversion._cut(noise, rules, None), preprocessing.store_size)
+    wanted = conversion.cut_and_resize(noise, preprocessing.store_size, preprocessing.crop_fraction)
     top, left, height, width = preprocess._stored_window(
         tf.constant(noise.shape), preprocessing.crop_fraction
     ).numpy()

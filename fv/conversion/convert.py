@@ -69,7 +69,7 @@ def convert(
     level, merge = chosen.naming
     found = datasets.scan_folder(chosen.images, level, merge)
     datasets.require_identities(
-        found.images, found.left_out, chosen.images, found.passed_over, level
+        found.images, found.unusable, chosen.images, found.passed_over, level
     )
     with output.claim_output(chosen.output, chosen.overwrite) as scratch:
         try:
@@ -142,7 +142,7 @@ def _convert(
     preprocessing = options_module.preprocessing_of(
         chosen
     )  # before the images: the CSV of boxes may change while they are read
-    selected = selection.select(chosen, found.images, found.left_out, scratch, run)
+    selected = selection.select(chosen, found.images, found.unusable, scratch, run)
     if reselect:
         selected = reselect(selected, scratch)
     counts = shards.count_shards(selected.tables, selected.images, chosen.shards)

@@ -1,9 +1,10 @@
-"""Images that are there twice: the same bytes, or another file of the same picture.
+"""Finds images that are there twice: the same bytes, or another file of the same picture.
 
-Near duplicates are found by multi-index hashing: cut into one band more than bits may differ, two hashes within the
-distance agree in a band whole, so that only images that agree in a band are compared.
+Near duplicates are found by multi-index hashing. Hashes are cut into one band more than bits may
+differ, so that two hashes within the distance agree in a whole band. Only such pairs are compared.
 
-Source: M. Norouzi, A. Punjani, D. J. Fleet, Fast Search in Hamming Space with Multi-Index Hashing, CVPR 2012, section 3.
+Source: M. Norouzi, A. Punjani, D. J. Fleet, Fast Search in Hamming Space with Multi-Index Hashing,
+CVPR 2012, section 3.
 """
 
 import itertools
@@ -15,11 +16,119 @@ import pandas as pd
 from fv.conversion import checking
 from fv.conversion.checking import Checked
 
-# Groups that grow by joining: disjoint sets of row numbers, joined many at a time.
+MOST_DISTANCE = 32  # bits; beyond it bands are so short that chance fills them
+LONGEST_RUN = 256  # where more images agree in a band, each is compared with so many beside it
+
+_CHUNK = 1 << 18  # hashes at once; their words stay in a core's cache
+_WORD_BITS = 64
+
+
+def find_copies(checked: Checked, distance: int) -> pd.DataFrame:
+    """The duplicates among the sound images, with their paths: see `find_duplicates`."""
+    found = find_duplicates(checked.digests, checked.hashes, _codes(checked), distance)
+    return name_duplicates(found, checked.sound["path"].to_numpy())
+
+
+def drop_copies(checked: Checked, copies: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Drops pictures found under two identities, and copies of a file of the same identity.
+
+    Args:
+      checked: the images.
+      copies: from `find_copies`.
+
+    Returns:
+      The images that stay, as in `checked.sound`; those dropped, with columns `path` and `reason`.
+    """
+    doubtful = under_two_identities(copies, _codes(checked))
+    redundant = redundant_copies(copies, _codes(checked)) & ~doubtful
+    rows = np.flatnonzero(doubtful | redundant)
+    others = "'" + _copy_of(copies).reindex(rows).to_numpy(object) + "'"
+    start = np.where(doubtful[rows], "the same picture as ", "the same bytes as ").astype(object)
+    end = np.where(doubtful[rows], ", and two identities have it", "").astype(object)
+    paths = checked.sound["path"].to_numpy()[rows]
+    dropped = pd.DataFrame({"path": paths, "reason": start + others + end}, dtype=object)
+    return checked.sound[~(doubtful | redundant)], dropped
+
+
+def find_duplicates(
+    digests: np.ndarray, hashes: np.ndarray, identities: np.ndarray, distance: int
+) -> pd.DataFrame:
+    """Finds every image that is there again.
+
+    Images are one group where a chain of copies leads from one to the other. A group of k images
+    gives k − 1 rows that connect it. Each joins an image to the group's first one, or to another
+    one where these two are no copies of each other.
+
+    There are at most (`distance` + 1) × n × `LONGEST_RUN` comparisons, whatever the images are. All
+    pairs within `distance` are compared unless more than `LONGEST_RUN` hashes agree in a band.
+
+    Args:
+      digests: of the files' bytes, uint64 [n].
+      hashes: of the pictures, uint64 [n, checking.HASH_WORDS].
+      identities: codes, int [n].
+      distance: most bits in which near duplicates differ, 0 to `MOST_DISTANCE`.
+
+    Returns:
+      A table with columns `first` and `second` (row numbers, first < second), `distance` (bits),
+      `exact` (the same bytes) and `same_identity`, sorted by `first` and `second`.
+    """
+    first, second = _connect(digests, hashes, distance)
+    order = np.lexsort((second, first))
+    first, second = first[order], second[order]
+    return pd.DataFrame(
+        {
+            "first": first,
+            "second": second,
+            "distance": checking.hamming_distances(hashes[first], hashes[second]),
+            "exact": digests[first] == digests[second],
+            "same_identity": identities[first] == identities[second],
+        }
+    )
+
+
+def name_duplicates(copies: pd.DataFrame, paths: np.ndarray) -> pd.DataFrame:
+    """The duplicates with columns `first_path` and `second_path`, from the images' paths [n]."""
+    return copies.assign(first_path=paths[copies["first"]], second_path=paths[copies["second"]])
+
+
+def under_two_identities(copies: pd.DataFrame, identities: np.ndarray) -> np.ndarray:
+    """Which images are in a group of copies, exact or near, of two identities or more.
+
+    All images of such a group show one picture, and nothing says which label is right.
+
+    Args:
+      copies: from `find_duplicates`.
+      identities: codes, int [n].
+
+    Returns:
+      bool [n].
+    """
+    roots = _group_roots(copies, len(identities))
+    mixed = np.zeros(len(identities), bool)
+    mixed[roots[identities != identities[roots]]] = True
+    return mixed[roots]
+
+
+def redundant_copies(copies: pd.DataFrame, identities: np.ndarray) -> np.ndarray:
+    """Which images have the same bytes as an earlier image of the same identity.
+
+    Args and the result are as for `under_two_identities`.
+    """
+    exact = copies[copies["exact"]]
+    rows = np.union1d(exact["first"], exact["second"])
+    roots = _group_roots(exact, len(identities))[rows]
+    again = pd.DataFrame({"root": roots, "identity": identities[rows]}).duplicated()
+    redundant = np.zeros(len(identities), bool)
+    redundant[rows[again.to_numpy()]] = True
+    return redundant
 
 
 class DisjointSets:
-    """Rows 0 … n − 1, at first each in a group of its own; a group's root is its lowest row."""
+    """Rows 0 … n − 1, at first each in a group of its own; a group's root is its lowest row.
+
+    Many rows are joined at a time, and joining again only costs the rows that are joined, which no
+    function of SciPy offers.
+    """
 
     def __init__(self, count: int):
         self._parents = np.arange(count)
@@ -38,23 +147,22 @@ class DisjointSets:
         """Joins the groups of row `a[i]` and row `b[i]` for every i.
 
         Returns:
-          Indices i of joints that made one group of two, int64, ascending: as many as there are groups fewer.
+          The i that made one group of two, int64, ascending: as many as there are groups fewer.
         """
         used, left = [], np.arange(len(a))
         while len(left):
             ends = self.roots(np.stack([a[left], b[left]]))
             apart = ends[0] != ends[1]
             left, low, high = left[apart], ends.min(axis=0)[apart], ends.max(axis=0)[apart]
-            high, first = np.unique(
-                high, return_index=True
-            )  # one new parent for each root, and always a lower one
+            # One new parent for each root, and always a lower one, so that no circle arises.
+            high, first = np.unique(high, return_index=True)
             self._parents[high] = low[first]
-            self._flatten(high)
+            self._shorten(high)
             used.append(left[first])
         return np.sort(np.concatenate(used)) if used else np.empty(0, np.int64)
 
-    def _flatten(self, rows: np.ndarray) -> None:
-        """Makes roots the parents of `rows`, which are all that were joined to others just now; a chain halves each time."""
+    def _shorten(self, rows: np.ndarray) -> None:
+        """Makes roots the parents of all rows that were just joined; a chain halves each time."""
         while True:
             higher = self._parents[self._parents[rows]]
             if (higher == self._parents[rows]).all():
@@ -62,106 +170,30 @@ class DisjointSets:
             self._parents[rows] = higher
 
 
-MOST_DISTANCE = 32  # bits; beyond it bands are so short that chance fills them
-LONGEST_RUN = 256  # images: where more agree in a band, each is compared with so many next to it in the order of their bits
-_CHUNK = 1 << 18  # hashes at once; their words stay in a core's cache
-_WORD_BITS = 64
-_MULTIPLIER = np.uint64(
-    0x9E3779B97F4A7C15
-)  # odd, and its bits look random: 2⁶⁴ over the golden ratio
-
-
-def find_duplicates(
-    digests: np.ndarray, hashes: np.ndarray, identities: np.ndarray, distance: int
-) -> pd.DataFrame:
-    """Finds every image that is there again.
-
-    Images are one group where a chain of copies leads from one to the other. A group of k images gives k − 1 rows that
-    connect it: each image with the group's first where the two are copies, which only a chain's far end is not.
-
-    Comparisons are bounded: at most (`distance` + 1) × n × `LONGEST_RUN`, whatever the images are. All pairs within
-    `distance` are compared but where more than `LONGEST_RUN` different hashes agree in a band.
-
-    Args:
-      digests: of the files' bytes, uint64 [n].
-      hashes: of the pictures, uint64 [n, fingerprint.WORDS].
-      identities: codes, int [n].
-      distance: most bits in which near duplicates differ, 0 to `MOST_DISTANCE`.
-
-    Returns:
-      A table with columns `first` and `second` (row numbers, first < second), `distance` (bits), `exact` (the same bytes)
-      and `same_identity`, sorted by `first` and `second`.
-    """
-    first, second = _connect(digests, hashes, distance)
-    order = np.lexsort((second, first))
-    first, second = first[order], second[order]
-    return pd.DataFrame(
-        {
-            "first": first,
-            "second": second,
-            "distance": checking.hamming_distances(hashes[first], hashes[second]),
-            "exact": digests[first] == digests[second],
-            "same_identity": identities[first] == identities[second],
-        }
-    )
-
-
-def name_duplicates(copies: pd.DataFrame, paths: np.ndarray) -> pd.DataFrame:
-    """What `find` gave, with the columns `first_path` and `second_path` taken from the paths [n] of the images."""
-    return copies.assign(first_path=paths[copies["first"]], second_path=paths[copies["second"]])
-
-
-def under_two_identities(copies: pd.DataFrame, identities: np.ndarray) -> np.ndarray:
-    """Which images are in a group of copies, exact or near, of two identities or more: their label is in doubt.
-
-    Args:
-      copies: from `find`.
-      identities: codes, int [n].
-
-    Returns:
-      bool [n]; every image of such a group, since all show one picture and nothing says which label is right.
-    """
-    groups = DisjointSets(len(identities))
+def _group_roots(copies: pd.DataFrame, count: int) -> np.ndarray:
+    """The first image of each image's group of copies, int64 [count]."""
+    groups = DisjointSets(count)
     groups.join(copies["first"].to_numpy(), copies["second"].to_numpy())
-    roots = groups.roots(np.arange(len(identities)))
-    mixed = np.zeros(len(identities), bool)
-    mixed[roots[identities != identities[roots]]] = True
-    return mixed[roots]
-
-
-def redundant_copies(copies: pd.DataFrame, identities: np.ndarray) -> np.ndarray:
-    """Which images have the same bytes as an earlier image of the same identity.
-
-    Args:
-      copies: from `find`.
-      identities: codes, int [n].
-
-    Returns:
-      bool [n].
-    """
-    exact = copies[copies["exact"]]
-    rows = np.union1d(exact["first"], exact["second"])
-    groups = DisjointSets(len(identities))
-    groups.join(exact["first"].to_numpy(), exact["second"].to_numpy())
-    again = pd.DataFrame({"root": groups.roots(rows), "identity": identities[rows]}).duplicated()
-    found = np.zeros(len(identities), bool)
-    found[rows[again.to_numpy()]] = True
-    return found
+    return groups.roots(np.arange(count))
 
 
 def _connect(digests: np.ndarray, hashes: np.ndarray, distance: int) -> np.ndarray:
-    """Pairs (first, second) of copies that connect every group, int64 [2, pairs]."""
+    """Pairs (first, second) of copies that connect every group, int64 [2, pairs].
+
+    Equal files and equal hashes are set apart first: there may be masses of them.
+    """
     exact, originals = _repeats(digests)
     different = np.delete(np.arange(len(digests)), exact)
-    equal, firsts = _repeats(_mixed(hashes)[different])
+    keys = pd.util.hash_pandas_object(pd.DataFrame(hashes[different]), index=False)
+    equal, firsts = _repeats(keys.to_numpy())
     pairs = np.stack([different[firsts], different[equal]])
-    same = (hashes[pairs[0]] == hashes[pairs[1]]).all(axis=1)
+    same = (hashes[pairs[0]] == hashes[pairs[1]]).all(axis=1)  # two hashes may have one key
     near = _connect_near(hashes, np.delete(different, equal[same]), distance)
     return np.concatenate([np.stack([originals, exact]), pairs[:, same], near], axis=1)
 
 
 def _repeats(keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Places of keys, uint64 [n], that are there before, and the first place of each; both int64."""
+    """Places of keys, uint64 [n], that stand before, and the first place of each; both int64."""
     order = np.argsort(keys, kind="stable")  # so that of equal keys the first leads
     ordered = keys[order]
     begins = np.append(True, ordered[1:] != ordered[:-1])[: len(keys)]
@@ -169,40 +201,25 @@ def _repeats(keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return order[again], order[starts[np.searchsorted(starts, again) - 1]]
 
 
-def _mixed(hashes: np.ndarray) -> np.ndarray:
-    """64 bits for each hash, equal for equal ones and hardly ever for others, uint64 [n]."""
-    mixed = np.zeros(len(hashes), np.uint64)
-    for word in range(checking.WORDS):
-        mixed ^= hashes[:, word]
-        mixed *= _MULTIPLIER
-        mixed ^= mixed >> np.uint64(_WORD_BITS // 2)
-    return mixed
-
-
 def _connect_near(hashes: np.ndarray, rows: np.ndarray, distance: int) -> np.ndarray:
-    """As `_connect`, for the hashes of some rows, which all differ."""
+    """As `_connect`, for some rows, whose hashes all differ."""
     groups = DisjointSets(len(hashes))
     found = [np.empty((2, 0), np.int64)]
     for a, b in _candidates(hashes, rows, groups, distance):
         near = checking.hamming_distances(hashes[a], hashes[b]) <= distance
         ends = np.sort([a[near], b[near]], axis=0)
         found.append(ends[:, groups.join(*ends)])
-    return _as_stars(np.concatenate(found, axis=1), groups, hashes, distance)
+    edges = np.concatenate(found, axis=1)
 
-
-def _as_stars(
-    edges: np.ndarray, groups: DisjointSets, hashes: np.ndarray, distance: int
-) -> np.ndarray:
-    """The same groups, every image joined to its group's first where it is near, and by its old edge where it is not."""
+    # Join each image to its group's first where these are near, and keep its old edge where not.
     members = np.unique(edges)
     roots = groups.roots(members)
-    near = (roots != members) & (
-        checking.hamming_distances(hashes[roots], hashes[members]) <= distance
-    )
+    away = checking.hamming_distances(hashes[roots], hashes[members])
+    near = (roots != members) & (away <= distance)
     edges = np.concatenate([np.stack([roots, members])[:, near], edges], axis=1)
     stars = int(near.sum())
-    fresh = DisjointSets(len(hashes))
-    used = fresh.join(*edges[:, :stars]), stars + fresh.join(*edges[:, stars:])
+    groups = DisjointSets(len(hashes))
+    used = groups.join(*edges[:, :stars]), stars + groups.join(*edges[:, stars:])
     return edges[:, np.concatenate(used)]
 
 
@@ -210,26 +227,27 @@ def _candidates(
     hashes: np.ndarray, rows: np.ndarray, groups: DisjointSets, distance: int
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yields rows (a, b), not of one group yet, of hashes that agree in a band."""
-    edges = np.linspace(0, checking.BITS, distance + 2).astype(int)
+    edges = np.linspace(0, checking.HASH_BITS, distance + 2).astype(int)
     for start, stop in itertools.pairwise(edges.tolist()):
         bands = _bits_from(hashes, start)[rows]
-        places = np.argsort(bands, kind="stable")
-        bands = bands[places] >> np.uint64(_WORD_BITS - min(stop - start, _WORD_BITS))
-        ordered = rows[places]
-        del places
+        order = np.argsort(bands, kind="stable")  # by all 64 bits: near hashes lie side by side
+        bands = bands[order] >> np.uint64(_WORD_BITS - min(stop - start, _WORD_BITS))
+        ordered = rows[order]
+        del order
+        probe = (start // _WORD_BITS + checking.HASH_WORDS // 2) % checking.HASH_WORDS
         for at in range(0, len(ordered), _CHUNK):
             part = ordered[at : at + _CHUNK + LONGEST_RUN]
-            probes = hashes[
-                part, (start // _WORD_BITS + checking.WORDS // 2) % checking.WORDS
-            ]  # not in the band
-            yield from _agreeing(part, bands[at : at + len(part)], probes, groups, distance)
+            probes = hashes[part, probe]  # a word outside of the band
+            yield from _equal_bands(part, bands[at : at + len(part)], probes, groups, distance)
 
 
-def _agreeing(
+def _equal_bands(
     rows: np.ndarray, bands: np.ndarray, probes: np.ndarray, groups: DisjointSets, distance: int
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yields the candidates of one chunk: for each step up to `LONGEST_RUN`, places i and i + step of equal bands and of two
-    groups, where `probes` differ in no more than `distance` bits."""
+    """Yields the candidates of one chunk, places i and i + step for each step up to `LONGEST_RUN`.
+
+    They have equal bands, belong to two groups, and differ in at most `distance` bits of `probes`.
+    """
     live, roots = np.arange(min(_CHUNK, len(rows))), groups.roots(rows)
     for step in range(1, LONGEST_RUN + 1):
         live = live[: np.searchsorted(live, len(rows) - step)]
@@ -241,9 +259,8 @@ def _agreeing(
         if len(near):
             yield rows[near], rows[near + step]
         if len(near) > len(live) // 8:
-            roots = groups.roots(
-                rows
-            )  # of a mass of copies most are one group by now, and need no more comparing
+            # Of a mass of copies most are one group by now, and need no more comparing.
+            roots = groups.roots(rows)
 
 
 def _bits_from(hashes: np.ndarray, start: int) -> np.ndarray:
@@ -252,49 +269,15 @@ def _bits_from(hashes: np.ndarray, start: int) -> np.ndarray:
     high = hashes[:, word] << np.uint64(offset)
     if not offset:
         return high
-    return high | hashes[:, (word + 1) % checking.WORDS] >> np.uint64(_WORD_BITS - offset)
+    return high | hashes[:, (word + 1) % checking.HASH_WORDS] >> np.uint64(_WORD_BITS - offset)
 
 
-# Copies among the checked images, and which of them take part in no pair.
-
-
-def find_copies(checked: Checked, distance: int) -> pd.DataFrame:
-    """The copies among the sound images, by rows of `checked.sound` and by path: see `duplicates.find` and `.named`."""
-    found = find_duplicates(checked.digests, checked.hashes, _codes(checked), distance)
-    return name_duplicates(found, checked.sound["path"].to_numpy())
-
-
-def drop_copies(checked: Checked, copies: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Takes out pictures found under two identities, whose label is in doubt, and copies of a file of the same identity.
-
-    Args:
-      checked: the images.
-      copies: from `find`.
-
-    Returns:
-      The images that stay, as in `checked.sound`, and the others, with columns `path` and `reason`.
-    """
-    doubtful = under_two_identities(copies, _codes(checked))
-    again = redundant_copies(copies, _codes(checked)) & ~doubtful
-    rows = np.flatnonzero(doubtful | again)
-    others = "'" + _other_ends(copies).reindex(rows).to_numpy(object) + "'"
-    same = np.where(doubtful[rows], "the same picture as ", "the same bytes as ").astype(object)
-    why = np.where(doubtful[rows], ", and two identities have it", "").astype(object)
-    left_out = pd.DataFrame(
-        {"path": checked.sound["path"].to_numpy()[rows], "reason": same + others + why},
-        dtype=object,
-    )
-    return checked.sound[~(doubtful | again)], left_out
-
-
-def _other_ends(copies: pd.DataFrame) -> pd.Series:
-    """The path of a copy of each image that has one, of another identity where there is such a one; indexed by row."""
+def _copy_of(copies: pd.DataFrame) -> pd.Series:
+    """The path of a copy of each image that has one, by row; preferably of another identity."""
     ordered = copies.sort_values("same_identity", kind="stable")
-    ends = [
-        ordered.set_index(end)[f"{other}_path"]
-        for end, other in (("second", "first"), ("first", "second"))
-    ]
-    both = pd.concat(ends)
+    both = pd.concat(
+        [ordered.set_index("second")["first_path"], ordered.set_index("first")["second_path"]]
+    )
     return both[~both.index.duplicated()]
 
 

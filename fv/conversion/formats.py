@@ -1,38 +1,25 @@
-"""Decodes an image file of any format that is taken to upright RGB pixels."""
+"""Decodes image files of all accepted formats to upright RGB pixels, with Pillow."""
 
 import contextlib
 import io
 import warnings
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
-from PIL import Image
+from PIL import GifImagePlugin, Image, ImageFile, TiffImagePlugin
 
 from fv.conversion import jpeg, passed_over
 
-FORMATS = (
-    "JPEG",
-    "PNG",
-    "PPM",
-    "BMP",
-    "WEBP",
-    "TIFF",
-    "GIF",
-)  # the only decoders of Pillow that a file can reach
+# A file reaches no other decoder of Pillow.
+FORMATS = ("JPEG", "PNG", "PPM", "BMP", "WEBP", "TIFF", "GIF")
+_RECOGNISED = ("PNG", "PNM", "BMP", "WebP", "TIFF", "GIF")  # as `passed_over.recognise` names them
+
 _TIFF_BITS, _TIFF_PHOTOMETRIC, _TIFF_ORIENTATION, _TIFF_SAMPLE_FORMAT = 258, 262, 274, 339  # tags
 _TIFF_WHITE_IS_ZERO, _TIFF_UNSIGNED = 0, 1
 _PNG_START = b"\x89PNG\r\n\x1a\n"
 _WHITE = 255  # shows where an image is transparent
-
-_TAKEN = (
-    "PNG",
-    "GIF",
-    "TIFF",
-    "BMP",
-    "WebP",
-    "PNM",
-)  # `FORMATS`, as `passed_over.recognise` calls them
 
 Image.MAX_IMAGE_PIXELS = None  # `max_pixels` takes its place, and refuses where Pillow would warn
 
@@ -44,24 +31,29 @@ class BadImage(Exception):
 def decode(data: bytes, max_pixels: int) -> np.ndarray:
     """Decodes an image of any of `FORMATS`.
 
-    Transparency shows white, the first frame stands for several, 16 bits a channel become 8, EXIF rotation is applied.
-
     Args:
       data: the file's bytes.
       max_pixels: most pixels it may have; more are refused before they take memory.
 
     Returns:
-      uint8 [height, width, 3], RGB, upright.
+      As `to_rgb`; of several frames the first.
 
     Raises:
       BadImage: not an image, cut short, damaged or too large.
     """
     with _refuse_damaged():
-        return to_rgb(_open(data, max_pixels))
+        try:
+            image = Image.open(io.BytesIO(data), formats=FORMATS)  # reads the header only
+        except Image.UnidentifiedImageError as error:
+            raise BadImage(_explain_unidentified(data)) from error
+        check_size(image.width, image.height, max_pixels)
+        if image.format == "PNG":
+            _require_whole_png(data)
+        return to_rgb(image)
 
 
 def to_rgb(image: Image.Image) -> np.ndarray:
-    """Pixels of a Pillow image: transparency on white, 16 bits a channel as 8, EXIF orientation applied.
+    """Pixels of a Pillow image: transparency on white, 16 bits a channel as 8, orientation applied.
 
     Args:
       image: any image of Pillow's; of several frames the current one.
@@ -73,19 +65,16 @@ def to_rgb(image: Image.Image) -> np.ndarray:
       BadImage: it does not decode, was closed, or its pixels have no known range.
     """
     with _refuse_damaged():
-        return _to_rgb(image)
-
-
-def _to_rgb(image: Image.Image) -> np.ndarray:
-    is_tiff = image.format == "TIFF"
-    bits, orientation = _png_bits(image), _tiff_orientation(image) if is_tiff else None
-    image.load()
-    pixels = _flatten(image, bits)
-    if image.format == "GIF" and image.tell() == 0:
-        pixels = _on_screen(pixels, image.dispose_extent)
-    if not is_tiff:  # of a PNG it may stand behind the pixels
-        orientation = jpeg.read_orientation(image.info.get("exif", b""))
-    return turn_upright(pixels, orientation)
+        bits, orientation = _png_bits(image), None
+        if isinstance(image, TiffImagePlugin.TiffImageFile):
+            orientation = _tiff_orientation(image)
+        image.load()  # which forgets the bits of a PNG, and the orientation of a TIFF
+        pixels = _flatten(image, bits)
+        if isinstance(image, GifImagePlugin.GifImageFile) and image.tell() == 0:
+            pixels = _show_screen(pixels, image)
+        if orientation is None:  # in a PNG it may stand behind the pixels
+            orientation = jpeg.read_orientation(image.info.get("exif", b""))
+        return turn_upright(pixels, orientation)
 
 
 def turn_upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
@@ -98,22 +87,21 @@ def turn_upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
 
 
 def check_size(width: int, height: int, max_pixels: int) -> None:
-    """Checks the size that an image's header tells.
+    """Checks the size in an image's header.
 
     Raises:
       BadImage: no pixel, or more than `max_pixels`.
     """
+    size = f"{width} × {height} pixels"
     if width < 1 or height < 1:
-        raise BadImage(f"{width} × {height} pixels")
+        raise BadImage(size)
     if width * height > max_pixels:
-        raise BadImage(
-            f"{width} × {height} pixels, more than the {max_pixels / 1e6:g} million of --max_megapixels"
-        )
+        raise BadImage(f"{size}, more than the {max_pixels / 1e6:g} million of --max_megapixels")
 
 
 @contextlib.contextmanager
 def _refuse_damaged() -> Iterator[None]:
-    """Makes every error of Pillow's a `BadImage`: its plugins raise nearly anything on damaged bytes."""
+    """Makes every error of Pillow's a `BadImage`: damaged bytes make it raise nearly anything."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of metadata that is not used
@@ -124,20 +112,18 @@ def _refuse_damaged() -> Iterator[None]:
         raise BadImage(f"damaged: {error or type(error).__name__}") from error
 
 
-def _open(data: bytes, max_pixels: int) -> Image.Image:
-    """Reads the header only, so that a huge image is refused before it takes memory."""
-    try:
-        image = Image.open(io.BytesIO(data), formats=FORMATS)
-    except Image.UnidentifiedImageError as error:
-        raise BadImage(_describe(data)) from error
-    check_size(image.width, image.height, max_pixels)
-    if image.format == "PNG":
-        _require_whole_png(data)
-    return image
+def _explain_unidentified(data: bytes) -> str:
+    format = passed_over.recognise(data)
+    if format in _RECOGNISED:
+        advice = "save it as PNG with a program that opens it"
+        return f"damaged {format}, or of a kind that fv does not read: {advice}"
+    if format in passed_over.CONVERT:
+        return f"not an image that fv reads: {format} data: {passed_over.CONVERT[format]}"
+    return "not an image"
 
 
 def _require_whole_png(data: bytes) -> None:
-    """Checks what Pillow does not and libpng does: that the file ends, and the checksums of pixels and palette.
+    """Checks what libpng checks and Pillow does not: the end, and the checksums of needed chunks.
 
     Source: PNG (Third Edition, 2025), 5.3 to 5.6.
     """
@@ -148,49 +134,40 @@ def _require_whole_png(data: bytes) -> None:
         if end + 4 > len(data):
             raise BadImage("damaged PNG: cut short")
         is_needed = not name[0] & 0x20
-        if is_needed and zlib.crc32(data[at + 4 : end]) != int.from_bytes(
-            data[end : end + 4], "big"
-        ):
+        checksum = int.from_bytes(data[end : end + 4], "big")
+        if is_needed and zlib.crc32(data[at + 4 : end]) != checksum:
             raise BadImage(f"damaged PNG: its part {name.decode('latin-1')} has a wrong checksum")
         at = end + 4
 
 
-def _describe(data: bytes) -> str:
-    """What is wrong with a file that no decoder takes."""
-    format = passed_over.recognise(data)
-    if format in _TAKEN:
-        return f"damaged {format}, or of a kind that fv does not read: save it as PNG with a program that opens it"
-    described = passed_over.describe(data)
-    return f"not an image that fv reads: {described}" if described else "not an image"
-
-
-def _tiff_orientation(image: Image.Image) -> int:
-    """What is left to turn of a TIFF that is not loaded yet: Pillow turns it upright, unless the tag is a BYTE."""
+def _tiff_orientation(image: TiffImagePlugin.TiffImageFile) -> int:
+    """The orientation that Pillow leaves in a TIFF: it applies the tag, unless that is a BYTE."""
     value = image.tag_v2.get(_TIFF_ORIENTATION)
-    return (
-        value[0]
-        if isinstance(value, bytes) and len(value) == 1 and 1 <= value[0] <= 8
-        else jpeg.UPRIGHT
-    )
+    if isinstance(value, bytes) and len(value) == 1 and 1 <= value[0] <= 8:
+        return value[0]
+    return jpeg.UPRIGHT
 
 
 def _png_bits(image: Image.Image) -> int:
-    """Bits of a sample in the PNG file of an image that is not loaded yet; 8 where that is not known."""
-    tiles = image.tile if image.format == "PNG" else []
+    """Bits of a sample in the file of a PNG that is not loaded yet; 8 where that is not known."""
+    tiles = image.tile if isinstance(image, ImageFile.ImageFile) and image.format == "PNG" else []
     bits = str(tiles[0].args).partition(";")[2].rstrip("B") if tiles else ""
     return int(bits) if bits.isdecimal() else 8
 
 
 def _flatten(image: Image.Image, bits: int) -> np.ndarray:
-    """Lays an image on white; uint8 [height, width, 3]."""
+    """Lays an image on white: uint8 [height, width, 3]; `bits` are of a sample in its file."""
     if image.mode == "F":
         raise BadImage("floating-point pixels, whose range is not known")
     key = image.info.get("transparency")
     if image.mode.startswith("I"):
-        return _on_white_where(_scale_16_bits(image), np.asarray(image) == key)
+        return _whiten(_scale_16_bits(image), np.asarray(image) == key)
     if image.format == "PNG" and image.mode in ("1", "L", "RGB") and key is not None:
-        return _flatten_key(image, key, bits)
-    if image.mode == "La":  # Pillow converts it to LA alone
+        # The transparent colour stands in the file's own bits; Pillow compares it with 8 bits.
+        pixels, key = np.asarray(image.convert("RGB")), np.asarray(key)
+        key = key >> 8 if bits == 16 or np.max(key) > 0xFF else key * (255 // (2**bits - 1))
+        return _whiten(pixels, (pixels == key).all(axis=2))
+    if image.mode == "La":  # Pillow converts it to LA only
         image = image.convert("LA")
     if image.has_transparency_data:
         image = image.convert("RGBA")
@@ -198,43 +175,31 @@ def _flatten(image: Image.Image, bits: int) -> np.ndarray:
     return np.asarray(image.convert("RGB"))
 
 
-def _flatten_key(image: Image.Image, key: int | tuple[int, ...], bits: int) -> np.ndarray:
-    """As `_flatten`, of a PNG with one transparent colour, which the file gives in its own bits: Pillow forgets that."""
-    pixels = np.asarray(image.convert("RGB"))
-    shown = (
-        np.asarray(key) >> 8
-        if bits == 16 or np.max(key) > 0xFF
-        else np.asarray(key) * (255 // (2**bits - 1))
-    )
-    return _on_white_where(pixels, (pixels == shown).all(axis=2))
-
-
 def _scale_16_bits(image: Image.Image) -> np.ndarray:
     pixels = np.asarray(image).astype(np.int64)
-    if image.format == "TIFF":
-        pixels = _spread_tiff(pixels, image.tag_v2)
+    if isinstance(image, TiffImagePlugin.TiffImageFile):  # whose levels stand as in the file
+        tags: Any = image.tag_v2
+        if tags.get(_TIFF_SAMPLE_FORMAT, (_TIFF_UNSIGNED,)) != (_TIFF_UNSIGNED,):
+            raise BadImage("signed pixels, whose range is not known")
+        bits = tags.get(_TIFF_BITS, (16,))[0]
+        if bits < 16:
+            pixels = pixels * 0xFFFF // (2**bits - 1)
+        if tags.get(_TIFF_PHOTOMETRIC) == _TIFF_WHITE_IS_ZERO:
+            pixels = 0xFFFF - pixels
     if pixels.min() < 0 or pixels.max() > 0xFFFF:
         raise BadImage("more than 16 bits a pixel")
     return (pixels // 257).astype(np.uint8)[..., np.newaxis].repeat(3, axis=2)
 
 
-def _spread_tiff(pixels: np.ndarray, tags: Mapping[int, object]) -> np.ndarray:
-    """Makes 16 bits with black as 0 of a TIFF's grey levels, which Pillow leaves as they stand in the file."""
-    if tags.get(_TIFF_SAMPLE_FORMAT, (_TIFF_UNSIGNED,)) != (_TIFF_UNSIGNED,):
-        raise BadImage("signed pixels, whose range is not known")
-    bits = tags.get(_TIFF_BITS, (16,))[0]
-    if bits < 16:
-        pixels = pixels * 0xFFFF // (2**bits - 1)
-    return 0xFFFF - pixels if tags.get(_TIFF_PHOTOMETRIC) == _TIFF_WHITE_IS_ZERO else pixels
-
-
-def _on_white_where(pixels: np.ndarray, clear: np.ndarray) -> np.ndarray:
+def _whiten(pixels: np.ndarray, clear: np.ndarray) -> np.ndarray:
+    """Makes pixels [height, width, 3] white where `clear`, bool [height, width]."""
     return np.where(clear[..., np.newaxis], np.uint8(_WHITE), pixels)
 
 
-def _on_screen(pixels: np.ndarray, frame: tuple[int, int, int, int]) -> np.ndarray:
-    """Shows white around a GIF's first frame, (left, top, right, bottom), where its screen is larger."""
-    left, top, right, bottom = frame
+def _show_screen(pixels: np.ndarray, image: GifImagePlugin.GifImageFile) -> np.ndarray:
+    """Shows white around a GIF's first frame where its screen is larger."""
+    assert image.dispose_extent  # of every loaded frame
+    left, top, right, bottom = image.dispose_extent
     outside = np.ones(pixels.shape[:2], bool)
     outside[top:bottom, left:right] = False
-    return _on_white_where(pixels, outside) if outside.any() else pixels
+    return _whiten(pixels, outside) if outside.any() else pixels

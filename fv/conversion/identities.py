@@ -1,6 +1,6 @@
-"""Whether the identities that were read can be people: their folders, numbers of images and names.
+"""Finds identities in paths, and checks whether they can be people.
 
-The checks look at paths and names alone, so they hold for every source that has them.
+The checks look at folders, numbers of images and names only, so they hold for every data source.
 """
 
 import collections
@@ -13,38 +13,37 @@ import pandas as pd
 
 from fv.errors import UserError
 
-_NAMED = 3  # examples in a message
+_EXAMPLES = 3  # in a message
 _LEAST_SUBFOLDERS = 8  # fewer may be the sessions or cameras of a person
-_SUBFOLDERS_PER_FOLDER = (
-    2  # times the number of folders; with more in each of them, folders are groups
-)
+_SUBFOLDERS_PER_FOLDER = 2  # times the number of folders: with more in each, folders are groups
 _MANY_IMAGES = 500  # of one identity, on average; VGGFace2 has 362
 _SHARE_DEEP_ENOUGH = 0.5  # of the images, for a level to be suggested
 _SEPARATORS = re.compile(r"[\s_\-‐-―]+")
 _NUMBER = re.compile(r"[\s\d]+$")
-_LEADING_ZEROS = re.compile(
-    r"(?<![^\W_])0+(?=[0-9]+(?![^\W_]))"
-)  # of a number that stands by itself
+_LEADING_ZEROS = re.compile(r"(?<![^\W_])0+(?=[0-9]+(?![^\W_]))")  # of a number by itself
 
-# Words for parts of a data set; a folder whose name consists of them is not a person's.
+# A folder whose name consists of these words holds a part of a data set.
 _PARTS = frozenset(
-    "train trainset training val valset valid validation dev eval evaluation test testset testing holdout set subset fold "
-    "split part batch all images image imgs img jpg jpgs jpeg png data dataset datasets faces photos pictures pics crops "
-    "cropped aligned raw original originals gallery probe query people persons identities ids subjects actors actresses men "
-    "women male female males females color colour gray grey rgb".split()
+    "train trainset training val valset valid validation dev eval evaluation test testset testing "
+    "holdout set subset fold split part batch all images image imgs img jpg jpgs jpeg png data "
+    "dataset datasets faces photos pictures pics crops cropped aligned raw original originals "
+    "gallery probe query people persons identities ids subjects actors actresses men women male "
+    "female males females color colour gray grey rgb".split()
 )
 _LEFTOVERS = frozenset(
     "unknown unlabeled unlabelled misc others unsorted distractors strangers".split()
 )
 
+Folders = Mapping[tuple[str, ...], int]  # numbers of images by the folders of their paths
+
 
 @dataclasses.dataclass(frozen=True)
 class Naming:
-    """How an image's path tells its identity.
+    """Finds the identity in an image's path.
 
     Attributes:
       level: which folder of the path names the identity, from 1; those above it do not matter.
-      joined: by a folder's name, the identity that it is joined to.
+      joined: the identity of folders whose name was joined to another, by that name.
     """
 
     level: int = 1
@@ -85,24 +84,24 @@ def check(
 
     Args:
       images: table with columns `path` and `identity`.
-      level: --identity_level; None where it was not given: the layout of the folders is checked too.
-      merge_names: --merge_names; None where it was not given: names are checked too.
-      source: what the images are of, for messages.
+      level: --identity_level; None, where it was not given, checks the folders too.
+      merge_names: --merge_names; None, where it was not given, checks the names too.
+      source: where the images are, for messages.
 
     Returns:
-      What may be meant as it is.
+      What may be right or wrong.
 
     Raises:
       UserError: the identities are nearly certainly wrong.
     """
-    folders = _count_folders(images)
-    counts = images["identity"].value_counts()
-    counts = {str(name): int(count) for name, count in counts.items() if count}
-    findings = [*_check_joined(images, level or 1)] if (level or 1) > 1 or merge_names else []
+    identities = [str(name) for name in images["identity"].unique()]
+    findings: list[Finding] = []
+    if (level or 1) > 1 or merge_names:
+        findings += _check_joined(images, level or 1)
     if level is None:
-        findings += [*_check_layout(folders), *_check_counts(counts)]
+        findings += _check_layout(images, len(identities))
     if merge_names is None:
-        findings += _check_names(counts)
+        findings += _check_names(identities)
     for finding in findings:
         if finding.certain:
             raise UserError(f"{source}: {finding}")
@@ -110,7 +109,7 @@ def check(
 
 
 def note_names(names: Iterable[str]) -> str:
-    """What a report says of names in a table that are written in several ways; '' without any."""
+    """The note in a report on names that a table writes in several ways; '' without any."""
     groups = _group(set(names), normalise)
     if not groups:
         return ""
@@ -120,14 +119,23 @@ def note_names(names: Iterable[str]) -> str:
 
 def suggest_level(images: pd.DataFrame, level: int) -> int | None:
     """The first level of folders below `level` that may be people, None where there is none."""
-    return _suggest(_count_folders(images), level)
+    folders = _count_folders(images)
+    for deeper in range(level + 1, max(map(len, folders), default=0) + 1):
+        below: collections.Counter[tuple[str, ...]] = collections.Counter()
+        for folder, count in folders.items():
+            if len(folder) >= deeper:
+                below[folder[deeper - 1 :]] += count
+        enough = below.total() >= _SHARE_DEEP_ENOUGH * sum(folders.values())
+        if enough and len(_subfolders(below)) > 1 and not _why_not_people(below):
+            return deeper
+    return None
 
 
 def normalise(name: str) -> str:
     """A name without what differs between two ways to write it.
 
-    Unicode compatibility forms (NFKC), case, invisible characters, and runs of blanks, underscores and
-    hyphens, which count as one blank. Accents stay: they may tell two people apart.
+    Unicode compatibility forms (NFKC), case, invisible characters, and runs of blanks, underscores
+    and hyphens, which count as one blank. Accents stay: they may tell two people apart.
     """
     text = name.casefold()
     if not name.isascii():  # ASCII is in this form already
@@ -136,112 +144,28 @@ def normalise(name: str) -> str:
     return _SEPARATORS.sub(" ", text).strip() or name
 
 
-def join(names: Iterable[str]) -> dict[str, str]:
-    """By each name that equals another after `normalise`, the first of these in the order of characters."""
+def join_names(names: Iterable[str]) -> dict[str, str]:
+    """By each name that equals another after `normalise`, the first of these in sorted order."""
     return {name: group[0] for group in _group(names, normalise) for name in group}
 
 
-def _group(names: Iterable[str], key: Callable[[str], str]) -> list[list[str]]:
-    """The names that share a key with another, sorted."""
-    groups = collections.defaultdict(list)
-    for name in sorted(names):
-        groups[key(name)].append(name)
-    return [group for group in groups.values() if len(group) > 1]
-
-
-def _without_accents(name: str) -> str:
-    if name.isascii():
-        return normalise(name)
-    letters = unicodedata.normalize("NFD", normalise(name))
-    return "".join(letter for letter in letters if unicodedata.category(letter) != "Mn")
-
-
-def _count_folders(images: pd.DataFrame) -> dict[tuple[str, ...], int]:
-    """Number of images by the folders of their paths."""
-    counts = collections.Counter(path.rpartition("/")[0] for path in images["path"])
-    return {tuple(folder.split("/")): count for folder, count in counts.items() if folder}
-
-
-def _below(folders: Mapping[tuple[str, ...], int], level: int) -> dict[tuple[str, ...], int]:
-    """The folders from a level on, without those above it and those that do not reach it."""
-    counts: collections.Counter[tuple[str, ...]] = collections.Counter()
-    for folder, count in folders.items():
-        if len(folder) >= level:
-            counts[folder[level - 1 :]] += count
-    return dict(counts)
-
-
-def _subfolders(folders: Iterable[tuple[str, ...]]) -> dict[str, set[str]]:
-    """By first folder, the folders in it that hold images."""
-    inside: dict[str, set[str]] = collections.defaultdict(set)
-    for folder in folders:
-        inside[folder[0]].update(folder[1:2])
-    return dict(inside)
-
-
-def _suggest(folders: Mapping[tuple[str, ...], int], level: int) -> int | None:
-    total = sum(folders.values())
-    for deeper in range(level + 1, max(map(len, folders), default=0) + 1):
-        below = _below(folders, deeper)
-        enough = sum(below.values()) >= _SHARE_DEEP_ENOUGH * total
-        if enough and len(_subfolders(below)) > 1 and not _is_no_person(below):
-            return deeper
-    return None
-
-
-def _is_no_person(folders: Mapping[tuple[str, ...], int]) -> str:
-    """What shows that the first folders are not people; '' where they may be."""
-    inside = _subfolders(folders)
-    tops, nested = sorted(inside), any(inside.values())
-    parts = [top for top in tops if _is_part(top, numbered=nested)]
-    if not parts and _are_parts_of_one(tops):
-        parts = tops
-    if len(parts) == len(tops) > 1 or any(len(inside[part]) > 1 for part in parts):
-        return f"{_many(len(parts), 'folder')} at this level {'is' if len(parts) == 1 else 'are'} named {_list(parts)}"
-    least = max(_LEAST_SUBFOLDERS, _SUBFOLDERS_PER_FOLDER * len(tops)) if len(tops) > 1 else 2
-    groups = {top for top, subfolders in inside.items() if len(subfolders) >= least}
-    held = sum(count for folder, count in folders.items() if folder[0] in groups)
-    if groups and 2 * held >= sum(folders.values()):
-        subfolders = sum(len(inside[group]) for group in groups)
-        named = f"{_many(len(groups), 'folder')} at this level ({_list(sorted(groups))})"
-        return f"{named} {'holds' if len(groups) == 1 else 'hold'} {subfolders:,} folders of images"
-    return ""
-
-
-def _is_part(name: str, numbered: bool) -> bool:
-    """Whether a name consists of words for parts of a data set, and a number where that is allowed."""
-    text = normalise(name)
-    words = (_NUMBER.sub("", text) if numbered else text).split()
-    return bool(words) and all(word in _PARTS for word in words)
-
-
-def _are_parts_of_one(names: Sequence[str]) -> bool:
-    """Whether names differ only in words for parts of a data set, as 'lfw_train' and 'lfw_test' do."""
-    words = [normalise(name).split() for name in names]
-    others = {tuple(word for word in each if word not in _PARTS) for each in words}
-    return (
-        len(words) > 1
-        and len(others) == 1
-        and all(any(word in _PARTS for word in each) for each in words)
-    )
-
-
-def _check_layout(folders: Mapping[tuple[str, ...], int]) -> Iterator[Finding]:
-    wrong = _is_no_person(folders)
-    if wrong:
-        level = _suggest(folders, 1)
+def _check_layout(images: pd.DataFrame, identities: int) -> Iterator[Finding]:
+    """Checks whether the first folders are people."""
+    folders = _count_folders(images)
+    objection = _why_not_people(folders)
+    if objection:
+        level = suggest_level(images, 1)
         remedy = f"give --identity_level={level} if the folders of level {level} are the people"
         if level is None:
             remedy = "give each person a folder"
-        means = "taken for people, they would mix the images of several"
         yield Finding(
-            wrong.replace("this", "the first"),
-            means,
+            objection,
+            "taken for people, they would mix the images of several",
             f"{remedy}, or --identity_level=1 to take them",
-            True,
+            certain=True,
         )
         return
-    nested = {folder: count for folder, count in folders.items() if len(folder) > 1}
+    nested = [folder for folder in folders if len(folder) > 1]
     if nested:
         depths: collections.Counter[int] = collections.Counter()
         for folder, count in folders.items():
@@ -253,94 +177,147 @@ def _check_layout(folders: Mapping[tuple[str, ...], int]) -> Iterator[Finding]:
         first = min(nested)
         yield Finding(
             f"{deep} (for example in {'/'.join(first)})",
-            f"the first folder, '{first[0]}', is taken for the person and those inside for the same person",
-            "give --identity_level=2 if the second folder names the person, or --identity_level=1 to confirm the first",
+            f"the first folder, '{first[0]}', is taken for the person "
+            "and those inside for the same person",
+            "give --identity_level=2 if the second folder names the person, "
+            "or --identity_level=1 to confirm the first",
         )
     leftovers = [top for top in _subfolders(folders) if normalise(top) in _LEFTOVERS]
     if leftovers:
         yield Finding(
             f"{_many(len(leftovers), 'folder')} named {_list(leftovers)}",
             "its images are taken for those of one person",
-            "move the folder away if it holds several people, or give --identity_level=1 to take it",
+            "move the folder away if it holds several people, "
+            "or give --identity_level=1 to take it",
         )
-
-
-def _check_counts(counts: Mapping[str, int]) -> Iterator[Finding]:
-    mean = sum(counts.values()) / max(1, len(counts))
+    mean = len(images) / max(1, identities)
     if mean >= _MANY_IMAGES:
         yield Finding(
-            f"{_many(len(counts), 'identity')} with {mean:,.0f} images on average",
+            f"{_many(identities, 'identity')} with {mean:,.0f} images on average",
             "folders of so many images often hold several people each",
-            "give each person a folder, or give --identity_level=1 to confirm that each folder is one person",
+            "give each person a folder, "
+            "or give --identity_level=1 to confirm that each folder is one person",
         )
 
 
-def _check_names(counts: Mapping[str, int]) -> Iterator[Finding]:
-    groups = _group(counts, normalise)
+def _check_names(names: Iterable[str]) -> Iterator[Finding]:
+    """Checks for names that differ little and may be of one person."""
+    groups = _group(names, normalise)
     if groups:
         yield Finding(
             f"{_many(len(groups), 'name')} written in several ways, such as {_spell(groups[0])}",
-            "taken for different people, one person may land in both the training and the test split",
+            "taken for different people, "
+            "one person may land in both the training and the test split",
             "give --merge_names to join them, or --nomerge_names if they are different people",
             certain=True,
         )
     for key, noun, what in (
         (_without_accents, "name", "accents"),
-        (_without_zeros, "number", "leading zeros"),
+        (lambda name: _LEADING_ZEROS.sub("", normalise(name)), "number", "leading zeros"),
     ):
-        near = [group for group in _group(counts, key) if len({*map(normalise, group)}) > 1]
+        near = [group for group in _group(names, key) if len({*map(normalise, group)}) > 1]
         if near:
+            written = f"written with and without {what}, such as {_spell(near[0])}"
             yield Finding(
-                f"{_many(len(near), noun)} written with and without {what}, such as {_spell(near[0])}",
+                f"{_many(len(near), noun)} {written}",
                 "they are taken for different people",
                 "rename the folders if they are one person, or give --nomerge_names to confirm",
             )
 
 
 def _check_joined(images: pd.DataFrame, level: int) -> Iterator[Finding]:
-    """What was joined to one identity, from folders of several names or below several parents."""
+    """Checks for identities whose folders have several names or stand below several parents."""
     sources: dict[str, set[str]] = collections.defaultdict(set)
     folders = [path.rpartition("/")[0] for path in images["path"]]
-    pairs = pd.DataFrame(
-        {"folder": folders, "identity": images["identity"].to_numpy()}
-    ).drop_duplicates()
-    for folder, identity in pairs.itertuples(index=False):
+    pairs = pd.DataFrame({"folder": folders, "identity": images["identity"].to_numpy()})
+    for folder, identity in pairs.drop_duplicates().itertuples(index=False):
         sources[identity].add("/".join(folder.split("/")[:level]))
     several = {identity: sorted(found) for identity, found in sources.items() if len(found) > 1}
     if several:
         name, found = min(several.items())
-        respelled = any(
-            len({folder.rpartition("/")[2] for folder in found}) > 1 for found in several.values()
-        )
-        remedy = (
-            "give --nomerge_names"
-            if respelled
-            else "rename the folders, or give another --identity_level,"
-        )
+        remedy = "rename the folders, or give another --identity_level,"
+        if any(len({each.rpartition("/")[2] for each in found}) > 1 for found in several.values()):
+            remedy = "give --nomerge_names"
+        joined = f"joined from several folders, such as '{name}' from {_list(found)}"
         yield Finding(
-            f"{_many(len(several), 'identity')} joined from several folders, such as '{name}' from {_list(found)}",
+            f"{_many(len(several), 'identity')} {joined}",
             "their images are taken for one person's",
             f"{remedy} if they are different people",
         )
 
 
-def _without_zeros(name: str) -> str:
-    return _LEADING_ZEROS.sub("", normalise(name))
+def _why_not_people(folders: Folders) -> str:
+    """What shows that the first folders are not people; '' where they may be."""
+    inside = _subfolders(folders)
+    tops, nested = sorted(inside), any(inside.values())
+    parts = [top for top in tops if _is_part(top, numbered=nested)]
+    if not parts and _are_parts_of_one(tops):
+        parts = tops
+    if len(parts) == len(tops) > 1 or any(len(inside[part]) > 1 for part in parts):
+        verb = "is" if len(parts) == 1 else "are"
+        return f"{_many(len(parts), 'folder')} at the first level {verb} named {_list(parts)}"
+    least = max(_LEAST_SUBFOLDERS, _SUBFOLDERS_PER_FOLDER * len(tops)) if len(tops) > 1 else 2
+    groups = sorted(top for top, subfolders in inside.items() if len(subfolders) >= least)
+    grouped = sum(count for folder, count in folders.items() if folder[0] in groups)
+    if groups and 2 * grouped >= sum(folders.values()):
+        subfolders = sum(len(inside[group]) for group in groups)
+        verb = "holds" if len(groups) == 1 else "hold"
+        named = f"{_many(len(groups), 'folder')} at the first level ({_list(groups)})"
+        return f"{named} {verb} {subfolders:,} folders of images"
+    return ""
+
+
+def _is_part(name: str, numbered: bool) -> bool:
+    """Whether a name consists of `_PARTS`, and a number where that is allowed."""
+    text = normalise(name)
+    words = (_NUMBER.sub("", text) if numbered else text).split()
+    return bool(words) and all(word in _PARTS for word in words)
+
+
+def _are_parts_of_one(names: Sequence[str]) -> bool:
+    """Whether names differ only in `_PARTS`, as 'lfw_train' and 'lfw_test' do."""
+    words = [normalise(name).split() for name in names]
+    others = {tuple(word for word in each if word not in _PARTS) for each in words}
+    return len(names) > 1 and len(others) == 1 and all(_PARTS & set(each) for each in words)
+
+
+def _count_folders(images: pd.DataFrame) -> Folders:
+    counts = collections.Counter(path.rpartition("/")[0] for path in images["path"])
+    return {tuple(folder.split("/")): count for folder, count in counts.items() if folder}
+
+
+def _subfolders(folders: Iterable[tuple[str, ...]]) -> dict[str, set[str]]:
+    """By first folder, the folders in it that hold images."""
+    inside: dict[str, set[str]] = collections.defaultdict(set)
+    for folder in folders:
+        inside[folder[0]].update(folder[1:2])
+    return dict(inside)
+
+
+def _group(names: Iterable[str], key: Callable[[str], str]) -> list[list[str]]:
+    """The names that share a key with another, sorted."""
+    groups = collections.defaultdict(list)
+    for name in sorted(names):
+        groups[key(name)].append(name)
+    return [group for group in groups.values() if len(group) > 1]
+
+
+def _without_accents(name: str) -> str:
+    letters = unicodedata.normalize("NFD", normalise(name))
+    return "".join(letter for letter in letters if unicodedata.category(letter) != "Mn")
 
 
 def _spell(group: Sequence[str]) -> str:
     """The names of a group so that their difference shows."""
-    visible = (
-        len({*map(str.strip, group)})
-        == len(group)
-        == len({unicodedata.normalize("NFC", name) for name in group})
-    )
-    return " and ".join(f"'{name}'" if visible else ascii(name) for name in group[:_NAMED])
+    stripped = {name.strip() for name in group}
+    composed = {unicodedata.normalize("NFC", name) for name in group}
+    is_visible = len(stripped) == len(composed) == len(group)
+    return " and ".join(f"'{name}'" if is_visible else ascii(name) for name in group[:_EXAMPLES])
 
 
 def _list(names: Sequence[str]) -> str:
-    shown = ", ".join(f"'{name}'" for name in names[:_NAMED])
-    return shown + (", …" if len(names) > _NAMED else "")
+    shown = ", ".join(f"'{name}'" for name in names[:_EXAMPLES])
+    return shown + (", …" if len(names) > _EXAMPLES else "")
 
 
 def _many(count: int, noun: str) -> str:

@@ -1,4 +1,4 @@
-"""Files that are passed over because of their suffix: counted by it, and named by their first bytes."""
+"""Files without the suffix of an image: counted by suffix, and recognised by their first bytes."""
 
 import bisect
 import collections
@@ -11,56 +11,43 @@ from collections.abc import Iterable
 import pandas as pd
 
 from fv import files
+from fv.conversion import jpeg
 
 COLUMNS = ("suffix", "files", "example", "format", "advice")
-HIDDEN = "hidden"  # files whose name, or a folder's above them, starts with a dot
+HIDDEN = "hidden"  # files whose name, or that of a folder above them, starts with a dot
 NO_SUFFIX = "without a suffix"
 
-_LOOKED_AT = 16  # files of one suffix whose first bytes are read: a million .txt files cost nothing
-_LOOKED_AT_REMOTE = 2  # a remote file costs a request
-_SUFFIXES_LOOKED_AT = 100
 _HEAD_BYTES = 64
-_SHOWN = 10  # suffixes in a line of text
+_READ_PER_SUFFIX = 16  # files whose first bytes are read: a million .txt files cost nothing
+_READ_PER_SUFFIX_REMOTE = 2  # a remote file costs a request
+_SUFFIXES_READ = 100
+_SUFFIXES_SHOWN = 10  # in a line of text
 _SUFFIX = re.compile(r"\.(?=.*[^\W\d_])[^\s.]{1,12}")  # has a letter, unlike that of '1.0001'
-_RAW = frozenset((".arw", ".cr2", ".cr3", ".dng", ".nef", ".orf", ".pef", ".raf", ".rw2", ".srw"))
+_RAW = frozenset(".arw .cr2 .cr3 .dng .nef .orf .pef .raf .rw2 .srw".split())
 
-_STARTS = (
-    (b"\xff\xd8\xff", "JPEG"),
-    (b"\x89PNG\r\n\x1a\n", "PNG"),
-    (b"GIF8", "GIF"),
-    (b"II*\0", "TIFF"),
-    (b"MM\0*", "TIFF"),
-    (b"\0\0\0\x0cjP  \r\n\x87\n", "JPEG 2000"),
-    (b"\xff\x4f\xff\x51", "JPEG 2000"),
-    (b"\0\0\0\x0cJXL \r\n\x87\n", "JPEG XL"),
-    (b"\xff\x0a", "JPEG XL"),
-    (b"8BPS", "PSD"),
-    (b"%PDF", "PDF"),
-    (b"%!PS", "PostScript"),
-    (b"FUJIFILMCCD-RAW", "camera raw"),
-    (b"IIRO", "camera raw"),
-    (b"IIU\0", "camera raw"),
-    (b"\x1aE\xdf\xa3", "video"),
-    (b"\0\0\1\xba", "video"),
-    (b"PK\3\4", "archive"),
-    (b"\x1f\x8b", "archive"),
-    (b"7z\xbc\xaf\x27\x1c", "archive"),
-    (b"Rar!\x1a\x07", "archive"),
-)
-_BRANDS = (  # of ISO/IEC 14496-12 files; the first that matches the file's own or compatible ones
-    ((b"avif", b"avis"), "AVIF"),
-    ((b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"), "HEIC"),
-    ((b"crx ",), "camera raw"),
-)
-_RENAMED = {
-    "JPEG": ".jpg",
-    "PNG": ".png",
-    "GIF": ".gif",
-    "BMP": ".bmp",
-    "WebP": ".webp",
-    "PNM": ".pnm",
+_MAGICS = {  # by format, what its files begin with
+    "JPEG": (jpeg.START,),
+    "PNG": (b"\x89PNG\r\n\x1a\n",),
+    "GIF": (b"GIF8",),
+    "TIFF": (b"II*\0", b"MM\0*"),
+    "JPEG 2000": (b"\0\0\0\x0cjP  \r\n\x87\n", b"\xff\x4f\xff\x51"),
+    "JPEG XL": (b"\0\0\0\x0cJXL \r\n\x87\n", b"\xff\x0a"),
+    "PSD": (b"8BPS",),
+    "PDF": (b"%PDF",),
+    "PostScript": (b"%!PS",),
+    "camera raw": (b"FUJIFILMCCD-RAW", b"IIRO", b"IIU\0"),
+    "video": (b"\x1aE\xdf\xa3", b"\0\0\1\xba"),
+    "archive": (b"PK\3\4", b"\x1f\x8b", b"7z\xbc\xaf\x27\x1c", b"Rar!\x1a\x07"),
 }
-_ADVICE = {
+_BRANDS = {  # of ISO/IEC 14496-12 files, major or compatible; the first format that matches wins
+    "AVIF": (b"avif", b"avis"),
+    "HEIC": (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"),
+    "camera raw": (b"crx ",),
+}
+_RENAME = {"JPEG": "rename it to .jpg"} | {
+    format: f"rename it to .{format.lower()}" for format in ("PNG", "GIF", "BMP", "WebP", "PNM")
+}
+CONVERT = {  # advice on formats that fv does not read
     "HEIC": "convert it to JPEG, for example with: heif-convert IN.heic OUT.jpg",
     "AVIF": "convert it to JPEG, for example with: magick IN.avif OUT.jpg",
     "JPEG 2000": "convert it to PNG, for example with: magick IN.jp2 OUT.png",
@@ -77,65 +64,60 @@ _ADVICE = {
 
 
 def count(root: str, paths: Iterable[str]) -> pd.DataFrame:
-    """Counts files by suffix and recognises the format of some of them by their first bytes.
+    """Counts files by suffix and recognises the format of some of them.
 
     Args:
       root: the images folder.
-      paths: of the files below `root`, as the operating system names them.
+      paths: of files below `root`, as the operating system names them.
 
     Returns:
       A table with `COLUMNS`, the most frequent suffix first: the suffix in lower case, `HIDDEN` or
-      `NO_SUFFIX`; the number of files; the path of one; the formats that were recognised and what to
-      do about them, '' where there is none.
+      `NO_SUFFIX`; the number of files; the path of one; the recognised formats and what to do about
+      them, '' where no format was recognised.
     """
-    numbers: collections.Counter[str] = collections.Counter()
+    counts: collections.Counter[str] = collections.Counter()
     first: dict[str, list[str]] = collections.defaultdict(list)
     for path in paths:
         suffix = _suffix_of(path)
-        numbers[suffix] += 1
-        kept = first[suffix]
-        if (
-            len(kept) < _LOOKED_AT or path < kept[-1]
-        ):  # the same few whatever the order of the files
+        counts[suffix] += 1
+        kept = first[suffix]  # the same files in whatever order a file system lists them
+        if len(kept) < _READ_PER_SUFFIX or path < kept[-1]:
             bisect.insort(kept, path)
-            del kept[_LOOKED_AT:]
-    most_frequent = sorted(numbers, key=lambda suffix: (-numbers[suffix], suffix))
+            del kept[_READ_PER_SUFFIX:]
     rows = []
-    for number, suffix in enumerate(most_frequent):
-        kept = first[suffix]
-        examples = (
-            _recognise(root, kept) if suffix != HIDDEN and number < _SUFFIXES_LOOKED_AT else {}
-        )
-        example = printable(next(iter(examples.values()), kept[0]))
-        advice = "; ".join(f"{format} data: {_advise(format, suffix)}" for format in examples)
-        rows.append((suffix, numbers[suffix], example, ", ".join(examples), advice))
+    for rank, suffix in enumerate(sorted(counts, key=lambda suffix: (-counts[suffix], suffix))):
+        examples: dict[str, str] = {}
+        if suffix != HIDDEN and rank < _SUFFIXES_READ:
+            examples = _recognise_files(root, first[suffix])
+        example = printable(next(iter(examples.values()), first[suffix][0]))
+        advice = "; ".join(f"{format} data: {(_RENAME | CONVERT)[format]}" for format in examples)
+        rows.append((suffix, counts[suffix], example, ", ".join(examples), advice))
     return pd.DataFrame(rows, columns=list(COLUMNS)).astype({"files": int})
 
 
 def summarise(table: pd.DataFrame) -> str:
-    """One line that counts the files by suffix, as in '6 files passed over: 4 .heic, 2 without a suffix'."""
+    """One line such as '6 files passed over: 4 .heic, 2 without a suffix'."""
     total = int(table["files"].sum())
-    kinds = [f"{row.files:,} {row.suffix}" for row in table.head(_SHOWN).itertuples()]
-    if len(table) > _SHOWN:
-        kinds.append(f"{int(table['files'][_SHOWN:].sum()):,} others")
-    said = f"{total:,} {'file' if total == 1 else 'files'} passed over"
-    return f"{said}: {', '.join(kinds)}" if kinds else said
+    kinds = [f"{row.files:,} {row.suffix}" for row in table.head(_SUFFIXES_SHOWN).itertuples()]
+    if len(table) > _SUFFIXES_SHOWN:
+        kinds.append(f"{int(table['files'][_SUFFIXES_SHOWN:].sum()):,} others")
+    text = f"{total:,} {'file' if total == 1 else 'files'} passed over"
+    return f"{text}: {', '.join(kinds)}" if kinds else text
 
 
 def advise(table: pd.DataFrame) -> list[str]:
-    """One line for each suffix whose files look like something that can be used after a change."""
+    """One line for each suffix whose files fv could use after a change."""
     return [
         f"{row.suffix} ({row.example}): {row.advice}" for row in table.itertuples() if row.advice
     ]
 
 
-def recognise(head: bytes) -> str:
-    """The format that a file's first `_HEAD_BYTES` bytes are of, '' where it is not known."""
+def recognise(data: bytes) -> str:
+    """The format of a file by its first bytes, '' where it is not known."""
+    head = data[:_HEAD_BYTES]
     if head[4:8] == b"ftyp":
         brands = [head[8:12], *(head[at : at + 4] for at in range(16, len(head) - 3, 4))]
-        return next(
-            (name for known, name in _BRANDS if any(brand in known for brand in brands)), "video"
-        )
+        return next((name for name, known in _BRANDS.items() if {*known} & {*brands}), "video")
     if head[:4] == b"RIFF":
         return {b"WEBP": "WebP", b"AVI ": "video"}.get(head[8:12], "")
     if re.match(rb"P[1-6]\s", head):
@@ -144,13 +126,7 @@ def recognise(head: bytes) -> str:
         return "BMP"
     if b"<svg" in head:
         return "SVG"
-    return next((name for start, name in _STARTS if head.startswith(start)), "")
-
-
-def describe(head: bytes) -> str:
-    """What a file is that no decoder here reads, and what to do about it, by its first bytes; '' where that is not known."""
-    format = recognise(head[:_HEAD_BYTES])
-    return f"{format} data: {_ADVICE[format]}" if format in _ADVICE else ""
+    return next((name for name, magics in _MAGICS.items() if head.startswith(magics)), "")
 
 
 def printable(path: str) -> str:
@@ -161,18 +137,19 @@ def printable(path: str) -> str:
 def _suffix_of(path: str) -> str:
     if path.startswith(".") or "/." in path:
         return HIDDEN
-    return _class_of(os.path.splitext(path)[1])
+    return _normal_suffix(os.path.splitext(path)[1])
 
 
 @functools.lru_cache
-def _class_of(suffix: str) -> str:
+def _normal_suffix(suffix: str) -> str:
     return printable(suffix.lower()) if _SUFFIX.fullmatch(suffix.lower()) else NO_SUFFIX
 
 
-def _recognise(root: str, paths: list[str]) -> dict[str, str]:
-    """By format, the first of the files that is of it."""
-    remote, found = files.is_remote(root), {}
-    for path in paths[: _LOOKED_AT_REMOTE if remote else _LOOKED_AT]:
+def _recognise_files(root: str, paths: list[str]) -> dict[str, str]:
+    """The first file of each format, by format."""
+    remote = files.is_remote(root)
+    found: dict[str, str] = {}
+    for path in paths[: _READ_PER_SUFFIX_REMOTE if remote else _READ_PER_SUFFIX]:
         format = recognise(_read_head(os.path.join(root, path), remote))
         if format == "TIFF" and _suffix_of(path) in _RAW:
             format = "camera raw"
@@ -189,9 +166,3 @@ def _read_head(path: str, remote: bool) -> bytes:
         return files.read_bytes(path, 0, _HEAD_BYTES)
     except OSError:
         return b""
-
-
-def _advise(format: str, suffix: str) -> str:
-    if format in _RENAMED:
-        return f"rename it to {_RENAMED[format]}"
-    return _ADVICE[format]

@@ -63,7 +63,7 @@ def write_reports(
       scratch: folder of the images that were written anew.
     """
     facts = report.Facts(
-        len(found.images) + len(found.left_out),
+        len(found.images) + len(found.unusable),
         selected.images,
         selected.left_out,
         selected.copies,

@@ -71,7 +71,7 @@ def _sampled(
     sound, unwanted = checked.sound, boxless.iloc[:0]
     if not chosen.keep_duplicates:
         sound, unwanted = duplicates_module.drop_copies(checked, duplicates)
-    left_out = pd.concat([odd, boxless, checked.bad, unwanted]).sort_values(
+    left_out = pd.concat([odd, boxless, checked.refused, unwanted]).sort_values(
         "path", ignore_index=True
     )
     datasets.require_identities(sound, left_out, chosen.images)
@@ -111,7 +111,7 @@ def _listed(
     checked = _check(
         chosen, used, crop, scratch, run, strict=False
     )  # the refusal names the list's line instead
-    bad = pd.concat([boxless, checked.bad])
+    bad = pd.concat([boxless, checked.refused])
     indices = pair_lists.pairs_to_indices(table, checked.sound, bad, source)
     members = tuple(sorted(checked.sound["identity"].unique()))
     sound = checked.sound.assign(split=pd.Categorical([chosen.pairs_split] * len(checked.sound)))

@@ -10,21 +10,19 @@ from collections.abc import Callable
 import tensorflow as tf
 
 from fv import preprocess
+from fv.conversion import jpeg
 from fv.preprocessing import Preprocessing
 from fv.serving import gif_bmp, image_bytes
 
-JPEG = b"\xff\xd8\xff"  # what such a file begins with
 _HEAD_BYTES = 32
 PNG, GIF = b"\x89PNG\r\n\x1a\n", b"GIF8"
-_MAGICS = (JPEG, PNG, b"BM", GIF)  # in the order of the branches below
+_MAGICS = (jpeg.START, PNG, b"BM", GIF)  # in the order of the branches below
 _OPAQUE = 255
 _RGBA = 4
 _PNG_SIZE_AT, _PNG_COLOURS_AT = 16, 25
 _PNG_ALPHA = 4  # bit of the kind of colours
 _PNG_TRANSPARENCY = b"tRNS"  # name of its chunk
 _SCAN = b"\xff\xda"  # the marker before a JPEG's scan
-_CMYK = 4  # components
-_ADOBE = b"Adobe"  # name of the segment without which TensorFlow, unlike other decoders, takes ink for not inverted
 _PLAIN_INK = (
     "is a CMYK JPEG without Adobe's segment, whose ink decoders read in two ways: save it as RGB"
 )
@@ -98,8 +96,8 @@ def _load_jpeg(encoded: tf.Tensor, head: tf.Tensor, rules: Rules) -> Loaded:
     del head
     shape = tf.io.extract_jpeg_shape(encoded)
     complaint = _size_complaint(tf.cast(shape[1], tf.int64), tf.cast(shape[0], tf.int64), rules)
-    is_ink = (shape[2] == _CMYK) & (
-        image_bytes.most_occurrences(encoded[tf.newaxis], _ADOBE, 1) == 0
+    is_ink = (shape[2] == jpeg.CMYK) & (
+        image_bytes.most_occurrences(encoded[tf.newaxis], jpeg.ADOBE, 1) == 0
     )
     complaint = tf.where(is_ink, _PLAIN_INK, complaint)
     complaint = tf.where(
@@ -243,7 +241,7 @@ def batch_loader(rules: Rules) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
         return _load_any(encoded, names, rules)
 
     def load(encoded, names):
-        is_jpeg = tf.reduce_all(tf.strings.substr(encoded, 0, len(JPEG)) == JPEG)
+        is_jpeg = tf.reduce_all(tf.strings.substr(encoded, 0, len(jpeg.START)) == jpeg.START)
         plain = is_jpeg & ~image_bytes.any_has_exif(encoded) & has_few_scans(encoded)
         pixels = tf.cond(
             plain, lambda: _load_plain(encoded, rules), lambda: _images_nothing(rules)[:0]

@@ -10,8 +10,7 @@ from fv.conversion import formats, jpeg
 from fv.errors import UserError
 from fv.serving import decoding
 
-_DECODED_BY_GRAPH = (decoding.JPEG, decoding.PNG, decoding.GIF)
-_CMYK, _ADOBE = 4, b"Adobe"
+_DECODED_BY_GRAPH = (jpeg.START, decoding.PNG, decoding.GIF)
 ImageSource = str | os.PathLike | bytes | np.ndarray | Image.Image
 TAKEN = "a path, bytes, a uint8 array [height, width, 3 or 4] or [height, width], or a PIL image"
 
@@ -71,19 +70,9 @@ def _read(path: str) -> bytes:
 
 
 def _normalise(data: bytes, max_pixels: int) -> bytes:
-    if not data or (data.startswith(_DECODED_BY_GRAPH) and not _is_plain_ink(data)):
+    if not data or (data.startswith(_DECODED_BY_GRAPH) and not jpeg.is_cmyk_without_adobe(data)):
         return data  # the graph refuses what is empty
     return _encode_pixels(formats.decode(data, max_pixels))
-
-
-def _is_plain_ink(data: bytes) -> bool:
-    """Whether this is a CMYK JPEG without Adobe's segment, which TensorFlow reads inverted."""
-    if not data.startswith(decoding.JPEG) or _ADOBE in data:
-        return False
-    try:
-        return jpeg.read_head(data).components == _CMYK
-    except ValueError:
-        return False  # the graph says what is wrong
 
 
 def _encode_array(image: np.ndarray) -> bytes:

@@ -95,7 +95,7 @@ def test_the_pictures_of_the_tests_are_told_apart():
 @pytest.mark.parametrize("shape", [(1, 1), (1, 500), (3000, 2), (250, 250)])
 def test_any_size_has_a_hash_and_even_surfaces_have_one_in_common(shape):
     found = hashes(np.full(shape, level, np.uint8) for level in (0, 3, 128, 255))
-    assert found.shape == (4, checking.WORDS) and found.dtype == np.uint64
+    assert found.shape == (4, checking.HASH_WORDS) and found.dtype == np.uint64
     assert not found.any()
 
 

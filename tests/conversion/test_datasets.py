@@ -11,10 +11,10 @@ COPY = "copy the images with cp -rL FROM TO, which copies what links point to, a
 
 def test_images_come_sorted_with_the_first_folder_as_identity(tmp_path):
     making.people(tmp_path, Zoë=1, Al=2)
-    images, left_out, *_ = datasets.scan_folder(str(tmp_path))
+    images, unusable, *_ = datasets.scan_folder(str(tmp_path))
     assert list(images["path"]) == ["Al/Al_0001.jpg", "Al/Al_0002.jpg", "Zoë/Zoë_0001.jpg"]
     assert list(images["identity"]) == ["Al", "Al", "Zoë"]
-    assert left_out.empty
+    assert unusable.empty
 
 
 def test_nested_folders_spaces_and_upper_case_suffixes_are_taken(tmp_path):
@@ -30,11 +30,11 @@ def test_hidden_files_and_files_that_are_no_images_by_name_are_passed_over(tmp_p
     making.people(tmp_path, a=1)
     for name in ("a/.hidden.jpg", "a/notes.txt", "README"):
         (tmp_path / name).write_bytes(b"x")
-    images, left_out, *_ = datasets.scan_folder(str(tmp_path))
-    assert (len(images), len(left_out)) == (1, 0)
+    images, unusable, *_ = datasets.scan_folder(str(tmp_path))
+    assert (len(images), len(unusable)) == (1, 0)
 
 
-def test_what_cannot_be_taken_is_left_out_with_its_reason(tmp_path):
+def test_what_cannot_be_an_image_is_unusable_with_its_reason(tmp_path):
     root = making.people(tmp_path / "images", a=1)
     (tmp_path / "secret.jpg").write_bytes(making.jpeg())
     (root / "a" / "out.jpg").symlink_to(tmp_path / "secret.jpg")
@@ -42,9 +42,9 @@ def test_what_cannot_be_taken_is_left_out_with_its_reason(tmp_path):
     (root / "a" / "folder.jpg").mkdir()
     (root / "loose.jpg").write_bytes(making.jpeg())
     os.mkfifo(root / "a" / "pipe.jpg")
-    images, left_out, *_ = datasets.scan_folder(str(root))
+    images, unusable, *_ = datasets.scan_folder(str(root))
     assert list(images["path"]) == ["a/a_0001.jpg"]
-    assert dict(zip(left_out["path"], left_out["reason"], strict=True)) == {
+    assert dict(zip(unusable["path"], unusable["reason"], strict=True)) == {
         "a/folder.jpg": "a folder with an image's name",
         "a/out.jpg": f"a symbolic link that leaves the images folder: {COPY}",
         "a/pipe.jpg": "not a regular file",
@@ -56,8 +56,8 @@ def test_what_cannot_be_taken_is_left_out_with_its_reason(tmp_path):
 def test_a_link_within_the_images_folder_is_taken(tmp_path):
     making.people(tmp_path, a=1)
     (tmp_path / "a" / "again.jpg").symlink_to(tmp_path / "a" / "a_0001.jpg")
-    images, left_out, *_ = datasets.scan_folder(str(tmp_path))
-    assert (len(images), len(left_out)) == (2, 0)
+    images, unusable, *_ = datasets.scan_folder(str(tmp_path))
+    assert (len(images), len(unusable)) == (2, 0)
 
 
 def test_a_link_to_itself_does_not_stop_the_scan(tmp_path):
@@ -66,18 +66,18 @@ def test_a_link_to_itself_does_not_stop_the_scan(tmp_path):
     (tmp_path / "a" / "loop.jpg").symlink_to("loop.jpg")
     found = datasets.scan_folder(str(tmp_path))
     assert list(found.images["path"]) == ["a/a_0001.jpg"]
-    assert dict(found.left_out.to_numpy()) == {
+    assert dict(found.unusable.to_numpy()) == {
         "a/loop.jpg": "a symbolic link to nothing: remove it, or restore what it points to"
     }
-    assert (len(found.images), len(found.left_out), found.passed_over["files"].sum()) == (1, 1, 1)
+    assert (len(found.images), len(found.unusable), found.passed_over["files"].sum()) == (1, 1, 1)
 
 
-def test_a_name_that_is_not_utf8_is_left_out(tmp_path):
+def test_a_name_that_is_not_utf8_is_unusable(tmp_path):
     making.people(tmp_path, a=1)
     with open(os.fsencode(tmp_path) + b"/a/\xff.jpg", "wb") as file:
         file.write(making.jpeg())
-    _, left_out, *_ = datasets.scan_folder(str(tmp_path))
-    assert list(left_out["path"]) == ["a/\\xff.jpg"]
+    _, unusable, *_ = datasets.scan_folder(str(tmp_path))
+    assert list(unusable["path"]) == ["a/\\xff.jpg"]
 
 
 def test_a_missing_folder_is_refused(tmp_path):
@@ -89,6 +89,6 @@ def test_a_missing_folder_is_refused(tmp_path):
     ("people", "message"), [({}, "no image"), ({"only": 3}, "one identity only \\('only'\\)")]
 )
 def test_fewer_than_two_identities_are_refused(tmp_path, people, message):
-    images, left_out, *_ = datasets.scan_folder(str(making.people(tmp_path, **people)))
+    images, unusable, *_ = datasets.scan_folder(str(making.people(tmp_path, **people)))
     with pytest.raises(UserError, match=message):
-        datasets.require_identities(images, left_out, "images")
+        datasets.require_identities(images, unusable, "images")

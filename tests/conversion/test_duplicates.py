@@ -68,13 +68,13 @@ def find(files, identities, distance=checking.DISTANCE):
 def flip(hashes, bits, rng):
     """The hash, uint64 [words], with so many bits changed."""
     changed = np.unpackbits(hashes.view(np.uint8))
-    changed[rng.choice(checking.BITS, bits, replace=False)] ^= 1
+    changed[rng.choice(checking.HASH_BITS, bits, replace=False)] ^= 1
     return np.packbits(changed).view(np.uint64)
 
 
 def clusters(rng, count=400, distance=12):
     """Made-up digests and hashes, many of them near others, some equal, some of the same file."""
-    centres = rng.integers(0, 2**64, (count // 4, checking.WORDS), dtype=np.uint64)
+    centres = rng.integers(0, 2**64, (count // 4, checking.HASH_WORDS), dtype=np.uint64)
     hashes = np.stack(
         [
             flip(centres[rng.integers(count // 4)], rng.integers(distance + 3), rng)
@@ -99,7 +99,7 @@ def components(digests, hashes, distance):
 
 
 def groups_of(copies, count):
-    groups = duplicates.DisjointSets(count)
+    groups = DisjointSets(count)
     groups.join(copies["first"].to_numpy(), copies["second"].to_numpy())
     return groups.roots(np.arange(count))
 
@@ -141,7 +141,7 @@ def test_no_image_or_one_has_no_copy():
     for count in (0, 1):
         empty = (
             np.zeros(count, np.uint64),
-            np.zeros((count, checking.WORDS), np.uint64),
+            np.zeros((count, checking.HASH_WORDS), np.uint64),
             np.zeros(count, np.int32),
         )
         assert duplicates.find_duplicates(*empty, 12).empty
@@ -184,7 +184,7 @@ def test_the_order_of_the_images_does_not_change_the_groups():
 @pytest.fixture
 def chain():
     """Digests and hashes of five pictures, each 10 bits from the next, the ends 40 bits apart."""
-    bits = np.zeros((5, checking.BITS), np.uint8)
+    bits = np.zeros((5, checking.HASH_BITS), np.uint8)
     for link in range(1, 5):
         bits[link:, 10 * link : 10 * link + 10] = 1
     return np.arange(5, dtype=np.uint64), np.packbits(bits, axis=1).view(np.uint64)
@@ -207,9 +207,9 @@ def test_all_of_a_chain_is_in_doubt_where_one_end_has_another_identity(chain):
 def test_only_groups_of_two_identities_are_in_doubt():
     digests = np.array([5, 6, 5, 6, 5, 9], np.uint64)
     identities = np.array([0, 1, 0, 2, 0, 1], np.int32)
-    hashes = np.random.default_rng(0).integers(0, 2**64, (10, checking.WORDS), dtype=np.uint64)[
-        digests
-    ]
+    hashes = np.random.default_rng(0).integers(
+        0, 2**64, (10, checking.HASH_WORDS), dtype=np.uint64
+    )[digests]
     found = duplicates.find_duplicates(digests, hashes, identities, 12)
     assert duplicates.under_two_identities(found, identities).tolist() == [
         False,
@@ -232,7 +232,7 @@ def test_only_groups_of_two_identities_are_in_doubt():
 def test_a_file_is_redundant_within_each_of_two_identities():
     same, identities = np.ones(5, np.uint64), np.array([0, 1, 1, 0, 1], np.int32)
     found = duplicates.find_duplicates(
-        same, np.zeros((5, checking.WORDS), np.uint64), identities, 12
+        same, np.zeros((5, checking.HASH_WORDS), np.uint64), identities, 12
     )
     assert duplicates.redundant_copies(found, identities).tolist() == [
         False,
@@ -246,7 +246,7 @@ def test_a_file_is_redundant_within_each_of_two_identities():
 def test_the_same_file_is_seen_as_such_beside_a_near_copy():
     digests, identities = np.array([1, 2, 2], np.uint64), np.zeros(3, np.int32)
     found = duplicates.find_duplicates(
-        digests, np.zeros((3, checking.WORDS), np.uint64), identities, 12
+        digests, np.zeros((3, checking.HASH_WORDS), np.uint64), identities, 12
     )
     assert found[["first", "second", "exact"]].to_numpy().tolist() == [[0, 1, False], [1, 2, True]]
     assert duplicates.redundant_copies(found, identities).tolist() == [False, False, True]
@@ -255,9 +255,9 @@ def test_the_same_file_is_seen_as_such_beside_a_near_copy():
 @pytest.mark.parametrize("spread", [0, 3])
 def test_masses_of_equal_or_nearly_equal_images_are_one_group_in_time(spread):
     count, rng = 20_000, np.random.default_rng(0)
-    hashes = np.zeros((count, checking.WORDS), np.uint64)
+    hashes = np.zeros((count, checking.HASH_WORDS), np.uint64)
     for _ in range(spread):
-        bit = rng.integers(0, checking.BITS, count)
+        bit = rng.integers(0, checking.HASH_BITS, count)
         hashes[np.arange(count), bit // 64] ^= np.uint64(1) << (bit % 64).astype(np.uint64)
     start = time.monotonic()
     found = duplicates.find_duplicates(

@@ -148,7 +148,7 @@ def test_names_that_differ_only_in_how_they_are_written_are_refused(names):
     ):
         check(table(*names, "Cy"))
     assert check(table(*names, "Cy"), merge_names=False) == ()
-    assert len({identities.join([*names, "Cy"])[name] for name in names}) == 1
+    assert len({identities.join_names([*names, "Cy"])[name] for name in names}) == 1
 
 
 def test_names_whose_difference_is_invisible_are_shown_by_their_codes():
@@ -159,7 +159,7 @@ def test_names_whose_difference_is_invisible_are_shown_by_their_codes():
 def test_names_that_differ_in_an_accent_are_warned_of_and_never_joined():
     (warned,) = check(table("Peña", "Pena"))
     assert "accents" in warned.seen and not warned.certain
-    assert identities.join(["Peña", "Pena"]) == {}
+    assert identities.join_names(["Peña", "Pena"]) == {}
 
 
 def test_numbers_that_differ_in_leading_zeros_are_warned_of():
@@ -225,7 +225,8 @@ def test_a_person_below_two_folders_is_one_identity_and_that_is_said(tmp_path, c
     )
     assert (
         code == 0
-        and "2 identities joined from several folders, such as 'Anna' from 'test/Anna', 'train/Anna'"
+        and "2 identities joined from several folders, such as 'Anna' from "
+        "'test/Anna', 'train/Anna'"
         in err
     )
     assert manifest.load(str(tmp_path / "out")).split("train").identities == ("Anna", "Bob")

@@ -19,9 +19,9 @@ def split(genuine, impostor, images, names):
 
 
 def copies(digests, identities, paths):
-    hashes = np.random.default_rng(0).integers(0, 2**64, (20, checking.WORDS), dtype=np.uint64)[
-        digests
-    ]
+    hashes = np.random.default_rng(0).integers(
+        0, 2**64, (20, checking.HASH_WORDS), dtype=np.uint64
+    )[digests]
     found = duplicates.find_duplicates(
         np.array(digests, np.uint64), hashes, np.array(identities), 12
     )
