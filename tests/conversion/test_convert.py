@@ -210,13 +210,13 @@ def test_other_flags_leave_nothing_of_a_run_that_broke_off(crowd, tmp_path, monk
     assert digests(tmp_path / "out") == digests(tmp_path / "new")
 
 
-WHOLE = r"; \d+ of 16 shards are whole in .*, and the same command \(without --overwrite\) goes on from there"
+WHOLE = r"; \d+ of 16 shards are whole in .*, and the same command \(without --overwrite\) writes the others"
 
 
 @pytest.fixture
 def before_writing(monkeypatch):
     """A function that has another called between the choice of pairs and the first shard."""
-    select = convert.selection.select
+    select = convert.select
 
     def patch(action):
         def select_and_act(*arguments):
@@ -224,7 +224,7 @@ def before_writing(monkeypatch):
             action(selected)
             return selected
 
-        monkeypatch.setattr(convert.selection, "select", select_and_act)
+        monkeypatch.setattr(convert, "select", select_and_act)
 
     return patch
 

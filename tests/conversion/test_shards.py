@@ -166,7 +166,7 @@ def test_no_note_or_half_a_note_is_no_whole_shard(planned):
     (task,) = shards.plan_split("val", table, images, 1, 0, folders)
     shard = shards.write_shard(task)
     assert output.count_noted(folders[2]) == 1
-    note = pathlib.Path(folders[2], output.FOLDER, f"{shard.name}.json")
+    note = pathlib.Path(folders[2], output.NOTES_FOLDER, f"{shard.name}.json")
     note.write_text(note.read_text()[:40])
     assert output.find_noted_shard(folders[2], shard.name, task.key()) is None
     output.forget_shards(folders[2])
