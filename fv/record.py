@@ -7,7 +7,7 @@ decoding processes need no TensorFlow.
 
 import struct
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, BinaryIO, NamedTuple, TypeVar
+from typing import IO, Any, NamedTuple, TypeVar
 
 import google_crc32c
 from google.protobuf import descriptor_pb2, descriptor_pool, message, message_factory, text_format
@@ -175,7 +175,7 @@ def frame(data: bytes) -> bytes:
     return b"".join((length, _masked_crc(length), data, _masked_crc(data)))
 
 
-def read_frames(file: BinaryIO) -> Iterator[tuple[int, bytes]]:
+def read_frames(file: IO[bytes]) -> Iterator[tuple[int, bytes]]:
     """Yields the first byte and the data of every frame of a TFRecord file, and checks its CRCs.
 
     Raises:

@@ -118,15 +118,11 @@ def _convert(
 def start_runner(chosen: ConvertOptions, scratch: str) -> Iterator[workers.Map]:
     """Starts what runs the tasks: processes of this machine, or an Apache Beam runner.
 
-    Args:
-      chosen: the options.
-      scratch: a folder that every worker of a Beam runner can read and write.
-
     Yields:
       A function that maps a module's function over tasks and yields the results in order.
 
     Raises:
-      UserError: a Beam runner is asked for and Beam is not installed.
+      UserError: the options name a Beam runner and Beam is not installed.
     """
     if chosen.runner == LOCAL:
         with workers.pool(chosen.processes, _PRELOADED) as run:
@@ -143,13 +139,7 @@ def start_runner(chosen: ConvertOptions, scratch: str) -> Iterator[workers.Map]:
 
 
 def select(chosen: ConvertOptions, catalog: Catalog, scratch: str, run: workers.Map) -> Selection:
-    """Checks the images and chooses the pairs.
-
-    Args:
-      chosen: the options.
-      catalog: what the images folder holds.
-      scratch: an empty folder for images that have to be written anew.
-      run: maps a function over tasks.
+    """Checks the images, writes those that need it anew into `scratch`, and chooses the pairs.
 
     Raises:
       UserError: the images, the list of pairs or the number of pairs cannot be used.
@@ -247,17 +237,7 @@ def write_shards(
     scratch: str,
     run: workers.Map,
 ) -> dict[str, tuple[manifest.Shard, ...]]:
-    """Writes the shards of every split, except those that an earlier run wrote.
-
-    Args:
-      chosen: the options.
-      selection: images and pairs.
-      counts: number of shards of each split.
-      scratch: folder of the images that were written anew.
-      run: maps a function over tasks.
-
-    Returns:
-      The shards of each split.
+    """Writes and returns the shards of every split, except those that an earlier run wrote.
 
     Raises:
       UnfinishedError: an image or a shard could not be read or written.

@@ -6,7 +6,6 @@ each shard, so that a later run can tell which shards are fv's, and which are wh
 
 import contextlib
 import dataclasses
-import functools
 import json
 import os
 import re
@@ -26,24 +25,12 @@ NOTES_FOLDER = os.path.join(ownership.PRIVATE, _NOTES)
 # The manifest of a data set that is being replaced moves into .fv/ and still lists fv's shards.
 _RETIRED = os.path.join(ownership.PRIVATE, manifest.FILE_NAME)
 
-# Earlier versions kept no list of the files they wrote. Their reports are recognised by content.
-_REPORT_KEYS = {"images", "left_out", "copies", "identities", "splits"}
-_MARKS = {LEFT_OUT: b"path,reason\n", REPORT_PAGE: b"<title>Data report</title>"}
-_MARK_BYTES = 10_000  # at the start of a file, which hold its mark
-
 
 @contextlib.contextmanager
 def claim_output(folder: str, overwrite: bool) -> Iterator[str]:
-    """Makes and locks the output folder, and removes its scratch folder at the end.
+    """Makes and locks the output folder, and gives an empty scratch folder in it.
 
     Files of an earlier run stay until `clear_output`. A remote folder cannot be locked.
-
-    Args:
-      folder: the output folder.
-      overwrite: whether a finished data set may be replaced.
-
-    Yields:
-      An empty scratch folder.
 
     Raises:
       UserError: another run is writing into the folder; it holds a finished data set and
@@ -52,7 +39,7 @@ def claim_output(folder: str, overwrite: bool) -> Iterator[str]:
     files.make_folder(folder)
     busy = f"another conversion is writing into {folder}: wait for it, or give another --output"
     with folder_lock.held(folder, busy):
-        _claim_files(folder)
+        _require_own_files(folder)
         if files.exists(os.path.join(folder, manifest.FILE_NAME)) and not overwrite:
             raise UserError(
                 f"--output={folder} holds a finished data set: give another folder, or --overwrite"
@@ -68,16 +55,12 @@ def claim_output(folder: str, overwrite: bool) -> Iterator[str]:
 
 
 def clear_output(folder: str, keep: Collection[str] = ()) -> None:
-    """Removes the files of an earlier run.
-
-    Args:
-      folder: the output folder.
-      keep: names of shards that stay with their notes.
+    """Removes the files of an earlier run, except the shards in `keep` and their notes.
 
     Raises:
       UserError: one of the files is not as fv wrote it; then none is removed.
     """
-    _claim_files(folder)
+    _require_own_files(folder)
     doomed = [name for name in _shard_names(folder) if name not in keep]
     listed = listed_shards(folder)
     changed = []
@@ -101,19 +84,13 @@ def clear_output(folder: str, keep: Collection[str] = ()) -> None:
 
 
 def note_shard(folder: str, shard: manifest.Shard, key: str) -> None:
-    """Lists a shard as fv's; call it before the shard gets its name.
-
-    Args:
-      folder: the output folder.
-      shard: the shard.
-      key: digest of everything that determines its bytes.
-    """
+    """Lists a shard, and the key of its task, as fv's; call it before the shard gets its name."""
     files.make_folder(os.path.join(folder, NOTES_FOLDER))
     files.save_json({"key": key, **dataclasses.asdict(shard)}, _note_path(folder, shard.name))
 
 
 def find_noted_shard(folder: str, name: str, key: str) -> manifest.Shard | None:
-    """Returns a shard that an earlier run noted with this key, if it is unchanged."""
+    """Returns the shard of that name if an earlier run wrote the same task and it is unchanged."""
     noted_key, shard = _read_note(folder, name)
     return shard if shard and noted_key == key and is_unchanged(folder, shard) else None
 
@@ -132,7 +109,7 @@ def forget_shards(folder: str) -> None:
 
 def listed_shards(folder: str) -> dict[str, manifest.Shard]:
     """Returns the shards that fv wrote into a folder, by name; some may be gone or changed."""
-    found = {}
+    found: dict[str, manifest.Shard] = {}
     # Later ones replace earlier ones: a retired manifest, the manifest, the notes.
     for place in (os.path.join(folder, ownership.PRIVATE), folder):
         with contextlib.suppress(UserError):  # no manifest, or not fv's
@@ -150,28 +127,14 @@ def is_unchanged(folder: str, shard: manifest.Shard, *, size_only: bool = False)
     return size_only or files.sha256(path) == shard.sha256
 
 
-def _claim_files(folder: str) -> None:
+def _require_own_files(folder: str) -> None:
     """Checks that fv wrote the manifest, the reports and, by their sizes alone, the shards."""
-    names, listed = (manifest.FILE_NAME, *_FILES), listed_shards(folder)
-    recognise = functools.partial(_recognise, folder)
-    foreign = ownership.find_foreign(folder, names, recognise)
+    listed = listed_shards(folder)
+    foreign = ownership.find_foreign(folder, (manifest.FILE_NAME, *_FILES))
     for name in _shard_names(folder):
         if name not in listed or not is_unchanged(folder, listed[name], size_only=True):
             foreign.append(name)
     ownership.require_none(foreign, folder)
-    ownership.claim(folder, names, recognise)
-
-
-def _recognise(folder: str, name: str) -> bool:
-    """Whether a file belongs to a data set that an earlier version of fv finished."""
-    try:
-        manifest.read(folder)
-        content = files.read_bytes(os.path.join(folder, name))
-        if name == REPORT:
-            return json.loads(content).keys() >= _REPORT_KEYS
-    except (UserError, ValueError, AttributeError):
-        return False
-    return name == manifest.FILE_NAME or _MARKS[name] in content[:_MARK_BYTES]
 
 
 def _shard_names(folder: str) -> list[str]:

@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 
 from fv import manifest, record
-from fv.conversion import identities, pair_sampling
+from fv.conversion import identities as identities_module
+from fv.conversion import pair_sampling
 from fv.conversion.pair_sampling import Caps
 from fv.errors import UserError
 
@@ -35,7 +36,7 @@ class Selection:
     identities: dict[str, tuple[str, ...]]
     left_out: pd.DataFrame
     copies: pd.DataFrame
-    findings: tuple[identities.Finding, ...] = ()
+    findings: tuple[identities_module.Finding, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,11 +89,6 @@ def assign_splits(names: Iterable[str], shares: Mapping[str, float], seed: int) 
     Further identities never move the others. Hashes in [0, 1) are divided in the order test, val,
     train, so that another --val_fraction moves no identity between train and test.
 
-    Args:
-      names: of the identities.
-      shares: from `split_fractions`.
-      seed: the conversion's seed.
-
     Returns:
       An object array with the name of the split of each identity.
     """
@@ -104,14 +100,7 @@ def assign_splits(names: Iterable[str], shares: Mapping[str, float], seed: int) 
 
 
 def require_two_identities(counts: Mapping[str, int]) -> None:
-    """Checks that every split can have an impostor pair.
-
-    Args:
-      counts: number of identities of each split.
-
-    Raises:
-      UserError: a split has fewer than two identities.
-    """
+    """Raises UserError if a split has fewer than two identities, and so no impostor pair."""
     for name, count in counts.items():
         if count < 2:
             raised = "" if name == "train" else f"raise --{name}_fraction, "

@@ -42,7 +42,7 @@ def write_reports(
     Args:
       chosen: the options.
       catalog: what the images folder holds.
-      selection: the images and pairs that were converted.
+      selection: what was converted of it.
       made: the manifest.
       scratch: folder of the images that were written anew.
     """
@@ -140,7 +140,7 @@ def _describe_copies(copies: pd.DataFrame) -> dict[str, Any]:
     sizes = np.bincount(groups.roots(np.arange(len(members))), minlength=len(members))
     same_identity = copies["same_identity"].to_numpy(bool)
     mixed = np.unique(groups.roots(first[~same_identity]))
-    described = {
+    described: dict[str, Any] = {
         "groups": int((sizes > 0).sum()),
         "largest_group": int(sizes.max(initial=0)),
         "images_under_two_identities": int(sizes[mixed].sum()),
@@ -209,9 +209,9 @@ def _count_pairs(images: pd.DataFrame, tables: Mapping[str, pd.DataFrame]) -> di
     names = images["identity"].cat.categories
     counts = {label: np.zeros(len(names), np.int64) for label in (record.GENUINE, record.IMPOSTOR)}
     for table in tables.values():
-        for label, columns in ((record.GENUINE, ("a",)), (record.IMPOSTOR, ("a", "b"))):
+        for label, ends_of_label in ((record.GENUINE, ["a"]), (record.IMPOSTOR, ["a", "b"])):
             of_label = table[table["label"] == label]
-            for column in columns:
+            for column in ends_of_label:
                 ends = codes.reindex(of_label[column].to_numpy()).to_numpy()
                 counts[label] += np.bincount(ends, minlength=len(names))
     total = counts[record.GENUINE] + counts[record.IMPOSTOR]
@@ -264,8 +264,8 @@ def _draw_suspects(chosen: ConvertOptions, listed: list[dict[str, Any]]) -> byte
     pairs = []
     for row in listed[:_SUSPECTS_SHOWN]:
         paths = row["first_path"], row["second_path"]
-        pictures = [_read_picture(os.path.join(chosen.images, path), rules) for path in paths]
-        pairs.append(contact_sheets.Pair(*pictures, record.IMPOSTOR, *paths))
+        a, b = (_read_picture(os.path.join(chosen.images, path), rules) for path in paths)
+        pairs.append(contact_sheets.Pair(a, b, record.IMPOSTOR, *paths))
     return contact_sheets.to_jpeg(contact_sheets.draw_pairs(pairs, _COLUMNS, headings=_SUSPECT))
 
 

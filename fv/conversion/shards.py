@@ -60,13 +60,7 @@ class Images:
 
 
 def stored_images(images: pd.DataFrame, root: str, scratch: str) -> Images:
-    """Returns the images of a table.
-
-    Args:
-      images: columns `path`, `identity`, `offset`, `bytes` and `crc`; the index numbers them.
-      root: the images folder.
-      scratch: the folder of packs.
-    """
+    """Returns the images of a table with the columns of `_COLUMNS`; its index numbers them."""
     paths, identities, *numbers = (images[name].to_numpy() for name in _COLUMNS)
     return Images(root, scratch, paths, identities, images.index.to_numpy(), *numbers)
 

@@ -1,6 +1,5 @@
 import contextlib
 import hashlib
-import json
 import os
 import pathlib
 
@@ -148,20 +147,6 @@ def test_what_was_changed_since_stops_overwriting(finished, name):
     with pytest.raises(UserError, match=f"changed since: {name}"):
         claim_and_clear(finished, overwrite=True)
     assert contents(finished) == before
-
-
-def test_a_data_set_of_an_earlier_fv_is_recognised_by_its_manifest(finished):
-    (finished / ".fv" / "written.json").unlink()
-    (finished / ".fv").rmdir()
-    reports = {"images": 1, "left_out": 1, "copies": 1, "identities": 1, "splits": 1}
-    (finished / "report.json").write_text(json.dumps(reports))
-    (finished / "report.html").write_text("<head><title>Data report</title>")
-    (finished / "left_out.csv").write_text("image,comment\n")
-    with pytest.raises(UserError, match="changed since: left_out.csv"):
-        claim_and_clear(finished, overwrite=True)
-    (finished / "left_out.csv").write_text("path,reason\n")
-    claim_and_clear(finished, overwrite=True)
-    assert os.listdir(finished) == [".fv"]
 
 
 def test_killed_anywhere_in_clearing_the_next_run_clears_the_rest(finished, monkeypatch):
