@@ -208,7 +208,7 @@ def test_a_damaged_shard_is_reported_beside_a_sheet_of_the_sound_pairs(
 @pytest.mark.parametrize(
     ("path", "message"), [("a.jpg", "ends in .png"), ("no/a.png", "does not exist: make it first")]
 )
-def test_a_sheet_that_cannot_be_written_is_refused_before_the_shards_are_read(
+def test_a_sheet_that_cannot_be_written_is_refused_at_once(
     inspect, sheet_shards, tmp_path, path, message
 ):
     done = inspect(f"--sheet={tmp_path / path}", sheet_shards)

@@ -61,7 +61,7 @@ def test_a_split_of_one_identity_is_refused_with_what_to_do():
 
 
 def table(train: int, test: int, images: int = 4) -> pd.DataFrame:
-    """Sound images of so many identities of each split, in shuffled order, with gaps in the index."""
+    """Images of so many identities of each split, shuffled, with gaps in the index."""
     names = [f"p{index:02d}" for index in range(train + test)]
     frame = pd.DataFrame({"identity": np.repeat(names, images)})
     split = np.where(frame["identity"] < f"p{train:02d}", "train", "test")
@@ -146,7 +146,7 @@ def test_the_share_of_genuine_pairs_is_the_one_asked_for(share):
         assert abs(counts[0] / (counts[0] + counts[1]) - share) <= 2 / (counts[0] + counts[1])
 
 
-def test_without_a_total_genuine_pairs_follow_impostor_pairs_that_fall_short():
+def test_genuine_pairs_follow_impostor_pairs_that_fall_short():
     images = table(train=2, test=2, images=6)
     frame = sample(images, wanted(share=0.5, identity=15, image=2))["train"]
     assert (
