@@ -27,7 +27,7 @@ import pandas as pd
 import simplejpeg
 
 from fv import cli, files, manifest, record, tables, workers
-from fv.conversion import checking, convert, datasets, output, selection, shards
+from fv.conversion import checking, convert, datasets, output, shards
 from fv.conversion import images as images_module
 from fv.conversion import options as options_module
 from fv.conversion import pairs as pairs_module
@@ -161,8 +161,9 @@ def measure_rates(options: BenchmarkOptions, folder: str) -> dict:
         max_pairs_per_image=options.max_pairs_per_image,
         workers=options.workers,
     )
-    found, odd, *_ = datasets.scan_folder(options.images)
-    decode_s, check_s, write_s = _time_stages(chosen, found, odd, folder, options)
+    catalog = datasets.scan_folder(options.images)
+    found = catalog.images
+    decode_s, check_s, write_s = _time_stages(chosen, catalog, folder, options)
     whole = [_run_anew(options, made) for _ in repeats]
     copy_s = min(_seconds(lambda: _copy(made, os.path.join(folder, "copy"))) for _ in repeats)
     splits = manifest.load(made).splits.values()
@@ -190,9 +191,9 @@ def decode_only(paths: list[str]) -> int:
     return sum(len(simplejpeg.decode_jpeg(data)) > 0 for data in jpegs)
 
 
-def _time_stages(chosen, found, odd, folder: str, options: BenchmarkOptions) -> tuple[float, ...]:
+def _time_stages(chosen, catalog, folder: str, options: BenchmarkOptions) -> tuple[float, ...]:
     """Returns the least seconds to decode only, to check and to write, in one running pool."""
-    paths = [os.path.join(chosen.images, path) for path in found["path"]]
+    paths = [os.path.join(chosen.images, path) for path in catalog.images["path"]]
     tasks = [paths[at : at + FILES_PER_TASK] for at in range(0, len(paths), FILES_PER_TASK)]
     seconds = []
     os.mkdir(chosen.output)
@@ -200,10 +201,10 @@ def _time_stages(chosen, found, odd, folder: str, options: BenchmarkOptions) -> 
 
         def check() -> None:
             checking.check_images(
-                found, chosen.images, folder, RULES, images_module.Crop(), run, False
+                catalog.images, chosen.images, folder, RULES, images_module.Crop(), run, False
             )
 
-        selected = selection.select(chosen, found, odd, folder, run)
+        selected = convert.select(chosen, catalog, folder, run)
         counts = shards.count_shards(selected.tables, selected.images, chosen.shards)
         for _ in range(options.repeats):
             output.clear_output(chosen.output)

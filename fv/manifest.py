@@ -1,7 +1,8 @@
-"""The manifest: what a folder of shards holds. The converter writes it last, so a folder with a manifest is whole."""
+"""The manifest of a folder of shards. It is written last, so a folder with a manifest is whole."""
 
 import dataclasses
 import os
+from typing import Any
 
 from fv import files, ownership, record
 from fv.errors import UserError
@@ -10,10 +11,12 @@ from fv.preprocessing import Preprocessing
 FILE_NAME = "manifest.json"
 SPLITS = ("train", "val", "test")
 
+_AGAIN = "convert again into another folder"
+
 
 @dataclasses.dataclass(frozen=True)
 class Shard:
-    """One TFRecord file: its name in the folder, its records, its size in bytes and the SHA-256 of its bytes (hex)."""
+    """A TFRecord file: its name in the folder, its records, bytes, and SHA-256 (hex)."""
 
     name: str
     records: int
@@ -23,7 +26,7 @@ class Shard:
 
 @dataclasses.dataclass(frozen=True)
 class Split:
-    """One split: its pairs by label, the images in them, the identities assigned to it (sorted), and its shards."""
+    """A split: its pairs by label, the images in them, its identities (sorted), and its shards."""
 
     genuine: int
     impostor: int
@@ -44,11 +47,10 @@ class Manifest:
     Attributes:
       seed: of splits, pairs and order.
       flags: the converter's flagfile.
-      splits: what each split holds, by its name in `SPLITS`.
-      image_side: side in pixels where every stored image is a square of one size, else None.
+      splits: by name of `SPLITS`.
+      image_side: side in pixels if every stored image is a square of one size, else None.
       schema_version: of the record.
-      preprocessing: what was done to the images before they were stored; None where that is not known. Of a manifest
-        without it, it is derived from `flags`.
+      preprocessing: how the images are stored; None if that is not known.
     """
 
     seed: int
@@ -59,34 +61,32 @@ class Manifest:
     preprocessing: Preprocessing | None = None
 
     def split(self, name: str) -> Split:
-        """The split of that name.
+        """Returns the split of that name.
 
         Raises:
-          UserError: the data set has no such split, or no pair in it.
+          UserError: the data set has no pair in such a split.
         """
-        if not self.holds(name):
-            held = ", ".join(filter(self.holds, self.splits)) or "none"
-            how = f"convert again with --overwrite and {self._flag_for(name)}"
-            raise UserError(f"the shards hold no '{name}' pairs, only {held}: {how}")
-        return self.splits[name]
+        if self.holds(name):
+            return self.splits[name]
+        held = ", ".join(filter(self.holds, self.splits)) or "none"
+        if "--pairs_file=" in self.flags or "--pairs_csv=" in self.flags:
+            flag = f"--pairs_split={name}"
+        elif name == "train":
+            flag = "lower --val_fraction and --test_fraction"
+        else:
+            flag = f"--{name}_fraction above 0"
+        raise UserError(
+            f"the shards hold no '{name}' pairs, only {held}: convert again with --overwrite and "
+            f"{flag}"
+        )
 
     def holds(self, name: str) -> bool:
         """Whether there is a pair in the split of that name."""
         return name in self.splits and self.splits[name].pairs > 0
 
-    def _flag_for(self, name: str) -> str:
-        """The converter's flag that fills a split."""
-        if "--pairs_file=" in self.flags or "--pairs_csv=" in self.flags:
-            return f"--pairs_split={name}"
-        return (
-            f"--{name}_fraction above 0"
-            if name != "train"
-            else "lower --val_fraction and --test_fraction"
-        )
-
 
 def shard_name(split: str, index: int, count: int) -> str:
-    """File name of shard `index` of `count`, as in train-00000-of-00008.tfrecord."""
+    """Returns the file name of shard `index` of `count`, as in train-00000-of-00008.tfrecord."""
     return f"{split}-{index:05d}-of-{count:05d}.tfrecord"
 
 
@@ -98,70 +98,66 @@ def save(manifest: Manifest, folder: str) -> None:
 
 
 def load(folder: str) -> Manifest:
-    """Reads the manifest of `folder` and checks that each shard is there with the size it was written with.
+    """Reads the manifest of `folder` and checks that every shard is there with its size.
 
     Raises:
-      UserError: no such folder, no manifest, a manifest of another schema, a shard missing or cut short.
+      UserError: as `read`, or a shard is missing or has another size.
     """
     manifest = read(folder)
-    for split in manifest.splits.values():
-        for shard in split.shards:
-            _check_size(folder, shard)
+    for shard in (shard for split in manifest.splits.values() for shard in split.shards):
+        path = os.path.join(folder, shard.name)
+        if not files.exists(path):
+            raise UserError(
+                f"{path} is missing, though {FILE_NAME} lists it: convert again with --overwrite"
+            )
+        size = files.size(path)
+        if size != shard.bytes:
+            raise UserError(
+                f"{path} has {size:,} bytes where {FILE_NAME} says {shard.bytes:,}: it was cut "
+                "short or changed; remove it and convert again with --overwrite"
+            )
     return manifest
 
 
 def read(folder: str) -> Manifest:
-    """Reads the manifest of `folder` without a look at the shards.
+    """Reads the manifest of `folder` without looking at the shards.
 
     Raises:
-      UserError: no such folder, no manifest, a manifest of another schema.
+      UserError: there is no folder, no manifest, or a manifest of another schema.
     """
     path = os.path.join(folder, FILE_NAME)
     if not files.exists(path):
         raise UserError(
             f"{folder} holds no {FILE_NAME}: give a folder that tools/make_tfrecords.py finished"
         )
-    return _parse(files.read_bytes(path), path)
-
-
-def _parse(text: bytes, path: str) -> Manifest:
+    text = files.read_bytes(path)
     try:
         fields = files.parse_json(text, path)
     except UserError as error:
-        raise UserError(
-            f"{path} is not a manifest of fv ({error}): convert again into another folder"
-        ) from error
+        raise UserError(f"{path} is not a manifest of fv ({error}): {_AGAIN}") from error
     try:
-        version = fields["schema_version"]
-        if version != record.SCHEMA_VERSION:
-            raise UserError(
-                f"{path} has schema {version}, this fv reads {record.SCHEMA_VERSION}: convert again into another folder"
-            )
-        splits = {name: _parse_split(split) for name, split in fields["splits"].items()}
-        preprocessing = Preprocessing.from_json(fields.get("preprocessing"), path)
-        if "preprocessing" not in fields:
-            preprocessing = Preprocessing.from_flagfile(fields["flags"])
-        return Manifest(**{**fields, "splits": splits, "preprocessing": preprocessing})
+        return _parse(fields, path)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{path} is not a manifest of fv ({error!r}): {_AGAIN}") from error
+
+
+def _parse(fields: dict[str, Any], path: str) -> Manifest:
+    version = fields["schema_version"]
+    if version != record.SCHEMA_VERSION:
         raise UserError(
-            f"{path} is not a manifest of fv ({error!r}): convert again into another folder"
-        ) from error
-
-
-def _parse_split(fields: dict) -> Split:
-    shards = tuple(Shard(**shard) for shard in fields["shards"])
-    return Split(**{**fields, "identities": tuple(fields["identities"]), "shards": shards})
-
-
-def _check_size(folder: str, shard: Shard) -> None:
-    path = os.path.join(folder, shard.name)
-    if not files.exists(path):
-        raise UserError(
-            f"{path} is missing, though {FILE_NAME} lists it: convert again with --overwrite"
+            f"{path} has schema {version}, this fv reads {record.SCHEMA_VERSION}: {_AGAIN}"
         )
-    size = files.size(path)
-    if size != shard.bytes:
-        damage = f"{path} has {size:,} bytes where {FILE_NAME} says {shard.bytes:,}"
-        raise UserError(
-            f"{damage}: it was cut short or changed; remove it and convert again with --overwrite"
+    splits = {
+        name: Split(
+            **split
+            | {
+                "identities": tuple(split["identities"]),
+                "shards": tuple(Shard(**shard) for shard in split["shards"]),
+            }
         )
+        for name, split in fields["splits"].items()
+    }
+    preprocessing = Preprocessing.from_json(fields.get("preprocessing"), path)
+    if "preprocessing" not in fields:  # written by an earlier version
+        preprocessing = Preprocessing.from_flagfile(fields["flags"])
+    return Manifest(**fields | {"splits": splits, "preprocessing": preprocessing})

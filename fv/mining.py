@@ -15,8 +15,8 @@ from fv import options as fv_options
 from fv.conversion import convert, pair_sampling, shards
 from fv.conversion import options as options_module
 from fv.conversion import pairs as pairs_module
-from fv.conversion.pair_sampling import Caps, Room
-from fv.conversion.selection import Selection
+from fv.conversion.pair_sampling import Capacity, Caps
+from fv.conversion.pairs import Selection
 from fv.errors import UserError
 from fv.model import checkpoint_choice, model_record
 from fv.model.model_record import ModelRecord
@@ -170,15 +170,15 @@ def choose_genuine(
       rng: source of randomness.
     """
     # Both images of a pair count, and they are of one identity.
-    room = Room(sizes, caps._replace(identity=2 * caps.identity))
+    capacity = Capacity(sizes, caps._replace(identity=2 * caps.identity))
     hard = pair_sampling.take_within_caps(
-        order_by_rank(partners, rng), room, round(hard_share * count)
+        order_by_rank(partners, rng), capacity, round(hard_share * count)
     )
     others = pair_sampling.sample_genuine(
         sizes, pair_sampling.count_genuine(sizes, caps), caps, rng
     )
     others = _without(others[rng.permutation(len(others))], hard, len(partners))
-    return Chosen(hard, pair_sampling.take_within_caps(others, room, count - len(hard)))
+    return Chosen(hard, pair_sampling.take_within_caps(others, capacity, count - len(hard)))
 
 
 def choose_impostors(
@@ -190,9 +190,9 @@ def choose_impostors(
     rng: np.random.Generator,
 ) -> Chosen:
     """Chooses impostor pairs; arguments as in `choose_genuine`."""
-    images, room = len(partners), Room(sizes, caps)
+    images, capacity = len(partners), Capacity(sizes, caps)
     hard = pair_sampling.take_within_caps(
-        order_by_rank(partners, rng), room, round(hard_share * count)
+        order_by_rank(partners, rng), capacity, round(hard_share * count)
     )
     made = pair_sampling.sample_impostors(sizes, count, caps, rng, given=hard)
     # The sampler may replace a given pair by two others.

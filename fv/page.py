@@ -1,8 +1,7 @@
-"""Self-contained HTML pages from the templates of this package: one file that loads nothing else."""
+"""Renders templates to HTML pages that load no other file."""
 
 import base64
 import functools
-import json
 
 import jinja2
 
@@ -28,7 +27,7 @@ def environment() -> jinja2.Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    made.filters |= {"data_uri": _data_uri, "json": json.dumps, "many": many, "thousands": _group}
+    made.filters |= {"data_uri": _data_uri, "many": many, "thousands": "{:,}".format}
     return made
 
 
@@ -40,7 +39,3 @@ def many(count: int, noun: str) -> str:
 
 def _data_uri(data: bytes, kind: str) -> str:
     return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
-
-
-def _group(value: float) -> str:
-    return f"{value:,}"

@@ -1,17 +1,18 @@
-"""The record of a shard: its field names, its serialisation, and the TFRecord framing of its bytes.
+"""Records of shards: field names, serialisation, and TFRecord framing.
 
 A record is one pair of face images, a serialised `tf.train.Example`; tfrecords/README.md documents
 its fields. The message class is built here, so that the converter's workers and the pipeline's
-decoding processes need no TensorFlow. Deterministic serialisation gives the same bytes for the same
-pair everywhere.
+decoding processes need no TensorFlow.
 """
 
 import struct
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, BinaryIO, NamedTuple
+from typing import IO, Any, NamedTuple, TypeVar
 
 import google_crc32c
 from google.protobuf import descriptor_pb2, descriptor_pool, message, message_factory, text_format
+
+from fv import errors, files
 
 SCHEMA_VERSION = 1
 
@@ -20,14 +21,18 @@ IDENTITY_A, IDENTITY_B = "image_a/identity", "image_b/identity"  # UTF-8 names
 PATH_A, PATH_B = "image_a/path", "image_b/path"  # UTF-8, relative to the images folder
 LABEL = "label"  # int64, GENUINE or IMPOSTOR
 
-GENUINE, IMPOSTOR = 1, 0
-
+GENUINE, IMPOSTOR = 1, 0  # labels: same person, different people
+IMAGES = (IMAGE_A, IMAGE_B)
 BYTES_FIELDS = (IMAGE_A, IMAGE_B, IDENTITY_A, IDENTITY_B, PATH_A, PATH_B)
 INT64_FIELDS = (LABEL,)
+NO_IDENTITY = -1  # index of a person outside the training split
+
+# A frame is the length of the data, the CRC of the length, the data, and the CRC of the data.
 _LENGTH = struct.Struct("<Q")
 _CRC_BYTES = 4
-HEAD_BYTES = _LENGTH.size + _CRC_BYTES  # of a frame: the length of its data, and the CRC of that
-FRAME_BYTES = HEAD_BYTES + _CRC_BYTES  # of a frame, beside its data
+HEAD_BYTES = _LENGTH.size + _CRC_BYTES  # before the data
+FRAME_BYTES = HEAD_BYTES + _CRC_BYTES  # before and after the data
+MISSING = "is missing: the file ends before it"  # what is wrong with a record that is not there
 
 # tensorflow/core/example/example.proto and feature.proto without FloatList, which no record has.
 _EXAMPLE = """
@@ -63,8 +68,27 @@ message_type {
 """
 
 
+Parsed = TypeVar("Parsed")
+
+
 class DamagedRecordError(ValueError):
     """The bytes are not those of a record; the message says what is wrong with them."""
+
+
+class Frame(NamedTuple):
+    """A record of a shard: its number from 0, the byte at which its frame begins, and its data."""
+
+    number: int
+    offset: int
+    data: bytes
+
+
+class Pair(NamedTuple):
+    """What a batch needs of a record: two JPEGs, the label, and the people's UTF-8 names."""
+
+    images: tuple[bytes, bytes]
+    label: int
+    identities: tuple[bytes, bytes]
 
 
 def message_class(description: str, name: str) -> type[message.Message]:
@@ -90,7 +114,7 @@ def encode_pair(fields: Mapping[str, bytes | int]) -> bytes:
       fields: a value for every name in `BYTES_FIELDS` (bytes) and `INT64_FIELDS` (int).
 
     Returns:
-      A serialised `tf.train.Example`, features in the order of their names.
+      A serialised `tf.train.Example`, the same bytes for the same pair on every machine.
 
     Raises:
       KeyError: a field is missing.
@@ -104,15 +128,6 @@ def encode_pair(fields: Mapping[str, bytes | int]) -> bytes:
     return example.SerializeToString(deterministic=True)
 
 
-def frame(data: bytes) -> bytes:
-    """Frames one record for a TFRecord file: length, its masked CRC32C, data, its masked CRC32C.
-
-    Source: https://www.tensorflow.org/tutorials/load_data/tfrecord#tfrecords_format_details
-    """
-    length = _LENGTH.pack(len(data))
-    return b"".join((length, _masked_crc(length), data, _masked_crc(data)))
-
-
 def decode_pair(data: bytes) -> dict[str, bytes | int]:
     """Reads what `encode_pair` wrote, or any other serialisation of the same `tf.train.Example`.
 
@@ -120,7 +135,7 @@ def decode_pair(data: bytes) -> dict[str, bytes | int]:
       data: a serialised Example.
 
     Returns:
-      The value of every name in `BYTES_FIELDS` and `INT64_FIELDS`; other features are passed over.
+      The value of every name in `BYTES_FIELDS` and `INT64_FIELDS`; other features are ignored.
 
     Raises:
       DamagedRecordError: not an Example, or a field is missing or not a single value of its type.
@@ -132,8 +147,36 @@ def decode_pair(data: bytes) -> dict[str, bytes | int]:
     return {name: _single_value(features, name) for name in (*BYTES_FIELDS, *INT64_FIELDS)}
 
 
-def read_frames(file: BinaryIO) -> Iterator[tuple[int, bytes]]:
-    """Yields (byte at which it begins, data) of every record of a TFRecord file, its CRCs checked.
+def parse_pair(encoded: bytes) -> Pair:
+    """Reads the fields of one record that a batch needs.
+
+    Raises:
+      DamagedRecordError: `decode_pair` refuses it, or the label is neither 0 nor 1.
+    """
+    pair: dict[str, Any] = decode_pair(encoded)
+    if pair[LABEL] not in (GENUINE, IMPOSTOR):
+        raise DamagedRecordError(f"{LABEL} is neither 0 nor 1")
+    images, identities = (pair[IMAGE_A], pair[IMAGE_B]), (pair[IDENTITY_A], pair[IDENTITY_B])
+    return Pair(images, pair[LABEL], identities)
+
+
+def identity_indexer(names: Sequence[str]) -> Callable[[Sequence[bytes]], list[int]]:
+    """Returns a function from names to their indices in `names`, `NO_IDENTITY` if not there."""
+    indices = {name.encode(): index for index, name in enumerate(names)}
+    return lambda asked: [indices.get(name, NO_IDENTITY) for name in asked]
+
+
+def frame(data: bytes) -> bytes:
+    """Frames one record for a TFRecord file.
+
+    Source: https://www.tensorflow.org/tutorials/load_data/tfrecord#tfrecords_format_details
+    """
+    length = _LENGTH.pack(len(data))
+    return b"".join((length, _masked_crc(length), data, _masked_crc(data)))
+
+
+def read_frames(file: IO[bytes]) -> Iterator[tuple[int, bytes]]:
+    """Yields the first byte and the data of every frame of a TFRecord file, and checks its CRCs.
 
     Raises:
       DamagedRecordError: at the first record that is damaged or cut short.
@@ -145,11 +188,42 @@ def read_frames(file: BinaryIO) -> Iterator[tuple[int, bytes]]:
         offset = file.tell()
 
 
-def data_length(head: bytes) -> int:
-    """Bytes of data in the frame whose first `HEAD_BYTES` these are.
+def read_records(
+    path: str, records: int, parse: Callable[[bytes], Parsed]
+) -> Iterator[tuple[Frame, Parsed]]:
+    """Yields every record of a shard, and what `parse` makes of its data.
+
+    Args:
+      path: the shard.
+      records: number of records that the shard should hold.
+      parse: decodes the data of a record, or raises DamagedRecordError.
 
     Raises:
-      DamagedRecordError: they are fewer, or do not match their checksum.
+      DamagedRecordError: a record is damaged, missing, or beyond `records`, or the file cannot be
+        read. The message names the first: 'PATH: record N at byte B: what is wrong'.
+      TemporaryError: reading failed, and may succeed later.
+    """
+    number = offset = 0
+    try:
+        with files.open_bytes(path) as file:
+            for offset, data in read_frames(file):
+                if number == records:
+                    raise DamagedRecordError(f"is beyond the {records} records of the manifest")
+                yield Frame(number, offset, data), parse(data)
+                number, offset = number + 1, offset + FRAME_BYTES + len(data)
+        if number < records:
+            raise DamagedRecordError(MISSING)
+    except (DamagedRecordError, OSError) as error:
+        errors.raise_if_temporary(error)
+        reason = f"cannot be read ({error.strerror})" if isinstance(error, OSError) else error
+        raise DamagedRecordError(f"{path}: record {number} at byte {offset}: {reason}") from error
+
+
+def data_length(head: bytes) -> int:
+    """Returns the length of a frame's data, from the first `HEAD_BYTES` of the frame.
+
+    Raises:
+      DamagedRecordError: `head` is cut short, or does not match its checksum.
     """
     if len(head) < HEAD_BYTES:
         raise DamagedRecordError("the file ends inside a record's length")
@@ -160,7 +234,7 @@ def data_length(head: bytes) -> int:
 
 
 def checked_data(body: bytes, length: int) -> bytes:
-    """The `length` bytes of data of a frame, of all that stands behind its head.
+    """Returns the data of a frame, from all bytes after its head.
 
     Raises:
       DamagedRecordError: the frame is cut short, or the data does not match its checksum.
@@ -186,38 +260,3 @@ def _single_value(features: Mapping[str, Any], name: str) -> bytes | int:
     if len(values) != 1:
         raise DamagedRecordError(f"{len(values)} values of {name} as {kind} where one belongs")
     return values[0]
-
-
-# Parses records and looks up identities' indices without TensorFlow.
-
-IMAGES = (IMAGE_A, IMAGE_B)
-NO_IDENTITY = -1  # index of a person outside the training split
-_NEEDED = (*IMAGES, IDENTITY_A, IDENTITY_B)
-_LABELS = (GENUINE, IMPOSTOR)
-
-
-class Pair(NamedTuple):
-    """What a batch is made of: two JPEGs, the label, and the UTF-8 names of the people."""
-
-    images: tuple[bytes, bytes]
-    label: int
-    identities: tuple[bytes, bytes]
-
-
-def parse_pair(encoded: bytes) -> Pair:
-    """Reads the fields of one record that a batch needs.
-
-    Raises:
-      DamagedRecordError: `record.decode_pair` refuses it, or the label is neither.
-    """
-    pair = decode_pair(encoded)
-    if pair[LABEL] not in _LABELS:
-        raise DamagedRecordError(f"{LABEL} is neither 0 nor 1")
-    first, second, one, other = (pair[name] for name in _NEEDED)
-    return Pair((first, second), pair[LABEL], (one, other))
-
-
-def identity_indexer(names: Sequence[str]) -> Callable[[Sequence[bytes]], list[int]]:
-    """Returns a function from names to their places in `names`, `NO_IDENTITY` if not there."""
-    places = {name.encode(): place for place, name in enumerate(names)}
-    return lambda asked: [places.get(name, NO_IDENTITY) for name in asked]

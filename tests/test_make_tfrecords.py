@@ -1,4 +1,4 @@
-"""The converter's commands, as processes: exit codes, one line for a mistake, and a run that is killed."""
+"""Tests of the converter's commands as processes: exit codes, mistakes, and killed runs."""
 
 import os
 import pathlib

@@ -64,7 +64,7 @@ def test_frames_are_what_tensorflow_reads_and_writes(tmp_path):
         assert [data for _, data in record.read_frames(file)] == written
 
 
-def test_its_message_class_reads_what_tensorflow_wrote_and_passes_over_floats():
+def test_the_message_class_reads_tensorflows_bytes_and_ignores_floats():
     tf = pytest.importorskip("tensorflow")
     written = tf.train.Example()
     written.features.feature["bytes"].bytes_list.value.extend([b"", b"\xff\0"])

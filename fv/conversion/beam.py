@@ -1,7 +1,8 @@
-"""Tasks on the workers of any Apache Beam runner, with the same results as on this machine.
+"""Runs tasks on the workers of an Apache Beam runner, with the same results as on this machine.
 
-Tasks and results go through files in a folder that all workers share: a runner sends only their numbers, so a job's
-description stays small however large the data set, and no runner's own way back to the driver is needed.
+Tasks and results are files in a folder that all workers share, and the runner sends only their
+numbers. A job's description stays small however large the data set is, and no runner has to send
+results back.
 """
 
 import contextlib
@@ -18,31 +19,36 @@ from apache_beam.options import pipeline_options
 from fv import files
 from fv.errors import UserError
 
-_CLASSES = {
-    "DaskRunner": "apache_beam.runners.dask.dask_runner.DaskRunner"
-}  # Beam knows it by its full name only
-_DEFAULTS = {
-    "DaskRunner": ["--dask_partition_size=1"]
-}  # an element is seconds of work; Dask would send 128 to one worker
-_GROUP_BYTES = (
-    64 << 10
-)  # of pickled tasks in one element: about 1,000 images to check, or one shard to write
+# Beam knows this runner only by its full name. An element is seconds of work, and Dask would send
+# 128 elements to one worker.
+_FLAGS = {
+    "DaskRunner": [
+        "--runner=apache_beam.runners.dask.dask_runner.DaskRunner",
+        "--dask_partition_size=1",
+    ]
+}
+_GROUP_BYTES = 64 << 10  # of pickled tasks in an element: about 1,000 images to check, or one shard
 
 
 class Runner:
-    """Runs tasks as Beam pipelines."""
+    """Runs tasks as Beam pipelines.
+
+    Args:
+      name: of the runner.
+      options: of the runner, as command-line flags.
+      shared: a folder that its workers can read and write.
+    """
 
     def __init__(self, name: str, options: list[str], shared: str):
-        """Takes a runner's name, its options as command-line flags, and a folder that its workers can read and write."""
         self._name, self._shared, self._stages = name, shared, itertools.count()
-        self._flags = [f"--runner={_CLASSES.get(name, name)}", *_DEFAULTS.get(name, []), *options]
+        self._flags = [*_FLAGS.get(name, [f"--runner={name}"]), *options]
 
     def map(self, function: Callable, tasks: Iterable) -> Iterator:
         """Yields `function(task)` in the order of `tasks`, after the pipeline has ended.
 
         Raises:
           UserError: the runner failed.
-          Exception: the UserError or OSError that a task ended in.
+          Exception: the first UserError or OSError of a task.
         """
         stage = os.path.join(self._shared, f"stage-{next(self._stages)}")
         files.make_folder(stage)
@@ -52,10 +58,9 @@ class Runner:
             options = pipeline_options.PipelineOptions(self._flags)
             with apache_beam.Pipeline(options=options) as pipeline:
                 numbers = pipeline | apache_beam.Create(range(count)) | apache_beam.Reshuffle()
-                numbers | apache_beam.Map(
-                    functools.partial(run_group, function=function, stage=stage)
-                )
-        except Exception as error:  # each runner has errors of its own
+                run = functools.partial(run_group, function=function, stage=stage)
+                numbers | apache_beam.Map(run)
+        except Exception as error:  # each runner has its own errors
             first = next(iter(str(error).splitlines()), type(error).__name__)
             raise UserError(f"--runner={self._name} failed: {first} (see its own log)") from error
         for number in range(count):
@@ -67,8 +72,11 @@ class Runner:
 
 
 def run_group(number: int, function: Callable, stage: str) -> int:
-    """Runs one element's tasks in a worker and saves their results; a user's error ends the group and is its last result."""
-    results = []
+    """Runs a group of tasks in a worker and saves the results.
+
+    A UserError or OSError ends the group and is its last result.
+    """
+    results: list = []
     with contextlib.suppress(UserError, OSError):
         for task in _load(os.path.join(stage, f"{number}.tasks")):
             try:
@@ -81,8 +89,9 @@ def run_group(number: int, function: Callable, stage: str) -> int:
 
 
 def _save_tasks(tasks: Iterable, stage: str) -> int:
-    """Saves the tasks in groups; returns the number of groups."""
-    group, size, count = [], 0, 0
+    """Saves the tasks in groups, and returns the number of groups."""
+    group: list = []
+    size = count = 0
     for task in tasks:
         group.append(task)
         size += len(pickle.dumps(task))

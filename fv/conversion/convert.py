@@ -1,4 +1,8 @@
-"""The whole conversion, from a folder of images to shards, their manifest and a report."""
+"""Converts a folder of images into shards of image pairs, with a manifest and a report.
+
+The steps: list the images, check each of them, choose the pairs, write the shards, then the
+reports, and last the manifest, so that a folder with a manifest holds a whole data set.
+"""
 
 import contextlib
 import importlib.util
@@ -9,27 +13,116 @@ from collections.abc import Callable, Iterator
 import pandas as pd
 
 from fv import errors, files, manifest, options, ownership, progress, record, tables, workers
-from fv.conversion import datasets, output, report_page, selection, shards
+from fv.conversion import (
+    checking,
+    datasets,
+    duplicates,
+    identities,
+    output,
+    pair_lists,
+    pairs,
+    report,
+    shards,
+)
+from fv.conversion import images as images_module
 from fv.conversion import options as options_module
+from fv.conversion.datasets import Catalog
 from fv.conversion.options import LOCAL, ConvertOptions
+from fv.conversion.pair_sampling import Caps
+from fv.conversion.pairs import Selection
 from fv.errors import TemporaryError, UserError
-from fv.preprocessing import Preprocessing
 
-# Where a conversion's tasks run: processes of this machine, or workers of an Apache Beam runner.
+_PRELOADED = ("fv.conversion.checking", "fv.conversion.shards")  # once for all workers
 
-_PRELOADED = ("fv.conversion.checking", "fv.conversion.shards")
+Reselect = Callable[[Selection, str], Selection]  # of a selection and the scratch folder
+
+
+class UnfinishedError(Exception):
+    """An OSError, `cause`, ended the run before all of `total` shards were written."""
+
+    def __init__(self, cause: OSError, total: int):
+        super().__init__(str(cause))
+        self.cause, self.total = cause, total
+
+
+def convert(
+    chosen: ConvertOptions, reselect: Reselect | None = None
+) -> tuple[manifest.Manifest, pd.DataFrame]:
+    """Converts a folder of images; an earlier data set stays until the new pairs are known.
+
+    Args:
+      chosen: the options.
+      reselect: changes the selection before it is written.
+
+    Returns:
+      The manifest, and the images that were left out, with columns `path` and `reason`.
+
+    Raises:
+      UserError: the input or the options cannot be used, or the disk is full. Whole shards stay for
+        the next run.
+      TemporaryError: an image or a shard could not be read or written, and this may pass.
+    """
+    options_module.require_consistent(chosen)
+    level, merge = chosen.naming
+    catalog = datasets.scan_folder(chosen.images, level, merge)
+    datasets.require_identities(
+        catalog.images, catalog.unusable, chosen.images, catalog.passed_over, level
+    )
+    with output.claim_output(chosen.output, chosen.overwrite) as scratch:
+        try:
+            with start_runner(chosen, scratch) as run:
+                return _convert(chosen, catalog, scratch, run, reselect)
+        except UnfinishedError as error:
+            # Not before the last worker has ended: the message counts the whole shards.
+            kind = TemporaryError if errors.is_temporary(error.cause) else UserError
+            raise kind(_describe_unfinished(error, chosen)) from error
+
+
+def _convert(
+    chosen: ConvertOptions,
+    catalog: Catalog,
+    scratch: str,
+    run: workers.Map,
+    reselect: Reselect | None,
+) -> tuple[manifest.Manifest, pd.DataFrame]:
+    # Before the images are read: the CSV of boxes may change meanwhile.
+    preprocessing = options_module.preprocessing_of(chosen)
+    selection = select(chosen, catalog, scratch, run)
+    if reselect:
+        selection = reselect(selection, scratch)
+    counts = shards.count_shards(selection.tables, selection.images, chosen.shards)
+    names = [
+        manifest.shard_name(split, index, count)
+        for split, count in counts.items()
+        for index in range(count)
+    ]
+    output.clear_output(chosen.output, keep=[] if chosen.overwrite else names)
+    if len(selection.left_out):
+        with ownership.staged(chosen.output, [output.LEFT_OUT]) as staging:
+            tables.write(os.path.join(staging, output.LEFT_OUT), selection.left_out)
+    written = write_shards(chosen, selection, counts, scratch, run)
+    made = manifest.Manifest(
+        chosen.seed,
+        options.to_flagfile(chosen),
+        {split: _describe_split(selection, split, written[split]) for split in written},
+        _image_side(selection),
+        preprocessing=preprocessing,
+    )
+    report.write_reports(chosen, catalog, selection, made, scratch)
+    manifest.save(made, chosen.output)
+    output.forget_shards(chosen.output)
+    return made, selection.left_out
 
 
 @contextlib.contextmanager
 def start_runner(chosen: ConvertOptions, scratch: str) -> Iterator[workers.Map]:
-    """Gives a function that maps a module's function over tasks and yields the results in order.
+    """Starts what runs the tasks: processes of this machine, or an Apache Beam runner.
 
-    Args:
-      chosen: the options.
-      scratch: a folder that every worker of a Beam runner can read and write.
+    Yields:
+      A function that maps a module's function over tasks and yields the results in order.
 
     Raises:
-      UserError: a Beam runner is asked for and Beam is not installed.
+      UserError: the options name a Beam runner and Beam is not installed.
     """
     if chosen.runner == LOCAL:
         with workers.pool(chosen.processes, _PRELOADED) as run:
@@ -37,75 +130,114 @@ def start_runner(chosen: ConvertOptions, scratch: str) -> Iterator[workers.Map]:
         return
     if importlib.util.find_spec("apache_beam") is None:
         raise UserError(
-            f"--runner={chosen.runner} needs Apache Beam: pip install 'fv[beam]', or take --runner={LOCAL}"
+            f"--runner={chosen.runner} needs Apache Beam: pip install 'fv[beam]', or give "
+            f"--runner={LOCAL}"
         )
     from fv.conversion import beam
 
     yield beam.Runner(chosen.runner, shlex.split(chosen.runner_options), scratch).map
 
 
-Reselect = Callable[
-    [selection.Selection, str], selection.Selection
-]  # (what was selected, scratch folder) → what is written
-
-
-def convert(
-    chosen: options_module.ConvertOptions, reselect: Reselect | None = None
-) -> tuple[manifest.Manifest, pd.DataFrame]:
-    """Converts a folder of images. An earlier data set stays until the new one's pairs are known.
-
-    Args:
-      chosen: the options.
-      reselect: changes the pairs before they are written.
-
-    Returns:
-      The manifest, and the images left out, with columns `path` and `reason`.
+def select(chosen: ConvertOptions, catalog: Catalog, scratch: str, run: workers.Map) -> Selection:
+    """Checks the images, writes those that need it anew into `scratch`, and chooses the pairs.
 
     Raises:
-      UserError: the input or the options cannot be used, or the disk is full; what is whole stays for the next run.
-      TemporaryError: an image or a shard could not be read or written, and this may pass.
+      UserError: the images, the list of pairs or the number of pairs cannot be used.
     """
-    options_module.require_consistent(chosen)
-    level, merge = chosen.naming
-    found = datasets.scan_folder(chosen.images, level, merge)
-    datasets.require_identities(
-        found.images, found.unusable, chosen.images, found.passed_over, level
+    if chosen.pairs_list:
+        return _select_listed(chosen, catalog, chosen.pairs_list, scratch, run)
+    return _select_sampled(chosen, catalog, scratch, run)
+
+
+def _select_sampled(
+    chosen: ConvertOptions, catalog: Catalog, scratch: str, run: workers.Map
+) -> Selection:
+    odd = catalog.unusable
+    if chosen.strict and len(odd):
+        raise UserError(
+            f"{odd['path'].iloc[0]}: {odd['reason'].iloc[0]} (--strict stops here; without it "
+            "the file is left out)"
+        )
+    findings = _check_identities(chosen, catalog.images)
+    shares = pairs.split_fractions(chosen.val_fraction, chosen.test_fraction)
+    checked, boxless = _check_images(chosen, catalog.images, scratch, run, chosen.strict)
+    copies = duplicates.find_copies(checked, checking.DISTANCE)
+    sound, dropped = checked.sound, boxless.iloc[:0]
+    if not chosen.keep_duplicates:
+        sound, dropped = duplicates.drop_copies(checked, copies)
+    left_out = pd.concat([odd, boxless, checked.refused, dropped])
+    left_out = left_out.sort_values("path", ignore_index=True)
+    datasets.require_identities(sound, left_out, chosen.images)
+
+    names = sound["identity"].unique().sort_values()
+    split_of = pd.Series(pairs.assign_splits(names, shares, chosen.seed), list(names), dtype=object)
+    members = {split: tuple(split_of.index[split_of == split]) for split in shares}
+    pairs.require_two_identities({split: len(names) for split, names in members.items()})
+    # One lookup for each identity, not for each image.
+    identity, splits = sound["identity"].cat, list(shares)
+    codes = pd.Categorical(split_of.reindex(identity.categories), categories=splits).codes
+    sound = sound.assign(split=pd.Categorical.from_codes(codes[identity.codes], categories=splits))
+
+    caps = Caps(chosen.max_pairs_per_identity, chosen.max_pairs_per_image)
+    wanted = pairs.Wanted(chosen.pairs, chosen.genuine_fraction, caps)
+    owners = sound[["identity", "split"]]
+    sampled = pairs.sample_pairs(owners, pairs.plan_quotas(owners, wanted), wanted, chosen.seed)
+    return Selection(sound, sampled, members, left_out, copies, findings)
+
+
+def _select_listed(
+    chosen: ConvertOptions, catalog: Catalog, source: str, scratch: str, run: workers.Map
+) -> Selection:
+    """Selects all pairs of a list: copies are reported, but a protocol must not change silently."""
+    level, _ = chosen.naming
+    if chosen.pairs_file:
+        listed = pair_lists.read_lfw_pairs(source, catalog.images, level)
+    else:
+        listed = pair_lists.read_csv_pairs(source, chosen.images)
+    listed = pair_lists.match_paths(listed, set(catalog.images["path"]))
+    findings = _check_identities(chosen, pair_lists.restrict_to_pairs(catalog.images, listed))
+    unread = datasets.describe_unread(pd.concat([listed["a"], listed["b"]]))
+    odd = pd.concat([catalog.unusable, unread])
+    used = pair_lists.select_images(listed, catalog.images, odd, source)
+    # Not strict: the refusal of a bad image names the line of the list.
+    checked, boxless = _check_images(chosen, used, scratch, run, strict=False)
+    left_out = pd.concat([boxless, checked.refused])
+    table = pair_lists.pairs_to_indices(listed, checked.sound, left_out, source)
+    members = tuple(sorted(checked.sound["identity"].unique()))
+    sound = checked.sound.assign(split=pd.Categorical([chosen.pairs_split] * len(checked.sound)))
+    copies = duplicates.find_copies(checked, checking.DISTANCE)
+    split = chosen.pairs_split
+    return Selection(sound, {split: table}, {split: members}, left_out, copies, findings)
+
+
+def _check_identities(
+    chosen: ConvertOptions, images: pd.DataFrame
+) -> tuple[identities.Finding, ...]:
+    where = f"--images={chosen.images}"
+    return identities.check(images, chosen.identity_level, chosen.merge_names, where)
+
+
+def _check_images(
+    chosen: ConvertOptions, images: pd.DataFrame, scratch: str, run: workers.Map, strict: bool
+) -> tuple[checking.Checked, pd.DataFrame]:
+    """Checks the images; returns the result, and the images that the CSV of boxes lacks."""
+    crop = images_module.parse_crop(chosen.crop)
+    boxed, boxless = images_module.require_boxes(images, crop, chosen.crop)
+    rules = images_module.Rules(
+        chosen.max_pixels, chosen.jpeg_quality, chosen.store_size, crop.fraction
     )
-    with output.claim_output(chosen.output, chosen.overwrite) as scratch:
-        try:
-            with start_runner(chosen, scratch) as run:
-                return _convert(chosen, found, scratch, run, reselect)
-        except UnfinishedError as error:  # told when the last worker has ended, so that the count of whole shards is true
-            kind = TemporaryError if errors.is_temporary(error.cause) else UserError
-            raise kind(_what_is_whole(error, chosen)) from error
-
-
-class UnfinishedError(Exception):
-    """Not all of `total` shards could be written: `cause`, an OSError, came in between."""
-
-    def __init__(self, cause: OSError, total: int):
-        super().__init__(str(cause))
-        self.cause, self.total = cause, total
+    checked = checking.check_images(boxed, chosen.images, scratch, rules, crop, run, strict)
+    return checked, boxless
 
 
 def write_shards(
-    chosen: options_module.ConvertOptions,
-    selected: selection.Selection,
+    chosen: ConvertOptions,
+    selection: Selection,
     counts: dict[str, int],
     scratch: str,
     run: workers.Map,
-) -> dict[str, list[manifest.Shard]]:
-    """Writes every split's shards but those that an earlier run left whole.
-
-    Args:
-      chosen: the options; `output` has to be cleared.
-      selected: images and pairs.
-      counts: number of shards of each split.
-      scratch: folder of the images that were written anew.
-      run: maps a function over tasks.
-
-    Returns:
-      What was written, by split.
+) -> dict[str, tuple[manifest.Shard, ...]]:
+    """Writes and returns the shards of every split, except those that an earlier run wrote.
 
     Raises:
       UnfinishedError: an image or a shard could not be read or written.
@@ -113,98 +245,47 @@ def write_shards(
     folders = (chosen.images, scratch, chosen.output)
     tasks = (
         task
-        for split, table in selected.tables.items()
+        for split, table in selection.tables.items()
         for task in shards.plan_split(
-            split, table, selected.images, counts[split], chosen.seed, folders
+            split, table, selection.images, counts[split], chosen.seed, folders
         )
     )
-    done = []
-    with progress.progress(
-        sum(len(table) for table in selected.tables.values()), "write", "pair"
-    ) as bar:
+    total = sum(len(table) for table in selection.tables.values())
+    written = []
+    with progress.progress(total, "write", "pair") as bar:
         try:
             for shard in run(shards.write_shard, tasks):
-                done.append(shard)
+                written.append(shard)
                 bar.update(shard.records)
         except OSError as error:
             raise UnfinishedError(error, sum(counts.values())) from error
-    made = iter(done)
-    return {split: [next(made) for _ in range(counts[split])] for split in selected.tables}
+    rest = iter(written)
+    return {split: tuple(next(rest) for _ in range(counts[split])) for split in selection.tables}
 
 
-def _convert(
-    chosen: options_module.ConvertOptions,
-    found: datasets.Catalog,
-    scratch: str,
-    run: workers.Map,
-    reselect: Reselect | None,
-) -> tuple[manifest.Manifest, pd.DataFrame]:
-    preprocessing = options_module.preprocessing_of(
-        chosen
-    )  # before the images: the CSV of boxes may change while they are read
-    selected = selection.select(chosen, found.images, found.unusable, scratch, run)
-    if reselect:
-        selected = reselect(selected, scratch)
-    counts = shards.count_shards(selected.tables, selected.images, chosen.shards)
-    output.clear_output(chosen.output, keep=[] if chosen.overwrite else _names(counts))
-    _save_left_out(selected.left_out, chosen.output)
-    made = _describe(
-        chosen, selected, write_shards(chosen, selected, counts, scratch, run), preprocessing
-    )
-    report_page.write_reports(chosen, found, selected, made, scratch)
-    manifest.save(made, chosen.output)
-    output.forget_shards(chosen.output)
-    return made, selected.left_out
+def _describe_split(
+    selection: Selection, split: str, written: tuple[manifest.Shard, ...]
+) -> manifest.Split:
+    table = selection.tables[split]
+    genuine = int((table["label"] == record.GENUINE).sum())
+    images = len(pd.unique(table[["a", "b"]].to_numpy().ravel()))
+    members = selection.identities[split]
+    return manifest.Split(genuine, len(table) - genuine, images, members, written)
 
 
-def _names(counts: dict[str, int]) -> list[str]:
-    return [
-        manifest.shard_name(split, index, count)
-        for split, count in counts.items()
-        for index in range(count)
-    ]
-
-
-def _what_is_whole(error: UnfinishedError, chosen: options_module.ConvertOptions) -> str:
-    reason = f"{error.cause.strerror}: {error.cause.filename}"
-    if not files.is_folder(chosen.images):
-        reason = f"--images={chosen.images} has vanished"
-    whole = (
-        f"{output.count_noted(chosen.output)} of {error.total} shards are whole in {chosen.output}"
-    )
-    return f"{reason}; {whole}, and the same command (without --overwrite) goes on from there once that is mended"
-
-
-def _describe(
-    chosen: options_module.ConvertOptions,
-    selected: selection.Selection,
-    made: dict[str, list[manifest.Shard]],
-    preprocessing: Preprocessing,
-) -> manifest.Manifest:
-    described = {}
-    for split, table in selected.tables.items():
-        genuine = int((table["label"] == record.GENUINE).sum())
-        described[split] = manifest.Split(
-            genuine=genuine,
-            impostor=len(table) - genuine,
-            images=len(pd.unique(table[["a", "b"]].to_numpy().ravel())),
-            identities=selected.identities[split],
-            shards=tuple(made[split]),
-        )
-    flags, side = options.to_flagfile(chosen), _image_side(selected)
-    return manifest.Manifest(chosen.seed, flags, described, side, preprocessing=preprocessing)
-
-
-def _image_side(selected: selection.Selection) -> int | None:
-    """The side of every stored image, where all are squares of one size."""
-    used = pd.unique(
-        pd.concat([table[column] for table in selected.tables.values() for column in ("a", "b")])
-    )
-    sides = selected.images["side"].loc[used].unique()
+def _image_side(selection: Selection) -> int | None:
+    """The side of every stored image if all are squares of one size, else None."""
+    ends = [table[column] for table in selection.tables.values() for column in ("a", "b")]
+    sides = selection.images["side"].loc[pd.unique(pd.concat(ends))].unique()
     return int(sides[0]) if len(sides) == 1 and sides[0] else None
 
 
-def _save_left_out(left_out: pd.DataFrame, folder: str) -> None:
-    if len(left_out):
-        with ownership.staged(folder, [output.LEFT_OUT]) as staging:
-            tables.write(os.path.join(staging, output.LEFT_OUT), left_out)
+def _describe_unfinished(error: UnfinishedError, chosen: ConvertOptions) -> str:
+    reason = f"{error.cause.strerror}: {error.cause.filename}"
+    if not files.is_folder(chosen.images):
+        reason = f"--images={chosen.images} has vanished"
+    return (
+        f"{reason}; {output.count_noted(chosen.output)} of {error.total} shards are whole in "
+        f"{chosen.output}, and the same command (without --overwrite) writes the others once "
+        "this is fixed"
+    )

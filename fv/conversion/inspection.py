@@ -1,20 +1,23 @@
-"""A look at finished shards: is every byte what the converter wrote, and what do the records hold."""
+"""Inspects finished shards: checks every byte, counts the records, and draws a sample of them."""
 
 import dataclasses
+import functools
+import heapq
+import itertools
 import os
+import random
 from collections.abc import Callable
+from typing import Any
 
 from fv import files, manifest, progress, record
 from fv.conversion import jpeg
 
-_FRAME_BYTES = 16  # of a record, beside its data
-
-Visit = Callable[[dict[str, bytes | int]], None]
+Fields = dict[str, Any]  # of a record, as `record.decode_pair` returns them
 
 
 @dataclasses.dataclass
 class Tally:
-    """What the records of one split hold, counted."""
+    """Counts what the records of one split hold."""
 
     genuine: int = 0
     impostor: int = 0
@@ -27,7 +30,7 @@ class Tally:
         """Number of records."""
         return self.genuine + self.impostor
 
-    def add(self, pair: dict[str, bytes | int]) -> None:
+    def add(self, pair: Fields) -> None:
         """Counts one record."""
         self.genuine += pair[record.LABEL] == record.GENUINE
         self.impostor += pair[record.LABEL] == record.IMPOSTOR
@@ -36,75 +39,110 @@ class Tally:
         self.images |= {pair[record.PATH_A], pair[record.PATH_B]}
 
 
-def inspect(folder: str, visit: Visit | None = None) -> tuple[dict[str, Tally], list[str]]:
-    """Reads every record of every shard.
+class PairSample:
+    """A random sample of the records that `add` is called with; memory holds only the sample.
 
     Args:
-      folder: what the converter wrote.
-      visit: is called with every sound record, as `record.decode_pair` gives it.
+      count: number of records in the sample, half of them genuine.
+      seed: the same seed and the same records give the same sample.
+    """
+
+    def __init__(self, count: int, seed: int):
+        self._sizes = {record.GENUINE: count - count // 2, record.IMPOSTOR: count // 2}
+        # By label, a heap of (−draw, −number of the record, record): the lowest draws stay.
+        self._kept: dict[int, list[tuple[float, int, Fields]]] = {
+            label: [] for label in self._sizes
+        }
+        self._random = random.Random(seed)
+        self._seen = 0
+
+    def add(self, pair: Fields) -> None:
+        """Offers a record; every record of its label is as likely to be in the sample."""
+        kept = self._kept[pair[record.LABEL]]
+        self._seen += 1
+        heapq.heappush(kept, (-self._random.random(), -self._seen, pair))
+        if len(kept) > self._sizes[pair[record.LABEL]]:
+            heapq.heappop(kept)
+
+    def pairs(self) -> list[Fields]:
+        """Returns the sample: genuine pairs first, and those of a label in the order of `add`."""
+        kept = (sorted(heap, key=lambda entry: -entry[1]) for heap in self._kept.values())
+        return [pair for heap in kept for _, _, pair in heap]
+
+
+def inspect(
+    folder: str, visit: Callable[[Fields], None] | None = None
+) -> tuple[dict[str, Tally], list[str]]:
+    """Reads every record of every shard of a data set.
+
+    Args:
+      folder: the data set.
+      visit: called with every sound record.
 
     Returns:
-      A tally by split, of the records that are sound; and the damage found, one line each, empty where there is none.
+      By split, a tally of its sound records; and one line for each damage, empty if there is none.
 
     Raises:
-      UserError: no manifest, or none of this schema.
+      UserError: `folder` has no manifest, or one of another schema.
+      TemporaryError: reading failed, and may succeed later.
     """
     described = manifest.read(folder)
-    tallies, damage = {}, []
-    with progress.progress(
-        sum(split.pairs for split in described.splits.values()), "inspect", "pair"
-    ) as bar:
+    tallies: dict[str, Tally] = {}
+    damage: list[str] = []
+    total = sum(split.pairs for split in described.splits.values())
+    with progress.progress(total, "inspect", "pair") as bar:
         for name, split in described.splits.items():
-            tallies[name] = Tally()
+            tally = tallies[name] = Tally()
             for shard in split.shards:
-                damage += _inspect_shard(folder, shard, set(split.identities), tallies[name], visit)
+                path = os.path.join(folder, shard.name)
+                damage += _inspect_shard(path, shard, set(split.identities), tally, visit)
                 bar.update(shard.records)
-            if not damage:
-                damage += _disagreement(name, split, tallies[name])
-    return tallies, damage + _leaks(described)
+            if not damage and (tally.genuine, tally.impostor) != (split.genuine, split.impostor):
+                damage.append(
+                    f"{name}: {tally.genuine} + {tally.impostor} genuine and impostor pairs, where "
+                    f"{manifest.FILE_NAME} lists {split.genuine} + {split.impostor}"
+                )
+    return tallies, damage + _find_leaks(described)
 
 
 def _inspect_shard(
-    folder: str, shard: manifest.Shard, identities: set[str], tally: Tally, visit: Visit | None
+    path: str,
+    shard: manifest.Shard,
+    identities: set[str],
+    tally: Tally,
+    visit: Callable[[Fields], None] | None,
 ) -> list[str]:
-    """Adds the shard's records to the tally, up to the first that is damaged; returns the damage."""
-    path = os.path.join(folder, shard.name)
-    number, offset = 0, 0
-    try:
-        with open(path, "rb") as file:
-            for offset, data in record.read_frames(file):
-                pair = _checked(data, identities)
-                tally.add(pair)
-                if visit:
-                    visit(pair)
-                number, offset = number + 1, offset + _FRAME_BYTES + len(data)
-    except FileNotFoundError:
+    """Counts the records before the first damaged one, and returns the damage."""
+    if not files.exists(path):
         return [f"{path} is missing"]
+    parse = functools.partial(_parse, identities=identities)
+    try:
+        for _, pair in record.read_records(path, shard.records, parse):
+            tally.add(pair)
+            if visit:
+                visit(pair)
     except record.DamagedRecordError as error:
-        return [f"{path}: record {number} at byte {offset}: {error}"]
-    if number != shard.records:
-        return [
-            f"{path}: ends at byte {offset} after {number} records where {manifest.FILE_NAME} says {shard.records}"
-        ]
+        return [str(error)]
     if files.sha256(path) != shard.sha256:
         return [
-            f"{path}: every record is whole, but they are not those of {manifest.FILE_NAME}: the checksums differ"
+            f"{path}: every record is sound, but the file is not the one that "
+            f"{manifest.FILE_NAME} lists: the checksums differ"
         ]
     return []
 
 
-def _checked(data: bytes, identities: set[str]) -> dict[str, bytes | int]:
-    """Decodes a record and checks what its fields must hold."""
-    pair = record.decode_pair(data)
-    if pair[record.LABEL] not in (record.GENUINE, record.IMPOSTOR):
-        raise record.DamagedRecordError(f"{record.LABEL} is {pair[record.LABEL]}, neither 0 nor 1")
-    if (pair[record.IDENTITY_A] == pair[record.IDENTITY_B]) != (
-        pair[record.LABEL] == record.GENUINE
-    ):
+def _parse(data: bytes, identities: set[str]) -> Fields:
+    """Decodes a record and checks the values of its fields."""
+    pair: Fields = record.decode_pair(data)
+    label = pair[record.LABEL]
+    if label not in (record.GENUINE, record.IMPOSTOR):
+        raise record.DamagedRecordError(f"{record.LABEL} is {label}, neither 0 nor 1")
+    same = pair[record.IDENTITY_A] == pair[record.IDENTITY_B]
+    if same != (label == record.GENUINE):
         raise record.DamagedRecordError(
-            f"{record.LABEL} is {pair[record.LABEL]}, which the identities contradict"
+            f"{record.LABEL} is {label}, which the identities contradict"
         )
-    for name in (record.IMAGE_A, record.IMAGE_B):
+    for name in record.IMAGES:
         if not pair[name].startswith(jpeg.START):
             raise record.DamagedRecordError(f"{name} is not a JPEG")
     for name in (record.IDENTITY_A, record.IDENTITY_B):
@@ -113,23 +151,10 @@ def _checked(data: bytes, identities: set[str]) -> dict[str, bytes | int]:
     return pair
 
 
-def _disagreement(name: str, split: manifest.Split, tally: Tally) -> list[str]:
-    held, said = f"{tally.genuine} + {tally.impostor}", f"{split.genuine} + {split.impostor}"
-    return (
-        []
-        if held == said
-        else [f"{name}: {held} genuine and impostor pairs where {manifest.FILE_NAME} says {said}"]
-    )
-
-
-def _leaks(described: manifest.Manifest) -> list[str]:
-    """Identities that are in two splits."""
-    names = list(described.splits)
-    found = []
-    for index, name in enumerate(names):
-        for other in names[index + 1 :]:
-            both = sorted(
-                set(described.splits[name].identities) & set(described.splits[other].identities)
-            )
-            found += [f"identity {identity} is in {name} and in {other}" for identity in both]
-    return found
+def _find_leaks(described: manifest.Manifest) -> list[str]:
+    """Finds identities that are in two splits."""
+    return [
+        f"identity {identity} is in {first} and in {second}"
+        for (first, one), (second, other) in itertools.combinations(described.splits.items(), 2)
+        for identity in sorted(set(one.identities) & set(other.identities))
+    ]

@@ -1,4 +1,4 @@
-"""The converter's options."""
+"""Options of the converter."""
 
 import dataclasses
 import os
@@ -21,17 +21,17 @@ class ConvertOptions:
     output: str = option("tfrecords", "Folder for the shards and manifest.json.")
     identity_level: int | None = option(
         None,
-        "Which folder below --images names the person: 1 for the first, 2 for the folder in it, …; the folders above it do "
-        "not matter. 1 if not given, and then folders that cannot be people are refused.",
+        "Level of the folder below --images that names the person, from 1; folders above it are "
+        "ignored. If not given, it is 1, and folders that cannot be people are refused.",
         lower=1,
     )
     merge_names: bool | None = option(
         None,
-        "Take folders for one person whose names differ only in case, blanks, '_', '-' or Unicode form; --nomerge_names "
-        "keeps them apart. Refused where there are such names and neither is given.",
+        "Treat folders as one person if their names differ only in case, blanks, '_', '-' or "
+        "Unicode form; --nomerge_names keeps them apart. Needed if there are such names.",
     )
     pairs: int | None = option(
-        None, "Pairs over all splits; as many as the caps allow if not given.", lower=2
+        None, "Pairs in all splits; as many as the caps allow if not given.", lower=2
     )
     genuine_fraction: float = option(
         0.5, "Share of genuine pairs among those sampled.", lower=0.01, upper=0.99
@@ -41,14 +41,15 @@ class ConvertOptions:
     )
     pairs_csv: str | None = option(
         None,
-        "CSV of image_a,image_b,label (1 same, 0 different); its pairs are converted instead of sampled ones.",
+        "CSV of image_a,image_b,label (1 same, 0 different); its pairs are converted instead of "
+        "sampled ones.",
     )
-    pairs_split: str = option("test", "Split that listed pairs go to.", choices=manifest.SPLITS)
+    pairs_split: str = option("test", "Split of listed pairs.", choices=manifest.SPLITS)
     max_pairs_per_identity: int = option(
-        50, "Most genuine pairs, and most impostor pairs, that one identity takes part in.", lower=1
+        50, "Most genuine pairs, and most impostor pairs, of one identity.", lower=1
     )
     max_pairs_per_image: int = option(
-        20, "Most genuine pairs, and most impostor pairs, that one image takes part in.", lower=1
+        20, "Most genuine pairs, and most impostor pairs, of one image.", lower=1
     )
     val_fraction: float = option(
         0.1, "Share of identities in the validation split.", lower=0.0, upper=1.0
@@ -58,38 +59,38 @@ class ConvertOptions:
     )
     shards: int | None = option(
         None,
-        "Shards of the largest split, others in proportion; if not given 8, or as many as hold 128 MB each.",
+        "Shards of the largest split, the others in proportion; if not given, 8, or so many that "
+        "none exceeds 128 MB.",
         lower=1,
     )
     seed: int = option(0, "Seed of splits, pairs and their order.", lower=0)
     store_size: int | None = option(
         None,
-        "Store images with a shorter side of this many pixels at most; as they are if not given.",
+        "Store images with a shorter side of at most this many pixels; in full size if not given.",
         lower=8,
         upper=4096,
     )
     crop: str = option(
         images_module.WHOLE,
-        "What is stored with --store_size: none (all of an image), the centre square's side over the shorter side, "
-        "in (0, 1], or a CSV of path,left,top,width,height in pixels.",
+        "Part of an image to store, with --store_size: none (the whole image), the side of the "
+        "centre square as a fraction of the shorter side, in (0, 1], or a CSV of "
+        "path,left,top,width,height in pixels.",
     )
     jpeg_quality: int = option(
-        95, "Quality where an image has to be written anew as JPEG.", lower=1, upper=100
+        95, "Quality of images that have to be encoded as JPEG.", lower=1, upper=100
     )
-    max_megapixels: float = option(64.0, "Largest image taken, in millions of pixels.", lower=0.0)
+    max_megapixels: float = option(64.0, "Largest image to use, in megapixels.", lower=0.0)
     keep_duplicates: bool = option(
         False,
-        "Also sample pairs of pictures found under two identities, and of copies of one identity's file.",
+        "Also sample pairs of pictures found under two identities, and of copies of a file of one "
+        "identity.",
     )
-    strict: bool = option(
-        False, "Stop at the first image that cannot be used, instead of leaving it out."
-    )
+    strict: bool = option(False, "Stop at the first unusable image instead of leaving it out.")
     overwrite: bool = option(
-        False,
-        "Replace a data set that fv wrote into the output folder, and write every shard anew.",
+        False, "Replace a data set that fv wrote into the output folder, with all its shards."
     )
     workers: int | None = option(
-        None, "Processes, which do not change the shards; one per core if not given.", lower=1
+        None, "Processes; one per core if not given. The shards do not depend on it.", lower=1
     )
     runner: str = option(
         LOCAL, "local, or an Apache Beam runner: DirectRunner, DaskRunner, DataflowRunner, …"
@@ -98,17 +99,17 @@ class ConvertOptions:
 
     @property
     def pairs_list(self) -> str | None:
-        """The file that lists pairs, None where they are sampled."""
+        """The file that lists pairs; None if they are sampled."""
         return self.pairs_file or self.pairs_csv
 
     @property
     def naming(self) -> tuple[int, bool]:
-        """The level of the folder that names a person, and whether names that are nearly equal are joined."""
+        """The level of the folder that names a person, and whether to merge nearly equal names."""
         return self.identity_level or 1, bool(self.merge_names)
 
     @property
     def max_pixels(self) -> int:
-        """Most pixels that an image may have."""
+        """Most pixels of an image."""
         return int(self.max_megapixels * _PIXELS_PER_MEGAPIXEL)
 
     @property
@@ -118,7 +119,7 @@ class ConvertOptions:
 
 
 def preprocessing_of(chosen: ConvertOptions) -> Preprocessing:
-    """The record of what becomes of the images.
+    """Returns the record of how the images are stored.
 
     Raises:
       OSError: the CSV of boxes cannot be read.
@@ -130,7 +131,7 @@ def preprocessing_of(chosen: ConvertOptions) -> Preprocessing:
 
 
 def require_consistent(chosen: ConvertOptions) -> None:
-    """Checks what no single flag's range can.
+    """Checks the flags against each other.
 
     Raises:
       UserError: two flags contradict each other.
@@ -139,7 +140,8 @@ def require_consistent(chosen: ConvertOptions) -> None:
         raise UserError("--pairs_file and --pairs_csv both list pairs: give one of them")
     if chosen.pairs_list and chosen.pairs is not None:
         raise UserError(
-            f"--pairs={chosen.pairs} samples pairs, but {chosen.pairs_list} lists them: give one of them"
+            f"--pairs={chosen.pairs} samples pairs, but {chosen.pairs_list} lists them: "
+            "give one of them"
         )
     if chosen.crop != images_module.WHOLE and chosen.store_size is None:
         raise UserError(

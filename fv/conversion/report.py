@@ -1,156 +1,165 @@
-"""The data report: what a conversion found in a folder of images, as figures that JSON can hold.
+"""The data report of a conversion: report.json for programs, and report.html for people.
 
-All of it is group-bys over arrays: ten million images take seconds.
+The figures are group-bys over arrays, which take seconds for ten million images.
 """
 
-import dataclasses
+import os
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from fv import manifest, record
-from fv.conversion import identities, passed_over
+from fv import contact_sheets, files, manifest, ownership, page, record
+from fv.conversion import formats, images, output, shards
+from fv.conversion.datasets import Catalog
 from fv.conversion.duplicates import DisjointSets
+from fv.conversion.options import ConvertOptions
+from fv.conversion.pairs import Selection
 
-FILE_NAME = "report.json"
-PAGE_NAME = "report.html"
-LISTED = 1000  # files, copies or identities at most in any list; the total stands beside it
+LISTED = 1000  # most entries of a list of files, copies or identities; totals count all
 
 _MOST_REASONS = _MOST_SIZES = _MOST_IDENTITIES = 20
-_IMAGE_EDGES = (1, 2, 3, 4, 5, 10, 20, 50, 100, 200, 500, 1000)  # images per identity
+_IMAGE_EDGES = (1, 2, 3, 4, 5, 10, 20, 50, 100, 200, 500, 1000)  # images of an identity
 _SIDE_EDGES = (1, 32, 64, 96, 128, 192, 256, 512, 1024, 2048)  # pixels
 
+_ROWS_SHOWN = 50  # most rows of a list on the page
+_PAIRS_SHOWN = 24
+_SUSPECTS_SHOWN = 12
+_COLUMNS = 2  # pairs in a row of a sheet, which fits the width of the page
+_SUSPECT = {record.IMPOSTOR: "one picture, two identities"}
 
-@dataclasses.dataclass(frozen=True)
-class Facts:
-    """What the report is made of.
 
-    Attributes:
-      found: number of image files there were.
-      images: those in the splits, with columns `path`, `identity`, `split` (categorical), `width`, `height` (pixels) and
-        `bytes`; the index numbers them.
-      left_out: files that were not used, with columns `path` and `reason`.
-      copies: from `duplicates.named`.
-      tables: pairs by split, with columns `a`, `b` (index of `images`) and `label`.
+def write_reports(
+    chosen: ConvertOptions,
+    catalog: Catalog,
+    selection: Selection,
+    made: manifest.Manifest,
+    scratch: str,
+) -> None:
+    """Writes both reports into the output folder; the same conversion writes the same bytes.
+
+    Args:
+      chosen: the options.
+      catalog: what the images folder holds.
+      selection: what was converted of it.
       made: the manifest.
-      passed_over: files that have no image's suffix, from `passed_over.count`.
-      findings: what is doubtful about the identities.
-      naming: how a path tells the identity.
+      scratch: folder of the images that were written anew.
     """
-
-    found: int
-    images: pd.DataFrame
-    left_out: pd.DataFrame
-    copies: pd.DataFrame
-    tables: Mapping[str, pd.DataFrame]
-    made: manifest.Manifest
-    passed_over: pd.DataFrame = dataclasses.field(default_factory=lambda: passed_over.count("", ()))
-    findings: tuple[identities.Finding, ...] = ()
-    naming: identities.Naming = dataclasses.field(default_factory=identities.Naming)
+    content = build(catalog, selection, made)
+    ownership.save_json(content, os.path.join(chosen.output, output.REPORT))
+    suspects = _draw_suspects(chosen, content["copies"]["two_identities"]["listed"])
+    text = render(content, suspects, _draw_pairs(chosen, selection, scratch))
+    with ownership.atomic_open(os.path.join(chosen.output, output.REPORT_PAGE)) as file:
+        file.write(text)
 
 
-def build(facts: Facts) -> dict:
-    """The report: see the keys of what it returns. The same facts give the same report."""
-    images = facts.images
+def build(catalog: Catalog, selection: Selection, made: manifest.Manifest) -> dict[str, Any]:
+    """Returns the content of report.json; arguments as for `write_reports`."""
+    kept, left_out = selection.images, selection.left_out
+    found = len(catalog.images) + len(catalog.unusable)
+    passed_over = int(catalog.passed_over["files"].sum())
     return {
-        "files": _files(facts),
-        "images": {
-            "found": facts.found,
-            "kept": len(images),
-            "left_out": len(facts.left_out),
-            "in_pairs": sum(split.images for split in facts.made.splits.values()),
-            "bytes": int(images["bytes"].sum()),
+        "files": {
+            "found": found + passed_over,
+            "used": len(kept),
+            "left_out": len(left_out),
+            "not_listed": found - len(kept) - len(left_out),  # by a list of pairs
+            "passed_over": passed_over,
         },
-        "left_out": _left_out(facts.left_out),
-        "passed_over": _records(facts.passed_over.head(LISTED)),
-        "copies": _copies(facts.copies),
-        "identities": _identities(images, facts.left_out, facts.naming)
-        | {"doubts": _doubts(facts.findings)},
-        "splits": {name: _split(split) for name, split in facts.made.splits.items()},
+        "images": {
+            "found": found,
+            "kept": len(kept),
+            "left_out": len(left_out),
+            "in_pairs": sum(split.images for split in made.splits.values()),
+            "bytes": int(kept["bytes"].sum()),
+        },
+        "left_out": _describe_left_out(left_out),
+        "passed_over": _rows(catalog.passed_over.head(LISTED)),
+        "copies": _describe_copies(selection.copies),
+        "identities": _describe_identities(catalog, selection),
+        "splits": {name: _describe_split(split) for name, split in made.splits.items()},
         "images_per_identity": _histogram(
-            _per_identity(images).to_numpy(), _IMAGE_EDGES, "identities"
+            _images_per_identity(kept).to_numpy(), _IMAGE_EDGES, "identities"
         ),
-        "sizes": _sizes(images),
-        "pairs_per_identity": _pairs_per_identity(images, facts.tables),
+        "sizes": _describe_sizes(kept),
+        "pairs_per_identity": _count_pairs(kept, selection.tables),
     }
 
 
-def _files(facts: Facts) -> dict:
-    """Every entry that was found, by what became of it; `not_listed` are those that a list of pairs does not name."""
-    passed = int(facts.passed_over["files"].sum())
-    used, left_out = len(facts.images), len(facts.left_out)
-    return {
-        "found": facts.found + passed,
-        "used": used,
-        "left_out": left_out,
-        "not_listed": facts.found - used - left_out,
-        "passed_over": passed,
-    }
+def render(
+    content: dict[str, Any], suspects: bytes | None = None, pairs: bytes | None = None
+) -> str:
+    """Renders the page.
 
+    Args:
+      content: from `build`.
+      suspects: JPEG bytes of a sheet of the pictures found under two identities, if there are any.
+      pairs: JPEG bytes of a sheet of sampled pairs.
 
-def _doubts(findings: tuple[identities.Finding, ...]) -> list[dict]:
-    return [
-        {"seen": finding.seen, "means": finding.means, "decides": finding.decides}
-        for finding in findings
-    ]
-
-
-def _left_out(left_out: pd.DataFrame) -> dict:
-    """Files by kind of reason, the most frequent first, with an example of each; and the first files."""
-    ordered = left_out.sort_values("path", kind="stable")
-    kinds = ordered.assign(kind=_kinds(ordered["reason"])).groupby("kind", sort=True)
-    reasons = kinds.agg(
-        files=("path", "size"), example=("path", "first"), reason=("reason", "first")
+    Returns:
+      HTML that needs no other file, the same for the same arguments.
+    """
+    return page.render(
+        "data_report.html",
+        title="Data report",
+        content=content,
+        suspects_sheet=suspects,
+        pairs_sheet=pairs,
+        rows_shown=_ROWS_SHOWN,
+        file=output.REPORT,
+        most_listed=LISTED,
     )
-    reasons = reasons.sort_values("files", ascending=False, kind="stable")
+
+
+def _describe_left_out(left_out: pd.DataFrame) -> dict[str, Any]:
+    """Files by kind of reason, the most frequent first, with an example; and the first files."""
+    ordered = left_out.sort_values("path", kind="stable")
+    # Reasons are of one kind if they differ only in quoted text, paths and numbers.
+    kinds = ordered["reason"].astype(str).str.replace(r"'[^']*'|\S*/\S*", "…", regex=True)
+    kinds = kinds.str.replace(r"\d[\d,.]*", "N", regex=True)
+    reasons = (
+        ordered.assign(kind=kinds)
+        .groupby("kind", sort=True)
+        .agg(files=("path", "size"), example=("path", "first"), reason=("reason", "first"))
+        .sort_values("files", ascending=False, kind="stable")
+    )
     return {
         "kinds": len(reasons),
-        "reasons": _records(reasons.reset_index().head(_MOST_REASONS)),
-        "files": _records(ordered[["path", "reason"]].head(LISTED)),
+        "reasons": _rows(reasons.reset_index().head(_MOST_REASONS)),
+        "files": _rows(ordered[["path", "reason"]].head(LISTED)),
     }
 
 
-def _kinds(reasons: pd.Series) -> pd.Series:
-    """Reasons without what differs from file to file: quoted text, paths and numbers."""
-    kinds = reasons.astype(str).str.replace(r"'[^']*'|\S*/\S*", "…", regex=True)
-    return kinds.str.replace(r"\d[\d,.]*", "N", regex=True)
-
-
-def _copies(copies: pd.DataFrame) -> dict:
-    """Copies set apart by identity and by likeness, those of the same bytes listed first, then the nearest."""
-    sizes, mixed = _groups(copies)
-    report = {
+def _describe_copies(copies: pd.DataFrame) -> dict[str, Any]:
+    """Counts groups of copies, and lists copies: equal bytes first, then the nearest pictures."""
+    members, places = np.unique(copies[["first", "second"]].to_numpy(), return_inverse=True)
+    first, second = places.reshape(-1, 2).T
+    groups = DisjointSets(len(members))
+    groups.join(first, second)
+    sizes = np.bincount(groups.roots(np.arange(len(members))), minlength=len(members))
+    same_identity = copies["same_identity"].to_numpy(bool)
+    mixed = np.unique(groups.roots(first[~same_identity]))
+    described: dict[str, Any] = {
         "groups": int((sizes > 0).sum()),
         "largest_group": int(sizes.max(initial=0)),
         "images_under_two_identities": int(sizes[mixed].sum()),
     }
-    for name, same in (("two_identities", False), ("same_identity", True)):
-        rows = copies[copies["same_identity"].to_numpy(bool) == same]
-        rows = rows.sort_values(
+    for name, chosen in (("two_identities", ~same_identity), ("same_identity", same_identity)):
+        rows = copies[chosen].sort_values(
             ["exact", "distance", "first_path", "second_path"], ascending=[False, True, True, True]
         )
         exact = int(rows["exact"].sum())
         listed = rows[["first_path", "second_path", "exact", "distance"]].head(LISTED)
-        report[name] = {"exact": exact, "near": len(rows) - exact, "listed": _records(listed)}
-    return report
+        described[name] = {"exact": exact, "near": len(rows) - exact, "listed": _rows(listed)}
+    return described
 
 
-def _groups(copies: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
-    """By a group's root, or 0 and False where there is none: its number of images, and whether it is of two identities."""
-    images, places = np.unique(copies[["first", "second"]].to_numpy(np.int64), return_inverse=True)
-    first, second = places.reshape(-1, 2).T
-    groups = DisjointSets(len(images))
-    groups.join(first, second)
-    mixed = np.zeros(len(images), bool)
-    mixed[groups.roots(first[~copies["same_identity"].to_numpy(bool)])] = True
-    return np.bincount(groups.roots(np.arange(len(images))), minlength=len(images)), mixed
-
-
-def _identities(images: pd.DataFrame, left_out: pd.DataFrame, naming: identities.Naming) -> dict:
-    """Identities kept, those kept with one image (which no genuine pair can have), and those with no sound image."""
-    sizes = _per_identity(images)
-    names = {naming.identity_of(path) for path in left_out["path"].astype(str)} - {""}
+def _describe_identities(catalog: Catalog, selection: Selection) -> dict[str, Any]:
+    """Identities with images, with one image (in no genuine pair), and with none; and doubts."""
+    sizes = _images_per_identity(selection.images)
+    paths = selection.left_out["path"].astype(str)
+    names = {catalog.naming.identity_of(path) for path in paths} - {""}
     lost = np.setdiff1d(np.array(sorted(names), str), sizes.index.to_numpy(str))
     single = sizes.index[sizes == 1].astype(str)
     return {
@@ -159,15 +168,19 @@ def _identities(images: pd.DataFrame, left_out: pd.DataFrame, naming: identities
         "left_out_names": lost[:LISTED].tolist(),
         "of_one_image": len(single),
         "of_one_image_names": sorted(single[:LISTED]),
+        "doubts": [
+            {"seen": finding.seen, "means": finding.means, "decides": finding.decides}
+            for finding in selection.findings
+        ],
     }
 
 
-def _per_identity(images: pd.DataFrame) -> pd.Series:
-    """Number of images of each identity that has one, in the order of the names."""
+def _images_per_identity(images: pd.DataFrame) -> pd.Series:
+    """The number of images of each identity that has one, in the order of the names."""
     return images.groupby("identity", observed=True).size().sort_index()
 
 
-def _split(split: manifest.Split) -> dict:
+def _describe_split(split: manifest.Split) -> dict[str, int]:
     return {
         "identities": len(split.identities),
         "images": split.images,
@@ -178,49 +191,87 @@ def _split(split: manifest.Split) -> dict:
     }
 
 
-def _sizes(images: pd.DataFrame) -> dict:
+def _describe_sizes(images: pd.DataFrame) -> dict[str, Any]:
     """The most frequent sizes, and a histogram of the shorter side."""
     sizes = images.groupby(["width", "height"]).size().rename("images").reset_index()
     common = sizes.sort_values("images", ascending=False, kind="stable").head(_MOST_SIZES)
     shorter = np.minimum(images["width"].to_numpy(), images["height"].to_numpy())
     return {
         "different": len(sizes),
-        "most_frequent": _records(common),
+        "most_frequent": _rows(common),
         "shorter_side": _histogram(shorter, _SIDE_EDGES, "images"),
     }
 
 
-def _pairs_per_identity(images: pd.DataFrame, tables: Mapping[str, pd.DataFrame]) -> dict:
-    """The identities in most pairs, and how many are in none; a genuine pair counts once for its identity."""
+def _count_pairs(images: pd.DataFrame, tables: Mapping[str, pd.DataFrame]) -> dict[str, Any]:
+    """The identities in most pairs, and the number in none; a genuine pair counts once."""
     codes = pd.Series(images["identity"].cat.codes.to_numpy(), images.index)
     names = images["identity"].cat.categories
     counts = {label: np.zeros(len(names), np.int64) for label in (record.GENUINE, record.IMPOSTOR)}
     for table in tables.values():
-        labels = table["label"].to_numpy()
-        for label, columns in ((record.GENUINE, ("a",)), (record.IMPOSTOR, ("a", "b"))):
-            for column in columns:
-                ends = table[column].to_numpy()[labels == label]
-                counts[label] += np.bincount(codes.reindex(ends).to_numpy(), minlength=len(names))
+        for label, ends_of_label in ((record.GENUINE, ["a"]), (record.IMPOSTOR, ["a", "b"])):
+            of_label = table[table["label"] == label]
+            for column in ends_of_label:
+                ends = codes.reindex(of_label[column].to_numpy()).to_numpy()
+                counts[label] += np.bincount(ends, minlength=len(names))
     total = counts[record.GENUINE] + counts[record.IMPOSTOR]
     most = np.argsort(-total, kind="stable")[: min(_MOST_IDENTITIES, int((total > 0).sum()))]
-    columns = {"identity": names[most].astype(str), "genuine": counts[record.GENUINE][most]}
-    unused = int((total[np.unique(codes)] == 0).sum())
-    return {
-        "in_none": unused,
-        "most": _records(pd.DataFrame({**columns, "impostor": counts[record.IMPOSTOR][most]})),
+    columns = {
+        "identity": names[most].astype(str),
+        "genuine": counts[record.GENUINE][most],
+        "impostor": counts[record.IMPOSTOR][most],
     }
+    unused = int((total[np.unique(codes)] == 0).sum())
+    return {"in_none": unused, "most": _rows(pd.DataFrame(columns))}
 
 
-def _histogram(values: np.ndarray, edges: tuple[int, ...], counted: str) -> list[dict]:
-    """Numbers of values from each edge up to the next, without the empty ends; `to` is None in the last, open bin."""
+def _histogram(values: np.ndarray, edges: tuple[int, ...], counted: str) -> list[dict[str, Any]]:
+    """Counts values from each edge to the next, without empty ends; the last bin has no end."""
     counts = np.histogram(values, [*edges, np.inf])[0]
     filled = np.flatnonzero(counts)
-    bins = zip(edges, [*(edge - 1 for edge in edges[1:]), None], counts.tolist(), strict=True)
-    rows = [{"from": low, "to": high, counted: count} for low, high, count in bins]
-    return rows[filled[0] : filled[-1] + 1] if len(filled) else []
+    ends = [*(edge - 1 for edge in edges[1:]), None]
+    bins = [
+        {"from": low, "to": high, counted: count}
+        for low, high, count in zip(edges, ends, counts.tolist(), strict=True)
+    ]
+    return bins[filled[0] : filled[-1] + 1] if len(filled) else []
 
 
-def _records(table: pd.DataFrame) -> list[dict]:
+def _rows(table: pd.DataFrame) -> list[dict[str, Any]]:
     """Rows as dictionaries of Python's own types."""
     columns = {name: table[name].tolist() for name in table}
     return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+
+
+def _draw_pairs(chosen: ConvertOptions, selection: Selection, scratch: str) -> bytes:
+    """Draws a sheet of sampled pairs, as they are stored."""
+    rows = contact_sheets.choose_pairs(selection.tables, _PAIRS_SHOWN, chosen.seed)
+    used, ends = np.unique(rows[["a", "b"]].to_numpy(), return_inverse=True)
+    stored = shards.stored_images(selection.images.loc[used], chosen.images, scratch)
+    names = selection.images["identity"].loc[used].astype(str).to_numpy()
+    pairs = [
+        contact_sheets.Pair(stored.read(a), stored.read(b), label, names[a], names[b])
+        for (a, b), label in zip(ends.reshape(-1, 2), rows["label"], strict=True)
+    ]
+    return contact_sheets.to_jpeg(contact_sheets.draw_pairs(pairs, _COLUMNS))
+
+
+def _draw_suspects(chosen: ConvertOptions, listed: list[dict[str, Any]]) -> bytes | None:
+    """Draws a sheet of the first pictures found under two identities; None if there are none."""
+    if not listed:
+        return None
+    rules = images.Rules(chosen.max_pixels, chosen.jpeg_quality)
+    pairs = []
+    for row in listed[:_SUSPECTS_SHOWN]:
+        paths = row["first_path"], row["second_path"]
+        a, b = (_read_picture(os.path.join(chosen.images, path), rules) for path in paths)
+        pairs.append(contact_sheets.Pair(a, b, record.IMPOSTOR, *paths))
+    return contact_sheets.to_jpeg(contact_sheets.draw_pairs(pairs, _COLUMNS, headings=_SUSPECT))
+
+
+def _read_picture(path: str, rules: images.Rules) -> bytes:
+    """The JPEG bytes of an image; b"", drawn as not decodable, if it changed since the check."""
+    try:
+        return images.load_sound_jpeg(files.read_bytes(path), rules).stored
+    except (OSError, formats.BadImage):
+        return b""

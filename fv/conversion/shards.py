@@ -1,4 +1,4 @@
-"""Pairs to shards: a globally shuffled order, cut into runs, each run written by one process."""
+"""Writes pairs to shards: a globally shuffled order, cut into runs, each written by one process."""
 
 import dataclasses
 import hashlib
@@ -10,30 +10,26 @@ import numpy as np
 import pandas as pd
 
 from fv import files, manifest, ownership, record
-from fv.conversion import checking, pairs
-from fv.conversion import output as outputs
+from fv.conversion import checking, output, pairs
 
-DEFAULT_SHARDS = (
-    8  # of the largest split: enough to interleave, and files for every worker of a small cluster
-)
-LARGEST_DEFAULT_BYTES = (
-    128 << 20
-)  # long enough to read at a disk's full rate, short enough to shuffle whole shards
-_COLUMNS = ("path", "identity", "offset", "bytes", "crc")
-_BUFFER_BYTES = 4 << 20  # a write of the operating system; below 1 MB its cost per call shows
+DEFAULT_SHARDS = 8  # of the largest split: enough to interleave, and for workers of a small cluster
+# Long enough to read at a disk's full rate, short enough to shuffle whole shards.
+LARGEST_DEFAULT_BYTES = 128 << 20
+_COLUMNS = ["path", "identity", "offset", "bytes", "crc"]
+_BUFFER_BYTES = 4 << 20  # of one write; below 1 MB the cost of each system call shows
 
 
 @dataclasses.dataclass(frozen=True)
 class Images:
-    """The images of a shard, in columns: a shard may have 100,000 of them, and several wait for a worker.
+    """Images as columns, which are small enough to queue for a worker: a shard may have 100,000.
 
     Attributes:
       root: the images folder.
-      scratch: the folder of packs.
-      paths: below `root`, object [n].
-      identities: whose they are, object [n].
-      numbers: in the catalog, int64 [n].
-      offsets: of the stored bytes in their pack, int64 [n]; `checking.OWN_FILE` where they are the file's own.
+      scratch: the folder of packs, which hold images that were written anew.
+      paths: relative to `root`, object [n].
+      identities: object [n].
+      numbers: of the images in the catalog, int64 [n].
+      offsets: of the stored bytes in their pack, or `checking.OWN_FILE`, int64 [n].
       sizes: of the stored bytes, uint32 [n].
       crcs: CRC-32C of the stored bytes, uint32 [n].
     """
@@ -48,21 +44,25 @@ class Images:
     crcs: np.ndarray
 
     def read(self, index: int) -> bytes:
-        """The bytes to store, which are those that were checked.
+        """Reads the bytes to store.
 
         Raises:
-          OSError: they cannot be read, or changed since.
+          OSError: they cannot be read, or changed since they were checked.
         """
         offset, path = int(self.offsets[index]), os.path.join(self.root, self.paths[index])
-        file = (
-            path
-            if offset == checking.OWN_FILE
-            else checking.pack_path(self.scratch, int(self.numbers[index]))
-        )
+        file = path
+        if offset != checking.OWN_FILE:
+            file = checking.pack_path(self.scratch, int(self.numbers[index]))
         data = files.read_bytes(file, max(offset, 0), int(self.sizes[index]))
         if google_crc32c.value(data) != self.crcs[index]:
             raise OSError(None, "changed while it was converted: run the same command again", path)
         return data
+
+
+def stored_images(images: pd.DataFrame, root: str, scratch: str) -> Images:
+    """Returns the images of a table with the columns of `_COLUMNS`; its index numbers them."""
+    paths, identities, *numbers = (images[name].to_numpy() for name in _COLUMNS)
+    return Images(root, scratch, paths, identities, images.index.to_numpy(), *numbers)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,32 +77,28 @@ class Task:
     labels: np.ndarray
 
     def key(self) -> str:
-        """A digest of all that decides the shard's bytes."""
+        """Returns a digest of everything that determines the shard's bytes."""
+        names = (record.SCHEMA_VERSION, list(self.images.paths), list(self.images.identities))
         numbers = (self.images.sizes, self.images.crcs, self.a, self.b, self.labels)
-        parts = [
-            repr(
-                (record.SCHEMA_VERSION, list(self.images.paths), list(self.images.identities))
-            ).encode()
-        ]
-        parts += [np.asarray(each, np.int64).tobytes() for each in numbers]
+        parts = [repr(names).encode(), *(np.asarray(each, np.int64).tobytes() for each in numbers)]
         return hashlib.sha256(b"".join(parts)).hexdigest()
 
 
 def count_shards(
     tables: Mapping[str, pd.DataFrame], images: pd.DataFrame, wanted: int | None
 ) -> dict[str, int]:
-    """How many shards each split gets: as many pairs to a shard in every split, as far as rounding up allows.
+    """Returns the number of shards of each split, so that all shards have about as many pairs.
 
     Args:
       tables: pairs by split, with columns `a` and `b`.
       images: table with column `bytes`, indexed by what `a` and `b` hold.
-      wanted: shards of the largest split; None for `DEFAULT_SHARDS`, or more so that none exceeds `LARGEST_DEFAULT_BYTES`.
+      wanted: shards of the largest split; None for `DEFAULT_SHARDS`, or for more if shards would be
+        larger than `LARGEST_DEFAULT_BYTES`.
 
     Returns:
-      Shards by split, each at least one and at most one per pair.
+      Shards by split, at least one and at most one per pair.
     """
-    name = max(tables, key=lambda name: len(tables[name]))
-    largest = tables[name]
+    largest = max(tables.values(), key=len)
     if wanted is None:
         size = sum(int(images["bytes"].loc[largest[column]].sum()) for column in ("a", "b"))
         wanted = max(DEFAULT_SHARDS, -(-size // LARGEST_DEFAULT_BYTES))
@@ -118,56 +114,41 @@ def plan_split(
     seed: int,
     folders: tuple[str, str, str],
 ) -> Iterator[Task]:
-    """Yields the tasks that write one split's pairs, in an order shuffled by the seed.
+    """Yields the tasks that write the pairs of one split, in an order that the seed shuffles.
 
     Args:
       split: its name.
       table: pairs, with columns `a`, `b` and `label`.
-      images: table with columns `path`, `identity`, `offset`, `bytes` and `crc`, indexed by what `a` and `b` hold.
+      images: as for `stored_images`, indexed by what `a` and `b` hold.
       count: number of shards.
       seed: the conversion's seed.
       folders: images folder, scratch folder, output folder.
     """
-    root, scratch, output = folders
+    root, scratch, folder = folders
     order = pairs.random_generator(seed, split, "order").permutation(len(table))
     for index, part in enumerate(np.array_split(order, count)):
         rows = table.iloc[part]
         used, ends = np.unique(rows[["a", "b"]].to_numpy(), return_inverse=True)
         a, b = ends.reshape(-1, 2).T
-        members = stored_images(images.loc[used, list(_COLUMNS)], root, scratch)
-        yield Task(
-            output,
-            manifest.shard_name(split, index, count),
-            members,
-            a,
-            b,
-            rows["label"].to_numpy(),
-        )
-
-
-def stored_images(images: pd.DataFrame, root: str, scratch: str) -> Images:
-    """Images of a table with columns `path`, `identity`, `offset`, `bytes` and `crc`, indexed by their number."""
-    paths, identities, *numbers = (images[name].to_numpy() for name in _COLUMNS)
-    return Images(root, scratch, paths, identities, images.index.to_numpy(), *numbers)
+        members = stored_images(images.loc[used, _COLUMNS], root, scratch)
+        name = manifest.shard_name(split, index, count)
+        yield Task(folder, name, members, a, b, rows["label"].to_numpy())
 
 
 def write_shard(task: Task) -> manifest.Shard:
-    """Writes one shard under a temporary name and renames it, or finds it whole from an earlier run.
-
-    The same task gives the same bytes.
+    """Writes one shard under a temporary name and renames it, unless an earlier run wrote it.
 
     Raises:
-      OSError: an image or the shard could not be read or written, with the file's name.
-      UserError: there is a file of the shard's name that fv did not write.
+      OSError: an image or the shard cannot be read or written; it has the name of the file.
+      UserError: a file of the shard's name is not as fv wrote it.
     """
-    key = task.key()
-    found = outputs.find_noted_shard(task.folder, task.name, key)
+    key, path = task.key(), os.path.join(task.folder, task.name)
+    found = output.find_noted_shard(task.folder, task.name, key)
     if found:
         return found
-    path = os.path.join(task.folder, task.name)
     digest, size = hashlib.sha256(), 0
     try:
-        _remove_earlier(task)
+        _remove_earlier(task, path)
         with (
             ownership.writing(task.folder) as folder,
             files.atomic_open(path, "wb", temporary=os.path.join(folder, task.name)) as file,
@@ -177,42 +158,37 @@ def write_shard(task: Task) -> manifest.Shard:
                 file.write(buffer)
                 size += len(buffer)
             shard = manifest.Shard(task.name, len(task.labels), size, digest.hexdigest())
-            outputs.note_shard(
-                task.folder, shard, key
-            )  # before the shard has its name: a killed run knows it again
+            # Before the shard gets its name, so that a run after a kill knows the shard as fv's.
+            output.note_shard(task.folder, shard, key)
     except OSError as error:
         raise OSError(error.errno, error.strerror, error.filename or path) from error
     return shard
 
 
-def _remove_earlier(task: Task) -> None:
+def _remove_earlier(task: Task, path: str) -> None:
     """Removes the shard that an earlier run with other flags wrote under this name."""
-    if files.exists(os.path.join(task.folder, task.name)):
-        earlier = outputs.noted_shards(task.folder).get(task.name)
-        if earlier is None or not outputs.is_unchanged(task.folder, earlier):
+    if files.exists(path):
+        earlier = output.listed_shards(task.folder).get(task.name)
+        if earlier is None or not output.is_unchanged(task.folder, earlier):
             ownership.require_none([task.name], task.folder)
-        files.remove(os.path.join(task.folder, task.name))
+        files.remove(path)
 
 
-def _buffers(task: Task) -> Iterator[bytes]:
+def _buffers(task: Task) -> Iterator[bytearray]:
     """Yields the shard's bytes in runs of whole records."""
-    waiting, size = [], 0
+    images, buffer = task.images, bytearray()
     for a, b, label in zip(task.a, task.b, task.labels, strict=True):
-        waiting.append(record.frame(record.encode_pair(_fields(task.images, a, b, int(label)))))
-        size += len(waiting[-1])
-        if size >= _BUFFER_BYTES:
-            yield b"".join(waiting)
-            waiting, size = [], 0
-    yield b"".join(waiting)
-
-
-def _fields(images: Images, a: int, b: int, label: int) -> dict[str, bytes | int]:
-    return {
-        record.IMAGE_A: images.read(a),
-        record.IMAGE_B: images.read(b),
-        record.IDENTITY_A: images.identities[a].encode(),
-        record.IDENTITY_B: images.identities[b].encode(),
-        record.PATH_A: images.paths[a].encode(),
-        record.PATH_B: images.paths[b].encode(),
-        record.LABEL: label,
-    }
+        fields = {
+            record.IMAGE_A: images.read(a),
+            record.IMAGE_B: images.read(b),
+            record.IDENTITY_A: images.identities[a].encode(),
+            record.IDENTITY_B: images.identities[b].encode(),
+            record.PATH_A: images.paths[a].encode(),
+            record.PATH_B: images.paths[b].encode(),
+            record.LABEL: int(label),
+        }
+        buffer += record.frame(record.encode_pair(fields))
+        if len(buffer) >= _BUFFER_BYTES:
+            yield buffer
+            buffer = bytearray()
+    yield buffer

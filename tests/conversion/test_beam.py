@@ -52,9 +52,7 @@ def assert_same(folder: pathlib.Path, local: pathlib.Path) -> None:
 
 
 @pytest.mark.slow
-def test_two_worker_processes_of_the_direct_runner_write_the_bytes_of_a_local_run(
-    images, local, tmp_path
-):
+def test_the_direct_runner_writes_the_bytes_of_a_local_run(images, local, tmp_path):
     workers = dict(runner="DirectRunner", runner_options=DIRECT)
     convert.convert(
         options.ConvertOptions(str(images), str(tmp_path), shards=6, store_size=20, **workers)

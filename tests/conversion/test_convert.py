@@ -99,7 +99,7 @@ def test_another_seed_gives_other_shards(crowd, tmp_path):
     assert not set(digests(tmp_path / "0").values()) & set(digests(tmp_path / "1").values())
 
 
-def test_bad_images_are_left_out_with_their_reasons_and_the_rest_is_converted(tmp_path):
+def test_bad_images_are_left_out_and_the_rest_is_converted(tmp_path):
     images = making.crowd(tmp_path / "images", identities=20, images=4)
     (images / "p000" / "p000_0001.jpg").write_bytes(b"")
     (images / "p001" / "p001_0001.jpg").write_bytes(making.jpeg(1)[:-20])
@@ -210,13 +210,16 @@ def test_other_flags_leave_nothing_of_a_run_that_broke_off(crowd, tmp_path, monk
     assert digests(tmp_path / "out") == digests(tmp_path / "new")
 
 
-WHOLE = r"; \d+ of 16 shards are whole in .*, and the same command \(without --overwrite\) goes on from there"
+WHOLE = (
+    r"; \d+ of 16 shards are whole in .*, "
+    r"and the same command \(without --overwrite\) writes the others"
+)
 
 
 @pytest.fixture
 def before_writing(monkeypatch):
     """A function that has another called between the choice of pairs and the first shard."""
-    select = convert.selection.select
+    select = convert.select
 
     def patch(action):
         def select_and_act(*arguments):
@@ -224,14 +227,12 @@ def before_writing(monkeypatch):
             action(selected)
             return selected
 
-        monkeypatch.setattr(convert.selection, "select", select_and_act)
+        monkeypatch.setattr(convert, "select", select_and_act)
 
     return patch
 
 
-def test_an_image_that_goes_while_shards_are_written_is_one_line_with_what_is_whole(
-    tmp_path, before_writing
-):
+def test_an_image_that_vanishes_is_one_line_with_what_is_whole(tmp_path, before_writing):
     images = making.crowd(tmp_path / "images", identities=30, images=4)
     before_writing(
         lambda chosen: os.remove(
@@ -270,7 +271,7 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 """
 
 
-def test_a_full_disk_is_one_line_and_the_rest_is_written_when_there_is_room(crowd, tmp_path):
+def test_a_full_disk_is_one_line_and_the_next_run_writes_the_rest(crowd, tmp_path):
     out = tmp_path / "out"
     command = ["tools/make_tfrecords.py", f"--images={crowd}", f"--output={out}", "--shards=3"]
     where = dict(

@@ -1,3 +1,4 @@
+import collections
 import functools
 import os
 
@@ -63,7 +64,21 @@ def test_a_shard_cut_short_is_named_with_its_record_and_byte(shards):
         f"{path}: record {len(offsets) - 1} at byte {offsets[-1]}: the file ends inside a record"
     ]
     os.truncate(path, offsets[-1])
-    assert "records where manifest.json says" in inspection.inspect(str(shards))[1][0]
+    assert inspection.inspect(str(shards))[1] == [
+        f"{path}: record {len(offsets) - 1} at byte {offsets[-1]}: {record.MISSING}"
+    ]
+
+
+def test_a_record_beyond_those_of_the_manifest_is_named(shards):
+    path = first_shard(shards)
+    data = path.read_bytes()
+    with open(path, "rb") as file:
+        frames = list(record.read_frames(file))
+    path.write_bytes(data + record.frame(frames[0][1]))
+    assert inspection.inspect(str(shards))[1] == [
+        f"{path}: record {len(frames)} at byte {len(data)}: "
+        f"is beyond the {len(frames)} records of the manifest"
+    ]
 
 
 def test_a_missing_shard_is_named(shards):
@@ -123,6 +138,35 @@ def test_every_sound_record_is_visited_and_no_damaged_one(shards):
     assert len(fewer) == len(visited) - 1
 
 
+def draw_sample(count, seed, records):
+    taken = inspection.PairSample(count, seed)
+    for number in range(records):
+        taken.add({record.LABEL: number % 2, "number": number})
+    return [pair["number"] for pair in taken.pairs()]
+
+
+def test_half_of_the_sample_is_genuine_and_each_half_in_order():
+    numbers = draw_sample(10, 0, 1000)
+    assert [number % 2 for number in numbers] == [1] * 5 + [0] * 5
+    assert numbers[:5] == sorted(numbers[:5]) and numbers[5:] == sorted(numbers[5:])
+
+
+def test_the_seed_and_the_records_decide():
+    assert draw_sample(10, 3, 500) == draw_sample(10, 3, 500) != draw_sample(10, 4, 500)
+
+
+def test_every_record_is_as_likely():
+    thirds = collections.Counter(
+        number // 20 for seed in range(300) for number in draw_sample(6, seed, 60)
+    )
+    assert all(480 < thirds[third] < 720 for third in range(3))
+
+
+def test_fewer_records_than_wanted_are_all_taken():
+    assert draw_sample(24, 0, 6) == [1, 3, 5, 0, 2, 4]
+    assert draw_sample(24, 0, 0) == []
+
+
 @pytest.fixture
 def inspect(call):
     def run() -> None:
@@ -132,27 +176,27 @@ def inspect(call):
 
 
 @pytest.fixture(scope="module")
-def inspect_sheet_shards(tmp_path_factory):
+def sheet_shards(tmp_path_factory):
     folder = tmp_path_factory.mktemp("shards") / "out"
     samples.write_shards(folder, {"train": 40, "val": 20})
     return folder
 
 
-def test_a_sheet_of_pairs_is_drawn_the_same_each_time(inspect, inspect_sheet_shards, tmp_path):
+def test_a_sheet_of_pairs_is_drawn_the_same_each_time(inspect, sheet_shards, tmp_path):
     for name in ("a.png", "b.png"):
-        done = inspect(f"--sheet={tmp_path / name}", inspect_sheet_shards)
+        done = inspect(f"--sheet={tmp_path / name}", sheet_shards)
         assert (done.returncode, done.stderr) == (0, "") and "drew 24 pairs" in done.stdout
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
     assert Image.open(tmp_path / "a.png").format == "PNG"
 
 
 def test_a_damaged_shard_is_reported_beside_a_sheet_of_the_sound_pairs(
-    inspect, inspect_sheet_shards, tmp_path
+    inspect, sheet_shards, tmp_path
 ):
-    first = sorted(inspect_sheet_shards.glob("train-*"))[0]
+    first = sorted(sheet_shards.glob("train-*"))[0]
     whole = first.read_bytes()
     first.write_bytes(whole[: len(whole) // 2])
-    done = inspect(f"--sheet={tmp_path / 'a.png'}", inspect_sheet_shards)
+    done = inspect(f"--sheet={tmp_path / 'a.png'}", sheet_shards)
     first.write_bytes(whole)
     assert (
         done.returncode == 2
@@ -164,8 +208,8 @@ def test_a_damaged_shard_is_reported_beside_a_sheet_of_the_sound_pairs(
 @pytest.mark.parametrize(
     ("path", "message"), [("a.jpg", "ends in .png"), ("no/a.png", "does not exist: make it first")]
 )
-def test_a_sheet_that_cannot_be_written_is_refused_before_the_shards_are_read(
-    inspect, inspect_sheet_shards, tmp_path, path, message
+def test_a_sheet_that_cannot_be_written_is_refused_at_once(
+    inspect, sheet_shards, tmp_path, path, message
 ):
-    done = inspect(f"--sheet={tmp_path / path}", inspect_sheet_shards)
+    done = inspect(f"--sheet={tmp_path / path}", sheet_shards)
     assert done.returncode == 2 and message in done.stderr and done.stdout == ""

@@ -1,6 +1,5 @@
 import contextlib
 import hashlib
-import json
 import os
 import pathlib
 
@@ -150,20 +149,6 @@ def test_what_was_changed_since_stops_overwriting(finished, name):
     assert contents(finished) == before
 
 
-def test_a_data_set_of_an_earlier_fv_is_recognised_by_its_manifest(finished):
-    (finished / ".fv" / "written.json").unlink()
-    (finished / ".fv").rmdir()
-    reports = {"images": 1, "left_out": 1, "copies": 1, "identities": 1, "splits": 1}
-    (finished / "report.json").write_text(json.dumps(reports))
-    (finished / "report.html").write_text("<head><title>Data report</title>")
-    (finished / "left_out.csv").write_text("image,comment\n")
-    with pytest.raises(UserError, match="changed since: left_out.csv"):
-        claim_and_clear(finished, overwrite=True)
-    (finished / "left_out.csv").write_text("path,reason\n")
-    claim_and_clear(finished, overwrite=True)
-    assert os.listdir(finished) == [".fv"]
-
-
 def test_killed_anywhere_in_clearing_the_next_run_clears_the_rest(finished, monkeypatch):
     kills = 0
     while kills < 20:
@@ -190,25 +175,13 @@ def test_killed_anywhere_in_clearing_a_run_without_overwrite_goes_on(tmp_path, m
         assert os.listdir(folder) == [".fv"] or not os.listdir(folder)
 
 
-def test_an_unfinished_conversion_of_an_earlier_fv_is_known_by_its_notes(tmp_path):
-    write_shard(tmp_path, SHARD)
-    os.rename(tmp_path / ".fv" / "shards", tmp_path / ".shards")
-    (tmp_path / ".fv" / "written.json").unlink()
-    (tmp_path / ".fv").rmdir()
-    claim_and_clear(tmp_path, keep=(SHARD,))
-    assert output.find_noted_shard(str(tmp_path), SHARD, "key")
-    (tmp_path / ".shards" / "mine.json").write_text("{}")
-    claim_and_clear(tmp_path)
-    assert contents(tmp_path) == {".shards/mine.json": b"{}"}
-
-
 def test_clear_keeps_the_shards_that_are_asked_for_and_their_notes(tmp_path):
     names = ["train-00000-of-00002.tfrecord", "train-00000-of-00003.tfrecord"]
     for name in names:
         write_shard(tmp_path, name)
     claim_and_clear(tmp_path, keep=(names[0],))
     assert sorted(os.listdir(tmp_path)) == [".fv", names[0]]
-    assert list(output.noted_shards(str(tmp_path))) == [names[0]]
+    assert list(output.listed_shards(str(tmp_path))) == [names[0]]
     claim_and_clear(tmp_path)
     assert os.listdir(tmp_path) == []
 

@@ -16,7 +16,8 @@ def read(tmp_path, text):
 def test_pairs_are_read_whatever_the_order_of_columns(tmp_path):
     table = read(
         tmp_path,
-        '\ufefflabel,note,image_b,image_a\r\n1,x,"a/2, old.jpg",./a/1.jpg\r\n0,,b/ü 1.jpg,a/1.jpg\r\n',
+        '\ufefflabel,note,image_b,image_a\r\n1,x,"a/2, old.jpg",./a/1.jpg\r\n'
+        "0,,b/ü 1.jpg,a/1.jpg\r\n",
     )
     assert table.to_numpy().tolist() == [
         ["a/1.jpg", "a/2, old.jpg", 1, 2],
@@ -55,14 +56,14 @@ IMAGES = pd.DataFrame(
 VIEW_1 = "1\nAl\t1\t2\nAl\t1\tBo\t2\n"
 
 
-def lfw_pairs_read(tmp_path, text):
+def read_lfw(tmp_path, text):
     path = tmp_path / "pairs.txt"
     path.write_text(text, encoding="utf-8")
     return pair_lists.read_lfw_pairs(str(path), IMAGES)
 
 
 def test_view_1_is_read_with_the_suffixes_of_the_files(tmp_path):
-    table = lfw_pairs_read(tmp_path, VIEW_1)
+    table = read_lfw(tmp_path, VIEW_1)
     assert table.to_numpy().tolist() == [
         ["Al/Al_0001.jpg", "Al/Al_0002.PNG", 1, 2],
         ["Al/Al_0001.jpg", "Bo/Bo_0002.jpg", 0, 3],
@@ -70,12 +71,12 @@ def test_view_1_is_read_with_the_suffixes_of_the_files(tmp_path):
 
 
 def test_view_2_is_read_fold_by_fold(tmp_path):
-    table = lfw_pairs_read(tmp_path, "2\t1\nAl\t1\t2\nAl\t1\tBo\t2\nBo\t1\t2\nAl\t1\tBo\t1\n")
+    table = read_lfw(tmp_path, "2\t1\nAl\t1\t2\nAl\t1\tBo\t2\nBo\t1\t2\nAl\t1\tBo\t1\n")
     assert table["label"].tolist() == [1, 0, 1, 0]
 
 
 def test_an_image_that_is_not_there_gets_the_name_it_should_have(tmp_path):
-    assert lfw_pairs_read(tmp_path, VIEW_1.replace("2", "7"))["b"].tolist() == [
+    assert read_lfw(tmp_path, VIEW_1.replace("2", "7"))["b"].tolist() == [
         "Al/Al_0007.jpg",
         "Bo/Bo_0007.jpg",
     ]
@@ -131,16 +132,16 @@ def test_people_are_found_at_the_level_that_names_them(tmp_path):
 )
 def test_a_line_out_of_format_is_named(tmp_path, text, message):
     with pytest.raises(UserError, match=message):
-        lfw_pairs_read(tmp_path, text)
+        read_lfw(tmp_path, text)
 
 
-def test_lfw_pairs_bytes_that_are_no_text_are_refused(tmp_path):
+def test_an_lfw_file_that_is_no_text_is_refused(tmp_path):
     (tmp_path / "pairs.txt").write_bytes(b"\xff\xfe\xff")
     with pytest.raises(UserError, match="not a text file"):
         pair_lists.read_lfw_pairs(str(tmp_path / "pairs.txt"), IMAGES)
 
 
-LISTED_IMAGES = pd.DataFrame(
+LISTED = pd.DataFrame(
     {"path": ["a/1.jpg", "a/2.jpg", "b/1.jpg", "b/2.jpg"], "identity": pd.Categorical(list("aabb"))}
 )
 NONE = pd.DataFrame(columns=["path", "reason"])
@@ -154,7 +155,7 @@ def table(*rows):
 
 
 def test_only_the_images_of_the_pairs_are_selected():
-    used = pair_lists.select_images(table(("b/2.jpg", "b/1.jpg", 1)), LISTED_IMAGES, NONE, "list")
+    used = pair_lists.select_images(table(("b/2.jpg", "b/1.jpg", 1)), LISTED, NONE, "list")
     assert list(used["path"]) == ["b/1.jpg", "b/2.jpg"]
     assert list(used.index) == [0, 1]
     assert list(used["identity"].cat.categories) == ["b"]
@@ -162,7 +163,7 @@ def test_only_the_images_of_the_pairs_are_selected():
 
 def test_pairs_become_indices_in_their_order():
     pairs = table(("b/2.jpg", "b/1.jpg", 1), ("a/1.jpg", "b/1.jpg", 0))
-    assert pair_lists.pairs_to_indices(pairs, LISTED_IMAGES, NONE, "list").to_numpy().tolist() == [
+    assert pair_lists.pairs_to_indices(pairs, LISTED, NONE, "list").to_numpy().tolist() == [
         [3, 2, 1],
         [0, 2, 0],
     ]
@@ -189,7 +190,7 @@ def test_pairs_become_indices_in_their_order():
 )
 def test_a_pair_that_cannot_be_is_named_by_its_line(rows, message):
     with pytest.raises(UserError, match=message):
-        pair_lists.select_images(table(*rows), LISTED_IMAGES, NONE, "list")
+        pair_lists.select_images(table(*rows), LISTED, NONE, "list")
 
 
 def test_a_bad_image_is_named_with_its_line_and_reason():
@@ -197,7 +198,7 @@ def test_a_bad_image_is_named_with_its_line_and_reason():
     with pytest.raises(UserError, match="list, line 2: b/1.jpg: empty file; mend"):
         pair_lists.pairs_to_indices(
             table(("a/1.jpg", "b/1.jpg", 0)),
-            LISTED_IMAGES[LISTED_IMAGES["path"] != "b/1.jpg"],
+            LISTED[LISTED["path"] != "b/1.jpg"],
             bad,
             "list",
         )

@@ -1,5 +1,3 @@
-import collections
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -62,37 +60,8 @@ def test_a_split_of_one_identity_is_refused_with_what_to_do():
         pairs.require_two_identities({"train": 7, "val": 1, "test": 2})
 
 
-def sample(count, seed, records):
-    taken = pairs.PairSample(count, seed)
-    for number in range(records):
-        taken.add({record.LABEL: number % 2, "number": number})
-    return [pair["number"] for pair in taken.pairs()]
-
-
-def test_half_of_the_sample_is_genuine_and_each_half_in_order():
-    numbers = sample(10, 0, 1000)
-    assert [number % 2 for number in numbers] == [1] * 5 + [0] * 5
-    assert numbers[:5] == sorted(numbers[:5]) and numbers[5:] == sorted(numbers[5:])
-
-
-def test_the_seed_and_the_records_decide():
-    assert sample(10, 3, 500) == sample(10, 3, 500) != sample(10, 4, 500)
-
-
-def test_every_record_is_as_likely():
-    thirds = collections.Counter(
-        number // 20 for seed in range(300) for number in sample(6, seed, 60)
-    )
-    assert all(480 < thirds[third] < 720 for third in range(3))
-
-
-def test_fewer_records_than_wanted_are_all_taken():
-    assert sample(24, 0, 6) == [1, 3, 5, 0, 2, 4]
-    assert sample(24, 0, 0) == []
-
-
 def table(train: int, test: int, images: int = 4) -> pd.DataFrame:
-    """Sound images of so many identities of each split, in shuffled order, with gaps in the index."""
+    """Images of so many identities of each split, shuffled, with gaps in the index."""
     names = [f"p{index:02d}" for index in range(train + test)]
     frame = pd.DataFrame({"identity": np.repeat(names, images)})
     split = np.where(frame["identity"] < f"p{train:02d}", "train", "test")
@@ -106,9 +75,7 @@ def wanted(total=None, share=0.5, identity=50, image=50) -> pairs.Wanted:
     return pairs.Wanted(total, share, Caps(identity, image))
 
 
-def pairs_sample(
-    images: pd.DataFrame, asked: pairs.Wanted, seed: int = 0
-) -> dict[str, pd.DataFrame]:
+def sample(images: pd.DataFrame, asked: pairs.Wanted, seed: int = 0) -> dict[str, pd.DataFrame]:
     return pairs.sample_pairs(images, pairs.plan_quotas(images, asked), asked, seed)
 
 
@@ -125,7 +92,7 @@ def keys(sampled: pd.DataFrame) -> set:
 
 def test_pairs_are_balanced_distinct_and_labelled_by_identity():
     images = table(train=12, test=6)
-    sampled = pairs_sample(images, wanted(100))
+    sampled = sample(images, wanted(100))
     assert sum(map(len, sampled.values())) == 100
     for name, frame in sampled.items():
         owners = [images["identity"][frame[column]].to_numpy() for column in ("a", "b")]
@@ -137,7 +104,7 @@ def test_pairs_are_balanced_distinct_and_labelled_by_identity():
 
 def test_no_identity_and_no_image_exceeds_its_cap_of_either_label():
     images = table(train=12, test=6, images=9)
-    sampled = pairs_sample(images, wanted(identity=7, image=3))
+    sampled = sample(images, wanted(identity=7, image=3))
     for frame in sampled.values():
         for label, columns in ((record.GENUINE, ["a"]), (record.IMPOSTOR, ["a", "b"])):
             ends = frame[frame["label"] == label][columns].to_numpy().ravel()
@@ -148,13 +115,13 @@ def test_no_identity_and_no_image_exceeds_its_cap_of_either_label():
 
 def test_either_image_may_come_first():
     images = table(train=12, test=6)
-    frame = pairs_sample(images, wanted())["train"]
+    frame = sample(images, wanted())["train"]
     assert 0.3 < (frame["a"] < frame["b"]).mean() < 0.7
 
 
 def test_the_seed_alone_decides():
     images = table(train=12, test=6)
-    first, again, other = (pairs_sample(images, wanted(60), seed)["train"] for seed in (1, 1, 2))
+    first, again, other = (sample(images, wanted(60), seed)["train"] for seed in (1, 1, 2))
     pd.testing.assert_frame_equal(first, again)
     assert keys(first) != keys(other)
 
@@ -170,7 +137,7 @@ def test_quotas_are_in_proportion_to_what_the_caps_allow():
 def test_the_share_of_genuine_pairs_is_the_one_asked_for(share):
     images = table(train=30, test=10)
     for total in (None, 120, 121 if share != 0.5 else 120):
-        frames = pairs_sample(images, wanted(total, share))
+        frames = sample(images, wanted(total, share))
         counts = [
             int((frame["label"] == label).sum()) for frame in frames.values() for label in (1, 0)
         ]
@@ -179,9 +146,9 @@ def test_the_share_of_genuine_pairs_is_the_one_asked_for(share):
         assert abs(counts[0] / (counts[0] + counts[1]) - share) <= 2 / (counts[0] + counts[1])
 
 
-def test_without_a_total_genuine_pairs_follow_impostor_pairs_that_fall_short():
+def test_genuine_pairs_follow_impostor_pairs_that_fall_short():
     images = table(train=2, test=2, images=6)
-    frame = pairs_sample(images, wanted(share=0.5, identity=15, image=2))["train"]
+    frame = sample(images, wanted(share=0.5, identity=15, image=2))["train"]
     assert (
         (frame["label"] == record.GENUINE).sum() == (frame["label"] == record.IMPOSTOR).sum() <= 12
     )

@@ -75,7 +75,7 @@ def test_shards_hold_every_pair_once_in_shuffled_order(planned):
     assert sorted(paths) == sorted(wanted) and paths != wanted
 
 
-def test_an_image_that_was_made_anew_is_taken_from_its_pack_and_named_by_its_own_path(planned):
+def test_a_normalised_image_is_read_from_its_pack_under_its_own_path(planned):
     table, images, folders = planned
     (task,) = shards.plan_split("val", table, images, 1, 0, folders)
     shard = shards.write_shard(task)
@@ -166,7 +166,7 @@ def test_no_note_or_half_a_note_is_no_whole_shard(planned):
     (task,) = shards.plan_split("val", table, images, 1, 0, folders)
     shard = shards.write_shard(task)
     assert output.count_noted(folders[2]) == 1
-    note = pathlib.Path(folders[2], output.FOLDER, f"{shard.name}.json")
+    note = pathlib.Path(folders[2], output.NOTES_FOLDER, f"{shard.name}.json")
     note.write_text(note.read_text()[:40])
     assert output.find_noted_shard(folders[2], shard.name, task.key()) is None
     output.forget_shards(folders[2])
