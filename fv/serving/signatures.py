@@ -38,6 +38,7 @@ _WARM_UP_SIDE = 160  # pixels, of their images
 
 Encode = Callable[[tf.Tensor], tf.Tensor]
 Answers = dict[str, tf.Tensor]
+Inputs = dict[str, np.ndarray | list[bytes]]
 
 
 class ServedVerifier(tf.Module):
@@ -57,16 +58,10 @@ class ServedVerifier(tf.Module):
         calibration: Calibration,
         merged_images: int,
     ):
-        """Makes the graph of a model.
+        """Makes the graph of a trained model.
 
-        Args:
-          model: the trained model.
-          options: of the model.
-          rules: which images are decoded, and what they become.
-          threshold: in [0, 1].
-          calibration: of the probability.
-          merged_images: images of concurrent requests that are embedded at once; 0 embeds each
-            request alone.
+        Images of concurrent requests are embedded together, up to `merged_images` at once; 0 embeds
+        each request alone.
         """
         super().__init__(name="served_verifier")
         self._options, self._rules = options, rules
@@ -319,7 +314,7 @@ def write_warm_up(folder: str, embedding_size: int) -> None:
                 file.write(record.frame(prediction_log(name, inputs)))
 
 
-def prediction_log(signature: str, inputs: dict[str, np.ndarray | list[bytes]]) -> bytes:
+def prediction_log(signature: str, inputs: Inputs) -> bytes:
     """Serialises a PredictionLog of one request to a signature, with its arguments by name."""
     log = _PredictionLog()
     request = log.predict_log.request
@@ -330,16 +325,14 @@ def prediction_log(signature: str, inputs: dict[str, np.ndarray | list[bytes]]) 
     return log.SerializeToString(deterministic=True)
 
 
-def _make_requests(
-    size: int, embedding_size: int
-) -> dict[str, dict[str, np.ndarray | list[bytes]]]:
+def _make_requests(size: int, embedding_size: int) -> dict[str, Inputs]:
+    """Arguments for each signature, batches of noise."""
     rng = np.random.default_rng(size)
     shape = (size, _WARM_UP_SIDE, _WARM_UP_SIDE, preprocess.CHANNELS)
     pixels = rng.integers(0, 256, shape, dtype=np.uint8)
     jpegs, pngs = [[_encode(image, form) for image in pixels] for form in ("JPEG", "PNG")]
-    embeddings = rng.normal(size=(size, embedding_size))
-    embeddings /= np.linalg.norm(embeddings, axis=1, keepdims=True)
-    embeddings = embeddings.astype(np.float32)
+    noise = rng.normal(size=(size, embedding_size))
+    embeddings = (noise / np.linalg.norm(noise, axis=1, keepdims=True)).astype(np.float32)
     return {
         "serving_default": {IMAGE_A: jpegs, IMAGE_B: jpegs},
         "embed": {IMAGE: pngs},
