@@ -1,23 +1,28 @@
-"""Says whether two images show the same person: python -m fv.verify --model=DIR/<version> A.jpg B.jpg
+"""Says whether two images show the same person: python -m fv.verify --model=DIR A.jpg B.jpg
 
-Exits with 0 for the same person, 1 for different people, 2 for an error. With --pairs_csv it answers for every row of a
-table (columns image_a and image_b, and label, 1 for the same person and 0 for two people, if known) and exits with 0.
+Exits with 0 for the same person, 1 for different people, 2 for an error. With --pairs_csv it
+answers each row of a table (columns image_a and image_b, and label, 1 for the same person and 0 for
+two people, if known) and exits with 0.
 """
 
 import dataclasses
-import os
 import sys
+from collections.abc import Sequence
 
 import numpy as np
+from PIL import Image
 
-from fv import cli, files, metrics, ownership, record, tables
-from fv.errors import UserError
+from fv import cli, files, ownership
+from fv.conversion import formats
 from fv.options import option, required
-from fv.serving import pairs_table
+from fv.serving import pairs_table, sources
 from fv.serving.pairs_table import call_quietly
 from fv.serving.verifier import Verdict, Verifier
 
 EXIT_SAME, EXIT_DIFFERENT = 0, 1
+_FIGURE_SIZE = (7, 4.6)  # inches
+_SHOWN_SIDE = 600  # pixels at most, of an image in the picture
+_FACES_TO_SCALE = (4, 1)  # heights
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,7 +30,8 @@ class VerifyOptions:
     """Which model answers, and how."""
 
     model: str = required(
-        "version folder that fv.export wrote, such as export/1, or the folder above: its highest version."
+        "version folder that fv.export wrote, such as export/1, or the folder above: its highest "
+        "version."
     )
     threshold: float | None = option(
         None,
@@ -33,7 +39,7 @@ class VerifyOptions:
         lower=0.0,
         upper=1.0,
     )
-    json: bool = option(False, "Print one JSON object instead of a sentence.")
+    json: bool = option(False, "Print one JSON object instead of text.")
     picture: str | None = option(None, "Write a PNG of both images and the score on its scale.")
     pairs_csv: str | None = option(
         None, "CSV with columns image_a and image_b, paths from its own folder on: many pairs."
@@ -44,111 +50,58 @@ class VerifyOptions:
 
 
 def verify(options: VerifyOptions, *images: str) -> int:
-    """Prints the verdict, or what the verdicts come to, and returns the exit code."""
+    """Prints the verdict, or a summary of the verdicts, and returns the exit code."""
     ownership.require_not_read(options.picture, "picture", images)
     if options.pairs_csv:
-        output = _output(options.pairs_csv, options.output)
+        output = pairs_table.choose_output(options.pairs_csv, options.output)
         verifier = Verifier(options.model, options.threshold)
-        _verify_pairs(options.pairs_csv, output, verifier, as_json=options.json)
+        summary = pairs_table.verify_table(verifier, options.pairs_csv, output)
+        print(files.to_json(summary) if options.json else pairs_table.describe(summary))
         return EXIT_SAME
     image_a, image_b = images
     verdict = call_quietly(Verifier(options.model, options.threshold).verify, image_a, image_b)
     assert isinstance(verdict, Verdict)  # of two images, not of two batches
     if options.picture:
-        from fv.serving import picture  # loads matplotlib, which takes a tenth of a verdict's time
-
-        picture.draw(options.picture, image_a, image_b, verdict)
+        _draw(options.picture, images, verdict)
     print(files.to_json(dataclasses.asdict(verdict)) if options.json else verdict.sentence())
     return EXIT_SAME if verdict.same else EXIT_DIFFERENT
 
 
-def _output(pairs_csv: str, output: str | None) -> str:
-    """Where the verdicts go: a file that was asked for, or one of the name that fv makes up, if no foreign one has it.
+def _draw(path: str, images: Sequence[str], verdict: Verdict) -> None:
+    """Writes a PNG of two images, and the similarity on its scale with the threshold."""
+    # matplotlib takes a tenth of a verdict's time to load.
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
 
-    Raises:
-      UserError: it is the table itself, or somebody else's.
-    """
-    if output:
-        ownership.require_not_read(output, "output", [pairs_csv])
-        return output
-    output = f"{os.path.splitext(pairs_csv)[0]}-verdicts.csv"
-    answers = (*pairs_table.ANSWERS, pairs_table.ERROR)
-    asked = [name for name in tables.read_names(pairs_csv) if name not in answers]
-    if os.path.lexists(output) and tables.read_names(output) != [*asked, *answers]:
-        raise UserError(
-            f"{output} is there and is no table of verdicts on {pairs_csv}: give another --output"
-        )
-    return output
+    from fv.evaluation import plots
 
-
-def _verify_pairs(pairs_csv: str, output: str, verifier: Verifier, *, as_json: bool) -> None:
-    found = pairs_table.verify_table(verifier, pairs_csv, output)
-    answered = (found.table[pairs_table.ERROR] == "").to_numpy()
-    summary = {
-        "output": output,
-        "pairs": len(answered),
-        "answered": int(answered.sum()),
-        "same": int(found.table["same"][answered].sum()),
-        **_measure(found, answered, verifier.threshold),
-    }
-    note = _note_unlabelled(found)
-    if note:
-        print(note, file=sys.stderr)
-    if as_json:
-        print(files.to_json(summary))
-    else:
-        said = {
-            name: "not measurable" if value is None else value for name, value in summary.items()
-        }
-        print(", ".join(f"{name} {value}" for name, value in said.items()))
-
-
-def _note_unlabelled(found: pairs_table.Verdicts) -> str:
-    """What is said of rows without a label, and of a column that looks like labels and is not read; "" for nothing."""
-    if found.labels is None:
-        near = [name for name in found.table if name.lower() == pairs_table.LABEL]
-        advice = f"is not read: name it {pairs_table.LABEL} to get figures"
-        return f"NOTE: column '{near[0]}' {advice}" if near else ""
-    blank = np.flatnonzero(found.labels == tables.NO_LABEL)
-    if not len(blank):
-        return ""
-    rows = f"{len(blank):,} of {len(found.labels):,} rows have no label, the first in line {found.lines[blank[0]]}"
-    return f"NOTE: {rows}: the figures are of the others"
-
-
-def _measure(
-    found: pairs_table.Verdicts, answered: np.ndarray, threshold: float
-) -> dict[str, float | int | None]:
-    """Figures over the answered rows that have a label; None where one of them needs a label that no row has."""
-    if found.labels is None:
-        return {}
-    labelled = answered & (found.labels != tables.NO_LABEL)
-    if not labelled.any():
-        return {"labelled": 0}
-    genuine, same = (
-        found.labels[labelled] == record.GENUINE,
-        found.table["same"][labelled].to_numpy(bool),
-    )
-    both = 0 < genuine.sum() < len(genuine)
-    return {
-        "labelled": len(genuine),
-        "accuracy": float((same == genuine).mean()),
-        "false_accept_rate": float(same[~genuine].mean()) if not genuine.all() else None,
-        "false_reject_rate": float((~same[genuine]).mean()) if genuine.any() else None,
-        "auc": metrics.auc(found.table["similarity"][labelled].to_numpy(float), genuine)
-        if both
-        else None,
-        "threshold": threshold,
-    }
-
-
-def _asks_for_pairs(arguments: list[str]) -> bool:
-    return any(argument.lstrip("-").split("=")[0] == "pairs_csv" for argument in arguments)
+    figure = Figure(figsize=_FIGURE_SIZE, layout="constrained")
+    axes = figure.subplot_mosaic([["a", "b"], ["score", "score"]], height_ratios=_FACES_TO_SCALE)
+    for place, image in zip("ab", images, strict=True):
+        # As the model sees it before its crop: upright, transparency on white.
+        pixels = formats.decode(sources.encode(image, sys.maxsize), sys.maxsize)
+        shown = Image.fromarray(pixels)
+        shown.thumbnail((_SHOWN_SIDE, _SHOWN_SIDE))
+        axes[place].imshow(np.asarray(shown))
+        axes[place].set_title(image.replace("$", r"\$")[-40:], fontsize=9)
+        axes[place].set_axis_off()
+    colour = plots.GENUINE_COLOUR if verdict.same else plots.IMPOSTOR_COLOUR
+    scale = axes["score"]
+    scale.barh(0, verdict.similarity, color=colour)
+    scale.axvline(verdict.threshold, color=plots.MARK_COLOUR, linestyle="--")
+    label = f"similarity {verdict.similarity:.4f}, threshold {verdict.threshold:.4f} (dashed)"
+    scale.set(xlim=(0, 1), yticks=[], xlabel=label)
+    scale.spines[["top", "right", "left"]].set_visible(False)
+    who = "same person" if verdict.same else "different people"
+    figure.suptitle(f"{who}, probability {verdict.probability:.2f}")
+    with files.atomic_open(path, "wb") as file:
+        FigureCanvasAgg(figure).print_figure(file, format="png", dpi=plots.DPI)
 
 
 def run() -> None:
     """The console script."""
-    images = () if _asks_for_pairs(sys.argv[1:]) else ("IMAGE_A", "IMAGE_B")
+    names = [argument.lstrip("-").split("=")[0] for argument in sys.argv[1:]]
+    images = () if "pairs_csv" in names else ("IMAGE_A", "IMAGE_B")
     cli.run(verify, VerifyOptions, positional=images, description=__doc__)
 
 

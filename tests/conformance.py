@@ -1,10 +1,12 @@
 """The conformance corpus: image files of every kind, with the pixels that each has to decode to.
 
-`python -m tests.conformance` runs all of it through every entry point that takes an image file, prints the table of
-docs/serve.md and exits with 1 if an entry point differs. `tests/serving/test_conformance.py` runs the small files.
+`python -m tests.conformance` runs all of it through every entry point that takes an image file,
+prints the table of docs/serve.md and exits with 1 if an entry point differs.
+`tests/serving/test_conformance.py` runs the small files.
 
-The wanted pixels never come from a decoder that fv uses. Those of lossless files are the pixels that were written. Those of
-lossy files come from OpenCV, and the script applies the orientation that it wrote.
+The wanted pixels never come from a decoder that fv uses. Those of lossless files are the pixels
+that were written. Those of lossy files come from OpenCV, and the script applies the orientation
+that it wrote.
 """
 
 import base64
@@ -49,7 +51,8 @@ _ADAM7 = (
     (1, 0, 2, 2),
     (0, 1, 1, 2),
 )
-# `jpegtran -arithmetic` and `jpegtran -arithmetic -progressive` of the picture at quality 60: Pillow cannot write these.
+# `jpegtran -arithmetic` and `jpegtran -arithmetic -progressive` of the picture at quality 60, which
+# Pillow cannot write.
 _ARITHMETIC = {
     "arithmetic": (
         "/9j/4AAQSkZJRgABAQAAAQABAAD/2wBDAA0JCgsKCA0LCgsODg0PEyAVExISEyccHhcgLikxMC4pLSwzOko+MzZGNywtQFdB"
@@ -78,15 +81,15 @@ class File:
 
     Attributes:
       group: row of the table in the guide.
-      name: what sets it apart in its group.
-      suffix: of a file that holds it.
+      suffix: of the name of the file.
+      name: what is special about it in its group.
       data: its bytes.
       wanted: uint8 [height, width, 3], RGB, upright.
     """
 
     group: str
-    name: str
     suffix: str
+    name: str
     data: bytes
     wanted: np.ndarray
 
@@ -192,7 +195,7 @@ def png(
     before: bytes = b"",
     after: bytes = b"",
 ) -> bytes:
-    """A PNG of samples [height, width, channels]; `before` and `after` are chunks around the pixels."""
+    """A PNG of samples [height, width, channels], with chunks before and after the pixels."""
     height, width, _ = samples.shape
     header = struct.pack(">IIBBBBB", width, height, bits, colour, 0, 0, int(interlace))
     passes = (
@@ -273,34 +276,25 @@ def _lossy(group: str, name: str, data: bytes, orientation: int = 1, suffix: str
     stored = cv2.imdecode(
         np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
     )
-    return File(group, name, suffix, data, turn(stored[:, :, ::-1], orientation))
+    return File(group, suffix, name, data, turn(stored[:, :, ::-1], orientation))
 
 
 def _jpeg() -> Iterable[File]:
+    baseline = functools.partial(_lossy, "JPEG, baseline")
     rgb, plain = picture(), encode(picture(), "JPEG", quality=90)
     for name in ("4:4:4", "4:2:2", "4:2:0"):
-        yield _lossy("JPEG, baseline", name, encode(rgb, "JPEG", quality=90, subsampling=name))
-    yield _lossy("JPEG, baseline", "grey", encode(Image.fromarray(rgb).convert("L"), "JPEG"))
-    yield _lossy("JPEG, baseline", "RGB planes", encode(rgb, "JPEG", keep_rgb=True))
-    yield _lossy("JPEG, baseline", "restart markers", encode(rgb, "JPEG", restart_marker_blocks=2))
-    yield _lossy("JPEG, baseline", "colour profile", encode(rgb, "JPEG", icc_profile=_ICC))
-    yield _lossy(
-        "JPEG, baseline",
-        "end marker in a comment",
-        insert(plain, segment(0xFE, b"\xff\xd9\xff\xd9")),
-    )
-    yield _lossy(
-        "JPEG, baseline",
-        "fill bytes before a marker",
-        insert(plain, b"\xff\xff\xff" + segment(0xFE, b"x")),
+        yield baseline(name, encode(rgb, "JPEG", quality=90, subsampling=name))
+    yield baseline("grey", encode(Image.fromarray(rgb).convert("L"), "JPEG"))
+    yield baseline("RGB planes", encode(rgb, "JPEG", keep_rgb=True))
+    yield baseline("restart markers", encode(rgb, "JPEG", restart_marker_blocks=2))
+    yield baseline("colour profile", encode(rgb, "JPEG", icc_profile=_ICC))
+    yield baseline("end marker in a comment", insert(plain, segment(0xFE, b"\xff\xd9\xff\xd9")))
+    yield baseline(
+        "fill bytes before a marker", insert(plain, b"\xff\xff\xff" + segment(0xFE, b"x"))
     )
     jfif, scan = plain.index(b"JFIF\0") + 5, plain.index(b"\xff\xda") + 11
-    yield _lossy(
-        "JPEG, baseline", "JFIF of another revision", plain[:jfif] + b"\2\1" + plain[jfif + 2 :]
-    )
-    yield _lossy(
-        "JPEG, baseline", "odd scan parameters", plain[:scan] + b"\1\x3e\0" + plain[scan + 3 :]
-    )
+    yield baseline("JFIF of another revision", plain[:jfif] + b"\2\1" + plain[jfif + 2 :])
+    yield baseline("odd scan parameters", plain[:scan] + b"\1\x3e\0" + plain[scan + 3 :])
     yield _lossy("JPEG, progressive", "4:2:0", encode(rgb, "JPEG", progressive=True))
     yield _lossy(
         "JPEG, progressive",
@@ -321,40 +315,36 @@ def _jpeg() -> Iterable[File]:
 
 
 def _jpeg_oriented() -> Iterable[File]:
-    group, plain = "JPEG, EXIF orientation", encode(picture(), "JPEG", quality=90)
+    lossy = functools.partial(_lossy, "JPEG, EXIF orientation")
+    plain = encode(picture(), "JPEG", quality=90)
     for value in range(1, 9):
-        yield _lossy(group, f"{value}", insert(plain, exif_segment(tiff(value))), value)
+        yield lossy(f"{value}", insert(plain, exif_segment(tiff(value))), value)
     for (name, type), order in itertools.product(
         {"BYTE": BYTE, "SHORT": SHORT, "LONG": LONG}.items(), ("II", "MM")
     ):
-        yield _lossy(
-            group, f"6 as {name}, {order}", insert(plain, exif_segment(tiff(6, order, type))), 6
-        )
+        yield lossy(f"6 as {name}, {order}", insert(plain, exif_segment(tiff(6, order, type))), 6)
     for value in (0, 9, 300):
-        yield _lossy(group, f"no such value: {value}", insert(plain, exif_segment(tiff(value))))
-    yield _lossy(group, "two values", insert(plain, exif_segment(tiff(6, count=2))))
-    yield _lossy(
-        group, "two EXIF segments", insert(plain, exif_segment(tiff(6)), exif_segment(tiff(3))), 6
-    )
-    yield _lossy(group, "its name twice", insert(plain, exif_segment(b"Exif\0\0" + tiff(6))), 6)
-    yield _lossy(group, "damaged directory", insert(plain, exif_segment(tiff(6)[:20])))
-    yield _lossy(group, "no TIFF header", insert(plain, exif_segment(b"II\x2b\0" + tiff(6)[4:])))
+        yield lossy(f"no such value: {value}", insert(plain, exif_segment(tiff(value))))
+    yield lossy("two values", insert(plain, exif_segment(tiff(6, count=2))))
+    yield lossy("two EXIF segments", insert(plain, exif_segment(tiff(6)), exif_segment(tiff(3))), 6)
+    yield lossy("its name twice", insert(plain, exif_segment(b"Exif\0\0" + tiff(6))), 6)
+    yield lossy("damaged directory", insert(plain, exif_segment(tiff(6)[:20])))
+    yield lossy("no TIFF header", insert(plain, exif_segment(b"II\x2b\0" + tiff(6)[4:])))
     others = [segment(0xE2, bytes(60_000))] * 6
-    yield _lossy(
-        group, "behind 360 kB of other segments", insert(plain, *others, exif_segment(tiff(8))), 8
-    )
+    yield lossy("behind 360 kB of other segments", insert(plain, *others, exif_segment(tiff(8))), 8)
     progressive = encode(picture(), "JPEG", progressive=True)
-    yield _lossy(group, "progressive", insert(progressive, exif_segment(tiff(5, "MM"))), 5)
+    yield lossy("progressive", insert(progressive, exif_segment(tiff(5, "MM"))), 5)
     grey = encode(Image.fromarray(picture()).convert("L"), "JPEG")
-    yield _lossy(group, "grey", insert(grey, exif_segment(tiff(7))), 7)
+    yield lossy("grey", insert(grey, exif_segment(tiff(7))), 7)
     cmyk = encode(Image.fromarray(picture()).convert("CMYK"), "JPEG")
-    yield _lossy(group, "CMYK", insert(cmyk, exif_segment(tiff(6))), 6)
+    yield lossy("CMYK", insert(cmyk, exif_segment(tiff(6))), 6)
     xmp = b'http://ns.adobe.com/xap/1.0/\0<x tiff:Orientation="6"/>'
-    yield _lossy(group, "in XMP alone, which is not read", insert(plain, segment(0xE1, xmp)))
+    yield lossy("in XMP alone, which is not read", insert(plain, segment(0xE1, xmp)))
 
 
 def _jpeg_trailers() -> Iterable[File]:
-    group, plain = "JPEG, data behind its end", encode(picture(), "JPEG", quality=90)
+    lossy = functools.partial(_lossy, "JPEG, data behind its end")
+    plain = encode(picture(), "JPEG", quality=90)
     other = encode(255 - picture(), "JPEG")
     turned = insert(plain, exif_segment(tiff(6)))
     progressive = encode(picture(), "JPEG", progressive=True)
@@ -364,12 +354,12 @@ def _jpeg_trailers() -> Iterable[File]:
         "a second picture": other,
     }
     for name, trailer in trailers.items():
-        yield _lossy(group, name, plain + trailer)
-        yield _lossy(group, f"{name}, turned", turned + trailer, 6)
-        yield _lossy(group, f"{name}, progressive", progressive + trailer)
+        yield lossy(name, plain + trailer)
+        yield lossy(f"{name}, turned", turned + trailer, 6)
+        yield lossy(f"{name}, progressive", progressive + trailer)
     second = Image.fromarray(255 - picture())
     mpo = encode(Image.fromarray(picture()), "MPO", save_all=True, append_images=[second])
-    yield _lossy(group, "MPO", mpo)
+    yield lossy("MPO", mpo)
 
 
 def _png() -> Iterable[File]:
@@ -379,205 +369,143 @@ def _png() -> Iterable[File]:
     palette = chunk(b"PLTE", bytes(range(0, 48)))
     indices = (np.arange(HEIGHT * WIDTH).reshape(HEIGHT, WIDTH, 1) // 7) % 16
     colours = np.arange(48, dtype=np.uint8).reshape(16, 3)
-    group = "PNG"
+    file = functools.partial(File, "PNG", ".png")
     for interlace in (False, True):
         kind = ", interlaced" if interlace else ""
-        yield File(group, f"RGB{kind}", ".png", png(rgb, RGB, interlace=interlace), rgb)
-        yield File(
-            group, f"grey{kind}", ".png", png(grey, GREY, interlace=interlace), grey.repeat(3, 2)
-        )
-        yield File(group, f"RGB of 16 bits{kind}", ".png", png(wide, RGB, 16, interlace), rgb)
-        yield File(
-            group,
-            f"grey of 16 bits{kind}",
-            ".png",
-            png(wide[..., :1], GREY, 16, interlace),
-            grey.repeat(3, 2),
+        yield file(f"RGB{kind}", png(rgb, RGB, interlace=interlace), rgb)
+        yield file(f"grey{kind}", png(grey, GREY, interlace=interlace), grey.repeat(3, 2))
+        yield file(f"RGB of 16 bits{kind}", png(wide, RGB, 16, interlace), rgb)
+        yield file(
+            f"grey of 16 bits{kind}", png(wide[..., :1], GREY, 16, interlace), grey.repeat(3, 2)
         )
         for bits in (1, 2, 4):
             levels = grey >> (8 - bits)
             wanted = (levels * (255 // (2**bits - 1))).repeat(3, 2).astype(np.uint8)
-            yield File(
-                group,
-                f"grey of {bits} bits{kind}",
-                ".png",
-                png(levels, GREY, bits, interlace),
-                wanted,
-            )
+            yield file(f"grey of {bits} bits{kind}", png(levels, GREY, bits, interlace), wanted)
             few = indices % 2**bits
             data = png(few, PALETTE, bits, interlace, palette)
-            yield File(group, f"palette of {bits} bits{kind}", ".png", data, colours[few[..., 0]])
-        yield File(
-            group,
+            yield file(f"palette of {bits} bits{kind}", data, colours[few[..., 0]])
+        yield file(
             f"palette of 8 bits{kind}",
-            ".png",
             png(indices, PALETTE, 8, interlace, palette),
             colours[indices[..., 0]],
         )
     profile = chunk(b"gAMA", struct.pack(">I", 100_000)) + chunk(
         b"iCCP", b"fv\0\0" + zlib.compress(_ICC)
     )
-    yield File(
-        group,
-        "gamma and colour profile, which are not applied",
-        ".png",
-        png(rgb, RGB, before=profile),
-        rgb,
+    yield file(
+        "gamma and colour profile, which are not applied", png(rgb, RGB, before=profile), rgb
     )
-    yield File(group, "data behind its end", ".png", png(rgb, RGB) + bytes(5000), rgb)
+    yield file("data behind its end", png(rgb, RGB) + bytes(5000), rgb)
     frames = [Image.fromarray(255 - rgb)]
-    yield File(
-        group,
-        "animated: the first frame",
-        ".png",
-        encode(rgb, "PNG", save_all=True, append_images=frames),
-        rgb,
+    yield file(
+        "animated: the first frame", encode(rgb, "PNG", save_all=True, append_images=frames), rgb
     )
-    group = "PNG, transparency"
-    yield File(group, "RGBA", ".png", png(np.dstack([rgb, alpha]), RGBA), on_white(rgb, alpha))
+    file = functools.partial(File, "PNG, transparency", ".png")
+    yield file("RGBA", png(np.dstack([rgb, alpha]), RGBA), on_white(rgb, alpha))
     wide_alpha = np.uint16(257) * np.dstack([rgb, alpha])
-    yield File(group, "RGBA of 16 bits", ".png", png(wide_alpha, RGBA, 16), on_white(rgb, alpha))
+    yield file("RGBA of 16 bits", png(wide_alpha, RGBA, 16), on_white(rgb, alpha))
     shown = on_white(grey.repeat(3, 2), alpha)
-    yield File(group, "grey and opacity", ".png", png(np.dstack([grey, alpha]), GREY_ALPHA), shown)
-    yield File(
-        group,
-        "grey and opacity of 16 bits",
-        ".png",
-        png(wide_alpha[..., (0, 3)], GREY_ALPHA, 16),
-        shown,
-    )
+    yield file("grey and opacity", png(np.dstack([grey, alpha]), GREY_ALPHA), shown)
+    yield file("grey and opacity of 16 bits", png(wide_alpha[..., (0, 3)], GREY_ALPHA, 16), shown)
     clear = np.where(indices == 5, 0, np.where(indices == 6, 128, 255)).astype(np.uint8)[..., 0]
     shares = chunk(b"tRNS", b"\xff" * 5 + b"\0\x80")
-    yield File(
-        group,
+    yield file(
         "palette",
-        ".png",
         png(indices, PALETTE, 8, before=palette + shares),
         on_white(colours[indices[..., 0]], clear),
     )
     long = chunk(b"iTXt", b"XML:com.adobe.xmp" + bytes(5) + bytes(400_000))
     shown = on_white(colours[indices[..., 0]], clear)
-    yield File(
-        group,
+    yield file(
         "palette behind a long text",
-        ".png",
         png(indices, PALETTE, 8, before=long + palette + shares),
         shown,
     )
     text = chunk(b"tEXt", b"Comment\0tRNS")
     few = indices % 4
     levels = (few * 85).repeat(3, 2).astype(np.uint8)
-    yield File(
-        group, "none, but a text that names it", ".png", png(few, GREY, 2, before=text), levels
-    )
+    yield file("none, but a text that names it", png(few, GREY, 2, before=text), levels)
     one = tuple(int(value) for value in rgb[3, 9])
     key = chunk(b"tRNS", struct.pack(">HHH", *one))
     wanted = np.where((rgb == one).all(2, keepdims=True), 255, rgb).astype(np.uint8)
-    yield File(group, "one colour", ".png", png(rgb, RGB, before=key), wanted)
+    yield file("one colour", png(rgb, RGB, before=key), wanted)
     wide_key = chunk(b"tRNS", struct.pack(">HHH", *(257 * value for value in one)))
-    yield File(group, "one colour of 16 bits", ".png", png(wide, RGB, 16, before=wide_key), wanted)
+    yield file("one colour of 16 bits", png(wide, RGB, 16, before=wide_key), wanted)
     level = int(grey[0, 20, 0])
     key = chunk(b"tRNS", struct.pack(">H", level))
     wanted = np.where(grey == level, 255, grey).repeat(3, 2).astype(np.uint8)
-    yield File(group, "one grey", ".png", png(grey, GREY, before=key), wanted)
+    yield file("one grey", png(grey, GREY, before=key), wanted)
     key = chunk(b"tRNS", struct.pack(">H", 257 * level))
-    yield File(
-        group, "one grey of 16 bits", ".png", png(wide[..., :1], GREY, 16, before=key), wanted
-    )
+    yield file("one grey of 16 bits", png(wide[..., :1], GREY, 16, before=key), wanted)
     four = grey >> 4
     key = chunk(b"tRNS", struct.pack(">H", 6))
     wanted = np.where(four == 6, 255, four * 17).repeat(3, 2).astype(np.uint8)
-    yield File(group, "one grey of 4 bits", ".png", png(four, GREY, 4, before=key), wanted)
+    yield file("one grey of 4 bits", png(four, GREY, 4, before=key), wanted)
 
 
 def _png_oriented() -> Iterable[File]:
     rgb, alpha = picture(), opacity()
-    group = "PNG, EXIF orientation"
+    file = functools.partial(File, "PNG, EXIF orientation", ".png")
     for value in range(1, 9):
-        yield File(
-            group,
-            f"{value}",
-            ".png",
-            png(rgb, RGB, before=chunk(b"eXIf", tiff(value, "MM"))),
-            turn(rgb, value),
+        yield file(
+            f"{value}", png(rgb, RGB, before=chunk(b"eXIf", tiff(value, "MM"))), turn(rgb, value)
         )
     behind = png(rgb, RGB, after=chunk(b"eXIf", tiff(6)))
-    yield File(group, "6 behind the pixels", ".png", behind, turn(rgb, 6))
+    yield file("6 behind the pixels", behind, turn(rgb, 6))
     for (name, type), order in itertools.product(
         {"BYTE": BYTE, "LONG": LONG}.items(), ("II", "MM")
     ):
         data = png(rgb, RGB, before=chunk(b"eXIf", tiff(6, order, type)))
-        yield File(group, f"6 as {name}, {order}", ".png", data, turn(rgb, 6))
+        yield file(f"6 as {name}, {order}", data, turn(rgb, 6))
     named = png(rgb, RGB, before=chunk(b"eXIf", b"Exif\0\0" + tiff(6)))
-    yield File(group, "6 behind the name of a JPEG's segment", ".png", named, turn(rgb, 6))
+    yield file("6 behind the name of a JPEG's segment", named, turn(rgb, 6))
     text = png(rgb, RGB, before=chunk(b"tEXt", b"Comment\0eXIf" + tiff(6)))
-    yield File(group, "a text that names it", ".png", text, rgb)
+    yield file("a text that names it", text, rgb)
     behind = chunk(b"iTXt", b"XML:com.adobe.xmp" + bytes(5) + bytes(400_000)) + chunk(
         b"eXIf", tiff(6)
     )
-    yield File(group, "6 behind a long text", ".png", png(rgb, RGB, before=behind), turn(rgb, 6))
+    yield file("6 behind a long text", png(rgb, RGB, before=behind), turn(rgb, 6))
     damaged = png(rgb, RGB, before=chunk(b"eXIf", tiff(6)[:15]))
-    yield File(group, "damaged directory", ".png", damaged, rgb)
+    yield file("damaged directory", damaged, rgb)
     clear = png(np.dstack([rgb, alpha]), RGBA, before=chunk(b"eXIf", tiff(8)))
-    yield File(group, "8 with transparency", ".png", clear, turn(on_white(rgb, alpha), 8))
+    yield file("8 with transparency", clear, turn(on_white(rgb, alpha), 8))
 
 
 def _bmp() -> Iterable[File]:
     rgb = picture()
     blue_first = rgb[::-1, :, ::-1]
-    group = "BMP of 8, 24 or 32 bits"
-    yield File(group, "24 bits", ".bmp", encode(rgb, "BMP"), rgb)
-    yield File(
-        group,
-        "24 bits, top row first",
-        ".bmp",
-        bmp(rgb[:, :, ::-1].tobytes(), 24, height=-HEIGHT),
-        rgb,
-    )
-    yield File(group, "grey", ".bmp", encode(rgb[..., 0], "BMP"), rgb[..., :1].repeat(3, 2))
+    file = functools.partial(File, "BMP of 8, 24 or 32 bits", ".bmp")
+    yield file("24 bits", encode(rgb, "BMP"), rgb)
+    yield file("24 bits, top row first", bmp(rgb[:, :, ::-1].tobytes(), 24, height=-HEIGHT), rgb)
+    yield file("grey", encode(rgb[..., 0], "BMP"), rgb[..., :1].repeat(3, 2))
     colours = np.arange(1024, dtype=np.uint8).reshape(256, 4)
     indices = (np.arange(HEIGHT * WIDTH).reshape(HEIGHT, WIDTH) // 7 % 256).astype(np.uint8)
     wanted = colours[indices][..., 2::-1]
-    yield File(group, "palette", ".bmp", bmp(indices[::-1].tobytes(), 8, colours.tobytes()), wanted)
+    yield file("palette", bmp(indices[::-1].tobytes(), 8, colours.tobytes()), wanted)
     filled = np.dstack([blue_first, np.full((HEIGHT, WIDTH), 77, np.uint8)])
-    yield File(
-        group, "32 bits, the fourth byte is not opacity", ".bmp", bmp(filled.tobytes(), 32), rgb
-    )
+    yield file("32 bits, the fourth byte is not opacity", bmp(filled.tobytes(), 32), rgb)
     clear = np.dstack([blue_first, opacity()[::-1]])
     masks = struct.pack("<IIII", 0xFF0000, 0xFF00, 0xFF, 0xFF000000) + b"BGRs" + bytes(48)
     shown = on_white(rgb, opacity())
-    yield File(
-        group,
+    yield file(
         "32 bits with opacity",
-        ".bmp",
         bmp(clear.tobytes(), 32, compression=3, masks=masks, size=108),
         shown,
     )
-    group = "BMP, other"
+    file = functools.partial(File, "BMP, other", ".bmp")
     few = indices % 16
     rows = np.stack([few[::-1, ::2] << 4 | few[::-1, 1::2]])
-    yield File(
-        group,
-        "4 bits",
-        ".bmp",
-        bmp(rows.tobytes(), 4, colours[:16].tobytes()),
-        colours[few][..., 2::-1],
-    )
+    yield file("4 bits", bmp(rows.tobytes(), 4, colours[:16].tobytes()), colours[few][..., 2::-1])
     black = np.packbits(indices[::-1] % 2, axis=1)
     padded = np.pad(black, ((0, 0), (0, -black.shape[1] % 4)))
     two = np.array([[0, 0, 0, 0], [255, 255, 255, 0]], np.uint8)
-    yield File(
-        group,
-        "1 bit",
-        ".bmp",
-        bmp(padded.tobytes(), 1, two.tobytes()),
-        two[indices % 2][..., 2::-1],
-    )
+    yield file("1 bit", bmp(padded.tobytes(), 1, two.tobytes()), two[indices % 2][..., 2::-1])
     runs = (
         b"".join(b"".join(bytes((1, index)) for index in row) + b"\0\0" for row in indices[::-1])
         + b"\0\1"
     )
-    yield File(group, "run lengths", ".bmp", bmp(runs, 8, colours.tobytes(), compression=1), wanted)
+    yield file("run lengths", bmp(runs, 8, colours.tobytes(), compression=1), wanted)
     red, green, blue = (rgb[::-1].astype(np.uint16) >> (3, 2, 3)).transpose(2, 0, 1)
     masks = struct.pack("<III", 0xF800, 0x07E0, 0x001F)
     packed = (red << 11 | green << 5 | blue).astype("<u2")
@@ -586,9 +514,7 @@ def _bmp() -> Iterable[File]:
     spread = np.round(
         np.concatenate([five[..., :1] / 31, six / 63, five[..., 2:] / 31], -1) * 255
     ).astype(np.uint8)
-    yield File(
-        group, "16 bits", ".bmp", bmp(packed.tobytes(), 16, compression=3, masks=masks), spread
-    )
+    yield file("16 bits", bmp(packed.tobytes(), 16, compression=3, masks=masks), spread)
 
 
 def gif(indices: np.ndarray, colours: np.ndarray, **options) -> bytes:
@@ -602,15 +528,13 @@ def _gif() -> Iterable[File]:
     colours = np.random.default_rng(0).integers(0, 200, (16, 3)).astype(np.uint8)
     indices = (np.arange(HEIGHT * WIDTH).reshape(HEIGHT, WIDTH) // 7) % 16
     rgb, clear = colours[indices], np.where(indices == 5, 0, 255).astype(np.uint8)
-    group = "GIF: the first frame"
-    yield File(group, "rows in order", ".gif", gif(indices, colours, interlace=0), rgb)
-    yield File(group, "interlaced", ".gif", gif(indices, colours, interlace=1), rgb)
+    file = functools.partial(File, "GIF: the first frame", ".gif")
+    yield file("rows in order", gif(indices, colours, interlace=0), rgb)
+    yield file("interlaced", gif(indices, colours, interlace=1), rgb)
     other = Image.fromarray(255 - rgb)
     animated = gif(indices, colours, save_all=True, append_images=[other.quantize(16)])
-    yield File(group, "animated", ".gif", animated, rgb)
-    yield File(
-        group, "transparency", ".gif", gif(indices, colours, transparency=5), on_white(rgb, clear)
-    )
+    yield file("animated", animated, rgb)
+    yield file("transparency", gif(indices, colours, transparency=5), on_white(rgb, clear))
     moving = gif(
         indices,
         colours,
@@ -619,19 +543,15 @@ def _gif() -> Iterable[File]:
         append_images=[other.quantize(16)],
         disposal=2,
     )
-    yield File(group, "animated with transparency", ".gif", moving, on_white(rgb, clear))
+    yield file("animated with transparency", moving, on_white(rgb, clear))
     for name, options in {"": {}, " with transparency": {"transparency": 5}}.items():
         shown = on_white(rgb, clear) if options else rgb
         canvas = np.full((HEIGHT + 12, WIDTH + 20, 3), 255, np.uint8)
         canvas[3 : 3 + HEIGHT, 7 : 7 + WIDTH] = shown
-        yield File(
-            group,
-            f"smaller than its screen{name}",
-            ".gif",
-            _on_screen(gif(indices, colours, **options)),
-            canvas,
+        yield file(
+            f"smaller than its screen{name}", _on_screen(gif(indices, colours, **options)), canvas
         )
-    yield File(group, "data behind its end", ".gif", gif(indices, colours) + bytes(5000), rgb)
+    yield file("data behind its end", gif(indices, colours) + bytes(5000), rgb)
 
 
 def _on_screen(data: bytes) -> bytes:
@@ -649,26 +569,18 @@ def _on_screen(data: bytes) -> bytes:
 
 def _webp() -> Iterable[File]:
     rgb, alpha = picture(), opacity()
-    group = "WebP"
-    yield _lossy(group, "lossy", encode(rgb, "WEBP"), suffix=".webp")
-    yield File(group, "lossless", ".webp", encode(rgb, "WEBP", lossless=True), rgb)
+    file = functools.partial(File, "WebP", ".webp")
+    yield _lossy("WebP", "lossy", encode(rgb, "WEBP"), suffix=".webp")
+    yield file("lossless", encode(rgb, "WEBP", lossless=True), rgb)
     rgba = np.dstack([rgb, alpha])
-    yield File(
-        group,
-        "opacity",
-        ".webp",
-        encode(rgba, "WEBP", lossless=True, exact=True),
-        on_white(rgb, alpha),
-    )
+    yield file("opacity", encode(rgba, "WEBP", lossless=True, exact=True), on_white(rgb, alpha))
     frames = [Image.fromarray(255 - rgb)]
     data = encode(rgb, "WEBP", lossless=True, save_all=True, append_images=frames)
-    yield File(group, "animated: the first frame", ".webp", data, rgb)
+    yield file("animated: the first frame", data, rgb)
     for value, order in ((6, "II"), (7, "MM")):
         exif = b"Exif\0\0" + tiff(value, order)
-        yield File(
-            group,
+        yield file(
             f"EXIF orientation {value}",
-            ".webp",
             encode(rgb, "WEBP", lossless=True, exif=exif),
             turn(rgb, value),
         )
@@ -676,15 +588,15 @@ def _webp() -> Iterable[File]:
 
 def _tiff() -> Iterable[File]:
     rgb, alpha = picture(), opacity()
-    group = "TIFF"
+    file = functools.partial(File, "TIFF", ".tif")
     for compression in ("raw", "tiff_lzw", "tiff_deflate", "packbits"):
-        yield File(group, compression, ".tif", encode(rgb, "TIFF", compression=compression), rgb)
-    yield File(group, "grey", ".tif", encode(rgb[..., 0], "TIFF"), rgb[..., :1].repeat(3, 2))
+        yield file(compression, encode(rgb, "TIFF", compression=compression), rgb)
+    yield file("grey", encode(rgb[..., 0], "TIFF"), rgb[..., :1].repeat(3, 2))
     wide = rgb[..., 0].astype(np.uint16) * 257
-    yield File(group, "grey of 16 bits", ".tif", encode(wide, "TIFF"), rgb[..., :1].repeat(3, 2))
+    yield file("grey of 16 bits", encode(wide, "TIFF"), rgb[..., :1].repeat(3, 2))
     flipped = (0xFFFF - wide).astype("<u2").tobytes()
     data = grey_tiff(flipped, 16, photometric=0)
-    yield File(group, "grey of 16 bits, white is 0", ".tif", data, rgb[..., :1].repeat(3, 2))
+    yield file("grey of 16 bits, white is 0", data, rgb[..., :1].repeat(3, 2))
     twelve = np.round(rgb[..., 0] / 255 * 4095).astype(int).reshape(HEIGHT, -1, 2)
     packed = (
         (twelve[..., 0] << 12 | twelve[..., 1])
@@ -692,24 +604,20 @@ def _tiff() -> Iterable[File]:
         .reshape(HEIGHT, -1, 1)
         .view(np.uint8)[..., 1:]
     )
-    yield File(
-        group, "grey of 12 bits", ".tif", grey_tiff(packed.tobytes(), 12), rgb[..., :1].repeat(3, 2)
-    )
+    yield file("grey of 12 bits", grey_tiff(packed.tobytes(), 12), rgb[..., :1].repeat(3, 2))
     colours = _encode_cv(".tif", np.uint16(257) * rgb)
-    yield File(group, "RGB of 16 bits", ".tif", colours, rgb)
-    yield File(
-        group, "opacity", ".tif", encode(np.dstack([rgb, alpha]), "TIFF"), on_white(rgb, alpha)
-    )
+    yield file("RGB of 16 bits", colours, rgb)
+    yield file("opacity", encode(np.dstack([rgb, alpha]), "TIFF"), on_white(rgb, alpha))
     frames = [Image.fromarray(255 - rgb)]
     data = encode(rgb, "TIFF", save_all=True, append_images=frames)
-    yield File(group, "several pages: the first", ".tif", data, rgb)
+    yield file("several pages: the first", data, rgb)
     for value in (3, 6, 7):
         data = encode(rgb, "TIFF", tiffinfo={ORIENTATION: value})
-        yield File(group, f"orientation {value}", ".tif", data, turn(rgb, value))
+        yield file(f"orientation {value}", data, turn(rgb, value))
         short = struct.pack("<HHII", ORIENTATION, SHORT, 1, value)
         for name, type in (("BYTE", BYTE), ("LONG", LONG)):
             changed = data.replace(short, struct.pack("<HHII", ORIENTATION, type, 1, value))
-            yield File(group, f"orientation {value} as {name}", ".tif", changed, turn(rgb, value))
+            yield file(f"orientation {value} as {name}", changed, turn(rgb, value))
 
 
 def _encode_cv(suffix: str, pixels: np.ndarray) -> bytes:
@@ -721,24 +629,24 @@ def _pnm() -> Iterable[File]:
     grey = rgb[..., 0]
     group = "PPM, PGM"
     size = b"%d %d " % (WIDTH, HEIGHT)
-    yield File(group, "PPM", ".ppm", b"P6 " + size + b"255\n" + rgb.tobytes(), rgb)
+    yield File(group, ".ppm", "PPM", b"P6 " + size + b"255\n" + rgb.tobytes(), rgb)
     yield File(
-        group, "PPM with a comment", ".ppm", b"P6\n# fv\n" + size + b"255\n" + rgb.tobytes(), rgb
+        group, ".ppm", "PPM with a comment", b"P6\n# fv\n" + size + b"255\n" + rgb.tobytes(), rgb
     )
     text = " ".join(map(str, rgb.ravel())).encode()
-    yield File(group, "PPM of text", ".pnm", b"P3 " + size + b"255\n" + text, rgb)
+    yield File(group, ".pnm", "PPM of text", b"P3 " + size + b"255\n" + text, rgb)
     yield File(
         group,
-        "PGM",
         ".pgm",
+        "PGM",
         b"P5 " + size + b"255\n" + grey.tobytes(),
         grey[..., None].repeat(3, 2),
     )
     wide = (grey.astype(">u2") * 257).astype(">u2")
     yield File(
         group,
-        "PGM of 16 bits",
         ".pgm",
+        "PGM of 16 bits",
         b"P5 " + size + b"65535\n" + wide.tobytes(),
         grey[..., None].repeat(3, 2),
     )
@@ -750,11 +658,12 @@ def _large() -> Iterable[File]:
     turned = insert(encode(rgb, "JPEG", quality=90), exif_segment(tiff(6)))
     yield _lossy("JPEG, EXIF orientation", "12 million pixels", turned, 6)
     yield _lossy("JPEG, progressive", "12 million pixels", encode(rgb, "JPEG", progressive=True))
-    yield File("PNG", "12 million pixels", ".png", encode(rgb, "PNG", compress_level=1), rgb)
-    yield File("TIFF", "12 million pixels", ".tif", encode(rgb, "TIFF"), rgb)
+    yield File("PNG", ".png", "12 million pixels", encode(rgb, "PNG", compress_level=1), rgb)
+    yield File("TIFF", ".tif", "12 million pixels", encode(rgb, "TIFF"), rgb)
 
 
-SIDE = 40  # of the network's input; nearly all files have it as their shorter side, so that nothing is resized
+# Of the network's input. Nearly all files have it as their shorter side: nothing is resized.
+SIDE = 40
 PIXELS = 100_000_000
 STORED_TOLERANCE = 5  # levels, of a JPEG of quality 100
 EVALUATED_TOLERANCE = 20  # levels, of a JPEG of the converter's quality
@@ -836,7 +745,7 @@ class EntryPoints:
 
 
 def differ(wanted: np.ndarray, entry: str, found: np.ndarray) -> int:
-    """Levels by which an entry point's pixels differ too much from those wanted; 0 where they agree."""
+    """Levels by which the pixels of an entry point differ too much; 0 if they agree."""
     tolerance = {EVALUATE: EVALUATED_TOLERANCE} | dict.fromkeys(
         (CONVERTER, TENSORFLOW, HOST), STORED_TOLERANCE
     )

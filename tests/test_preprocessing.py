@@ -290,7 +290,7 @@ def test_the_card_says_what_the_graph_does_to_whole_images(exported):
 def test_an_export_of_an_old_workdir_does_nothing_more_behind_a_warning(forgetful, capsys):
     held, options = model_record.load(forgetful), ExportOptions(workdir=forgetful, output="export")
     assert exports._rules(options, held).preprocessing is None
-    exports._say_what_it_expects(options, held)
+    exports._describe_input(options, held)
     (said,) = capsys.readouterr().err.splitlines()
     assert said.startswith("fv: warning") and "give images as they are in the shards" in said
     assert "give images as they are" in model_card.describe_input(dataclasses.asdict(TINY), None)
@@ -299,7 +299,7 @@ def test_an_export_of_an_old_workdir_does_nothing_more_behind_a_warning(forgetfu
 def test_a_model_of_boxes_says_that_images_have_to_be_cut_already(exported, tmp_path, capsys):
     boxes = Preprocessing(boxes="ab" * 32, store_size=64)
     held = dataclasses.replace(model_record.describe(TINY, ("Ada",)), preprocessing=boxes)
-    exports._say_what_it_expects(ExportOptions(workdir="run", output="export"), held)
+    exports._describe_input(ExportOptions(workdir="run", output="export"), held)
     folder = shutil.copytree(exported, tmp_path / "boxes")
     (folder / versions.FILE_NAME).unlink()
     card = json.loads((folder / model_card.JSON).read_text())

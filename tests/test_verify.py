@@ -53,26 +53,18 @@ def test_a_picture_shows_both_images(answer, images, tmp_path):
     assert picture.format == "PNG" and picture.width > 500
 
 
-def test_a_damaged_image_gets_one_line(answer, images):
-    images[1].write_bytes(images[1].read_bytes()[:300])
-    code, said, complaint = answer(*images[:2])
-    assert (
-        code == cli.EXIT_ERROR
-        and said == ""
-        and complaint.count("\n") == 1
-        and "b.jpg is no whole JPEG" in complaint
-    )
-
-
-def test_a_file_that_is_no_image_gets_one_line(answer, images, tmp_path):
-    (tmp_path / "notes.txt").write_text("no image")
-    code, said, complaint = answer(images[0], tmp_path / "notes.txt")
-    assert (
-        code == cli.EXIT_ERROR
-        and said == ""
-        and complaint.count("\n") == 1
-        and "notes.txt" in complaint
-    )
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (samples.image_bytes(12, 1)[:300], "other.jpg is no whole JPEG"),
+        (b"no image", "other.jpg cannot be used: not an image"),
+    ],
+)
+def test_a_file_that_is_no_whole_image_gets_one_line(answer, images, tmp_path, data, reason):
+    (tmp_path / "other.jpg").write_bytes(data)
+    code, said, complaint = answer(images[0], tmp_path / "other.jpg")
+    assert code == cli.EXIT_ERROR and said == ""
+    assert complaint.count("\n") == 1 and reason in complaint
 
 
 def test_a_table_of_pairs_gets_a_table_of_verdicts_and_its_figures(answer, images, tmp_path):
@@ -115,7 +107,7 @@ def test_verdicts_replace_no_foreign_file_of_the_made_up_name(answer, images, tm
         assert answer(f"--pairs_csv={tmp_path / 'pairs.csv'}")[0] == 0
 
 
-def test_verdicts_are_written_anew_whatever_the_blanks_in_the_first_line(answer, images, tmp_path):
+def test_verdicts_are_written_again_despite_blanks_in_the_header(answer, images, tmp_path):
     (tmp_path / "pairs.csv").write_text("\nimage_a, image_b , note\na.jpg,b.jpg,x\n")
     for _ in range(2):
         assert answer(f"--pairs_csv={tmp_path / 'pairs.csv'}")[0] == 0
@@ -148,7 +140,7 @@ def test_a_table_that_cannot_be_used_gets_one_line(answer, tmp_path, content, sa
     assert not (tmp_path / "pairs-verdicts.csv").exists()
 
 
-def test_rows_without_a_label_are_named_and_left_out_of_the_figures(answer, images, tmp_path):
+def test_rows_without_a_label_are_named_and_not_in_the_figures(answer, images, tmp_path):
     rows = ["a.jpg,b.jpg,1", "a.jpg,c.jpg, 0 ", "b.jpg,c.jpg,", "a.jpg,c.jpg,  "]
     (tmp_path / "pairs.csv").write_text("\n".join(["image_a,image_b,label", *rows]))
     code, said, complaint = answer(
@@ -166,20 +158,37 @@ def test_rows_without_a_label_are_named_and_left_out_of_the_figures(answer, imag
     )
 
 
-def test_a_figure_that_needs_a_label_which_no_row_has_is_null_and_said_to_be(
-    answer, images, tmp_path
-):
+def test_a_figure_that_lacks_a_label_is_null_and_not_measurable(answer, images, tmp_path):
     (tmp_path / "pairs.csv").write_text("image_a,image_b,label\na.jpg,b.jpg,1\na.jpg,c.jpg,true\n")
     flags = (f"--pairs_csv={tmp_path / 'pairs.csv'}", "--threshold=0")
     summary = json.loads(answer(*flags, "--json")[1])
     assert (summary["accuracy"], summary["false_reject_rate"]) == (1.0, 0.0)
     assert summary["false_accept_rate"] is None and summary["auc"] is None
     said = answer(*flags)[1]
-    assert (
-        "false_accept_rate not measurable" in said
-        and "auc not measurable" in said
-        and "nan" not in said
-    )
+    assert "false accept rate not measurable" in said and "AUC not measurable" in said
+    assert "nan" not in said
+
+
+def test_a_summary_is_a_few_short_lines(answer, images, tmp_path):
+    table, output = tmp_path / "pairs.csv", tmp_path / "answers.csv"
+    flags = (f"--pairs_csv={table}", f"--output={output}", "--threshold=0")
+    table.write_text("image_a,image_b\na.jpg,b.jpg\nc.jpg,none.jpg\n")
+    counts = "2 pairs, 1 answered, 1 of them the same person"
+    assert answer(*flags)[1].splitlines() == [counts, f"verdicts: {output}"]
+    table.write_text("image_a,image_b,label\na.jpg,b.jpg,\nc.jpg,none.jpg,0\n")
+    without = [counts, "no answered pair has a label", f"verdicts: {output}"]
+    assert answer(*flags)[1].splitlines() == without
+    table.write_text("image_a,image_b,label\na.jpg,b.jpg,1\na.jpg,c.jpg,0\n")
+    said = answer(*flags)[1].splitlines()
+    figures = json.loads(answer(*flags, "--json")[1])
+    assert said == [
+        "2 pairs, 2 answered, 2 of them the same person",
+        "2 labelled pairs at threshold 0.0000:",
+        f"  accuracy 0.5000, AUC {figures['auc']:.4f}",
+        "  false accept rate 1.0000",
+        "  false reject rate 0.0000",
+        f"verdicts: {output}",
+    ]
 
 
 def test_a_label_that_is_none_is_refused_before_a_verdict_is_written(answer, images, tmp_path):
@@ -211,7 +220,7 @@ def test_other_columns_and_odd_paths_come_out_as_they_went_in(answer, images, tm
     assert all(row[-1] == "" and float(row[5]) == pytest.approx(1) for row in rows)
 
 
-def test_a_column_named_nearly_as_the_labels_is_said_to_be_unread(answer, images, tmp_path):
+def test_a_column_whose_name_is_nearly_label_is_named_as_unread(answer, images, tmp_path):
     (tmp_path / "pairs.csv").write_text("image_a,image_b,Label\na.jpg,b.jpg,1\n")
     code, said, complaint = answer(f"--pairs_csv={tmp_path / 'pairs.csv'}", "--json")
     assert code == 0 and "accuracy" not in json.loads(said)

@@ -1,88 +1,51 @@
-"""The exported graph: encoded images, pixels or embeddings in, verdicts out; all that lies between is inside.
+"""The exported graph (image files, pixels or embeddings in, answers out) and its warm-up requests.
 
-The names, dtypes, shapes and meaning of what goes in and comes out are a contract, written down in docs/serve.md.
+Names, dtypes, shapes and meaning of inputs and outputs are a contract (docs/serve.md).
 """
 
 import dataclasses
 import hashlib
+import io
+import os
 from collections.abc import Callable
 
+import numpy as np
 import tensorflow as tf
+from PIL import Image
 
-from fv import preprocess
+from fv import preprocess, record
 from fv.calibration import Calibration
 from fv.model.options import ModelOptions
 from fv.model.siamese import Siamese
 from fv.serving import decoding
 from fv.serving.decoding import Rules
 
-# Requests that arrive together go through the network together, behind their decoders, in the
-# graph.
-#
-# A server that merges whole requests, as TensorFlow Serving does with --enable_batching, fails
-# all of them by the one bad
-# image of one. Here every request has checked and decoded its own images before any are merged,
-# and fails alone. On two
-# cores 16 callers with a pair each got 161 pairs a second, one caller 49
-# (benchmarks/results/serving.md).
-
-_BATCHES_AT_ONCE = 1  # on all cores; what arrives meanwhile makes up the next
-_WAIT_MICROSECONDS = 0  # nothing is held back to gather more: requests merge while they wait for the batch before theirs
-_MOST_WAITING = 1 << 16  # batches; a request past them is refused
-_MOST_ROWS = 1 << 30  # of a call, which is split
-_QUEUE = "images"
-
-
-def merge_requests(
-    encode: tf.types.experimental.ConcreteFunction, most: int, name: str
-) -> Callable[[tf.Tensor], tf.Tensor]:
-    """A function that goes through `encode` with the rows of concurrent calls.
-
-    Args:
-      encode: one tensor [n, …] → one tensor [n, …], row by row, for n > 0.
-      most: rows at once; a call with more is split.
-      name: of the process's queue: calls with another `encode`, or other weights behind it, must not use the same. (That of
-        `tf.nondifferentiable_batch_function` is "batch/" in every model, which mixes the answers of two.)
-
-    Returns:
-      A function of one tensor, as `encode`.
-    """
-
-    def call(rows):
-        (answers,) = tf.raw_ops.BatchFunction(
-            in_tensors=[rows],
-            captured_tensors=encode.captured_inputs,
-            f=encode,
-            Tout=[encode.outputs[0].dtype],
-            num_batch_threads=_BATCHES_AT_ONCE,
-            max_batch_size=_MOST_ROWS,
-            allowed_batch_sizes=list(range(1, most + 1)),  # every one: others would be padded
-            batch_timeout_micros=_WAIT_MICROSECONDS,
-            max_enqueued_batches=_MOST_WAITING,
-            enable_large_batch_splitting=True,
-            shared_name=name,
-            batching_queue=_QUEUE,
-        )
-        return tf.ensure_shape(answers, encode.outputs[0].shape)
-
-    return call
-
-
-Loader = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]  # as `images.loader` makes it
-
 IMAGE_A, IMAGE_B, IMAGE = "image_a", "image_b", "image"
 EMBEDDING_A, EMBEDDING_B, EMBEDDING = "embedding_a", "embedding_b", "embedding"
-LENGTH_TOLERANCE = 0.01  # of an embedding that should have length 1; float16 keeps 0.001
+_LENGTH_TOLERANCE = 0.01  # of an embedding, whose length should be 1; float16 keeps 0.001
 _SERVE = [tf.TensorSpec([None], tf.string, name) for name in (IMAGE_A, IMAGE_B)]
 _EMBED = [tf.TensorSpec([None], tf.string, IMAGE)]
 _EMBED_PIXELS = [tf.TensorSpec([None, None, None, preprocess.CHANNELS], tf.uint8, IMAGE)]
+_BATCHES_AT_ONCE = 1  # on all cores; what arrives meanwhile makes up the next batch
+_WAIT_MICROSECONDS = 0  # requests merge only while they wait for the batch before theirs
+_MOST_WAITING = 1 << 16  # batches; further requests are refused
+_MOST_ROWS = 1 << 30  # of a call, which is split
+_QUEUE = "images"
+WARM_UP = os.path.join("assets.extra", "tf_serving_warmup_requests")
+MODEL_NAME = "fv"
+BATCH_SIZES = (1, 8)  # of the warm-up requests
+_WARM_UP_SIDE = 160  # pixels, of their images
+
+Encode = Callable[[tf.Tensor], tf.Tensor]
+Answers = dict[str, tf.Tensor]
+Inputs = dict[str, np.ndarray | list[bytes]]
 
 
 class ServedVerifier(tf.Module):
-    """What the SavedModel holds: the signatures, the weights they use, and nothing of training.
+    """What the SavedModel holds: the signatures and the weights they use, nothing of training.
 
     Attributes:
-      threshold: float32 scalar; two images show the same person where their similarity is at least this.
+      threshold: float32 scalar; from this similarity on two images show the same person.
       calibration: float32 [2], slope and offset of the logit of `probability` over similarity.
     """
 
@@ -95,21 +58,26 @@ class ServedVerifier(tf.Module):
         calibration: Calibration,
         merged_images: int,
     ):
-        """Makes the graph of a model; `merged_images` of concurrent requests are embedded at once, with 0 each alone."""
+        """Makes the graph of a trained model.
+
+        Images of concurrent requests are embedded together, up to `merged_images` at once; 0 embeds
+        each request alone.
+        """
         super().__init__(name="served_verifier")
         self._options, self._rules = options, rules
         self.threshold = tf.Variable(threshold, trainable=False, dtype=tf.float32, name="threshold")
         logit = (calibration.slope, calibration.offset)
         self.calibration = tf.Variable(logit, trainable=False, dtype=tf.float32, name="calibration")
-        # Plain variables, not Keras objects: those would be saved with every layer's own functions.
+        # Plain variables and Python functions: a Keras object would be saved with the functions of
+        # every layer, and TensorFlow finds every object that is an attribute.
         scoring = model.head.scoring
         self.weights = [*model.encoder.variables, *(scoring.variables if scoring else [])]
-        self._model = _Untracked(model)
-        self._encode = _Untracked(_encoder(model, options, merged_images))
-        self._load = _Untracked(decoding.batch_loader(rules))
+        self._similarity = model.head.similarity
+        self._encode = _make_encode(model, options, merged_images)
+        self._load = decoding.batch_loader(rules)
 
     @tf.function(input_signature=_SERVE, autograph=False)
-    def serve(self, image_a: tf.Tensor, image_b: tf.Tensor) -> dict[str, tf.Tensor]:
+    def serve(self, image_a: tf.Tensor, image_b: tf.Tensor) -> Answers:
         """Compares pairs of encoded images.
 
         Args:
@@ -117,37 +85,36 @@ class ServedVerifier(tf.Module):
           image_b: as image_a.
 
         Returns:
-          similarity: float32 [batch] in [0, 1]; probability: float32 [batch] in [0, 1]; distance: float32 [batch] in [0, 2],
-          of the embeddings; same: bool [batch], similarity ≥ threshold.
+          similarity: float32 [batch] in [0, 1]; probability: float32 [batch] in [0, 1]; distance:
+          float32 [batch] in [0, 2], of the embeddings; same: bool [batch], similarity ≥ threshold.
         """
-        return self._compare_images(self._load.object, image_a, image_b)
+        return self._compare_images(self._load, image_a, image_b)
 
     @tf.function(input_signature=_EMBED, autograph=False)
-    def embed(self, image: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Embeds encoded images: string [batch] → embedding: float32 [batch, embedding_size], unit length."""
-        image = _batch(image, IMAGE)
-        return {EMBEDDING: self._embed(self._load.object(image, _names(IMAGE, image)))}
+    def embed(self, image: tf.Tensor) -> Answers:
+        """Embeds encoded images, string [batch]; `embedding`: float32 [batch, d] of unit length."""
+        image = _check_batch(image, IMAGE)
+        return {EMBEDDING: self._embed(self._load(image, _names(IMAGE, image)))}
 
     @tf.function(input_signature=_EMBED_PIXELS, autograph=False)
-    def embed_pixels(self, image: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Embeds upright RGB pixels: uint8 [batch, height, width, 3] → as `embed`, treated as an image file's."""
+    def embed_pixels(self, image: tf.Tensor) -> Answers:
+        """Embeds upright RGB pixels, uint8 [batch, height, width, 3], like the image files."""
         rules = self._rules
-        side = rules.image_size
         pixels = tf.map_fn(
-            lambda one: preprocess.to_input(one, side, rules.crop_fraction, rules.preprocessing),
-            _batch(image, IMAGE, "[batch, height, width, 3]"),
-            fn_output_signature=tf.TensorSpec([side, side, preprocess.CHANNELS], tf.uint8),
+            lambda one: preprocess.to_input(
+                one, rules.image_size, rules.crop_fraction, rules.preprocessing
+            ),
+            _check_batch(image, IMAGE, "[batch, height, width, 3]"),
+            fn_output_signature=tf.TensorSpec(rules.input_shape, tf.uint8),
         )
         return {EMBEDDING: self._embed(pixels)}
 
     @tf.function(autograph=False)
-    def compare(self, embedding_a: tf.Tensor, embedding_b: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Compares embeddings that `embed` or `embed_pixels` made: float32 [batch, embedding_size] each → as `serve`."""
+    def compare(self, embedding_a: tf.Tensor, embedding_b: tf.Tensor) -> Answers:
+        """Compares embeddings, float32 [batch, d] each; answers as in `serve`."""
         shape = f"[batch, {self._options.embedding_size}]"
-        embedding_a, embedding_b = (
-            _batch(embeddings, name, shape)
-            for embeddings, name in ((embedding_a, EMBEDDING_A), (embedding_b, EMBEDDING_B))
-        )
+        embedding_a = _check_batch(embedding_a, EMBEDDING_A, shape)
+        embedding_b = _check_batch(embedding_b, EMBEDDING_B, shape)
         _check_lengths(embedding_a, embedding_b, EMBEDDING_A, EMBEDDING_B)
         checks = [_check_unit(embedding_a, EMBEDDING_A), _check_unit(embedding_b, EMBEDDING_B)]
         with tf.control_dependencies(checks):
@@ -165,7 +132,7 @@ class ServedVerifier(tf.Module):
         }
 
     def similarities_of_stored(self, image_a: list[bytes], image_b: list[bytes]) -> tf.Tensor:
-        """Similarities, float32 [batch], of stored images: what the converter did is not repeated. It is not saved."""
+        """Scores images from shards, without the converter's steps, float32 [batch]. Not saved."""
         if self._rules.preprocessing is None or self._rules.preprocessing.store_size is None:
             return self.serve(tf.constant(image_a), tf.constant(image_b))["similarity"]
         load = decoding.batch_loader(dataclasses.replace(self._rules, preprocessing=None))
@@ -175,9 +142,9 @@ class ServedVerifier(tf.Module):
         return compare(tf.constant(image_a), tf.constant(image_b))
 
     def _compare_images(
-        self, load: Loader, image_a: tf.Tensor, image_b: tf.Tensor
-    ) -> dict[str, tf.Tensor]:
-        image_a, image_b = _batch(image_a, IMAGE_A), _batch(image_b, IMAGE_B)
+        self, load: decoding.Load, image_a: tf.Tensor, image_b: tf.Tensor
+    ) -> Answers:
+        image_a, image_b = _check_batch(image_a, IMAGE_A), _check_batch(image_b, IMAGE_B)
         _check_lengths(image_a, image_b, IMAGE_A, IMAGE_B)
         names = tf.concat([_names(IMAGE_A, image_a), _names(IMAGE_B, image_b)], axis=0)
         embeddings = self._embed(load(tf.concat([image_a, image_b], axis=0), names))
@@ -185,12 +152,12 @@ class ServedVerifier(tf.Module):
 
     def _embed(self, pixels: tf.Tensor) -> tf.Tensor:
         count = tf.shape(pixels)[0]
-        # TensorFlow's fused convolutions fail on no image: where the batch is empty, one is embedded for nothing.
+        # TensorFlow's fused convolutions fail on an empty batch, which gets a blank image here.
         padded = tf.pad(pixels, [[0, tf.cast(count == 0, tf.int32)], [0, 0], [0, 0], [0, 0]])
-        return self._encode.object(padded)[:count]
+        return self._encode(padded)[:count]
 
-    def _answer(self, embeddings_a: tf.Tensor, embeddings_b: tf.Tensor) -> dict[str, tf.Tensor]:
-        similarity = self._model.object.head.similarity(embeddings_a, embeddings_b)
+    def _answer(self, embeddings_a: tf.Tensor, embeddings_b: tf.Tensor) -> Answers:
+        similarity = self._similarity(embeddings_a, embeddings_b)
         return {
             "similarity": similarity,
             "probability": tf.sigmoid(self.calibration[0] * similarity + self.calibration[1]),
@@ -199,40 +166,60 @@ class ServedVerifier(tf.Module):
         }
 
 
-class _Untracked:
-    """Holds an object out of sight of TensorFlow's tracking of attributes."""
-
-    def __init__(self, held: object):
-        self.object = held
-
-
-def _encoder(
-    model: Siamese, options: ModelOptions, merged_images: int
-) -> Callable[[tf.Tensor], tf.Tensor]:
-    """uint8 [n, side, side, 3] → embeddings float32 [n, d]."""
+def _make_encode(model: Siamese, options: ModelOptions, merged_images: int) -> Encode:
+    """A function of uint8 [n, side, side, 3] to embeddings, float32 [n, d]."""
     side = options.image_size
+    pixels = tf.TensorSpec([None, side, side, preprocess.CHANNELS], tf.uint8)
 
-    @tf.function(
-        input_signature=[tf.TensorSpec([None, side, side, preprocess.CHANNELS], tf.uint8)],
-        autograph=False,
-    )
+    @tf.function(input_signature=[pixels], autograph=False)
     def encode(pixels):
         return model.encoder(pixels, training=False)
 
-    @tf.function(input_signature=encode.input_signature, autograph=False)
+    @tf.function(input_signature=[pixels], autograph=False)
     def encode_merged(pixels):
-        return encode(
-            pixels
-        )  # a call inside is optimised by Grappler, the batched function itself is not: 15 % slower
+        # Grappler optimises a call inside, but not the batched function itself: 15 % slower.
+        return encode(pixels)
 
     if not merged_images:
-        return encode
+        return lambda pixels: encode(pixels)
     digest = hashlib.sha256(repr(options).encode())
     for weight in model.encoder.variables:
         digest.update(weight.numpy())
-    return merge_requests(
-        encode_merged.get_concrete_function(), merged_images, f"fv-{digest.hexdigest()}"
-    )
+    concrete = encode_merged.get_concrete_function()
+    return merge_requests(concrete, merged_images, f"fv-{digest.hexdigest()}")
+
+
+def merge_requests(encode: tf.types.experimental.ConcreteFunction, most: int, name: str) -> Encode:
+    """Returns a function that sends the rows of concurrent calls through `encode` together.
+
+    It merges behind the decoders, so a bad image fails only its own request. A server that merges
+    whole requests (TensorFlow Serving with --enable_batching) fails all of them.
+
+    Args:
+      encode: one tensor [n, …] → one tensor [n, …], row by row, for n > 0.
+      most: rows at once; a call with more is split.
+      name: of the queue in this process. Another `encode`, or other weights, need another name;
+        `tf.nondifferentiable_batch_function` uses one name for all, which mixes their answers.
+    """
+
+    def call(rows):
+        (answers,) = tf.raw_ops.BatchFunction(
+            in_tensors=[rows],
+            captured_tensors=encode.captured_inputs,
+            f=encode,
+            Tout=[encode.outputs[0].dtype],
+            num_batch_threads=_BATCHES_AT_ONCE,
+            max_batch_size=_MOST_ROWS,
+            allowed_batch_sizes=list(range(1, most + 1)),  # other sizes would be padded
+            batch_timeout_micros=_WAIT_MICROSECONDS,
+            max_enqueued_batches=_MOST_WAITING,
+            enable_large_batch_splitting=True,
+            shared_name=name,
+            batching_queue=_QUEUE,
+        )
+        return tf.ensure_shape(answers, encode.outputs[0].shape)
+
+    return call
 
 
 def _names(name: str, batch: tf.Tensor) -> tf.Tensor:
@@ -240,22 +227,18 @@ def _names(name: str, batch: tf.Tensor) -> tf.Tensor:
     return tf.strings.join([f"{name}[", tf.strings.as_string(tf.range(tf.shape(batch)[0])), "]"])
 
 
-def _batch(batch: tf.Tensor, name: str, shape: str = "[batch]") -> tf.Tensor:
-    """The batch, behind assertions that it has as many dimensions as `shape`, and its last one where that is a number.
+def _check_batch(batch: tf.Tensor, name: str, shape: str = "[batch]") -> tf.Tensor:
+    """Returns the batch behind assertions on its rank and, if `shape` ends in a number, its width.
 
-    A server passes on whatever shape it is sent. Grappler takes rank and last dimension for those of the signature, so the
-    assertions count the brackets of the batch as text, and its numbers.
+    A server passes on any shape. Grappler replaces rank and last dimension by those of the
+    signature, so the assertions count the brackets of the batch as text, and its numbers.
     """
     rank = shape.count(",") + 1
     numbers = tf.strings.length(batch) if batch.dtype == tf.string else batch
-    text = tf.strings.format("{}", numbers, summarize=1)
-    has_rank = tf.strings.regex_full_match(
-        tf.strings.substr(text, 0, rank + 1), rf"\[{{{rank}}}[^\[]"
-    )
+    text = tf.strings.substr(tf.strings.format("{}", numbers, summarize=1), 0, rank + 1)
+    has_rank = tf.strings.regex_full_match(text, rf"\[{{{rank}}}[^\[]") | (tf.size(batch) == 0)
     message = f"{name} is no batch: it has to have the shape {shape}"
-    with tf.control_dependencies(
-        [tf.debugging.Assert(has_rank | (tf.size(batch) == 0), [message])]
-    ):
+    with tf.control_dependencies([tf.debugging.Assert(has_rank, [message])]):
         batch = tf.identity(batch)
     if rank == 1:
         return batch
@@ -272,10 +255,93 @@ def _check_lengths(batch_a: tf.Tensor, batch_b: tf.Tensor, name_a: str, name_b: 
 
 def _check_unit(embeddings: tf.Tensor, name: str) -> tf.Operation:
     length = tf.norm(embeddings, axis=-1)
-    # NaN by name: Grappler makes `not <=`, which is true of it, into `>`, which is not.
-    bad = tf.where(tf.math.is_nan(length) | (tf.abs(length - 1.0) > LENGTH_TOLERANCE))[:1, 0]
+    # NaN by name: Grappler turns `not <=`, which is true for NaN, into `>`, which is not.
+    bad = tf.where(tf.math.is_nan(length) | (tf.abs(length - 1.0) > _LENGTH_TOLERANCE))[:1, 0]
     found = [tf.gather(_names(name, embeddings), bad), tf.strings.as_string(tf.gather(length, bad))]
     message = tf.strings.join(
         [found[0], " has length ", found[1], ", not 1: it is no embedding of this model"]
     )
     return tf.debugging.Assert(tf.size(bad) == 0, [message])
+
+
+# Only the fields of `tensorflow.serving.PredictionLog` that a request sets, so that an export needs
+# no tensorflow-serving-api. A TensorProto stands as bytes, which have its wire format. Sources:
+# prediction_log.proto, predict.proto and model.proto in tensorflow_serving/apis.
+_PREDICTION_LOG = """
+name: "prediction_log.proto" package: "tensorflow.serving" syntax: "proto3"
+message_type {
+  name: "ModelSpec"
+  field { name: "name" number: 1 type: TYPE_STRING }
+  field { name: "signature_name" number: 3 type: TYPE_STRING }
+}
+message_type {
+  name: "PredictRequest"
+  nested_type {
+    name: "InputsEntry"
+    options { map_entry: true }
+    field { name: "key" number: 1 type: TYPE_STRING }
+    field { name: "value" number: 2 type: TYPE_BYTES }
+  }
+  field { name: "model_spec" number: 1 type_name: ".tensorflow.serving.ModelSpec" }
+  field {
+    name: "inputs" number: 2 label: LABEL_REPEATED
+    type_name: ".tensorflow.serving.PredictRequest.InputsEntry"
+  }
+}
+message_type {
+  name: "PredictLog"
+  field { name: "request" number: 1 type_name: ".tensorflow.serving.PredictRequest" }
+}
+message_type {
+  name: "PredictionLog"
+  field { name: "predict_log" number: 6 type_name: ".tensorflow.serving.PredictLog" }
+}
+"""
+_PredictionLog = record.message_class(_PREDICTION_LOG, "tensorflow.serving.PredictionLog")
+
+
+def write_warm_up(folder: str, embedding_size: int) -> None:
+    """Writes warm-up requests, so that the first caller of a server does not wait.
+
+    TensorFlow Serving replays them when it loads a version: noise for every signature, at batch
+    sizes 1 and 8.
+    """
+    path = os.path.join(folder, WARM_UP)
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    with open(path, "wb") as file:
+        for size in BATCH_SIZES:
+            for name, inputs in _make_requests(size, embedding_size).items():
+                file.write(record.frame(prediction_log(name, inputs)))
+
+
+def prediction_log(signature: str, inputs: Inputs) -> bytes:
+    """Serialises a PredictionLog of one request to a signature, with its arguments by name."""
+    log = _PredictionLog()
+    request = log.predict_log.request
+    request.model_spec.name, request.model_spec.signature_name = MODEL_NAME, signature
+    for name, values in inputs.items():
+        tensor = tf.make_tensor_proto(values)
+        request.inputs[name] = tensor.SerializeToString(deterministic=True)
+    return log.SerializeToString(deterministic=True)
+
+
+def _make_requests(size: int, embedding_size: int) -> dict[str, Inputs]:
+    """Arguments for each signature, batches of noise."""
+    rng = np.random.default_rng(size)
+    shape = (size, _WARM_UP_SIDE, _WARM_UP_SIDE, preprocess.CHANNELS)
+    pixels = rng.integers(0, 256, shape, dtype=np.uint8)
+    jpegs, pngs = [[_encode(image, form) for image in pixels] for form in ("JPEG", "PNG")]
+    noise = rng.normal(size=(size, embedding_size))
+    embeddings = (noise / np.linalg.norm(noise, axis=1, keepdims=True)).astype(np.float32)
+    return {
+        "serving_default": {IMAGE_A: jpegs, IMAGE_B: jpegs},
+        "embed": {IMAGE: pngs},
+        "embed_pixels": {IMAGE: pixels},
+        "compare": {EMBEDDING_A: embeddings, EMBEDDING_B: embeddings},
+    }
+
+
+def _encode(pixels: np.ndarray, form: str) -> bytes:
+    encoded = io.BytesIO()
+    Image.fromarray(pixels).save(encoded, form)
+    return encoded.getvalue()

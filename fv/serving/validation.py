@@ -1,4 +1,4 @@
-"""The validation pairs of an export: where they are, and how the model scores them."""
+"""The held-out pairs of an export: where they are, their scores, and the threshold they choose."""
 
 import dataclasses
 import math
@@ -7,31 +7,44 @@ import os
 import numpy as np
 import tensorflow as tf
 
-from fv import files, metrics, progress, record, workdir
-from fv import manifest as manifests
+from fv import files, manifest, metrics, progress, record, workdir
 from fv.errors import UserError
 from fv.evaluation import pair_sources
-from fv.model import checkpoint_choice
 from fv.model.model_record import ModelRecord
 from fv.model.siamese import PairScorer, Siamese
-from fv.pipeline import damage, decoders, input_pipeline
+from fv.pipeline import damage, input_pipeline
 from fv.pipeline.input_pipeline import PairSource
 
-# The threshold of an export, and how often it is wrong.
-
 BEST_ACCURACY = "best accuracy"
+_BATCH_SIZE = 64  # pairs
+
+
+@dataclasses.dataclass(frozen=True)
+class HeldOut:
+    """The pairs that an export is calibrated on, and the evaluator's figures.
+
+    Attributes:
+      figures: metrics.json of the workdir; None if there is none, or it is not of shards.
+      tfrecords: folder of the shards that hold the pairs.
+      split: the split of the pairs.
+    """
+
+    figures: dict | None
+    tfrecords: str
+    split: str
 
 
 @dataclasses.dataclass(frozen=True)
 class OperatingPoint:
-    """A threshold with the pairs behind it.
+    """A threshold with its error rates.
 
     Attributes:
-      threshold: similarity from which on two images are the same person.
+      threshold: similarity from which on two images show the same person.
       chosen_by: how it was chosen, in words.
-      far: share of impostor pairs accepted, and the counts behind it.
-      frr: share of genuine pairs rejected, and the counts behind it.
-      split: the pairs that far and frr were measured on; the threshold was chosen on them too, unless it was given.
+      far: share of impostor pairs that are accepted, with its counts.
+      frr: share of genuine pairs that are rejected, with its counts.
+      split: the pairs that far and frr were measured on. They chose the threshold too, unless the
+        user gave it.
     """
 
     threshold: float
@@ -43,6 +56,94 @@ class OperatingPoint:
     genuine_rejected: int
     genuine: int
     split: str
+
+
+def find_held_out(folder: str, step: int, tfrecords: str | None, checkpoint: str) -> HeldOut:
+    """Finds the held-out pairs for a checkpoint.
+
+    Args:
+      folder: the workdir.
+      step: of the checkpoint.
+      tfrecords: folder of shards with a validation split; None for the one fv.evaluate read.
+      checkpoint: which one it is, last or best, for messages.
+
+    Raises:
+      UserError: fv.evaluate measured another checkpoint, or it did not run and there is no folder.
+    """
+    path = os.path.join(folder, workdir.METRICS)
+    figures = files.load_json(path) if os.path.exists(path) else None
+    if figures is None or not _is_of_shards(figures):
+        if tfrecords is None:
+            raise UserError(
+                f"{folder} holds no {workdir.METRICS} that says where validation pairs are: run "
+                "fv.evaluate first, or give --tfrecords, in either case shards with val pairs"
+            )
+        return HeldOut(None, tfrecords, "val")
+    if figures.get("step") != step:
+        raise UserError(
+            f"{path} is of step {figures.get('step')}, the {checkpoint} checkpoint of step {step}: "
+            f"run fv.evaluate again with --checkpoint={checkpoint}"
+        )
+    source = tfrecords or figures.get("threshold_tfrecords") or figures["tfrecords"]
+    return HeldOut(figures, source, figures.get("threshold_split", "val"))
+
+
+def _is_of_shards(figures: dict) -> bool:
+    """Whether shards were scored and chose the threshold; an export cannot use lists or folds."""
+    splits = (figures.get("split", "test"), figures.get("threshold_split", "val"))
+    return bool(figures.get("tfrecords")) and set(splits) <= set(manifest.SPLITS)
+
+
+def require_unscored(held_out: HeldOut) -> None:
+    """Checks that the pairs are not those whose figures the model card shows.
+
+    Raises:
+      UserError: they are.
+    """
+    scored = (held_out.figures or {}).get("pairs_sha256")
+    folder, split = held_out.tfrecords, held_out.split
+    if scored and pair_sources.read_shard_pairs(folder, split).digest() == scored:
+        raise UserError(
+            f"--tfrecords={folder} holds as its {split} split the pairs that fv.evaluate scored, "
+            "and figures on the pairs that choose the threshold mean nothing: give other shards"
+        )
+
+
+def validation_source(held_out: HeldOut, model: ModelRecord) -> PairSource:
+    """Opens the held-out pairs, decoded for a model.
+
+    Raises:
+      UserError: there are no such shards, or none of that split.
+    """
+    try:
+        held = manifest.load(held_out.tfrecords)
+        pixels = (model.options.image_size, model.options.crop_fraction)
+        return PairSource.of(held_out.tfrecords, held, held_out.split, *pixels)
+    except UserError as error:
+        raise UserError(
+            f"{error} (the export is calibrated on these pairs; --tfrecords names shards that hold "
+            "others)"
+        ) from error
+
+
+def score_pairs(pairs: PairSource, model: Siamese) -> tuple[np.ndarray, np.ndarray]:
+    """Scores pairs in the order of the shards: similarities float32 [n] and labels int32 [n]."""
+    batches = input_pipeline.evaluation_batches(pairs, batch_size=_BATCH_SIZE)
+    steps = input_pipeline.evaluation_steps(pairs, _BATCH_SIZE)
+    with (
+        damage.report_damaged_record(pairs.folder, pairs.split.shards),
+        progress.progress(steps, "calibrate", "batch") as line,
+    ):
+        return PairScorer(tf.distribute.get_strategy(), model).score(batches, line.update)
+
+
+def first_images(pairs: PairSource, count: int) -> tuple[list[bytes], list[bytes]]:
+    """Reads the encoded images of the first `count` pairs, or of all if there are fewer."""
+    paths = [os.path.join(pairs.folder, shard.name) for shard in pairs.split.shards]
+    records = [
+        record.parse_pair(data.numpy()) for data in tf.data.TFRecordDataset(paths).take(count)
+    ]
+    return [pair.images[0] for pair in records], [pair.images[1] for pair in records]
 
 
 def choose_threshold(
@@ -59,8 +160,9 @@ def choose_threshold(
       similarities: float32 [n].
       labels: int [n], 1 for a genuine pair.
       split: what the pairs are called.
-      threshold: the user's, if any.
-      target_far: largest share of impostor pairs accepted, if any; else the threshold has the best accuracy.
+      threshold: a given threshold, if any.
+      target_far: the largest share of impostor pairs accepted, if any. With neither, the threshold
+        with the best accuracy is chosen.
 
     Raises:
       UserError: the pairs are too few for that FAR.
@@ -69,10 +171,8 @@ def choose_threshold(
     if threshold is not None:
         chosen_by = "given by --threshold"
     elif target_far is not None:
-        threshold, chosen_by = (
-            _at_far(curve, target_far, split),
-            f"most genuine pairs at a FAR of {target_far:g}",
-        )
+        threshold = _threshold_at_far(curve, target_far, split)
+        chosen_by = f"most genuine pairs at a FAR of {target_far:g}"
     else:
         threshold, chosen_by = curve.best_threshold(), BEST_ACCURACY
     same = np.asarray(similarities) >= np.float32(threshold)
@@ -84,133 +184,18 @@ def choose_threshold(
     )
 
 
-def _at_far(curve: metrics.Roc, target_far: float, split: str) -> float:
+def _threshold_at_far(curve: metrics.Roc, target_far: float, split: str) -> float:
     point = curve.tar_at_far(target_far)
     if point.threshold is None:
-        fewest = f"{split} has {point.impostors:,} impostor pairs, which can show no rate below {1 / point.impostors:.2g}"
+        smallest = 1 / point.impostors
+        # Two digits, rounded up: a rate that is advised must be measurable.
+        unit = 10.0 ** (math.floor(math.log10(smallest)) - 1)
+        advised = f"{smallest:.2g}"
+        if float(advised) < smallest:
+            advised = f"{float(advised) + unit:.2g}"
         raise UserError(
-            f"--target_far={target_far:g} cannot be measured: {fewest}; give --target_far={_round_up(1 / point.impostors)} "
-            "or higher, or name shards with more val pairs by --tfrecords"
+            f"--target_far={target_far:g} cannot be measured: {split} has {point.impostors:,} "
+            f"impostor pairs, which can show no rate below {smallest:.2g}; give "
+            f"--target_far={advised} or higher, or name shards with more val pairs by --tfrecords"
         )
     return point.threshold
-
-
-def _round_up(rate: float) -> str:
-    """A rate to two digits that is no lower."""
-    unit = 10.0 ** (math.floor(math.log10(rate)) - 1)
-    text = f"{rate:.2g}"
-    return text if float(text) >= rate else f"{float(text) + unit:.2g}"
-
-
-_BATCH_SIZE = 64  # pairs
-
-
-@dataclasses.dataclass(frozen=True)
-class Measured:
-    """What fv.evaluate left in a workdir, or nothing, and where the pairs are that an export is calibrated on.
-
-    Attributes:
-      figures: metrics.json, None where there is none.
-      tfrecords: folder of shards.
-      split: their split.
-    """
-
-    figures: dict | None
-    tfrecords: str
-    split: str
-
-
-def find_held_out(
-    folder: str, step: int, tfrecords: str | None, checkpoint: str = checkpoint_choice.LAST
-) -> Measured:
-    """Finds what an export of a workdir's checkpoint, of that step, needs.
-
-    Args:
-      folder: the workdir.
-      step: of its checkpoint.
-      tfrecords: folder of shards with a validation split; the one that fv.evaluate read, if None.
-      checkpoint: which one it is, one of `checkpoint_choice.CHOICES`.
-
-    Raises:
-      UserError: fv.evaluate measured another checkpoint, or it did not run and no folder is given.
-    """
-    path = os.path.join(folder, workdir.METRICS)
-    figures = files.load_json(path) if os.path.exists(path) else None
-    if figures and not _is_of_shards(figures):
-        figures = None
-    if figures is None and tfrecords is None:
-        lacking = f"{folder} holds no {workdir.METRICS} that says where validation pairs are"
-        raise UserError(
-            f"{lacking}: run fv.evaluate first, or give --tfrecords, in either case shards with val pairs"
-        )
-    if figures is None:
-        return Measured(None, tfrecords, "val")
-    if figures.get("step") != step:
-        raise UserError(
-            f"{path} is of step {figures.get('step')}, the {checkpoint} checkpoint of step {step}: run fv.evaluate again "
-            f"with --checkpoint={checkpoint}"
-        )
-    source = tfrecords or figures.get("threshold_tfrecords") or figures["tfrecords"]
-    return Measured(figures, source, figures.get("threshold_split", "val"))
-
-
-def require_others(found: Measured) -> None:
-    """Checks that an export is not calibrated on the pairs whose figures its card shows.
-
-    Raises:
-      UserError: it would be.
-    """
-    scored = (found.figures or {}).get("pairs_sha256")
-    if scored and pair_sources.read_shard_pairs(found.tfrecords, found.split).digest() == scored:
-        raise UserError(
-            f"--tfrecords={found.tfrecords} holds as its {found.split} split the pairs that fv.evaluate scored, and figures "
-            "on the pairs that choose the threshold mean nothing: give other shards"
-        )
-
-
-def _is_of_shards(figures: dict) -> bool:
-    """Whether pairs of shards were scored and chose the threshold; of a list, or of folds, an export knows nothing."""
-    splits = (figures.get("split", "test"), figures.get("threshold_split", "val"))
-    return bool(figures.get("tfrecords")) and set(splits) <= set(manifests.SPLITS)
-
-
-def validation_source(found: Measured, held: ModelRecord) -> PairSource:
-    """The validation pairs.
-
-    Raises:
-      UserError: no such shards, or none with that split.
-    """
-    try:
-        manifest = manifests.load(found.tfrecords)
-        pixels = (held.options.image_size, held.options.crop_fraction)
-        return PairSource.of(found.tfrecords, manifest, found.split, *pixels)
-    except UserError as error:
-        raise UserError(
-            f"{error} (the export is calibrated on these pairs; --tfrecords names shards that hold others)"
-        ) from error
-
-
-def score_pairs(pairs: PairSource, model: Siamese) -> tuple[np.ndarray, np.ndarray]:
-    """Similarities float32 [n] and labels int32 [n] of the pairs, in the shards' order."""
-    batches = input_pipeline.evaluation_batches(pairs, batch_size=_BATCH_SIZE)
-    steps = input_pipeline.evaluation_steps(pairs, _BATCH_SIZE)
-    with (
-        damage.report_damaged_record(pairs.folder, pairs.split.shards),
-        progress.progress(steps, "calibrate", "batch") as line,
-    ):
-        return PairScorer(tf.distribute.get_strategy(), model).score(batches, line.update)
-
-
-def first_images(pairs: PairSource, count: int) -> tuple[list[bytes], list[bytes]]:
-    """The encoded images of the first `count` pairs, or of all where there are fewer."""
-    paths = [os.path.join(pairs.folder, shard.name) for shard in pairs.split.shards]
-    records = [decoders.parse_record(data) for data in tf.data.TFRecordDataset(paths).take(count)]
-    return tuple(
-        [pair[name].numpy() for pair in records] for name in (record.IMAGE_A, record.IMAGE_B)
-    )
-
-
-def manifest_sha256(folder: str) -> str | None:
-    """SHA-256 of a data set's manifest, which holds those of its shards; None where there is none."""
-    path = os.path.join(folder, manifests.FILE_NAME)
-    return files.sha256(path) if files.exists(path) else None

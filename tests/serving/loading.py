@@ -1,4 +1,4 @@
-"""An export loaded once for all tests: to load it and to call each signature for the first time takes seconds."""
+"""An export loaded once for all tests: loading and the first call of each signature are slow."""
 
 import functools
 

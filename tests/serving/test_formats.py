@@ -7,9 +7,12 @@ import numpy as np
 import pytest
 
 import fv
+from fv.conversion.formats import BadImage
 from fv.errors import UserError
+from fv.evaluation.pairs import Images, PairSet
 from fv.serving import export, formats
 from fv.serving.export import ExportOptions
+from tests.conftest import TINY
 
 PACKAGES = {"tflite": ["ai_edge_litert"], "onnx": ["tf2onnx", "onnxruntime"]}
 
@@ -23,6 +26,18 @@ def test_unknown_formats_and_missing_packages_are_named(monkeypatch):
         UserError, match=r"onnx needs tf2onnx, which is not installed: pip install 'fv\[onnx\]'"
     ):
         formats.parse_formats("onnx")
+
+
+def test_an_image_that_cannot_be_embedded_is_named():
+    def read(number: int) -> bytes:
+        raise BadImage("cut short")
+
+    images = Images(["a/1.jpg"], ["a"], np.array([1]), read)
+    pairs = PairSet("val", images, *np.zeros((4, 1), np.int64))
+    with pytest.raises(
+        UserError, match=r"^a/1\.jpg of the val pairs .*: cut short; convert it again"
+    ):
+        formats._embed_images({}, pairs, TINY)
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ def choose(**options):
     )
 
 
-def test_the_most_accurate_threshold_comes_with_the_counts_behind_its_rates():
+def test_the_most_accurate_threshold_comes_with_its_counts():
     point = choose()
     assert point.threshold == metrics.best_threshold(SIMILARITIES, LABELS)
     assert point.far == point.impostors_accepted / 10 and point.frr == point.genuine_rejected / 10

@@ -28,8 +28,8 @@ model = tf.saved_model.load(folder)
 images = {name: tf.constant(numpy.load(path)) for name, path in (one.split('=') for one in inputs)}
 answer = model.signatures['serving_default'](**images)
 print(json.dumps({name: value.numpy().tolist() for name, value in answer.items()}), file=sys.stderr)
-command = ['run', '--dir', folder, '--tag_set', 'serve', '--signature_def', 'serving_default', '--outdir', outputs]
-sys.argv[1:] = [*command, '--inputs', ';'.join(inputs)]
+command = ['run', '--dir', folder, '--tag_set', 'serve', '--signature_def', 'serving_default']
+sys.argv[1:] = [*command, '--outdir', outputs, '--inputs', ';'.join(inputs)]
 saved_model_cli.main()
 """
 
@@ -44,7 +44,7 @@ def evaluated(trained):
     ]
 
 
-def test_a_process_without_fv_and_saved_model_cli_get_the_evaluator_s_scores_and_decisions(
+def test_a_process_without_fv_scores_and_decides_as_the_evaluator(
     exported, evaluated, shards, tmp_path
 ):
     paths = sorted(map(str, shards.glob("test-*")))
@@ -56,14 +56,8 @@ def test_a_process_without_fv_and_saved_model_cli_get_the_evaluator_s_scores_and
         images = np.array([pair[f"{name}/encoded"].bytes_list.value[0] for pair in pairs], object)
         np.save(tmp_path / f"{name}.npy", images.astype("S"))
     inputs = [f"{name}={tmp_path / name}.npy" for name in ("image_a", "image_b")]
-    command = [
-        sys.executable,
-        "-c",
-        WITHOUT_FV,
-        exported,
-        *inputs,
-        tmp_path,
-    ]  # one process: TensorFlow takes 4 s to load
+    # One process for both ways: TensorFlow takes 4 s to load.
+    command = [sys.executable, "-c", WITHOUT_FV, exported, *inputs, tmp_path]
     done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=True)
     answer = json.loads(next(line for line in done.stderr.splitlines() if line.startswith("{")))
     written = {name: np.load(tmp_path / f"{name}.npy") for name in ("similarity", "same")}
@@ -72,9 +66,7 @@ def test_a_process_without_fv_and_saved_model_cli_get_the_evaluator_s_scores_and
         np.testing.assert_array_equal(found["same"], evaluated[1])
 
 
-def test_paths_bytes_arrays_and_pil_images_of_the_same_pixels_get_the_same_verdict(
-    verifier, tmp_path
-):
+def test_every_source_of_the_same_pixels_gets_the_same_verdict(verifier, tmp_path):
     image = making.picture()
     path = tmp_path / "a.png"
     image.save(path)
@@ -182,9 +174,7 @@ def test_a_folder_that_holds_no_saved_model_is_refused(tmp_path):
         fv.Verifier(str(tmp_path))
 
 
-def test_a_saved_model_of_something_else_is_refused_behind_a_warning_that_it_is_code(
-    tmp_path, capsys
-):
+def test_another_saved_model_is_refused_after_a_warning_about_code(tmp_path, capsys):
     tf.saved_model.save(tf.Module(), str(tmp_path / "other"))
     with pytest.raises(UserError, match="holds no SavedModel that fv.export wrote"):
         fv.Verifier(str(tmp_path / "other"))

@@ -84,7 +84,7 @@ def _die_half_way(output: str) -> None:
         os._exit(9)
 
 
-def test_a_killed_process_leaves_no_version_and_the_next_one_clears_up(tmp_path):
+def test_a_killed_process_leaves_no_version_and_the_next_tidies_up(tmp_path):
     process = multiprocessing.get_context("fork").Process(
         target=_die_half_way, args=(str(tmp_path),)
     )
@@ -153,7 +153,7 @@ def test_folders_that_are_no_exports_are_kept_named_and_not_counted(tmp_path, ca
 @pytest.mark.parametrize(
     "change", ["saved_model.pb", "notes.txt", ".notes", "assets/labels.txt", "SHA256SUMS"]
 )
-def test_an_export_that_was_changed_since_is_kept_and_the_change_named(tmp_path, capsys, change):
+def test_a_changed_export_is_kept_and_the_change_is_named(tmp_path, capsys, change):
     folder = write_export(tmp_path)
     (folder / change).write_text("mine")
     write_export(tmp_path)
