@@ -33,13 +33,15 @@ def test_the_fit_is_that_of_a_logistic_regression(scored):
 def test_probabilities_agree_with_the_share_that_is_genuine(scored):
     similarities, labels = scored
     fitted = calibration.fit(similarities[::2], labels[::2])
-    found = calibration.evaluate(fitted, similarities[1::2], labels[1::2])
+    found = calibration.measure(fitted.probability(similarities[1::2]), labels[1::2])
     assert (
         found["expected_calibration_error"] < 0.06
         and found["brier"] < 0.2
         and found["pairs"] == 1000
     )
-    assert calibration.evaluate(fitted, similarities[1::2], 1 - labels[1::2])["brier"] > 0.4
+    assert (
+        calibration.measure(fitted.probability(similarities[1::2]), 1 - labels[1::2])["brier"] > 0.4
+    )
 
 
 def test_classes_that_a_threshold_splits_give_finite_numbers_that_keep_the_order():

@@ -82,7 +82,7 @@ class _Sorted:
         self.person, self.right_genuine = people[genuine, 0], right[genuine].astype(np.int32)
         self.one, self.other = people[impostor, 0], people[impostor, 1]
         self.right_impostor = right[impostor].astype(np.int32)
-        points = curve.outline()
+        points = curve.sample_points()
         self.thresholds = curve.thresholds[points]
         self.genuine_accepted, self.impostors_accepted = (
             curve.genuine_accepted[points],

@@ -117,7 +117,7 @@ def draw_histogram(
 
 def _draw_linear_roc(axes: Axes, curve: metrics.Roc) -> None:
     eer = curve.eer()
-    shown = curve.outline()
+    shown = curve.sample_points()
     axes.plot(curve.far[shown], curve.tar[shown], label=f"AUC {curve.auc():.4f}", **CURVE_STYLE)
     axes.plot(eer, 1 - eer, "D", color=IMPOSTOR_COLOUR, label=f"EER {eer:.4f}", **MARK_STYLE)
     axes.set_xlim(-MARGIN, 1 + MARGIN)
@@ -126,7 +126,7 @@ def _draw_linear_roc(axes: Axes, curve: metrics.Roc) -> None:
 def _draw_logarithmic_roc(
     axes: Axes, curve: metrics.Roc, marks: Sequence[metrics.TarAtFar]
 ) -> None:
-    shown = curve.outline()
+    shown = curve.sample_points()
     axes.plot(curve.far[shown], curve.tar[shown], drawstyle="steps-post", **CURVE_STYLE)
     for index, mark in enumerate(marks):
         tar = np.nan if mark.tar is None else mark.tar
@@ -206,7 +206,7 @@ def draw_det(path: str, similarities: np.ndarray, labels: np.ndarray, title: str
     )  # where no error at all is drawn
     figure = Figure(figsize=FIGURE_SIZE, layout="constrained")
     axes = figure.subplots()
-    shown = curve.outline()
+    shown = curve.sample_points()
     far, frr = curve.far[shown], 1 - curve.tar[shown]
     axes.plot(np.maximum(far, floor_far), np.maximum(frr, floor_frr), **CURVE_STYLE)
     eer = max(curve.eer(), floor_far)

@@ -366,7 +366,9 @@ def _held_out(
     if found.figures is None or not os.path.exists(path):
         return None
     scores = tables.read(path, ("similarity", "label"))
-    return calibration.evaluate(fitted, scores.numbers("similarity"), scores.labels("label"))
+    return calibration.measure(
+        fitted.probability(scores.numbers("similarity")), scores.labels("label")
+    )
 
 
 def _flag(flags: str, name: str) -> str | None:
