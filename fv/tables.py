@@ -81,8 +81,8 @@ class Rows:
         if None in found:
             row = found.index(None)
             raise UserError(
-                f"{self.place(row)}: label '{_shorten(self[name][row].strip())}' is neither 1 (same "
-                "person) nor 0 (different people); true and false, 1.0 and 0.0 are taken too"
+                f"{self.place(row)}: label '{_shorten(self[name][row].strip())}' is neither 1 "
+                "(same person) nor 0 (different people); true and false, 1.0 and 0.0 are taken too"
             )
         return np.array(found, np.int8)
 

@@ -8,8 +8,8 @@ import pytest
 
 from fv import metrics
 from fv.errors import UserError
+from fv.evaluate import EvaluateOptions, evaluate
 from fv.evaluation import given_scores
-from fv.evaluation.run import EvaluateOptions, evaluate
 from tests.evaluation.making import scores
 
 pytestmark = pytest.mark.usefixtures("blank_pictures")

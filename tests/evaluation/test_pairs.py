@@ -73,7 +73,8 @@ def test_a_list_in_lfw_s_format_gives_its_pairs_with_the_folds_of_its_header(
         "Di/Di_0002.png",
     )
     assert (
-        pairs.names() == {"Ada", "Bob", "Cy", "Di"} and pairs.images.of_identity.tolist() == [2] * 6
+        pairs.identities() == {"Ada", "Bob", "Cy", "Di"}
+        and pairs.images.images_of_identity.tolist() == [2] * 6
     )
 
 
@@ -99,7 +100,7 @@ def test_images_that_are_not_there_are_named_and_counted(tmp_path, listed_pairs_
         read(tmp_path, listed_pairs_images, text)
     pairs = read(tmp_path, listed_pairs_images, text, allow_missing=True)
     assert pairs.labels.tolist() == [1, 1] and pairs.folds.tolist() == [0, 1]
-    assert "2 of 4 pairs" in pairs.lost and "Eve/Eve_0007.jpg" in pairs.lost
+    assert "2 of 4 pairs" in pairs.note and "Eve/Eve_0007.jpg" in pairs.note
 
 
 def test_a_list_without_one_known_image_is_refused_whatever_is_allowed(
@@ -148,7 +149,7 @@ def test_people_below_splits_are_refused_or_read_at_the_level_that_is_given(
         read(tmp_path, tmp_path / "faces", TWO_FOLDS)
     pairs = read(tmp_path, tmp_path / "faces", TWO_FOLDS, identity_level=2)
     assert (
-        pairs.names() == {"Ada", "Bob", "Cy", "Di"}
+        pairs.identities() == {"Ada", "Bob", "Cy", "Di"}
         and "train/Ada/Ada_0001.jpg" in pairs.images.paths
     )
 
@@ -161,9 +162,13 @@ def test_names_written_in_two_ways_are_refused_joined_or_kept_apart(tmp_path, li
     with pytest.raises(UserError, match="'Ada' and 'ada'.*--merge_names"):
         read(*arguments, pairs.format(0), "pairs.csv")
     joined = read(*arguments, pairs.format(1), "pairs.csv", merge_names=True)
-    assert joined.names() == {"Ada", "Cy"} and joined.images.of_identity.tolist() == [4, 2, 4]
-    assert "1 identity joined from several folders" in joined.lost
-    assert read(*arguments, pairs.format(0), "pairs.csv", merge_names=False).names() == {
+    assert joined.identities() == {"Ada", "Cy"} and joined.images.images_of_identity.tolist() == [
+        4,
+        2,
+        4,
+    ]
+    assert "1 identity joined from several folders" in joined.note
+    assert read(*arguments, pairs.format(0), "pairs.csv", merge_names=False).identities() == {
         "Ada",
         "Cy",
         "ada",

@@ -5,8 +5,8 @@ import pathlib
 import pytest
 
 from fv.errors import UserError
+from fv.evaluate import EvaluateOptions, evaluate
 from fv.evaluation import provenance
-from fv.evaluation.run import EvaluateOptions, evaluate
 from fv.model import model_record
 from tests.conftest import TINY
 from tests.evaluation.making import pair_set
@@ -44,9 +44,8 @@ def test_a_workdir_that_cannot_tell_is_refused_in_one_line_or_said_to_be_unknown
 
 
 def test_people_of_the_threshold_s_pairs_who_are_scored_are_counted():
-    assert "12 people who are scored too" in provenance.note_shared_people(
-        pair_set(), pair_set(seed=1)
-    )
+    notes = provenance.note_choosing_pairs(OLD, pair_set(), pair_set(seed=1))
+    assert any("12 people who are scored too" in note for note in notes)
 
 
 def test_a_training_identity_written_in_another_way_is_no_stranger():

@@ -6,8 +6,8 @@ import pandas as pd
 import pytest
 
 from fv.errors import UserError
+from fv.evaluate import EvaluateOptions, evaluate
 from fv.evaluation import comparison, report
-from fv.evaluation.run import EvaluateOptions, evaluate
 from tests.evaluation.making import scores
 
 pytestmark = pytest.mark.usefixtures("blank_pictures")
@@ -98,8 +98,8 @@ def test_a_list_of_pairs_that_would_be_replaced_is_refused(tmp_path):
 def test_a_comparison_replaces_comparisons_alone(tmp_path, monkeypatch):
     monkeypatch.setattr(comparison, "_load", lambda run: {})
     monkeypatch.setattr(comparison, "_warnings", lambda found: [])
-    monkeypatch.setattr(comparison, "to_text", lambda found: "")
-    monkeypatch.setattr(comparison, "render", lambda found: "<title>2 evaluations</title>")
+    monkeypatch.setattr(comparison, "render_table", lambda found: "")
+    monkeypatch.setattr(comparison, "render_page", lambda found: "<title>2 evaluations</title>")
     page = tmp_path / "comparison.html"
     page.write_text("<title>2 evaluations</title> of an earlier fv")
     for _ in range(2):

@@ -1,4 +1,5 @@
 import dataclasses
+import html
 import json
 import pathlib
 import re
@@ -11,8 +12,8 @@ import tensorflow as tf
 
 from fv import cli, files, manifest, metrics
 from fv.errors import UserError
+from fv.evaluate import EvaluateOptions, evaluate
 from fv.evaluation import scores as scores_module
-from fv.evaluation.run import EvaluateOptions, evaluate
 from fv.model import checkpoint_files, model_record
 from fv.model.siamese import PairScorer
 from fv.pipeline import input_pipeline
@@ -215,10 +216,10 @@ def test_a_list_with_folds_is_cross_validated_beside_the_workdir_s_own_figures(k
 def test_flip_makes_an_image_and_its_mirror_image_one(trained):
     record = model_record.load(trained.workdir)
     model, _ = checkpoint_files.load_model(trained.workdir, record)
-    describer = scores_module.Describer(model, record.options, None, flip=True, batch_size=4)
     pixels = tf.constant(np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3)), tf.uint8)
-    embeddings = describer._embed(model, pixels)
-    np.testing.assert_allclose(embeddings, describer._embed(model, pixels[:, :, ::-1]), atol=1e-6)
+    embeddings = scores_module._embed(model, pixels, flip=True)
+    mirrored = scores_module._embed(model, pixels[:, :, ::-1], flip=True)
+    np.testing.assert_allclose(embeddings, mirrored, atol=1e-6)
     np.testing.assert_allclose(np.linalg.norm(embeddings, axis=1), 1, atol=1e-5)
 
 
@@ -253,9 +254,7 @@ def test_a_model_of_constant_scores_is_called_so_in_figures_page_and_table(
     k_fold, monkeypatch, capsys
 ):
     monkeypatch.setattr(
-        scores_module.Describer,
-        "_embed",
-        lambda self, model, pixels: np.eye(1, 16).repeat(len(pixels), 0),
+        scores_module, "_embed", lambda model, pixels, flip: np.eye(1, 16).repeat(len(pixels), 0)
     )
     evaluate(k_fold)
     figures = figures_of(k_fold.output)
@@ -266,9 +265,7 @@ def test_a_model_of_constant_scores_is_called_so_in_figures_page_and_table(
 
 def test_embeddings_that_are_not_finite_are_refused_by_the_first_image(k_fold, monkeypatch):
     monkeypatch.setattr(
-        scores_module.Describer,
-        "_embed",
-        lambda self, model, pixels: np.full((len(pixels), 16), np.nan),
+        scores_module, "_embed", lambda model, pixels, flip: np.full((len(pixels), 16), np.nan)
     )
     with pytest.raises(
         UserError,
@@ -281,14 +278,14 @@ def test_embeddings_that_are_not_finite_are_refused_by_the_first_image(k_fold, m
 def test_an_untrained_network_whose_embeddings_are_not_finite_is_named_as_what_it_is(
     k_fold, monkeypatch
 ):
-    embed = scores_module.Describer._embed
-    monkeypatch.setattr(
-        scores_module.Describer,
-        "_embed",
-        lambda self, model, pixels: (
-            embed(self, model, pixels) * (np.nan if model is self._untrained else 1)
-        ),
-    )
+    embed, models = scores_module._embed, []
+
+    def embed_with_second_broken(model, pixels, flip):
+        if model not in models:
+            models.append(model)  # the trained one comes first
+        return embed(model, pixels, flip) * (1 if model is models[0] else np.nan)
+
+    monkeypatch.setattr(scores_module, "_embed", embed_with_second_broken)
     with pytest.raises(
         UserError, match="22 of 22 embeddings of the untrained network.* give --nobaselines"
     ):
@@ -305,7 +302,7 @@ def test_a_threshold_that_training_people_chose_is_said_to_be(options, tmp_path)
     assert note.startswith(
         "The threshold was chosen on train, where 6 of 6 people are training identities"
     )
-    assert note in pathlib.Path(tmp_path, "report.html").read_text().replace("&#x27;", "'")
+    assert note in html.unescape(pathlib.Path(tmp_path, "report.html").read_text())
 
 
 def test_people_of_the_training_split_are_refused_and_reported_on_demand(options, tmp_path):
