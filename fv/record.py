@@ -8,7 +8,7 @@ pair everywhere.
 
 import struct
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, BinaryIO, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import google_crc32c
 from google.protobuf import descriptor_pb2, descriptor_pool, message, message_factory, text_format
@@ -132,7 +132,7 @@ def decode_pair(data: bytes) -> dict[str, bytes | int]:
     return {name: _single_value(features, name) for name in (*BYTES_FIELDS, *INT64_FIELDS)}
 
 
-def read_frames(file: BinaryIO) -> Iterator[tuple[int, bytes]]:
+def read_frames(file: IO[bytes]) -> Iterator[tuple[int, bytes]]:
     """Yields (byte at which it begins, data) of every record of a TFRecord file, its CRCs checked.
 
     Raises:

@@ -32,7 +32,7 @@ def options(trained) -> EvaluateOptions:
 
 @pytest.fixture(scope="module")
 def listed(tmp_path_factory):
-    """A folder of images of strangers, and a list of two folds over them with people of their own."""
+    """Images of strangers, and a list of two folds over them that share no person."""
     folder = tmp_path_factory.mktemp("listed")
     for person in STRANGERS:
         name = f"S{person}"
@@ -84,7 +84,7 @@ def test_the_figures_are_those_of_the_written_scores(options):
     assert figures["seen_identities"] == dict(known=True, people=6, seen=0)
 
 
-def test_a_pair_scores_as_training_validates_it_though_each_image_is_embedded_once(options):
+def test_a_pair_scores_as_in_the_validation_of_training(options):
     record = model_record.load(options.workdir)
     model, _ = checkpoint_files.load_model(options.workdir, record)
     pixels = (record.options.image_size, record.options.crop_fraction)
@@ -189,7 +189,7 @@ def test_pictures_and_a_page_that_loads_nothing_else_are_written(options):
         '"data:image/[^"]*"', "", page.split("</style>")[1]
     )  # which base64 may spell by chance
     for said in (
-        "TAR, of what learned nothing too",
+        "TAR of the model and of baselines without learning",
         "Brier score",
         "untrained network",
         "The model trained on none of these people",
@@ -202,7 +202,7 @@ def test_pictures_and_a_page_that_loads_nothing_else_are_written(options):
         assert said in page
 
 
-def test_a_list_with_folds_is_cross_validated_beside_the_workdir_s_own_figures(k_fold, options):
+def test_a_list_with_folds_is_cross_validated(k_fold, options):
     evaluate(k_fold)
     figures = figures_of(k_fold.output)
     assert figures["pairs"] == 24 and [fold["pairs"] for fold in figures["folds"]] == [12, 12]
@@ -223,9 +223,7 @@ def test_flip_makes_an_image_and_its_mirror_image_one(trained):
     np.testing.assert_allclose(np.linalg.norm(embeddings, axis=1), 1, atol=1e-5)
 
 
-def test_a_list_whose_threshold_comes_from_shards_needs_no_folds_and_flips_on_demand(
-    k_fold, options
-):
+def test_a_list_takes_its_threshold_from_shards_and_flips(k_fold, options):
     chosen = dataclasses.replace(k_fold, threshold_tfrecords=options.tfrecords, flip=True)
     evaluate(chosen)
     figures = figures_of(k_fold.output)
@@ -275,9 +273,7 @@ def test_embeddings_that_are_not_finite_are_refused_by_the_first_image(k_fold, m
     assert not pathlib.Path(k_fold.output).exists()
 
 
-def test_an_untrained_network_whose_embeddings_are_not_finite_is_named_as_what_it_is(
-    k_fold, monkeypatch
-):
+def test_embeddings_of_the_untrained_network_must_be_finite(k_fold, monkeypatch):
     embed, models = scores_module._embed, []
 
     def embed_with_second_broken(model, pixels, flip):
@@ -346,7 +342,7 @@ def test_flags_that_do_not_fit_each_other_are_refused(options, changes, message)
         evaluate(dataclasses.replace(options, **changes))
 
 
-def test_a_list_without_folds_needs_to_be_told_where_its_threshold_comes_from(k_fold, tmp_path):
+def test_a_list_without_folds_needs_a_source_of_its_threshold(k_fold, tmp_path):
     (tmp_path / "one.txt").write_text("1\nS20\t1\t2\nS20\t1\tS21\t1\n")
     with pytest.raises(UserError, match="has no folds, and its threshold may not come from itself"):
         evaluate(dataclasses.replace(k_fold, pairs_file=str(tmp_path / "one.txt")))

@@ -78,8 +78,8 @@ class EvaluateOptions:
     )
     store_size: int | None = option(
         None,
-        "Size that a list's images are reduced to, as in the converter; the training images' if not "
-        "given.",
+        "Size that a list's images are reduced to, as in the converter; that of the training "
+        "images if not given.",
         lower=8,
     )
     flip: bool = option(False, "Add the embedding of the mirrored image to each embedding.")

@@ -29,7 +29,7 @@ def write_run(folder, name, accuracy, pairs=100, step=1, digest="ab", training=N
     return str(folder / name)
 
 
-def test_runs_stand_side_by_side_in_one_table_and_one_page(tmp_path, capsys):
+def test_runs_are_compared_in_a_table_and_a_page(tmp_path, capsys):
     comparison.compare(
         [write_run(tmp_path, "one", 0.8125), write_run(tmp_path, "two", 0.9375)], None
     )
@@ -39,7 +39,7 @@ def test_runs_stand_side_by_side_in_one_table_and_one_page(tmp_path, capsys):
     assert "note of two" in page and "backbone" in page and "do not compare" not in page
 
 
-def test_runs_on_other_pairs_are_warned_of_where_an_older_fv_wrote_no_digest(tmp_path, capsys):
+def test_other_pairs_are_warned_of_without_a_digest(tmp_path, capsys):
     comparison.compare(
         [write_run(tmp_path, "one", 0.8), write_run(tmp_path, "two", 0.9, pairs=200, digest=None)],
         str(tmp_path / "out"),
@@ -48,14 +48,14 @@ def test_runs_on_other_pairs_are_warned_of_where_an_older_fv_wrote_no_digest(tmp
     assert "not scored on the same pairs" in capsys.readouterr().out
 
 
-def test_other_pairs_of_the_same_number_are_warned_of_by_their_digest(tmp_path, capsys):
+def test_other_pairs_are_warned_of_by_their_digest(tmp_path, capsys):
     comparison.compare(
         [write_run(tmp_path, "one", 0.8), write_run(tmp_path, "two", 0.9, digest="cd")], None
     )
     assert "not scored on the same pairs" in capsys.readouterr().out
 
 
-def test_runs_that_were_scored_in_unlike_ways_are_warned_of_with_what_is_unlike(tmp_path, capsys):
+def test_runs_scored_in_different_ways_are_warned_of(tmp_path, capsys):
     ways = dict(one=dict(flip=True, checkpoint="best"), two=dict(flip=False, checkpoint="best"))
     comparison.compare([write_run(tmp_path, name, 0.8, **way) for name, way in ways.items()], None)
     page, text = (tmp_path / "one" / "comparison.html").read_text(), capsys.readouterr().out

@@ -52,7 +52,7 @@ def test_intervals_hold_the_figures_and_repeat_by_the_seed():
     )
 
 
-def test_people_who_differ_widen_the_interval_beyond_that_of_independent_pairs():
+def test_people_who_differ_widen_the_interval():
     _, labels, _, people = sample(pairs=2400)
     correct = people[:, 0] < 6  # half of the people are always correct, the others never
     found = figures.bootstrap_intervals(

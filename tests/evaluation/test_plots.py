@@ -170,7 +170,7 @@ def test_curves_of_usual_and_constant_scores_are_drawn(tmp_path, similarities):
         assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
 
 
-def test_principal_components_are_the_directions_of_most_variance_with_a_fixed_sign():
+def test_principal_components_have_most_variance_and_a_fixed_sign():
     rng = np.random.default_rng(0)
     spread = rng.normal(size=(200, 3)) * (5, 2, 0.1)
     turned = spread @ np.linalg.qr(rng.normal(size=(3, 3)))[0]

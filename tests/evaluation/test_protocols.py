@@ -13,7 +13,7 @@ def decide(pairs, similarities):
     return protocols.cross_validate(similarities, pairs.labels, *protocols.split_folds(pairs))
 
 
-def test_threshold_and_calibration_of_a_fold_stay_when_its_own_scores_and_labels_change():
+def test_a_fold_s_own_pairs_do_not_change_its_threshold():
     pairs = pair_set()
     similarities = scores(pairs.labels)
     before = decide(pairs, similarities)
@@ -78,7 +78,7 @@ def test_held_out_pairs_are_decided_by_the_others_alone():
     assert decisions.standard_error == pytest.approx(np.sqrt(rate * (1 - rate) / len(pairs)))
 
 
-def test_made_folds_keep_the_pairs_of_a_person_together_and_repeat_by_the_seed():
+def test_made_folds_keep_people_together_and_repeat_by_the_seed():
     pairs = pair_set(folds=1)
     dealt = protocols.make_folds(pairs, 4, seed=3)
     first = dealt.people()[:, 0]

@@ -72,7 +72,7 @@ def test_an_evaluation_of_an_earlier_fv_is_known_by_its_figures(options, tmp_pat
 
 
 @pytest.mark.parametrize("name", report.OF_MODEL)
-def test_a_model_s_evaluation_may_replace_no_foreign_file_of_any_of_its_names(tmp_path, name):
+def test_an_evaluation_of_a_model_replaces_no_foreign_file(tmp_path, name):
     (tmp_path / name).write_text("mine")
     with pytest.raises(UserError, match=f"did not write, or that were changed since: {name};"):
         report.claim_outputs(str(tmp_path), report.OF_MODEL, EvaluateOptions())

@@ -92,7 +92,7 @@ def test_every_baseline_finds_an_image_most_like_itself(compared):
         assert values[0] == values.max() > values[1]
 
 
-def test_earth_mover_s_distance_is_the_mean_grey_level_that_every_pixel_moves(compared):
+def test_earth_mover_s_distance_is_the_mean_move_in_grey_levels(compared):
     pairs, features, similarities = compared
     a, b = (
         np.sort(features.greys[side[1]].ravel()).astype(float)
