@@ -1,9 +1,8 @@
-"""CSV tables that users give and that fv reads back. Every column is read as text; nothing guesses types.
+"""CSV tables that users give and that fv reads back. Every column is read as text.
 
-A table is UTF-8, with or without a byte order mark, and separated by commas. Lines end with LF or CRLF. Fields may stand in
-double quotes (RFC 4180). The first line names the columns. Blank lines and rows of blank fields, which spreadsheets append,
-are skipped. A row with fewer fields than the first line gets blank fields; one with more is refused unless the extra fields
-are blank, as a trailing comma makes them.
+A table is UTF-8, with or without a byte order mark, separated by commas, with lines that end in LF
+or CRLF and fields that may be quoted (RFC 4180). The first line names the columns. Blank rows are
+skipped. Missing fields at the end of a row are blank; blank extra fields are ignored.
 """
 
 import csv
@@ -24,18 +23,14 @@ from fv import files, record
 from fv.errors import UserError
 
 LABELS = {
-    "1": record.GENUINE,
-    "1.0": record.GENUINE,
-    "true": record.GENUINE,
-    "0": record.IMPOSTOR,
-    "0.0": record.IMPOSTOR,
-    "false": record.IMPOSTOR,
+    **dict.fromkeys(("1", "1.0", "true"), record.GENUINE),
+    **dict.fromkeys(("0", "0.0", "false"), record.IMPOSTOR),
 }
-"""What every command takes for a label, in any case and with blanks around it."""
+"""The labels that every command takes, in any case and with blanks around them."""
 
 NO_LABEL = -1  # of a row whose label is blank, where that is allowed
 
-_BLOCK_ROWS = 1024  # read at once: more leave the processor's cache
+_BLOCK_ROWS = 1024  # read at once: more do not fit into the processor's cache
 _OTHER_DELIMITERS = {";": "';'", "\t": "tabs", "|": "'|'"}
 _LINE_BREAK = re.compile(r"\r\n?|\n")
 _SHOWN = 60  # characters of a text in a message
@@ -47,8 +42,8 @@ class Rows:
 
     Attributes:
       path: the file, for messages.
-      names: of all columns, in their order, without blanks around them.
-      texts: of each column, the fields as they stand in the file.
+      names: of all columns in their order, without blanks around them.
+      texts: of each column, the fields as they are in the file.
       lines: of each row, the line of the file on which it begins, from 1.
     """
 
@@ -71,49 +66,37 @@ class Rows:
         return f"{self.path}, line {self.lines[row]}"
 
     def labels(self, name: str, *, blank_allowed: bool = False) -> np.ndarray:
-        """Parses a column by `LABELS`.
+        """Parses a column of `LABELS` to int8 [rows].
 
         Args:
           name: of the column.
           blank_allowed: give a blank field `NO_LABEL` instead of refusing it.
 
-        Returns:
-          int8 [rows].
-
         Raises:
-          UserError: a field is no label.
+          UserError: a field is not a label.
         """
         known: Mapping[str, int] = {**LABELS, "": NO_LABEL} if blank_allowed else LABELS
         values = {text: known.get(text.strip().lower()) for text in set(self[name])}
-        if None in values.values():
-            row = next(row for row, text in enumerate(self[name]) if values[text] is None)
-            said = f"label '{_shorten(self[name][row].strip())}' is neither 1 (same person) nor 0 (different people)"
-            raise UserError(f"{self.place(row)}: {said}; true and false, 1.0 and 0.0 are taken too")
-        return np.fromiter(map(values.__getitem__, self[name]), np.int8, len(self))
+        found = [values[text] for text in self[name]]
+        if None in found:
+            row = found.index(None)
+            raise UserError(
+                f"{self.place(row)}: label '{_shorten(self[name][row].strip())}' is neither 1 "
+                "(same person) nor 0 (different people); true and false, 1.0 and 0.0 are taken too"
+            )
+        return np.array(found, np.int8)
 
     def numbers(self, name: str) -> np.ndarray:
-        """Parses a column of finite decimal numbers with a point, such as -1.5e-3, blanks around them allowed.
-
-        Returns:
-          float64 [rows], each the nearest to its text.
+        """Parses a column of finite decimal numbers such as -1.5e-3 to float64 [rows].
 
         Raises:
-          UserError: a field is no such number.
+          UserError: a field is not such a number.
         """
-        texts = self[name]
-        joined = "".join(texts)
-        if (
-            joined.isascii() and "_" not in joined
-        ):  # of both float() takes more than a table may hold
-            try:
-                found = np.fromiter(map(float, texts), np.float64, len(texts))
-            except ValueError:
-                pass
-            else:
-                if np.isfinite(found).all():
-                    return found
-        row = next(row for row, text in enumerate(texts) if parse_number(text) is None)
-        text, advice = texts[row].strip(), "give a number such as -0.25"
+        found = [parse_number(text) for text in self[name]]
+        if None not in found:
+            return np.array(found, np.float64)
+        row = found.index(None)
+        text, advice = self[name][row].strip(), "give a number such as -0.25"
         if text.count(",") == 1 and parse_number(text.replace(",", ".")) is not None:
             advice = f"decimals take a point, as in {text.replace(',', '.')}"
         raise UserError(
@@ -124,53 +107,47 @@ class Rows:
 def read(path: str, needed: Sequence[str]) -> Rows:
     """Reads a whole table; arguments and errors as `read_blocks`."""
     blocks = list(read_blocks(path, needed))
-    texts = [
-        list(itertools.chain.from_iterable(parts))
-        for parts in zip(*(block.texts for block in blocks), strict=True)
-    ]
+    columns = zip(*(block.texts for block in blocks), strict=True)
+    texts = [list(itertools.chain.from_iterable(parts)) for parts in columns]
     return Rows(path, blocks[0].names, texts, [line for block in blocks for line in block.lines])
 
 
 def read_blocks(path: str, needed: Sequence[str]) -> Iterator[Rows]:
-    """Reads a table part by part, so that memory holds no more of its text; there is at least one row.
+    """Reads a table in blocks of rows, so that memory holds one block; there is at least one row.
 
     Args:
       path: the file.
       needed: columns that its first line has to name, each once.
 
     Raises:
-      UserError: the file is no such table, or holds no row.
+      UserError: the file is not such a table, or has no row.
       OSError: no such file.
     """
     try:
         with io.TextIOWrapper(_open(path), encoding="utf-8-sig", newline="") as file:
             yield from _read_blocks(file, path, needed)
     except UnicodeDecodeError as error:
-        where = f"{path}, line {_undecodable_line(path)}"
+        where = f"{path}, line {_find_undecodable_line(path)}"
         raise UserError(
             f"{where} cannot be read as a CSV in UTF-8 ({error.reason}): save it as CSV in UTF-8"
         ) from error
 
 
 def read_names(path: str) -> list[str]:
-    """The names of a table's columns; none where there is no such file, or it is no table.
+    """Reads the names of a table's columns; [] if there is no such file or it is not a table.
 
     Raises:
       OSError: the file cannot be read.
     """
     try:
         with io.TextIOWrapper(_open(path), encoding="utf-8-sig", newline="") as file:
-            return _names(csv.reader(file, strict=True), path)
+            return _read_names(csv.reader(file, strict=True), path)
     except (FileNotFoundError, IsADirectoryError, UnicodeDecodeError, UserError):
         return []
 
 
 def require_columns(path: str, names: Sequence[str], needed: Sequence[str]) -> None:
-    """Checks the names of a table's columns.
-
-    Raises:
-      UserError: a needed column is missing or there twice.
-    """
+    """Raises UserError if a table's column `names` lack one of `needed` or repeat it."""
     missing = [name for name in needed if name not in names]
     if missing:
         first = ",".join(names)
@@ -181,7 +158,8 @@ def require_columns(path: str, names: Sequence[str], needed: Sequence[str]) -> N
             else f"is '{_shorten(first)}'"
         )
         raise UserError(
-            f"{path} has no column {', '.join(missing)}: its first line has to name {', '.join(needed)}, and {why}"
+            f"{path} has no column {', '.join(missing)}: its first line has to name "
+            f"{', '.join(needed)}, and {why}"
         )
     twice = [name for name in needed if list(names).count(name) > 1]
     if twice:
@@ -189,21 +167,19 @@ def require_columns(path: str, names: Sequence[str], needed: Sequence[str]) -> N
 
 
 def write(path: str, columns: pd.DataFrame) -> None:
-    """Writes a table that `read` reads back with the same texts, whole or not at all."""
+    """Writes a table that `read` reads back with the same texts, atomically."""
     texts = columns.select_dtypes(exclude="number")
-    returns = any(
-        "\r" in str(value)
-        for name in range(texts.shape[1])
-        for value in texts.iloc[:, name].unique()
-    )
-    quoting = csv.QUOTE_ALL if returns else csv.QUOTE_MINIMAL  # which leaves a carriage return bare
+    values = (texts.iloc[:, number].unique() for number in range(texts.shape[1]))
+    # csv.QUOTE_MINIMAL does not quote a carriage return, which would end the line
+    returns = any("\r" in str(value) for value in itertools.chain.from_iterable(values))
+    quoting = csv.QUOTE_ALL if returns else csv.QUOTE_MINIMAL
     with files.atomic_open(path) as file:
         columns.to_csv(file, index=False, quoting=quoting, lineterminator="\n")
 
 
 def parse_number(text: str) -> float | None:
-    """The finite decimal number that a text is, None where it is none; rules as in `Rows.numbers`."""
-    try:
+    """Parses a finite decimal number such as -1.5e-3; None if the text is not one."""
+    try:  # float() also takes underscores and digits of other scripts
         number = float(text) if text.isascii() and "_" not in text else math.nan
     except ValueError:
         return None
@@ -211,17 +187,17 @@ def parse_number(text: str) -> float | None:
 
 
 def without_blanks(path: str) -> str:
-    """A path in its normal form without the blanks around it, which tables written by hand have behind a comma."""
+    """The normal form of a path without blanks around it, which follow commas in some tables."""
     return posixpath.normpath(path.strip())
 
 
 def normal_path(path: str, where: str, root: str | None = None) -> str:
-    """The path of an image below the images folder, in its normal form: without '.', '..' and doubled slashes.
+    """Normalises the path of an image below the images folder: no '.', '..' or doubled slashes.
 
     Args:
       path: as the table has it.
       where: its place, for messages.
-      root: the images folder; with it, absolute paths below it are taken too.
+      root: the images folder; if given, absolute paths below it are made relative.
 
     Raises:
       UserError: it is empty or leaves the folder.
@@ -229,15 +205,11 @@ def normal_path(path: str, where: str, root: str | None = None) -> str:
     if not path.strip():
         raise UserError(f"{where}: an image's path is empty")
     if "\0" in path:
-        raise UserError(
-            f"{where}: the path holds a zero byte: write the file anew as text in UTF-8"
-        )
+        raise UserError(f"{where}: the path holds a zero byte: save the file as text in UTF-8")
     normal = posixpath.normpath(path)
     if root is not None and posixpath.isabs(normal) and not files.is_remote(root):
-        below = [
-            os.path.relpath(normal, folder)
-            for folder in (os.path.abspath(root), os.path.realpath(root))
-        ]
+        folders = os.path.abspath(root), os.path.realpath(root)
+        below = [os.path.relpath(normal, folder) for folder in folders]
         normal = next((each for each in below if each.split("/")[0] != ".."), normal)
     if normal == "." or posixpath.isabs(normal) or normal.split("/")[0] == "..":
         raise UserError(
@@ -248,7 +220,7 @@ def normal_path(path: str, where: str, root: str | None = None) -> str:
 
 def _read_blocks(file: IO[str], path: str, needed: Sequence[str]) -> Iterator[Rows]:
     reader = csv.reader(file, strict=True)
-    names = _names(reader, path)
+    names = _read_names(reader, path)
     require_columns(path, names, needed)
     empty = True
     while True:
@@ -258,15 +230,15 @@ def _read_blocks(file: IO[str], path: str, needed: Sequence[str]) -> Iterator[Ro
             rows.extend(itertools.islice(reader, _BLOCK_ROWS))
         except csv.Error as error:  # the rows before it are in `rows`
             failure = error
-        # Without line breaks inside fields, each row is one line.
-        regular = failure is None and reader.line_num + 1 - begin == len(rows)
-        lines = range(begin, begin + len(rows)) if regular else _lines(rows, begin)
+        # without line breaks inside fields, each row is one line
+        one_line_each = failure is None and reader.line_num + 1 == begin + len(rows)
+        lines = range(begin, begin + len(rows)) if one_line_each else _count_lines(rows, begin)
         if failure:
             raise _not_csv(path, lines[len(rows)], failure) from failure
         if not rows:
             break
         if set(map(len, rows)) != {len(names)} or any(map(_is_blank, rows)):
-            rows, lines = _mend(rows, lines, len(names), path)
+            rows, lines = _fit_to_columns(rows, lines, len(names), path)
         if rows:
             empty = False
             yield Rows(path, names, list(zip(*rows, strict=True)), lines[: len(rows)])
@@ -276,8 +248,8 @@ def _read_blocks(file: IO[str], path: str, needed: Sequence[str]) -> Iterator[Ro
         )
 
 
-def _names(reader: Iterator[list[str]], path: str) -> list[str]:
-    """The names in the first line that is not blank, without blanks around them."""
+def _read_names(reader: Iterator[list[str]], path: str) -> list[str]:
+    """The fields of the first line that is not blank, without blanks around them."""
     try:
         return [name.strip() for name in next((row for row in reader if "".join(row).strip()), [])]
     except csv.Error as error:
@@ -285,29 +257,30 @@ def _names(reader: Iterator[list[str]], path: str) -> list[str]:
 
 
 def _not_csv(path: str, line: int, error: csv.Error) -> UserError:
-    advice = "put a field that holds a comma, a quote or a line break in double quotes, and double the quotes in it"
-    return UserError(f"{path}, line {line}: the row cannot be read as a CSV ({error}): {advice}")
+    return UserError(
+        f"{path}, line {line}: the row cannot be read as a CSV ({error}): put a field that holds a "
+        "comma, a quote or a line break in double quotes, and double the quotes in it"
+    )
 
 
-def _lines(rows: Sequence[Sequence[str]], begin: int) -> list[int]:
-    """The line on which each row begins and that of the row behind them; a field may hold line breaks."""
+def _count_lines(rows: Sequence[Sequence[str]], begin: int) -> Sequence[int]:
+    """The line on which each row begins, and that of the row after them."""
     breaks = (sum(len(_LINE_BREAK.findall(field)) for field in row) for row in rows)
     return list(itertools.accumulate((1 + count for count in breaks), initial=begin))
 
 
-def _mend(
+def _fit_to_columns(
     rows: list[list[str]], lines: Sequence[int], count: int, path: str
 ) -> tuple[list[list[str]], list[int]]:
-    """The rows with `count` fields each and their lines, without blank lines."""
+    """The rows that are not blank, with `count` fields each, and their lines."""
     kept = [(row, line) for row, line in zip(rows, lines, strict=False) if not _is_blank(row)]
     for row, line in kept:
-        if len(row) > count and "".join(row[count:]).strip():
-            wrong = f"{len(row)} fields where the first line names {count} columns"
+        if "".join(row[count:]).strip():
             raise UserError(
-                f"{path}, line {line}: {wrong}: put a field that holds a comma in double quotes"
+                f"{path}, line {line}: {len(row)} fields where the first line names {count} "
+                "columns: put a field that holds a comma in double quotes"
             )
-    mended = [row[:count] + [""] * (count - len(row)) for row, _ in kept]
-    return mended, [line for _, line in kept]
+    return [row[:count] + [""] * (count - len(row)) for row, _ in kept], [line for _, line in kept]
 
 
 def _is_blank(row: Sequence[str]) -> bool:
@@ -318,7 +291,7 @@ def _open(path: str) -> IO[bytes]:
     return io.BytesIO(files.read_bytes(path)) if files.is_remote(path) else files.open_bytes(path)
 
 
-def _undecodable_line(path: str) -> int:
+def _find_undecodable_line(path: str) -> int:
     with _open(path) as file:
         for number, line in enumerate(file, start=1):
             try:

@@ -15,8 +15,8 @@ from PIL import Image
 from tensorflow.python.framework import config as framework_config
 
 from fv import workers
+from fv.evaluate import EvaluateOptions, evaluate
 from fv.evaluation import plots
-from fv.evaluation.run import EvaluateOptions, evaluate
 from fv.model.options import ModelOptions
 from fv.pipeline.augment import AugmentOptions
 from fv.serving.export import ExportOptions, export

@@ -33,16 +33,18 @@ def test_the_fit_is_that_of_a_logistic_regression(scored):
 def test_probabilities_agree_with_the_share_that_is_genuine(scored):
     similarities, labels = scored
     fitted = calibration.fit(similarities[::2], labels[::2])
-    found = calibration.evaluate(fitted, similarities[1::2], labels[1::2])
+    found = calibration.measure(fitted.probability(similarities[1::2]), labels[1::2])
     assert (
         found["expected_calibration_error"] < 0.06
         and found["brier"] < 0.2
         and found["pairs"] == 1000
     )
-    assert calibration.evaluate(fitted, similarities[1::2], 1 - labels[1::2])["brier"] > 0.4
+    assert (
+        calibration.measure(fitted.probability(similarities[1::2]), 1 - labels[1::2])["brier"] > 0.4
+    )
 
 
-def test_classes_that_a_threshold_splits_give_finite_numbers_that_keep_the_order():
+def test_separable_classes_give_finite_calibrations_in_order():
     similarities, labels = np.array([0.1, 0.2, 0.3, 0.7, 0.8, 0.9]), np.array([0, 0, 0, 1, 1, 1])
     probabilities = calibration.fit(similarities, labels).probability(similarities)
     assert (
@@ -59,7 +61,7 @@ def test_a_model_worse_than_chance_gets_a_probability_that_says_so(scored):
 
 
 @pytest.mark.parametrize("similarity", [0.0, 0.5, 0.9999999, 1.0])
-def test_constant_scores_of_many_pairs_of_unequal_classes_give_the_share_that_is_genuine(
+def test_constant_scores_give_the_share_of_genuine_pairs(
     similarity,
 ):
     labels = (np.arange(70_000) % 7 == 0).astype(int)

@@ -19,7 +19,7 @@ FIGURES = (metrics.roc, metrics.best_threshold, metrics.auc, metrics.eer)
 
 
 def sample(seed: int, decimals: int, pairs: int = 400) -> tuple[np.ndarray, np.ndarray]:
-    """Overlapping similarities [pairs] rounded so that there are ties, with labels of unequal classes."""
+    """Overlapping similarities [pairs], rounded so that there are ties, of unequal classes."""
     generator = np.random.default_rng(seed)
     labels = np.r_[1, 0, generator.random(pairs - 2) < 0.35].astype(int)
     return np.round(generator.normal(labels, 1.0), decimals), labels
@@ -71,24 +71,25 @@ def test_no_threshold_is_more_accurate_than_the_best(pairs):
     )
 
 
-def test_best_threshold_lies_half_way_between_the_neighbouring_similarities():
+def test_best_threshold_is_half_way_between_similarities():
     assert metrics.best_threshold(*PERFECT) == pytest.approx(0.5)
 
 
-def test_best_threshold_is_above_all_where_rejecting_every_pair_is_as_good_as_accepting_it():
+def test_best_threshold_rejects_every_pair_on_a_tie():
     for similarities, labels in (IDENTICAL, INVERTED):
         threshold = metrics.best_threshold(similarities, labels)
         assert similarities.max() < threshold < similarities.max() + 1e-6
 
 
-def test_best_threshold_accepts_every_pair_where_most_are_genuine_and_all_alike():
+def test_best_threshold_accepts_constant_pairs_if_most_are_genuine():
     assert metrics.best_threshold(np.full(3, 0.5), np.array([1, 1, 0])) == 0.5
 
 
 def test_of_equally_accurate_thresholds_the_one_with_far_nearest_frr_wins():
-    # Three right of four above 0.6 (FAR 0, FRR 1/2) and above 0.2 (FAR 1/2, FRR 0); four of six with both errors alike.
+    # Three of four are correct above 0.6 (FAR 0, FRR 1/2) and above 0.2 (FAR 1/2, FRR 0).
     labels = np.array([1, 0, 1, 0])
     assert metrics.best_threshold(np.array([0.8, 0.6, 0.4, 0.2]), labels) == pytest.approx(0.7)
+    # Four of six are correct at several thresholds, with equal errors at one.
     similarities = np.array([0.9, 0.8, 0.7, 0.6, 0.5, 0.4])
     assert metrics.best_threshold(similarities, np.array([1, 0, 1, 0, 1, 0])) == pytest.approx(0.65)
 
@@ -158,14 +159,14 @@ def test_tar_at_far_of_a_hand_worked_case():
     assert dataclasses.astuple(measured) == (0.5, 2 / 3, pytest.approx(0.65), 2, 3, 1, 2)
 
 
-def test_tar_at_far_is_zero_where_the_highest_similarity_is_shared_with_too_many_impostors():
+def test_tar_at_far_is_0_if_too_many_impostors_tie_with_the_top():
     measured = metrics.tar_at_far(*IDENTICAL, far=0.5)
     assert (measured.tar, measured.genuine_accepted, measured.impostors_accepted) == (0, 0, 0)
     assert measured.threshold > 0.5 and math.isfinite(measured.threshold)
 
 
 @pytest.mark.parametrize("impostors", [10, 29, 49, 100, 1000])
-def test_a_far_of_exactly_one_impostor_pair_is_measurable_and_one_below_is_not(impostors):
+def test_the_lowest_measurable_far_is_one_impostor_pair(impostors):
     similarities = np.r_[2.0, np.linspace(0, 1, impostors)]
     labels = np.r_[1, np.zeros(impostors, int)]
     assert metrics.tar_at_far(similarities, labels, 1 / impostors).tar == 1
@@ -258,9 +259,7 @@ def test_bool_int_and_float_labels_and_lists_mean_the_same():
         ([0.1, 0.2, 0.3], [1, -1, 0], "label of pair 1 is -1"),
     ],
 )
-def test_pairs_without_figures_are_refused_in_one_line_that_names_the_fault(
-    figure, similarities, labels, message
-):
+def test_pairs_without_metrics_are_refused_by_their_fault(figure, similarities, labels, message):
     with pytest.raises(UserError, match=message) as raised:
         figure(np.array(similarities), np.array(labels))
     assert "\n" not in str(raised.value)

@@ -20,8 +20,8 @@ from fv.conversion import convert
 from fv.conversion import images as conversion
 from fv.conversion import options as options_module
 from fv.errors import UserError
+from fv.evaluate import EvaluateOptions, evaluate
 from fv.evaluation import pair_sources
-from fv.evaluation.run import EvaluateOptions, evaluate
 from fv.mining import MineOptions
 from fv.model import model_record, weight_sources
 from fv.preprocessing import UNKNOWN, Preprocessing
@@ -187,7 +187,7 @@ def test_flags_override_the_model_s_record_each_by_itself(run):
     record = model_record.load(run.workdir)
     options = EvaluateOptions(workdir=run.workdir, images="faces", pairs_csv="pairs.csv", folds=5)
     treated = [
-        pair_sources.treat_as_trained(dataclasses.replace(options, **flags), record)
+        pair_sources.with_training_crop(dataclasses.replace(options, **flags), record)
         for flags in ({}, {"crop": "none"}, {"store_size": 80}, {"crop": "0.5", "store_size": 80})
     ]
     assert [(one.crop, one.store_size) for one in treated] == [
@@ -201,13 +201,13 @@ def test_flags_override_the_model_s_record_each_by_itself(run):
 def test_an_old_workdir_takes_a_list_s_images_whole_behind_a_warning(forgetful, capsys):
     record = model_record.load(forgetful)
     options = EvaluateOptions(workdir=forgetful, images="faces", pairs_csv="pairs.csv", folds=5)
-    treated = pair_sources.treat_as_trained(options, record)
+    treated = pair_sources.with_training_crop(options, record)
     assert (treated.crop, treated.store_size) == ("none", None)
     (said,) = capsys.readouterr().err.splitlines()
     assert (
         said.startswith("fv: warning: ") and "does not say how its training images were cut" in said
     )
-    pair_sources.treat_as_trained(dataclasses.replace(options, crop="0.6", store_size=64), record)
+    pair_sources.with_training_crop(dataclasses.replace(options, crop="0.6", store_size=64), record)
     assert not capsys.readouterr().err
 
 
@@ -322,9 +322,9 @@ def test_a_list_for_a_model_of_boxes_needs_boxes_of_its_own(tmp_path):
         UserError,
         match="run was trained on images cut to boxes: give --crop=CSV with the boxes of faces",
     ):
-        pair_sources.treat_as_trained(options, record)
+        pair_sources.with_training_crop(options, record)
     given = dataclasses.replace(options, crop="boxes.csv", store_size=80)
-    assert pair_sources.treat_as_trained(given, record) == given
+    assert pair_sources.with_training_crop(given, record) == given
 
 
 @pytest.mark.parametrize(

@@ -215,7 +215,7 @@ def test_people_keep_their_names_whatever_they_look_like(write):
             "label,score,identity_a,identity_b\n0,1,007,7\n0,2,NA,nan\n1,3,1e5,1e5\n0,4,1e5,100000\n"
         )
     )
-    assert given.pairs.names() == {"007", "7", "NA", "nan", "1e5", "100000"}
+    assert given.pairs.identities() == {"007", "7", "NA", "nan", "1e5", "100000"}
 
 
 def test_a_second_box_of_an_image_is_refused_and_the_same_again_is_not(write):

@@ -7,7 +7,7 @@ import pytest
 
 from fv import preprocess, record, whitening, workdir
 from fv.errors import UserError
-from fv.evaluation.run import EvaluateOptions, evaluate
+from fv.evaluate import EvaluateOptions, evaluate
 from fv.model import checkpoint_files, model_record
 from fv.training import run as training
 from fv.whitening import WhitenOptions

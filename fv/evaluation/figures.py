@@ -1,4 +1,7 @@
-"""The figures of judged pairs, in plain Python: the content of metrics.json."""
+"""The figures of an evaluation: the metrics part of metrics.json, their intervals, and their text.
+
+The intervals resample people, because pairs that share a person are not independent.
+"""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -7,157 +10,195 @@ from concurrent import futures
 import numpy as np
 
 from fv import calibration, metrics, workers
-from fv.evaluation.protocols import Judged
+from fv.evaluation.protocols import Decisions
 
-# Intervals of the figures by resampling people: pairs that share a person are not independent,
-# people are.
-#
-# The vertex bootstrap (Snijders and Borgatti, Non-parametric standard errors and tests for
-# network statistics, Connections 22,
-# 1999), which Fogliato, Patil and Perona recommend for 1:1 matching (Confidence intervals for
-# error rates in 1:1 matching
-# tasks, IJCV 2024). People are drawn with replacement, as many as there are. A genuine pair
-# counts as often as its person was
-# drawn, an impostor pair as often as the one times the other: a pair of two copies of one person
-# is no impostor pair.
-
+METHOD = "vertex bootstrap over people, percentile intervals"
 CONFIDENCE = 0.95
-_FEWEST_VALID = 0.5  # of the samples; with fewer there is no interval
+_LEAST_VALID = 0.5  # of the samples; with fewer there is no interval
 
 Interval = tuple[float, float]
 
 
-@dataclasses.dataclass(frozen=True)
-class BootstrapPlan:
-    """How often people are drawn, and the seed of the draws."""
+def measure(
+    decisions: Decisions,
+    baselines: Mapping[str, Decisions],
+    people: np.ndarray | None,
+    samples: int,
+    seed: int,
+) -> dict:
+    """The metrics of an evaluation, as in metrics.json.
 
-    samples: int
-    seed: int
+    Args:
+      decisions: on the scored pairs.
+      baselines: decisions of other scorers on the same pairs, by their names.
+      people: int [n, 2], numbers of the people of each pair; None if unknown: no intervals then.
+      samples: of the bootstrap; 0 for no intervals.
+      seed: of the samples.
+    """
+    samples = 0 if people is None else samples
+
+    def measure_one(one: Decisions) -> dict:
+        found = metrics.evaluate(one.similarities, one.labels, one.threshold)
+        # by each pair's own threshold, which differs between folds
+        found |= dict(accuracy=one.accuracy, accuracy_standard_error=one.standard_error)
+        if len(one.folds) > 1:
+            found["folds"] = [dataclasses.asdict(fold) for fold in one.folds]
+        if samples and people is not None:
+            found["intervals"] = bootstrap_intervals(
+                one.similarities, one.labels, one.correct, people, metrics.FARS, samples, seed
+            )
+        return found
+
+    probabilities = decisions.probabilities, decisions.labels
+    return measure_one(decisions) | dict(
+        bootstrap=dict(method=METHOD, confidence=CONFIDENCE, samples=samples, seed=seed),
+        probability=calibration.measure(*probabilities)
+        | {"reliability": calibration.reliability(*probabilities)},
+        baselines={name: measure_one(baseline) for name, baseline in baselines.items()},
+    )
+
+
+def note_similarities(decisions: Decisions, baselines: Mapping[str, Decisions]) -> list[str]:
+    """Notes on constant or inverted similarities, and on baselines that are as good."""
+    lowest, highest = float(decisions.similarities.min()), float(decisions.similarities.max())
+    if highest - lowest < metrics.NARROWEST_RANGE:
+        return [
+            f"The model gives every pair the same similarity ({lowest:.6g}): it tells nobody "
+            "apart. Accuracy is the share of one class, and the other figures are those of a coin."
+        ]
+    auc = metrics.auc(decisions.similarities, decisions.labels)
+    better = [
+        name
+        for name, other in baselines.items()
+        if metrics.auc(other.similarities, other.labels) >= auc
+    ]
+    notes = [f"No better than baselines without learning, by AUC: {', '.join(better)}."]
+    inverted = ["The model finds strangers more alike than images of one person."]
+    return (notes if better else []) + (inverted if auc < 0.5 else [])
 
 
 def bootstrap_intervals(
     similarities: np.ndarray,
     labels: np.ndarray,
-    right: np.ndarray,
+    correct: np.ndarray,
     people: np.ndarray,
     fars: Sequence[float],
-    plan: BootstrapPlan,
+    samples: int,
+    seed: int,
 ) -> dict[str, Interval | dict[str, Interval | None] | None]:
-    """Percentile intervals of accuracy, AUC, EER and TAR at each FAR; thresholds stay as they were chosen.
+    """Percentile intervals of accuracy, AUC, EER and TAR at each FAR, for fixed thresholds.
+
+    This is the vertex bootstrap (Snijders and Borgatti, Non-parametric standard errors and tests
+    for network statistics, Connections 22, 1999), recommended for 1:1 matching by Fogliato, Patil
+    and Perona (Confidence intervals for error rates in 1:1 matching tasks, IJCV 2024). Each sample
+    draws as many people as there are, with replacement. A genuine pair counts as often as its
+    person is drawn, an impostor pair as often as the product for its two people: two copies of one
+    person are not an impostor pair.
 
     Args:
       similarities: floating [n].
       labels: int [n].
-      right: bool [n], whether a pair is decided rightly.
+      correct: bool [n], whether a pair is decided correctly.
       people: int [n, 2], numbers of the people of each pair, from 0.
       fars: where TAR is measured.
-      plan: the draws.
+      samples: how many are drawn.
+      seed: of the samples.
 
     Returns:
-      `accuracy`, `auc`, `eer` and `tar_at_far` (FAR as text) with (lower, upper) each; None where it cannot be measured.
+      (lower, upper) of `accuracy`, `auc`, `eer` and, by FAR as text, `tar_at_far`; None for what
+      fewer than half of the samples can measure.
     """
-    rows = _sample_figures(_Sorted(similarities, labels, right, people), fars, plan)
-    found = [
-        _interval(column) for column in np.array(rows, np.float64).reshape(-1, 3 + len(fars)).T
-    ]
-    named = dict(zip(("accuracy", "auc", "eer"), found, strict=False))
-    return named | {
-        "tar_at_far": {
-            str(float(far)): interval for far, interval in zip(fars, found[3:], strict=True)
-        }
-    }
+    pairs = _SortedPairs(similarities, labels, correct, people)
+
+    def measure_sample(sample: int) -> list[float]:
+        # seeded by its number, so that threads draw the same samples in any order
+        drawn = np.random.default_rng((seed, sample)).integers(pairs.people, size=pairs.people)
+        return pairs.measure(np.bincount(drawn, minlength=pairs.people).astype(np.int32), fars)
+
+    with futures.ThreadPoolExecutor(workers.cores()) as pool:
+        rows = list(pool.map(measure_sample, range(samples)))
+    columns = np.array(rows, np.float64).reshape(-1, 3 + len(fars)).T
+    accuracy, auc, eer, *tars = map(_percentiles, columns)
+    by_far = {str(float(far)): interval for far, interval in zip(fars, tars, strict=True)}
+    return dict(accuracy=accuracy, auc=auc, eer=eer, tar_at_far=by_far)
 
 
-class _Sorted:
-    """Pairs by class, each by falling similarity, and the points of the ROC curve as counts of them."""
+class _SortedPairs:
+    """Pairs by class and falling similarity, and the points of their ROC curve as counts."""
 
     def __init__(
-        self, similarities: np.ndarray, labels: np.ndarray, right: np.ndarray, people: np.ndarray
+        self, similarities: np.ndarray, labels: np.ndarray, correct: np.ndarray, people: np.ndarray
     ):
         self.people = int(people.max()) + 1
-        curve = metrics.roc(similarities, labels)
         order = np.argsort(similarities)[::-1]
         genuine, impostor = (order[labels[order] == label] for label in (1, 0))
-        people = people.astype(np.int32)
-        self.person, self.right_genuine = people[genuine, 0], right[genuine].astype(np.int32)
-        self.one, self.other = people[impostor, 0], people[impostor, 1]
-        self.right_impostor = right[impostor].astype(np.int32)
-        points = curve.outline()
-        self.thresholds = curve.thresholds[points]
-        self.genuine_accepted, self.impostors_accepted = (
-            curve.genuine_accepted[points],
-            curve.impostors_accepted[points],
-        )
+        people, correct = people.astype(np.int32), correct.astype(np.int32)
+        self._person = people[genuine, 0]
+        self._first, self._second = people[impostor, 0], people[impostor, 1]
+        self._genuine_correct, self._impostor_correct = correct[genuine], correct[impostor]
+        curve = metrics.roc(similarities, labels)
+        points = curve.sample_points()
+        self._thresholds = curve.thresholds[points]
+        self._genuine_accepted = curve.genuine_accepted[points]
+        self._impostors_accepted = curve.impostors_accepted[points]
 
-    def weigh(self, drawn: np.ndarray) -> tuple[float, metrics.Roc] | None:
-        """Accuracy and curve where person i counts drawn[i] times; None where a class is empty."""
-        genuine, impostor = drawn[self.person], drawn[self.one] * drawn[self.other]
-        accepted, wrongly = (
-            _cumulate(genuine, self.genuine_accepted),
-            _cumulate(impostor, self.impostors_accepted),
+    def weigh(self, counts: np.ndarray) -> tuple[float, metrics.Roc] | None:
+        """Accuracy and curve if person i counts counts[i] times; None if a class is empty."""
+        genuine = counts[self._person]
+        impostor = counts[self._first] * counts[self._second]
+        curve = metrics.Roc(
+            self._thresholds,
+            _sum_first(genuine, self._genuine_accepted),
+            _sum_first(impostor, self._impostors_accepted),
         )
-        if not (accepted[-1] and wrongly[-1]):
+        if not (curve.genuine and curve.impostors):
             return None
-        right = int(genuine @ self.right_genuine) + int(impostor @ self.right_impostor)
-        return right / int(accepted[-1] + wrongly[-1]), metrics.Roc(
-            self.thresholds, accepted, wrongly
-        )
+        correct = int(genuine @ self._genuine_correct) + int(impostor @ self._impostor_correct)
+        return correct / (curve.genuine + curve.impostors), curve
 
-
-def _sample_figures(
-    pairs: _Sorted, fars: Sequence[float], plan: BootstrapPlan
-) -> list[list[float]]:
-    """Accuracy, AUC, EER and the TARs of each sample; NaN where they cannot be measured."""
-
-    def measure(sample: int) -> list[float]:
-        rng = np.random.default_rng((plan.seed, sample))
-        drawn = np.bincount(
-            rng.integers(pairs.people, size=pairs.people), minlength=pairs.people
-        ).astype(np.int32)
-        weighed = pairs.weigh(drawn)
-        if not weighed:
+    def measure(self, counts: np.ndarray, fars: Sequence[float]) -> list[float]:
+        """Accuracy, AUC, EER and TARs of `weigh`; NaN for what cannot be measured."""
+        weighed = self.weigh(counts)
+        if weighed is None:
             return [np.nan] * (3 + len(fars))
         accuracy, curve = weighed
         tars = [curve.tar_at_far(far).tar for far in fars]
-        return [
-            accuracy,
-            curve.auc(),
-            curve.eer(),
-            *(np.nan if tar is None else tar for tar in tars),
-        ]
-
-    with futures.ThreadPoolExecutor(workers.cores()) as pool:
-        return list(pool.map(measure, range(plan.samples)))
+        return [accuracy, curve.auc(), curve.eer(), *(np.nan if t is None else t for t in tars)]
 
 
-def _cumulate(weights: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """Sum of the first `count` weights for each of the counts, int64."""
+def _sum_first(weights: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """The sum of the first `count` weights for each of the counts, int64."""
     return np.pad(np.cumsum(weights, dtype=np.int64), (1, 0))[counts]
 
 
-def _interval(values: np.ndarray) -> Interval | None:
+def _percentiles(values: np.ndarray) -> Interval | None:
     valid = values[np.isfinite(values)]
-    if len(valid) == 0 or len(valid) < _FEWEST_VALID * len(values):
+    if len(valid) == 0 or len(valid) < _LEAST_VALID * len(values):
         return None
     outside = 50 * (1 - CONFIDENCE)  # percent on either side
-    return tuple(float(value) for value in np.percentile(valid, (outside, 100 - outside)))
+    lower, upper = np.percentile(valid, (outside, 100 - outside))
+    return float(lower), float(upper)
 
 
-# The figures of an evaluation as text for a terminal, and their wording, which the report shares.
+# Text of the figures, for the terminal and the report.
 
 
 def render_table(content: dict) -> str:
-    """The table of what metrics.json holds, a line a figure, its notes first."""
-    held = "{split}: {genuine:,} genuine and {impostor:,} impostor pairs".format(**content)
-    held += "" if content["step"] is None else f", step {content['step']}"
+    """The table for a terminal of the content of metrics.json: notes, then one line a figure."""
+    pairs = "{split}: {genuine:,} genuine and {impostor:,} impostor pairs".format(**content)
+    step = "" if content["step"] is None else f", step {content['step']}"
     rule = f"similarity >= {content['threshold']:.4f}, {content['threshold_rule']}"
     probability = content["probability"]
+
+    def bracket(name: str) -> str:
+        return f" ({format_interval(content, name)})" if content.get("intervals") else ""
+
     lines = [
         *(f"NOTE: {note}" for note in content["notes"]),
-        held,
-        f"accuracy       {format_accuracy(content)}{_in_words(content, 'accuracy')}  {rule}",
-        f"AUC            {content['auc']:.4f}{_in_words(content, 'auc')}",
-        f"EER            {content['eer']:.4f}{_in_words(content, 'eer')}",
+        pairs + step,
+        f"accuracy       {format_accuracy(content)}{bracket('accuracy')}  {rule}",
+        f"AUC            {content['auc']:.4f}{bracket('auc')}",
+        f"EER            {content['eer']:.4f}{bracket('eer')}",
         *(
             f"{f'TAR@FAR {far}':15}{format_tar(point)}  {format_counts(point)}"
             for far, point in content["tar_at_far"].items()
@@ -165,13 +206,12 @@ def render_table(content: dict) -> str:
         f"Brier score    {probability['brier']:.4f}  of the probability; calibration error "
         f"{probability['expected_calibration_error']:.4f}",
     ]
-    baselines = content["baselines"]
-    if baselines:
-        lines += ["without learning, by the same rule:"]
-        lines += [
-            f"  {name:24}{format_accuracy(row)}  AUC {row['auc']:.4f}"
-            for name, row in baselines.items()
-        ]
+    if content["baselines"]:
+        lines.append("without learning, by the same rule:")
+    lines += [
+        f"  {name:24}{format_accuracy(row)}  AUC {row['auc']:.4f}"
+        for name, row in content["baselines"].items()
+    ]
     if content["run"].get("training_input"):  # given scores have none
         lines.append(content["run"]["training_input"])
     return "\n".join(lines)
@@ -183,13 +223,13 @@ def format_accuracy(figures: dict) -> str:
 
 
 def format_interval(figures: dict, name: str, digits: int = 4) -> str:
-    """The interval of a figure to that many digits, '–' where there is none."""
+    """The interval of a figure, '–' without one."""
     found = figures.get("intervals", {}).get(name)
     return f"{found[0]:.{digits}f} – {found[1]:.{digits}f}" if found else "–"
 
 
 def format_tar_interval(figures: dict, far: str) -> str:
-    """As `interval`, of TAR at a FAR."""
+    """The interval of TAR at a FAR, '–' without one."""
     return format_interval({"intervals": figures.get("intervals", {}).get("tar_at_far", {})}, far)
 
 
@@ -202,60 +242,7 @@ def format_counts(point: dict) -> str:
     """The counts behind TAR at a FAR."""
     if point["tar"] is None:
         return f"on {point['impostors']:,} impostor pairs"
-    accepted = "{genuine_accepted:,} of {genuine:,} genuine, {impostors_accepted:,} of {impostors:,} impostor pairs accepted"
-    return accepted.format(**point)
-
-
-def _in_words(figures: dict, name: str) -> str:
-    return f" ({format_interval(figures, name)})" if figures.get("intervals") else ""
-
-
-METHOD = "vertex bootstrap over people, percentile intervals"
-
-
-def measure(judged: Judged) -> dict:
-    """The figures of `metrics.evaluate`, accuracy by each pair's own threshold, and the folds where there are several."""
-    found = metrics.evaluate(judged.similarities, judged.labels, judged.threshold)
-    found |= dict(accuracy=judged.accuracy, accuracy_standard_error=judged.standard_error)
-    if len(judged.folds) > 1:
-        found["folds"] = [dataclasses.asdict(fold) for fold in judged.folds]
-    return found
-
-
-def measure_probability(judged: Judged) -> dict:
-    """How well the probabilities agree with what came true, with the reliability curve."""
-    curve = calibration.reliability(judged.probabilities, judged.labels)
-    return calibration.measure(judged.probabilities, judged.labels) | {"reliability": curve}
-
-
-def measure_intervals(judged: Judged, people: np.ndarray, plan: BootstrapPlan) -> dict:
-    """Intervals of the figures by `bootstrap.intervals`; empty where nothing is to be drawn."""
-    if not plan.samples:
-        return {}
-    held = (judged.similarities, judged.labels, judged.right, people)
-    return {"intervals": bootstrap_intervals(*held, metrics.FARS, plan)}
-
-
-def describe_bootstrap(plan: BootstrapPlan) -> dict:
-    """What the intervals are."""
-    return dict(method=METHOD, confidence=CONFIDENCE, **dataclasses.asdict(plan))
-
-
-def warn_of_similarities(judged: Judged, baselines: Mapping[str, Judged]) -> list[str]:
-    """What has to be said of the similarities themselves, and beside those of baselines."""
-    lowest, highest = float(judged.similarities.min()), float(judged.similarities.max())
-    if highest - lowest < metrics.NARROWEST_RANGE:
-        return [
-            f"The model gives every pair the same similarity ({lowest:.6g}): it tells nobody apart. Accuracy is the share "
-            "of one class, and the other figures are those of a coin."
-        ]
-    auc = metrics.auc(judged.similarities, judged.labels)
-    better = [
-        name
-        for name, other in baselines.items()
-        if metrics.auc(other.similarities, other.labels) >= auc
-    ]
-    notes = [f"No better than what learned nothing, by AUC: {', '.join(better)}."] if better else []
-    return notes + (
-        ["The model finds strangers more alike than images of one person."] if auc < 0.5 else []
-    )
+    return (
+        "{genuine_accepted:,} of {genuine:,} genuine, {impostors_accepted:,} of {impostors:,} "
+        "impostor pairs accepted"
+    ).format(**point)

@@ -1,4 +1,4 @@
-"""Scores that anything gave, evaluated as a model's are: by other scores' threshold, or by folds. No image is looked at."""
+"""Evaluation of a table of scores, from any system: needs no model, no images and no TensorFlow."""
 
 import dataclasses
 import os
@@ -11,51 +11,61 @@ from fv.errors import UserError
 from fv.evaluation import figures, protocols, report
 from fv.evaluation.options import EvaluateOptions
 from fv.evaluation.pairs import Images, PairSet
-from fv.evaluation.protocols import Judged
+from fv.evaluation.protocols import Decisions
 
 _PEOPLE = ("identity_a", "identity_b")
 _LARGEST = 1e100  # of a score: squares of larger ones overflow
-_DISTINCT = 0.99  # share of scores without which equal ones in two files tell nothing
-_LEAST_SHARED = 10  # rows
-_SHARED = 0.1  # share of rows; six decimals make one in a thousand equal by chance
-_WRITTEN = "similarity"  # what the evaluation of a model calls the score
+_MOSTLY_DISTINCT = 0.99  # share of scores; below it, equal scores in two files mean nothing
+# Rows of two files that are equal by more than chance: at least this many, and this share of the
+# shorter file. With six decimals, one in a thousand is equal by chance.
+_LEAST_SHARED, _LEAST_SHARE = 10, 0.1
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Given:
+class ScoreTable:
     """Scores of labelled pairs.
 
     Attributes:
-      scores: float64 [n], higher for more alike.
-      pairs: the people and labels; None where the file names no people.
-      labels: int8 [n].
+      scores: float64 [n], higher is more alike.
+      labels: int8 [n], 1 for a genuine pair and 0 for an impostor pair.
+      pairs: the people of the pairs; None if the file does not name them.
     """
 
     scores: np.ndarray
     labels: np.ndarray
     pairs: PairSet | None
 
+    def rows(self) -> np.ndarray:
+        """Score and label of each pair as one number, complex128 [n], that can be compared."""
+        return self.scores + 1j * self.labels
+
 
 def evaluate_scores(options: EvaluateOptions) -> None:
-    """Judges the scores of `options.scores`; writes metrics.json and the pictures, and prints the table.
+    """Evaluates the table `options.scores` of checked options; writes metrics.json and plots.
 
     Raises:
-      UserError: a file cannot be used, or nothing says where the threshold comes from.
+      UserError: a file cannot be used, or lacks pairs to choose a threshold on.
     """
+    assert options.scores is not None
     folder = options.output or os.path.splitext(options.scores)[0]
     report.claim_outputs(folder, report.OF_SCORES, options)
-    given = read(options.scores)
-    others = read(options.threshold_scores) if options.threshold_scores else None
-    judged, rule = _judge(given, others, options)
-    content = _measure(given, judged, options) | {
+    scored = read(options.scores)
+    if options.threshold_scores:
+        choosing = read(options.threshold_scores)
+        decisions = _hold_out(scored, choosing, options)
+        rule = f"chosen on {os.path.basename(options.threshold_scores)}"
+        notes = [_note_shared(scored, choosing)]
+    else:
+        decisions = _cross_validate(scored, options)
+        rule, notes = f"chosen on the other of {options.folds} folds", []
+    if scored.pairs and options.merge_names is None:
+        notes.append(identities.note_names(scored.pairs.identities()))
+    people = scored.pairs.people() if scored.pairs else None
+    content = figures.measure(decisions, {}, people, options.bootstrap, options.seed) | {
         "split": os.path.basename(options.scores),
         "threshold_rule": rule,
         "step": None,
-        "notes": [
-            *figures.warn_of_similarities(judged, {}),
-            *_note_shared(given, others),
-            *_note_people(given, options),
-        ],
+        "notes": [*figures.note_similarities(decisions, {}), *filter(None, notes)],
         "run": {
             "model": {},
             "flags": {name: value for name, value in vars(options).items() if value is not None},
@@ -63,139 +73,103 @@ def evaluate_scores(options: EvaluateOptions) -> None:
     }
     with ownership.staged(folder, report.OF_SCORES) as staging:
         files.save_json(content, os.path.join(staging, workdir.METRICS))
-        report.draw_figures(staging, judged, content)
+        report.draw_plots(staging, decisions, content)
     print(figures.render_table(content))
 
 
-def _note_people(given: Given, options: EvaluateOptions) -> list[str]:
-    note = (
-        identities.note_names(given.pairs.names())
-        if given.pairs and options.merge_names is None
-        else ""
-    )
-    return [note] if note else []
+def read(path: str) -> ScoreTable:
+    """Reads a CSV with the columns label, score and, if people are known, identity_a, identity_b.
 
-
-def read(path: str) -> Given:
-    """Reads a CSV with the columns label, score and, where people are known, identity_a and identity_b.
-
-    Further columns are passed over; without a score, the similarity of a model's scores.csv is it. Labels are those of
-    `tables.LABELS`.
+    Other columns are ignored. Without a column score, `similarity` of a model's scores.csv is read.
+    Labels are those of `tables.LABELS`.
 
     Raises:
-      UserError: a column is missing, a value is none, or labels and people disagree.
+      UserError: a column is missing, a value is not valid, or labels and people disagree.
       OSError: no such file.
     """
     labels, scores, people = [], [], []
-    numbers: dict[str, int] = {}  # of the people, in the order in which they are met
+    numbers: dict[str, int] = {}  # of the people, in the order in which they appear
     for rows in tables.read_blocks(path, ("label",)):
         named = any(name in rows for name in _PEOPLE)
-        score = _WRITTEN if _WRITTEN in rows and "score" not in rows else "score"
-        tables.require_columns(path, rows.names, ("label", score, *(_PEOPLE if named else ())))
+        column = "similarity" if "similarity" in rows and "score" not in rows else "score"
+        tables.require_columns(path, rows.names, ("label", column, *(_PEOPLE if named else ())))
         labels.append(rows.labels("label"))
-        scores.append(rows.numbers(score))
+        scores.append(rows.numbers(column))
         large = np.flatnonzero(np.abs(scores[-1]) > _LARGEST)
         if len(large):
-            said = f"score {scores[-1][large[0]]:g} is beyond ±{_LARGEST:g}"
             raise UserError(
-                f"{rows.place(large[0])}: {said}: multiply all scores by a smaller number"
+                f"{rows.place(large[0])}: score {scores[-1][large[0]]:g} is beyond ±{_LARGEST:g}: "
+                "multiply all scores by a smaller number"
             )
         if named:
             people.append(_number_people(rows, labels[-1], numbers))
-    joined = np.concatenate(scores), np.concatenate(labels)
+    all_scores, all_labels = np.concatenate(scores), np.concatenate(labels)
     if not people:
-        return Given(*joined, None)
+        return ScoreTable(all_scores, all_labels, None)
     first, second = np.concatenate(people, axis=1)
-    images = Images(list(numbers), list(numbers), np.zeros(len(numbers), int), lambda number: b"")
-    return Given(
-        *joined, PairSet(path, images, first, second, joined[1], np.zeros(len(first), np.int64))
+    # one image for each person
+    images = Images(list(numbers), list(numbers), np.ones(len(numbers), int), lambda number: b"")
+    folds = np.zeros(len(first), np.int64)
+    return ScoreTable(
+        all_scores, all_labels, PairSet(path, images, first, second, all_labels, folds)
     )
 
 
 def _number_people(rows: tables.Rows, labels: np.ndarray, numbers: dict[str, int]) -> np.ndarray:
-    """Numbers of both people of each row, int64 [2, rows]; adds people who are new to `numbers`."""
-    names = [rows[name] for name in _PEOPLE]
-    found = [list(map(numbers.get, column)) for column in names]
-    if any(None in column for column in found):
-        new = sorted(set().union(*names).difference(numbers))
-        if not all(map(str.strip, new)):
-            row = next(
-                row
-                for row, pair in enumerate(zip(*names, strict=True))
-                if not all(map(str.strip, pair))
-            )
+    """Numbers of the two people of each row, int64 [2, rows]; adds new people to `numbers`."""
+    columns = [rows[name] for name in _PEOPLE]
+    for name in sorted(set[str]().union(*columns).difference(numbers)):
+        if not name.strip():
+            row = min(column.index(name) for column in columns if name in column)
             raise UserError(f"{rows.place(row)}: an identity is missing")
-        numbers |= zip(new, range(len(numbers), len(numbers) + len(new)), strict=True)
-        found = [list(map(numbers.get, column)) for column in names]
-    found = np.array(found, np.int64)
-    disagree = np.flatnonzero((found[0] == found[1]) != (labels == record.GENUINE))
-    if len(disagree):
-        pair = " and ".join(column[disagree[0]] for column in names)
-        said = f"the label and the identities disagree: {labels[disagree[0]]} for {pair}"
-        raise UserError(f"{rows.place(disagree[0])}: {said}")
-    return found
-
-
-def _judge(given: Given, others: Given | None, options: EvaluateOptions) -> tuple[Judged, str]:
-    if others:
-        if _same_rows(given, others):
-            same = f"{options.threshold_scores} holds the same labels and scores as {options.scores}, which are scored"
-            raise UserError(f"{same}: choose the threshold on other scores, or by --folds")
-        judged = protocols.hold_out(given.scores, given.labels, others.scores, others.labels)
-        return judged, f"chosen on {os.path.basename(options.threshold_scores)}"
-    if given.pairs:
-        folds = protocols.split_folds(
-            protocols.make_folds(given.pairs, options.folds, options.seed)
+        numbers[name] = len(numbers)
+    people = np.array([list(map(numbers.__getitem__, column)) for column in columns], np.int64)
+    wrong = np.flatnonzero((people[0] == people[1]) != (labels == record.GENUINE))
+    if len(wrong):
+        names = " and ".join(column[wrong[0]] for column in columns)
+        raise UserError(
+            f"{rows.place(wrong[0])}: the label and the identities disagree: {labels[wrong[0]]} "
+            f"for {names}"
         )
+    return people
+
+
+def _hold_out(scored: ScoreTable, choosing: ScoreTable, options: EvaluateOptions) -> Decisions:
+    if np.array_equal(np.sort(scored.rows()), np.sort(choosing.rows())):
+        raise UserError(
+            f"{options.threshold_scores} holds the same labels and scores as {options.scores}, "
+            "which are scored: choose the threshold on other scores, or by --folds"
+        )
+    return protocols.hold_out(scored.scores, scored.labels, choosing.scores, choosing.labels)
+
+
+def _cross_validate(scored: ScoreTable, options: EvaluateOptions) -> Decisions:
+    assert options.folds is not None
+    if scored.pairs:
+        pairs = protocols.make_folds(scored.pairs, options.folds, options.seed)
+        folds = protocols.split_folds(pairs)
     else:
-        folds = protocols.deal_pairs(len(given.labels), options.folds, options.seed)
-    return protocols.cross_validate(
-        given.scores, given.labels, *folds
-    ), f"chosen on the other of {options.folds} folds"
+        folds = protocols.deal_pairs(len(scored.labels), options.folds, options.seed)
+    return protocols.cross_validate(scored.scores, scored.labels, *folds)
 
 
-def _same_rows(given: Given, others: Given) -> bool:
-    """Whether both have the same labels with the same scores, in whatever order: then one would choose for itself."""
-    if len(given.labels) != len(others.labels):
-        return False
-    rows = [np.lexsort((one.labels, one.scores)) for one in (given, others)]
-    columns = [
-        (one.scores[order], one.labels[order])
-        for one, order in zip((given, others), rows, strict=True)
-    ]
-    return all(np.array_equal(*pair) for pair in zip(*columns, strict=True))
-
-
-def _note_shared(given: Given, others: Given | None) -> list[str]:
-    """Pairs of both files, known by their people and their score; without people by distinct scores alone."""
-    if not others:
-        return []
-    if not (given.pairs and others.pairs):
-        return _note_equal_scores(given, others)
-    keys = [one.pairs.keys() ^ one.scores.view(np.uint64) for one in (given, others)]
-    note = protocols.note_shared(*keys)
-    return [note] if note else []
-
-
-def _note_equal_scores(given: Given, others: Given) -> list[str]:
-    """Rows of both files with one score and one label, where too many are equal for a coincidence."""
-    if any(len(np.unique(one.scores)) < _DISTINCT * len(one.scores) for one in (given, others)):
-        return []
-    rows = [one.scores + 1j * one.labels for one in (given, others)]
-    shared = int(np.count_nonzero(np.isin(*rows)))
-    if shared < max(_LEAST_SHARED, _SHARED * min(map(len, rows))):
-        return []
-    which = f"{shared:,} of the {len(given.scores):,} scored pairs"
-    return [
-        f"{which} have the score and the label of one that chose the threshold: they may be the same pairs."
-    ]
-
-
-def _measure(given: Given, judged: Judged, options: EvaluateOptions) -> dict:
-    plan = figures.BootstrapPlan(options.bootstrap if given.pairs else 0, options.seed)
-    found = figures.measure(judged) | {
-        "probability": figures.measure_probability(judged),
-        "baselines": {},
-    }
-    intervals = figures.measure_intervals(judged, given.pairs.people(), plan) if given.pairs else {}
-    return found | intervals | {"bootstrap": figures.describe_bootstrap(plan)}
+def _note_shared(scored: ScoreTable, choosing: ScoreTable) -> str:
+    """The note on pairs in both tables, which share people and score, or score and label."""
+    if scored.pairs and choosing.pairs:
+        keys = [
+            pairs.keys() ^ table.scores.view(np.uint64)
+            for pairs, table in ((scored.pairs, scored), (choosing.pairs, choosing))
+        ]
+        return protocols.note_shared(*keys)
+    # without people, only scores that hardly ever repeat identify a pair
+    for table in (scored, choosing):
+        if len(np.unique(table.scores)) < _MOSTLY_DISTINCT * len(table.scores):
+            return ""
+    shared = int(np.count_nonzero(np.isin(scored.rows(), choosing.rows())))
+    fewest = min(len(scored.labels), len(choosing.labels))
+    if shared < max(_LEAST_SHARED, _LEAST_SHARE * fewest):
+        return ""
+    return (
+        f"{shared:,} of the {len(scored.scores):,} scored pairs have the score and the label of "
+        "one that chose the threshold: they may be the same pairs."
+    )

@@ -1,4 +1,4 @@
-"""What an evaluation may be told."""
+"""Options of fv.evaluate: which pairs are scored, by what, and where the threshold comes from."""
 
 import dataclasses
 import os
@@ -17,103 +17,103 @@ class EvaluateOptions:
     checkpoint: str = checkpoint_choice.flag()
     output: str | None = option(
         None,
-        "Folder for what is written: the workdir where a split of shards is scored as the export scores, else a folder in "
-        "it that is named after the pairs.",
+        "Folder for the results. By default the workdir for a split of shards, else a folder in "
+        "the workdir named after the pairs.",
     )
     tfrecords: str | None = option(None, "Folder of shards that tools/make_tfrecords.py wrote.")
-    split: str = option(
-        "test", "Pairs of the shards that the figures are of.", choices=manifest.SPLITS
-    )
+    split: str = option("test", "Split of the shards to score.", choices=manifest.SPLITS)
     images: str | None = option(
-        None, "Folder of images that a list is over, one folder per person."
+        None, "Folder of the images of a list of pairs, one folder per person."
     )
     identity_level: int | None = option(
         None,
-        "Which folder below --images names the person, as in the converter; 1, the first, if not given.",
+        "Which folder below --images names the person, as in the converter; 1, the first, if not "
+        "given.",
         lower=1,
     )
     merge_names: bool | None = option(
         None,
-        "Take names for one person's that differ only in how they are written, as in the converter; --nomerge_names takes "
-        "them for different people's, also where they are compared with the training identities.",
+        "Treat names that differ only in spelling as one person, as in the converter. "
+        "--nomerge_names treats them as different people, also when they are compared with the "
+        "training identities.",
     )
     pairs_file: str | None = option(
-        None, "Instead of shards: pairs in LFW's format (pairs.txt, pairsDevTest.txt)."
+        None, "Pairs in LFW's format (pairs.txt, pairsDevTest.txt), instead of shards."
     )
     pairs_csv: str | None = option(
-        None, "Instead of shards: a CSV of pairs with the columns image_a, image_b, label."
+        None, "CSV of pairs with the columns image_a, image_b, label, instead of shards."
     )
     scores: str | None = option(
         None,
-        "Instead of a model's: a CSV of given scores with the columns label and score (higher for more alike) and, for "
-        "intervals and folds of people, identity_a and identity_b.",
+        "CSV of scores to evaluate instead of a model, with the columns label and score (higher is "
+        "more alike) and, for intervals and folds of people, identity_a and identity_b.",
     )
     threshold_scores: str | None = option(
-        None, "Choose the threshold on this CSV of scores; --folds does without."
+        None, "CSV of scores to choose the threshold on; not needed with --folds."
     )
     threshold_split: str = option(
         "val",
-        "Pairs of shards that the threshold and the probability are chosen on.",
+        "Split of shards to choose the threshold on and to fit the probability to.",
         choices=manifest.SPLITS,
     )
     threshold_tfrecords: str | None = option(
-        None, "Folder of shards that hold threshold_split; --tfrecords by default."
+        None, "Folder of the shards with threshold_split; --tfrecords by default."
     )
     threshold_pairs: str | None = option(
         None,
-        "Choose the threshold on this list over --images: a CSV of pairs if its name ends in .csv, else LFW's format.",
+        "List of pairs over --images to choose the threshold on: a CSV if its name ends in .csv, "
+        "else LFW's format.",
     )
     folds: int | None = option(
         None,
-        "Deal the people to this many folds; the other folds choose a fold's threshold. A list with folds needs none.",
+        "Split the people into this many folds and choose each fold's threshold on the others. "
+        "A list with folds needs none.",
         lower=2,
         upper=1000,
     )
     crop: str | None = option(
         None,
-        "What part of a list's images is used, as in the converter: none, a centre square, or a CSV of boxes. As the "
-        "model's training images were cut if not given.",
+        "Part of a list's images to use, as in the converter: none, the side of a centre square, "
+        "or a CSV of boxes. The crop of the training images if not given.",
     )
     store_size: int | None = option(
         None,
-        "What a list's images are made smaller to, as in the converter; the model's if not given.",
+        "Size that a list's images are reduced to, as in the converter; that of the training "
+        "images if not given.",
         lower=8,
     )
-    flip: bool = option(False, "Add to each embedding that of the mirrored image.")
+    flip: bool = option(False, "Add the embedding of the mirrored image to each embedding.")
     baselines: bool = option(
-        True, "Score raw pixels, SSIM, grey histograms and the untrained network too."
+        True, "Also score raw pixels, SSIM, grey histograms and the untrained network."
     )
     bootstrap: int = option(
-        300,
-        "Times that people are drawn anew for the intervals; 0 for none.",
-        lower=0,
-        upper=100_000,
+        300, "Bootstrap samples for the intervals; 0 for none.", lower=0, upper=100_000
     )
-    seed: int = option(0, "Of the draws, of made folds and of the untrained network.", lower=0)
+    seed: int = option(0, "Seed of the bootstrap, the folds and the untrained network.", lower=0)
     allow_missing: bool = option(
-        False, "Leave out the pairs of a list whose images are missing or broken, and say so."
+        False, "Leave out pairs of a list whose images are missing or broken, and note it."
     )
     allow_seen_identities: bool = option(
-        False, "Report on people whom the model was trained on, and say so."
+        False, "Evaluate on people that the model was trained on, and note it."
     )
     compare: str | None = option(
-        None,
-        "Put finished evaluations side by side: --compare RUN RUN …, folders with metrics.json.",
+        None, "Compare finished evaluations: --compare RUN RUN …, folders with metrics.json."
     )
 
     @property
     def pairs_list(self) -> str | None:
-        """The file that lists the scored pairs, None where they are in shards."""
+        """The file that lists the scored pairs; None if they are in shards."""
         return self.pairs_file or self.pairs_csv
 
     def check(self) -> None:
-        """Checks what no single flag's range can.
+        """Checks flags against each other.
 
         Raises:
-          UserError: a flag is missing, or two contradict each other.
+          UserError: a flag is missing, two contradict each other, or the threshold would be chosen
+            on the scored pairs.
         """
         if self.scores:
-            self._check_scores()
+            self._check_scores(self.scores)
             return
         if self.workdir is None:
             raise UserError(
@@ -123,67 +123,62 @@ class EvaluateOptions:
             raise UserError(
                 "no pairs to score: give --tfrecords, or --images with --pairs_file or --pairs_csv"
             )
-        if (self.pairs_list or self.threshold_pairs) and not self.images:
-            raise UserError(
-                f"--images is missing: give the folder that {self.pairs_list or self.threshold_pairs} is over"
-            )
+        listed = self.pairs_list or self.threshold_pairs
+        if listed and not self.images:
+            raise UserError(f"--images is missing: give the folder with the images of {listed}")
         if self.tfrecords and self.pairs_list:
             raise UserError(
-                "--tfrecords and a list both name pairs to score: name the threshold's by --threshold_tfrecords"
+                "--tfrecords and a list both name pairs to score: give --threshold_tfrecords for "
+                "shards to choose the threshold on"
             )
-        self._check_one("--pairs_file and --pairs_csv", self.pairs_file, self.pairs_csv)
-        choosing = (
+        _require_at_most_one("--pairs_file and --pairs_csv", self.pairs_file, self.pairs_csv)
+        _require_at_most_one(
+            "--threshold_tfrecords, --threshold_pairs and --folds",
             self.threshold_tfrecords,
             self.threshold_pairs,
             self.folds,
         )
-        self._check_one(
-            "--threshold_tfrecords, --threshold_pairs and --folds",
-            *choosing,
-        )
-        self._check_others_choose()
+        self._check_threshold_source()
 
-    def _check_scores(self) -> None:
-        self._check_one(
+    def _check_scores(self, scores: str) -> None:
+        _require_at_most_one(
             "--scores, --tfrecords, --pairs_file and --pairs_csv",
-            self.scores,
+            scores,
             self.tfrecords,
             self.pairs_list,
         )
-        self._check_one("--threshold_scores and --folds", self.threshold_scores, self.folds)
+        _require_at_most_one("--threshold_scores and --folds", self.threshold_scores, self.folds)
         if not (self.threshold_scores or self.folds):
             raise UserError(
-                f"the threshold may not come from {self.scores} itself: give --threshold_scores or --folds"
+                f"the threshold may not come from {scores} itself: give --threshold_scores or "
+                "--folds"
             )
-        if self.threshold_scores and os.path.realpath(self.threshold_scores) == os.path.realpath(
-            self.scores
-        ):
+        if self.threshold_scores and _is_same(self.threshold_scores, scores):
             raise UserError(
-                f"{self.scores} is what is scored: choose the threshold on other scores, or by --folds"
+                f"{scores} is what is scored: choose the threshold on other scores, or by --folds"
             )
 
-    @staticmethod
-    def _check_one(flags: str, *values: object) -> None:
-        if sum(value is not None for value in values) > 1:
-            raise UserError(f"{flags} exclude each other: give one of them")
+    def _check_threshold_source(self) -> None:
+        """Compares paths, before anything is read; `pair_sources.read_pairs` compares the pairs."""
+        if self.tfrecords and not (self.threshold_pairs or self.folds):
+            folder = self.threshold_tfrecords or self.tfrecords
+            if self.split == self.threshold_split and _is_same(folder, self.tfrecords):
+                raise UserError(
+                    f"--threshold_split={self.split} is the split that is scored: choose the "
+                    "threshold on another, or by --folds"
+                )
+        listed, other = self.pairs_list, self.threshold_pairs
+        if listed and other and os.path.samefile(listed, other):
+            raise UserError(
+                f"{listed} is the list that is scored: choose the threshold on another, or by "
+                "--folds"
+            )
 
-    def _check_others_choose(self) -> None:
-        """Refuses the scored pairs by their place, before anything is read; `sources.read` compares what is read."""
-        folders = [
-            os.path.realpath(each)
-            for each in (self.tfrecords, self.threshold_tfrecords or self.tfrecords)
-            if each
-        ]
-        same = self.split == self.threshold_split and len(set(folders)) == 1
-        if self.tfrecords and same and not (self.threshold_pairs or self.folds):
-            raise UserError(
-                f"--threshold_split={self.split} is the split that is scored: choose the threshold on another, or by --folds"
-            )
-        if (
-            self.pairs_list
-            and self.threshold_pairs
-            and os.path.samefile(self.pairs_list, self.threshold_pairs)
-        ):
-            raise UserError(
-                f"{self.pairs_list} is the list that is scored: choose the threshold on another, or by --folds"
-            )
+
+def _require_at_most_one(flags: str, *values: object) -> None:
+    if sum(value is not None for value in values) > 1:
+        raise UserError(f"{flags} exclude each other: give one of them")
+
+
+def _is_same(path: str, other: str) -> bool:
+    return os.path.realpath(path) == os.path.realpath(other)

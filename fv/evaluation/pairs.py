@@ -1,4 +1,7 @@
-"""Labelled pairs of images, wherever they come from: what is scored, and what a threshold is chosen on."""
+"""Labelled pairs of images, and the reader of lists of pairs over a folder of images.
+
+`fv.evaluation.pair_sources` reads the pairs of shards.
+"""
 
 import dataclasses
 import hashlib
@@ -14,8 +17,10 @@ from fv.conversion.formats import BadImage
 from fv.conversion.images import Rules
 from fv.errors import UserError
 
+_CONVERTER = options.ConvertOptions(images="")  # its defaults
 _HASH_BYTES = 8  # of an image's path
-_ODD = np.uint64(0x9E3779B97F4A7C15)  # so that a pair's hash differs where one of its paths does
+_HASH_FACTOR = np.uint64(0x9E3779B97F4A7C15)  # odd: a pair's key changes with either path
+_NAMED = 5  # images in a message
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -23,15 +28,15 @@ class Images:
     """The distinct images of a set of pairs.
 
     Attributes:
-      paths: of each, relative.
+      paths: relative path of each image.
       identities: name of the person on each.
-      of_identity: int [m], how many images of that person the data holds.
-      read: index of an image → the JPEG bytes that a shard holds of it.
+      images_of_identity: int [m], how many images of that person the data holds.
+      read: returns the stored JPEG bytes of an image by its index; may raise BadImage.
     """
 
     paths: list[str]
     identities: list[str]
-    of_identity: np.ndarray
+    images_of_identity: np.ndarray
     read: Callable[[int], bytes]
 
 
@@ -40,14 +45,13 @@ class PairSet:
     """Labelled pairs.
 
     Attributes:
-      name: what the pairs are called.
-      images: the images in them.
+      name: of the split or the list, for messages.
+      images: the images of the pairs.
       first: int [n], index of one image of each pair.
-      second: int [n], of the other.
+      second: int [n], index of the other.
       labels: int [n], 1 for a genuine pair and 0 for an impostor pair.
       folds: int [n], from 0.
-      lost: what is said of the pairs that the list has and this set lacks, and of doubtful identities; empty where there
-        are none.
+      note: for the report: which listed pairs are left out, and doubtful identities; may be empty.
     """
 
     name: str
@@ -56,32 +60,35 @@ class PairSet:
     second: np.ndarray
     labels: np.ndarray
     folds: np.ndarray
-    lost: str = ""
+    note: str = ""
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def people(self) -> np.ndarray:
-        """Numbers of both people of each pair, int64 [n, 2], in the order of their names from 0."""
+        """Numbers of the two people of each pair, int64 [n, 2], from 0 in the order of names."""
         numbers = np.unique(np.array(self.images.identities), return_inverse=True)[1].reshape(-1)
         return np.stack([numbers[self.first], numbers[self.second]], axis=1)
 
-    def names(self) -> set[str]:
+    def identities(self) -> set[str]:
         """Names of the people in the pairs."""
         return {self.images.identities[image] for image in np.union1d(self.first, self.second)}
 
     def digest(self) -> str:
-        """SHA-256 of all paths and labels, whatever the order of pairs and of images in them; of no image's content."""
-        rows = np.column_stack([self._ends(), self.labels.astype(np.uint64)])
+        """SHA-256 of all paths and labels, independent of the order of pairs and of their images.
+
+        It says nothing about the content of images.
+        """
+        rows = np.column_stack([self._hash_paths(), self.labels.astype(np.uint64)])
         return hashlib.sha256(rows[np.lexsort(rows.T)].tobytes()).hexdigest()
 
     def keys(self) -> np.ndarray:
-        """A number for each pair, uint64 [n]: the same in every set for the same two paths, in whichever order."""
-        ends = self._ends()
-        return ends[:, 0] * _ODD + ends[:, 1]
+        """A key for each pair, uint64 [n], equal in every set for the same two paths."""
+        hashes = self._hash_paths()
+        return hashes[:, 0] * _HASH_FACTOR + hashes[:, 1]
 
-    def _ends(self) -> np.ndarray:
-        """Hashes of the paths of both images of each pair, uint64 [n, 2], the lower first."""
+    def _hash_paths(self) -> np.ndarray:
+        """Hashes of the two paths of each pair, uint64 [n, 2], the lower first."""
         hashes = [
             hashlib.blake2b(path.encode(errors="surrogateescape"), digest_size=_HASH_BYTES)
             for path in self.images.paths
@@ -89,20 +96,12 @@ class PairSet:
         numbers = np.array([int.from_bytes(each.digest(), "little") for each in hashes], np.uint64)
         return np.sort(numbers[np.stack([self.first, self.second], axis=1)], axis=1)
 
-    def select(self, kept: np.ndarray, lost: str) -> "PairSet":
-        """The pairs where bool [n] `kept` is true."""
+    def select(self, kept: np.ndarray, note: str) -> "PairSet":
+        """The pairs where bool [n] `kept` is true, with one more note."""
         columns = {
             name: getattr(self, name)[kept] for name in ("first", "second", "labels", "folds")
         }
-        return dataclasses.replace(self, **columns, lost="; ".join(filter(None, (self.lost, lost))))
-
-
-# Pairs that a file lists over a folder of images: LFW's format with its folds, or a CSV.
-
-_NAMED = 5  # images that a message names
-Boxes = Mapping[str, images.Box]  # by path below the folder of images
-
-_CONVERTER = options.ConvertOptions(images="")  # its defaults
+        return dataclasses.replace(self, **columns, note="; ".join(filter(None, (self.note, note))))
 
 
 def read_listed_pairs(
@@ -112,7 +111,7 @@ def read_listed_pairs(
     *,
     is_csv: bool,
     allow_missing: bool,
-    boxes: Boxes | None = None,
+    boxes: Mapping[str, images.Box] | None = None,
     identity_level: int | None = None,
     merge_names: bool | None = None,
 ) -> PairSet:
@@ -121,24 +120,26 @@ def read_listed_pairs(
     Args:
       path: a file in LFW's format, or a CSV with columns image_a, image_b and label.
       folder: of images, one folder per person.
-      rules: what becomes of an image before it is preprocessed, as in the converter.
+      rules: how images are stored before preprocessing, as in the converter.
       is_csv: whether the list is a CSV; its pairs are one fold.
-      allow_missing: go on without the pairs of images that are not there.
-      boxes: by path, the part of each image that is used; an image without one counts as broken.
-      identity_level: which folder of an image's path names the person; None for the first, if that is plausible.
-      merge_names: whether names that differ only in how they are written are one person's; None to refuse them.
+      allow_missing: leave out the pairs of missing images.
+      boxes: the part of each image to use, by path below `folder`; an image without one is broken.
+      identity_level: which folder of an image's path names the person; None for the first, if that
+        is plausible.
+      merge_names: whether names that differ only in spelling are one person's; None to refuse them.
 
     Raises:
-      UserError: not such a list or folder, an image that is not there, labels that the folders contradict, or a pair that is
-        listed twice or is one image twice, or folders or names that cannot be people's.
+      UserError: the list or folder cannot be used, an image is missing, a label contradicts the
+        folders, a pair is listed twice or joins an image with itself, or folders or names are not
+        plausible as people.
     """
     level = identity_level or 1
-    found, odd, _, naming = datasets.scan_folder(folder, level, bool(merge_names))
-    table = (
-        pair_lists.read_csv_pairs(path, folder)
-        if is_csv
-        else pair_lists.read_lfw_pairs(path, found, level)
-    )
+    found, left_out, _, naming = datasets.scan_folder(folder, level, bool(merge_names))
+    if is_csv:
+        table, folds = pair_lists.read_csv_pairs(path, folder), 1
+    else:
+        table = pair_lists.read_lfw_pairs(path, found, level)
+        folds = pair_lists.count_folds(path)
     table = pair_lists.match_paths(table, set(found["path"]))
     doubts = identities.check(
         pair_lists.restrict_to_pairs(found, table),
@@ -146,103 +147,42 @@ def read_listed_pairs(
         merge_names,
         f"--images={folder}",
     )
-    folds = 1 if is_csv else pair_lists.count_folds(path)
     fold = np.arange(len(table)) * folds // len(table)
-    odd = pd.concat([odd, datasets.describe_unread(pd.concat([table["a"], table["b"]]))])
+    left_out = pd.concat([left_out, datasets.describe_unread(pd.concat([table["a"], table["b"]]))])
     pair_lists.require_agreement(table, path, naming.identity_of)
     pair_lists.require_once(table, path)
-    whole, lost = _split_missing(table, found, odd, path, allow_missing)
-    said = "; ".join(filter(None, (lost, *map(str, doubts))))
-    return _to_pairs(
-        os.path.basename(path), table[whole], fold[whole], found, (folder, rules, boxes), said
-    )
+    whole, note = _find_whole_pairs(table, found, left_out, path, allow_missing)
+    table = table[whole]
 
-
-def _split_missing(
-    table: pd.DataFrame, found: pd.DataFrame, odd: pd.DataFrame, path: str, allow_missing: bool
-) -> tuple[np.ndarray, str]:
-    """Which pairs have both images, bool [n], and what is said of the others."""
-    known = set(found["path"])
-    ends = pd.unique(table[["a", "b"]].to_numpy(object).ravel())
-    missing = [image for image in ends if image not in known]
-    if not missing:
-        return np.ones(len(table), bool), ""
-    whole = ~(table["a"].isin(missing) | table["b"].isin(missing)).to_numpy()
-    line = table["line"].iloc[int(np.argmin(whole))]
-    reasons = dict(zip(odd["path"], odd["reason"], strict=True))
-    named = {image: reasons.get(image, "") for image in missing}
-    named |= pair_lists.suggest_paths(
-        [image for image, reason in named.items() if not reason][:_NAMED], known
-    )
-    return whole, require_usable(
-        named, int(np.sum(~whole)), len(table), f"{path}, line {line}", allow_missing
-    )
-
-
-def require_usable(
-    reasons: dict[str, str],
-    pairs: int,
-    of: int,
-    source: str,
-    allowed: bool,
-    mend: str = "mend --images",
-) -> str:
-    """What is said of images that cannot be used, named and counted.
-
-    Args:
-      reasons: by image, why it cannot; empty where it is not there.
-      pairs: how many pairs are lost by them.
-      of: how many there are.
-      source: the list.
-      allowed: whether pairs may be lost.
-      mend: how the user gets whole images.
-
-    Raises:
-      UserError: they may not, or no pair is left.
-    """
-    names = [f"{image} ({reason})" if reason else image for image, reason in reasons.items()]
-    shown = ", ".join(names[:_NAMED]) + (", …" if len(names) > _NAMED else "")
-    said = f"{source}: {pairs:,} of {of:,} pairs lack one of {len(names):,} images that are missing or broken: {shown}"
-    if pairs == of:
-        raise UserError(f"{said}; no pair is left: {mend}")
-    if not allowed:
-        raise UserError(
-            f"{said}; the figures would no longer be the protocol's: {mend}, or give --allow_missing"
-        )
-    return f"{said}; these pairs were left out, so the figures are not quite the protocol's"
-
-
-def _to_pairs(
-    name: str,
-    table: pd.DataFrame,
-    fold: np.ndarray,
-    found: pd.DataFrame,
-    held: tuple[str, Rules, Boxes | None],
-    lost: str,
-) -> PairSet:
     paths, numbers = np.unique(table[["a", "b"]].to_numpy(str), return_inverse=True)
     first, second = numbers.reshape(-1, 2).T
     owners = found.set_index("path")["identity"].astype(str).reindex(paths).tolist()
     counts = found["identity"].value_counts()
-    of_identity = np.array([counts[owner] for owner in owners])
-    folder, rules, boxes = held
 
-    def load(number: int) -> bytes:
-        box = boxes.get(paths[number]) if boxes is not None else None
-        if boxes is not None and box is None:
-            raise BadImage("no box in the CSV of --crop")
-        return images.load_sound_jpeg(
-            files.read_bytes(os.path.join(folder, paths[number])), rules, box
-        ).stored
+    def read(number: int) -> bytes:
+        box = None
+        if boxes is not None:
+            box = boxes.get(paths[number])
+            if box is None:
+                raise BadImage("no box in the CSV of --crop")
+        data = files.read_bytes(os.path.join(folder, paths[number]))
+        return images.load_sound_jpeg(data, rules, box).stored
 
-    shown = Images(paths.tolist(), owners, of_identity, load)
-    return PairSet(name, shown, first, second, table["label"].to_numpy(np.int64), fold, lost)
+    return PairSet(
+        os.path.basename(path),
+        Images(paths.tolist(), owners, np.array([counts[owner] for owner in owners]), read),
+        first,
+        second,
+        table["label"].to_numpy(np.int64),
+        fold[whole],
+        "; ".join(filter(None, (note, *map(str, doubts)))),
+    )
 
 
 def storage_rules(
     crop: images.Crop, store_size: int | None, jpeg_quality: int = _CONVERTER.jpeg_quality
 ) -> Rules:
-    """What becomes of an image before it is preprocessed, by the converter's flags of the same names.
+    """How images are stored before preprocessing, by the converter's flags of the same names.
 
     Raises:
       UserError: there is a `crop` and no `store_size`.
@@ -253,3 +193,60 @@ def storage_rules(
             f"--crop={given} cuts images as the converter stores them small: give --store_size too"
         )
     return Rules(_CONVERTER.max_pixels, jpeg_quality, store_size, crop.fraction)
+
+
+def note_missing(
+    reasons: Mapping[str, str],
+    whole: np.ndarray,
+    source: str,
+    allowed: bool,
+    remedy: str = "mend --images",
+) -> str:
+    """The note on images that cannot be used.
+
+    Args:
+      reasons: why each image cannot be used; empty if it is missing.
+      whole: bool [n], whether a pair has both images.
+      source: the list or split.
+      allowed: whether pairs may be left out.
+      remedy: how the user gets whole images.
+
+    Raises:
+      UserError: pairs may not be left out, or no pair is left.
+    """
+    names = [f"{image} ({reason})" if reason else image for image, reason in reasons.items()]
+    shown = ", ".join(names[:_NAMED]) + (", …" if len(names) > _NAMED else "")
+    note = (
+        f"{source}: {np.sum(~whole):,} of {len(whole):,} pairs lack one of {len(names):,} images "
+        f"that are missing or broken: {shown}"
+    )
+    if not whole.any():
+        raise UserError(f"{note}; no pair is left: {remedy}")
+    if not allowed:
+        raise UserError(
+            f"{note}; figures without them are not those of the protocol: {remedy}, or give "
+            "--allow_missing"
+        )
+    return f"{note}; these pairs are left out, so the figures are not quite those of the protocol"
+
+
+def _find_whole_pairs(
+    table: pd.DataFrame,
+    found: pd.DataFrame,
+    left_out: pd.DataFrame,
+    path: str,
+    allow_missing: bool,
+) -> tuple[np.ndarray, str]:
+    """Which pairs have both images, bool [n], and the note on the others."""
+    known = set(found["path"])
+    listed = pd.unique(table[["a", "b"]].to_numpy(object).ravel())
+    missing = [image for image in listed if image not in known]
+    if not missing:
+        return np.ones(len(table), bool), ""
+    whole = ~(table["a"].isin(missing) | table["b"].isin(missing)).to_numpy()
+    line = table["line"].iloc[int(np.argmin(whole))]
+    reasons = dict(zip(left_out["path"], left_out["reason"], strict=True))
+    reasons = {image: reasons.get(image, "") for image in missing}
+    unexplained = [image for image, reason in reasons.items() if not reason]
+    reasons |= pair_lists.suggest_paths(unexplained[:_NAMED], known)
+    return whole, note_missing(reasons, whole, f"{path}, line {line}", allow_missing)

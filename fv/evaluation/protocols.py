@@ -1,4 +1,7 @@
-"""Protocols: where the threshold and the probability of each pair come from, which is never the pair itself."""
+"""Protocols: the threshold and the probability of a pair always come from other pairs.
+
+`hold_out` takes them from a second set of pairs, `cross_validate` from the other folds.
+"""
 
 import dataclasses
 import math
@@ -14,13 +17,13 @@ from fv.evaluation.pairs import PairSet
 
 @dataclasses.dataclass(frozen=True)
 class Fold:
-    """A part of the pairs that is decided by one threshold, chosen on others.
+    """A part of the pairs, decided with one threshold that was chosen on other pairs.
 
     Attributes:
-      pairs: how many are decided.
-      accuracy: share of them decided rightly.
-      threshold: similarity from which on a pair is the same person.
-      calibration: of the probability.
+      pairs: number of decided pairs.
+      accuracy: share of them that is decided correctly.
+      threshold: a pair is the same person from this similarity on.
+      calibration: gives the probability.
       chosen_on: number of pairs that threshold and calibration come from.
     """
 
@@ -32,15 +35,15 @@ class Fold:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Judged:
-    """Pairs with their similarities and the verdicts on them.
+class Decisions:
+    """Scored pairs and the decisions on them.
 
     Attributes:
       similarities: floating [n].
       labels: int [n].
-      same: bool [n], whether the pair is taken for one person.
-      probabilities: float64 [n].
-      folds: one for each part.
+      same: bool [n], whether the pair is decided to be one person.
+      probabilities: float64 [n], that it is.
+      folds: the parts with their thresholds; one if all pairs have the same threshold.
     """
 
     similarities: np.ndarray
@@ -50,8 +53,8 @@ class Judged:
     folds: tuple[Fold, ...]
 
     @property
-    def right(self) -> np.ndarray:
-        """Which pairs are decided rightly, bool [n]."""
+    def correct(self) -> np.ndarray:
+        """Which pairs are decided correctly, bool [n]."""
         return self.same == (self.labels == 1)
 
     @property
@@ -61,12 +64,15 @@ class Judged:
 
     @property
     def standard_error(self) -> float:
-        """Of the accuracy: over folds s / sqrt(k) as in LFW's README, s being their standard deviation; else binomial."""
+        """Standard error of the accuracy.
+
+        Of several folds s / sqrt(k), s being the standard deviation of their accuracies (Huang et
+        al., Labeled Faces in the Wild, TR 07-49, 2007); else binomial.
+        """
         if len(self.folds) == 1:
             return math.sqrt(self.accuracy * (1 - self.accuracy) / len(self.labels))
-        return float(
-            np.std([fold.accuracy for fold in self.folds], ddof=1) / math.sqrt(len(self.folds))
-        )
+        accuracies = [fold.accuracy for fold in self.folds]
+        return float(np.std(accuracies, ddof=1) / math.sqrt(len(self.folds)))
 
     @property
     def threshold(self) -> float:
@@ -75,27 +81,25 @@ class Judged:
 
 
 def hold_out(
-    similarities: np.ndarray, labels: np.ndarray, chosen: np.ndarray, chosen_labels: np.ndarray
-) -> Judged:
-    """Judges pairs by the threshold of best accuracy and the calibration of other pairs.
+    similarities: np.ndarray,
+    labels: np.ndarray,
+    other_similarities: np.ndarray,
+    other_labels: np.ndarray,
+) -> Decisions:
+    """Decides pairs with the threshold of best accuracy and the calibration of other pairs.
 
     Args:
       similarities: floating [n].
       labels: int [n].
-      chosen: floating [m], similarities of the other pairs.
-      chosen_labels: int [m].
+      other_similarities: floating [m], of the pairs that choose.
+      other_labels: int [m].
 
     Raises:
       UserError: as `metrics.roc`, for either.
     """
     metrics.check_pairs(similarities, labels)
-    threshold, fitted = (
-        metrics.best_threshold(chosen, chosen_labels),
-        calibration.fit(chosen, chosen_labels),
-    )
-    same = similarities >= threshold
-    fold = Fold(len(labels), float(np.mean(same == (labels == 1))), threshold, fitted, len(chosen))
-    return Judged(similarities, labels, same, fitted.probability(similarities), (fold,))
+    fold, same, probabilities = _decide(similarities, labels, other_similarities, other_labels)
+    return Decisions(similarities, labels, same, probabilities, (fold,))
 
 
 def cross_validate(
@@ -103,8 +107,8 @@ def cross_validate(
     labels: np.ndarray,
     training: list[np.ndarray],
     testing: list[np.ndarray],
-) -> Judged:
-    """Judges the pairs of each fold by those it may be trained on.
+) -> Decisions:
+    """Decides the pairs of each fold with the threshold and calibration of pairs of other folds.
 
     Args:
       similarities: floating [n].
@@ -118,32 +122,47 @@ def cross_validate(
     metrics.check_pairs(similarities, labels)
     same, probabilities = np.zeros(len(labels), bool), np.zeros(len(labels))
 
-    def judge(number: int, others: np.ndarray, own: np.ndarray) -> Fold:
-        try:
-            threshold = metrics.best_threshold(similarities[others], labels[others])
-        except UserError as error:
+    def decide(number: int, others: np.ndarray, own: np.ndarray) -> Fold:
+        genuine = int(np.sum(labels[others] == 1))
+        if not 0 < genuine < len(others):
+            elsewhere = len(labels) - len(own)
             raise UserError(
-                f"the threshold of fold {number} of {len(testing)} cannot be chosen on the others: {error}; choose it on "
-                "other pairs (--threshold_tfrecords, --threshold_pairs or --threshold_scores)"
-            ) from error
-        fitted = calibration.fit(similarities[others], labels[others])
-        same[own], probabilities[own] = (
-            similarities[own] >= threshold,
-            fitted.probability(similarities[own]),
+                f"fold {number} of {len(testing)} has no {'impostor' if genuine else 'genuine'} "
+                f"pair to choose its threshold on: {elsewhere - len(others):,} of the "
+                f"{elsewhere:,} pairs in other folds share a person with it; give pairs of more "
+                "people, or choose the threshold on other pairs by --threshold_tfrecords, "
+                "--threshold_pairs or --threshold_scores"
+            )
+        fold, same[own], probabilities[own] = _decide(
+            similarities[own], labels[own], similarities[others], labels[others]
         )
-        right = float(np.mean(same[own] == (labels[own] == 1)))
-        return Fold(len(own), right, threshold, fitted, len(others))
+        return fold
 
     with futures.ThreadPoolExecutor(workers.cores()) as pool:
-        folds = tuple(pool.map(judge, range(1, len(testing) + 1), training, testing))
-    return Judged(similarities, labels, same, probabilities, folds)
+        folds = tuple(pool.map(decide, range(1, len(testing) + 1), training, testing))
+    return Decisions(similarities, labels, same, probabilities, folds)
+
+
+def _decide(
+    similarities: np.ndarray,
+    labels: np.ndarray,
+    other_similarities: np.ndarray,
+    other_labels: np.ndarray,
+) -> tuple[Fold, np.ndarray, np.ndarray]:
+    """Arguments as `hold_out`; returns the fold, `same` bool [n] and probabilities float64 [n]."""
+    threshold = metrics.best_threshold(other_similarities, other_labels)
+    fitted = calibration.fit(other_similarities, other_labels)
+    same = similarities >= threshold
+    accuracy = float(np.mean(same == (labels == 1)))
+    fold = Fold(len(labels), accuracy, threshold, fitted, len(other_labels))
+    return fold, same, fitted.probability(similarities)
 
 
 def split_folds(pairs: PairSet) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """The indices that choose for each fold, and those of the fold.
+    """The indices of the pairs that choose for each fold, and of the fold's own pairs.
 
-    A fold's threshold comes from the pairs of the other folds that share no person with it: all of them in LFW's View 2,
-    whose folds have people of their own.
+    The pairs of the other folds that share no person with a fold choose its threshold. In LFW's
+    View 2, whose folds have people of their own, these are all.
 
     Raises:
       UserError: a fold has no pair.
@@ -153,9 +172,9 @@ def split_folds(pairs: PairSet) -> tuple[list[np.ndarray], list[np.ndarray]]:
     for fold in range(int(pairs.folds.max()) + 1):
         own = pairs.folds == fold
         if not own.any():
-            left = f"fold {fold + 1} of {pairs.name} has no pair left"
             raise UserError(
-                f"{left}: mend the images that its pairs lack, or deal other folds by --folds"
+                f"fold {fold + 1} of {pairs.name} has no pair left: mend the images that its pairs "
+                "lack, or deal other folds by --folds"
             )
         shared = np.isin(people, people[own]).any(axis=1)
         training.append(np.flatnonzero(~own & ~shared))
@@ -170,22 +189,19 @@ def make_folds(pairs: PairSet, count: int, seed: int) -> PairSet:
       UserError: a fold would have no pair.
     """
     people = pairs.people()
-    dealt = np.random.default_rng(seed).permutation(
-        int(people[:, 0].max()) + 1
-    )  # the same whatever the number of folds
+    dealt = np.random.default_rng(seed).permutation(int(people[:, 0].max()) + 1)
     first = dealt[np.unique(people[:, 0])]
 
     def are_full(folds: int) -> bool:
         return len(np.unique(first % folds)) == folds
 
     if not are_full(count):
-        most = next((folds for folds in range(count - 1, 1, -1) if are_full(folds)), None)
-        held = f"the {len(pairs):,} pairs of {len(np.unique(people)):,} people in {pairs.name}"
-        advice = (
-            f"give --folds={most}" if most else "give more pairs, or choose the threshold on others"
-        )
+        most = next((folds for folds in range(count - 1, 1, -1) if are_full(folds)), 1)
+        advice = "give more pairs, or choose the threshold on others"
         raise UserError(
-            f"--folds={count} leaves a fold without a pair: {held} fill at most {most or 1}; {advice}"
+            f"--folds={count} leaves a fold without a pair: the {len(pairs):,} pairs of "
+            f"{len(np.unique(people)):,} people in {pairs.name} fill at most {most}; "
+            f"{f'give --folds={most}' if most > 1 else advice}"
         )
     return dataclasses.replace(pairs, folds=(dealt % count)[people[:, 0]])
 
@@ -202,20 +218,22 @@ def deal_pairs(pairs: int, count: int, seed: int) -> tuple[list[np.ndarray], lis
             f"--folds={count} leaves a fold without a pair: there are {pairs:,} pairs; {advice}"
         )
     dealt = np.random.default_rng(seed).permutation(pairs) % count
-    training, testing = (
-        [np.flatnonzero((dealt == fold) == own) for fold in range(count)] for own in (False, True)
-    )
+    training = [np.flatnonzero(dealt != fold) for fold in range(count)]
+    testing = [np.flatnonzero(dealt == fold) for fold in range(count)]
     return training, testing
 
 
 def note_shared(scored: np.ndarray, choosing: np.ndarray) -> str:
-    """What a report has to say where some scored pairs choose the threshold too; "" where none does.
+    """The note on scored pairs that also choose the threshold; "" without any.
 
     Args:
       scored: uint64 [n], a key of each scored pair.
-      choosing: uint64 [m], of each that the threshold is chosen on.
+      choosing: uint64 [m], of each pair that chooses.
     """
     shared = int(np.count_nonzero(np.isin(scored, choosing)))
     if not shared:
         return ""
-    return f"{shared:,} of the {len(scored):,} scored pairs are among those that the threshold was chosen on."
+    return (
+        f"{shared:,} of the {len(scored):,} scored pairs are among those that the threshold was "
+        "chosen on."
+    )

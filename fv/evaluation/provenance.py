@@ -1,4 +1,7 @@
-"""What made the figures: the model, where its weights come from, the versions, the flags."""
+"""Where a model comes from: its training run, and whether it was trained on the evaluated people.
+
+Figures on training identities say nothing about strangers.
+"""
 
 import dataclasses
 from collections.abc import Sequence
@@ -6,108 +9,100 @@ from collections.abc import Sequence
 import tensorflow as tf
 
 import fv
-from fv import workdir
+from fv import workdir as workdirs
 from fv.errors import UserError
+from fv.evaluation import protocols
 from fv.evaluation.options import EvaluateOptions
 from fv.evaluation.pairs import PairSet
 from fv.model.model_record import ModelRecord
 
-# Whether the people of an evaluation are strangers to the model: figures on others say nothing of
-# strangers.
-
-_NAMED = 5  # people that a message names
+_NAMED = 5  # people in a message
+_KEPT = ("at", "revision", "host", "python", "manifest_sha256")  # of the last start
+_NAMED_FLAGS = ("seed", "steps", "teacher", "init_weights")  # shown beside these
 
 
 def find_training_identities(
     record: ModelRecord, workdir: str, scored: PairSet, *, allowed: bool, exact: bool = False
-) -> dict[str, bool | int | list[str]]:
-    """Looks for training identities among the people of the pairs.
+) -> dict[str, bool | int]:
+    """Looks for training identities among the people of the scored pairs.
 
     Args:
       record: of the model.
-      workdir: where it is, for messages.
-      scored: the pairs that figures are to be of.
-      allowed: report on them all the same.
-      exact: whether names that differ only in how they are written are different people's.
+      workdir: its folder, for messages.
+      scored: the pairs.
+      allowed: whether training identities may be scored.
+      exact: whether names that differ only in spelling are different people's.
 
     Returns:
-      `known`: whether the workdir can tell; `people`, how many there are; `seen`, how many of them the model trained on.
+      `known`: whether the workdir lists its training identities; `people`: the number of people;
+      `seen`: how many of them the model was trained on.
 
     Raises:
-      UserError: there are such people, or the workdir cannot tell, and that is not allowed.
+      UserError: there are such people or the workdir does not list them, and that is not allowed.
     """
-    people = scored.names()
+    people = scored.identities()
     if record.identity_hashes is None:
         if not allowed:
-            lacking = f"{workdir} does not say whom it was trained on (an older fv, or first weights from an export)"
             raise UserError(
-                f"{lacking}: train it again, or give --allow_seen_identities to report without that check"
+                f"{workdir} does not say whom it was trained on (an older fv, or first weights "
+                "from an export): train it again, or give --allow_seen_identities to report "
+                "without that check"
             )
         return dict(known=False, people=len(people), seen=0)
     seen = record.trained_on(people, exact)
     if seen and not allowed:
-        found = f"{len(seen):,} of the {len(people):,} people in {scored.name} are training identities of {workdir}"
-        spelled = sorted(set(seen) - set(record.trained_on(people, exact=True)))
-        remedy = (
-            f", or --nomerge_names if {_shorten(spelled)} was only written like one of them"
-            if spelled
-            else ""
-        )
+        respelled = sorted(set(seen) - set(record.trained_on(people, exact=True)))
+        remedy = ""
+        if respelled:
+            remedy = f", or --nomerge_names if {_shorten(respelled)} only has a name like theirs"
         raise UserError(
-            f"{found} ({_shorten(seen)}): score strangers, or give --allow_seen_identities{remedy}"
+            f"{len(seen):,} of the {len(people):,} people in {scored.name} are training identities "
+            f"of {workdir} ({_shorten(seen)}): score strangers, or give --allow_seen_identities"
+            f"{remedy}"
         )
     return dict(known=True, people=len(people), seen=len(seen))
 
 
 def note_training_identities(found: dict, scored: PairSet) -> str:
-    """What a report has to say about it; empty where all are strangers."""
+    """The note on what `find_training_identities` found; "" if all people are strangers."""
     if not found["known"]:
-        return "The workdir does not say whom the model was trained on: people of these pairs may be among them."
-    if found["seen"]:
-        trained = f"{found['seen']:,} of the {found['people']:,} people in {scored.name}"
-        return f"The model was trained on {trained}: these figures do not hold for strangers."
-    return ""
-
-
-def note_shared_people(scored: PairSet, choosing: PairSet) -> str:
-    """What a report has to say where the threshold was chosen on people who are scored; empty where it was not."""
-    both = sorted(scored.names() & choosing.names())
-    if not both:
+        return (
+            "The workdir does not say whom the model was trained on: people of these pairs may be "
+            "among them."
+        )
+    if not found["seen"]:
         return ""
-    return f"The threshold was chosen on pairs of {len(both):,} people who are scored too ({_shorten(both)})."
+    return (
+        f"The model was trained on {found['seen']:,} of the {found['people']:,} people in "
+        f"{scored.name}: these figures do not hold for strangers."
+    )
 
 
-def note_threshold_people(record: ModelRecord, choosing: PairSet, exact: bool = False) -> str:
-    """What a report has to say where the threshold was chosen on training identities; empty where it was not."""
-    people = choosing.names()
+def note_choosing_pairs(
+    record: ModelRecord, scored: PairSet, choosing: PairSet, exact: bool = False
+) -> list[str]:
+    """Notes on pairs and people that choose the threshold and are scored or trained on."""
+    notes = [protocols.note_shared(scored.keys(), choosing.keys())]
+    people = choosing.identities()
+    both = sorted(scored.identities() & people)
+    if both:
+        notes.append(
+            f"The threshold was chosen on pairs of {len(both):,} people who are scored too "
+            f"({_shorten(both)})."
+        )
     seen = record.trained_on(people, exact) if record.identity_hashes is not None else []
-    if not seen:
-        return ""
-    chosen = f"The threshold was chosen on {choosing.name}, where {len(seen):,} of {len(people):,} people are training identities"
-    return f"{chosen}: their images look more alike to the model than strangers' do, and threshold and probability suffer."
+    if seen:
+        notes.append(
+            f"The threshold was chosen on {choosing.name}, where {len(seen):,} of {len(people):,} "
+            "people are training identities: their images look more alike to the model than "
+            "strangers' do, and threshold and probability suffer."
+        )
+    return notes
 
 
-def _shorten(names: Sequence[str]) -> str:
-    return ", ".join(names[:_NAMED]) + (", …" if len(names) > _NAMED else "")
-
-
-# What a training run said of its input, from its workdir's run.json.
-
-
-def input_verdict(folder: str) -> str:
-    """Whether the run was input-bound and what to change, by its last start that ended and did a step; "" where none did."""
-    said = [
-        start["ended"].get("input_verdict") for start in workdir.starts(folder) if start["ended"]
-    ]
-    return next(filter(None, reversed(said)), "")
-
-
-_KEPT = ("at", "revision", "host", "python", "manifest_sha256")  # of the last start
-_NAMED_FLAGS = ("seed", "steps", "teacher", "init_weights")  # shown beside these
-
-
-def describe_model_run(options: EvaluateOptions, record: ModelRecord) -> dict:
-    """The `run` of metrics.json: the model, its training and whether that waited for input, the versions, the flags."""
+def describe_run(options: EvaluateOptions, record: ModelRecord) -> dict:
+    """The `run` of metrics.json: model, training run, versions and flags."""
+    assert options.workdir is not None
     devices = [device.device_type for device in tf.config.list_physical_devices()]
     return dict(
         workdir=options.workdir,
@@ -122,25 +117,31 @@ def describe_model_run(options: EvaluateOptions, record: ModelRecord) -> dict:
     )
 
 
-def read_training(folder: str) -> dict | None:
-    """Reads the training of a workdir; None where it has no run.json, as those of an older fv.
+def input_verdict(workdir: str) -> str:
+    """Whether the training run waited for input, and the remedy; "" if it does not say.
 
-    Args:
-      folder: the workdir.
+    The last start that ended after a step says it.
+    """
+    ended = [start["ended"] for start in workdirs.starts(workdir) if start["ended"]]
+    return next(filter(None, (end.get("input_verdict") for end in reversed(ended))), "")
+
+
+def read_training(workdir: str) -> dict | None:
+    """Reads the training run of a workdir; None if an older fv wrote no run.json.
 
     Returns:
-      Of the last start `at` (UTC), `revision` (of fv's repository), `host`, `python` and `manifest_sha256` (of its shards);
-      `starts`, how many there were; `seed`, `steps`, `teacher` and `init_weights`, None where they were not given; and all
-      `flags`, name → text.
+      Of the last start `at` (UTC), `revision` (of fv's repository), `host`, `python` and
+      `manifest_sha256` (of its shards); the number of `starts`; `seed`, `steps`, `teacher` and
+      `init_weights`, None if not given; and all `flags`, name → text.
     """
-    starts = workdir.starts(folder)
+    starts = workdirs.starts(workdir)
     if not starts:
         return None
     flags = dict(line.removeprefix("--").split("=", 1) for line in starts[-1].get("flags", []))
     kept = {name: starts[-1].get(name) for name in _KEPT}
-    return (
-        kept
-        | {"starts": len(starts)}
-        | {name: flags.get(name) for name in _NAMED_FLAGS}
-        | {"flags": flags}
-    )
+    named = {name: flags.get(name) for name in _NAMED_FLAGS}
+    return kept | {"starts": len(starts)} | named | {"flags": flags}
+
+
+def _shorten(names: Sequence[str]) -> str:
+    return ", ".join(names[:_NAMED]) + (", …" if len(names) > _NAMED else "")

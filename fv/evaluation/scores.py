@@ -1,7 +1,10 @@
-"""Verification without learning: distance of pixels and structural similarity, the floor that a trained model must beat."""
+"""Similarities of pairs: by the model, and by baselines that need no training.
+
+Every image is embedded once; the same pass collects what baselines and slices need of it.
+"""
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import cv2
 import numpy as np
@@ -13,81 +16,30 @@ from fv.model import heads
 from fv.model.options import ModelOptions
 from fv.model.siamese import Siamese
 
-WINDOW = 7  # pixels, the side of SSIM's local window
-DYNAMIC_RANGE = 255.0
-K1, K2 = 0.01, 0.03  # the constants of the SSIM paper
-
-
-def pixel_distance(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Euclidean distance of raw pixels.
-
-    Args:
-      first, second: images (N, H, W, ...) in [0, 255].
-
-    Returns:
-      (N,) float32, 0 for equal images.
-    """
-    difference = first.astype(np.float32) - second.astype(np.float32)
-    return np.sqrt((difference**2).reshape(len(first), -1).sum(axis=1))
-
-
-def ssim(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Mean structural similarity over local windows.
-
-    Wang, Bovik, Sheikh and Simoncelli, "Image quality assessment: from error visibility to structural similarity", IEEE
-    Transactions on Image Processing 13(4), 2004, equation 13, here with a square window of even weights.
-
-    Args:
-      first, second: grey images (N, H, W) in [0, 255].
-
-    Returns:
-      (N,) float in [-1, 1], 1 for equal images.
-    """
-    first, second = first.astype(np.float64), second.astype(np.float64)
-    mean_a, mean_b = _local_mean(first), _local_mean(second)
-    variance_a = _local_mean(first * first) - mean_a**2
-    variance_b = _local_mean(second * second) - mean_b**2
-    covariance = _local_mean(first * second) - mean_a * mean_b
-    c1, c2 = (K1 * DYNAMIC_RANGE) ** 2, (K2 * DYNAMIC_RANGE) ** 2
-    similarity = (2 * mean_a * mean_b + c1) * (2 * covariance + c2)
-    similarity /= (mean_a**2 + mean_b**2 + c1) * (variance_a + variance_b + c2)
-    return similarity.mean(axis=(1, 2))
-
-
-def _local_mean(images: np.ndarray) -> np.ndarray:
-    """Mean over every WINDOW × WINDOW window that lies inside the image, by summed areas."""
-    sums = np.pad(images, ((0, 0), (1, 0), (1, 0))).cumsum(axis=1).cumsum(axis=2)
-    corners = (
-        sums[:, WINDOW:, WINDOW:]
-        - sums[:, WINDOW:, :-WINDOW]
-        - sums[:, :-WINDOW, WINDOW:]
-        + sums[:, :-WINDOW, :-WINDOW]
-    )
-    return corners / WINDOW**2
-
-
-# One pass over the distinct images of some pairs: embeddings, and what baselines and slices need
-# of each image.
-
+MODEL = "fv"  # the name of the model's similarities
 GREY_SIDE = 64  # pixels of the small grey image that the baselines compare: 4 KB an image
-_UNTRAINED = "the trained ones are: give --nobaselines, or another --seed"
-
 _BATCH_SIZE = 64  # images embedded at once
+_PAIRS_AT_ONCE = 1024  # SSIM takes some hundred MB for them
+_GREY_LEVELS = 256
+_SSIM_WINDOW = 7  # pixels, the side of the local window
+_SSIM_RANGE = 255.0  # of the pixels
+_SSIM_K1, _SSIM_K2 = 0.01, 0.03  # the constants of the paper
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Description:
-    """What one pass found out of m images; rows of broken ones are zero.
+class ImageFeatures:
+    """Features of m images; rows of broken images are zero.
 
     Attributes:
       embeddings: float32 [m, embedding_size], unit length.
-      untrained: float32 [m, embedding_size], of the network before training; None where it was not asked for.
-      greys: uint8 [m, GREY_SIDE, GREY_SIDE], the network's input, grey and small; None likewise.
+      untrained: float32 [m, embedding_size], of the untrained network; None without baselines.
+      greys: uint8 [m, GREY_SIDE, GREY_SIDE], the network's input, grey and small; None without
+        baselines.
       brightness: float32 [m], mean grey level of the network's input, 0 to 255.
-      sharpness: float32 [m], variance of the Laplacian of the network's input in grey: low where it is blurred (Pech-Pacheco
-        et al., Diatom autofocusing in brightfield microscopy, ICPR 2000).
+      sharpness: float32 [m], variance of the Laplacian of the network's input in grey: low if it is
+        blurred (Pech-Pacheco et al., Diatom autofocusing in brightfield microscopy, ICPR 2000).
       side: int32 [m], the shorter side of the stored image in pixels.
-      broken: by index of image, what is wrong with it.
+      broken: why an image cannot be decoded, by its index.
     """
 
     embeddings: np.ndarray
@@ -99,137 +51,154 @@ class Description:
     broken: dict[int, str]
 
 
-class Describer:
-    """Describes images with a model, by the preprocessing of training and export."""
-
-    def __init__(
-        self,
-        model: Siamese,
-        options: ModelOptions,
-        untrained: Siamese | None,
-        *,
-        flip: bool,
-        batch_size: int = _BATCH_SIZE,
-    ):
-        """Args:
-        model: the trained model.
-        options: its options.
-        untrained: the same model before training; None to go without baselines.
-        flip: add the embedding of the mirrored image to an image's own, and give the sum unit length.
-        batch_size: images embedded at once.
-        """
-        self._model, self._options, self._untrained = model, options, untrained
-        self._flip, self._batch_size = flip, batch_size
-
-    def describe(self, images: Images, name: str) -> Description:
-        """Describes every image once.
-
-        Args:
-          images: the images.
-          name: what they are called, for the progress line.
-
-        Raises:
-          UserError: an embedding is not finite.
-        """
-        count = len(images.paths)
-        found = self._empty(count)
-        with progress.progress(count, f"embed {name}", "image") as line:
-            for batch in embedding.load_batches(
-                images, range(count), self._options, self._batch_size, found.broken
-            ):
-                self._describe_batch(batch, found)
-                line.update(len(batch.numbers))
-        embedding.require_finite(found.embeddings, images.paths)
-        if self._untrained:
-            whose = " of the untrained network, a baseline,"
-            embedding.require_finite(found.untrained, images.paths, whose, _UNTRAINED)
-        return found
-
-    def _empty(self, count: int) -> Description:
-        embeddings = np.zeros((count, self._options.embedding_size), np.float32)
-        greys = np.zeros((count, GREY_SIDE, GREY_SIDE), np.uint8) if self._untrained else None
-        untrained = np.zeros_like(embeddings) if self._untrained else None
-        floats = [np.zeros(count, np.float32) for _ in range(2)]
-        return Description(embeddings, untrained, greys, *floats, np.zeros(count, np.int32), {})
-
-    def _describe_batch(self, batch: embedding.Batch, found: Description) -> None:
-        numbers, pixels = batch.numbers, batch.pixels
-        found.side[numbers] = batch.sides
-        found.embeddings[numbers] = self._embed(self._model, pixels)
-        greys = [cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) for image in pixels.numpy()]
-        found.brightness[numbers] = [grey.mean() for grey in greys]
-        found.sharpness[numbers] = [cv2.Laplacian(grey, cv2.CV_32F).var() for grey in greys]
-        if self._untrained:
-            found.untrained[numbers] = self._embed(self._untrained, pixels)
-            found.greys[numbers] = [
-                cv2.resize(grey, (GREY_SIDE,) * 2, interpolation=cv2.INTER_AREA) for grey in greys
-            ]
-
-    def _embed(self, model: Siamese, pixels: tf.Tensor) -> np.ndarray:
-        """Unit embeddings, float32 [n, embedding_size]."""
-        embeddings = embedding.apply_encoder(model.encoder, pixels)
-        if self._flip:
-            mirrored = embedding.apply_encoder(model.encoder, pixels[:, :, ::-1])
-            embeddings = tf.math.l2_normalize(embeddings + mirrored, axis=1)
-        return embeddings.numpy()
-
-
-# Similarities of pairs from the descriptions of their images: the model's, and those of baselines
-# that learned nothing.
-
-MODEL = "fv"
-_CHUNK = 1024  # pairs compared at once: SSIM holds some hundred MB for them
-_GREYS = 256
-
-
-def score_pairs(pairs: PairSet, found: Description, model: Siamese) -> dict[str, np.ndarray]:
-    """Similarities of every pair, by who says them: the model, and the baselines where their inputs were collected.
-
-    Baselines: Euclidean distance of pixels and SSIM (Wang et al., IEEE TIP 2004) of small grey images, earth mover's
-    distance of their grey histograms (in one dimension the area between the cumulated histograms; Rubner, Tomasi and
-    Guibas, IJCV 2000), and the cosine of the untrained network's embeddings.
+def extract_features(
+    images: Images,
+    name: str,
+    model: Siamese,
+    options: ModelOptions,
+    *,
+    untrained: Siamese | None,
+    flip: bool,
+    batch_size: int = _BATCH_SIZE,
+) -> ImageFeatures:
+    """Extracts the features of every image, with the preprocessing of training and export.
 
     Args:
-      pairs: which images to compare.
-      found: descriptions of these images.
-      model: whose head compares embeddings.
+      images: the images.
+      name: what they are called, for the progress line.
+      model: the trained model.
+      options: of the model.
+      untrained: the same model before training; None for no baselines.
+      flip: add the embedding of the mirrored image to each embedding, and normalise the sum.
+      batch_size: images embedded at once.
 
-    Returns:
-      By name, floating [n], higher is more alike; `MODEL`'s are float32 in [0, 1].
+    Raises:
+      UserError: an embedding is not finite.
     """
-    compared = {MODEL: _over(pairs, found.embeddings, _by_head(model.head.similarity))}
-    if found.greys is not None:
-        cumulated = _cumulated_histograms(found.greys)
-        compared |= {
-            "untrained network": _over(pairs, found.untrained, _by_head(heads.cosine_similarity)),
-            "SSIM": _over(pairs, found.greys, ssim),
-            "raw-pixel L2": _over(pairs, found.greys, lambda a, b: -pixel_distance(a, b)),
-            "EMD of grey histograms": _over(
-                pairs, cumulated, lambda a, b: -np.abs(a - b).sum(axis=1)
-            ),
-        }
-    return compared
-
-
-def _over(pairs: PairSet, features: np.ndarray, similarity: Callable) -> np.ndarray:
-    return np.concatenate(
-        [similarity(features[first], features[second]) for first, second in _chunks(pairs)]
+    count, compared = len(images.paths), len(images.paths) if untrained else 0
+    embeddings = np.zeros((count, options.embedding_size), np.float32)
+    untrained_embeddings = np.zeros((compared, options.embedding_size), np.float32)
+    greys = np.zeros((compared, GREY_SIDE, GREY_SIDE), np.uint8)
+    brightness, sharpness = np.zeros(count, np.float32), np.zeros(count, np.float32)
+    side = np.zeros(count, np.int32)
+    broken: dict[int, str] = {}
+    batches = embedding.load_batches(images, range(count), options, batch_size, broken)
+    with progress.progress(count, f"embed {name}", "image") as line:
+        for numbers, pixels, side_of_batch in batches:
+            embeddings[numbers] = _embed(model, pixels, flip)
+            side[numbers] = side_of_batch
+            grey = [cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) for image in pixels.numpy()]
+            brightness[numbers] = [image.mean() for image in grey]
+            sharpness[numbers] = [cv2.Laplacian(image, cv2.CV_32F).var() for image in grey]
+            if untrained:
+                untrained_embeddings[numbers] = _embed(untrained, pixels, flip)
+                greys[numbers] = [
+                    cv2.resize(image, (GREY_SIDE, GREY_SIDE), interpolation=cv2.INTER_AREA)
+                    for image in grey
+                ]
+            line.update(len(numbers))
+    embedding.require_finite(embeddings, images.paths)
+    if not untrained:
+        return ImageFeatures(embeddings, None, None, brightness, sharpness, side, broken)
+    embedding.require_finite(
+        untrained_embeddings,
+        images.paths,
+        " of the untrained network, a baseline,",
+        "those of the trained one are: give --nobaselines, or another --seed",
+    )
+    return ImageFeatures(
+        embeddings, untrained_embeddings, greys, brightness, sharpness, side, broken
     )
 
 
-def _chunks(pairs: PairSet) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    for start in range(0, len(pairs), _CHUNK):
-        part = slice(start, start + _CHUNK)
-        yield pairs.first[part], pairs.second[part]
+def _embed(model: Siamese, pixels: tf.Tensor, flip: bool) -> np.ndarray:
+    """Unit embeddings, float32 [n, embedding_size]."""
+    embeddings = embedding.apply_encoder(model.encoder, pixels)
+    if flip:
+        mirrored = embedding.apply_encoder(model.encoder, pixels[:, :, ::-1])
+        embeddings = tf.math.l2_normalize(embeddings + mirrored, axis=1)
+    return embeddings.numpy()
 
 
-def _by_head(
+def score_pairs(pairs: PairSet, features: ImageFeatures, model: Siamese) -> dict[str, np.ndarray]:
+    """Scores pairs by the head of the model and, if their features are there, by the baselines.
+
+    The baselines are the cosine of the untrained network's embeddings, and of small grey images
+    SSIM, the Euclidean distance of pixels and the earth mover's distance of histograms: in one
+    dimension the area between the cumulated histograms (Rubner, Tomasi and Guibas, IJCV 2000).
+
+    Returns:
+      Similarities by name, floating [n], higher is more alike; `MODEL`'s are float32 in [0, 1].
+    """
+
+    def compare(
+        values: np.ndarray, similarity: Callable[[np.ndarray, np.ndarray], np.ndarray]
+    ) -> np.ndarray:
+        parts = [slice(at, at + _PAIRS_AT_ONCE) for at in range(0, len(pairs), _PAIRS_AT_ONCE)]
+        return np.concatenate(
+            [similarity(values[pairs.first[part]], values[pairs.second[part]]) for part in parts]
+        )
+
+    scored = {MODEL: compare(features.embeddings, _with_arrays(model.head.similarity))}
+    if features.untrained is None or features.greys is None:
+        return scored
+    histograms = np.stack(
+        [np.bincount(grey.ravel(), minlength=_GREY_LEVELS) for grey in features.greys]
+    )
+    cumulated = (histograms.cumsum(axis=1) / GREY_SIDE**2).astype(np.float32)
+    return scored | {
+        "untrained network": compare(features.untrained, _with_arrays(heads.cosine_similarity)),
+        "SSIM": compare(features.greys, ssim),
+        "raw-pixel L2": compare(features.greys, lambda a, b: -pixel_distance(a, b)),
+        # the sum of differences is a distance in grey levels
+        "EMD of grey histograms": compare(cumulated, lambda a, b: -np.abs(a - b).sum(axis=1)),
+    }
+
+
+def _with_arrays(
     similarity: Callable[[tf.Tensor, tf.Tensor], tf.Tensor],
 ) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
     return lambda a, b: similarity(tf.constant(a), tf.constant(b)).numpy()
 
 
-def _cumulated_histograms(greys: np.ndarray) -> np.ndarray:
-    """Share of pixels up to each grey level, float32 [m, 256]; the sum of differences is a distance in grey levels."""
-    counts = np.stack([np.bincount(grey.ravel(), minlength=_GREYS) for grey in greys])
-    return (counts.cumsum(axis=1) / greys[0].size).astype(np.float32)
+def pixel_distance(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Euclidean distance, float32 [n], of images [n, height, width, ...] in [0, 255]."""
+    difference = first.astype(np.float32) - second.astype(np.float32)
+    return np.sqrt((difference**2).reshape(len(first), -1).sum(axis=1))
+
+
+def ssim(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Mean structural similarity over local windows.
+
+    Wang, Bovik, Sheikh and Simoncelli, "Image quality assessment: from error visibility to
+    structural similarity", IEEE Transactions on Image Processing 13(4), 2004, equation 13, here
+    with a square window of even weights.
+
+    Args:
+      first, second: grey images [n, height, width] in [0, 255].
+
+    Returns:
+      float64 [n] in [-1, 1], 1 for equal images.
+    """
+    first, second = first.astype(np.float64), second.astype(np.float64)
+    mean_a, mean_b = _local_mean(first), _local_mean(second)
+    variance_a = _local_mean(first * first) - mean_a**2
+    variance_b = _local_mean(second * second) - mean_b**2
+    covariance = _local_mean(first * second) - mean_a * mean_b
+    c1, c2 = (_SSIM_K1 * _SSIM_RANGE) ** 2, (_SSIM_K2 * _SSIM_RANGE) ** 2
+    similarity = (2 * mean_a * mean_b + c1) * (2 * covariance + c2)
+    similarity /= (mean_a**2 + mean_b**2 + c1) * (variance_a + variance_b + c2)
+    return similarity.mean(axis=(1, 2))
+
+
+def _local_mean(images: np.ndarray) -> np.ndarray:
+    """Mean over every window that lies inside the image, by summed areas."""
+    sums = np.pad(images, ((0, 0), (1, 0), (1, 0))).cumsum(axis=1).cumsum(axis=2)
+    size = _SSIM_WINDOW
+    corners = (
+        sums[:, size:, size:]
+        - sums[:, size:, :-size]
+        - sums[:, :-size, size:]
+        + sums[:, :-size, :-size]
+    )
+    return corners / size**2

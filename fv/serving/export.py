@@ -262,7 +262,9 @@ def _measure_calibration(
     if held_out.figures is None or not os.path.exists(path):
         return None
     scores = tables.read(path, ("similarity", "label"))
-    return calibration.evaluate(fitted, scores.numbers("similarity"), scores.labels("label"))
+    return calibration.measure(
+        fitted.probability(scores.numbers("similarity")), scores.labels("label")
+    )
 
 
 def _digest_manifest(folder: str) -> str | None:

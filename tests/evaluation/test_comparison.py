@@ -4,11 +4,11 @@ import pytest
 
 from fv import cli
 from fv.errors import UserError
+from fv.evaluate import EvaluateOptions, evaluate
 from fv.evaluation import comparison
-from fv.evaluation.run import EvaluateOptions, evaluate
 
 
-def run(folder, name, accuracy, pairs=100, step=1, digest="ab", training=None, **flags):
+def write_run(folder, name, accuracy, pairs=100, step=1, digest="ab", training=None, **flags):
     point = dict(tar=None, impostors=50)
     content = dict(
         accuracy=accuracy,
@@ -29,31 +29,35 @@ def run(folder, name, accuracy, pairs=100, step=1, digest="ab", training=None, *
     return str(folder / name)
 
 
-def test_runs_stand_side_by_side_in_one_table_and_one_page(tmp_path, capsys):
-    comparison.compare([run(tmp_path, "one", 0.8125), run(tmp_path, "two", 0.9375)], None)
+def test_runs_are_compared_in_a_table_and_a_page(tmp_path, capsys):
+    comparison.compare(
+        [write_run(tmp_path, "one", 0.8125), write_run(tmp_path, "two", 0.9375)], None
+    )
     page, text = (tmp_path / "one" / "comparison.html").read_text(), capsys.readouterr().out
     for said in ("0.8125 ± 0.0100", "0.9375 ± 0.0100", "not measurable"):
         assert said in page and said in text
     assert "note of two" in page and "backbone" in page and "do not compare" not in page
 
 
-def test_runs_on_other_pairs_are_warned_of_where_an_older_fv_wrote_no_digest(tmp_path, capsys):
+def test_other_pairs_are_warned_of_without_a_digest(tmp_path, capsys):
     comparison.compare(
-        [run(tmp_path, "one", 0.8), run(tmp_path, "two", 0.9, pairs=200, digest=None)],
+        [write_run(tmp_path, "one", 0.8), write_run(tmp_path, "two", 0.9, pairs=200, digest=None)],
         str(tmp_path / "out"),
     )
     assert "not scored on the same pairs" in (tmp_path / "out" / "comparison.html").read_text()
     assert "not scored on the same pairs" in capsys.readouterr().out
 
 
-def test_other_pairs_of_the_same_number_are_warned_of_by_their_digest(tmp_path, capsys):
-    comparison.compare([run(tmp_path, "one", 0.8), run(tmp_path, "two", 0.9, digest="cd")], None)
+def test_other_pairs_are_warned_of_by_their_digest(tmp_path, capsys):
+    comparison.compare(
+        [write_run(tmp_path, "one", 0.8), write_run(tmp_path, "two", 0.9, digest="cd")], None
+    )
     assert "not scored on the same pairs" in capsys.readouterr().out
 
 
-def test_runs_that_were_scored_in_unlike_ways_are_warned_of_with_what_is_unlike(tmp_path, capsys):
+def test_runs_scored_in_different_ways_are_warned_of(tmp_path, capsys):
     ways = dict(one=dict(flip=True, checkpoint="best"), two=dict(flip=False, checkpoint="best"))
-    comparison.compare([run(tmp_path, name, 0.8, **way) for name, way in ways.items()], None)
+    comparison.compare([write_run(tmp_path, name, 0.8, **way) for name, way in ways.items()], None)
     page, text = (tmp_path / "one" / "comparison.html").read_text(), capsys.readouterr().out
     for said in ("not scored in the same way", "flip True", "flip False"):
         assert said in text and said in page
@@ -62,7 +66,7 @@ def test_runs_that_were_scored_in_unlike_ways_are_warned_of_with_what_is_unlike(
 
 def test_what_differs_between_the_training_runs_is_in_the_page(tmp_path):
     runs = [
-        run(
+        write_run(
             tmp_path,
             name,
             0.8,
@@ -96,14 +100,14 @@ def test_every_run_has_a_label_of_its_own(folders, labels):
 
 
 def test_the_command_takes_any_number_of_runs(tmp_path, capsys):
-    runs = [run(tmp_path, name, 0.5) for name in ("one", "two", "three")]
+    runs = [write_run(tmp_path, name, 0.5) for name in ("one", "two", "three")]
     with pytest.raises(SystemExit) as left:
         cli.run(evaluate, EvaluateOptions, ["…"], argv=["x", "--compare", *runs])
     assert not left.value.code and runs[2] in capsys.readouterr().out
 
 
 def test_a_single_run_an_empty_folder_and_older_figures_are_refused(tmp_path):
-    one = run(tmp_path, "one", 0.8)
+    one = write_run(tmp_path, "one", 0.8)
     with pytest.raises(UserError, match="is one run: give two or more"):
         comparison.compare([one], None)
     with pytest.raises(UserError, match=r"holds no metrics\.json"):

@@ -4,7 +4,6 @@ from sklearn import metrics as sklearn_metrics
 
 from fv import metrics
 from fv.evaluation import figures
-from fv.evaluation.figures import BootstrapPlan
 from tests.evaluation.making import pair_set, scores
 
 FARS = (0.1, 0.01)
@@ -21,15 +20,15 @@ def weights(labels: np.ndarray, people: np.ndarray, drawn: np.ndarray) -> np.nda
 
 
 def test_a_sample_has_the_figures_of_the_pairs_weighted_by_their_people():
-    similarities, labels, right, people = sample()
+    similarities, labels, correct, people = sample()
     drawn = np.random.default_rng(0).multinomial(
         people.max() + 1, np.full(people.max() + 1, 1 / (people.max() + 1))
     )
-    accuracy, curve = figures._Sorted(similarities, labels, right, people).weigh(
+    accuracy, curve = figures._SortedPairs(similarities, labels, correct, people).weigh(
         drawn.astype(np.int32)
     )
     counts = weights(labels, people, drawn)
-    assert accuracy == pytest.approx(np.average(right, weights=counts))
+    assert accuracy == pytest.approx(np.average(correct, weights=counts))
     assert curve.auc() == pytest.approx(
         sklearn_metrics.roc_auc_score(labels, similarities, sample_weight=counts)
     )
@@ -39,25 +38,25 @@ def test_a_sample_has_the_figures_of_the_pairs_weighted_by_their_people():
 
 
 def test_intervals_hold_the_figures_and_repeat_by_the_seed():
-    similarities, labels, right, people = sample()
+    similarities, labels, correct, people = sample()
     found = figures.bootstrap_intervals(
-        similarities, labels, right, people, FARS, BootstrapPlan(200, seed=1)
+        similarities, labels, correct, people, FARS, samples=200, seed=1
     )
-    assert found["accuracy"][0] < right.mean() < found["accuracy"][1]
+    assert found["accuracy"][0] < correct.mean() < found["accuracy"][1]
     assert found["auc"][0] < metrics.auc(similarities, labels) < found["auc"][1]
     assert found == figures.bootstrap_intervals(
-        similarities, labels, right, people, FARS, BootstrapPlan(200, seed=1)
+        similarities, labels, correct, people, FARS, samples=200, seed=1
     )
     assert found != figures.bootstrap_intervals(
-        similarities, labels, right, people, FARS, BootstrapPlan(200, seed=2)
+        similarities, labels, correct, people, FARS, samples=200, seed=2
     )
 
 
-def test_people_who_differ_widen_the_interval_beyond_that_of_independent_pairs():
+def test_people_who_differ_widen_the_interval():
     _, labels, _, people = sample(pairs=2400)
-    right = people[:, 0] < 6  # half of the people are always right, the others never
+    correct = people[:, 0] < 6  # half of the people are always correct, the others never
     found = figures.bootstrap_intervals(
-        right * labels.astype(float), labels, right, people, FARS, BootstrapPlan(300, seed=0)
+        correct * labels.astype(float), labels, correct, people, FARS, samples=300, seed=0
     )
     width, binomial = np.subtract(*found["accuracy"][::-1]), 2 * 1.96 * 0.5 / np.sqrt(2400)
     assert width > 5 * binomial
@@ -68,31 +67,31 @@ def test_the_interval_covers_the_truth_about_as_often_as_it_says():
     for _ in range(60):
         ease = rng.beta(
             8, 2, people
-        )  # chance that a person's pair is decided rightly; 0.8 on average
+        )  # chance that a person's pair is decided correctly; 0.8 on average
         person, impostor = np.repeat(np.arange(people), 6), np.arange(people)
-        right = np.concatenate([rng.random(len(person)) < ease[person], rng.random(people) < 0.8])
+        correct = np.concatenate([rng.random(len(person)) < ease[person], rng.random(people) < 0.8])
         labels = np.repeat([1, 0], [len(person), people])
         ends = np.concatenate(
             [np.stack([person, person], 1), np.stack([impostor, (impostor + 1) % people], 1)]
         )
         found = figures.bootstrap_intervals(
-            right.astype(float), labels, right, ends, (0.5,), BootstrapPlan(80, seed=0)
+            correct.astype(float), labels, correct, ends, (0.5,), samples=80, seed=0
         )["accuracy"]
         covered += found[0] <= 0.8 <= found[1]
     assert 50 <= covered <= 60
 
 
 def test_a_far_that_cannot_be_measured_has_no_interval():
-    assert figures.bootstrap_intervals(*sample(), (0.0001,), BootstrapPlan(20, seed=0))[
-        "tar_at_far"
-    ] == {"0.0001": None}
+    assert figures.bootstrap_intervals(*sample(), (0.0001,), samples=20, seed=0)["tar_at_far"] == {
+        "0.0001": None
+    }
 
 
 def test_many_points_are_thinned_without_a_change_that_shows():
     rng = np.random.default_rng(0)
     labels, people = np.arange(40_000) % 2, rng.integers(100, size=(40_000, 2))
     similarities = rng.normal(labels, 1.0)
-    sorted_pairs = figures._Sorted(similarities, labels, labels == 1, people)
+    sorted_pairs = figures._SortedPairs(similarities, labels, labels == 1, people)
     _, curve = sorted_pairs.weigh(np.ones(sorted_pairs.people, np.int32))
     assert len(curve.thresholds) < 10_000
     assert curve.auc() == pytest.approx(metrics.auc(similarities, labels), abs=1e-5)

@@ -1,6 +1,7 @@
 import dataclasses
 import json
 import pathlib
+import re
 
 import numpy as np
 import pandas as pd
@@ -8,15 +9,15 @@ import pytest
 
 from fv import metrics
 from fv.errors import UserError
+from fv.evaluate import EvaluateOptions, evaluate
 from fv.evaluation import given_scores
-from fv.evaluation.run import EvaluateOptions, evaluate
 from tests.evaluation.making import scores
 
 pytestmark = pytest.mark.usefixtures("blank_pictures")
 
 
 def write(path: pathlib.Path, seed: int = 0, people: bool = True) -> str:
-    """240 pairs of 24 people, impostors in couples, so that folds can be dealt; half are genuine."""
+    """240 pairs of 24 people, half of them genuine; impostors in couples, so that folds fill."""
     labels = np.arange(240) % 2
     columns = {"label": labels, "score": scores(labels, seed)}
     if people:
@@ -39,9 +40,7 @@ def figures_of(folder: pathlib.Path) -> dict:
     return json.loads((folder / "metrics.json").read_text())
 
 
-def test_given_scores_have_the_figures_of_their_pairs_and_pictures_beside_them(
-    options, tmp_path, capsys
-):
+def test_given_scores_have_figures_and_plots(options, tmp_path, capsys):
     evaluate(options)
     found, held = figures_of(tmp_path / "some"), pd.read_csv(options.scores)
     assert found["auc"] == pytest.approx(metrics.auc(held.score.to_numpy(), held.label.to_numpy()))
@@ -68,13 +67,18 @@ def test_people_whose_names_are_written_in_two_ways_are_noted(options, tmp_path)
     assert not [note for note in figures_of(tmp_path / "some")["notes"] if "several ways" in note]
 
 
-def test_given_scores_do_not_load_tensorflow(options, command):
+def test_given_scores_and_comparisons_do_not_load_tensorflow(options, command):
     script = "import sys; from fv import evaluate; sys.modules['tensorflow'] = None; evaluate.run()"
-    run = command("-c", script, f"--scores={options.scores}", "--folds=3", "--bootstrap=20")
-    assert (run.returncode, run.stderr) == (0, "")
+    folder = options.scores.removesuffix(".csv")
+    for flags in (
+        [f"--scores={options.scores}", "--folds=3", "--bootstrap=20"],
+        ["--compare", folder, folder],
+    ):
+        run = command("-c", script, *flags)
+        assert (run.returncode, run.stderr) == (0, "")
 
 
-def test_the_folds_are_of_people_where_they_are_known_and_of_pairs_where_not(options, tmp_path):
+def test_folds_are_of_people_if_known_and_of_pairs_if_not(options, tmp_path):
     evaluate(options)
     assert all(
         fold["chosen_on"] + fold["pairs"] <= 240 for fold in figures_of(tmp_path / "some")["folds"]
@@ -136,12 +140,24 @@ def test_people_are_numbered_alike_on_both_sides(options):
 
 
 @pytest.mark.parametrize("people", [False, True])
-def test_folds_without_a_pair_are_refused_and_nothing_is_written(options, tmp_path, people):
+def test_folds_without_a_pair_are_refused_before_writing(options, tmp_path, people):
     few = pd.read_csv(write(tmp_path / "all.csv", people=people)).iloc[:6]
     few.to_csv(tmp_path / "few.csv", index=False)
     with pytest.raises(UserError, match="--folds=10 leaves a fold without a pair"):
         evaluate(dataclasses.replace(options, scores=str(tmp_path / "few.csv"), folds=10))
     assert not (tmp_path / "few").exists()
+
+
+def test_a_fold_whose_people_are_in_all_other_pairs_is_named(tmp_path):
+    people = [(a, b) for a in range(5) for b in range(a, 5)]  # everyone meets everyone
+    rows = [f"{int(a == b)},{0.1 * a + 0.01 * b},p{a},p{b}" for a, b in people]
+    (tmp_path / "few.csv").write_text("\n".join(["label,score,identity_a,identity_b", *rows]))
+    with pytest.raises(UserError) as refused:
+        evaluate(EvaluateOptions(scores=str(tmp_path / "few.csv"), folds=5))
+    said = str(refused.value)
+    assert re.match(r"fold \d of 5 has no genuine pair to choose its threshold on: ", said)
+    assert "pairs in other folds share a person with it; give pairs of more people, or " in said
+    assert said.endswith("--threshold_scores") and not (tmp_path / "few").exists()
 
 
 def test_scores_of_nobody_that_are_in_both_files_are_noted(tmp_path):
@@ -158,5 +174,6 @@ def test_scores_of_nobody_that_are_in_both_files_are_noted(tmp_path):
                 scores=str(scored), threshold_scores=str(other), output=str(tmp_path / f"{noted}")
             )
         )
-        said = "100 of the 240 scored pairs have the score and the label of one that chose the threshold"
+        said = "100 of the 240 scored pairs have the score and the label of one that chose the "
+        said += "threshold"
         assert any(said in note for note in figures_of(tmp_path / f"{noted}")["notes"]) == noted

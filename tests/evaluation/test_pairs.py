@@ -36,6 +36,7 @@ def test_other_pairs_and_other_labels_have_another_digest():
 
 
 RULES = pairs_module.storage_rules(images_module.Crop(), None)
+HEADER = "image_a,image_b,label\n"
 TWO_FOLDS = "2\t1\nAda\t1\t2\nAda\t1\tBob\t1\nCy\t1\t2\nCy\t1\tDi\t2\n"
 
 
@@ -59,9 +60,7 @@ def read(tmp_path, images, text, name="pairs.txt", **options):
     return pairs_module.read_listed_pairs(str(tmp_path / name), str(images), RULES, **arguments)
 
 
-def test_a_list_in_lfw_s_format_gives_its_pairs_with_the_folds_of_its_header(
-    tmp_path, listed_pairs_images
-):
+def test_a_list_in_lfw_format_has_the_folds_of_its_header(tmp_path, listed_pairs_images):
     pairs = read(tmp_path, listed_pairs_images, TWO_FOLDS)
     assert pairs.folds.tolist() == [0, 0, 1, 1] and pairs.labels.tolist() == [1, 0, 1, 0]
     ends = [
@@ -73,7 +72,8 @@ def test_a_list_in_lfw_s_format_gives_its_pairs_with_the_folds_of_its_header(
         "Di/Di_0002.png",
     )
     assert (
-        pairs.names() == {"Ada", "Bob", "Cy", "Di"} and pairs.images.of_identity.tolist() == [2] * 6
+        pairs.identities() == {"Ada", "Bob", "Cy", "Di"}
+        and pairs.images.images_of_identity.tolist() == [2] * 6
     )
 
 
@@ -85,7 +85,7 @@ def test_an_image_is_read_as_the_converter_stores_it(tmp_path, listed_pairs_imag
 
 
 def test_a_csv_is_one_fold(tmp_path, listed_pairs_images):
-    text = "image_a,image_b,label\nAda/Ada_0001.jpg,Ada/Ada_0002.jpg,1\nAda/Ada_0001.jpg,Cy/Cy_0001.jpg,0\n"
+    text = f"{HEADER}Ada/Ada_0001.jpg,Ada/Ada_0002.jpg,1\nAda/Ada_0001.jpg,Cy/Cy_0001.jpg,0\n"
     pairs = read(tmp_path, listed_pairs_images, text, "pairs.csv")
     assert pairs.folds.tolist() == [0, 0] and pairs.labels.tolist() == [1, 0]
 
@@ -99,7 +99,7 @@ def test_images_that_are_not_there_are_named_and_counted(tmp_path, listed_pairs_
         read(tmp_path, listed_pairs_images, text)
     pairs = read(tmp_path, listed_pairs_images, text, allow_missing=True)
     assert pairs.labels.tolist() == [1, 1] and pairs.folds.tolist() == [0, 1]
-    assert "2 of 4 pairs" in pairs.lost and "Eve/Eve_0007.jpg" in pairs.lost
+    assert "2 of 4 pairs" in pairs.note and "Eve/Eve_0007.jpg" in pairs.note
 
 
 def test_a_list_without_one_known_image_is_refused_whatever_is_allowed(
@@ -138,9 +138,7 @@ def test_a_pair_with_itself_or_listed_twice_is_refused_as_by_the_converter(
         )
 
 
-def test_people_below_splits_are_refused_or_read_at_the_level_that_is_given(
-    tmp_path, listed_pairs_images
-):
+def test_people_below_splits_are_read_at_the_identity_level(tmp_path, listed_pairs_images):
     for group, names in (("train", ("Ada", "Bob")), ("test", ("Cy", "Di"))):
         for name in names:
             shutil.copytree(listed_pairs_images / name, tmp_path / "faces" / group / name)
@@ -148,7 +146,7 @@ def test_people_below_splits_are_refused_or_read_at_the_level_that_is_given(
         read(tmp_path, tmp_path / "faces", TWO_FOLDS)
     pairs = read(tmp_path, tmp_path / "faces", TWO_FOLDS, identity_level=2)
     assert (
-        pairs.names() == {"Ada", "Bob", "Cy", "Di"}
+        pairs.identities() == {"Ada", "Bob", "Cy", "Di"}
         and "train/Ada/Ada_0001.jpg" in pairs.images.paths
     )
 
@@ -156,14 +154,18 @@ def test_people_below_splits_are_refused_or_read_at_the_level_that_is_given(
 def test_names_written_in_two_ways_are_refused_joined_or_kept_apart(tmp_path, listed_pairs_images):
     shutil.copytree(listed_pairs_images, tmp_path / "faces")
     (tmp_path / "faces" / "Bob").rename(tmp_path / "faces" / "ada")
-    pairs = "image_a,image_b,label\nAda/Ada_0001.jpg,ada/Bob_0001.jpg,{}\nAda/Ada_0001.jpg,Cy/Cy_0001.jpg,0\n"
+    pairs = HEADER + "Ada/Ada_0001.jpg,ada/Bob_0001.jpg,{}\nAda/Ada_0001.jpg,Cy/Cy_0001.jpg,0\n"
     arguments = (tmp_path, tmp_path / "faces")
     with pytest.raises(UserError, match="'Ada' and 'ada'.*--merge_names"):
         read(*arguments, pairs.format(0), "pairs.csv")
     joined = read(*arguments, pairs.format(1), "pairs.csv", merge_names=True)
-    assert joined.names() == {"Ada", "Cy"} and joined.images.of_identity.tolist() == [4, 2, 4]
-    assert "1 identity joined from several folders" in joined.lost
-    assert read(*arguments, pairs.format(0), "pairs.csv", merge_names=False).names() == {
+    assert joined.identities() == {"Ada", "Cy"} and joined.images.images_of_identity.tolist() == [
+        4,
+        2,
+        4,
+    ]
+    assert "1 identity joined from several folders" in joined.note
+    assert read(*arguments, pairs.format(0), "pairs.csv", merge_names=False).identities() == {
         "Ada",
         "Cy",
         "ada",
@@ -174,11 +176,12 @@ def test_images_are_stored_by_the_converter_s_defaults():
     assert (RULES.max_pixels, RULES.jpeg_quality) == (64_000_000, 95)
 
 
-def test_a_near_name_and_the_line_are_said_of_an_image_that_is_not_there(
-    tmp_path, listed_pairs_images
-):
-    text = "image_a,image_b,label\nAda/Ada_0001.jpg,Bob/Bob_0001.jpg,0\nAda/Ada_0001.JPG,Cy/Cy_0001.jpg,0\n"
-    said = r"line 3: 1 of 2 pairs .*Ada/Ada_0001\.JPG \(did you mean Ada/Ada_0001\.jpg\? Write it as the folder has it\)"
+def test_a_missing_image_is_named_with_its_line_and_a_near_name(tmp_path, listed_pairs_images):
+    text = f"{HEADER}Ada/Ada_0001.jpg,Bob/Bob_0001.jpg,0\nAda/Ada_0001.JPG,Cy/Cy_0001.jpg,0\n"
+    said = (
+        r"line 3: 1 of 2 pairs .*Ada/Ada_0001\.JPG "
+        r"\(did you mean Ada/Ada_0001\.jpg\? Write it as the folder has it\)"
+    )
     with pytest.raises(UserError, match=said):
         read(tmp_path, listed_pairs_images, text, "pairs.csv")
 
@@ -193,7 +196,7 @@ def test_a_path_may_be_spelled_as_in_the_converter_s_lists(tmp_path, listed_pair
     ]
 
 
-def test_the_converter_s_crop_and_size_are_taken_over():
+def test_the_converter_s_crop_and_size_are_used():
     rules = pairs_module.storage_rules(images_module.Crop(0.5), 64, 80)
     assert (rules.crop_fraction, rules.store_size, rules.jpeg_quality) == (0.5, 64, 80)
     with pytest.raises(UserError, match="--crop=0.5 cuts images.*give --store_size too"):

@@ -43,7 +43,7 @@ def legend_of(monkeypatch, draw, *arguments, **options) -> tuple[list[str], str]
         lines = [line for axes in figure.axes for line in axes.get_legend_handles_labels()[1]]
         said.append((lines, title))
 
-    monkeypatch.setattr(plots, "save_figure", keep)
+    monkeypatch.setattr(plots, "_save", keep)
     draw("unused.png", *arguments, **options)
     return said[0]
 
@@ -79,17 +79,17 @@ def test_roc_names_its_figures(monkeypatch):
         np.r_[np.linspace(0.5, 1, 50), np.linspace(0, 0.6, 50)],
         np.repeat([1, 0], 50),
     )
-    lines, title = legend_of(
-        monkeypatch, plots.draw_roc, similarities, labels, fars=(0.1, 0.01), title="Test split"
-    )
+    lines, title = legend_of(monkeypatch, plots.draw_roc, similarities, labels)
     figures = metrics.evaluate(similarities, labels, 0.5)
     assert lines == [
         f"AUC {figures['auc']:.4f}",
         f"EER {figures['eer']:.4f}",
         f"TAR at FAR 0.1: {figures['tar_at_far']['0.1']['tar']:.4f}",
         "TAR at FAR 0.01: not measurable",
+        "TAR at FAR 0.001: not measurable",
+        "TAR at FAR 0.0001: not measurable",
     ]
-    assert title == "Test split · 50 genuine and 50 impostor pairs"
+    assert title == "ROC · 50 genuine and 50 impostor pairs"
 
 
 def test_histogram_names_the_threshold_and_counts_its_errors(monkeypatch):
@@ -105,7 +105,7 @@ def test_histogram_names_the_threshold_and_counts_its_errors(monkeypatch):
 
 def test_bars_of_each_class_add_up_to_one_whatever_its_size(monkeypatch):
     figures = []
-    monkeypatch.setattr(plots, "save_figure", lambda figure, path, title: figures.append(figure))
+    monkeypatch.setattr(plots, "_save", lambda figure, path, title: figures.append(figure))
     similarities, labels = sample()
     plots.draw_histogram(
         "unused.png",
@@ -120,9 +120,9 @@ def test_bars_of_each_class_add_up_to_one_whatever_its_size(monkeypatch):
 
 def test_marks_of_tar_at_far_lie_on_the_stepped_curve(monkeypatch):
     figures = []
-    monkeypatch.setattr(plots, "save_figure", lambda figure, path, title: figures.append(figure))
+    monkeypatch.setattr(plots, "_save", lambda figure, path, title: figures.append(figure))
     similarities, labels = sample()
-    plots.draw_roc("unused.png", np.round(similarities), labels, fars=(0.1, 0.02))
+    plots.draw_roc("unused.png", np.round(similarities), labels)
     curve, *marks = figures[0].axes[1].lines[:3]
     assert curve.get_drawstyle() == "steps-post"
     for mark in marks:
@@ -170,7 +170,7 @@ def test_curves_of_usual_and_constant_scores_are_drawn(tmp_path, similarities):
         assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
 
 
-def test_principal_components_are_the_directions_of_most_variance_with_a_fixed_sign():
+def test_principal_components_have_most_variance_and_a_fixed_sign():
     rng = np.random.default_rng(0)
     spread = rng.normal(size=(200, 3)) * (5, 2, 0.1)
     turned = spread @ np.linalg.qr(rng.normal(size=(3, 3)))[0]

@@ -9,18 +9,18 @@ from fv.evaluation import protocols
 from tests.evaluation.making import pair_set, scores
 
 
-def judge(pairs, similarities):
+def decide(pairs, similarities):
     return protocols.cross_validate(similarities, pairs.labels, *protocols.split_folds(pairs))
 
 
-def test_threshold_and_calibration_of_a_fold_stay_when_its_own_scores_and_labels_change():
+def test_a_fold_s_own_pairs_do_not_change_its_threshold():
     pairs = pair_set()
     similarities = scores(pairs.labels)
-    before = judge(pairs, similarities)
+    before = decide(pairs, similarities)
     for number, fold in enumerate(before.folds):
         own = pairs.folds == number
         changed = dataclasses.replace(pairs, labels=np.where(own, 1 - pairs.labels, pairs.labels))
-        after = judge(changed, similarities + np.float32(0.3) * own)
+        after = decide(changed, similarities + np.float32(0.3) * own)
         assert after.folds[number].threshold == fold.threshold
         assert after.folds[number].calibration == fold.calibration
         others = [at for at in range(len(before.folds)) if at != number]
@@ -32,17 +32,17 @@ def test_threshold_and_calibration_of_a_fold_stay_when_its_own_scores_and_labels
 def test_a_fold_is_decided_by_the_best_threshold_of_all_others():
     pairs = pair_set()
     similarities = scores(pairs.labels)
-    judged = judge(pairs, similarities)
+    decisions = decide(pairs, similarities)
     others = pairs.folds != 1
-    assert judged.folds[1].threshold == metrics.best_threshold(
+    assert decisions.folds[1].threshold == metrics.best_threshold(
         similarities[others], pairs.labels[others]
     )
-    assert judged.folds[1].calibration == calibration.fit(
+    assert decisions.folds[1].calibration == calibration.fit(
         similarities[others], pairs.labels[others]
     )
-    assert judged.folds[1].chosen_on == others.sum()
+    assert decisions.folds[1].chosen_on == others.sum()
     np.testing.assert_array_equal(
-        judged.same[~others], similarities[~others] >= judged.folds[1].threshold
+        decisions.same[~others], similarities[~others] >= decisions.folds[1].threshold
     )
 
 
@@ -58,27 +58,27 @@ def test_a_pair_that_shares_a_person_with_a_fold_does_not_choose_for_it():
 
 def test_mean_and_standard_error_over_folds_are_those_of_their_accuracies():
     pairs = pair_set()
-    judged = judge(pairs, scores(pairs.labels))
-    accuracies = [np.mean(judged.right[pairs.folds == number]) for number in range(3)]
-    assert judged.accuracy == pytest.approx(np.mean(accuracies))
-    assert judged.standard_error == pytest.approx(np.std(accuracies, ddof=1) / np.sqrt(3))
+    decisions = decide(pairs, scores(pairs.labels))
+    accuracies = [np.mean(decisions.correct[pairs.folds == number]) for number in range(3)]
+    assert decisions.accuracy == pytest.approx(np.mean(accuracies))
+    assert decisions.standard_error == pytest.approx(np.std(accuracies, ddof=1) / np.sqrt(3))
 
 
-def test_held_out_pairs_are_judged_by_the_others_alone():
+def test_held_out_pairs_are_decided_by_the_others_alone():
     pairs = pair_set()
     similarities, others = scores(pairs.labels), scores(pairs.labels, seed=1)
-    judged = protocols.hold_out(similarities, pairs.labels, others, pairs.labels)
-    assert judged.threshold == metrics.best_threshold(others, pairs.labels)
+    decisions = protocols.hold_out(similarities, pairs.labels, others, pairs.labels)
+    assert decisions.threshold == metrics.best_threshold(others, pairs.labels)
     changed = protocols.hold_out(1 - similarities, 1 - pairs.labels, others, pairs.labels)
     assert (
-        changed.threshold == judged.threshold
-        and changed.folds[0].calibration == judged.folds[0].calibration
+        changed.threshold == decisions.threshold
+        and changed.folds[0].calibration == decisions.folds[0].calibration
     )
-    rate = judged.accuracy
-    assert judged.standard_error == pytest.approx(np.sqrt(rate * (1 - rate) / len(pairs)))
+    rate = decisions.accuracy
+    assert decisions.standard_error == pytest.approx(np.sqrt(rate * (1 - rate) / len(pairs)))
 
 
-def test_made_folds_keep_the_pairs_of_a_person_together_and_repeat_by_the_seed():
+def test_made_folds_keep_people_together_and_repeat_by_the_seed():
     pairs = pair_set(folds=1)
     dealt = protocols.make_folds(pairs, 4, seed=3)
     first = dealt.people()[:, 0]
@@ -87,23 +87,23 @@ def test_made_folds_keep_the_pairs_of_a_person_together_and_repeat_by_the_seed()
     np.testing.assert_array_equal(dealt.folds, protocols.make_folds(pairs, 4, seed=3).folds)
 
 
-def test_folds_whose_others_lack_a_class_are_refused_by_number():
+def test_a_fold_whose_others_lack_a_class_is_refused_by_number():
     pairs = pair_set(folds=2)
     labels = np.where(pairs.folds == 1, 1, pairs.labels)
-    with pytest.raises(
-        UserError,
-        match="the threshold of fold 1 of 2 cannot be chosen on the others: no impostor pair",
-    ):
-        judge(dataclasses.replace(pairs, labels=labels), scores(pairs.labels))
-
-
-def test_constant_scores_are_judged_and_not_an_error():
-    pairs = pair_set()
-    judged = judge(pairs, np.full(len(pairs), 0.5, np.float32))
-    assert judged.accuracy == pytest.approx(0.5)
-    assert np.isfinite(judged.probabilities).all() and judged.probabilities[0] == pytest.approx(
-        0.5, abs=0.01
+    said = (
+        "fold 1 of 2 has no impostor pair to choose its threshold on: 0 of the 120 pairs in other"
     )
+    with pytest.raises(UserError, match=said):
+        decide(dataclasses.replace(pairs, labels=labels), scores(pairs.labels))
+
+
+def test_constant_scores_are_decided_and_not_an_error():
+    pairs = pair_set()
+    decisions = decide(pairs, np.full(len(pairs), 0.5, np.float32))
+    assert decisions.accuracy == pytest.approx(0.5)
+    assert np.isfinite(decisions.probabilities).all() and decisions.probabilities[
+        0
+    ] == pytest.approx(0.5, abs=0.01)
 
 
 def test_more_folds_than_people_are_refused_and_the_number_named_works():

@@ -6,8 +6,8 @@ import pandas as pd
 import pytest
 
 from fv.errors import UserError
+from fv.evaluate import EvaluateOptions, evaluate
 from fv.evaluation import comparison, report
-from fv.evaluation.run import EvaluateOptions, evaluate
 from tests.evaluation.making import scores
 
 pytestmark = pytest.mark.usefixtures("blank_pictures")
@@ -72,7 +72,7 @@ def test_an_evaluation_of_an_earlier_fv_is_known_by_its_figures(options, tmp_pat
 
 
 @pytest.mark.parametrize("name", report.OF_MODEL)
-def test_a_model_s_evaluation_may_replace_no_foreign_file_of_any_of_its_names(tmp_path, name):
+def test_an_evaluation_of_a_model_replaces_no_foreign_file(tmp_path, name):
     (tmp_path / name).write_text("mine")
     with pytest.raises(UserError, match=f"did not write, or that were changed since: {name};"):
         report.claim_outputs(str(tmp_path), report.OF_MODEL, EvaluateOptions())
@@ -98,8 +98,8 @@ def test_a_list_of_pairs_that_would_be_replaced_is_refused(tmp_path):
 def test_a_comparison_replaces_comparisons_alone(tmp_path, monkeypatch):
     monkeypatch.setattr(comparison, "_load", lambda run: {})
     monkeypatch.setattr(comparison, "_warnings", lambda found: [])
-    monkeypatch.setattr(comparison, "to_text", lambda found: "")
-    monkeypatch.setattr(comparison, "render", lambda found: "<title>2 evaluations</title>")
+    monkeypatch.setattr(comparison, "render_table", lambda found: "")
+    monkeypatch.setattr(comparison, "render_page", lambda found: "<title>2 evaluations</title>")
     page = tmp_path / "comparison.html"
     page.write_text("<title>2 evaluations</title> of an earlier fv")
     for _ in range(2):

@@ -1,5 +1,3 @@
-"""Tests of fv.evaluation.scores: the floor itself, and that synthetic faces are not solved by it."""
-
 import dataclasses
 
 import numpy as np
@@ -9,7 +7,7 @@ import simplejpeg
 from benchmarks import faces as benchmark
 from fv import metrics
 from fv.evaluation import scores
-from fv.evaluation.scores import GREY_SIDE, Description
+from fv.evaluation.scores import GREY_SIDE, ImageFeatures
 from fv.faces.renderer import render_jpeg
 from fv.model import siamese
 from tests.conftest import TINY
@@ -75,15 +73,15 @@ def compared():
     first, second = pairs.first.copy(), pairs.second.copy()
     first[:2], second[:2] = 0, (0, 1)
     zeros = np.zeros(SCORERS_IMAGES)
-    found = Description(embeddings, embeddings, greys, zeros, zeros, zeros, {})
+    features = ImageFeatures(embeddings, embeddings, greys, zeros, zeros, zeros, {})
     model = siamese.build_siamese(TINY, identities=2)
     pairs = dataclasses.replace(pairs, first=first, second=second)
-    return pairs, found, scores.score_pairs(pairs, found, model)
+    return pairs, features, scores.score_pairs(pairs, features, model)
 
 
 def test_the_model_compares_embeddings_by_its_head(compared):
-    pairs, found, similarities = compared
-    cosine = np.sum(found.embeddings[pairs.first] * found.embeddings[pairs.second], axis=1)
+    pairs, features, similarities = compared
+    cosine = np.sum(features.embeddings[pairs.first] * features.embeddings[pairs.second], axis=1)
     np.testing.assert_allclose(similarities["fv"], (1 + cosine) / 2, atol=1e-6)
 
 
@@ -94,10 +92,11 @@ def test_every_baseline_finds_an_image_most_like_itself(compared):
         assert values[0] == values.max() > values[1]
 
 
-def test_earth_mover_s_distance_is_the_mean_grey_level_that_every_pixel_moves(compared):
-    pairs, found, similarities = compared
+def test_earth_mover_s_distance_is_the_mean_move_in_grey_levels(compared):
+    pairs, features, similarities = compared
     a, b = (
-        np.sort(found.greys[side[1]].ravel()).astype(float) for side in (pairs.first, pairs.second)
+        np.sort(features.greys[side[1]].ravel()).astype(float)
+        for side in (pairs.first, pairs.second)
     )
     assert -similarities["EMD of grey histograms"][1] == pytest.approx(
         np.abs(a - b).mean(), rel=1e-4
@@ -105,6 +104,6 @@ def test_earth_mover_s_distance_is_the_mean_grey_level_that_every_pixel_moves(co
 
 
 def test_raw_pixels_are_compared_by_their_euclidean_distance(compared):
-    pairs, found, similarities = compared
-    a, b = (found.greys[side[1]].astype(float) for side in (pairs.first, pairs.second))
+    pairs, features, similarities = compared
+    a, b = (features.greys[side[1]].astype(float) for side in (pairs.first, pairs.second))
     assert -similarities["raw-pixel L2"][1] == pytest.approx(np.linalg.norm(a - b), rel=1e-5)
