@@ -64,7 +64,7 @@ class BenchmarkOptions:
     @property
     def processes(self) -> int:
         """Number of worker processes."""
-        return self.workers or workers.cores()
+        return self.workers or workers.available_cores()
 
     def flags(self, folder: str) -> list[str]:
         """Returns the converter's flags for the images and pairs."""

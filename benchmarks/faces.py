@@ -64,7 +64,7 @@ def measure(options: BenchmarkOptions) -> dict:
     core_seconds = time.process_time() - start
     return dict(
         images=count,
-        cores=workers.cores(),
+        cores=workers.available_cores(),
         images_per_minute=round(60 * count / seconds),
         images_per_core_second=round(RENDERED / core_seconds, 1),
         pixel_distance_accuracy=_accuracy(

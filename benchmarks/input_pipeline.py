@@ -90,7 +90,7 @@ def main(options: BenchmarkOptions) -> None:
                 files.save_json(figures, options.json)
     if options.chart and "original" in figures:
         images = f"{options.count:,} JPEGs → {options.image_size} pixels"
-        batches = f"batches of {options.batch_size} pairs, {workers.cores()} cores"
+        batches = f"batches of {options.batch_size} pairs, {workers.available_cores()} cores"
         title = f"{images} → {batches}, median of {options.rounds}"
         draw_chart(options.chart, figures["original"]["runs"], title)
 
@@ -107,7 +107,7 @@ def prepare(
       side: of the stored images in pixels; None keeps their size.
       pairs: that each image is in.
     """
-    folder, cores = os.path.join(scratch, name), workers.cores()
+    folder, cores = os.path.join(scratch, name), workers.available_cores()
     work = Workload(folder, side or options.image_size, options.batch_size, cores)
     if not os.path.exists(work.shards):
         workload.write_images(options.images, work, options.count, side, options.jpeg_quality)
@@ -138,7 +138,9 @@ def list_entrants(
     entrants = {}
     for name, (shards, records) in GRID.items():
         folder = os.path.join(scratch, f"starting-{shards}-{records}")
-        work = Workload(folder, workload.SYNTHETIC_SIDE, options.batch_size, workers.cores())
+        work = Workload(
+            folder, workload.SYNTHETIC_SIDE, options.batch_size, workers.available_cores()
+        )
         workload.write_synthetic_shards(work.shards, shards, records)
         entrants[name] = Entrant(FV, work)
     return entrants

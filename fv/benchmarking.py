@@ -182,7 +182,7 @@ def benchmark(options: BenchmarkOptions) -> Report:
         model=model,
         together=together,
         input_share=input_share,
-        cores=workers.cores(),
+        cores=workers.available_cores(),
         accelerators=strategy.num_replicas_in_sync,
         device="GPU" if tf.config.list_physical_devices("GPU") else "CPU",
         global_batch_size=options.global_batch_size,

@@ -54,7 +54,7 @@ def run(
                 f"{errors.describe(error)}: this may pass, run the same command again",
                 EXIT_TEMPORARY,
             )
-        elif errors.is_of_user(error):
+        elif errors.is_user_fixable(error):
             code = _fail(program, errors.describe(error))
         else:
             raise  # a bug of fv, which needs its traceback

@@ -91,7 +91,7 @@ class WorkerLost(Exception):
     """
 
 
-def is_of_user(error: Exception) -> bool:
+def is_user_fixable(error: Exception) -> bool:
     """Whether an error of the system is for the user to mend: a missing file, no permission, a full disk."""
     return isinstance(error, OSError) and error.errno in _OF_USER
 
@@ -108,10 +108,10 @@ def is_temporary(error: Exception) -> bool:
         return False
     kinds = tuple(getattr(known, name) for name in _TEMPORARY_OF_TENSORFLOW)
     # TensorFlow has no kind of its own for most of them, but repeats what the system says.
-    return isinstance(error, kinds) or named_errno(str(error)) in _TEMPORARY
+    return isinstance(error, kinds) or errno_in_message(str(error)) in _TEMPORARY
 
 
-def named_errno(text: str) -> int | None:
+def errno_in_message(text: str) -> int | None:
     """The error number whose description by the system is part of a text; None where there is none."""
     return next((code for code in (*_OF_USER, *_TEMPORARY) if os.strerror(code) in text), None)
 

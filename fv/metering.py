@@ -60,16 +60,16 @@ def measure(
 
 def cpu_seconds() -> float:
     """CPU time of this process, of living processes below it (Linux only) and of ended children."""
-    return sum(os.times()[:4]) + sum(map(_cpu_seconds_of, living_below(os.getpid())))
+    return sum(os.times()[:4]) + sum(map(_cpu_seconds_of, descendants(os.getpid())))
 
 
-def living_below(pid: int) -> Iterator[int]:
+def descendants(pid: int) -> Iterator[int]:
     """Yields the living processes below a process, Linux only."""
     # Each thread has the children that it forked.
     for thread in pathlib.Path(f"/proc/{pid}/task").glob("*/children"):
         for child in map(int, _read(thread).split()):
             yield child
-            yield from living_below(child)
+            yield from descendants(child)
 
 
 def _draw(batches: Iterator, images_in: Callable, seconds: float, images: int) -> int:

@@ -44,11 +44,11 @@ def claim(
       UserError: one of the files is not fv's, or was changed since fv wrote it.
     """
     names = list(names)
-    require_none(find_foreign(folder, names, recognise), folder)
+    refuse_foreign(find_foreign(folder, names, recognise), folder)
     written = _load(folder)
     new = [name for name in names if name not in written and _is_there(os.path.join(folder, name))]
     if new:
-        note(folder, {name: files.sha256(os.path.join(folder, name)) for name in new})
+        record_digests(folder, {name: files.sha256(os.path.join(folder, name)) for name in new})
 
 
 def find_foreign(
@@ -70,7 +70,7 @@ def find_foreign(
     return foreign
 
 
-def require_none(foreign: Sequence[str], folder: str) -> None:
+def refuse_foreign(foreign: Sequence[str], folder: str) -> None:
     """Raises:
     UserError: there is a file in `foreign`, the names of files in `folder` that fv may not touch.
     """
@@ -95,12 +95,12 @@ def listed_names(folder: str) -> Collection[str]:
     return _load(folder).keys()
 
 
-def note(folder: str, digests: dict[str, str]) -> None:
+def record_digests(folder: str, digests: dict[str, str]) -> None:
     """Lists files before they are written, by name with SHA-256; the content that they have now stays listed too.
 
     So does what was listed last: another process may be about to write it, as where two evaluate a run at once.
     """
-    private(folder)
+    private_folder(folder)
     if all(UNCHECKED in _load(folder).get(name, ()) for name in digests):
         return
     before = {
@@ -121,7 +121,7 @@ def remove(folder: str, names: Iterable[str]) -> None:
       UserError: one of them is not fv's.
     """
     there = [name for name in names if _is_there(os.path.join(folder, name))]
-    require_none([name for name in there if not owns(folder, name)], folder)
+    refuse_foreign([name for name in there if not owns(folder, name)], folder)
     for name in there:
         files.remove(os.path.join(folder, name))
     forget(folder, there)
@@ -148,11 +148,11 @@ def staged(folder: str, names: Sequence[str]) -> Iterator[str]:
     Raises:
       UserError: one of the files is there already and is not fv's.
     """
-    with writing(folder) as temporary:
+    with temporary_folder(folder) as temporary:
         yield temporary
         made = [name for name in names if files.exists(os.path.join(temporary, name))]
         claim(folder, made)
-        note(folder, {name: files.sha256(os.path.join(temporary, name)) for name in made})
+        record_digests(folder, {name: files.sha256(os.path.join(temporary, name)) for name in made})
         for name in made:
             files.rename(os.path.join(temporary, name), os.path.join(folder, name))
 
@@ -175,7 +175,7 @@ def save_json(content: dict, path: str, indent: int = 2) -> None:
         files.save_json(content, os.path.join(temporary, name), indent)
 
 
-def private(folder: str) -> str:
+def private_folder(folder: str) -> str:
     """The folder's .fv/, made with its mark where it is missing.
 
     Raises:
@@ -197,21 +197,21 @@ def remove_private(folder: str, name: str) -> None:
 
 
 @contextlib.contextmanager
-def writing(folder: str) -> Iterator[str]:
+def temporary_folder(folder: str) -> Iterator[str]:
     """Gives an empty folder in .fv/ for unfinished files; what killed processes of this machine left there is removed."""
-    tidy(folder)
+    remove_leftovers(folder)
     name = _temporary_name()
-    path = os.path.join(private(folder), name)
+    path = os.path.join(private_folder(folder), name)
     files.make_folder(path)
     try:
         yield path
     finally:
         remove_private(folder, name)
         _active.discard(name)
-        tidy(folder)
+        remove_leftovers(folder)
 
 
-def tidy(folder: str) -> None:
+def remove_leftovers(folder: str) -> None:
     """Removes what killed processes of this machine left in .fv/, and .fv/ itself where it holds nothing any more."""
     path = os.path.join(folder, PRIVATE)
     if not files.exists(os.path.join(path, RECORD)):

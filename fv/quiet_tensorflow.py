@@ -22,7 +22,7 @@ STDERR = 2
 
 
 @contextlib.contextmanager
-def stderr_held_back() -> Iterator[None]:
+def hold_back_stderr() -> Iterator[None]:
     """Keeps what is written to file descriptor 2, by C++ too, off the screen; shows it after all if the block raises."""
     sys.stderr.flush()
     screen = os.dup(STDERR)
@@ -42,7 +42,7 @@ def stderr_held_back() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _collector_at_rest() -> Iterator[None]:
+def _garbage_collection_disabled() -> Iterator[None]:
     """Keeps Python from looking for garbage in the block."""
     at_work = gc.isenabled()
     gc.disable()
@@ -58,7 +58,7 @@ atexit.register(
 )  # called behind all that is registered later; what is left then need not be gone through
 try:
     quiet = os.environ["TF_CPP_MIN_LOG_LEVEL"] == QUIET_LEVEL
-    with _collector_at_rest(), stderr_held_back() if quiet else contextlib.nullcontext():
+    with _garbage_collection_disabled(), hold_back_stderr() if quiet else contextlib.nullcontext():
         import tensorflow  # noqa: F401
 except ModuleNotFoundError as error:
     if error.name != "tensorflow":

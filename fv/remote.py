@@ -35,7 +35,7 @@ def as_os_errors(path: str) -> Iterator[None]:
     try:
         yield
     except tf.errors.OpError as error:
-        code = errors.named_errno(error.message)  # what a local disk or a mounted one says
+        code = errors.errno_in_message(error.message)  # what a local disk or a mounted one says
         code = code or next(
             (code for kind, code in _ERRNO.items() if isinstance(error, kind)), _ELSE
         )

@@ -22,7 +22,7 @@ from typing import TypeVar
 
 import pandas as pd
 
-from fv import cli, files, folder_lock, manifest, ownership, workdir
+from fv import cli, files, manifest, ownership, workdir
 from fv import options as fv_options
 from fv.errors import Stopped, UserError
 from fv.evaluation.options import EvaluateOptions
@@ -94,7 +94,7 @@ def sweep(options: SweepOptions) -> int:
     runs, failures = plan(options), dict[Run, str]()
     files.make_folder(options.output)
     busy = f"another sweep works in {options.output}: wait for it, or give another --output"
-    with folder_lock.held(options.output, busy):
+    with files.lock_folder(options.output, busy):
         ownership.claim(options.output, [JSON])
         for run in runs:
             _require_same_settings(run)
@@ -253,7 +253,7 @@ def _wait_for_lock(folder: str) -> None:
     """Waits for a training process that a killed sweep left behind, whose steps count."""
     while True:
         try:
-            with folder_lock.held(folder, f"another process trains in {folder}: waits for it"):
+            with files.lock_folder(folder, f"another process trains in {folder}: waits for it"):
                 return
         except UserError as error:
             print(error, flush=True)

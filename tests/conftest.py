@@ -42,7 +42,7 @@ def pytest_configure():
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
     """Processes of `pytest -n auto`: one for each core that this one may use, within the memory of a small machine."""
-    return min(workers.cores(), MOST_PROCESSES)
+    return min(workers.available_cores(), MOST_PROCESSES)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

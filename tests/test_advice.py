@@ -14,17 +14,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from fv import (
-    cli,
-    evaluate,
-    export,
-    make_tfrecords,
-    manifest,
-    resources,
-    train,
-    verify,
-    workdir,
-)
+from fv import cli, evaluate, export, make_tfrecords, manifest, train, verify, workdir, workers
 from fv import options as fv_options
 from fv.benchmarking import BenchmarkOptions
 from fv.conversion import options as options_module
@@ -423,7 +413,7 @@ def test_flags_of_training_that_do_not_fit_are_mended_as_advised(begun, said):
 
 
 def test_a_cache_that_does_not_fit_is_left_out_as_advised(begun, monkeypatch):
-    monkeypatch.setattr(resources, "available_memory", lambda: 1000)
+    monkeypatch.setattr(workers, "available_memory", lambda: 1000)
     with pytest.raises(UserError, match="use --cache=none"):
         prepare(parse(begun, ["--cache=decoded"]))
     prepare(parse(begun, ["--cache=none"]))

@@ -14,7 +14,7 @@ PACKAGES = ("tensorflow", "tf_keras", "simplejpeg", "opencv-python-headless", "p
 def describe() -> dict:
     """Returns cores, processor, Python, load before the first run, and versions of packages."""
     return {
-        "cores": workers.cores(),
+        "cores": workers.available_cores(),
         "processor": workers.processor(),
         "python": platform.python_version(),
         "load_average": os.getloadavg()[0],
@@ -26,7 +26,7 @@ def memory_bytes() -> int:
     """Returns the PSS of this process and all below it; without /proc, its peak memory."""
     if not pathlib.Path("/proc/self/smaps_rollup").exists():
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    return sum(map(_proportional_bytes, (os.getpid(), *metering.living_below(os.getpid()))))
+    return sum(map(_proportional_bytes, (os.getpid(), *metering.descendants(os.getpid()))))
 
 
 def _proportional_bytes(pid: int) -> int:

@@ -8,7 +8,7 @@ import os
 import re
 from collections.abc import Collection, Iterator
 
-from fv import files, folder_lock, manifest, ownership, progress
+from fv import files, manifest, ownership, progress
 from fv.conversion import report
 from fv.errors import UserError
 
@@ -68,7 +68,7 @@ def is_unchanged(folder: str, shard: manifest.Shard, *, size_only: bool = False)
 def retire_manifest(folder: str) -> None:
     """Makes a finished data set an unfinished one: its manifest goes to .fv/, where it still tells which shards are fv's."""
     if files.exists(os.path.join(folder, manifest.FILE_NAME)):
-        retired = os.path.join(ownership.private(folder), _RETIRED)
+        retired = os.path.join(ownership.private_folder(folder), _RETIRED)
         files.rename(os.path.join(folder, manifest.FILE_NAME), retired)
 
 
@@ -153,7 +153,7 @@ def claim_output(folder: str, overwrite: bool) -> Iterator[str]:
         files of a conversion's names that fv did not write.
     """
     files.make_folder(folder)
-    with folder_lock.held(
+    with files.lock_folder(
         folder,
         f"another conversion is writing into {folder}: wait for it, or give another --output",
     ):
@@ -163,13 +163,13 @@ def claim_output(folder: str, overwrite: bool) -> Iterator[str]:
                 f"--output={folder} holds a finished data set: give another folder, or --overwrite"
             )
         ownership.remove_private(folder, _SCRATCH)
-        scratch = os.path.join(ownership.private(folder), _SCRATCH)
+        scratch = os.path.join(ownership.private_folder(folder), _SCRATCH)
         files.make_folder(scratch)
         try:
             yield scratch
         finally:
             ownership.remove_private(folder, _SCRATCH)
-            ownership.tidy(folder)
+            ownership.remove_leftovers(folder)
 
 
 def clear_output(folder: str, keep: Collection[str] = ()) -> None:
@@ -190,7 +190,7 @@ def clear_output(folder: str, keep: Collection[str] = ()) -> None:
         for name in doomed:
             changed += [] if is_unchanged(folder, recorded[name]) else [name]
             bar.update(recorded[name].bytes)
-    ownership.require_none(changed, folder)
+    ownership.refuse_foreign(changed, folder)
     retire_manifest(folder)
     ownership.remove(folder, _REPORTS)
     for name in doomed:
@@ -208,7 +208,7 @@ def _claim_files(folder: str) -> None:
     for name in _shards(folder):
         if name not in recorded or not is_unchanged(folder, recorded[name], size_only=True):
             foreign.append(name)
-    ownership.require_none(foreign, folder)
+    ownership.refuse_foreign(foreign, folder)
     ownership.claim(folder, told, recognise)
 
 

@@ -169,7 +169,7 @@ def write_shard(task: Task) -> manifest.Shard:
     try:
         _remove_earlier(task)
         with (
-            ownership.writing(task.folder) as folder,
+            ownership.temporary_folder(task.folder) as folder,
             files.atomic_open(path, "wb", temporary=os.path.join(folder, task.name)) as file,
         ):
             for buffer in _buffers(task):
@@ -190,7 +190,7 @@ def _remove_earlier(task: Task) -> None:
     if files.exists(os.path.join(task.folder, task.name)):
         earlier = outputs.noted_shards(task.folder).get(task.name)
         if earlier is None or not outputs.is_unchanged(task.folder, earlier):
-            ownership.require_none([task.name], task.folder)
+            ownership.refuse_foreign([task.name], task.folder)
         files.remove(os.path.join(task.folder, task.name))
 
 

@@ -126,7 +126,7 @@ def _sample_figures(
             *(np.nan if tar is None else tar for tar in tars),
         ]
 
-    with futures.ThreadPoolExecutor(workers.cores()) as pool:
+    with futures.ThreadPoolExecutor(workers.available_cores()) as pool:
         return list(pool.map(measure, range(plan.samples)))
 
 

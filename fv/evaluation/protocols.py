@@ -134,7 +134,7 @@ def cross_validate(
         right = float(np.mean(same[own] == (labels[own] == 1)))
         return Fold(len(own), right, threshold, fitted, len(others))
 
-    with futures.ThreadPoolExecutor(workers.cores()) as pool:
+    with futures.ThreadPoolExecutor(workers.available_cores()) as pool:
         folds = tuple(pool.map(judge, range(1, len(testing) + 1), training, testing))
     return Judged(similarities, labels, same, probabilities, folds)
 

@@ -9,7 +9,7 @@ from concurrent import futures
 import numpy as np
 import tensorflow as tf
 
-from fv import preprocess, progress, record, resources, workers
+from fv import preprocess, progress, record, workers
 from fv.errors import UserError
 from fv.pipeline import damage, host_decoder, order, slices
 from fv.pipeline.damage import BadRecords
@@ -40,7 +40,7 @@ class DecodedCache:
           UserError: they do not fit in memory.
         """
         shape = (min(distinct, 2 * count), image_size, image_size, preprocess.CHANNELS)
-        resources.check_fits(
+        workers.require_memory(
             "--cache=decoded",
             int(np.prod(shape)),
             f"{shape[0]:,} images of {image_size} × {image_size} pixels",
@@ -101,7 +101,7 @@ class DecodedCache:
             return dict(zip(names, shaped, strict=True))
 
         batches = indices.batch(batch_size, drop_remainder=True)
-        return batches.map(gather, num_parallel_calls=workers.cores(), deterministic=True)
+        return batches.map(gather, num_parallel_calls=workers.available_cores(), deterministic=True)
 
     def _gather(self, indices: np.ndarray) -> tuple[np.ndarray, ...]:
         with host_decoder.calls:
@@ -185,7 +185,7 @@ def _parse(
 @functools.lru_cache(maxsize=1)
 def _decoding_threads() -> futures.Executor:
     """As many threads as there are cores, shared by all caches that are filled in this process."""
-    return futures.ThreadPoolExecutor(workers.cores(), "decode")
+    return futures.ThreadPoolExecutor(workers.available_cores(), "decode")
 
 
 def _aligned_array(shape: tuple[int, ...]) -> np.ndarray:
@@ -267,4 +267,4 @@ def _check_encoded_fits(source: PairSource, parts: Sequence[Slice]) -> None:
         * count
         // sum(shard.records for shard in stored.shards)
     )
-    resources.check_fits("--cache=encoded", needed, f"{count:,} records")
+    workers.require_memory("--cache=encoded", needed, f"{count:,} records")

@@ -282,4 +282,4 @@ class DecodingProcesses:
 @functools.lru_cache(maxsize=1)
 def shared_processes() -> DecodingProcesses:
     """Those that all pipelines of this process share."""
-    return DecodingProcesses(workers.cores())
+    return DecodingProcesses(workers.available_cores())

@@ -49,13 +49,13 @@ class TensorFlowDecoder:
 
     def batches(self, records: tf.data.Dataset, batch_size: int) -> tf.data.Dataset:
         """Full batches of (index, encoded); one fused map, for chained ones run at 0.8 × its rate."""
-        calls = _CALLS_PER_CORE * workers.cores()
+        calls = _CALLS_PER_CORE * workers.available_cores()
         decoded = records.map(self._decode, num_parallel_calls=calls, deterministic=True)
         return decoded.batch(batch_size, drop_remainder=True)
 
     def padded_batches(self, records: tf.data.Dataset, batch_size: int) -> tf.data.Dataset:
         """As `batches`, then batches of padding for ever."""
-        calls = _CALLS_PER_CORE * workers.cores()
+        calls = _CALLS_PER_CORE * workers.available_cores()
         decoded = records.map(self._decode, num_parallel_calls=calls, deterministic=True)
         padding = tf.data.Dataset.from_tensors(self._padding()).repeat()
         return decoded.concatenate(padding).batch(batch_size, drop_remainder=True)

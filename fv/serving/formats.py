@@ -36,7 +36,7 @@ def open_engine(path: str, threads: int | None = None) -> Embed:
       A function uint8 [batch, side, side, 3], RGB as `preprocess` makes it → float32 [batch, d]. Threads may share it.
     """
     opener = _open_lite if path.endswith(".tflite") else _open_onnx
-    return opener(path, threads or workers.cores())
+    return opener(path, threads or workers.available_cores())
 
 
 def _open_lite(path: str, threads: int) -> Embed:
@@ -246,7 +246,7 @@ def write_formats(
     paths = []
     for name in names:
         os.makedirs(os.path.join(folder, FOLDER), exist_ok=True)
-        with quiet_tensorflow.stderr_held_back():  # converters talk much
+        with quiet_tensorflow.hold_back_stderr():  # converters talk much
             written = _lite_files(encoder, examples) if name == TFLITE else _onnx_files(encoder)
             for file_name, data in zip(FILES[name], written, strict=True):
                 paths.append(os.path.join(folder, FOLDER, file_name))

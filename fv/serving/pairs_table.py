@@ -22,7 +22,7 @@ Answer = TypeVar("Answer")
 
 def call_quietly(call: Callable[..., Answer], *arguments) -> Answer:
     """What the call returns, or its UserError; stderr is shown after all if it raises anything else."""
-    with quiet_tensorflow.stderr_held_back():
+    with quiet_tensorflow.hold_back_stderr():
         try:
             return call(*arguments)
         except UserError as error:

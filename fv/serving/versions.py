@@ -102,7 +102,7 @@ def new_version(output: str) -> Iterator[str]:
     Yields:
       The folder, under its temporary name.
     """
-    with ownership.writing(output) as temporary:
+    with ownership.temporary_folder(output) as temporary:
         yield temporary
         _publish(temporary, output)
 
@@ -128,7 +128,7 @@ def remove_oldest(output: str, keep: int) -> None:
         folder = os.path.join(output, str(version))
         changes[version] = find_change(folder)
         if changes[version] is None:
-            with ownership.writing(output) as doomed:
+            with ownership.temporary_folder(output) as doomed:
                 os.rename(folder, os.path.join(doomed, str(version)))
     changes |= {
         other: "no export of fv"

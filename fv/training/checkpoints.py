@@ -161,7 +161,9 @@ class BestCheckpoint:
         self._known["step"] = step
         if self._chief:
             files.make_folder(os.path.dirname(self._path))
-            ownership.note(self._workdir, {f"{workdirs.BEST}/{FILE}": ownership.UNCHECKED})
+            ownership.record_digests(
+                self._workdir, {f"{workdirs.BEST}/{FILE}": ownership.UNCHECKED}
+            )
             files.save_json(self._known, self._path)
 
 
@@ -250,7 +252,7 @@ class Checkpoints:
                     for each in found[: found.index(path)]
                     if not checkpoint_files.is_listed(each)
                 ]
-                ownership.require_none(
+                ownership.refuse_foreign(
                     [f"{os.path.basename(each)}.index" for each in newer], self._folder
                 )
             self._read(path)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import tensorflow as tf
 
-from fv import files, folder_lock, ownership, workdir
+from fv import files, ownership, workdir
 from fv import options as fv_options
 from fv.errors import Stopped
 from fv.model import checkpoint_files, initial_weights, model_record, weight_sources
@@ -161,7 +161,7 @@ def _claimed(folder: str) -> Iterator[None]:
     A model.json, which was checked before, marks the workdir of an earlier fv, which listed no files.
     """
     files.make_folder(folder)
-    with folder_lock.held(
+    with files.lock_folder(
         folder, f"another run is training in {folder}: wait for it, or give another --workdir"
     ):
         begun = files.exists(os.path.join(folder, workdir.MODEL))
@@ -179,7 +179,7 @@ def _claimed(folder: str) -> Iterator[None]:
             for path in checkpoint_files.find_checkpoints(kept)
             if not checkpoint_files.is_listed(path)
         ]
-        ownership.require_none(foreign, folder)
+        ownership.refuse_foreign(foreign, folder)
         ownership.claim(folder, [workdir.FLAGS, *rewritten], lambda name: begun)
         yield
 

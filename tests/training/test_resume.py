@@ -11,7 +11,7 @@ import time
 import pytest
 
 from benchmarks import resume
-from fv import addons, files, folder_lock, workdir
+from fv import addons, files, workdir
 from fv import options as fv_options
 from fv.errors import Stopped, UserError
 from fv.model import checkpoint_files
@@ -151,7 +151,7 @@ def test_while_a_run_lives_nobody_else_may_train_there(options):
     refused = pytest.raises(
         UserError, match="another run is training in .*: wait for it, or give another --workdir"
     )
-    with folder_lock.held(options.workdir, "taken"), refused:
+    with files.lock_folder(options.workdir, "taken"), refused:
         train(options)
 
 
