@@ -70,7 +70,7 @@ def test_a_number_that_is_not_finite_is_not_written_and_its_key_is_named(tmp_pat
 def test_a_number_that_is_not_finite_is_not_read(tmp_path, number):
     path = tmp_path / "metrics.json"
     path.write_text(f'{{"folds": [{{"accuracy": {number}}}], "auc": 0.5}}')
-    with pytest.raises(UserError, match=f"metrics.json holds {number}, which is no figure"):
+    with pytest.raises(UserError, match=f"metrics.json holds {number}, which is no number in JSON"):
         files.load_json(str(path))
     assert files.load_json(str(path), not_finite_as_none=True) == {
         "folds": [{"accuracy": None}],

@@ -62,6 +62,7 @@ def train(options: TrainOptions) -> None:
     training, validation = feeding.pair_sources(options)
     record = model_record.describe(options.model, training.identities, training.preprocessing)
     model_record.check_same(record, options.workdir)
+    model_record.require_same_loss(options.workdir)
     workdir.starts(options.workdir)
 
     strategy = strategies.start_strategy(
