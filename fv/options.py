@@ -87,6 +87,8 @@ def from_flags(cls: type, values: flags.FlagValues) -> typing.Any:
         kind = hints[field.name]
         nested = dataclasses.is_dataclass(kind)
         value = from_flags(kind, values) if nested else values[field.name].value
+        if value == "" and field.default is None:  # it takes back the value of a flagfile
+            value = None
         if field.metadata.get("required") and value is None:
             raise UserError(f"--{field.name} is missing: {field.metadata['help']}")
         arguments[field.name] = value

@@ -29,6 +29,7 @@ class Train:
     limit: int | None = options.option(None, "Examples to read, all if not given.", lower=1)
     head: str = options.option("cosine", "Head.", choices=["cosine", "distance"])
     note: str = options.option("", "Free text.")
+    layer: str | None = options.option(None, "Layer, the last if not given.")
     augment: Augment = options.group(Augment)
 
 
@@ -94,6 +95,7 @@ def test_describe_gives_every_flag_in_order_with_default_and_choices():
         "--limit=",
         "--head=cosine",
         "--note=",
+        "--layer=",
         "--flip=True",
         "--noise=1e-07",
         "--sizes=0.5,2.0",
@@ -106,6 +108,13 @@ def test_describe_gives_every_flag_in_order_with_default_and_choices():
 def test_a_number_that_is_not_finite_is_no_flag_s_value(text):
     with pytest.raises(flags.IllegalFlagValueError, match="--noise.*a finite number"):
         parse("--tfrecords=shards", f"--noise={text}")
+
+
+def test_an_empty_value_takes_back_the_value_of_a_flagfile(tmp_path):
+    flagfile = tmp_path / "base.flags"
+    flagfile.write_text("--tfrecords=shards\n--layer=mixed7\n--note=a note\n")
+    assert parse(f"--flagfile={flagfile}").layer == "mixed7"
+    assert parse(f"--flagfile={flagfile}", "--layer=", "--note=") == parse("--tfrecords=shards")
 
 
 def test_numbers_left_out_at_the_end_are_as_by_default():
