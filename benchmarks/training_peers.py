@@ -44,7 +44,7 @@ class Work:
 
 
 def bare_step(work: Work) -> Iterator[None]:
-    """Forward pass, backward pass and update of fv's model, compiled once: the least a step needs."""
+    """Forward pass, backward pass and update of fv's model, compiled once: a lower bound."""
     import fv.quiet_tensorflow  # noqa: F401, I001
     import tensorflow as tf
 

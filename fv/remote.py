@@ -5,9 +5,10 @@ Errors of TensorFlow become the OSError that a local file would raise.
 
 import contextlib
 import errno
+import functools
 import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import IO
 
 import tensorflow as tf
@@ -39,6 +40,24 @@ def _raise_os_errors(path: str) -> Iterator[None]:
         raise OSError(code, error.message.splitlines()[0], path) from error
 
 
+def _wrap(function: Callable) -> Callable:
+    """Lets a function of `tf.io.gfile` raise OSErrors."""
+
+    @functools.wraps(function)
+    def call(path: str):
+        with _raise_os_errors(path):
+            return function(path)
+
+    return call
+
+
+exists = _wrap(tf.io.gfile.exists)
+is_folder = _wrap(tf.io.gfile.isdir)
+names = _wrap(tf.io.gfile.listdir)  # an object store ends the names of folders with '/'
+make_folder = _wrap(tf.io.gfile.makedirs)
+remove = _wrap(tf.io.gfile.remove)
+
+
 def read_bytes(path: str, offset: int, length: int | None) -> bytes:
     with _raise_os_errors(path), tf.io.gfile.GFile(path, "rb") as file:
         file.seek(offset)
@@ -55,32 +74,6 @@ def open_bytes(path: str) -> IO[bytes]:
 def size(path: str) -> int:
     with _raise_os_errors(path):
         return tf.io.gfile.stat(path).length
-
-
-def exists(path: str) -> bool:
-    with _raise_os_errors(path):
-        return tf.io.gfile.exists(path)
-
-
-def is_folder(path: str) -> bool:
-    with _raise_os_errors(path):
-        return tf.io.gfile.isdir(path)
-
-
-def names(folder: str) -> list[str]:
-    """Returns the names in a folder; an object store ends those of folders with '/'."""
-    with _raise_os_errors(folder):
-        return tf.io.gfile.listdir(folder)
-
-
-def make_folder(path: str) -> None:
-    with _raise_os_errors(path):
-        tf.io.gfile.makedirs(path)
-
-
-def remove(path: str) -> None:
-    with _raise_os_errors(path):
-        tf.io.gfile.remove(path)
 
 
 def rename(source: str, target: str) -> None:

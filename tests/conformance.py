@@ -1,10 +1,12 @@
 """The conformance corpus: image files of every kind, with the pixels that each has to decode to.
 
-`python -m tests.conformance` runs all of it through every entry point that takes an image file, prints the table of
-docs/serve.md and exits with 1 if an entry point differs. `tests/serving/test_conformance.py` runs the small files.
+`python -m tests.conformance` runs all of it through every entry point that takes an image file,
+prints the table of docs/serve.md and exits with 1 if an entry point differs.
+`tests/serving/test_conformance.py` runs the small files.
 
-The wanted pixels never come from a decoder that fv uses. Those of lossless files are the pixels that were written. Those of
-lossy files come from OpenCV, and the script applies the orientation that it wrote.
+The expected pixels never come from a decoder that fv uses. Those of lossless files are the pixels
+that were written. Those of lossy files come from OpenCV, and the script applies the orientation
+that it wrote.
 """
 
 import base64
@@ -49,7 +51,8 @@ _ADAM7 = (
     (1, 0, 2, 2),
     (0, 1, 1, 2),
 )
-# `jpegtran -arithmetic` and `jpegtran -arithmetic -progressive` of the picture at quality 60: Pillow cannot write these.
+# `jpegtran -arithmetic` and `jpegtran -arithmetic -progressive` of the picture at quality 60;
+# Pillow cannot write them.
 _ARITHMETIC = {
     "arithmetic": (
         "/9j/4AAQSkZJRgABAQAAAQABAAD/2wBDAA0JCgsKCA0LCgsODg0PEyAVExISEyccHhcgLikxMC4pLSwzOko+MzZGNywtQFdB"
@@ -192,7 +195,7 @@ def png(
     before: bytes = b"",
     after: bytes = b"",
 ) -> bytes:
-    """A PNG of samples [height, width, channels]; `before` and `after` are chunks around the pixels."""
+    """A PNG of samples [height, width, channels], with chunks before and after the pixels."""
     height, width, _ = samples.shape
     header = struct.pack(">IIBBBBB", width, height, bits, colour, 0, 0, int(interlace))
     passes = (
@@ -754,7 +757,7 @@ def _large() -> Iterable[File]:
     yield File("TIFF", "12 million pixels", ".tif", encode(rgb, "TIFF"), rgb)
 
 
-SIDE = 40  # of the network's input; nearly all files have it as their shorter side, so that nothing is resized
+SIDE = 40  # of the network's input and of nearly all files, so that nothing is resized
 PIXELS = 100_000_000
 STORED_TOLERANCE = 5  # levels, of a JPEG of quality 100
 EVALUATED_TOLERANCE = 20  # levels, of a JPEG of the converter's quality
@@ -836,7 +839,7 @@ class EntryPoints:
 
 
 def differ(wanted: np.ndarray, entry: str, found: np.ndarray) -> int:
-    """Levels by which an entry point's pixels differ too much from those wanted; 0 where they agree."""
+    """Levels by which an entry point's pixels differ too much; 0 if they agree."""
     tolerance = {EVALUATE: EVALUATED_TOLERANCE} | dict.fromkeys(
         (CONVERTER, TENSORFLOW, HOST), STORED_TOLERANCE
     )

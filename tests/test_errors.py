@@ -1,4 +1,4 @@
-"""Tests of fv.errors: which errors of the system are the user's, which may pass, and which are bugs."""
+"""Tests of fv.errors."""
 
 import errno
 import os

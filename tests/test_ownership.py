@@ -96,7 +96,7 @@ def test_a_folder_of_fvs_name_that_is_not_fvs_is_refused_and_stays(tmp_path):
     assert (tmp_path / ".fv" / "config").read_text() == "mine" and os.listdir(tmp_path) == [".fv"]
 
 
-def test_what_killed_processes_left_is_removed_and_what_live_ones_write_is_not(tmp_path):
+def test_what_killed_processes_left_is_removed_and_live_ones_keep_theirs(tmp_path):
     with ownership.temporary_folder(str(tmp_path)) as own:
         private, name = os.path.split(own)
         dead, live = (

@@ -29,7 +29,8 @@ def test_removed_flags_at_their_fixed_values_change_nothing():
         --triplet_margin=0.2 --min_scale=0.85 --max_scale=1.0 --brightness=0.15 --contrast=0.2
         --saturation=0.0 --blur=0.0 --jpeg=0.0 --tpu= --workers= --cluster=tf_config
         --base_batch_size=256 --freeze_backbone_steps=0
-        --average_momentum=0.999 --swa_start=0.75 --shuffle_buffer=2048 --sample_pairs=8 --profile_steps=
+        --average_momentum=0.999 --swa_start=0.75 --shuffle_buffer=2048 --sample_pairs=8
+        --profile_steps=
         --synthetic_input=false --checkpoint_minutes=10.0 --keep_checkpoints=3 --keep_best=auc"""
     assert now(*old.split()) == now()
 

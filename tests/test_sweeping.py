@@ -1,3 +1,5 @@
+"""Tests of fv.sweeping."""
+
 import dataclasses
 import json
 import math
@@ -141,7 +143,7 @@ def test_the_seed_in_flags_gives_each_seed_its_own_teacher_or_weights(tmp_path):
     assert "--teacher=runs/light/seed_1" in runs[3].commands["train"]
 
 
-def test_the_evaluation_takes_the_sweeps_shards_unless_its_flags_name_pairs(tmp_path):
+def test_the_sweeps_shards_are_evaluated_unless_flags_name_pairs(tmp_path):
     first = sweeping.plan(make_options(tmp_path))[0]
     assert (first.evaluation.tfrecords, first.evaluation.split) == ("shards", "test")
     assert "--tfrecords=shards" in first.commands["evaluate"]

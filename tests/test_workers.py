@@ -1,3 +1,5 @@
+"""Tests of fv.workers."""
+
 import os
 import signal
 import subprocess

@@ -1,4 +1,6 @@
-"""Contestants of the input benchmark: python -m benchmarks.side_by_side.peers NAME WORKLOAD SECONDS WARM_UP_S
+"""Contestants of the input benchmark.
+
+python -m benchmarks.side_by_side.peers NAME WORKLOAD SECONDS WARM_UP_S
 
 Each is a function that imports its packages and returns `batches(work)`, which yields shuffled
 images uint8 [batch, 2, side, side, 3] without end. A ceiling yields counts of images. The process

@@ -1,4 +1,7 @@
-"""Rounds: every contestant once in each, in an order that moves on, so that a busy moment hits all of them alike."""
+"""Runs every contestant once in each round, in a rotating order.
+
+So other load on the machine affects all of them alike.
+"""
 
 import contextlib
 import json
@@ -61,9 +64,13 @@ def run(
 
 
 def run_module(module: str, *arguments, timeout: float) -> dict:
-    """Runs `benchmarks.side_by_side.MODULE` in a fresh interpreter and returns the JSON object of its last line.
+    """Runs `benchmarks.side_by_side.MODULE` in a fresh interpreter.
 
-    One that fails or takes over `timeout` seconds gives {"failed": its last words}; nothing that it started outlives it.
+    Nothing that it started outlives it.
+
+    Returns:
+      The JSON object of its last line; {"failed": its last words} if it fails or takes over
+      `timeout` seconds.
     """
     command = [sys.executable, "-m", f"benchmarks.side_by_side.{module}", *map(str, arguments)]
     environment = {

@@ -1,7 +1,8 @@
-"""Turns: contestants that run without end, each started once; all but the one whose turn it is are stopped (SIGSTOP).
+"""Starts every contestant once; all but the one whose turn it is are stopped (SIGSTOP).
 
-So a busy moment of the machine hits neighbouring turns alike, none pays its start more than once, and a stopped one takes no
-core. Each gives stamps: the times, in seconds since 1970, at which it had done one more unit of work.
+So other load on the machine affects neighbouring turns alike, no contestant pays its start twice,
+and a stopped one takes no core. Each prints stamps: the times, in seconds since 1970, at which it
+has done one more unit of work.
 """
 
 import json
@@ -141,7 +142,7 @@ def printed_stamps(path: str) -> list[float]:
 
 
 def rates(stamps: Sequence[float], turns: Sequence[Turn]) -> list[float | None]:
-    """Stamps per second of each turn, between its first and its last stamp; None where it saw too few."""
+    """Stamps per second of each turn, from its first stamp to its last; None if too few."""
     return [_rate([stamp for stamp in stamps if turn.begin < stamp < turn.end]) for turn in turns]
 
 

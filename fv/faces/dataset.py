@@ -1,4 +1,4 @@
-"""A folder of synthetic faces: one folder per person, and `faces.json`, which says what it holds."""
+"""Writes synthetic faces: a folder for each person, and `faces.json` with the settings."""
 
 import contextlib
 import dataclasses
