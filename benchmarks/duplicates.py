@@ -170,7 +170,7 @@ def _made_up(bits: np.ndarray, count: int, rng: np.random.Generator) -> tuple[np
         for column, share in zip(_normal(rng, CHUNK, mixing).T, bits.mean(axis=0), strict=True)
     ]
     parts = [
-        _normal(rng, min(CHUNK, count - at), mixing) < np.float32(limits)
+        _normal(rng, min(CHUNK, count - at), mixing) < np.asarray(limits, np.float32)
         for at in range(0, count, CHUNK)
     ]
     hashes = np.concatenate([np.packbits(part, axis=1).view(np.uint64) for part in parts])

@@ -184,17 +184,18 @@ def add_shares(runs: dict[str, dict]) -> None:
     for field, share in fields.items():
         ceiling = _median(runs["ceiling"], field) if "ceiling" in runs else None
         for name, run in runs.items():
-            comparable = ceiling and not name.endswith(ON_ORIGINALS)
-            run[share] = round(_median(run, field) / ceiling, 3) if comparable else None
+            run[share] = None
+            if ceiling and not name.endswith(ON_ORIGINALS):
+                run[share] = round(_median(run, field) / ceiling, 3)
 
 
-def find_ratios(section: str, runs: dict[str, dict]) -> dict[str, float | str]:
+def find_ratios(section: str, runs: dict[str, dict]) -> dict:
     """Returns fv's rate over the ceiling's and the peers'; leaves out what did not run."""
     if section == "starting":
         first, *others = GRID
         found = {f"{name} over {first}": _ratio(runs, name, first) for name in others}
         return {name: value for name, value in found.items() if value}
-    found = {"fv_over_ceiling": _ratio(runs, FV, "ceiling")}
+    found: dict = {"fv_over_ceiling": _ratio(runs, FV, "ceiling")}
     for suffix, ending in (("", ""), (ON_ORIGINALS, "_on_originals")):
         ran = [peer + suffix for peer in PEERS if peer + suffix in runs]
         best = max(ran, key=lambda peer: _median(runs[peer]), default=None)
@@ -256,7 +257,7 @@ def draw_chart(path: str, runs: dict[str, dict], heading: str) -> None:
     ranges = [[abs(rate[end] - rate["median"]) for rate in bars.values()] for end in ("min", "max")]
     colours = [COLOURS.get(name, PEER_COLOUR) for name in bars]
     axes.barh([title(name) for name in bars], medians, color=colours, xerr=ranges, capsize=3)
-    style = dict(textcoords="offset points", va="center", color="white", weight="bold")
+    style: dict = dict(textcoords="offset points", va="center", color="white", weight="bold")
     for row, value in enumerate(medians):
         axes.annotate(f"{value:,.0f}", (0, row), (6, 0), **style)
     for line, name in zip(("--", ":"), CEILINGS, strict=True):

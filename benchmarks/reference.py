@@ -113,7 +113,7 @@ def _record(options: ReferenceOptions, folder: pathlib.Path) -> dict:
         "--seed=1",
     )
     _run("tools/make_tfrecords.py", f"--images={faces}", f"--output={shards}", "--pairs=1200")
-    facts = {"shards": {"faces": _digests(shards)}}
+    facts: dict = {"shards": {"faces": _digests(shards)}}
     if options.images:
         _run(
             "tools/make_tfrecords.py",
@@ -133,7 +133,7 @@ def _record(options: ReferenceOptions, folder: pathlib.Path) -> dict:
     facts["keys"] = {
         str(path.relative_to(folder)): keys(json.loads(path.read_text())) for path in jsons
     }
-    commands = [("-m", f"fv.{name}") for name in MODULES]
+    commands: list[tuple[str, ...]] = [("-m", f"fv.{name}") for name in MODULES]
     commands += [
         (f"tools/{name}.py",) for name in TOOLS if (ROOT / "tools" / f"{name}.py").exists()
     ]

@@ -50,7 +50,7 @@ class BenchmarkOptions:
 
 def main(options: BenchmarkOptions) -> None:
     """Runs all in turns, prints a table and writes `--json`."""
-    rates = {name: [] for name in (ONE, *DIVIDED)}
+    rates: dict[str, list[float]] = {name: [] for name in (ONE, *DIVIDED)}
     for _ in range(options.rounds):
         for name, found in rates.items():
             with tempfile.TemporaryDirectory() as folder:

@@ -44,7 +44,9 @@ def run(
     Returns:
       A summary of each entrant that ran (see `summarise`), and the reason of each that did not.
     """
-    names, results, absent = list(entrants), {name: [] for name in entrants}, {}
+    names = list(entrants)
+    results: dict[str, list[dict]] = {name: [] for name in names}
+    absent: dict[str, str] = {}
     with progress.progress(rounds * len(names), "side by side", "run") as line:
         for turn in range(rounds):
             for name in (*names[turn % len(names) :], *names[: turn % len(names)]):
@@ -78,10 +80,15 @@ def run_module(module: str, *arguments, timeout: float) -> dict:
         "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])),
     }
     with tempfile.TemporaryFile("w+") as said, tempfile.TemporaryFile("w+") as complaint:
-        pipes = dict(
-            stdout=said, stderr=complaint, start_new_session=True
-        )  # files: whatever outlives it holds no pipe open
-        process = subprocess.Popen(command, env=environment, cwd=ROOT, **pipes)
+        # Files in place of pipes: whatever outlives it would hold a pipe open.
+        process = subprocess.Popen(
+            command,
+            env=environment,
+            cwd=ROOT,
+            stdout=said,
+            stderr=complaint,
+            start_new_session=True,
+        )
         try:
             code = process.wait(timeout)
         except subprocess.TimeoutExpired:

@@ -43,16 +43,21 @@ class Contestant:
     def __init__(self, entrant: Entrant, path: str):
         """Starts it; its output goes to `path`.out and `path`.err."""
         self._said, self._complaint = f"{path}.out", f"{path}.err"
-        self._stamps, self.turns, self.absent = entrant.stamps, [], ""
+        self._stamps, self.absent = entrant.stamps, ""
+        self.turns: list[Turn] = []
         environment = {
             **os.environ,
             "PYTHONPATH": os.pathsep.join([str(rounds.ROOT), os.environ.get("PYTHONPATH", "")]),
         }
         self.started = time.time()
         with open(self._said, "w") as output, open(self._complaint, "w") as complaint:
-            pipes = dict(stdout=output, stderr=complaint, start_new_session=True)
             self._process = subprocess.Popen(
-                entrant.command, env=environment, cwd=rounds.ROOT, **pipes
+                entrant.command,
+                env=environment,
+                cwd=rounds.ROOT,
+                stdout=output,
+                stderr=complaint,
+                start_new_session=True,
             )
 
     def warm_up(self) -> None:
