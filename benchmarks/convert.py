@@ -64,7 +64,7 @@ class BenchmarkOptions:
     @property
     def processes(self) -> int:
         """Number of worker processes."""
-        return self.workers or workers.cores()
+        return self.workers or workers.available_cores()
 
     def flags(self, folder: str) -> list[str]:
         """Returns the converter's flags for the images and pairs."""
@@ -296,7 +296,7 @@ CELLS, CELL = 8, 4  # squares in a row, pixels of a square's side
 
 
 def measure_memory(options: BenchmarkOptions, folder: str) -> dict:
-    """Returns peak memory and seconds of both sizes, and the bytes of each further image or pair."""
+    """Returns peak memory and seconds of both sizes, and the bytes of each added image or pair."""
     root, found, peaks = os.path.join(folder, "people"), {}, []
     for count in SIZES:
         _draw_squares(root, count, options.seed)

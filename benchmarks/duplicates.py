@@ -1,8 +1,9 @@
-"""How well copies of a picture are found, and at what cost.
+"""Measures how well copies of a picture are found, and at what cost.
 
-Every image of a folder (one folder per person) is hashed; some are compressed, resized, cropped and made brighter. The
-figures are bits between an image and its variant, bits between different images, the time of a hash, and the time and memory
-of the search among made-up hashes whose bits depend on each other as those of the images do.
+Every image of a folder (one folder per person) is hashed; some are compressed, resized, cropped and
+brightened. The figures: bits between an image and its variant, bits between different images, the
+time of a hash, and time and memory of the search among random hashes whose bits correlate like
+those of the images.
 
 python benchmarks/duplicates.py --images=/data/lfw --json=/tmp/duplicates.json
 """
@@ -116,7 +117,7 @@ def measure(options: BenchmarkOptions) -> dict:
 def _distances(
     name: str, bits: np.ndarray, owners: np.ndarray, picked: np.ndarray, variants: dict
 ) -> dict:
-    """Share of variants within each distance, and the number of pairs of different files within it."""
+    """Returns the share of variants and the number of pairs of files within each distance."""
     found = {}
     for variant, greys in variants.items():
         away = (np.stack([HASHES[name](grey) for grey in greys]) != bits[picked]).sum(axis=1)
@@ -138,7 +139,7 @@ def _distances(
 
 
 def _search(bits: np.ndarray, count: int, seed: int) -> dict:
-    """Time and memory of the search among `count` hashes, and how many of the planted copies it finds."""
+    """Measures the search among `count` hashes and counts the planted copies that it finds."""
     hashes, planted = _made_up(bits, count, np.random.default_rng(seed))
     digests, identities = np.arange(count, dtype=np.uint64), np.zeros(count, np.int32)
     start = time.perf_counter()
@@ -161,7 +162,7 @@ def _search(bits: np.ndarray, count: int, seed: int) -> dict:
 
 
 def _made_up(bits: np.ndarray, count: int, rng: np.random.Generator) -> tuple[np.ndarray, int]:
-    """Hashes whose bits are as frequent, and nearly as correlated, as in `bits`; the last are copies of others."""
+    """Draws hashes with bits as frequent and correlated as in `bits`; the last are copies."""
     values, vectors = np.linalg.eigh(np.corrcoef(bits.T))
     mixing = (vectors * np.sqrt(np.maximum(values, 0))).T.astype(np.float32)
     limits = [
@@ -169,7 +170,7 @@ def _made_up(bits: np.ndarray, count: int, rng: np.random.Generator) -> tuple[np
         for column, share in zip(_normal(rng, CHUNK, mixing).T, bits.mean(axis=0), strict=True)
     ]
     parts = [
-        _normal(rng, min(CHUNK, count - at), mixing) < np.float32(limits)
+        _normal(rng, min(CHUNK, count - at), mixing) < np.asarray(limits, np.float32)
         for at in range(0, count, CHUNK)
     ]
     hashes = np.concatenate([np.packbits(part, axis=1).view(np.uint64) for part in parts])

@@ -64,7 +64,7 @@ def measure(options: BenchmarkOptions) -> dict:
     core_seconds = time.process_time() - start
     return dict(
         images=count,
-        cores=workers.cores(),
+        cores=workers.available_cores(),
         images_per_minute=round(60 * count / seconds),
         images_per_core_second=round(RENDERED / core_seconds, 1),
         pixel_distance_accuracy=_accuracy(
@@ -88,13 +88,16 @@ def _accuracy(images: np.ndarray, similarity: Callable, pairs: int) -> float:
 
 
 def score(images: np.ndarray, similarity: Callable, half: int, pairs: int) -> Scores:
-    """Similarities (pairs,) of random pairs of every other person's images, and whether each pair is genuine.
+    """Scores random pairs of images of every other person.
 
     Args:
       images: (identities, images per identity, H, W, ...).
       similarity: function of two arrays of images, more is more alike.
       half: 0 for the people of even numbers, 1 for the others.
       pairs: how many to draw.
+
+    Returns:
+      Similarities [pairs], and whether each pair is genuine.
     """
     people = np.arange(half, images.shape[0], 2)
     first, second, genuine = _sample_pairs(people, images.shape[1], pairs, seed=half)

@@ -90,7 +90,7 @@ def main(options: BenchmarkOptions) -> None:
                 files.save_json(figures, options.json)
     if options.chart and "original" in figures:
         images = f"{options.count:,} JPEGs → {options.image_size} pixels"
-        batches = f"batches of {options.batch_size} pairs, {workers.cores()} cores"
+        batches = f"batches of {options.batch_size} pairs, {workers.available_cores()} cores"
         title = f"{images} → {batches}, median of {options.rounds}"
         draw_chart(options.chart, figures["original"]["runs"], title)
 
@@ -107,7 +107,7 @@ def prepare(
       side: of the stored images in pixels; None keeps their size.
       pairs: that each image is in.
     """
-    folder, cores = os.path.join(scratch, name), workers.cores()
+    folder, cores = os.path.join(scratch, name), workers.available_cores()
     work = Workload(folder, side or options.image_size, options.batch_size, cores)
     if not os.path.exists(work.shards):
         workload.write_images(options.images, work, options.count, side, options.jpeg_quality)
@@ -138,7 +138,9 @@ def list_entrants(
     entrants = {}
     for name, (shards, records) in GRID.items():
         folder = os.path.join(scratch, f"starting-{shards}-{records}")
-        work = Workload(folder, workload.SYNTHETIC_SIDE, options.batch_size, workers.cores())
+        work = Workload(
+            folder, workload.SYNTHETIC_SIDE, options.batch_size, workers.available_cores()
+        )
         workload.write_synthetic_shards(work.shards, shards, records)
         entrants[name] = Entrant(FV, work)
     return entrants
@@ -182,17 +184,18 @@ def add_shares(runs: dict[str, dict]) -> None:
     for field, share in fields.items():
         ceiling = _median(runs["ceiling"], field) if "ceiling" in runs else None
         for name, run in runs.items():
-            comparable = ceiling and not name.endswith(ON_ORIGINALS)
-            run[share] = round(_median(run, field) / ceiling, 3) if comparable else None
+            run[share] = None
+            if ceiling and not name.endswith(ON_ORIGINALS):
+                run[share] = round(_median(run, field) / ceiling, 3)
 
 
-def find_ratios(section: str, runs: dict[str, dict]) -> dict[str, float | str]:
+def find_ratios(section: str, runs: dict[str, dict]) -> dict:
     """Returns fv's rate over the ceiling's and the peers'; leaves out what did not run."""
     if section == "starting":
         first, *others = GRID
         found = {f"{name} over {first}": _ratio(runs, name, first) for name in others}
         return {name: value for name, value in found.items() if value}
-    found = {"fv_over_ceiling": _ratio(runs, FV, "ceiling")}
+    found: dict = {"fv_over_ceiling": _ratio(runs, FV, "ceiling")}
     for suffix, ending in (("", ""), (ON_ORIGINALS, "_on_originals")):
         ran = [peer + suffix for peer in PEERS if peer + suffix in runs]
         best = max(ran, key=lambda peer: _median(runs[peer]), default=None)
@@ -254,7 +257,7 @@ def draw_chart(path: str, runs: dict[str, dict], heading: str) -> None:
     ranges = [[abs(rate[end] - rate["median"]) for rate in bars.values()] for end in ("min", "max")]
     colours = [COLOURS.get(name, PEER_COLOUR) for name in bars]
     axes.barh([title(name) for name in bars], medians, color=colours, xerr=ranges, capsize=3)
-    style = dict(textcoords="offset points", va="center", color="white", weight="bold")
+    style: dict = dict(textcoords="offset points", va="center", color="white", weight="bold")
     for row, value in enumerate(medians):
         axes.annotate(f"{value:,.0f}", (0, row), (6, 0), **style)
     for line, name in zip(("--", ":"), CEILINGS, strict=True):

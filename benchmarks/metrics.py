@@ -39,11 +39,13 @@ def main(options: BenchmarkOptions) -> None:
     """Times the command with both kinds of threshold, prints a table and writes `--json`."""
     seconds = time_command(options)
     peak_mib = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss >> 10
-    print(f"{options.pairs:,} pairs, {workers.cores()} cores, peak memory {peak_mib} MiB")
+    print(f"{options.pairs:,} pairs, {workers.available_cores()} cores, peak memory {peak_mib} MiB")
     for name, median in seconds.items():
         print(f"{name:44} {median:8.3f} s")
     if options.json:
-        sizes = dict(pairs=options.pairs, cores=workers.cores(), command_peak_mib=peak_mib)
+        sizes = dict(
+            pairs=options.pairs, cores=workers.available_cores(), command_peak_mib=peak_mib
+        )
         files.save_json({**sizes, "seconds": seconds}, options.json)
 
 

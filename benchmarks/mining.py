@@ -1,4 +1,4 @@
-"""What the search for hard pairs costs, on made-up embeddings: time, CPU time and memory for a number of images.
+"""Measures the search for hard pairs on random embeddings: time, CPU time and memory.
 
 python benchmarks/mining.py --images=100000 --json=/tmp/mining.json
 """

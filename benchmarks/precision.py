@@ -59,8 +59,8 @@ def main(options: BenchmarkOptions) -> None:
             entrants, turns=options.turns, seconds=options.seconds, folder=folder
         )
         runs = {name: _summarise(ran[name], work, f"{folder}/{name}.out") for name in ran}
-    given = dataclasses.asdict(options)
-    report = {"machine": machine.describe(), "options": given, "runs": runs, "not_run": absent}
+    chosen = dataclasses.asdict(options)
+    report = {"machine": machine.describe(), "options": chosen, "runs": runs, "not_run": absent}
     report["of_float32"] = {
         name: turns.ratio(run["turns"], runs[PLAIN]["turns"])
         for name, run in runs.items()

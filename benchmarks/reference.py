@@ -3,8 +3,9 @@
     python benchmarks/reference.py --json=before.json [--images=lfw]
     python benchmarks/reference.py --json=after.json --against=before.json [--images=lfw]
 
-Recorded: SHA-256 of shards, losses of deterministic steps, an export's answers, the keys of every JSON file, and `--help` of
-every command. Each command runs as a process of its own, from the folder that the script lies in.
+Records the SHA-256 of shards, losses of deterministic steps, an export's answers, the keys of every
+JSON file, and `--help` of every command. Each command runs in its own process, from the repository
+of the script.
 """
 
 import dataclasses
@@ -112,7 +113,7 @@ def _record(options: ReferenceOptions, folder: pathlib.Path) -> dict:
         "--seed=1",
     )
     _run("tools/make_tfrecords.py", f"--images={faces}", f"--output={shards}", "--pairs=1200")
-    facts = {"shards": {"faces": _digests(shards)}}
+    facts: dict = {"shards": {"faces": _digests(shards)}}
     if options.images:
         _run(
             "tools/make_tfrecords.py",
@@ -132,7 +133,7 @@ def _record(options: ReferenceOptions, folder: pathlib.Path) -> dict:
     facts["keys"] = {
         str(path.relative_to(folder)): keys(json.loads(path.read_text())) for path in jsons
     }
-    commands = [("-m", f"fv.{name}") for name in MODULES]
+    commands: list[tuple[str, ...]] = [("-m", f"fv.{name}") for name in MODULES]
     commands += [
         (f"tools/{name}.py",) for name in TOOLS if (ROOT / "tools" / f"{name}.py").exists()
     ]
@@ -169,7 +170,8 @@ def _losses(name: str, flags: tuple[str, ...], shards: str, workdir: str) -> lis
     read = (
         "import sys, json; from tensorboard.backend.event_processing import event_accumulator as e;"
         "a = e.EventAccumulator(sys.argv[1], {'tensors': 0}); a.Reload();"
-        "import tensorflow as tf; tag = next(t for t in a.Tags()['tensors'] if t.split('/')[-1] == 'loss');"
+        "import tensorflow as tf;"
+        "tag = next(t for t in a.Tags()['tensors'] if t.split('/')[-1] == 'loss');"
         "print(json.dumps([float(tf.make_ndarray(x.tensor_proto)) for x in a.Tensors(tag)]))"
     )
     folder = next(path.parent for path in pathlib.Path(workdir).rglob("events.out.*"))

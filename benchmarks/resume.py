@@ -1,9 +1,10 @@
-"""Whether a run that is killed again and again ends bit for bit as one that never was: real processes, real SIGKILLs.
+"""Checks that a run that is killed again and again ends bit for bit like an undisturbed one.
 
 python benchmarks/resume.py --tfrecords=DIR --kills=10 --json=/tmp/resume.json
 
-Trains undisturbed; then anew, killed at random steps, and at a random moment of each, a checkpoint's writing included; then
-to its end. Compares every variable of both last checkpoints: weights, statistics, slots, counters.
+Trains undisturbed. Trains again with SIGKILL at random steps and times, also while a checkpoint is
+written, and then to the end. Compares all variables of both last checkpoints: weights, statistics,
+slots, counters.
 """
 
 import contextlib
@@ -25,7 +26,10 @@ from fv.errors import UserError
 from fv.model import checkpoint_files
 from fv.options import option, required
 
-_FLAGS = "--backbone=tiny --image_size=64 --dropout=0.3 --global_batch_size=16 --deterministic --validate_every=50"
+_FLAGS = (
+    "--backbone=tiny --image_size=64 --dropout=0.3 --global_batch_size=16 --deterministic "
+    "--validate_every=50"
+)
 _LOOK_SECONDS = 0.01  # between two looks at the workdir
 
 
@@ -65,7 +69,8 @@ def main(options: ResumeOptions) -> None:
         differing = compare(whole, killed)
         if differing:
             raise UserError(
-                f"{len(differing)} variables differ after {options.kills} kills, such as {differing[0]}"
+                f"{len(differing)} variables differ after {options.kills} kills, "
+                f"such as {differing[0]}"
             )
         found = {
             "kills": options.kills,
@@ -106,7 +111,8 @@ def kill(command: Sequence[str], folder: str, step: int, delay: float) -> int:
         time.sleep(delay)
     if process.returncode >= 0:
         raise UserError(
-            f"the run ended with {process.returncode} before it was killed at step {step}: give it more --steps"
+            f"the run ended with {process.returncode} before it was killed at step {step}: "
+            "give it more --steps"
         )
     return _last_step(folder)
 

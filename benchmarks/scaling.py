@@ -1,8 +1,9 @@
-"""What dividing a step costs: one device, two virtual devices of one process, and two local workers, at one global batch.
+"""Measures what it costs to divide a step: one device, two virtual devices, two local workers.
 
-All of them have the same cores, so that no gain is to be had: what a division takes, the sum of the gradients included, is
-what is lost against one device. Each runs in processes of its own, in turns; figures are medians of the rounds, ratios are
-medians of each round's. A rate is of the steps alone, without start and compilation. It says nothing of a network.
+All have the same global batch and the same cores, so nothing can be gained: what is lost against
+one device is the cost, the sum of the gradients included. Each runs in its own processes, in turns.
+Figures are medians of the rounds, ratios are medians of each round's ratio. A rate is of the steps
+alone, without start and compilation. It does not measure a network.
 
 python benchmarks/scaling.py --tfrecords=DIR --json=/tmp/scaling.json
 """
@@ -49,7 +50,7 @@ class BenchmarkOptions:
 
 def main(options: BenchmarkOptions) -> None:
     """Runs all in turns, prints a table and writes `--json`."""
-    rates = {name: [] for name in (ONE, *DIVIDED)}
+    rates: dict[str, list[float]] = {name: [] for name in (ONE, *DIVIDED)}
     for _ in range(options.rounds):
         for name, found in rates.items():
             with tempfile.TemporaryDirectory() as folder:
@@ -76,7 +77,8 @@ def run(options: BenchmarkOptions, name: str, folder: str) -> float:
     said = [process.communicate()[0] for process in processes]
     if any(process.returncode for process in processes):
         raise UserError(
-            f"{name}: fv.train ended with {[process.returncode for process in processes]}, see its message above"
+            f"{name}: fv.train ended with {[process.returncode for process in processes]}, "
+            "see its message above"
         )
     (summary,) = (json.loads(line) for line in said[0].splitlines() if line.startswith("{"))
     return summary["pairs_per_second"]

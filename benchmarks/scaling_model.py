@@ -1,9 +1,10 @@
-"""Where training becomes limited as accelerators are added, on paper: compute, input or links; and the flag that moves it.
+"""Computes what limits training as accelerators are added: compute, input or links.
 
-A step lasts as long as the slower of input and (forward and backward, then the gradients' all-reduce): tf.data works beside
-the step, the all-reduce is taken to begin when the last gradient is there. The all-reduce is a ring: every accelerator, and
-every host's link, carries 2 (n − 1) / n of the gradients' bytes (Patarasuk and Yuan, Bandwidth Optimal All-reduce, 2009).
-Weights are counted from fv's own model. Every figure is a flag: put in your own.
+A step takes the longer of input and (forward and backward pass, then the all-reduce of the
+gradients): tf.data works beside the step, and the all-reduce is assumed to begin with the last
+gradient. The all-reduce is a ring: every accelerator, and every host's link, carries 2 (n − 1) / n
+of the gradients' bytes (Patarasuk and Yuan, Bandwidth Optimal All-reduce, 2009). Weights are
+counted from fv's own model. Every figure is a flag: put in your own.
 
 python benchmarks/scaling_model.py --images_per_s=2500 --images_per_cpu_s=3337 --link_gbit=100
 """
@@ -90,7 +91,7 @@ class Row:
 
     @property
     def limit(self) -> str:
-        """What the step would gain most from; the accelerators themselves where they are nearly always busy."""
+        """What limits the step; "compute" where the accelerators are nearly always busy."""
         if self.efficiency >= ENOUGH:
             return "compute"
         return "input" if self.input_s >= self.compute_s + self.all_reduce_s else "all-reduce"
@@ -134,7 +135,7 @@ def predict(accelerators: int, weights: int, given: Assumptions) -> Row:
 
 
 def host_images_per_s(given: Assumptions) -> float:
-    """What a host decodes with all its cores, or what its training process takes over where that is less."""
+    """The lower of what a host's cores decode and what its training process takes over."""
     return min(
         given.cores * given.images_per_cpu_s, 1e6 / given.host_us if given.host_us else float("inf")
     )
@@ -152,10 +153,12 @@ def lines(rows: list[Row], weights: int, given: Assumptions) -> list[str]:
     megabytes = BYTES_PER_GRADIENT * weights / 1e6
     disk = given.images_per_s * given.per_host * given.image_bytes / 1e6
     shown = [
-        f"{weights:,} trainable weights, {megabytes:.1f} MB of gradients a step; {need:.2f} busy cores feed one accelerator",
-        f"a full host reads {disk:,.0f} MB/s and decodes at most {host_images_per_s(given):,.0f} images/s",
-        f"{'accelerators':>12}{'hosts':>7}{'pairs/step':>12}{'compute ms':>12}{'input ms':>10}{'all-reduce ms':>15}"
-        f"{'images/s':>12}{'efficiency':>12}  limit: what moves it",
+        f"{weights:,} trainable weights, {megabytes:.1f} MB of gradients a step; "
+        f"{need:.2f} busy cores feed one accelerator",
+        f"a full host reads {disk:,.0f} MB/s and decodes at most "
+        f"{host_images_per_s(given):,.0f} images/s",
+        f"{'accelerators':>12}{'hosts':>7}{'pairs/step':>12}{'compute ms':>12}{'input ms':>10}"
+        f"{'all-reduce ms':>15}{'images/s':>12}{'efficiency':>12}  limit: what moves it",
     ]
     for row in rows:
         parts = (

@@ -6,6 +6,7 @@ Each part is a function `measure_PART`.
 """
 
 import dataclasses
+import functools
 import io
 import pathlib
 import re
@@ -168,7 +169,7 @@ def _engine_calls(options: BenchmarkOptions, images: list[bytes]) -> Calls:
     pixels = np.stack([preprocess.load_jpeg(tf.constant(image), *sizes) for image in images])
     paths = sorted(pathlib.Path(options.model, formats.FOLDER).glob("*"))
     opened = {f"{path.name}, from pixels": formats.open_engine(str(path)) for path in paths}
-    return {name: lambda engine=engine: engine(pixels) for name, engine in opened.items()}
+    return {name: functools.partial(engine, pixels) for name, engine in opened.items()}
 
 
 # Part `concurrency`: callers of one loaded SavedModel; one request in eight has a broken image.
@@ -260,7 +261,7 @@ def _encode_forms(jpeg: bytes) -> list[bytes]:
     see_through.putalpha(128)
     palette = image.convert("P")
     plain = [(image, "PNG"), (see_through, "PNG"), (image, "BMP"), (palette, "BMP"), (image, "GIF")]
-    forms = [(picture, name, {}) for picture, name in plain]
+    forms: list[tuple[Image.Image, str, dict]] = [(picture, name, {}) for picture, name in plain]
     forms += [(image, "JPEG", {"exif": exif}), (image, "JPEG", {"progressive": True})]
     encoded = [jpeg]
     for picture, name, settings in forms:

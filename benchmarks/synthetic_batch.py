@@ -1,4 +1,4 @@
-"""A batch that is already there: training without any input work."""
+"""A batch in memory: training without any input work."""
 
 from collections.abc import Iterator
 
@@ -7,7 +7,7 @@ import tensorflow as tf
 
 
 class ConstantBatches:
-    """An iterator that gives one batch for ever; its parts lie on the devices, and no host touches them again."""
+    """Yields the same batch without end, from the memory of the devices."""
 
     def __init__(self, strategy: tf.distribute.Strategy, batch: dict[str, np.ndarray]):
         """Args:
@@ -29,7 +29,7 @@ class ConstantBatches:
 
 
 def noise(pairs: int, side: int, identities: int, seed: int) -> dict[str, np.ndarray]:
-    """A batch of so many pairs of random pixels, every other one genuine, in a training batch's form."""
+    """Returns a training batch of random pixels, every other pair genuine."""
     rng = np.random.default_rng(seed)
     people = rng.integers(0, identities, (pairs, 2), np.int32)
     label = np.arange(pairs, dtype=np.int32) % 2

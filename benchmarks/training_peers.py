@@ -44,7 +44,7 @@ class Work:
 
 
 def bare_step(work: Work) -> Iterator[None]:
-    """Forward pass, backward pass and update of fv's model, compiled once: the least a step needs."""
+    """Forward pass, backward pass and update of fv's model, compiled once: a lower bound."""
     import fv.quiet_tensorflow  # noqa: F401, I001
     import tensorflow as tf
 
@@ -165,8 +165,15 @@ def fv_step(work: Work, precision: str) -> Iterator[None]:
     with strategy.scope():
         model = siamese.build_siamese(model_options, IDENTITIES)
         updater = Updater(options, optimizers.build_schedule(options, steps, work.pairs), model)
-    plain, sizes = AugmentOptions(augment=False), dict(global_batch_size=work.pairs, seed=SEED)
-    step = TrainStep(strategy, model, updater, plain, **sizes, xla=xla)
+    step = TrainStep(
+        strategy,
+        model,
+        updater,
+        AugmentOptions(augment=False),
+        global_batch_size=work.pairs,
+        seed=SEED,
+        xla=xla,
+    )
     noise = synthetic.noise(work.pairs, work.image_size, IDENTITIES, SEED)
     batches = synthetic.ConstantBatches(strategy, noise)
     for first in range(0, steps, work.stamp_steps):
@@ -179,8 +186,12 @@ def fv_model(work: Work):
     """Returns the options of the model that fv trains in benchmarks/training.py."""
     from fv.model.options import ModelOptions
 
-    shape = dict(image_size=work.image_size, embedding_size=EMBEDDING_SIZE)
-    return ModelOptions("inception_v3", head="sigmoid", **shape)
+    return ModelOptions(
+        "inception_v3",
+        head="sigmoid",
+        image_size=work.image_size,
+        embedding_size=EMBEDDING_SIZE,
+    )
 
 
 def _batch(work: Work) -> dict:

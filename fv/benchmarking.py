@@ -1,4 +1,4 @@
-"""Measures a user's own shards, host and model: the input alone, the step alone, and both."""
+"""Measures the input pipeline alone, training steps alone and both together, on a user's machine."""
 
 import dataclasses
 import math
@@ -13,48 +13,33 @@ from fv import metering, workers
 from fv.errors import UserError
 from fv.metering import Rate
 from fv.model import siamese
-from fv.model.options import ModelOptions
-from fv.options import group, option, required
+from fv.options import option
 from fv.pipeline import damage
-from fv.pipeline.augment import AugmentOptions
 from fv.pipeline.damage import BadRecords
-from fv.pipeline.options import InputOptions
 from fv.training import feeding, optimizers
 from fv.training import strategy as strategies
 from fv.training.optimizers import Updater
-from fv.training.options import OptimizerOptions, StrategyOptions, TrainOptions
+from fv.training.options import TrainOptions
 from fv.training.run_record import Position
 from fv.training.step import TrainStep
 
-_ONE_HOST = ("one_device", "mirrored")
-_ENOUGH = 1.1  # times what the model takes; below it, the input delays a step now and then
 WARM_UP_S = 2.0  # before each measurement: buffers fill and tf.data tunes itself
+_ONE_HOST = ("one_device", "mirrored")
+_ENOUGH = 1.1  # input over model; below it, the input delays a step now and then
 _CALL_S = 0.5  # of steps in one call, about as between two lines of a training log
 _MOST_STEPS = 50  # in one call
 
 
 @dataclasses.dataclass(frozen=True)
-class BenchmarkOptions:
-    """What is measured; the flags of a training run that change its speed, with their names."""
+class BenchmarkOptions(TrainOptions):
+    """The options of a training run and those of the measurement.
 
-    tfrecords: str = required("folder of shards that tools/make_tfrecords.py wrote.")
-    model: ModelOptions = group(ModelOptions)
-    sync_batch_norm: bool = option(False, "Normalise by the statistics of all replicas together.")
-    augmentation: AugmentOptions = group(AugmentOptions)
-    compute: StrategyOptions = group(StrategyOptions)
-    optimization: OptimizerOptions = group(OptimizerOptions)
-    global_batch_size: int = option(32, "Pairs per step over all replicas.", lower=1)
-    input: InputOptions = group(InputOptions)
-    seed: int = option(0, "Of order and weights.", lower=0, upper=2**31 - 1)
+    Neither first weights nor averages nor a teacher are part of the measured step.
+    """
+
+    workdir: str = option("", "Not used, like all flags that do not change a step's speed.")
     seconds: float = option(5.0, "How long each of the three is measured.", lower=0.01)
     json: str | None = option(None, "File to write the figures to.")
-
-    def training(self) -> TrainOptions:
-        """The same choices as those of a training run."""
-        ours, theirs = (
-            {field.name for field in dataclasses.fields(each)} for each in (self, TrainOptions)
-        )
-        return TrainOptions(workdir="", **{name: getattr(self, name) for name in ours & theirs})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,12 +47,12 @@ class Report:
     """The rates of one training configuration.
 
     Attributes:
-      host: of the input pipeline alone.
-      model: of training steps on a batch that is there already.
-      together: of training steps on the pipeline's batches.
-      input_share: share of the time together that the device waited for a batch, [0, 1].
-      cores: that this process may use.
-      accelerators: replicas, each on a device of its own.
+      host: rate of the input pipeline alone.
+      model: rate of training steps on a batch in memory.
+      together: rate of training steps on the pipeline's batches.
+      input_share: share of the time together that the device waits for a batch, [0, 1].
+      cores: number that this process may use.
+      accelerators: number of replicas, each on its own device.
       device: "CPU" or "GPU".
       global_batch_size: pairs per step.
     """
@@ -88,16 +73,16 @@ class Report:
 
     @property
     def cores_per_accelerator(self) -> float:
-        """Busy cores that feed one accelerator: what it takes over what a core delivers."""
+        """Busy cores that feed one accelerator: its rate over the rate of a core."""
         return self.model.images_per_s / self.accelerators / self.host.images_per_cpu_s
 
     @property
     def accelerators_fed(self) -> float:
-        """Number of such accelerators that the cores of this host feed."""
+        """Number of such accelerators that this host feeds."""
         return self.host.images_per_s / (self.model.images_per_s / self.accelerators)
 
     def figures(self) -> dict:
-        """All figures as JSON values."""
+        """Returns all figures as JSON values."""
         rates = {"host": self.host, "model": self.model, "together": self.together}
         return {
             **{f"{name}_images_per_s": round(rate.images_per_s, 1) for name, rate in rates.items()},
@@ -116,32 +101,29 @@ class Report:
         }
 
     def lines(self) -> list[str]:
-        """The rates for a reader, the verdict last."""
-        details = {
-            "input alone": (self.host, f"{self.host.images_per_cpu_s:,.0f} per CPU second"),
-            "model alone": (self.model, f"{self._step_ms(self.model):,.1f} ms a step"),
-            "both together": (
-                self.together,
-                f"{self._step_ms(self.together):,.1f} ms a step, {self.input_share:.0%} waiting",
-            ),
-        }
-        rates = [
-            f"{name:<15}{rate.images_per_s:>10,.0f} images/s, {detail}"
-            for name, (rate, detail) in details.items()
+        """Returns a line for each rate, and the verdict."""
+        steps = f"{self._step_ms(self.model):,.1f} ms a step"
+        steps_with_input = f"{self._step_ms(self.together):,.1f} ms a step"
+        rows = [
+            ("input alone", self.host, f"{self.host.images_per_cpu_s:,.0f} per CPU second"),
+            ("model alone", self.model, steps),
+            ("both together", self.together, f"{steps_with_input}, {self.input_share:.0%} waiting"),
         ]
-        return [*rates, self.verdict()]
+        lines = [
+            f"{name:<15}{rate.images_per_s:>10,.0f} images/s, {detail}"
+            for name, rate, detail in rows
+        ]
+        return [*lines, self.verdict()]
 
     def verdict(self) -> str:
-        """One sentence about the bottleneck and one about the cores."""
+        """Returns a sentence about the bottleneck and one about the cores."""
         ratio = self.host.images_per_s / self.model.images_per_s
         if ratio < 1:
             slower = f"The input is the bottleneck: it gives {ratio:.2f} of what the model takes."
         elif ratio < _ENOUGH:
             slower = f"The input just keeps up: it gives {ratio:.2f} of what the model takes."
         else:
-            slower = (
-                f"The model is the bottleneck: the input gives {ratio:,.1f} times what it takes."
-            )
+            slower = f"The model is the bottleneck: the input gives {ratio:,.1f} times its rate."
         need = self.cores_per_accelerator
         cores = f"{math.ceil(need)} cores of input ({need:.2f} busy)"
         if self.device == "CPU":
@@ -154,35 +136,37 @@ class Report:
 
 
 def benchmark(options: BenchmarkOptions) -> Report:
-    """Measures what the host feeds, what the model takes, and the two together.
+    """Measures the input pipeline, training steps, and both together.
 
     Raises:
       UserError: shards, devices or flags do not fit each other.
     """
-    compute, training = options.compute, options.training()
+    compute, parts = options.compute, options.optimization.accumulate_steps
     if compute.strategy not in _ONE_HOST:
-        several = f"--strategy={compute.strategy} is not measured"
-        raise UserError(f"{several}: choose {' or '.join(_ONE_HOST)}, which use one host")
+        raise UserError(
+            f"--strategy={compute.strategy} is not measured: choose {' or '.join(_ONE_HOST)}, "
+            "which use one host"
+        )
     options.input.check()
-    source = feeding.training_source(training, manifests.load(options.tfrecords))
+    source = feeding.training_source(options, manifests.load(options.tfrecords))
     strategy = strategies.start_strategy(compute, options.seed)
-    parts = options.optimization.accumulate_steps
     strategies.check_divides(strategy, options.global_batch_size, parts)
     bad = BadRecords(options.tfrecords, options.input.max_bad_records)
     with damage.report_damaged_record(source.folder, source.split.shards, bad):
-        batches = feeding.training_batches(strategy, source, training, Position(), bad)
+        batches = feeding.training_batches(strategy, source, options, Position(), bad)
         images = 2 * options.global_batch_size // parts  # each part of a step takes a batch
-        seconds = options.seconds
-        host = metering.measure(batches, lambda _: images, seconds=seconds, warm_up_s=WARM_UP_S)
-        step = _build_step(strategy, training, len(source.identities))
-        model, _ = _measure_steps(step, training, _repeat_batch(strategy, batches), seconds)
-        together, input_share = _measure_steps(step, training, batches, seconds)
+        host = metering.measure(
+            batches, lambda _: images, seconds=options.seconds, warm_up_s=WARM_UP_S
+        )
+        step = _build_step(strategy, options, len(source.identities))
+        model, _ = _measure_steps(step, options, _repeat_batch(strategy, batches))
+        together, input_share = _measure_steps(step, options, batches)
     return Report(
         host=host,
         model=model,
         together=together,
         input_share=input_share,
-        cores=workers.cores(),
+        cores=workers.available_cores(),
         accelerators=strategy.num_replicas_in_sync,
         device="GPU" if tf.config.list_physical_devices("GPU") else "CPU",
         global_batch_size=options.global_batch_size,
@@ -192,7 +176,6 @@ def benchmark(options: BenchmarkOptions) -> Report:
 def _build_step(
     strategy: tf.distribute.Strategy, options: TrainOptions, identities: int
 ) -> TrainStep:
-    """A training step of fresh weights."""
     batch = options.global_batch_size
     with strategy.scope():
         model = siamese.build_siamese(
@@ -212,11 +195,11 @@ def _build_step(
 
 
 def _measure_steps(
-    step: TrainStep, options: TrainOptions, batches: Iterator, seconds: float
+    step: TrainStep, options: BenchmarkOptions, batches: Iterator
 ) -> tuple[Rate, float]:
-    """The rate of steps, and the share of the time that the device waited for a batch."""
+    """Returns the rate of steps, and the share of the time that the device waited for a batch."""
 
-    def calls() -> Iterator[int]:
+    def run_calls() -> Iterator[int]:
         """Yields the images of each call; a call has as many steps as take about `_CALL_S`."""
         step.run(batches, 0, 1)  # compiles
         start = time.perf_counter()
@@ -229,12 +212,14 @@ def _measure_steps(
             yield 2 * options.global_batch_size * count
 
     before = dataclasses.replace(step.meter)
-    rate = metering.measure(calls(), int, seconds=seconds, warm_up_s=WARM_UP_S, warm_up_images=1)
+    rate = metering.measure(
+        run_calls(), int, seconds=options.seconds, warm_up_s=WARM_UP_S, warm_up_images=1
+    )
     return rate, step.meter.since(before).share
 
 
 def _repeat_batch(strategy: tf.distribute.Strategy, batches: Iterator) -> Iterator:
-    """The first batch, over and over on every replica: training without any input work."""
+    """Repeats the first batch on every replica: training without any input work."""
     first = {
         name: strategy.experimental_local_results(part)[0].numpy()
         for name, part in next(batches).items()

@@ -140,7 +140,7 @@ def load_batches(
             broken[number] = "no whole JPEG"
         return number not in broken
 
-    with futures.ThreadPoolExecutor(workers.cores()) as pool:
+    with futures.ThreadPoolExecutor(workers.available_cores()) as pool:
         for start in range(0, len(numbers), batch_size):
             wanted = numbers[start : start + batch_size]
             read_now = zip(wanted, pool.map(read, wanted), strict=True)

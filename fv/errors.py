@@ -1,129 +1,105 @@
-"""The exceptions that end a command in one line, and what errors of the system mean for its user.
+"""Exceptions that end a command with one line, and the classes of system errors.
 
-None of them is a ValueError or an OSError, so that code which handles those of a library does not catch them.
+None of the exceptions derives from ValueError or OSError, so code that handles the errors of a
+library does not catch them.
 """
 
 import errno
 import os
 import sys
 
-# A network file system or the network failed. The same command may succeed a moment later.
-_TEMPORARY = (
-    errno.EAGAIN,
-    errno.ECONNABORTED,
-    errno.ECONNREFUSED,
-    errno.ECONNRESET,
-    errno.EHOSTDOWN,
-    errno.EHOSTUNREACH,
-    errno.EINTR,
-    errno.EIO,
-    errno.ENETDOWN,
-    errno.ENETRESET,
-    errno.ENETUNREACH,
-    errno.ENOTCONN,
-    errno.EREMOTEIO,
-    errno.ESHUTDOWN,
-    errno.ESTALE,
-    errno.ETIMEDOUT,
+# A network file system or the network failed: the same command may succeed a moment later.
+_TEMPORARY = tuple(
+    getattr(errno, name)
+    for name in (
+        "EAGAIN ECONNABORTED ECONNREFUSED ECONNRESET EHOSTDOWN EHOSTUNREACH EINTR EIO ENETDOWN "
+        "ENETRESET ENETUNREACH ENOTCONN EREMOTEIO ESHUTDOWN ESTALE ETIMEDOUT"
+    ).split()
 )
-# The user gave the wrong path, or has to change something on the machine.
-_OF_USER = (
-    errno.EACCES,
-    errno.EADDRINUSE,
-    errno.EADDRNOTAVAIL,
-    errno.EBUSY,
-    errno.EDQUOT,
-    errno.EEXIST,
-    errno.EFBIG,
-    errno.EISDIR,
-    errno.ELOOP,
-    errno.EMFILE,
-    errno.ENAMETOOLONG,
-    errno.ENFILE,
-    errno.ENODEV,
-    errno.ENOENT,
-    errno.ENOMEM,
-    errno.ENOSPC,
-    errno.ENOTDIR,
-    errno.ENOTEMPTY,
-    errno.ENOTSUP,
-    errno.ENXIO,
-    errno.EPERM,
-    errno.EPIPE,  # `fv … | head`
-    errno.EROFS,
-    errno.ETXTBSY,
+# The user gave a wrong path, or has to change something on the machine. EPIPE: `fv … | head`.
+_USER_FIXABLE = tuple(
+    getattr(errno, name)
+    for name in (
+        "EACCES EADDRINUSE EADDRNOTAVAIL EBUSY EDQUOT EEXIST EFBIG EISDIR ELOOP EMFILE "
+        "ENAMETOOLONG ENFILE ENODEV ENOENT ENOMEM ENOSPC ENOTDIR ENOTEMPTY ENOTSUP ENXIO EPERM "
+        "EPIPE EROFS ETXTBSY"
+    ).split()
 )
-_TEMPORARY_KINDS = (
+# OSErrors that a library may raise without an errno.
+_TEMPORARY_OS_ERRORS = (
     BlockingIOError,
     ConnectionAbortedError,
     ConnectionResetError,
     InterruptedError,
     TimeoutError,
 )
-_TEMPORARY_OF_TENSORFLOW = ("AbortedError", "DeadlineExceededError", "UnavailableError")
+_TEMPORARY_TENSORFLOW_ERRORS = ("AbortedError", "DeadlineExceededError", "UnavailableError")
 
 
 class UserError(Exception):
-    """Something the user gave is wrong: the message is one line that says what, with its value, and what to do.
+    """The user gave something wrong. The message is one line: what, with its value, and the remedy.
 
     Entry points print it without a traceback and exit with `fv.cli.EXIT_ERROR`.
     """
 
 
 class TemporaryError(Exception):
-    """A disk or the network failed in a way that may pass: the message is one line that says what and where.
+    """A disk or the network failed in a way that may pass. The message is one line: what and where.
 
-    Entry points print it without a traceback and exit with `fv.cli.EXIT_TEMPORARY`: started again, the command goes on.
+    Entry points print it without a traceback and exit with `fv.cli.EXIT_TEMPORARY`. The same
+    command continues.
     """
 
 
 class Stopped(Exception):
-    """Someone asked a run to stop, and it has saved what it had: the message is one line that says how far it is.
+    """A signal stopped a run, which has saved its state. The message is one line: how far it is.
 
     Entry points print it without a traceback and exit with `fv.cli.EXIT_SAVED`.
     """
 
 
 class WorkerLost(Exception):
-    """Another worker of a run on several machines has ended or is silent: the message is one line that says which.
+    """Another worker of a run has ended or is silent. The message is one line: which.
 
-    Entry points print it without a traceback and exit with `fv.cli.EXIT_SAVED`: started again, the run goes on.
+    Entry points print it without a traceback and exit with `fv.cli.EXIT_SAVED`. The same command
+    continues.
     """
 
 
-def is_of_user(error: Exception) -> bool:
-    """Whether an error of the system is for the user to mend: a missing file, no permission, a full disk."""
-    return isinstance(error, OSError) and error.errno in _OF_USER
+def is_user_fixable(error: Exception) -> bool:
+    """Whether the user can fix an OSError: a missing file, no permission, a full disk."""
+    return isinstance(error, OSError) and error.errno in _USER_FIXABLE
 
 
 def is_temporary(error: Exception) -> bool:
-    """Whether an OSError or an error of TensorFlow's may pass: a network file system or the network failed."""
+    """Whether an error of the system or of TensorFlow may pass: a network or its disk failed."""
     if isinstance(error, TemporaryError):
         return True
     if isinstance(error, OSError):
-        return error.errno in _TEMPORARY or isinstance(error, _TEMPORARY_KINDS)
-    tensorflow = sys.modules.get("tensorflow")  # commands that do without it must not load it here
-    known = getattr(tensorflow, "errors", None)
-    if known is None or not isinstance(error, known.OpError):
+        return error.errno in _TEMPORARY or isinstance(error, _TEMPORARY_OS_ERRORS)
+    # Commands that do without TensorFlow must not load it here.
+    tf_errors = getattr(sys.modules.get("tensorflow"), "errors", None)
+    if tf_errors is None or not isinstance(error, tf_errors.OpError):
         return False
-    kinds = tuple(getattr(known, name) for name in _TEMPORARY_OF_TENSORFLOW)
-    # TensorFlow has no kind of its own for most of them, but repeats what the system says.
-    return isinstance(error, kinds) or named_errno(str(error)) in _TEMPORARY
+    classes = tuple(getattr(tf_errors, name) for name in _TEMPORARY_TENSORFLOW_ERRORS)
+    # Most failures of a disk have no class of their own in TensorFlow, which quotes the system.
+    return isinstance(error, classes) or errno_in_message(str(error)) in _TEMPORARY
 
 
-def named_errno(text: str) -> int | None:
-    """The error number whose description by the system is part of a text; None where there is none."""
-    return next((code for code in (*_OF_USER, *_TEMPORARY) if os.strerror(code) in text), None)
+def errno_in_message(message: str) -> int | None:
+    """Returns the errno whose description a message contains, None if it contains none."""
+    codes = (*_USER_FIXABLE, *_TEMPORARY)
+    return next((code for code in codes if os.strerror(code) in message), None)
 
 
 def describe(error: Exception) -> str:
-    """One line on an OSError or an error of TensorFlow's: what is wrong, and with which file."""
+    """Describes an error of the system or of TensorFlow in one line, with its file."""
     if isinstance(error, OSError) and error.filename:
         return f"{error.strerror or error}: {error.filename}"
     return str(error).strip().split("\n", 1)[0].partition(" [Op:")[0]
 
 
 def raise_if_temporary(error: Exception) -> None:
-    """Raises TemporaryError where an error may pass; call it before the error is reported as the user's."""
+    """Raises TemporaryError if an error may pass; call it before you report it as the user's."""
     if is_temporary(error):
         raise TemporaryError(describe(error)) from error

@@ -1,35 +1,41 @@
-"""Files that appear whole or not at all, on this machine's disks or, by a path like gs://bucket/folder, behind TensorFlow.
+"""Reads and writes files on local disks and, by `tf.io.gfile`, behind a scheme like gs://.
 
-A local path never loads TensorFlow, which costs two seconds and 300 MB a process.
+A file that is written here appears whole or not at all. A local path never loads TensorFlow, which
+takes two seconds and 300 MB in each process.
 """
 
 import contextlib
+import errno
 import hashlib
 import json
 import math
 import os
 import shutil
+import sys
 from collections.abc import Iterable, Iterator
 from typing import IO
 
+import filelock
+
 from fv.errors import UserError
 
+LOCK_NAME = ".fv-lock"
 TEMPORARY_SUFFIX = ".tmp-"
 _READ_BYTES = 4 << 20
+_NO_LOCKS = (errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK)  # of network disks
 
 
 def is_remote(path: str) -> bool:
-    """Whether the path names a scheme, as in gs://bucket/folder, and so belongs to `tf.io.gfile`."""
+    """Whether a path has a scheme, as gs://bucket/folder does."""
     return "://" in path
 
 
 def read_bytes(path: str, offset: int = 0, length: int | None = None) -> bytes:
-    """Reads `length` bytes of a file from `offset` on, or less where it ends; all of it where no length is given."""
+    """Reads up to `length` bytes of a file from `offset` on, by default to its end."""
     if is_remote(path):
         return _remote().read_bytes(path, offset, length)
-    file = os.open(
-        path, os.O_RDONLY | os.O_CLOEXEC
-    )  # a third of the time of open(), which counts for small images
+    # os.open takes a third of the time of open(), which counts for small images.
+    file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         return os.pread(file, os.fstat(file).st_size if length is None else length, offset)
     except OSError as error:
@@ -38,27 +44,18 @@ def read_bytes(path: str, offset: int = 0, length: int | None = None) -> bytes:
         os.close(file)
 
 
-def read_system_text(path: str) -> str:
-    """Reads a small local text of the system's, as those under /proc and /sys; "" where there is none."""
-    try:
-        with open(path, encoding="utf-8") as file:
-            return file.read()
-    except OSError:
-        return ""
-
-
 def open_bytes(path: str, buffering: int = -1) -> IO[bytes]:
-    """Opens a file for reading; a local one reads `buffering` bytes at a time."""
+    """Opens a file for reading; `buffering` is that of `open` and holds for local files."""
     return _remote().open_bytes(path) if is_remote(path) else open(path, "rb", buffering)
 
 
 def size(path: str) -> int:
-    """Bytes of a file."""
+    """Returns the size of a file in bytes."""
     return _remote().size(path) if is_remote(path) else os.path.getsize(path)
 
 
 def sha256(path: str) -> str:
-    """SHA-256 of a file's bytes, in hexadecimal."""
+    """Returns the SHA-256 of a file in hexadecimal."""
     digest = hashlib.sha256()
     with open_bytes(path) as file:
         while block := file.read(_READ_BYTES):
@@ -67,22 +64,22 @@ def sha256(path: str) -> str:
 
 
 def exists(path: str) -> bool:
-    """Whether there is such a file or folder."""
+    """Whether a file or folder exists."""
     return _remote().exists(path) if is_remote(path) else os.path.exists(path)
 
 
 def is_folder(path: str) -> bool:
-    """Whether there is such a folder."""
+    """Whether a folder exists."""
     return _remote().is_folder(path) if is_remote(path) else os.path.isdir(path)
 
 
 def names(folder: str) -> list[str]:
-    """The names in a folder, sorted."""
+    """Returns the names in a folder, sorted."""
     return sorted(_remote().names(folder) if is_remote(folder) else os.listdir(folder))
 
 
 def make_folder(path: str) -> None:
-    """Makes a folder and those above it, where they are missing."""
+    """Makes a folder and its parents if they do not exist."""
     if is_remote(path):
         _remote().make_folder(path)
     else:
@@ -98,7 +95,7 @@ def remove(path: str) -> None:
 
 
 def rename(source: str, target: str) -> None:
-    """Gives a file another name, in place of a file that has that name already."""
+    """Renames a file and replaces `target` if it exists."""
     if is_remote(target):
         _remote().rename(source, target)
     else:
@@ -106,7 +103,7 @@ def rename(source: str, target: str) -> None:
 
 
 def remove_folder(path: str) -> None:
-    """Removes a folder and all in it, as far as it can."""
+    """Removes a folder and its content; what cannot be removed stays."""
     if is_remote(path):
         _remote().remove_folder(path)
     else:
@@ -115,15 +112,15 @@ def remove_folder(path: str) -> None:
 
 @contextlib.contextmanager
 def atomic_open(path: str, mode: str = "w", temporary: str | None = None) -> Iterator[IO]:
-    """Opens a temporary file for writing and renames it to `path` when the block ends without an exception.
+    """Writes a temporary file and renames it to `path` when the block ends without an exception.
 
-    A process killed in between leaves `path` as it was.
+    A process that is killed meanwhile leaves `path` as it was.
 
     Args:
-      path: the file to write.
+      path: file to write.
       mode: w or wb.
-      temporary: the temporary file, on the same file system. By default it lies beside `path`, under a name that no
-        file has: `path` with `TEMPORARY_SUFFIX` and the process id (remote: and a random number).
+      temporary: path of the temporary file, on the same file system; by default a new one beside
+        `path`.
     """
     if is_remote(path):
         with _remote().atomic_open(path, mode, TEMPORARY_SUFFIX, temporary) as file:
@@ -143,22 +140,62 @@ def atomic_open(path: str, mode: str = "w", temporary: str | None = None) -> Ite
 
 
 def _open_new(path: str, mode: str) -> IO:
-    """Opens a file beside `path` that did not exist: a file of that name may be somebody's."""
-    first = f"{path}{TEMPORARY_SUFFIX}{os.getpid()}"
+    """Opens a new file beside `path`: an existing one of that name may be the user's."""
+    name = first = f"{path}{TEMPORARY_SUFFIX}{os.getpid()}"
     number = 0
     while True:
         with contextlib.suppress(FileExistsError):
-            name = f"{first}-{number}" if number else first
             return _open(name, mode.replace("w", "x"))
         number += 1
+        name = f"{first}-{number}"
 
 
 def _open(path: str, mode: str) -> IO:
     return open(path, mode, encoding=None if "b" in mode else "utf-8")
 
 
+@contextlib.contextmanager
+def lock_folder(folder: str, busy: str) -> Iterator[None]:
+    """Holds an exclusive lock on an existing folder; the system drops it when this process ends.
+
+    A remote folder is not locked. Some network disks have no locks, such as Lustre without
+    `-o flock`; there a warning goes to stderr.
+
+    Args:
+      folder: folder to lock.
+      busy: error message if another process holds the lock.
+
+    Raises:
+      UserError: another process holds the lock, or the lock file is not one of fv.
+    """
+    if is_remote(folder):
+        yield
+        return
+    path = os.path.join(folder, LOCK_NAME)
+    if os.path.exists(path) and os.path.getsize(path):
+        raise UserError(f"{path} is not a lock of fv, which is empty: rename it")
+    # A soft lock would outlive a killed process.
+    lock = filelock.FileLock(path, timeout=0, fallback_to_soft=False)
+    try:
+        lock.acquire()
+    except filelock.Timeout as error:
+        raise UserError(busy) from error
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise
+        advice = "make sure that no other run writes there"
+        print(f"{path} cannot be locked ({error.strerror}): {advice}", file=sys.stderr)
+    try:
+        yield
+    finally:
+        # Remove the file before the release: afterwards it may be another run's.
+        with contextlib.suppress(FileNotFoundError):
+            os.remove(path)
+        lock.release()
+
+
 def to_json(content: object, indent: int | None = None) -> str:
-    """Strict JSON (RFC 8259), which holds no NaN and no infinity.
+    """Returns strict JSON (RFC 8259), which has no NaN and no infinity.
 
     Raises:
       UserError: a number is not finite; the message names its key.
@@ -166,17 +203,26 @@ def to_json(content: object, indent: int | None = None) -> str:
     try:
         return json.dumps(content, indent=indent, allow_nan=False)
     except ValueError as error:
-        keys = ".".join(map(str, _not_finite(content) or ("it",)))
-        raise UserError(
-            f"{keys} is no finite number, and so no figure: report this with the command"
-        ) from error
+        key = ".".join(map(str, _find_non_finite(content) or ("it",)))
+        raise UserError(f"{key} is no finite number: report this with the command") from error
+
+
+def _find_non_finite(content: object) -> tuple[object, ...] | None:
+    """Returns the keys that lead to the first number that is not finite, None if all are finite."""
+    if isinstance(content, float):
+        return None if math.isfinite(content) else ()
+    children: Iterable[tuple[object, object]] = ()
+    if isinstance(content, dict | list | tuple):
+        children = content.items() if isinstance(content, dict) else enumerate(content)
+    found = ((key, _find_non_finite(child)) for key, child in children)
+    return next(((key, *keys) for key, keys in found if keys is not None), None)
 
 
 def save_json(content: dict, path: str, indent: int = 2) -> None:
-    """Writes a JSON file, whole or not at all.
+    """Writes a strict JSON file atomically.
 
     Raises:
-      UserError: as `to_json`.
+      UserError: a number is not finite; the message names its key.
     """
     try:
         text = to_json(content, indent)
@@ -187,32 +233,33 @@ def save_json(content: dict, path: str, indent: int = 2) -> None:
 
 
 def load_json(path: str, *, not_finite_as_none: bool = False) -> dict:
-    """Reads a JSON file that holds an object.
+    """Reads a strict JSON file that holds an object.
 
     Args:
-      path: the file.
-      not_finite_as_none: read NaN and infinity, which an older fv wrote, as None.
+      path: file to read.
+      not_finite_as_none: read NaN and infinity as None; earlier versions of fv wrote them.
 
     Raises:
-      UserError: it is not strict JSON, or no object.
+      UserError: the file is not strict JSON, or holds no object.
     """
     return parse_json(read_bytes(path), path, not_finite_as_none=not_finite_as_none)
 
 
 def parse_json(text: bytes | str, path: str, *, not_finite_as_none: bool = False) -> dict:
-    """As `load_json`, of what was read from `path`."""
+    """Parses text that was read from `path`, as `load_json` does."""
 
     def refuse(number: str) -> None:
         if not not_finite_as_none:
             raise UserError(
-                f"{path} holds {number}, which is no figure: write the file anew with the command that made it"
+                f"{path} holds {number}, which is no number in JSON: "
+                "write the file again with the command that made it"
             )
 
     def parse_float(number: str) -> float | None:
         value = float(number)
         if math.isfinite(value):
             return value
-        refuse(number)
+        refuse(number)  # 1e999
         return None
 
     try:
@@ -221,20 +268,9 @@ def parse_json(text: bytes | str, path: str, *, not_finite_as_none: bool = False
         raise UserError(f"{path} is not JSON ({error}): it was cut short or changed") from error
     if not isinstance(content, dict):
         raise UserError(
-            f"{path} holds no JSON object: it was changed, write it anew with the command that made it"
+            f"{path} holds no JSON object: write it again with the command that made it"
         )
     return content
-
-
-def _not_finite(content: object) -> tuple[object, ...] | None:
-    """The keys that lead to the first number which is not finite; None where all are."""
-    if isinstance(content, float):
-        return None if math.isfinite(content) else ()
-    children: Iterable[tuple[object, object]] = ()
-    if isinstance(content, dict | list | tuple):
-        children = content.items() if isinstance(content, dict) else enumerate(content)
-    found = ((key, _not_finite(child)) for key, child in children)
-    return next(((key, *keys) for key, keys in found if keys is not None), None)
 
 
 def _remote():

@@ -1,4 +1,4 @@
-"""Images per second, and per second of CPU time, of anything that yields batches."""
+"""Measures images per second, and per second of CPU time, of anything that yields batches."""
 
 import dataclasses
 import os
@@ -6,17 +6,17 @@ import pathlib
 import time
 from collections.abc import Callable, Iterator
 
-_CPU_FIELDS = slice(11, 13)  # utime and stime in /proc/PID/stat, behind the name (man 5 proc)
+_CPU_FIELDS = slice(11, 13)  # utime and stime in /proc/PID/stat, after the name (man 5 proc)
 
 
 @dataclasses.dataclass(frozen=True)
 class Rate:
-    """What was measured.
+    """A measurement.
 
     Attributes:
-      images: their number.
-      seconds: of wall time.
-      cpu_seconds: of the process and all processes below it.
+      images: number of images.
+      seconds: wall time.
+      cpu_seconds: CPU time of this process and its descendants.
     """
 
     images: int
@@ -42,15 +42,14 @@ def measure(
     warm_up_s: float = 0.0,
     warm_up_images: int = 0,
 ) -> Rate:
-    """Draws batches and does nothing with them.
+    """Measures how fast batches come.
 
     Args:
       batches: endless.
-      images_in: number of images in a batch.
+      images_in: returns the number of images in a batch.
       seconds: for how long, at least one batch.
       warm_up_s: seconds before, which do not count: buffers fill and tf.data tunes itself.
-      warm_up_images: images before, such as an epoch's where a cache fills; the longer of the two
-        warm-ups holds.
+      warm_up_images: images before, such as an epoch that fills a cache; the longer warm-up holds.
     """
     _draw(batches, images_in, warm_up_s, warm_up_images)
     cpu, start = cpu_seconds(), time.perf_counter()
@@ -58,25 +57,25 @@ def measure(
     return Rate(images, time.perf_counter() - start, cpu_seconds() - cpu)
 
 
-def cpu_seconds() -> float:
-    """CPU time of this process, of living processes below it (Linux only) and of ended children."""
-    return sum(os.times()[:4]) + sum(map(_cpu_seconds_of, living_below(os.getpid())))
-
-
-def living_below(pid: int) -> Iterator[int]:
-    """Yields the living processes below a process, Linux only."""
-    # Each thread has the children that it forked.
-    for thread in pathlib.Path(f"/proc/{pid}/task").glob("*/children"):
-        for child in map(int, _read(thread).split()):
-            yield child
-            yield from living_below(child)
-
-
 def _draw(batches: Iterator, images_in: Callable, seconds: float, images: int) -> int:
     end, drawn = time.perf_counter() + seconds, 0
     while drawn < images or time.perf_counter() < end:
         drawn += images_in(next(batches))
     return drawn
+
+
+def cpu_seconds() -> float:
+    """Returns the CPU time of this process, its ended children and, on Linux, its descendants."""
+    return sum(os.times()[:4]) + sum(map(_cpu_seconds_of, descendants(os.getpid())))
+
+
+def descendants(pid: int) -> Iterator[int]:
+    """Yields the living children of a process, theirs, and so on; Linux only."""
+    # Each thread has the children that it forked.
+    for thread in pathlib.Path(f"/proc/{pid}/task").glob("*/children"):
+        for child in map(int, _read(thread).split()):
+            yield child
+            yield from descendants(child)
 
 
 def _cpu_seconds_of(pid: int) -> float:

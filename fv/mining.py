@@ -288,7 +288,7 @@ def _embed(options: MineOptions, known: ModelRecord, images: shards.Images) -> n
         known.options,
         images,
         batch_size=options.batch_size,
-        folder=os.path.join(ownership.private(options.output), _EMBEDDINGS),
+        folder=os.path.join(ownership.private_folder(options.output), _EMBEDDINGS),
         checksums=np.stack([images.sizes, images.crcs], axis=1),
     )
     if len(found) > 1 and (found == found[0]).all():

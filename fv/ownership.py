@@ -1,8 +1,9 @@
-"""Which files of a folder fv wrote. Only those may fv remove or replace, and only while their content is unchanged.
+"""Records which files of a folder fv wrote; fv removes and replaces only those, if unchanged.
 
-FOLDER/.fv/ is fv's own folder. The file `written.json` in it is its mark, and lists the files that fv wrote into FOLDER
-with the SHA-256 of their bytes. Unfinished files are written into .fv/ and renamed when they are whole. A file is listed
-before it gets its name, beside the content that it replaces: a process may be killed between any two of these steps.
+FOLDER/.fv/ belongs to fv. Its file written.json lists the files that fv wrote into FOLDER, with the
+SHA-256 of their content. Unfinished files are written in .fv/ and renamed when they are complete. A
+file is listed before it is renamed, beside the content that it replaces: the process may be killed
+between any two steps.
 """
 
 import contextlib
@@ -20,59 +21,59 @@ from fv.errors import UserError
 
 PRIVATE = ".fv"
 RECORD = "written.json"
-UNCHECKED = "*"  # in place of a digest: the name alone tells, as for checkpoints, which are large
+UNCHECKED = "*"  # in place of a digest: any content counts, as for checkpoints, which are large
 _KEY = "written by fv"
 _SHOWN = 3  # names in a message
-_WRITING = re.compile(r"writing-(?P<host>.+)-(?P<process>\d+)-\d+")
+_TEMPORARY_NAME = re.compile(r"writing-(?P<host>.+)-(?P<process>\d+)-\d+")
 _numbers = itertools.count()
-_active: set[str] = (
-    set()
-)  # what this process is writing: another one may have had its process id before
+_active: set[str] = set()  # of this process; an earlier process may have had the same id
 
 
 def claim(
     folder: str, names: Iterable[str], recognise: Callable[[str], bool] = lambda name: False
 ) -> None:
-    """Checks that fv may replace these files of a folder; call it before anything is changed.
+    """Checks that fv may replace files; call it before anything is changed.
 
     Args:
-      folder: need not be there.
-      names: of files in it.
-      recognise: whether a file that no version of fv listed is fv's by its content: earlier versions kept no list.
+      folder: may be missing.
+      names: files in it.
+      recognise: whether a file that is not listed is fv's: earlier versions kept no list.
 
     Raises:
       UserError: one of the files is not fv's, or was changed since fv wrote it.
     """
     names = list(names)
-    require_none(find_foreign(folder, names, recognise), folder)
+    refuse_foreign(find_foreign(folder, names, recognise), folder)
     written = _load(folder)
-    new = [name for name in names if name not in written and _is_there(os.path.join(folder, name))]
+    new = [name for name in names if name not in written and _exists(os.path.join(folder, name))]
     if new:
-        note(folder, {name: files.sha256(os.path.join(folder, name)) for name in new})
+        record_digests(folder, _digests(folder, new))
 
 
 def find_foreign(
     folder: str, names: Iterable[str], recognise: Callable[[str], bool] = lambda name: False
 ) -> list[str]:
-    """Those of the files of a folder that fv may not replace; arguments as in `claim`."""
-    written, foreign = _load(folder), []
-    for name in names:
+    """Returns the files that fv may not replace; arguments as for `claim`."""
+    written = _load(folder)
+
+    def is_recognised(name: str) -> bool:
         path = os.path.join(folder, name)
-        if (
-            name not in written
-            and files.exists(path)
-            and not files.is_folder(path)
-            and recognise(name)
-        ):
-            continue
-        if _is_there(path) and not owns(folder, name):
-            foreign.append(name)
-    return foreign
+        is_file = files.exists(path) and not files.is_folder(path)
+        return name not in written and is_file and recognise(name)
+
+    return [
+        name
+        for name in names
+        if _exists(os.path.join(folder, name)) and not (is_recognised(name) or owns(folder, name))
+    ]
 
 
-def require_none(foreign: Sequence[str], folder: str) -> None:
-    """Raises:
-    UserError: there is a file in `foreign`, the names of files in `folder` that fv may not touch.
+def refuse_foreign(foreign: Sequence[str], folder: str) -> None:
+    """Raises UserError if there are files that fv may not touch.
+
+    Args:
+      foreign: their names in `folder`.
+      folder: for the message.
     """
     if foreign:
         more = f", … ({len(foreign):,} in all)" if len(foreign) > _SHOWN else ""
@@ -83,7 +84,7 @@ def require_none(foreign: Sequence[str], folder: str) -> None:
 
 
 def owns(folder: str, name: str) -> bool:
-    """Whether a file is there and is still what fv wrote."""
+    """Whether a file exists and holds what fv wrote."""
     path, digests = os.path.join(folder, name), _load(folder).get(name, ())
     if not digests or files.is_folder(path) or not files.exists(path):
         return False
@@ -91,75 +92,77 @@ def owns(folder: str, name: str) -> bool:
 
 
 def listed_names(folder: str) -> Collection[str]:
-    """Names of the files that fv wrote into a folder, those that are gone included."""
+    """Returns the names of the files that fv wrote into a folder; some may be gone."""
     return _load(folder).keys()
 
 
-def note(folder: str, digests: dict[str, str]) -> None:
-    """Lists files before they are written, by name with SHA-256; the content that they have now stays listed too.
+def record_digests(folder: str, digests: dict[str, str]) -> None:
+    """Lists files before they are written.
 
-    So does what was listed last: another process may be about to write it, as where two evaluate a run at once.
+    The present content stays listed, and so does the entry before: another process may be about to
+    write it, as when two evaluate a run at once.
+
+    Args:
+      folder: is made if it is missing.
+      digests: SHA-256 or `UNCHECKED` by name.
     """
-    private(folder)
+    private_folder(folder)
     if all(UNCHECKED in _load(folder).get(name, ()) for name in digests):
         return
-    before = {
-        name: [files.sha256(os.path.join(folder, name))] for name in digests if owns(folder, name)
-    }
+    before = _digests(folder, [name for name in digests if owns(folder, name)])
     with _locked(folder):
         listed = _load(folder)
         for name, digest in digests.items():
-            kept = dict.fromkeys([*listed.get(name, ())[-1:], *before.get(name, ())])
-            listed[name] = [*(other for other in kept if other != digest), digest]
+            kept = [*listed.get(name, ())[-1:], before.get(name)]
+            others = (other for other in kept if other not in (None, digest))
+            listed[name] = [*dict.fromkeys(others), digest]
         _save(folder, listed)
 
 
 def remove(folder: str, names: Iterable[str]) -> None:
-    """Removes files of fv's, and takes them off the list.
+    """Removes files and their entries; missing ones are passed over.
 
     Raises:
-      UserError: one of them is not fv's.
+      UserError: one of them is not fv's; none is removed.
     """
-    there = [name for name in names if _is_there(os.path.join(folder, name))]
-    require_none([name for name in there if not owns(folder, name)], folder)
-    for name in there:
+    found = [name for name in names if _exists(os.path.join(folder, name))]
+    refuse_foreign([name for name in found if not owns(folder, name)], folder)
+    for name in found:
         files.remove(os.path.join(folder, name))
-    forget(folder, there)
+    forget(folder, found)
 
 
 def forget(folder: str, names: Collection[str]) -> None:
-    """Takes files that were removed off the list."""
+    """Removes the entries of files."""
     if _load(folder).keys() & set(names):
         with _locked(folder):
-            _save(
-                folder,
-                {name: digests for name, digests in _load(folder).items() if name not in names},
-            )
+            listed = _load(folder)
+            _save(folder, {name: digests for name, digests in listed.items() if name not in names})
 
 
 @contextlib.contextmanager
 def staged(folder: str, names: Sequence[str]) -> Iterator[str]:
-    """Gives an empty folder to write files into; when the block ends without an exception they move to `folder`.
+    """Yields an empty folder; files in it move to `folder` if the block raises no exception.
 
     Args:
-      folder: made where it is missing.
-      names: of the files, in the order in which they appear; those that are not written are passed over.
+      folder: is made if it is missing.
+      names: files, in the order in which they move; those that were not written are passed over.
 
     Raises:
-      UserError: one of the files is there already and is not fv's.
+      UserError: one of the files exists in `folder` and is not fv's.
     """
-    with writing(folder) as temporary:
+    with temporary_folder(folder) as temporary:
         yield temporary
         made = [name for name in names if files.exists(os.path.join(temporary, name))]
         claim(folder, made)
-        note(folder, {name: files.sha256(os.path.join(temporary, name)) for name in made})
+        record_digests(folder, _digests(temporary, made))
         for name in made:
             files.rename(os.path.join(temporary, name), os.path.join(folder, name))
 
 
 @contextlib.contextmanager
 def atomic_open(path: str, mode: str = "w") -> Iterator[IO]:
-    """As `fv.files.atomic_open`, for a file that is listed as fv's; the errors of `staged`."""
+    """As `fv.files.atomic_open`, and lists the file; raises what `staged` raises."""
     folder, name = os.path.split(path)
     with (
         staged(folder, [name]) as temporary,
@@ -169,17 +172,17 @@ def atomic_open(path: str, mode: str = "w") -> Iterator[IO]:
 
 
 def save_json(content: dict, path: str, indent: int = 2) -> None:
-    """As `fv.files.save_json`, for a file that is listed as fv's; the errors of `staged`."""
+    """As `fv.files.save_json`, and lists the file; raises what `staged` raises."""
     folder, name = os.path.split(path)
     with staged(folder, [name]) as temporary:
         files.save_json(content, os.path.join(temporary, name), indent)
 
 
-def private(folder: str) -> str:
-    """The folder's .fv/, made with its mark where it is missing.
+def private_folder(folder: str) -> str:
+    """Returns the path of the folder's .fv/, which is made if it is missing.
 
     Raises:
-      UserError: there is one that is not fv's.
+      UserError: there is a .fv that is not fv's.
     """
     path = os.path.join(folder, PRIVATE)
     if not files.exists(os.path.join(path, RECORD)):
@@ -190,75 +193,71 @@ def private(folder: str) -> str:
 
 
 def remove_private(folder: str, name: str) -> None:
-    """Removes what lies in .fv/ under a name that only fv uses there."""
-    with contextlib.suppress(UserError):  # it is not fv's
+    """Removes a folder in .fv/, if .fv/ is fv's."""
+    with contextlib.suppress(UserError):
         _load(folder)
         files.remove_folder(os.path.join(folder, PRIVATE, name))
 
 
 @contextlib.contextmanager
-def writing(folder: str) -> Iterator[str]:
-    """Gives an empty folder in .fv/ for unfinished files; what killed processes of this machine left there is removed."""
-    tidy(folder)
-    name = _temporary_name()
-    path = os.path.join(private(folder), name)
+def temporary_folder(folder: str) -> Iterator[str]:
+    """Yields an empty folder in .fv/ for unfinished files, and removes it at the end."""
+    remove_leftovers(folder)
+    name = _make_temporary_name()
+    path = os.path.join(private_folder(folder), name)
     files.make_folder(path)
     try:
         yield path
     finally:
         remove_private(folder, name)
         _active.discard(name)
-        tidy(folder)
+        remove_leftovers(folder)
 
 
-def tidy(folder: str) -> None:
-    """Removes what killed processes of this machine left in .fv/, and .fv/ itself where it holds nothing any more."""
+def remove_leftovers(folder: str) -> None:
+    """Removes what killed processes of this machine left in .fv/, and .fv/ if it is empty."""
     path = os.path.join(folder, PRIVATE)
     if not files.exists(os.path.join(path, RECORD)):
         return
     for name in _names(path):
-        match = _WRITING.fullmatch(name)
-        if (
-            match
-            and match["host"] == platform.node()
-            and name not in _active
-            and not _runs_elsewhere(match["process"])
-        ):
+        match = _TEMPORARY_NAME.fullmatch(name)
+        is_local = match and match["host"] == platform.node()
+        if match and is_local and name not in _active and not _is_running(int(match["process"])):
             left = os.path.join(path, name)
             (files.remove_folder if files.is_folder(left) else files.remove)(left)
     if _names(path) == [RECORD] and not _load(folder):
         files.remove(os.path.join(path, RECORD))
         if not files.is_remote(path):
-            with contextlib.suppress(OSError):  # another process has just put something there
+            with contextlib.suppress(OSError):  # another process has just written there
                 os.rmdir(path)
 
 
 def require_not_read(written: str | None, flag: str, inputs: Iterable[str]) -> None:
-    """Checks that a file that a command writes is none of those that it reads.
+    """Checks that a command does not write to one of its inputs.
 
     Raises:
-      UserError: it is.
+      UserError: it would; the message names the flag.
     """
-    for path in inputs:
-        if (
-            written
-            and os.path.exists(written)
-            and os.path.exists(path)
-            and os.path.samefile(written, path)
-        ):
-            raise UserError(
-                f"--{flag}={written} is a file that this command reads: give another name"
-            )
+    if written and os.path.exists(written):
+        for path in inputs:
+            if os.path.exists(path) and os.path.samefile(written, path):
+                raise UserError(
+                    f"--{flag}={written} is a file that this command reads: give another name"
+                )
+
+
+def _digests(folder: str, names: Iterable[str]) -> dict[str, str]:
+    return {name: files.sha256(os.path.join(folder, name)) for name in names}
 
 
 def _load(folder: str) -> dict[str, list[str]]:
     path = os.path.join(folder, PRIVATE)
-    if not _is_there(path):
+    if not _exists(path):
         return {}
     try:
         return dict(json.loads(files.read_bytes(os.path.join(path, RECORD)))[_KEY])
     except (FileNotFoundError, NotADirectoryError, ValueError, TypeError, KeyError) as error:
-        if files.is_folder(path) and all(map(_WRITING.fullmatch, _names(path))):
+        if files.is_folder(path) and all(map(_TEMPORARY_NAME.fullmatch, _names(path))):
             return {}  # a process was killed while it made the folder
         raise UserError(
             f"{path} is not a folder that fv made: rename it, or give another folder"
@@ -267,7 +266,7 @@ def _load(folder: str) -> dict[str, list[str]]:
 
 @contextlib.contextmanager
 def _locked(folder: str) -> Iterator[None]:
-    """Keeps other processes from changing the list meanwhile: a run may be evaluated while it trains."""
+    """Locks the list: a run may be evaluated while it trains."""
     if files.is_remote(folder):
         yield
         return
@@ -281,13 +280,13 @@ def _locked(folder: str) -> Iterator[None]:
 
 
 def _save(folder: str, written: dict[str, list[str]]) -> None:
-    path, name = os.path.join(folder, PRIVATE), _temporary_name()
+    path, name = os.path.join(folder, PRIVATE), _make_temporary_name()
     with files.atomic_open(os.path.join(path, RECORD), temporary=os.path.join(path, name)) as file:
         json.dump({_KEY: written}, file, indent=1)
     _active.discard(name)
 
 
-def _temporary_name() -> str:
+def _make_temporary_name() -> str:
     name = f"writing-{platform.node()}-{os.getpid()}-{next(_numbers)}"
     _active.add(name)
     return name
@@ -297,16 +296,17 @@ def _names(folder: str) -> list[str]:
     return [name.rstrip("/") for name in files.names(folder)]
 
 
-def _is_there(path: str) -> bool:
-    """Whether there is anything of that name, a link that leads nowhere included."""
+def _exists(path: str) -> bool:
+    """Whether there is anything at a path, a broken link included."""
     return files.exists(path) if files.is_remote(path) else os.path.lexists(path)
 
 
-def _runs_elsewhere(process: str) -> bool:
-    if int(process) == os.getpid():
+def _is_running(process: int) -> bool:
+    """Whether there is such a process beside this one, whose files are in `_active`."""
+    if process == os.getpid():
         return False
     try:
-        os.kill(int(process), 0)
+        os.kill(process, 0)
     except ProcessLookupError:
         return False
     except PermissionError:

@@ -1,4 +1,4 @@
-"""The progress of long work on stderr: a bar on a terminal, log lines through `absl.logging` elsewhere."""
+"""Shows the progress of long work on stderr: a bar on a terminal, log lines elsewhere."""
 
 import logging as python_logging
 import os
@@ -10,32 +10,42 @@ from absl import logging
 
 _LINE_SECONDS = 30.0  # between two log lines of the same work
 _PACKAGE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "")
-_SHOWN = dict(
-    disable=None, dynamic_ncols=True, mininterval=0.5
-)  # None: where stderr is not a terminal
+# disable=None: no bar where stderr is not a terminal.
+_BAR = dict(disable=None, dynamic_ncols=True, mininterval=0.5)
 
 
-class _AboveTheBars(python_logging.Handler):
-    """Writes fv's log lines, and the warnings of others, to stderr without breaking the bars on it."""
+class _LogHandler(python_logging.Handler):
+    """Writes log lines to stderr above the bars."""
 
     def filter(self, record: python_logging.LogRecord) -> bool:
-        """TensorFlow and others log through absl, too, as at every checkpoint."""
+        """Hides what is below a warning and not of fv: TensorFlow logs every checkpoint."""
         return record.levelno >= python_logging.WARNING or record.pathname.startswith(_PACKAGE)
 
     def emit(self, record: python_logging.LogRecord) -> None:
         tqdm.tqdm.write(self.format(record), file=sys.stderr)
 
 
+def start_logging() -> None:
+    """Shows `absl.logging.info` of fv and all warnings on stderr; entry points call it once."""
+    logger = logging.get_absl_logger()
+    logging.set_verbosity(logging.INFO)
+    if not any(isinstance(handler, _LogHandler) for handler in logger.handlers):
+        handler = _LogHandler()
+        handler.setFormatter(logging.PythonFormatter())
+        logger.addHandler(handler)
+        logger.propagate = False  # a handler of another library would show each line again
+
+
 class Progress(tqdm.tqdm):
-    """A bar on stderr; where that is no terminal, a log line now and then."""
+    """A bar on stderr; where that is no terminal, a log line every 30 seconds."""
 
     def __init__(self, total: int, what: str, unit: str, initial: int = 0):
-        super().__init__(total=total, desc=what, unit=f" {unit}", initial=initial, **_SHOWN)
+        super().__init__(total=total, desc=what, unit=f" {unit}", initial=initial, **_BAR)
         self._what, self._unit, self._first = what, unit, initial
         self._began = self._logged = time.monotonic()
 
-    def update(self, n: float = 1) -> bool | None:
-        """Counts `n` units more."""
+    def update(self, n: float | None = 1) -> bool | None:
+        """Counts `n` more units."""
         if not self.disable:
             return super().update(n)
         self.n += n
@@ -51,34 +61,23 @@ class Progress(tqdm.tqdm):
         return None
 
 
-def start_logging() -> None:
-    """Shows what is logged by `absl.logging.info` on stderr; entry points call it once."""
-    logger = logging.get_absl_logger()
-    logging.set_verbosity(logging.INFO)
-    if not any(isinstance(handler, _AboveTheBars) for handler in logger.handlers):
-        handler = _AboveTheBars()
-        handler.setFormatter(logging.PythonFormatter())
-        logger.addHandler(handler)
-        logger.propagate = False  # else a handler of another library shows each line again
-
-
 def progress(total: int, what: str, unit: str, initial: int = 0) -> Progress:
     """Shows the progress of long work on stderr.
 
     Args:
-      total: how many units the work has.
-      what: short name of the work, at the line's start.
+      total: number of units.
+      what: short name of the work, at the start of the line.
       unit: name of one unit, as in 'image'.
-      initial: units already done by an earlier run.
+      initial: units done by an earlier run.
     """
     return Progress(total, what, unit, initial)
 
 
 def bar(total: int, what: str, unit: str, initial: int = 0) -> tqdm.tqdm:
-    """As `progress`, for work that logs lines of its own: nothing is shown where stderr is not a terminal."""
-    return tqdm.tqdm(total=total, desc=what, unit=f" {unit}", initial=initial, **_SHOWN)
+    """As `progress`, but shows nothing without a terminal: for work that logs its own lines."""
+    return tqdm.tqdm(total=total, desc=what, unit=f" {unit}", initial=initial, **_BAR)
 
 
 def time_left(seconds: float) -> str:
-    """As in '04:10 left'."""
+    """Formats a duration, as in '04:10 left'."""
     return f"{tqdm.tqdm.format_interval(max(0.0, seconds))} left"

@@ -1,10 +1,7 @@
-"""Imports TensorFlow without its start-up noise and in less time: entry points import this before what needs TensorFlow.
+"""Imports TensorFlow without start-up noise; entry points import this module first.
 
-TensorFlow 2.21 writes a few lines straight to file descriptor 2 while it loads, even with TF_CPP_MIN_LOG_LEVEL=3, which `fv`
-sets where the user has not. With a lower level everything is shown, as it is when the import fails.
-
-TensorFlow's modules are some hundred thousand objects, none of them garbage. Python's collector goes through them again and
-again while they are loaded and once more when the process ends: a fifth of the import, and a second or two of every exit.
+TensorFlow 2.21 writes to file descriptor 2 while it loads, even with TF_CPP_MIN_LOG_LEVEL=3, which
+`fv` sets by default. With a lower level, or if the import fails, everything is shown.
 """
 
 import atexit
@@ -17,17 +14,17 @@ from collections.abc import Iterator
 
 from fv import cli
 
-QUIET_LEVEL = "3"  # of TF_CPP_MIN_LOG_LEVEL
-STDERR = 2
+_QUIET_LEVEL = "3"  # of TF_CPP_MIN_LOG_LEVEL
+_STDERR = 2
 
 
 @contextlib.contextmanager
-def stderr_held_back() -> Iterator[None]:
-    """Keeps what is written to file descriptor 2, by C++ too, off the screen; shows it after all if the block raises."""
+def hold_back_stderr() -> Iterator[None]:
+    """Hides what is written to file descriptor 2, by C++ too; shows it if the block raises."""
     sys.stderr.flush()
-    screen = os.dup(STDERR)
+    screen = os.dup(_STDERR)
     with tempfile.TemporaryFile() as held:
-        os.dup2(held.fileno(), STDERR)
+        os.dup2(held.fileno(), _STDERR)
         try:
             yield
         except BaseException:
@@ -37,34 +34,34 @@ def stderr_held_back() -> Iterator[None]:
             raise
         finally:
             sys.stderr.flush()
-            os.dup2(screen, STDERR)
+            os.dup2(screen, _STDERR)
             os.close(screen)
 
 
 @contextlib.contextmanager
-def _collector_at_rest() -> Iterator[None]:
-    """Keeps Python from looking for garbage in the block."""
-    at_work = gc.isenabled()
+def _garbage_collection_disabled() -> Iterator[None]:
+    enabled = gc.isenabled()
     gc.disable()
     try:
         yield
     finally:
-        if at_work:
+        if enabled:
             gc.enable()
 
 
-atexit.register(
-    gc.freeze
-)  # called behind all that is registered later; what is left then need not be gone through
+# TensorFlow makes some hundred thousand objects, none of them garbage. Collecting takes a fifth of
+# the import, and one to two seconds when the process ends: hooks registered later run before this.
+atexit.register(gc.freeze)
 try:
-    quiet = os.environ["TF_CPP_MIN_LOG_LEVEL"] == QUIET_LEVEL
-    with _collector_at_rest(), stderr_held_back() if quiet else contextlib.nullcontext():
+    quiet = os.environ["TF_CPP_MIN_LOG_LEVEL"] == _QUIET_LEVEL
+    with _garbage_collection_disabled(), hold_back_stderr() if quiet else contextlib.nullcontext():
         import tensorflow  # noqa: F401
 except ModuleNotFoundError as error:
     if error.name != "tensorflow":
         raise
     print(
-        f"fv: error: TensorFlow is not installed for {sys.executable}: pip install 'tensorflow==2.21.*'",
+        f"fv: error: TensorFlow is not installed for {sys.executable}: "
+        "pip install 'tensorflow==2.21.*'",
         file=sys.stderr,
     )
     sys.exit(cli.EXIT_ERROR)

@@ -1,13 +1,14 @@
-"""Files behind a scheme (gs://, hdfs://, s3://, file://), by `tf.io.gfile`: what `fv.files` does with a remote path.
+"""Implements `fv.files` for paths with a scheme (gs://, hdfs://, s3://, file://) by `tf.io.gfile`.
 
-TensorFlow's errors are raised as the OSError that a local file would raise.
+Errors of TensorFlow become the OSError that a local file would raise.
 """
 
 import contextlib
 import errno
+import functools
 import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import IO
 
 import tensorflow as tf
@@ -24,92 +25,71 @@ _ERRNO = {
     tf.errors.InvalidArgumentError: errno.ENOTSUP,  # no bucket in the path
     tf.errors.DeadlineExceededError: errno.ETIMEDOUT,
 }
-_ELSE = (
-    errno.EIO
-)  # UNAVAILABLE, ABORTED, UNKNOWN, INTERNAL, FAILED_PRECONDITION of a server: it may pass
+_OTHER_ERRNO = errno.EIO  # UNAVAILABLE, ABORTED, INTERNAL and the like of a server: it may pass
 
 
 @contextlib.contextmanager
-def as_os_errors(path: str) -> Iterator[None]:
-    """Raises an OSError with the file's name in place of TensorFlow's own errors."""
+def _raise_os_errors(path: str) -> Iterator[None]:
     try:
         yield
     except tf.errors.OpError as error:
-        code = errors.named_errno(error.message)  # what a local disk or a mounted one says
-        code = code or next(
-            (code for kind, code in _ERRNO.items() if isinstance(error, kind)), _ELSE
+        # Local and mounted disks name the errno in the message.
+        code = errors.errno_in_message(error.message) or next(
+            (code for kind, code in _ERRNO.items() if isinstance(error, kind)), _OTHER_ERRNO
         )
         raise OSError(code, error.message.splitlines()[0], path) from error
 
 
+def _wrap(function: Callable) -> Callable:
+    """Lets a function of `tf.io.gfile` raise OSErrors."""
+
+    @functools.wraps(function)
+    def call(path: str):
+        with _raise_os_errors(path):
+            return function(path)
+
+    return call
+
+
+exists = _wrap(tf.io.gfile.exists)
+is_folder = _wrap(tf.io.gfile.isdir)
+names = _wrap(tf.io.gfile.listdir)  # an object store ends the names of folders with '/'
+make_folder = _wrap(tf.io.gfile.makedirs)
+remove = _wrap(tf.io.gfile.remove)
+
+
 def read_bytes(path: str, offset: int, length: int | None) -> bytes:
-    """As `fv.files.read_bytes`."""
-    with as_os_errors(path), tf.io.gfile.GFile(path, "rb") as file:
+    with _raise_os_errors(path), tf.io.gfile.GFile(path, "rb") as file:
         file.seek(offset)
         return file.read(-1 if length is None else length)
 
 
 def open_bytes(path: str) -> IO[bytes]:
-    """As `fv.files.open_bytes`."""
-    with as_os_errors(path):
+    with _raise_os_errors(path):
         file = tf.io.gfile.GFile(path, "rb")
-        file.size()  # opens it now, so that a missing file is told here
+        file.size()  # opens it: a missing file raises here
         return file
 
 
 def size(path: str) -> int:
-    """As `fv.files.size`."""
-    with as_os_errors(path):
+    with _raise_os_errors(path):
         return tf.io.gfile.stat(path).length
 
 
-def exists(path: str) -> bool:
-    """As `fv.files.exists`."""
-    with as_os_errors(path):
-        return tf.io.gfile.exists(path)
-
-
-def is_folder(path: str) -> bool:
-    """As `fv.files.is_folder`."""
-    with as_os_errors(path):
-        return tf.io.gfile.isdir(path)
-
-
-def names(folder: str) -> list[str]:
-    """As `fv.files.names`; an object store ends the names of folders with '/', which stays."""
-    with as_os_errors(folder):
-        return tf.io.gfile.listdir(folder)
-
-
-def make_folder(path: str) -> None:
-    """As `fv.files.make_folder`."""
-    with as_os_errors(path):
-        tf.io.gfile.makedirs(path)
-
-
-def remove(path: str) -> None:
-    """As `fv.files.remove`."""
-    with as_os_errors(path):
-        tf.io.gfile.remove(path)
-
-
 def rename(source: str, target: str) -> None:
-    """As `fv.files.rename`."""
-    with as_os_errors(source):
+    with _raise_os_errors(source):
         tf.io.gfile.rename(source, target, overwrite=True)
 
 
 def remove_folder(path: str) -> None:
-    """As `fv.files.remove_folder`."""
     with contextlib.suppress(tf.errors.OpError):
         tf.io.gfile.rmtree(path)
 
 
 @contextlib.contextmanager
 def atomic_open(path: str, mode: str, suffix: str, temporary: str | None) -> Iterator[IO]:
-    """As `fv.files.atomic_open`."""
     temporary = temporary or f"{path}{suffix}{os.getpid()}-{uuid.uuid4().int}"
-    with as_os_errors(path):
+    with _raise_os_errors(path):
         try:
             with tf.io.gfile.GFile(temporary, mode) as file:
                 yield file

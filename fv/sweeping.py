@@ -22,7 +22,7 @@ from typing import TypeVar
 
 import pandas as pd
 
-from fv import cli, files, folder_lock, manifest, ownership, workdir
+from fv import cli, files, manifest, ownership, workdir
 from fv import options as fv_options
 from fv.errors import Stopped, UserError
 from fv.evaluation.options import EvaluateOptions
@@ -34,7 +34,7 @@ EVALUATION, WHITENED = "evaluation", "whitened"  # folders in a run's workdir
 _NAME = re.compile(r"\w[\w.+-]*", re.ASCII)
 _OWN_FLAGS = ("--seed", "--workdir", "--output")
 _MOVABLE = ("--workdir", "--tfrecords")  # the manifest identifies the shards, wherever they are
-_ASK_FOR_START = (cli.EXIT_SAVED, cli.EXIT_TEMPORARY)  # exit codes of a stage that can go on
+_RESUMABLE_CODES = (cli.EXIT_SAVED, cli.EXIT_TEMPORARY)  # of a stage that can continue
 _STARTS = 5  # of such a stage
 _POLL_SECONDS = 2.0  # between looks at a workdir that another process trains in
 _NOTE = (
@@ -80,7 +80,7 @@ class Run:
 
 
 def sweep(options: SweepOptions) -> int:
-    """Does the runs that are not finished, updates sweep.json after each, and prints a table.
+    """Finishes all runs, updates sweep.json after each, and prints a table.
 
     Returns:
       The exit code: `cli.EXIT_ERROR` if a run failed, else 0.
@@ -94,14 +94,14 @@ def sweep(options: SweepOptions) -> int:
     runs, failures = plan(options), dict[Run, str]()
     files.make_folder(options.output)
     busy = f"another sweep works in {options.output}: wait for it, or give another --output"
-    with folder_lock.held(options.output, busy):
+    with files.lock_folder(options.output, busy):
         ownership.claim(options.output, [JSON])
         for run in runs:
             _require_same_settings(run)
         signal.signal(signal.SIGTERM, _raise_stopped)
         for number, run in enumerate(runs, 1):
             print(f"[{number}/{len(runs)}] {run.training.workdir}", flush=True)
-            failure = _complete(run)
+            failure = _run_stages(run)
             if failure:
                 failures[run] = failure
                 print(f"[{number}/{len(runs)}] FAILED: {failure}", flush=True)
@@ -233,15 +233,15 @@ def read_metrics(run: Run) -> dict | None:
         return None
 
 
-def _complete(run: Run) -> str | None:
-    """Does the stages of a run that are not done; returns why one failed, None if none did."""
+def _run_stages(run: Run) -> str | None:
+    """Runs the stages of a run that are not done; returns why one failed, None if none did."""
     log = os.path.join(run.training.workdir, LOG)
     os.makedirs(run.training.workdir, exist_ok=True)
     _wait_for_lock(run.training.workdir)
     for stage, command in run.commands.items():
         code, starts = cli.EXIT_SAVED, 0
-        while code in _ASK_FOR_START and starts < _STARTS and not _is_done(run, stage):
-            code, starts = _call(command, log), starts + 1
+        while code in _RESUMABLE_CODES and starts < _STARTS and not _is_done(run, stage):
+            code, starts = _run_command(command, log), starts + 1
         if not _is_done(run, stage):
             with open(log, encoding="utf-8", errors="replace") as file:
                 said = file.read().strip().rpartition("\n")[2]
@@ -253,14 +253,14 @@ def _wait_for_lock(folder: str) -> None:
     """Waits for a training process that a killed sweep left behind, whose steps count."""
     while True:
         try:
-            with folder_lock.held(folder, f"another process trains in {folder}: waits for it"):
+            with files.lock_folder(folder, f"another process trains in {folder}: waits for it"):
                 return
         except UserError as error:
             print(error, flush=True)
             time.sleep(_POLL_SECONDS)
 
 
-def _call(command: Sequence[str], log: str) -> int:
+def _run_command(command: Sequence[str], log: str) -> int:
     """Runs a command, appends its output to `log`, and returns its exit code as shells do."""
     with open(log, "ab") as file:
         # In a session of its own, Ctrl-C does not reach it: a second signal would end it unsaved.

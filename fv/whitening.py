@@ -125,7 +125,7 @@ def _claim(output: str) -> None:
     folder = os.path.join(output, workdir.CHECKPOINTS)
     paths = checkpoint_files.find_checkpoints(folder)
     foreign = [path for path in paths if not checkpoint_files.is_listed(path)]
-    ownership.require_none([f"{os.path.basename(path)}.index" for path in foreign], folder)
+    ownership.refuse_foreign([f"{os.path.basename(path)}.index" for path in foreign], folder)
 
 
 def _embed_genuine_pairs(

@@ -24,7 +24,7 @@ from fv.training.options import OptimizerOptions, ReportOptions, StrategyOptions
 from fv.training.run import train
 from tests import samples
 
-MOST_PROCESSES = 4  # of tests at once: each grows to 2.5 GB by the end of them all, and some start children of 0.7
+MOST_PROCESSES = 4  # each grows to 2.5 GB, and some start children of 0.7 GB
 TINY = ModelOptions(backbone="tiny", image_size=32, embedding_size=16, batch_norm_momentum=0.9)
 
 
@@ -34,26 +34,26 @@ def slow_case(*values) -> object:
 
 
 def pytest_configure():
-    """Splits the CPU in four before TensorFlow starts its devices, so that mirrored strategies can be tried in any test."""
+    """Splits the CPU in four devices for mirrored strategies, before TensorFlow starts them."""
     (cpu,) = tf.config.list_physical_devices("CPU")
     tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 4)
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
-    """Processes of `pytest -n auto`: one for each core that this one may use, within the memory of a small machine."""
-    return min(workers.cores(), MOST_PROCESSES)
+    """Processes of `pytest -n auto`: one for each core, within the memory of a small machine."""
+    return min(workers.available_cores(), MOST_PROCESSES)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Puts the files that hold a slow test first: of several processes, none is left with a long one at the end."""
+    """Puts the files with slow tests first, so that no process begins a long one at the end."""
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: item.path not in slow)
 
 
 @pytest.fixture(autouse=True)
 def as_before_training():
-    """Takes back what a training run sets for the whole process: its precision, and that ops repeat to the bit."""
+    """Resets what a training run sets for the process: precision and op determinism."""
     yield
     tf_keras.mixed_precision.set_global_policy("float32")
     framework_config.disable_op_determinism()
@@ -61,7 +61,7 @@ def as_before_training():
 
 @pytest.fixture(scope="session")
 def make_once(tmp_path_factory) -> Callable[[str, Callable[[pathlib.Path], None]], pathlib.Path]:
-    """Makes a folder once for all test processes: the first one makes it, the others wait for it."""
+    """Makes a folder once for all test processes: the first one makes it, the others wait."""
     base = tmp_path_factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:
         base = base.parent  # of this run, shared by its processes
@@ -87,7 +87,7 @@ def shards(make_once) -> pathlib.Path:
 
 @pytest.fixture(scope="session")
 def tiny_run(shards, tmp_path_factory) -> TrainOptions:
-    """Options of a run of the tiny backbone on `shards`, seconds long; its workdir is not there yet."""
+    """Options of a short run of the tiny backbone on `shards`; its workdir does not exist yet."""
     return TrainOptions(
         tfrecords=str(shards),
         workdir=str(tmp_path_factory.mktemp("runs") / "run"),
@@ -146,7 +146,7 @@ def blank_pictures(monkeypatch) -> None:
 
 @pytest.fixture
 def call(monkeypatch, capfd):
-    """Runs an entry point's `run` in this process, which has TensorFlow loaded: a process of its own takes 3 s of a core."""
+    """Runs an entry point in this process: a new one takes 3 s of a core to load TensorFlow."""
 
     def run(entry: Callable[[], None], *arguments: str) -> subprocess.CompletedProcess:
         monkeypatch.setattr(sys, "argv", [entry.__module__, *map(str, arguments)])

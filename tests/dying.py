@@ -1,4 +1,4 @@
-"""Processes that are killed between any two steps, without a process: a function that ends the run at its n-th call."""
+"""Simulates a process that is killed between any two steps."""
 
 import itertools
 
@@ -6,7 +6,7 @@ import pytest
 
 
 def die_at_call(patch: pytest.MonkeyPatch, module: object, name: str, number: int) -> None:
-    """Lets call `number` of a module's function, counted from 0, raise KeyboardInterrupt in its place."""
+    """Lets call `number` of a module's function, from 0, raise KeyboardInterrupt instead."""
     original, calls = getattr(module, name), itertools.count()
 
     def call_or_die(*arguments, **named):

@@ -16,7 +16,7 @@ RESIZE_TOLERANCE = (
 
 
 def image_bytes(identity: int, image: int, side: int = SIDE, form: str = "JPEG") -> bytes:
-    """An image that shows its identity by four coloured quarters, with noise that differs by image."""
+    """An image with four coloured quarters for its identity and noise of its own."""
     quarters = np.random.default_rng(identity).integers(40, 215, (2, 2, 3))
     pixels = np.kron(quarters, np.ones((side // 2, side // 2, 1)))
     pixels += np.random.default_rng((identity, image, 1)).normal(0, 12, pixels.shape)

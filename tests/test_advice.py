@@ -1,4 +1,4 @@
-"""Every refusal that advises something is provoked here, its advice is carried out, and the command then succeeds."""
+"""Provokes every refusal that advises something and follows the advice: the command succeeds."""
 
 import ast
 import dataclasses
@@ -14,17 +14,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from fv import (
-    cli,
-    evaluate,
-    export,
-    make_tfrecords,
-    manifest,
-    resources,
-    train,
-    verify,
-    workdir,
-)
+from fv import cli, evaluate, export, make_tfrecords, manifest, train, verify, workdir, workers
 from fv import options as fv_options
 from fv.benchmarking import BenchmarkOptions
 from fv.conversion import options as options_module
@@ -173,7 +163,7 @@ def obey_shares(line: str) -> list[str]:
 
 
 def convert_as_advised(call: Call, images: pathlib.Path, output: pathlib.Path, *flags: str) -> str:
-    """Converts, and does what a refusal advises until it works, for one split after the other; the first refusal."""
+    """Converts and follows each refusal's advice until it works; returns the first refusal."""
     lines = []
     while (done := convert(call, images, output, *flags)).returncode:
         lines.append(refusal(done))
@@ -351,7 +341,7 @@ def summary(done: subprocess.CompletedProcess) -> dict:
 
 
 def prepare(options: TrainOptions) -> None:
-    """All of a training run before its first step but for the model: what it learns from and begins with, and a batch."""
+    """Does all that a training run does before its first step, except the model."""
     strategy = strategies.start_strategy(options.compute, options.seed)
     strategies.check_divides(
         strategy, options.global_batch_size, options.optimization.accumulate_steps
@@ -373,7 +363,8 @@ def parse(options: TrainOptions, flags: list[str]) -> TrainOptions:
     return fv_options.from_flags(TrainOptions, values)
 
 
-TRAINING = {  # what is said → flags that provoke it, where the advice stands in the line, and the flag that it makes
+# Message → flags that provoke it, pattern of the advice, and the flag that follows it.
+TRAINING = {
     "does not divide over 1 replicas": (
         ["--global_batch_size=7", "--accumulate_steps=2"],
         r"a multiple of (\d+)",
@@ -423,7 +414,7 @@ def test_flags_of_training_that_do_not_fit_are_mended_as_advised(begun, said):
 
 
 def test_a_cache_that_does_not_fit_is_left_out_as_advised(begun, monkeypatch):
-    monkeypatch.setattr(resources, "available_memory", lambda: 1000)
+    monkeypatch.setattr(workers, "available_memory", lambda: 1000)
     with pytest.raises(UserError, match="use --cache=none"):
         prepare(parse(begun, ["--cache=decoded"]))
     prepare(parse(begun, ["--cache=none"]))

@@ -76,7 +76,7 @@ def test_a_mistake_on_the_command_line_is_one_line_and_exit_code_2(arguments, sa
     assert all(word in error for word in said), error
 
 
-def test_a_flagfile_of_an_earlier_version_is_read_but_for_flags_without_effect(tmp_path, capsys):
+def test_removed_flags_without_effect_are_dropped_from_flagfiles(tmp_path, capsys):
     flags, seen = tmp_path / "train.flags", []
     flags.write_text("--images=faces\n--hard_share=0.5\n--swa_period=1\n--decay_at=\n--steps=3\n")
     assert call(seen.append, f"--flagfile={flags}") == 0 and seen == [Options("faces", steps=3)]
@@ -105,7 +105,7 @@ def test_too_few_or_many_positional_arguments_are_refused_by_their_names(argumen
         (OSError(28, "No space left on device", "runs/a"), "No space left on device: runs/a"),
     ],
 )
-def test_what_the_user_or_the_machine_did_wrong_is_one_line_without_traceback(raised, said, capsys):
+def test_what_the_user_can_fix_is_one_line_without_traceback(raised, said, capsys):
     def main(options):
         raise raised
 

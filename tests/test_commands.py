@@ -32,7 +32,7 @@ def assert_one_line(done, *parts: str) -> None:
     ],
 )
 def test_a_command_without_arguments_says_what_it_needs(call, name, wanted):
-    """As `python -m` runs it, but in this process: a shell sees no more, as the tests with `command` show."""
+    """Runs it as `python -m` does, but in this process."""
 
     def run_as_main() -> None:
         sys.modules.pop(f"fv.{name}")

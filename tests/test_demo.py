@@ -1,3 +1,5 @@
+"""Tests of tools/demo.py."""
+
 import json
 import pathlib
 

@@ -1,4 +1,4 @@
-"""Tests of fv.errors: which errors of the system are the user's, which may pass, and which are bugs."""
+"""Tests of fv.errors."""
 
 import errno
 import os
@@ -24,7 +24,7 @@ def test_handlers_of_a_librarys_errors_do_not_catch_fvs_own(kind):
 )
 def test_failures_of_a_network_file_system_may_pass(name):
     error = OSError(getattr(errno, name), os.strerror(getattr(errno, name)), "/shared/run")
-    assert errors.is_temporary(error) and not errors.is_of_user(error)
+    assert errors.is_temporary(error) and not errors.is_user_fixable(error)
     with pytest.raises(TemporaryError, match="/shared/run"):
         errors.raise_if_temporary(error)
 
@@ -32,7 +32,7 @@ def test_failures_of_a_network_file_system_may_pass(name):
 @pytest.mark.parametrize("name", ["ENOENT", "EACCES", "EISDIR", "ENOSPC", "EDQUOT", "EROFS"])
 def test_what_the_user_has_to_mend_does_not_pass(name):
     error = OSError(getattr(errno, name), os.strerror(getattr(errno, name)), "/shared/run")
-    assert errors.is_of_user(error) and not errors.is_temporary(error)
+    assert errors.is_user_fixable(error) and not errors.is_temporary(error)
     errors.raise_if_temporary(error)
 
 
@@ -40,7 +40,7 @@ def test_what_the_user_has_to_mend_does_not_pass(name):
     "error", [OSError("disk on fire"), OSError(errno.EBADF, "Bad file descriptor"), ValueError("x")]
 )
 def test_all_other_errors_are_bugs(error):
-    assert not errors.is_of_user(error) and not errors.is_temporary(error)
+    assert not errors.is_user_fixable(error) and not errors.is_temporary(error)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,10 @@
 """Tests of fv.files."""
 
+import errno
+import fcntl
 import os
+import subprocess
+import sys
 
 import pytest
 
@@ -66,7 +70,7 @@ def test_a_number_that_is_not_finite_is_not_written_and_its_key_is_named(tmp_pat
 def test_a_number_that_is_not_finite_is_not_read(tmp_path, number):
     path = tmp_path / "metrics.json"
     path.write_text(f'{{"folds": [{{"accuracy": {number}}}], "auc": 0.5}}')
-    with pytest.raises(UserError, match=f"metrics.json holds {number}, which is no figure"):
+    with pytest.raises(UserError, match=f"metrics.json holds {number}, which is no number in JSON"):
         files.load_json(str(path))
     assert files.load_json(str(path), not_finite_as_none=True) == {
         "folds": [{"accuracy": None}],
@@ -78,3 +82,46 @@ def test_json_that_is_no_object_is_refused(tmp_path):
     (tmp_path / "metrics.json").write_text("[]")
     with pytest.raises(UserError, match="holds no JSON object"):
         files.load_json(str(tmp_path / "metrics.json"))
+
+
+HOLD = """
+import sys, time
+from fv import files
+with files.lock_folder(sys.argv[1], "busy"):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_a_lock_is_refused_while_it_is_held_and_gone_afterwards(tmp_path):
+    with (
+        files.lock_folder(str(tmp_path), "busy"),
+        pytest.raises(UserError, match="another run"),
+        files.lock_folder(str(tmp_path), "another run"),
+    ):
+        pass
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_killed_process_leaves_no_lock_behind(tmp_path):
+    holder = subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(tmp_path)], stdout=subprocess.PIPE, text=True
+    )
+    assert holder.stdout.readline() == "held\n"
+    with pytest.raises(UserError, match="busy"), files.lock_folder(str(tmp_path), "busy"):
+        pass
+    holder.kill()
+    holder.wait()
+    with files.lock_folder(str(tmp_path), "busy"):
+        pass
+
+
+@pytest.mark.parametrize("code", [errno.ENOLCK, errno.ENOSYS])
+def test_a_disk_without_locks_is_used_with_a_warning(tmp_path, monkeypatch, capsys, code):
+    def refuse(*_):
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with files.lock_folder(str(tmp_path), "busy"):
+        assert "cannot be locked" in capsys.readouterr().err
+    assert os.listdir(tmp_path) == []

@@ -1,4 +1,4 @@
-"""The layout of the ORL (AT&T) database of faces: grey PGM images of 92 × 112 pixels in folders s1 … s40."""
+"""The layout of the ORL (AT&T) faces: grey PGM images of 92 × 112 pixels in s1 … s40."""
 
 import dataclasses
 import io

@@ -1,15 +1,12 @@
 """Tests of fv.options."""
 
 import dataclasses
-import json
 
 import pytest
 from absl import flags
 
 from fv import options
 from fv.errors import UserError
-from fv.model.options import ModelOptions
-from fv.training.options import TrainOptions
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,6 +29,7 @@ class Train:
     limit: int | None = options.option(None, "Examples to read, all if not given.", lower=1)
     head: str = options.option("cosine", "Head.", choices=["cosine", "distance"])
     note: str = options.option("", "Free text.")
+    layer: str | None = options.option(None, "Layer, the last if not given.")
     augment: Augment = options.group(Augment)
 
 
@@ -65,15 +63,9 @@ def test_a_missing_required_flag_is_named_with_what_it_is():
 @pytest.mark.parametrize(
     "argument",
     [
-        *(
-            "--steps=0",
-            "--limit=0",
-            "--noise=-1",
-            "--head=linear",
-            "--steps=many",
-            "--flip=perhaps",
-        ),
-        *("--sizes=0", "--sizes=0.5,5", "--sizes=1,2,3", "--sizes=nan", "--sizes=,"),
+        *("--steps=0", "--steps=many", "--limit=0", "--noise=-1", "--head=linear"),
+        *("--flip=perhaps", "--sizes=0", "--sizes=0.5,5", "--sizes=1,2,3", "--sizes=nan"),
+        "--sizes=,",
     ],
 )
 def test_a_value_out_of_range_or_of_the_wrong_kind_is_refused(argument):
@@ -103,6 +95,7 @@ def test_describe_gives_every_flag_in_order_with_default_and_choices():
         "--limit=",
         "--head=cosine",
         "--note=",
+        "--layer=",
         "--flip=True",
         "--noise=1e-07",
         "--sizes=0.5,2.0",
@@ -117,65 +110,13 @@ def test_a_number_that_is_not_finite_is_no_flag_s_value(text):
         parse("--tfrecords=shards", f"--noise={text}")
 
 
+def test_an_empty_value_takes_back_the_value_of_a_flagfile(tmp_path):
+    flagfile = tmp_path / "base.flags"
+    flagfile.write_text("--tfrecords=shards\n--layer=mixed7\n--note=a note\n")
+    assert parse(f"--flagfile={flagfile}").layer == "mixed7"
+    assert parse(f"--flagfile={flagfile}", "--layer=", "--note=") == parse("--tfrecords=shards")
+
+
 def test_numbers_left_out_at_the_end_are_as_by_default():
     assert parse("--tfrecords=shards", "--sizes=0.7").augment.sizes == (0.7, 2.0)
     assert parse("--tfrecords=shards", "--sizes=0.7,3").augment.sizes == (0.7, 3.0)
-
-
-def now(*old: str) -> TrainOptions:
-    """The options that the arguments of an earlier version stand for."""
-    values = flags.FlagValues()
-    options.define_flags(TrainOptions, values)
-    arguments = ["--tfrecords=shards", "--workdir=run", *old]
-    values(["train", *options.drop_removed(arguments, values)])
-    return options.from_flags(TrainOptions, values)
-
-
-def test_flags_of_earlier_versions_at_their_defaults_change_nothing():
-    old = """--init_weights=none --init_checkpoint=last --freeze_backbone=false --softmax_margin=0.1
-        --softmax_angular_margin=0.0 --softmax_margin_steps= --contrastive_margin=1.0 --triplet_margin=0.2
-        --min_scale=0.85 --max_scale=1.0 --brightness=0.15 --contrast=0.2 --saturation=0.0 --blur=0.0 --jpeg=0.0
-        --tpu= --workers= --cluster=tf_config --base_batch_size=256 --freeze_backbone_steps=0
-        --average_momentum=0.999 --swa_start=0.75 --shuffle_buffer=2048 --sample_pairs=8 --profile_steps=
-        --synthetic_input=false --checkpoint_minutes=10.0 --keep_checkpoints=3 --keep_best=auc"""
-    assert now(*old.split()) == now()
-
-
-@pytest.mark.parametrize(
-    ("old", "new"),
-    [
-        ("--min_scale=0.9 --max_scale=1.1", "--scale=0.9,1.1"),
-        ("--min_scale=0.9 --max_scale=1.1 --scale=0.7", "--scale=0.7,1.0"),
-        ("--contrast=0.3 --brightness=0.1", "--color_jitter=0.1,0.3,0"),
-        ("--saturation=0.4", "--color_jitter=0.15,0.2,0.4"),
-        ("--blur=0.5 --jpeg=1", "--degrade=0.5"),
-        ("--softmax_angular_margin=0.5 --softmax_margin=0", "--softmax_margin=0,0.5"),
-        ("--freeze_backbone=true --freeze_backbone_steps=0", "--freeze_backbone_steps=-1"),
-        ("--freeze_backbone=false --freeze_backbone_steps=7", "--freeze_backbone_steps=7"),
-        ("--init_weights=first --init_checkpoint=best", "--init_weights=first@best"),
-        ("--workers= --cluster=slurm --port=5000", "--workers=slurm:5000"),
-        ("--workers= --cluster=slurm", "--workers=slurm"),
-        ("--shuffle_buffer=7 --keep_best=none", ""),
-    ],
-)
-def test_flags_of_earlier_versions_become_the_ones_that_took_them_in(old, new):
-    assert now(*old.split()) == now(*new.split())
-
-
-def test_a_removed_flag_whose_value_mattered_is_refused():
-    with pytest.raises(flags.UnrecognizedFlagError, match="triplet_margin"):
-        now("--triplet_margin=0.5")
-    with pytest.raises(UserError, match="blur=1.0 and jpeg=1.0 are one flag now: give --degrade=S"):
-        now("--blur=1", "--jpeg=1")
-
-
-def test_a_record_of_options_is_read_back_of_this_version_and_of_earlier_ones():
-    model = ModelOptions(feature_layer="mixed7", softmax_margin=(0.2, 0.3))
-    record = json.loads(json.dumps(dataclasses.asdict(model)))
-    assert options.from_record(ModelOptions, record) == model
-    margins = {"softmax_margin": 0.2, "softmax_angular_margin": 0.3}
-    removed = {"softmax_margin_steps": "2,4", "contrastive_margin": 0.5, "triplet_margin": 0.2}
-    assert options.from_record(ModelOptions, record | margins | removed) == model
-    for wrong in ({"unknown": 1}, {"head": "none such"}):
-        with pytest.raises(ValueError, match="unknown|none such"):
-            options.from_record(ModelOptions, record | wrong)

@@ -67,8 +67,8 @@ def test_of_two_that_write_a_file_at_once_either_may_come_last(tmp_path):
         with ownership.atomic_open(str(path)) as file:
             file.write(content)
     for mine, others in itertools.permutations((b"mine", b"others")):
-        ownership.note(str(tmp_path), {"report": hashlib.sha256(mine).hexdigest()})
-        ownership.note(str(tmp_path), {"report": hashlib.sha256(others).hexdigest()})
+        ownership.record_digests(str(tmp_path), {"report": hashlib.sha256(mine).hexdigest()})
+        ownership.record_digests(str(tmp_path), {"report": hashlib.sha256(others).hexdigest()})
         for content in (others, mine):
             path.write_bytes(content)
             assert ownership.owns(str(tmp_path), "report")
@@ -92,12 +92,12 @@ def test_a_folder_of_fvs_name_that_is_not_fvs_is_refused_and_stays(tmp_path):
     with pytest.raises(UserError, match=r"\.fv is not a folder that fv made: rename it"):
         write(tmp_path, figures="1")
     ownership.remove_private(str(tmp_path), "config")
-    ownership.tidy(str(tmp_path))
+    ownership.remove_leftovers(str(tmp_path))
     assert (tmp_path / ".fv" / "config").read_text() == "mine" and os.listdir(tmp_path) == [".fv"]
 
 
-def test_what_killed_processes_left_is_removed_and_what_live_ones_write_is_not(tmp_path):
-    with ownership.writing(str(tmp_path)) as own:
+def test_what_killed_processes_left_is_removed_and_live_ones_keep_theirs(tmp_path):
+    with ownership.temporary_folder(str(tmp_path)) as own:
         private, name = os.path.split(own)
         dead, live = (
             os.path.join(private, name.replace(f"-{os.getpid()}-", f"-{pid}-"))

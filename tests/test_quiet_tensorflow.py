@@ -36,14 +36,12 @@ def started() -> subprocess.CompletedProcess:
     return run(START_UP + "tf.get_logger().warning('mind the gap')")
 
 
-def test_start_up_devices_mirrored_strategy_and_training_print_nothing_but_warnings_of_the_program_itself(
-    started,
-):
+def test_start_up_and_training_print_only_warnings_of_the_program(started):
     assert (started.returncode, started.stderr) == (0, "WARNING:tensorflow:mind the gap\n")
     assert len(started.stdout.splitlines()) == 2  # of the script itself
 
 
-def test_what_an_import_prints_is_held_back_unless_a_user_asks_for_tensorflows_log(tmp_path):
+def test_import_noise_is_hidden_unless_a_user_asks_for_it(tmp_path):
     (tmp_path / "tensorflow.py").write_text("import os; os.write(2, b'oneDNN is on\\n')")
     path = f"{tmp_path}{os.pathsep}{os.getcwd()}"
     script = "import fv.quiet_tensorflow"
@@ -86,7 +84,7 @@ def test_a_missing_tensorflow_is_one_line_that_says_so():
 
 
 @pytest.mark.parametrize("name", ["tensorflow.python", "google"])
-def test_a_missing_part_of_tensorflow_is_not_taken_for_a_missing_tensorflow(name, tmp_path):
+def test_a_missing_part_of_tensorflow_is_not_a_missing_tensorflow(name, tmp_path):
     (tmp_path / "tensorflow.py").write_text(
         f"raise ModuleNotFoundError('No module', name={name!r})"
     )

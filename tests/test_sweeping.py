@@ -1,3 +1,5 @@
+"""Tests of fv.sweeping."""
+
 import dataclasses
 import json
 import math
@@ -12,7 +14,7 @@ import time
 import pandas as pd
 import pytest
 
-from fv import cli, folder_lock, sweeping
+from fv import cli, files, sweeping
 from fv import options as fv_options
 from fv.errors import Stopped, UserError
 from fv.sweeping import Run, SweepOptions, sweep
@@ -141,7 +143,7 @@ def test_the_seed_in_flags_gives_each_seed_its_own_teacher_or_weights(tmp_path):
     assert "--teacher=runs/light/seed_1" in runs[3].commands["train"]
 
 
-def test_the_evaluation_takes_the_sweeps_shards_unless_its_flags_name_pairs(tmp_path):
+def test_the_sweeps_shards_are_evaluated_unless_flags_name_pairs(tmp_path):
     first = sweeping.plan(make_options(tmp_path))[0]
     assert (first.evaluation.tfrecords, first.evaluation.split) == ("shards", "test")
     assert "--tfrecords=shards" in first.commands["evaluate"]
@@ -363,7 +365,7 @@ def test_a_training_run_that_a_killed_sweep_left_is_waited_for(
     os.makedirs(run.training.workdir)
 
     def hold_and_finish() -> None:
-        with folder_lock.held(run.training.workdir, "busy"):
+        with files.lock_folder(run.training.workdir, "busy"):
             held.set()
             while "another process trains" not in "".join(said):
                 said.append(capsys.readouterr().out)
@@ -381,7 +383,7 @@ def test_a_second_sweep_in_the_same_folder_is_refused(use_scripts, tmp_path):
     options = make_options(tmp_path)
     os.makedirs(options.output)
     with (
-        folder_lock.held(options.output, "busy"),
+        files.lock_folder(options.output, "busy"),
         pytest.raises(UserError, match="another sweep works in"),
     ):
         sweep(options)

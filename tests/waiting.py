@@ -7,7 +7,7 @@ LONGEST_S = 20.0
 
 
 def until(done: Callable[[], bool]) -> None:
-    """Returns as soon as `done()` is true; fails the test that waits for longer than `LONGEST_S`."""
+    """Returns as soon as `done()` is true; fails after `LONGEST_S`."""
     deadline = time.monotonic() + LONGEST_S
     while not done():
         assert time.monotonic() < deadline, f"not within {LONGEST_S:.0f} seconds"

@@ -1,6 +1,10 @@
-"""Measures your own shards, host and model: which of input and model is the bottleneck.
+"""Measures your shards, host and model: which of input and model is the bottleneck.
 
+python tools/benchmark.py --flagfile=configs/lfw.flags --tfrecords=DIR
 python tools/benchmark.py --tfrecords=DIR --backbone=inception_v3 --global_batch_size=64
+
+All flags of fv.train are accepted, so any flagfile of a training run is, too. Flags of first
+weights, averages, teacher, checkpoints and validation have no effect.
 """
 
 import os

@@ -1,6 +1,7 @@
-"""The whole of fv on synthetic faces: prints each stage's command, runs it, and ends with two verdicts and the figures.
+"""Runs every stage of fv on synthetic faces; prints each command, two verdicts and the figures.
 
-Run again, it goes on where it stopped. `make demo` runs it in the project's own environment.
+The same command continues a demonstration that was stopped. `make demo` runs it in the project's
+own environment.
 """
 
 import dataclasses
@@ -16,12 +17,13 @@ from fv.errors import UserError
 from fv.options import option
 
 ROOT = pathlib.Path(__file__).parent.parent
-VERDICTS = (0, 1)  # exit codes of fv.verify that are an answer
+NAMES = ("faces", "tfrecords", "run", "export")  # folders in --output
+VERDICTS = (0, 1)  # exit codes of fv.verify
 
 
 @dataclasses.dataclass(frozen=True)
 class DemoOptions:
-    """How large the demonstration is, and where it goes."""
+    """Size and output of the demonstration."""
 
     output: str = option("demo", "Folder for everything that the demonstration makes.")
     identities: int = option(600, "Synthetic people.", lower=20)
@@ -41,52 +43,42 @@ def demonstrate(options: DemoOptions) -> None:
     """
     start = time.perf_counter()
     output = pathlib.Path(options.output)
-    faces, shards, run, export = (
-        str(output / name) for name in ("faces", "tfrecords", "run", "export")
-    )
-    sizes = [
-        f"--identities={options.identities}",
-        f"--images_per_identity={options.images_per_identity}",
-    ]
-    _stage("tools/make_faces.py", f"--output={faces}", *sizes, "--seed=1")
-    _stage(
-        "tools/make_tfrecords.py",
-        f"--images={faces}",
-        f"--output={shards}",
-        f"--pairs={options.pairs}",
-        "--overwrite",
-    )
-    steps = [f"--steps={options.steps}"] if options.steps else []
+    faces, shards, run, export = map(str, (output / name for name in NAMES))
+    people = f"--identities={options.identities}"
+    images = f"--images_per_identity={options.images_per_identity}"
+    _run("tools/make_faces.py", f"--output={faces}", people, images, "--seed=1")
+    convert = (f"--images={faces}", f"--output={shards}", f"--pairs={options.pairs}")
+    _run("tools/make_tfrecords.py", *convert, "--overwrite")
     flagfile = f"--flagfile={os.path.relpath(options.flagfile_of_training)}"
-    _stage("-m", "fv.train", flagfile, f"--tfrecords={shards}", f"--workdir={run}", *steps)
-    _stage("-m", "fv.evaluate", f"--workdir={run}", f"--tfrecords={shards}", "--split=test")
-    _stage("-m", "fv.export", f"--workdir={run}", f"--output={export}")
-    versions = (
-        path for path in pathlib.Path(export).iterdir() if path.name.isdecimal()
-    )  # a killed export leaves others
+    steps = [f"--steps={options.steps}"] if options.steps else []
+    _run("-m", "fv.train", flagfile, f"--tfrecords={shards}", f"--workdir={run}", *steps)
+    _run("-m", "fv.evaluate", f"--workdir={run}", f"--tfrecords={shards}", "--split=test")
+    _run("-m", "fv.export", f"--workdir={run}", f"--output={export}")
+    # A killed export leaves folders whose names are no numbers.
+    versions = [path for path in pathlib.Path(export).iterdir() if path.name.isdecimal()]
     model = str(max(versions, key=lambda version: int(version.name)))
-    genuine, impostor = _strangers(faces, shards)
-    for pair in (genuine, impostor):
-        _stage("-m", "fv.verify", f"--model={model}", *pair, accepted=VERDICTS)
+    for pair in _test_pairs(faces, shards):
+        _run("-m", "fv.verify", f"--model={model}", *pair, accepted=VERDICTS)
     print(_summary(run, model, shards, time.perf_counter() - start))
 
 
-def _stage(*arguments: str, accepted: tuple[int, ...] = (0,)) -> None:
+def _run(*arguments: str, accepted: tuple[int, ...] = (0,)) -> None:
     print(f"\n$ {shlex.join(['python', *arguments])}", flush=True)
     code = subprocess.run([sys.executable, *arguments], check=False).returncode
     if code not in accepted:
         raise UserError(
-            f"this stage failed with exit code {code}: mend what it says above and run the demonstration again"
+            f"this stage failed with exit code {code}: follow its message above and run the "
+            "demonstration again"
         )
 
 
-def _strangers(faces: str, shards: str) -> tuple[list[str], list[str]]:
-    """Two images of one test person, and one each of two; training saw neither of them."""
+def _test_pairs(faces: str, shards: str) -> list[list[str]]:
+    """Returns a genuine and an impostor pair of images of people that training never sees."""
     first, second, *_ = manifest.load(shards).split("test").identities
-    images = {
-        name: sorted(map(str, pathlib.Path(faces, name).glob("*.jpg"))) for name in (first, second)
-    }
-    return images[first][:2], [images[first][0], images[second][0]]
+    one, two = (
+        sorted(map(str, pathlib.Path(faces, name).glob("*.jpg"))) for name in (first, second)
+    )
+    return [one[:2], [one[0], two[0]]]
 
 
 def _summary(run: str, model: str, shards: str, seconds: float) -> str:
@@ -110,10 +102,5 @@ def _rate(point: dict) -> str:
     return "not measurable" if point["tar"] is None else f"{point['tar']:.4f}"
 
 
-def run() -> None:
-    """Entry point."""
-    cli.run(demonstrate, DemoOptions, description=__doc__)
-
-
 if __name__ == "__main__":
-    run()
+    cli.run(demonstrate, DemoOptions, description=__doc__)

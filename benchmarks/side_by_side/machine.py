@@ -14,8 +14,8 @@ PACKAGES = ("tensorflow", "tf_keras", "simplejpeg", "opencv-python-headless", "p
 def describe() -> dict:
     """Returns cores, processor, Python, load before the first run, and versions of packages."""
     return {
-        "cores": workers.cores(),
-        "processor": workers.processor(),
+        "cores": workers.available_cores(),
+        "processor": _processor(),
         "python": platform.python_version(),
         "load_average": os.getloadavg()[0],
         "packages": {name: version for name in PACKAGES if (version := _version(name))},
@@ -26,7 +26,14 @@ def memory_bytes() -> int:
     """Returns the PSS of this process and all below it; without /proc, its peak memory."""
     if not pathlib.Path("/proc/self/smaps_rollup").exists():
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    return sum(map(_proportional_bytes, (os.getpid(), *metering.living_below(os.getpid()))))
+    return sum(map(_proportional_bytes, (os.getpid(), *metering.descendants(os.getpid()))))
+
+
+def _processor() -> str:
+    cpuinfo = pathlib.Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text(encoding="utf-8").splitlines() if cpuinfo.exists() else []
+    found = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(found, platform.machine())
 
 
 def _proportional_bytes(pid: int) -> int:

@@ -1,4 +1,6 @@
-"""Contestants of the input benchmark: python -m benchmarks.side_by_side.peers NAME WORKLOAD SECONDS WARM_UP_S
+"""Contestants of the input benchmark.
+
+python -m benchmarks.side_by_side.peers NAME WORKLOAD SECONDS WARM_UP_S
 
 Each is a function that imports its packages and returns `batches(work)`, which yields shuffled
 images uint8 [batch, 2, side, side, 3] without end. A ceiling yields counts of images. The process
@@ -50,8 +52,13 @@ def fv_pipeline() -> Callable:
         held = manifest.load(work.shards)
         source = PairSource.of(work.shards, held, "train", work.side, crop_fraction=1.0)
         options = InputOptions(decoder=work.decoder, cache=work.cache)
-        order = dict(batch_size=work.batch_size, seed=0, shuffle_buffer=work.shuffle_buffer)
-        dataset = input_pipeline.training_batches(source, **order, options=options)
+        dataset = input_pipeline.training_batches(
+            source,
+            batch_size=work.batch_size,
+            seed=0,
+            shuffle_buffer=work.shuffle_buffer,
+            options=options,
+        )
         return (batch["images"] for batch in dataset)
 
     return batches
@@ -204,7 +211,7 @@ def _index(path: str) -> Iterator[Sequence[memoryview]]:
         mapped = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
         for offset, data in record.read_frames(file):
             fields = record.decode_pair(data)
-            images = [fields[name] for name in IMAGES]
+            images = [bytes(fields[name]) for name in IMAGES]
             starts = [offset + FRAME_HEAD_BYTES + data.index(image) for image in images]
             yield [mapped[at : at + len(x)] for at, x in zip(starts, images, strict=True)]
 
@@ -263,8 +270,13 @@ def compete(name: str, work: Workload, seconds: float, warm_up_s: float) -> dict
     drawn = batches(work)
     first = next(drawn)
     opening = {"import_s": imported - start, "first_batch_s": time.perf_counter() - imported}
-    spans = dict(seconds=seconds, warm_up_s=warm_up_s, warm_up_images=work.warm_up_images)
-    rate = metering.measure(drawn, _count_images, **spans)
+    rate = metering.measure(
+        drawn,
+        _count_images,
+        seconds=seconds,
+        warm_up_s=warm_up_s,
+        warm_up_images=work.warm_up_images,
+    )
     rates = {"images_per_s": rate.images_per_s, "images_per_cpu_s": rate.images_per_cpu_s}
     dtype = "" if isinstance(first, int) else "uint8" if "uint8" in str(first.dtype) else "float32"
     return {**rates, "memory_mb": machine.memory_bytes() / 1e6, **opening, "dtype": dtype}

@@ -1,4 +1,7 @@
-"""Rounds: every contestant once in each, in an order that moves on, so that a busy moment hits all of them alike."""
+"""Runs every contestant once in each round, in a rotating order.
+
+So other load on the machine affects all of them alike.
+"""
 
 import contextlib
 import json
@@ -41,7 +44,9 @@ def run(
     Returns:
       A summary of each entrant that ran (see `summarise`), and the reason of each that did not.
     """
-    names, results, absent = list(entrants), {name: [] for name in entrants}, {}
+    names = list(entrants)
+    results: dict[str, list[dict]] = {name: [] for name in names}
+    absent: dict[str, str] = {}
     with progress.progress(rounds * len(names), "side by side", "run") as line:
         for turn in range(rounds):
             for name in (*names[turn % len(names) :], *names[: turn % len(names)]):
@@ -61,9 +66,13 @@ def run(
 
 
 def run_module(module: str, *arguments, timeout: float) -> dict:
-    """Runs `benchmarks.side_by_side.MODULE` in a fresh interpreter and returns the JSON object of its last line.
+    """Runs `benchmarks.side_by_side.MODULE` in a fresh interpreter.
 
-    One that fails or takes over `timeout` seconds gives {"failed": its last words}; nothing that it started outlives it.
+    Nothing that it started outlives it.
+
+    Returns:
+      The JSON object of its last line; {"failed": its last words} if it fails or takes over
+      `timeout` seconds.
     """
     command = [sys.executable, "-m", f"benchmarks.side_by_side.{module}", *map(str, arguments)]
     environment = {
@@ -71,10 +80,15 @@ def run_module(module: str, *arguments, timeout: float) -> dict:
         "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])),
     }
     with tempfile.TemporaryFile("w+") as said, tempfile.TemporaryFile("w+") as complaint:
-        pipes = dict(
-            stdout=said, stderr=complaint, start_new_session=True
-        )  # files: whatever outlives it holds no pipe open
-        process = subprocess.Popen(command, env=environment, cwd=ROOT, **pipes)
+        # Files in place of pipes: whatever outlives it would hold a pipe open.
+        process = subprocess.Popen(
+            command,
+            env=environment,
+            cwd=ROOT,
+            stdout=said,
+            stderr=complaint,
+            start_new_session=True,
+        )
         try:
             code = process.wait(timeout)
         except subprocess.TimeoutExpired:

@@ -1,7 +1,9 @@
-"""Where one image's CPU time goes, stage by stage on one core: python -m benchmarks.side_by_side.stages WORKLOAD
+"""Measures the CPU time of one image stage by stage, on one core.
 
-Two columns: TensorFlow's kernels in sequential tf.data maps, and what fv's decoding processes run, simplejpeg and OpenCV.
-Each stage is measured alone, what it is given being in memory.
+python -m benchmarks.side_by_side.stages WORKLOAD
+
+Two columns: TensorFlow's kernels in sequential tf.data maps, and the functions of fv's decoding
+processes (simplejpeg and OpenCV). Each stage is measured alone, with its input in memory.
 """
 
 import functools
@@ -58,7 +60,7 @@ def tensorflow_seconds(work: Workload) -> list[float]:
 
 
 def library_seconds(work: Workload) -> list[float]:
-    """CPU seconds for an epoch of each stage; a batch takes none beside, as it is decoded and resized into."""
+    """CPU seconds of each stage for an epoch; images are resized into the batch."""
     spans = _spans(work)
     data = _read(spans)
     encoded = [image for pair in map(record.parse_pair, data) for image in pair.images]
@@ -76,7 +78,7 @@ def library_seconds(work: Workload) -> list[float]:
 
 
 class _Loader:
-    """Loads images as the decoding processes do, into memory that is there, at `side` or each as large as it is."""
+    """Loads images as the decoding processes do, resized to `side` if it is given."""
 
     def __init__(self, encoded: list[bytes], side: int | None):
         sides = [side or min(simplejpeg.decode_jpeg_header(image)[:2]) for image in encoded]
@@ -102,7 +104,7 @@ def _seconds(part: Callable[[], object]) -> float:
 
 
 def _seconds_beyond(given: tf.data.Dataset, dataset: tf.data.Dataset) -> float:
-    """What a stage costs beside what it is given, which is in memory; counting costs both the same."""
+    """CPU seconds of a stage without those of its input; counting costs both the same."""
     without, whole = (_seconds(functools.partial(_count, each)) for each in (given, dataset))
     return whole - without
 

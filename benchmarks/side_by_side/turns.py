@@ -1,7 +1,8 @@
-"""Turns: contestants that run without end, each started once; all but the one whose turn it is are stopped (SIGSTOP).
+"""Starts every contestant once; all but the one whose turn it is are stopped (SIGSTOP).
 
-So a busy moment of the machine hits neighbouring turns alike, none pays its start more than once, and a stopped one takes no
-core. Each gives stamps: the times, in seconds since 1970, at which it had done one more unit of work.
+So other load on the machine affects neighbouring turns alike, no contestant pays its start twice,
+and a stopped one takes no core. Each prints stamps: the times, in seconds since 1970, at which it
+has done one more unit of work.
 """
 
 import json
@@ -42,16 +43,21 @@ class Contestant:
     def __init__(self, entrant: Entrant, path: str):
         """Starts it; its output goes to `path`.out and `path`.err."""
         self._said, self._complaint = f"{path}.out", f"{path}.err"
-        self._stamps, self.turns, self.absent = entrant.stamps, [], ""
+        self._stamps, self.absent = entrant.stamps, ""
+        self.turns: list[Turn] = []
         environment = {
             **os.environ,
             "PYTHONPATH": os.pathsep.join([str(rounds.ROOT), os.environ.get("PYTHONPATH", "")]),
         }
         self.started = time.time()
         with open(self._said, "w") as output, open(self._complaint, "w") as complaint:
-            pipes = dict(stdout=output, stderr=complaint, start_new_session=True)
             self._process = subprocess.Popen(
-                entrant.command, env=environment, cwd=rounds.ROOT, **pipes
+                entrant.command,
+                env=environment,
+                cwd=rounds.ROOT,
+                stdout=output,
+                stderr=complaint,
+                start_new_session=True,
             )
 
     def warm_up(self) -> None:
@@ -141,7 +147,7 @@ def printed_stamps(path: str) -> list[float]:
 
 
 def rates(stamps: Sequence[float], turns: Sequence[Turn]) -> list[float | None]:
-    """Stamps per second of each turn, between its first and its last stamp; None where it saw too few."""
+    """Stamps per second of each turn, from its first stamp to its last; None if too few."""
     return [_rate([stamp for stamp in stamps if turn.begin < stamp < turn.end]) for turn in turns]
 
 

@@ -128,8 +128,11 @@ def convert_pairs(work: Workload, rounds: int = 1) -> None:
         for first, second in np.unique(ends, axis=0):
             same = os.path.dirname(names[first]) == os.path.dirname(names[second])
             rows.writerow([names[first], names[second], int(same)])
-    chosen = dict(pairs_csv=listed, pairs_split="train", shards=SHARDS)
-    convert.convert(options.ConvertOptions(work.images, work.shards, **chosen))
+    convert.convert(
+        options.ConvertOptions(
+            work.images, work.shards, pairs_csv=listed, pairs_split="train", shards=SHARDS
+        )
+    )
 
 
 def _draw_pairs(order: np.random.Generator, images: int) -> np.ndarray:

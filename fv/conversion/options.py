@@ -115,7 +115,7 @@ class ConvertOptions:
     @property
     def processes(self) -> int:
         """Number of worker processes."""
-        return self.workers or workers.cores()
+        return self.workers or workers.available_cores()
 
 
 def preprocessing_of(chosen: ConvertOptions) -> Preprocessing:

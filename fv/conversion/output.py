@@ -11,7 +11,7 @@ import os
 import re
 from collections.abc import Collection, Iterator
 
-from fv import files, folder_lock, manifest, ownership, progress
+from fv import files, manifest, ownership, progress
 from fv.errors import UserError
 
 LEFT_OUT = "left_out.csv"  # images that were not used
@@ -38,20 +38,20 @@ def claim_output(folder: str, overwrite: bool) -> Iterator[str]:
     """
     files.make_folder(folder)
     busy = f"another conversion is writing into {folder}: wait for it, or give another --output"
-    with folder_lock.held(folder, busy):
+    with files.lock_folder(folder, busy):
         _require_own_files(folder)
         if files.exists(os.path.join(folder, manifest.FILE_NAME)) and not overwrite:
             raise UserError(
                 f"--output={folder} holds a finished data set: give another folder, or --overwrite"
             )
         ownership.remove_private(folder, _SCRATCH)
-        scratch = os.path.join(ownership.private(folder), _SCRATCH)
+        scratch = os.path.join(ownership.private_folder(folder), _SCRATCH)
         files.make_folder(scratch)
         try:
             yield scratch
         finally:
             ownership.remove_private(folder, _SCRATCH)
-            ownership.tidy(folder)
+            ownership.remove_leftovers(folder)
 
 
 def clear_output(folder: str, keep: Collection[str] = ()) -> None:
@@ -69,10 +69,10 @@ def clear_output(folder: str, keep: Collection[str] = ()) -> None:
             if not is_unchanged(folder, listed[name]):
                 changed.append(name)
             bar.update(listed[name].bytes)
-    ownership.require_none(changed, folder)
+    ownership.refuse_foreign(changed, folder)
     # The manifest goes first: a folder with a manifest always holds a whole data set.
     if files.exists(os.path.join(folder, manifest.FILE_NAME)):
-        ownership.private(folder)
+        ownership.private_folder(folder)
         files.rename(os.path.join(folder, manifest.FILE_NAME), os.path.join(folder, _RETIRED))
     ownership.remove(folder, _FILES)
     for name in doomed:
@@ -134,7 +134,7 @@ def _require_own_files(folder: str) -> None:
     for name in _shard_names(folder):
         if name not in listed or not is_unchanged(folder, listed[name], size_only=True):
             foreign.append(name)
-    ownership.require_none(foreign, folder)
+    ownership.refuse_foreign(foreign, folder)
 
 
 def _shard_names(folder: str) -> list[str]:

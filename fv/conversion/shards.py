@@ -150,7 +150,7 @@ def write_shard(task: Task) -> manifest.Shard:
     try:
         _remove_earlier(task, path)
         with (
-            ownership.writing(task.folder) as folder,
+            ownership.temporary_folder(task.folder) as folder,
             files.atomic_open(path, "wb", temporary=os.path.join(folder, task.name)) as file,
         ):
             for buffer in _buffers(task):
@@ -170,7 +170,7 @@ def _remove_earlier(task: Task, path: str) -> None:
     if files.exists(path):
         earlier = output.listed_shards(task.folder).get(task.name)
         if earlier is None or not output.is_unchanged(task.folder, earlier):
-            ownership.require_none([task.name], task.folder)
+            ownership.refuse_foreign([task.name], task.folder)
         files.remove(path)
 
 

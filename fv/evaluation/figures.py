@@ -115,7 +115,7 @@ def bootstrap_intervals(
         drawn = np.random.default_rng((seed, sample)).integers(pairs.people, size=pairs.people)
         return pairs.measure(np.bincount(drawn, minlength=pairs.people).astype(np.int32), fars)
 
-    with futures.ThreadPoolExecutor(workers.cores()) as pool:
+    with futures.ThreadPoolExecutor(workers.available_cores()) as pool:
         rows = list(pool.map(measure_sample, range(samples)))
     columns = np.array(rows, np.float64).reshape(-1, 3 + len(fars)).T
     accuracy, auc, eer, *tars = map(_percentiles, columns)

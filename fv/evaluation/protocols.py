@@ -138,7 +138,7 @@ def cross_validate(
         )
         return fold
 
-    with futures.ThreadPoolExecutor(workers.cores()) as pool:
+    with futures.ThreadPoolExecutor(workers.available_cores()) as pool:
         folds = tuple(pool.map(decide, range(1, len(testing) + 1), training, testing))
     return Decisions(similarities, labels, same, probabilities, folds)
 

@@ -1,4 +1,4 @@
-"""A folder of synthetic faces: one folder per person, and `faces.json`, which says what it holds."""
+"""Writes synthetic faces: a folder for each person, and `faces.json` with the settings."""
 
 import contextlib
 import dataclasses
@@ -54,11 +54,11 @@ def write_dataset(options: FacesOptions) -> int:
     missing = list(_missing(options))
     batches = [missing[start : start + BATCH] for start in range(0, len(missing), BATCH)]
     write = functools.partial(_write_batch, options)
-    processes = min(options.workers or workers.cores(), len(batches))
+    processes = min(options.workers or workers.available_cores(), len(batches))
     pool = workers.pool(processes, ["fv.faces.renderer"])
     total = options.identities * options.images_per_identity
     with (
-        ownership.writing(options.output),  # keeps .fv/ while a worker may write into it
+        ownership.temporary_folder(options.output),  # keeps .fv/ while a worker may write into it
         progress(total, "faces", "image", initial=total - len(missing)) as bar,
         pool if processes > 1 else contextlib.nullcontext(map) as run,
     ):
@@ -144,7 +144,7 @@ def _missing(options: FacesOptions) -> Iterator[tuple[int, int]]:
 
 
 def _write_batch(options: FacesOptions, batch: list[tuple[int, int]]) -> int:
-    with ownership.writing(options.output) as folder:
+    with ownership.temporary_folder(options.output) as folder:
         for person, image in batch:
             encoded = render_jpeg(options.seed, person, image, options.image_size)
             path = image_path(options.output, person, image)

@@ -182,7 +182,8 @@ def _cut(backbone: tf_keras.Model, options: ModelOptions) -> tf_keras.Model:
             name for name in names if any(end in name for end in _ENDS) and "operators" not in name
         )
         raise UserError(
-            f"--feature_layer={options.feature_layer} is no layer of {options.backbone}; among them are {known}"
+            f"--feature_layer={options.feature_layer} is no layer of {options.backbone}; "
+            f"among them are {known or ', '.join(names)}"
         )
     return tf_keras.Model(backbone.input, backbone.get_layer(options.feature_layer).output)
 

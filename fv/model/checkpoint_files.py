@@ -68,14 +68,14 @@ def write_checkpoint(checkpoint: tf.train.Checkpoint, path: str) -> None:
     folder, name = os.path.split(path)
     workdir = os.path.dirname(folder)
     if not is_listed(path):
-        ownership.require_none([os.path.basename(found) for found in _files_of(path)], folder)
-    writing = os.path.join(ownership.private(workdir), _WRITING)
+        ownership.refuse_foreign([os.path.basename(found) for found in _files_of(path)], folder)
+    writing = os.path.join(ownership.private_folder(workdir), _WRITING)
     try:
         clear_unfinished(workdir)
         tf.io.gfile.makedirs(writing)
         checkpoint.write(os.path.join(writing, name))
         tf.io.gfile.makedirs(folder)
-        ownership.note(workdir, {_listed_name(path): ownership.UNCHECKED})
+        ownership.record_digests(workdir, {_listed_name(path): ownership.UNCHECKED})
         for written in sorted(
             tf.io.gfile.listdir(writing), key=lambda found: found.endswith(".index")
         ):
@@ -94,7 +94,7 @@ def list_for_tensorflow(folder: str, paths: Sequence[str]) -> None:
         *(f"all_model_checkpoint_paths: {name}" for name in names),
     ]
     path = os.path.join(folder, LIST)
-    ownership.note(
+    ownership.record_digests(
         os.path.dirname(folder), {f"{os.path.basename(folder)}/{LIST}": ownership.UNCHECKED}
     )
     with files.atomic_open(path) as file:
@@ -123,7 +123,9 @@ def adopt_unlisted(folder: str) -> None:
     """Lists the checkpoints of a folder in a workdir that an earlier fv wrote, which listed none."""
     workdir, found = os.path.dirname(folder), find_checkpoints(folder)
     if not any(map(is_listed, found)):
-        ownership.note(workdir, {_listed_name(path): ownership.UNCHECKED for path in found})
+        ownership.record_digests(
+            workdir, {_listed_name(path): ownership.UNCHECKED for path in found}
+        )
 
 
 def _listed_name(path: str) -> str:

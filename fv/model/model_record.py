@@ -10,7 +10,7 @@ import os
 import sys
 from collections.abc import Iterable, Sequence
 
-from fv import files, workdir
+from fv import files, removed_flags, workdir
 from fv import options as fv_options
 from fv.conversion import identities as spelling
 from fv.errors import UserError
@@ -18,6 +18,12 @@ from fv.model.options import ModelOptions
 from fv.preprocessing import Preprocessing
 
 _HASH_BYTES = 8
+# Removed flags that the loss of a head depended on, with those heads.
+_HEADS_OF_REMOVED = {
+    "contrastive_margin": ("distance", "all_distances"),
+    "triplet_margin": ("triplet_semihard", "triplet_hard"),
+    "softmax_margin_steps": ("softmax",),
+}
 _SPELLED = "\0"  # before a normalised name, so that it is never taken for a name as it is written
 
 
@@ -157,7 +163,7 @@ def load(folder: str) -> ModelRecord:
         fields = files.load_json(path)
         hashes = fields.get("identity_hashes")
         held = (
-            fv_options.from_record(ModelOptions, fields["options"]),
+            removed_flags.from_record(ModelOptions, fields["options"]),
             fields["identities"],
             fields["identities_sha256"],
         )
@@ -202,6 +208,23 @@ def check_same(record: ModelRecord, folder: str) -> None:
         "these shards",
         "give its --tfrecords or another --workdir",
     )
+
+
+def require_same_loss(folder: str) -> None:
+    """Checks that this version can train on in a workdir with the loss that the model began with.
+
+    Raises:
+      UserError: an earlier version trained it with a value that is fixed now.
+    """
+    path = os.path.join(folder, workdir.MODEL)
+    fields = files.load_json(path)["options"] if files.exists(path) else {}
+    heads = {fields.get("head"), fields.get("second_head")}
+    for name, (value, fixed) in removed_flags.find_lost_values(fields).items():
+        if heads.intersection(_HEADS_OF_REMOVED.get(name, ())):
+            raise UserError(
+                f"{folder} was trained with {name}={value}, which is now always "
+                f"{fixed or 'off'}: evaluate or export it, or train in another --workdir"
+            )
 
 
 def _differ(name: str, held: object, value: object) -> str:

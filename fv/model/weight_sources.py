@@ -13,8 +13,7 @@ import numpy as np
 import tensorflow as tf
 import tf_keras
 
-from fv import errors, files, preprocess, workdir
-from fv import options as fv_options
+from fv import errors, files, preprocess, removed_flags, workdir
 from fv.errors import UserError
 from fv.model import backbones, checkpoint_files, encoder, model_record, siamese
 from fv.model.checkpoint_choice import BEST, LAST
@@ -219,7 +218,7 @@ def _of_export(where: str, options: ModelOptions) -> Source:
     """An export holds what it needs to compare: encoder and, where it has weights, the head's scoring."""
     try:
         card = files.load_json(os.path.join(where, CARD))
-        held = fv_options.from_record(ModelOptions, card["model"])
+        held = removed_flags.from_record(ModelOptions, card["model"])
         preprocessing = Preprocessing.from_json(card.get("preprocessing"), f"{where}/{CARD}")
         _check_backbone(where, held, options)
         model = siamese.build_siamese(held, identities=1)

@@ -8,7 +8,7 @@ from concurrent import futures
 import numpy as np
 import tensorflow as tf
 
-from fv import preprocess, progress, record, resources, workers
+from fv import preprocess, progress, record, workers
 from fv.errors import UserError
 from fv.pipeline import damage, decoders, order, slices
 from fv.pipeline.damage import BadRecords
@@ -66,7 +66,7 @@ class EncodedCache:
 def _check_encoded_fits(source: PairSource, parts: Sequence[Slice]) -> None:
     count, shards = slices.count_records(parts), source.split.shards
     stored = sum(shard.bytes for shard in shards), sum(shard.records for shard in shards)
-    resources.check_fits("--cache=encoded", stored[0] * count // stored[1], f"{count:,} records")
+    workers.require_memory("--cache=encoded", stored[0] * count // stored[1], f"{count:,} records")
 
 
 class DecodedCache:
@@ -98,7 +98,7 @@ class DecodedCache:
         """
         count, side = slices.count_records(parts), source.image_size
         shape = (min(source.split.images, 2 * count), side, side, preprocess.CHANNELS)
-        resources.check_fits(
+        workers.require_memory(
             "--cache=decoded",
             int(np.prod(shape)),
             f"{shape[0]:,} images of {side} × {side} pixels",
@@ -116,7 +116,7 @@ class DecodedCache:
         shapes = decoders.batch_shapes(batch_size, (batch_size, 2, *self._images.shape[1:]))
         gather = decoders.python_op(self._gather, shapes)
         batches = indices.batch(batch_size, drop_remainder=True)
-        return batches.map(gather, num_parallel_calls=workers.cores(), deterministic=True)
+        return batches.map(gather, num_parallel_calls=workers.available_cores(), deterministic=True)
 
     def _gather(self, indices: np.ndarray) -> tuple[np.ndarray, ...]:
         rows, valid = self._rows[indices], self._valid[indices]
@@ -138,7 +138,7 @@ class DecodedCache:
     ) -> None:
         numbered = enumerate(records)
         with (
-            futures.ThreadPoolExecutor(workers.cores(), "decode") as threads,
+            futures.ThreadPoolExecutor(workers.available_cores(), "decode") as threads,
             progress.progress(len(self._labels), "decode", "pair") as shown,
         ):
             images = _DistinctImages(self._images, crop_fraction, threads)

@@ -178,7 +178,7 @@ class TensorFlowDecoder:
 
     def _decoded(self, records: tf.data.Dataset) -> tf.data.Dataset:
         # One map: chained ones run at 0.8 × its rate.
-        calls = _CALLS_PER_CORE * workers.cores()
+        calls = _CALLS_PER_CORE * workers.available_cores()
         return records.map(self._decode, num_parallel_calls=calls, deterministic=True)
 
     @tf.autograph.experimental.do_not_convert

@@ -121,7 +121,7 @@ class DecodingProcesses:
 @functools.lru_cache(maxsize=1)
 def shared_processes() -> DecodingProcesses:
     """The processes that all pipelines of this process share."""
-    return DecodingProcesses(workers.cores())
+    return DecodingProcesses(workers.available_cores())
 
 
 class SharedFile:

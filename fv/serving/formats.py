@@ -83,7 +83,7 @@ def write_formats(
     paths = []
     for name in names:
         os.makedirs(os.path.join(folder, FOLDER), exist_ok=True)
-        with quiet_tensorflow.stderr_held_back():  # converters write many lines
+        with quiet_tensorflow.hold_back_stderr():  # converters write many lines
             written = _convert_lite(encoder, examples) if name == TFLITE else _convert_onnx(encoder)
             for file_name, data in zip(FILES[name], written, strict=True):
                 paths.append(os.path.join(folder, FOLDER, file_name))
@@ -153,7 +153,7 @@ def open_engine(path: str) -> Embed:
 def _open_lite(path: str) -> Embed:
     from ai_edge_litert import interpreter  # an extra
 
-    engine = interpreter.Interpreter(path, num_threads=workers.cores())
+    engine = interpreter.Interpreter(path, num_threads=workers.available_cores())
     lock = threading.Lock()
     image = engine.get_input_details()[0]["index"]
     output = engine.get_output_details()[0]["index"]
@@ -175,7 +175,7 @@ def _open_onnx(path: str) -> Embed:
     import onnxruntime  # an extra
 
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = workers.cores()
+    options.intra_op_num_threads = workers.available_cores()
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     return lambda pixels: session.run(None, {session.get_inputs()[0].name: pixels})[0]
 

@@ -131,7 +131,7 @@ def call_quietly(call: Callable[..., Answer], *arguments) -> Answer:
     The UserError says it in one line. For commands only: file descriptor 2 belongs to the whole
     process. Any other exception shows stderr after all.
     """
-    with quiet_tensorflow.stderr_held_back():
+    with quiet_tensorflow.hold_back_stderr():
         try:
             return call(*arguments)
         except UserError as error:

@@ -35,7 +35,7 @@ def new_version(output: str) -> Iterator[str]:
     Yields:
       The folder, under its temporary name.
     """
-    with ownership.writing(output) as temporary:
+    with ownership.temporary_folder(output) as temporary:
         yield temporary
         while True:
             version = os.path.join(output, str(max(list_versions(output), default=0) + 1))
@@ -90,7 +90,7 @@ def remove_oldest(output: str, keep: int) -> None:
             path, what = change
             kept[version] = f"{path} was {what}"
         else:
-            with ownership.writing(output) as doomed:
+            with ownership.temporary_folder(output) as doomed:
                 os.rename(folder, os.path.join(doomed, str(version)))
     if kept:
         named = ", ".join(f"{version}/ ({kept[version]})" for version in sorted(kept))

@@ -114,7 +114,7 @@ class Checkpoints:
             if self._chief:  # the run will replace the newer ones
                 foreign = [each for each in newer if not checkpoint_files.is_listed(each)]
                 names = [f"{os.path.basename(each)}.index" for each in foreign]
-                ownership.require_none(names, self._folder)
+                ownership.refuse_foreign(names, self._folder)
             self._read(path)
             broken = self._find_not_finite()
             if broken:  # an earlier fv saved it
@@ -166,7 +166,7 @@ class Checkpoints:
         if self._chief:
             files.make_folder(self._best)
             name = f"{workdirs.BEST}/{VALIDATION_FILE}"
-            ownership.note(self._workdir, {name: ownership.UNCHECKED})
+            ownership.record_digests(self._workdir, {name: ownership.UNCHECKED})
             files.save_json(self._validation, self._validation_path)
 
     def save_best(self, step: int) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 import tensorflow as tf
 
-from fv import files, folder_lock, ownership, workdir
+from fv import files, ownership, workdir
 from fv import options as fv_options
 from fv.model import checkpoint_files, initial_weights, model_record, weight_sources
 from fv.model.initial_weights import FirstWeights
@@ -41,6 +41,7 @@ def train(options: TrainOptions) -> None:
     training, validation = feeding.pair_sources(options)
     record = model_record.describe(options.model, training.identities, training.preprocessing)
     model_record.check_same(record, options.workdir)
+    model_record.require_same_loss(options.workdir)
     workdir.starts(options.workdir)  # refuses another program's run.json
 
     strategy = strategies.start_strategy(
@@ -153,7 +154,7 @@ def _claim_workdir(folder: str, *, chief: bool) -> Iterator[None]:
         return
     files.make_folder(folder)
     busy = f"another run is training in {folder}: wait for it, or give another --workdir"
-    with folder_lock.held(folder, busy):
+    with files.lock_folder(folder, busy):
         begun = files.exists(os.path.join(folder, workdir.MODEL))
         best = os.path.join(folder, workdir.BEST)
         if begun:
@@ -170,7 +171,7 @@ def _claim_workdir(folder: str, *, chief: bool) -> Iterator[None]:
             for path in checkpoint_files.find_checkpoints(best)
             if not checkpoint_files.is_listed(path)
         ]
-        ownership.require_none(foreign, folder)
+        ownership.refuse_foreign(foreign, folder)
         ownership.claim(folder, rewritten, lambda name: begun)
         yield
 

@@ -22,7 +22,7 @@ IMAGES, STORED_SIDE = 16, 48
 
 @pytest.fixture(scope="session")
 def work(tmp_path_factory) -> Workload:
-    """Images of `STORED_SIDE`, batches of 4 pairs. With several cores an epoch may end out of order."""
+    """Batches of 4 pairs. It has one core: with several an epoch may end out of order."""
     folder = tmp_path_factory.mktemp("work")
     faces = samples.write_images(
         folder / "faces", identities=4, images=IMAGES // 4, side=STORED_SIDE

@@ -5,7 +5,7 @@ import pathlib
 
 import pytest
 
-from fv import folder_lock, manifest, ownership
+from fv import files, manifest, ownership
 from fv.conversion import output
 from fv.errors import UserError
 from tests import dying, samples
@@ -38,7 +38,7 @@ def claim_and_clear(
 
 def write_shard(folder: pathlib.Path, name: str, content: bytes = b"records") -> None:
     """A shard as a conversion that is not finished leaves it."""
-    ownership.private(str(folder))
+    ownership.private_folder(str(folder))
     shard = manifest.Shard(name, 1, len(content), hashlib.sha256(content).hexdigest())
     output.note_shard(str(folder), shard, "key")
     (folder / name).write_bytes(content)
@@ -76,14 +76,14 @@ def test_a_second_run_is_refused_while_the_first_is_writing(tmp_path):
 
 
 def test_a_lock_file_that_holds_something_is_not_fvs(tmp_path):
-    (tmp_path / folder_lock.NAME).write_text("mine")
+    (tmp_path / files.LOCK_NAME).write_text("mine")
     with pytest.raises(UserError, match=r"is not a lock of fv, which is empty: rename it"):
         claim_and_clear(tmp_path)
-    assert contents(tmp_path) == {folder_lock.NAME: b"mine"}
+    assert contents(tmp_path) == {files.LOCK_NAME: b"mine"}
 
 
 def test_scratch_is_empty_at_the_start_and_gone_at_the_end(tmp_path):
-    left = pathlib.Path(ownership.private(str(tmp_path)), "scratch")
+    left = pathlib.Path(ownership.private_folder(str(tmp_path)), "scratch")
     left.mkdir()
     (left / "000000001.pack").write_bytes(b"x")
     with output.claim_output(str(tmp_path), False) as scratch:

@@ -65,7 +65,7 @@ def test_an_interrupted_run_completes_to_the_same_bytes(tmp_path):
     whole = _contents(tmp_path)
     (tmp_path / "person_00001" / "0001.jpg").unlink()
     partial = pathlib.Path(
-        ownership.private(str(tmp_path)), f"writing-{platform.node()}-4194303-0", "0001.jpg"
+        ownership.private_folder(str(tmp_path)), f"writing-{platform.node()}-4194303-0", "0001.jpg"
     )
     partial.parent.mkdir()
     partial.write_bytes(b"half")

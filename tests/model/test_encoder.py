@@ -139,6 +139,8 @@ def test_an_unknown_layer_is_refused_with_those_there_are():
         UserError, match="feature_layer=mixed99 is no layer of inception_v3.*mixed7"
     ):
         encoder.build_encoder(ModelOptions(feature_layer="mixed99"))
+    with pytest.raises(UserError, match="mixed7 is no layer of tiny; among them are .*, "):
+        encoder.build_encoder(dataclasses.replace(TINY, feature_layer="mixed7"))
 
 
 def test_an_image_too_small_for_the_backbone_is_refused():

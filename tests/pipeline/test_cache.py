@@ -3,7 +3,7 @@ import pathlib
 
 import pytest
 
-from fv import manifest, record, resources
+from fv import manifest, record, workers
 from fv.errors import UserError
 from fv.pipeline.input_pipeline import PairSource
 from fv.pipeline.options import InputOptions
@@ -19,7 +19,7 @@ from tests.pipeline.streams import source_of, stream
     ],
 )
 def test_what_does_not_fit_is_refused_with_both_figures(shards, monkeypatch, options, held):
-    monkeypatch.setattr(resources, "available_memory", lambda: 1 << 10)
+    monkeypatch.setattr(workers, "available_memory", lambda: 1 << 10)
     with pytest.raises(
         UserError,
         match=rf"--cache=\w+ needs \d+ MiB for {held}, more than 80% of the 0 MiB available",

@@ -11,7 +11,7 @@ import time
 import pytest
 
 from benchmarks import resume
-from fv import addons, files, folder_lock, workdir
+from fv import addons, files, workdir
 from fv import options as fv_options
 from fv.errors import Stopped, UserError
 from fv.model import checkpoint_files
@@ -147,7 +147,7 @@ def test_a_second_run_in_the_same_workdir_is_refused(options):
     refused = pytest.raises(
         UserError, match="another run is training in .*: wait for it, or give another --workdir"
     )
-    with folder_lock.held(options.workdir, "taken"), refused:
+    with files.lock_folder(options.workdir, "taken"), refused:
         train(options)
 
 
