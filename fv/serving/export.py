@@ -16,7 +16,7 @@ from fv import calibration, files, preprocess, record, tables, workdir
 from fv.calibration import Calibration
 from fv.conversion import images as conversion
 from fv.errors import UserError
-from fv.model import checkpoint_choice, checkpoint_files, model_record
+from fv.model import checkpoint_files, model_record
 from fv.model.model_record import ModelRecord
 from fv.options import option, required
 from fv.pipeline.input_pipeline import PairSource
@@ -25,6 +25,7 @@ from fv.serving import formats as formats_module
 from fv.serving.decoding import Rules
 from fv.serving.signatures import ServedVerifier
 from fv.serving.validation import OperatingPoint
+from fv.workdir import checkpoint_flag
 
 # Warm-up requests for TensorFlow Serving: the first caller does not wait for lazy initialisation.
 #
@@ -134,7 +135,7 @@ class ExportOptions:
 
     workdir: str = required("folder that fv.train wrote and fv.evaluate measured.")
     output: str = required("folder that gets a subfolder <version>, the next free integer.")
-    checkpoint: str = checkpoint_choice.flag()
+    checkpoint: str = checkpoint_flag()
     tfrecords: str | None = option(
         None,
         "Folder of shards whose validation pairs calibrate the export; fv.evaluate's by default.",

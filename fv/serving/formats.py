@@ -237,7 +237,7 @@ def write_formats(
     Args:
       names: of formats, from `parse`.
       folder: a version's; the files go into its folder 'formats'.
-      encoder: as `fv.model.encoder.build_encoder` makes it.
+      encoder: as `fv.model.siamese.build_encoder` makes it.
       examples: uint8 [n, side, side, 3], images whose activations set the ranges of int8.
 
     Returns:

@@ -6,9 +6,9 @@ After Mitchell et al., Model Cards for Model Reporting (FAT* 2019). Nothing in i
 import os
 
 from fv import files
-from fv.model import weight_sources
+from fv.model import initial_weights
 
-JSON, MARKDOWN = weight_sources.CARD, "model_card.md"
+JSON, MARKDOWN = initial_weights.CARD, "model_card.md"
 KEYS = {"fv", "model", "operating_point", "calibration"}  # by which a card is known to be fv's
 INTENDED_USE = (
     "Saying whether two cropped face images are likely to show the same person, as one part of a decision that a person "

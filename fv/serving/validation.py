@@ -11,7 +11,6 @@ from fv import files, metrics, progress, record, workdir
 from fv import manifest as manifests
 from fv.errors import UserError
 from fv.evaluation import pair_sources
-from fv.model import checkpoint_choice
 from fv.model.model_record import ModelRecord
 from fv.model.siamese import PairScorer, Siamese
 from fv.pipeline import damage, input_pipeline, tensorflow_decoder
@@ -121,7 +120,7 @@ class Measured:
 
 
 def find_held_out(
-    folder: str, step: int, tfrecords: str | None, checkpoint: str = checkpoint_choice.LAST
+    folder: str, step: int, tfrecords: str | None, checkpoint: str = workdir.LAST
 ) -> Measured:
     """Finds what an export of a workdir's checkpoint, of that step, needs.
 
@@ -129,7 +128,7 @@ def find_held_out(
       folder: the workdir.
       step: of its checkpoint.
       tfrecords: folder of shards with a validation split; the one that fv.evaluate read, if None.
-      checkpoint: which one it is, one of `checkpoint_choice.CHOICES`.
+      checkpoint: which one it is, `workdir.LAST` or `workdir.BEST`.
 
     Raises:
       UserError: fv.evaluate measured another checkpoint, or it did not run and no folder is given.

@@ -10,7 +10,7 @@ import tensorflow as tf
 from fv import files, folder_lock, ownership, workdir
 from fv import options as fv_options
 from fv.errors import Stopped
-from fv.model import checkpoint_files, initial_weights, model_record, weight_sources
+from fv.model import checkpoint_files, initial_weights, model_record
 from fv.model.initial_weights import FirstWeights
 from fv.pipeline import damage
 from fv.pipeline.damage import BadRecords
@@ -82,7 +82,7 @@ def train(options: TrainOptions) -> None:
         )
         first_weights = _find_first_weights(options, record)
         record = (
-            first_weights.record if first_weights else model_record.kept(record, options.workdir)
+            first_weights.record if first_weights else model_record.resume(record, options.workdir)
         )
         trained = learner.build(
             options,
@@ -191,7 +191,7 @@ def _find_first_weights(
     begun = checkpoint_files.find_checkpoints(os.path.join(options.workdir, workdir.CHECKPOINTS))
     if begun or options.init_weights == initial_weights.NONE:
         return None
-    return FirstWeights(weight_sources.find_weights(options.init_weights, options.model), record)
+    return FirstWeights(initial_weights.find_weights(options.init_weights, options.model), record)
 
 
 def _describe_run(options: TrainOptions, record: model_record.ModelRecord) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from fv.errors import UserError
-from fv.model import backbones, encoder
+from fv.model import backbones, siamese
 from fv.model.siamese import Siamese
 from fv.pipeline import augment
 from fv.pipeline.augment import AugmentOptions
@@ -168,10 +168,10 @@ class Gradients:
     ) -> tuple[tf.Tensor, list[tf.Tensor]]:
         with (
             tf.GradientTape() as tape,
-            encoder.seeded_dropout(self._model.encoder, moment, first_row),
+            siamese.seeded_dropout(self._model.encoder, moment, first_row),
         ):
             embeddings = self._model.embed_pairs(images, training=True)
-            losses = self._model.head.losses(embeddings, label, identities, moment)
+            losses = self._model.head.pair_losses(embeddings, label, identities, moment)
             if self._teacher:
                 losses += self._teacher.losses(embeddings, taught)
             losses = tf.where(valid, losses, 0.0)  # a skipped record's place counts for nothing

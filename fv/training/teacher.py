@@ -112,7 +112,7 @@ def _check_fits(
         raise UserError(
             f"--teacher={folder} gives embeddings of {taught} numbers: give --embedding_size={taught}"
         )
-    strangers = record.lacking(identities)
+    strangers = record.count_missing(identities)
     if strangers:  # some may be in the validation split, which would then flatter
         before = workdir.training_flag(folder, "tfrecords")
         give = f"--tfrecords={before}" if before else "its shards"
