@@ -79,7 +79,7 @@ def write_checkpoint(checkpoint: tf.train.Checkpoint, path: str) -> None:
         tf.io.gfile.makedirs(writing)
         checkpoint.write(os.path.join(writing, name))
         tf.io.gfile.makedirs(folder)
-        # Listed before the rename: if the process is killed in between, the files are known as fv's.
+        # Listed before the rename: after a kill in between, the files are still known as fv's.
         ownership.note(workdir, {_index_name(path): ownership.UNCHECKED})
         # The index last: without it the data are no checkpoint.
         for file in sorted(tf.io.gfile.listdir(writing), key=lambda file: file.endswith(".index")):
@@ -114,7 +114,7 @@ def is_listed(path: str) -> bool:
 
 
 def adopt_unlisted(folder: str) -> None:
-    """Lists the checkpoints of a folder as fv's if none is listed: earlier versions kept no list."""
+    """Lists the checkpoints of a folder as fv's if none is listed, as in earlier versions."""
     found = find_checkpoints(folder)
     if not any(map(is_listed, found)):
         names = {_index_name(path): ownership.UNCHECKED for path in found}

@@ -7,6 +7,7 @@ own: write a subclass of `Head` here, build it in `_build_one`, and add its name
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import tensorflow as tf
 import tf_keras
@@ -38,7 +39,7 @@ def _build_one(name: str, options: ModelOptions, identities: int) -> "Head":
 
 
 def cosine_similarity(embeddings_a: tf.Tensor, embeddings_b: tf.Tensor) -> tf.Tensor:
-    """(1 + cosine) / 2 of unit embeddings, equal to 1 − distance² / 4: float32 [batch] in [0, 1]."""
+    """(1 + cosine) / 2 of unit embeddings, or 1 − distance² / 4: float32 [batch] in [0, 1]."""
     cosine = tf.reduce_sum(embeddings_a * embeddings_b, axis=-1)
     return tf.clip_by_value((1.0 + cosine) / 2.0, 0.0, 1.0)
 
@@ -51,7 +52,7 @@ class Head(tf.Module):
         variables of the head.
     """
 
-    scoring: tf_keras.layers.Layer | None = None
+    scoring: Any = None  # a tf_keras layer
 
     def pair_losses(
         self,

@@ -1,7 +1,7 @@
 """First weights of a model: ImageNet's, another run's, an export's, or those of a weights file.
 
-`find_weights` reads them, `FirstWeights.load` puts those that fit into a model. Layers correspond by
-name; layers that were given no name correspond by the order in which they were made
+`find_weights` reads them, `FirstWeights.load` puts those that fit into a model. Layers correspond
+by name; layers that were given no name correspond by the order in which they were made
 (`stable_names`).
 """
 

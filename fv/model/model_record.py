@@ -1,4 +1,4 @@
-"""The model record, model.json: what rebuilds a workdir's model, and which people it was trained on.
+"""The model record, model.json: what rebuilds a workdir's model, and whom it was trained on.
 
 The record contains no names. It can tell of a given name whether it was a training identity, from a
 salted hash of 64 bits. With a million training identities, another name is mistaken for one of them

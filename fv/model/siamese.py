@@ -135,7 +135,8 @@ class StatelessDropout(tf_keras.layers.Layer):
         if not training:
             return inputs
         rows, columns = tf.shape(inputs)[0], inputs.shape[1]
-        kept = stateless_uniform(*self._local.place, rows, columns) >= self.rate
+        seed, first_row = self._local.place
+        kept = stateless_uniform(seed, first_row, rows, columns) >= self.rate
         scaled = inputs / tf.cast(1.0 - self.rate, inputs.dtype)
         return tf.where(kept, scaled, tf.zeros_like(inputs))
 

@@ -137,7 +137,7 @@ def test_a_triplet_costs_what_the_impostor_is_too_near(name, margin, loss, monke
     found = make_head(head=name).pair_losses(
         tf.constant(embeddings), tf.constant([1, 0]), tf.constant([[0, 0], [1, 2]])
     )
-    # Hard: of four anchors, only the second image's nearest impostor is too near. Semi-hard: of two
-    # genuine pairs, the nearest impostor beyond the genuine image is at 2 for the first image and at
-    # 3 for the second.
+    # Hard: of four anchors, only the second image's nearest impostor is too near. Semi-hard: of
+    # two genuine pairs, the nearest impostor beyond the genuine image is at 2 for the first image
+    # and at 3 for the second.
     np.testing.assert_allclose(found, [loss, loss], rtol=1e-5)
