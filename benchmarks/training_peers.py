@@ -59,7 +59,7 @@ def bare_step(work: Work) -> Iterator[None]:
     def step() -> tf.Tensor:
         with tf.GradientTape() as tape:
             embeddings = model.embed_pairs(batch["images"], training=True)
-            losses = model.head.losses(embeddings, batch["label"], batch["identities"])
+            losses = model.head.pair_losses(embeddings, batch["label"], batch["identities"])
             loss = tf.reduce_mean(losses)
         optimizer.apply_gradients(zip(tape.gradient(loss, variables), variables, strict=True))
         return loss
@@ -93,12 +93,12 @@ def build_keras(work: Work):
     import tensorflow as tf
     import tf_keras
 
-    from fv.model import encoder
+    from fv.model import siamese
 
     side, layers = work.image_size, tf_keras.layers
     pairs = tf_keras.Input((2, side, side, 3), dtype=tf.uint8)
     images = tf.reshape(tf.cast(pairs, tf.float32), (-1, side, side, 3))
-    embeddings = encoder.build_encoder(fv_model(work))(images)
+    embeddings = siamese.build_encoder(fv_model(work))(images)
     first, second = tf.unstack(tf.reshape(embeddings, (-1, 2, EMBEDDING_SIZE)), axis=1)
     features = layers.Concatenate()([tf.abs(first - second), first * second])
     model = tf_keras.Model(pairs, layers.Dense(1)(features))

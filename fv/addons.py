@@ -1,8 +1,8 @@
-"""The only door to tensorflow-addons 0.23: the few parts of it that fv uses, each imported on first use.
+"""The parts of tensorflow-addons 0.23 that fv uses, imported on first use.
 
-tensorflow-addons has reached its end of life and has wheels for Python 3.11 and older, so it is optional: where it is not
-installed, the choices that need it are refused and all else works. TF_USE_LEGACY_KERAS and TF_ADDONS_PY_OPS, set by `fv`
-itself, have to precede the import of TensorFlow.
+tensorflow-addons has reached its end of life and has wheels for Python 3.11 and older only, so it
+is optional: without it, the choices that need it are refused. TF_USE_LEGACY_KERAS and
+TF_ADDONS_PY_OPS, which `fv` sets, have to precede the import of TensorFlow.
 """
 
 import contextlib
@@ -36,14 +36,13 @@ def lamb(
     Args:
       learning_rate: step size; it multiplies the ratio of the weights' norm to the update's.
       weight_decay: decoupled weight decay.
-      adapts_layers: False leaves that ratio and the decay out, as is usual for biases and normalisation.
+      adapts_layers: False omits that ratio and the decay, as is usual for biases and normalisation.
 
     Raises:
       UserError: tensorflow-addons is not installed.
     """
-    excluded = (
-        [] if adapts_layers else [""]
-    )  # regular expressions of variables' names; this one matches every name
+    # Regular expressions of variables' names; the empty one matches every name.
+    excluded = [] if adapts_layers else [""]
     return _addons("the LAMB optimizer").optimizers.LAMB(
         learning_rate, weight_decay=weight_decay, exclude_from_weight_decay=excluded
     )
@@ -55,7 +54,10 @@ def rectified_adam_lookahead(
     sync_period: int = 6,
     slow_step_size: float = 0.5,
 ) -> tf_keras.optimizers.legacy.Optimizer:
-    """Rectified Adam (Liu et al. 2019, https://arxiv.org/abs/1908.03265) inside Lookahead (https://arxiv.org/abs/1907.08610).
+    """Rectified Adam inside Lookahead.
+
+    Sources: Liu et al. 2019, https://arxiv.org/abs/1908.03265; Zhang et al. 2019,
+    https://arxiv.org/abs/1907.08610.
 
     Args:
       learning_rate: step size of Rectified Adam.
@@ -82,8 +84,8 @@ def triplet_loss(
       identities: int [n].
       margin: squared distance by which an impostor has to be farther than a genuine image, (0, 4].
       hardest: take each anchor's farthest genuine and nearest impostor image (Hermans et al. 2017,
-        https://arxiv.org/abs/1703.07737), else the nearest impostor beyond each genuine one, semi-hard (Schroff et al. 2015,
-        https://arxiv.org/abs/1503.03832).
+        https://arxiv.org/abs/1703.07737); else, for each genuine image, the nearest impostor beyond
+        it, semi-hard (Schroff et al. 2015, https://arxiv.org/abs/1503.03832).
 
     Returns:
       float32 scalar.
@@ -103,10 +105,11 @@ def cutout(images: tf.Tensor, mask_size: int | Sequence[int], offset: tf.Tensor)
     Args:
       images: [batch, height, width, channels], any numeric dtype.
       mask_size: side of a square, or (height, width), in pixels; even.
-      offset: int32 [batch, 2], each mask's centre (y, x): mask rows y - height / 2 to y + height / 2 - 1, columns alike.
+      offset: int32 [batch, 2], the centre (y, x) of each mask: its rows are y - height / 2 to
+        y + height / 2 - 1, its columns likewise. A mask is cut off at the border.
 
     Returns:
-      The images, same shape and dtype; a mask over the border is cut off there.
+      The images, same shape and dtype.
 
     Raises:
       UserError: tensorflow-addons is not installed.
@@ -117,12 +120,14 @@ def cutout(images: tf.Tensor, mask_size: int | Sequence[int], offset: tf.Tensor)
 def _addons(choice: str) -> types.ModuleType:
     if not available():
         raise UserError(
-            f"{choice} needs tensorflow-addons, which is not installed: choose another, or install version 0.23.0 "
-            f"under Python 3.11 or older (it has no wheels for newer ones; this is {platform.python_version()})"
+            f"{choice} needs tensorflow-addons, which is not installed: choose another, or install "
+            "version 0.23.0 under Python 3.11 or older (it has no wheels for newer ones; this is "
+            f"{platform.python_version()})"
         )
     if tf.keras.Model is not tf_keras.Model:
         raise UserError(
-            f"{choice} needs tensorflow-addons, which needs tf.keras to be Keras 2: import fv before TensorFlow"
+            f"{choice} needs tensorflow-addons, which needs tf.keras to be Keras 2: import fv "
+            "before TensorFlow"
         )
     return _import_addons()
 
@@ -137,9 +142,10 @@ def _import_addons() -> types.ModuleType:
 
 @contextlib.contextmanager
 def _tf_keras_as_keras() -> Iterator[None]:
-    """Lets imports of `keras` and `tensorflow.keras` find tf_keras's modules, as tensorflow-addons expects of both.
+    """Makes imports of `keras` and `tensorflow.keras` find tf_keras, which tensorflow-addons needs.
 
-    Since TF 2.16 they are Keras 3, the second unless TF_USE_LEGACY_KERAS=1 was set before TensorFlow was imported.
+    Since TF 2.16 both are Keras 3, the second one unless TF_USE_LEGACY_KERAS=1 was set before the
+    import of TensorFlow.
     """
     before = {name: module for name, module in sys.modules.items() if _KERAS.match(name)}
     for name in [name for name in sys.modules if name.partition(".")[0] == "tf_keras"]:

@@ -18,10 +18,11 @@ from fv.conversion import pairs as pairs_module
 from fv.conversion.pair_sampling import Capacity, Caps
 from fv.conversion.pairs import Selection
 from fv.errors import UserError
-from fv.model import checkpoint_choice, model_record
+from fv.model import model_record
 from fv.model.model_record import ModelRecord
 from fv.options import option, required
 from fv.partner_search import NOBODY, FixedPoint
+from fv.workdir import checkpoint_flag
 
 # The converter's processes import this module, so it imports TensorFlow where it embeds.
 
@@ -42,7 +43,7 @@ class MineOptions:
     workdir: str = required("folder that fv.train wrote: the model that says what is hard.")
     output: str = required("folder for the shards and manifest.json.")
     images: str | None = option(None, "Where the images are now, if they were moved.")
-    checkpoint: str = checkpoint_choice.flag()
+    checkpoint: str = checkpoint_flag()
     pairs: int | None = option(
         None, "Training pairs; as many as the data set's if not given.", lower=2
     )

@@ -17,10 +17,11 @@ import tensorflow as tf
 from fv import embedding, files, manifest, ownership, record, workdir
 from fv.errors import UserError
 from fv.evaluation import pair_sources
-from fv.model import checkpoint_choice, checkpoint_files, encoder, model_record
+from fv.model import checkpoint_files, model_record, siamese
 from fv.model.model_record import ModelRecord
 from fv.model.siamese import Siamese
 from fv.options import option, required
+from fv.workdir import checkpoint_flag
 
 FILE_NAME = "whitening.json"
 _COPIED = (workdir.FLAGS, workdir.RUN)  # how the model was trained
@@ -34,7 +35,7 @@ class WhitenOptions:
     workdir: str = required("folder that fv.train wrote; the model in it is only read.")
     tfrecords: str = required("folder of the shards that the model was trained on.")
     output: str = required("new folder for the whitened model, a workdir like the first.")
-    checkpoint: str = checkpoint_choice.flag()
+    checkpoint: str = checkpoint_flag()
     shrinkage: float = option(
         0.2, "Share of a sphere in the within-class covariance, (0, 1].", lower=0.001, upper=1.0
     )
@@ -68,7 +69,7 @@ def whiten(options: WhitenOptions) -> None:
     if not np.isfinite(after):
         nothing = f"whitening leaves nothing of some embeddings of {options.tfrecords}"
         raise UserError(f"{nothing}: give another --shrinkage")
-    encoder.apply_whitening(model.encoder, matrix)
+    siamese.apply_whitening(model.encoder, matrix)
     pairs = len(embeddings_a)
     figures = {"pairs": pairs, "mean_cosine_before": before, "mean_cosine_after": after}
     _write(model, step, held, options, figures)

@@ -24,7 +24,8 @@ def test_one_lamb_step_is_the_papers_formula():
     kernel = tf.Variable(WEIGHTS, name="kernel")
     addons.lamb(0.1, weight_decay=0.01).apply_gradients([(tf.constant(GRADIENT), kernel)])
 
-    # After one step the bias-corrected moments are the gradient and its square, so their quotient is the sign.
+    # After one step the bias-corrected moments are the gradient and its square, so their quotient
+    # is the sign.
     update = np.sign(GRADIENT) + 0.01 * WEIGHTS
     trust_ratio = np.linalg.norm(WEIGHTS) / np.linalg.norm(update)
     np.testing.assert_allclose(kernel, WEIGHTS - 0.1 * trust_ratio * update, rtol=1e-5)
@@ -46,7 +47,8 @@ def test_lookahead_goes_half_the_way_of_two_rectified_adam_steps():
     for _ in range(2):
         optimizer.apply_gradients([(tf.constant(GRADIENT), weights)])
 
-    # The first five steps of Rectified Adam are not yet rectified: each is the learning rate times the mean gradient.
+    # The first five steps of Rectified Adam are not yet rectified: each is the learning rate times
+    # the mean gradient.
     np.testing.assert_allclose(weights, WEIGHTS - 0.5 * (2 * 0.1 * GRADIENT), rtol=1e-5)
 
 

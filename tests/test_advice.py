@@ -24,7 +24,7 @@ from fv.evaluation import protocols
 from fv.evaluation.options import EvaluateOptions
 from fv.faces.dataset import FacesOptions
 from fv.mining import MineOptions
-from fv.model import weight_sources
+from fv.model import initial_weights
 from fv.pipeline.damage import BadRecords
 from fv.pipeline.service import ServiceOptions
 from fv.serving import formats, validation, versions
@@ -350,7 +350,7 @@ def prepare(options: TrainOptions) -> None:
     with strategy.scope():
         teacher.load(options.teaching, options.model.embedding_size, source.identities)
     if options.init_weights != "none":
-        weight_sources.find_weights(options.init_weights, options.model)
+        initial_weights.find_weights(options.init_weights, options.model)
     next(
         feeding.training_batches(
             strategy, source, options, Position(), BadRecords(options.tfrecords)

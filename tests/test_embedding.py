@@ -7,7 +7,7 @@ import pytest
 from fv import embedding, preprocess
 from fv.conversion.formats import BadImage
 from fv.errors import UserError
-from fv.model import encoder as encoders
+from fv.model import siamese
 from tests import samples
 from tests.conftest import TINY
 
@@ -29,7 +29,7 @@ def make_images(broken: dict[int, bytes] | None = None) -> Images:
 
 @pytest.fixture(scope="module")
 def encoder():
-    return encoders.build_encoder(TINY)
+    return siamese.build_encoder(TINY)
 
 
 @pytest.fixture
@@ -83,7 +83,7 @@ def test_other_weights_find_no_block_of_the_first(encoder, tmp_path):
     images, checksums = make_images(), np.arange(COUNT)
     kept = dict(batch_size=4, folder=str(tmp_path), checksums=checksums)
     first = embedding.embed(encoder, TINY, images, **kept)
-    second = embedding.embed(encoders.build_encoder(TINY), TINY, images, **kept)
+    second = embedding.embed(siamese.build_encoder(TINY), TINY, images, **kept)
     assert not np.allclose(first, second)
 
 

@@ -23,7 +23,7 @@ from fv.errors import UserError
 from fv.evaluate import EvaluateOptions, evaluate
 from fv.evaluation import pair_sources
 from fv.mining import MineOptions
-from fv.model import model_record, weight_sources
+from fv.model import initial_weights, model_record
 from fv.preprocessing import UNKNOWN, Preprocessing
 from fv.serving import decoding, model_card, versions
 from fv.serving import export as exports
@@ -273,7 +273,7 @@ def test_a_crop_at_conversion_and_one_in_the_model_show_a_teacher_the_same():
 
 def test_the_record_goes_from_an_export_and_a_workdir_to_first_weights(run, exported):
     for where in (run.workdir, exported):
-        assert weight_sources.find_weights(where, run.model).record.preprocessing == CUT
+        assert initial_weights.find_weights(where, run.model).record.preprocessing == CUT
     silent = model_record.describe(TINY, ("Ada",))
     assert model_record.inherit(silent, model_record.load(run.workdir)).preprocessing == CUT
     other = dataclasses.replace(silent, preprocessing=WHOLE)

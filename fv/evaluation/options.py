@@ -5,8 +5,8 @@ import os
 
 from fv import manifest
 from fv.errors import UserError
-from fv.model import checkpoint_choice
 from fv.options import option
+from fv.workdir import checkpoint_flag
 
 
 @dataclasses.dataclass(frozen=True)
@@ -14,7 +14,7 @@ class EvaluateOptions:
     """What is evaluated, and on what."""
 
     workdir: str | None = option(None, "Folder that fv.train wrote.")
-    checkpoint: str = checkpoint_choice.flag()
+    checkpoint: str = checkpoint_flag()
     output: str | None = option(
         None,
         "Folder for the results. By default the workdir for a split of shards, else a folder in "

@@ -1,7 +1,8 @@
-"""The model record: what a workdir's weights belong to, so that they are never put into another model.
+"""The model record, model.json: what rebuilds a workdir's model, and whom it was trained on.
 
-It can say of a name whether the model trained on that person, and lists no name: each is a salted hash of 64 bits. Who has a
-name can ask for it; among a million training identities, another name is taken for one of them once in 10^13 cases.
+The record contains no names. It can tell of a given name whether it was a training identity, from a
+salted hash of 64 bits. With a million training identities, another name is mistaken for one of them
+with probability 10^−13.
 """
 
 import dataclasses
@@ -24,24 +25,25 @@ _HEADS_OF_REMOVED = {
     "triplet_margin": ("triplet_semihard", "triplet_hard"),
     "softmax_margin_steps": ("softmax",),
 }
-_SPELLED = "\0"  # before a normalised name, so that it is never taken for a name as it is written
+_SPELLED = "\0"  # before a normalised name, so that its hash differs from that of a name as written
 
 
 @dataclasses.dataclass(frozen=True)
 class ModelRecord:
-    """What a workdir's weights belong to: the model, and the training identities.
+    """What a workdir's weights belong to: the model and its training identities.
 
     Attributes:
       options: the model.
       identities: number of training identities.
       identities_sha256: of their names in order.
-      identity_hashes: of each name, salted with `identities_sha256`; None where they are not known: in a workdir of an fv
-        that did not keep them, or with first weights from one or from an export.
-      spelling_hashes: of the names after `identities.normalise`, where that differs, so that a person whose name is
-        written in another way is no stranger; salted likewise. Empty in a workdir of an fv that did not keep them.
-      earlier: the training identities of runs whose weights this one began with or imitated, of each (salt, hashes).
-      preprocessing: what was done to the training images before they were stored; None where that is not known: in a
-        workdir of an fv that did not keep it, or of shards that do not say.
+      identity_hashes: of each name, salted with `identities_sha256`. None if unknown: in a workdir
+        of an older fv, or with first weights from such a workdir or from an export.
+      earlier: training identities of the runs whose weights this run began with or imitated: (salt,
+        hashes) of each run.
+      spelling_hashes: salted hashes of the normalised names that differ from the names, so that
+        another spelling of a name is recognised. Empty in a workdir of an older fv.
+      preprocessing: of the training images, before they were stored. None if unknown: in a workdir
+        of an older fv, or with shards that do not say.
     """
 
     options: ModelOptions
@@ -53,34 +55,37 @@ class ModelRecord:
     preprocessing: Preprocessing | None = None
 
     def trained_on(self, names: Iterable[str], exact: bool = False) -> list[str]:
-        """Those of the names that are training identities, or were of weights or a teacher that it began with, sorted.
+        """Finds the names of people whom this run or an earlier one trained on, sorted.
 
         Args:
           names: of people.
-          exact: whether names that differ only in case, blanks, '_', '-' or Unicode form are different people's.
+          exact: whether names that differ only in case, blanks, '_', '-' or Unicode form are
+            different people.
 
         Raises:
           UserError: the record does not say.
         """
-        own = (self.identities_sha256, (*self._own(), *self.spelling_hashes))
-        lists = [(salt, frozenset(hashes)) for salt, hashes in (own, *self.earlier)]
+        own = (self.identities_sha256, (*self._own_hashes(), *self.spelling_hashes))
+        runs = [(salt, frozenset(hashes)) for salt, hashes in (own, *self.earlier)]
 
         def is_known(name: str) -> bool:
             normal = spelling.normalise(name)
             forms = {name} if exact else {name, normal, _SPELLED + normal}
-            return any(_hash(form, salt) in hashes for form in forms for salt, hashes in lists)
+            return any(_hash(form, salt) in hashes for form in forms for salt, hashes in runs)
 
         return sorted(filter(is_known, set(names)))
 
-    def lacking(self, names: Iterable[str]) -> int:
-        """How many training identities are none of the names; those of earlier runs are not counted.
+    def count_missing(self, names: Iterable[str]) -> int:
+        """Counts this run's training identities that are not among the names.
 
         Raises:
           UserError: the record does not say.
         """
-        return len(set(self._own()) - {_hash(name, self.identities_sha256) for name in names})
+        return len(
+            set(self._own_hashes()) - {_hash(name, self.identities_sha256) for name in names}
+        )
 
-    def _own(self) -> tuple[str, ...]:
+    def _own_hashes(self) -> tuple[str, ...]:
         if self.identity_hashes is None:
             raise UserError(f"{workdir.MODEL} does not say whom the model was trained on")
         return self.identity_hashes
@@ -89,72 +94,72 @@ class ModelRecord:
 def describe(
     options: ModelOptions, identities: Sequence[str], preprocessing: Preprocessing | None = None
 ) -> ModelRecord:
-    """The record of a model that is trained on these identities, on images that were so stored."""
+    """Makes the record of a new model from the names of its training identities."""
     digest = hashlib.sha256("\n".join(identities).encode()).hexdigest()
-    hashes = tuple(_hash(name, digest) for name in identities)
     spelled = sorted({spelling.normalise(name) for name in identities} - set(identities))
     return ModelRecord(
         options,
         len(identities),
         digest,
-        hashes,
+        identity_hashes=tuple(_hash(name, digest) for name in identities),
         spelling_hashes=tuple(_hash(_SPELLED + name, digest) for name in spelled),
         preprocessing=preprocessing,
     )
 
 
 def inherit(record: ModelRecord, parent: ModelRecord | None) -> ModelRecord:
-    """The record of a model that begins with the parent's weights, or imitates it; None for weights of a backbone alone.
+    """Adds to a record what its model inherits from one whose weights it begins with or imitates.
 
-    Where its own shards do not say what was done to the images, it is what was done to the parent's.
+    Args:
+      record: of the new model.
+      parent: of the other one; None for weights of a backbone alone.
     """
     if parent is None:
         return record
     record = dataclasses.replace(record, preprocessing=record.preprocessing or parent.preprocessing)
     if parent.identity_hashes is None:
         return dataclasses.replace(record, identity_hashes=None)
-    met = (
-        (parent.identities_sha256, (*parent.identity_hashes, *parent.spelling_hashes)),
-        *parent.earlier,
-    )
+    hashes = (*parent.identity_hashes, *parent.spelling_hashes)
+    runs = ((parent.identities_sha256, hashes), *parent.earlier)
     return dataclasses.replace(
-        record, earlier=tuple(one for one in met if one[0] != record.identities_sha256)
+        record, earlier=tuple(run for run in runs if run[0] != record.identities_sha256)
     )
 
 
-def kept(record: ModelRecord, folder: str) -> ModelRecord:
-    """The record of a run that goes on in a workdir: the one that is there, if there is one.
+def resume(record: ModelRecord, folder: str) -> ModelRecord:
+    """Returns the record of a workdir in which a run continues; `record` for a new workdir.
 
-    What it does not know of the preprocessing, `record` adds: the run goes on with images of that kind.
+    If the workdir does not say how its images were preprocessed, it is as `record` says.
     """
     if not files.exists(os.path.join(folder, workdir.MODEL)):
         return record
-    there = load(folder)
-    return dataclasses.replace(there, preprocessing=there.preprocessing or record.preprocessing)
+    saved = load(folder)
+    return dataclasses.replace(saved, preprocessing=saved.preprocessing or record.preprocessing)
 
 
 def save(record: ModelRecord, folder: str) -> None:
-    """Writes model.json; whom the model that is there has met, and that it cannot tell, is not forgotten.
+    """Writes model.json.
 
-    What a user added to the file stays.
+    What the existing file says of earlier runs stays, even that it does not know its identities.
+    Keys that a user added stay too.
     """
-    path, added = os.path.join(folder, workdir.MODEL), {}
+    path, existing = os.path.join(folder, workdir.MODEL), {}
     if files.exists(path):
-        added = files.load_json(path)
-        there = load(folder)
-        hashes = None if there.identity_hashes is None else record.identity_hashes
-        earlier = tuple(dict.fromkeys((*there.earlier, *record.earlier)))
+        existing = files.load_json(path)
+        saved = load(folder)
+        hashes = None if saved.identity_hashes is None else record.identity_hashes
+        earlier = tuple(dict.fromkeys((*saved.earlier, *record.earlier)))
         record = dataclasses.replace(record, identity_hashes=hashes, earlier=earlier)
     fields = dataclasses.asdict(record)
     fields["preprocessing"] = record.preprocessing and record.preprocessing.to_json()
-    files.save_json(added | fields, path)
+    files.save_json(existing | fields, path)
 
 
 def load(folder: str) -> ModelRecord:
     """Reads model.json.
 
     Raises:
-      UserError: the folder is no workdir of fv.train, or of another version of fv.
+      UserError: the folder is no workdir of fv.train, or one of another version of fv.
     """
     path = os.path.join(folder, workdir.MODEL)
     if not files.exists(path):
@@ -162,16 +167,14 @@ def load(folder: str) -> ModelRecord:
     try:
         fields = files.load_json(path)
         hashes = fields.get("identity_hashes")
-        held = (
-            removed_flags.from_record(ModelOptions, fields["options"]),
-            fields["identities"],
-            fields["identities_sha256"],
-        )
-        earlier = tuple((salt, tuple(met)) for salt, met in fields.get("earlier", ()))
-        spelled = tuple(fields.get("spelling_hashes", ()))
-        preprocessing = Preprocessing.from_json(fields.get("preprocessing"), path)
         return ModelRecord(
-            *held, None if hashes is None else tuple(hashes), earlier, spelled, preprocessing
+            options=removed_flags.from_record(ModelOptions, fields["options"]),
+            identities=fields["identities"],
+            identities_sha256=fields["identities_sha256"],
+            identity_hashes=None if hashes is None else tuple(hashes),
+            earlier=tuple((salt, tuple(known)) for salt, known in fields.get("earlier", ())),
+            spelling_hashes=tuple(fields.get("spelling_hashes", ())),
+            preprocessing=Preprocessing.from_json(fields.get("preprocessing"), path),
         )
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise UserError(
@@ -180,34 +183,30 @@ def load(folder: str) -> ModelRecord:
 
 
 def check_same(record: ModelRecord, folder: str) -> None:
-    """Checks that the workdir is new, or holds this very model.
+    """Checks that a workdir is new, or contains the model of the record.
 
     Raises:
-      UserError: it holds another model, or one trained on other identities or on other parts of images.
+      UserError: it contains another model, or one trained on other identities or other crops.
     """
     if not files.exists(os.path.join(folder, workdir.MODEL)):
         return
-    there = load(folder)
-    wanted, held = dataclasses.asdict(record.options), dataclasses.asdict(there.options)
+    saved = load(folder)
+    wanted, held = dataclasses.asdict(record.options), dataclasses.asdict(saved.options)
     changed = [
-        _differ(name, held[name], value) for name, value in wanted.items() if held[name] != value
+        _describe_change(name, held[name], value)
+        for name, value in wanted.items()
+        if held[name] != value
     ]
     if changed:
-        raise UserError(
-            f"{folder} holds another model ({'; '.join(changed)}): give its flags or another --workdir"
-        )
-    if there.identities_sha256 != record.identities_sha256:
-        data = f"{there.identities:,} training identities, not these {record.identities:,}"
+        other = f"{folder} holds another model ({'; '.join(changed)})"
+        raise UserError(f"{other}: give its flags or another --workdir")
+    if saved.identities_sha256 != record.identities_sha256:
+        data = f"{saved.identities:,} training identities, not these {record.identities:,}"
         before = workdir.training_flag(folder, "tfrecords")
         give = "give its --tfrecords" + (f" (it was {before})" if before else "")
         raise UserError(f"{folder} was trained on other data ({data}): {give} or another --workdir")
-    check_images(
-        there,
-        folder,
-        record.preprocessing,
-        "these shards",
-        "give its --tfrecords or another --workdir",
-    )
+    advice = "give its --tfrecords or another --workdir"
+    check_images(saved, folder, record.preprocessing, "these shards", advice)
 
 
 def require_same_loss(folder: str) -> None:
@@ -227,24 +226,19 @@ def require_same_loss(folder: str) -> None:
             )
 
 
-def _differ(name: str, held: object, value: object) -> str:
-    """The flag that a workdir's model has, as it can be given."""
-    if held is None:
-        return f"without --{name}, not {value}"
-    return f"--{name}={fv_options.to_text(held)}, not {fv_options.to_text(value)}"
-
-
 def check_images(
     record: ModelRecord, folder: str, held: Preprocessing | None, source: str, advice: str
 ) -> None:
-    """Checks that stored images are what a model was trained on, as far as both say; a likely misfit gets a warning.
+    """Checks that images were stored like those that a model was trained on.
+
+    Prints a warning if this is not known, or if boxes come from another file.
 
     Args:
       record: of the model.
       folder: where the model is, for the message.
-      held: what was done to the images.
-      source: where they are.
-      advice: what to do where they do not fit.
+      held: what was done to the images before they were stored; None if unknown.
+      source: where they are, for the message.
+      advice: what to do if they do not fit.
 
     Raises:
       UserError: they do not fit (`Preprocessing.fits`).
@@ -253,19 +247,24 @@ def check_images(
     if wanted is None:
         return
     trained = f"{folder} was trained on images stored with {wanted}"
+    warning = None
     if held is None:
         if wanted.cuts:
-            print(
-                f"fv: warning: {trained}; how those of {source} were stored is not known",
-                file=sys.stderr,
-            )
+            warning = f"{trained}; how those of {source} were stored is not known"
     elif not held.fits(wanted, record.options.image_size, record.options.crop_fraction):
         raise UserError(f"{trained}, but those of {source} are stored with {held}: {advice}")
     elif not held.same_boxes(wanted):
-        print(
-            f"fv: warning: the boxes of {source} are of another CSV than those of {folder}: they have to frame faces alike",
-            file=sys.stderr,
-        )
+        boxes = f"the boxes of {source} are of another CSV than those of {folder}"
+        warning = f"{boxes}: they have to frame faces alike"
+    if warning:
+        print(f"fv: warning: {warning}", file=sys.stderr)
+
+
+def _describe_change(name: str, held: object, wanted: object) -> str:
+    """The flag of the workdir's model, in the form in which it can be given."""
+    if held is None:
+        return f"without --{name}, not {wanted}"
+    return f"--{name}={fv_options.to_text(held)}, not {fv_options.to_text(wanted)}"
 
 
 def _hash(name: str, salt: str) -> str:

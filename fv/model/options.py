@@ -57,9 +57,10 @@ class ModelOptions:
     )
     head: str = option(
         "softmax",
-        "What the embeddings are trained by: a binary classifier of the pair (sigmoid), contrastive loss on the pair's "
-        "distance (distance), a cosine softmax with margin over the training identities (softmax), or, over all images of a "
-        "replica's batch, contrastive loss of every pair (all_distances), N-pairs, or triplets (tensorflow-addons).",
+        "What the embeddings are trained by: a binary classifier of the pair (sigmoid), "
+        "contrastive loss on the pair's distance (distance), a cosine softmax with margin over the "
+        "training identities (softmax), or, over all images of a replica's batch, contrastive loss "
+        "of every pair (all_distances), N-pairs, or triplets (tensorflow-addons).",
         choices=HEADS,
     )
     second_head: str = option(
@@ -71,13 +72,14 @@ class ModelOptions:
     )
     softmax_margin: tuple[float, float] = option(
         (0.1, 0.0),
-        "A or A,B: Softmax: subtracted from the true identity's cosine, as in CosFace, [0, 1], and added to its angle "
-        "in radians, as in ArcFace, [0, 1.5].",
+        "A or A,B: Softmax: subtracted from the true identity's cosine, as in CosFace, [0, 1], and "
+        "added to its angle in radians, as in ArcFace, [0, 1.5].",
         lower=(0.0, 0.0),
         upper=(1.0, 1.5),
     )
     softmax_sample: int = option(
         0,
-        "Softmax: other identities, drawn anew in each step, that a batch's own are told from; 0 for all.",
+        "Softmax: other identities, drawn anew in each step, that a batch's own are told from; "
+        "0 for all.",
         lower=0,
     )

@@ -1,31 +1,40 @@
-"""The siamese model: one encoder for both images of a pair, and a head on its embeddings."""
+"""The siamese model: an encoder of images to unit embeddings, and a head on pairs of them."""
 
-from collections.abc import Callable
+import contextlib
+import threading
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import tensorflow as tf
 import tf_keras
 
-from fv.model import encoder as encoders
-from fv.model import heads
+from fv import preprocess
+from fv.model import backbones, heads
+from fv.model.heads import Head
 from fv.model.options import ModelOptions
+
+# Name of the layer whose weights, without a bias, give the embeddings before normalisation.
+EMBEDDING = "embedding"
+_DROPOUT_STREAM = 0x64726F70  # augmentation draws from the same seed; this separates the two
+_PHILOX = 1  # TensorFlow's number of the generator
+_NUMBERS_PER_COUNT = 4  # that Philox makes of one value of its counter
 
 
 class Siamese(tf.Module):
-    """Encoder and head; the weights of a run."""
+    """Encoder and head: the weights of a run."""
 
-    def __init__(self, encoder: tf_keras.Model, head: tf.Module):
-        super().__init__(name="siamese")
+    def __init__(self, encoder: tf_keras.Model, head: Head):
+        super().__init__()
         self.encoder = encoder
         self.head = head
 
     @property
     def trainable_variables(self) -> list[tf.Variable]:
-        """The weights that learn; tf.Module's own list would hold those of frozen layers too."""
+        """The weights that learn; tf.Module's own list includes those of frozen layers."""
         return [*self.encoder.trainable_variables, *self.head.trainable_variables]
 
     def embed_pairs(self, images: tf.Tensor, training: bool) -> tf.Tensor:
-        """Embeds both images of each pair in one call: two calls per step would corrupt shared BatchNorm statistics.
+        """Embeds both images of each pair.
 
         Args:
           images: uint8 or float [batch, 2, side, side, 3], values 0 to 255.
@@ -34,12 +43,13 @@ class Siamese(tf.Module):
         Returns:
           float32 [batch, 2, embedding_size], unit length.
         """
+        # One call for both images: two calls per step would corrupt shared BatchNorm statistics.
         side, channels = images.shape[2], images.shape[4]
         embeddings = self.encoder(tf.reshape(images, (-1, side, side, channels)), training=training)
         return tf.reshape(embeddings, (-1, 2, embeddings.shape[-1]))
 
     def similarities(self, images: tf.Tensor) -> tf.Tensor:
-        """Similarity of the images of each pair, float32 [batch] in [0, 1]; arguments as in `embed_pairs`."""
+        """Similarity of each pair, float32 [batch] in [0, 1]; images as in `embed_pairs`."""
         embeddings = self.embed_pairs(images, training=False)
         return self.head.similarity(embeddings[:, 0], embeddings[:, 1])
 
@@ -47,16 +57,123 @@ class Siamese(tf.Module):
 def build_siamese(
     options: ModelOptions, identities: int, *, sync_batch_norm: bool = False
 ) -> Siamese:
-    """Builds the model for that many training identities; `sync_batch_norm` as in `encoder.build_encoder`."""
-    encoder = encoders.build_encoder(options, sync_batch_norm=sync_batch_norm)
+    """Builds the model for that many training identities; other arguments as `build_encoder`."""
+    encoder = build_encoder(options, sync_batch_norm=sync_batch_norm)
     return Siamese(encoder, heads.build_head(options, identities))
 
 
-# Similarities of all pairs of a dataset, under any strategy.
+def build_encoder(options: ModelOptions, *, sync_batch_norm: bool = False) -> tf_keras.Model:
+    """Builds the encoder.
+
+    Args:
+      options: backbone, sizes, pooling, dropout.
+      sync_batch_norm: normalise by the statistics of the images of all replicas together.
+
+    Returns:
+      A model from uint8 or float [n, image_size, image_size, 3], values 0 to 255, to float32
+      [n, embedding_size] of unit length under every precision policy. Its layer 'backbone' can be
+      frozen.
+
+    Raises:
+      UserError: sizes or layer do not fit the backbone.
+    """
+    shape = (options.image_size, options.image_size, preprocess.CHANNELS)
+    images = tf_keras.Input(shape, dtype=tf.float32, name="images")
+    backbone = backbones.build_backbone(options, shape, sync_batch_norm=sync_batch_norm)
+    features = backbone(backbones.normalise_pixels(options.backbone, images))
+    if options.pooling == "flatten":
+        features = tf_keras.layers.Flatten(name="pool")(features)
+    else:
+        features = tf_keras.layers.GlobalAveragePooling2D(name="pool")(features)
+    if options.dropout:
+        features = StatelessDropout(options.dropout, name="dropout")(features)
+    dense = tf_keras.layers.Dense(options.embedding_size, use_bias=False, name=EMBEDDING)
+    # float32: in float16 the norm of 2,048 features of 6.0 overflows to a zero vector.
+    normalise = tf_keras.layers.UnitNormalization(dtype="float32", name="unit_length")
+    return tf_keras.Model(images, normalise(dense(features)), name="encoder")
+
+
+def freeze_backbone(encoder: tf_keras.Model) -> None:
+    """Keeps the backbone's weights and BatchNorm statistics constant in training."""
+    encoder.get_layer(backbones.NAME).trainable = False
+
+
+def apply_whitening(encoder: tf_keras.Model, matrix: np.ndarray) -> None:
+    """Multiplies the embeddings by a matrix, float [embedding_size, embedding_size].
+
+    The matrix goes into the weights of the embedding layer. That layer has no bias, and the layer
+    behind it keeps only the direction.
+    """
+    layer = encoder.get_layer(EMBEDDING)
+    layer.kernel.assign(layer.kernel.numpy() @ np.asarray(matrix, np.float32))
+
+
+class StatelessDropout(tf_keras.layers.Layer):
+    """Drops features in training and scales the others up; training calls need `seeded`.
+
+    A mask depends on the seed and on the row in the global batch alone. So two replicas drop what
+    one would drop, and a resumed run drops what the interrupted one would have dropped.
+    """
+
+    def __init__(self, rate: float, **kwargs):
+        """rate: share of the features to drop, [0, 1)."""
+        super().__init__(**kwargs)
+        self.rate = rate
+        self._local = threading.local()  # replicas are traced in threads
+
+    @contextlib.contextmanager
+    def seeded(self, seed: tf.Tensor, first_row: tf.Tensor) -> Iterator[None]:
+        """Sets the seed, int [2], and the global batch's row of the first input, in this thread."""
+        self._local.place = seed, first_row
+        try:
+            yield
+        finally:
+            del self._local.place
+
+    def call(self, inputs: tf.Tensor, training: bool | None = None) -> tf.Tensor:
+        """inputs: float [rows, features]."""
+        if not training:
+            return inputs
+        rows, columns = tf.shape(inputs)[0], inputs.shape[1]
+        seed, first_row = self._local.place
+        kept = stateless_uniform(seed, first_row, rows, columns) >= self.rate
+        scaled = inputs / tf.cast(1.0 - self.rate, inputs.dtype)
+        return tf.where(kept, scaled, tf.zeros_like(inputs))
+
+    def get_config(self) -> dict:
+        return {**super().get_config(), "rate": self.rate}
+
+
+def seeded_dropout(
+    encoder: tf_keras.Model, seed: tf.Tensor, first_row: tf.Tensor
+) -> contextlib.AbstractContextManager:
+    """Calls `StatelessDropout.seeded` of the encoder's dropout, if it has one."""
+    found = [layer for layer in encoder.layers if isinstance(layer, StatelessDropout)]
+    return found[0].seeded(seed, first_row) if found else contextlib.nullcontext()
+
+
+def stateless_uniform(
+    seed: tf.Tensor, first: tf.Tensor, rows: tf.Tensor, columns: int
+) -> tf.Tensor:
+    """Draws rows `first` to `first + rows` of a seed's endless table of random numbers.
+
+    XLA makes another table from the same seed; its rows are consistent too. Source of the
+    generator: Salmon et al., Parallel Random Numbers: As Easy as 1, 2, 3, 2011.
+
+    Returns:
+      float32 [rows, columns] in [0, 1).
+    """
+    counts = -(-columns // _NUMBERS_PER_COUNT)
+    folded = tf.random.experimental.stateless_fold_in(tf.cast(seed, tf.int32), _DROPOUT_STREAM)
+    key, counter = tf.raw_ops.StatelessRandomGetKeyCounter(seed=folded)
+    start = counter + tf.stack([tf.cast(first * counts, tf.uint64), tf.constant(0, tf.uint64)])
+    shape = [rows, counts * _NUMBERS_PER_COUNT]
+    numbers = tf.raw_ops.StatelessRandomUniformV2(shape=shape, key=key, counter=start, alg=_PHILOX)
+    return numbers[:, :columns]
 
 
 class PairScorer:
-    """Scores evaluation batches with a model; its graph is built once and serves every later call."""
+    """Scores all pairs of a dataset under any strategy; its graph is traced once."""
 
     def __init__(self, strategy: tf.distribute.Strategy, model: Siamese):
         self._strategy, self._model = strategy, model
@@ -67,11 +184,13 @@ class PairScorer:
         """Scores every valid pair once.
 
         Args:
-          batches: a dataset that the strategy distributes, of batches that `input_pipeline.evaluation_batches` makes.
+          batches: a dataset that the strategy distributes, of batches of
+            `input_pipeline.evaluation_batches`.
           after_batch: called after each batch.
 
         Returns:
-          similarities float32 [pairs] in [0, 1] and labels int32 [pairs]; in the shards' order where there is one replica.
+          Similarities float32 [pairs] in [0, 1] and labels int32 [pairs]; in the order of the
+          shards with one replica.
         """
         rows = [np.zeros((0, 3), np.float32)]
         for batch in batches:
@@ -83,17 +202,10 @@ class PairScorer:
 
     @tf.function(autograph=False)
     def _score_batch(self, batch: dict[str, tf.Tensor]) -> tf.Tensor:
-        return self._strategy.gather(
-            self._strategy.run(self._replica_scores, args=(batch,)), axis=0
-        )
+        scores = self._strategy.run(self._replica_scores, args=(batch,))
+        return self._strategy.gather(scores, axis=0)
 
     def _replica_scores(self, batch: dict[str, tf.Tensor]) -> tf.Tensor:
         similarities = self._model.similarities(batch["images"])
-        return tf.stack(
-            [
-                similarities,
-                tf.cast(batch["label"], tf.float32),
-                tf.cast(batch["valid"], tf.float32),
-            ],
-            axis=1,
-        )
+        others = [tf.cast(batch[name], tf.float32) for name in ("label", "valid")]
+        return tf.stack([similarities, *others], axis=1)

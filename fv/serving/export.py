@@ -14,7 +14,7 @@ from fv import calibration, files, manifest, preprocess, tables, workdir
 from fv.calibration import Calibration
 from fv.conversion import images as conversion
 from fv.errors import UserError
-from fv.model import checkpoint_choice, checkpoint_files, model_record
+from fv.model import checkpoint_files, model_record
 from fv.model.model_record import ModelRecord
 from fv.options import option, required
 from fv.pipeline.input_pipeline import PairSource
@@ -22,6 +22,7 @@ from fv.serving import decoding, formats, model_card, signatures, validation, ve
 from fv.serving.decoding import Rules
 from fv.serving.signatures import ServedVerifier
 from fv.serving.validation import HeldOut, OperatingPoint
+from fv.workdir import checkpoint_flag
 
 _PIXELS_PER_MEGAPIXEL = 1_000_000
 _CHECKED_PAIRS = 16  # that the finished graph must score as the evaluator does
@@ -39,7 +40,7 @@ class ExportOptions:
 
     workdir: str = required("folder that fv.train wrote and fv.evaluate measured.")
     output: str = required("folder that gets a subfolder <version>, the next free integer.")
-    checkpoint: str = checkpoint_choice.flag()
+    checkpoint: str = checkpoint_flag()
     tfrecords: str | None = option(
         None,
         "Folder of shards whose validation pairs calibrate the export; fv.evaluate's by default.",

@@ -7,9 +7,9 @@ when or where it was written.
 import os
 
 from fv import files
-from fv.model import weight_sources
+from fv.model import initial_weights
 
-JSON, MARKDOWN = weight_sources.CARD, "model_card.md"
+JSON, MARKDOWN = initial_weights.CARD, "model_card.md"
 KEYS = {"fv", "model", "operating_point", "calibration"}  # by which a card of fv is recognised
 INTENDED_USE = (
     "Saying whether two cropped face images are likely to show the same person, as one part of a "

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
-from fv.model import encoder, model_record, siamese
+from fv.model import model_record, siamese
 from fv.model.initial_weights import FirstWeights
 from fv.model.siamese import Siamese
 from fv.preprocessing import Preprocessing
@@ -96,7 +96,7 @@ def _build_model(options: TrainOptions, identities: int) -> Siamese:
         options.model, identities, sync_batch_norm=options.sync_batch_norm
     )
     if options.optimization.freeze_backbone_steps < 0:
-        encoder.freeze_backbone(model.encoder)
+        siamese.freeze_backbone(model.encoder)
     return model
 
 

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from fv import files, ownership, workdir
 from fv import options as fv_options
-from fv.model import checkpoint_files, initial_weights, model_record, weight_sources
+from fv.model import checkpoint_files, initial_weights, model_record
 from fv.model.initial_weights import FirstWeights
 from fv.model.model_record import ModelRecord
 from fv.pipeline import damage
@@ -70,7 +70,7 @@ def _train(
     if first_weights:
         record = first_weights.record
     else:
-        record = model_record.kept(record, options.workdir)
+        record = model_record.resume(record, options.workdir)
 
     # What is trained, and where an earlier start left it.
     schedule = optimizers.build_schedule(
@@ -181,7 +181,7 @@ def _find_first_weights(options: TrainOptions, record: ModelRecord) -> FirstWeig
     begun = checkpoint_files.find_checkpoints(os.path.join(options.workdir, workdir.CHECKPOINTS))
     if begun or options.init_weights == initial_weights.NONE:
         return None
-    source = weight_sources.find_weights(options.init_weights, options.model)
+    source = initial_weights.find_weights(options.init_weights, options.model)
     return FirstWeights(source, record)
 
 

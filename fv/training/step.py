@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from fv.errors import UserError
-from fv.model import backbones, encoder
+from fv.model import backbones, siamese
 from fv.model.siamese import Siamese
 from fv.pipeline import augment
 from fv.pipeline.augment import AugmentOptions
@@ -229,10 +229,10 @@ class TrainStep:
     ) -> tuple[tf.Tensor, list[tf.Tensor]]:
         with (
             tf.GradientTape() as tape,
-            encoder.seeded_dropout(self._model.encoder, seed_and_step, first_row),
+            siamese.seeded_dropout(self._model.encoder, seed_and_step, first_row),
         ):
             embeddings = self._model.embed_pairs(images, training=True)
-            pair_losses = self._model.head.losses(embeddings, label, identities, seed_and_step)
+            pair_losses = self._model.head.pair_losses(embeddings, label, identities, seed_and_step)
             if self._teacher:
                 pair_losses += self._teacher.pair_losses(embeddings, taught)
             pair_losses = tf.where(valid, pair_losses, 0.0)  # False for a skipped record

@@ -76,7 +76,7 @@ def load(options: TeacherOptions, embedding_size: int, identities: Sequence[str]
         raise UserError(
             f"--teacher={folder} gives embeddings of {size} numbers: give --embedding_size={size}"
         )
-    strangers = record.lacking(identities)
+    strangers = record.count_missing(identities)
     if strangers:
         before = workdir.training_flag(folder, "tfrecords")
         give = f"--tfrecords={before}" if before else "its shards"

@@ -9,7 +9,7 @@ import tensorflow as tf
 import tf_keras
 
 from fv import manifest
-from fv.model import encoder, siamese
+from fv.model import siamese
 from fv.model.options import ModelOptions
 from fv.model.siamese import Siamese
 from fv.pipeline import input_pipeline
@@ -91,7 +91,7 @@ def trainer(
     with strategy.scope():
         trained = siamese.build_siamese(model, identities=6, sync_batch_norm=sync)
         if frozen:
-            encoder.freeze_backbone(trained.encoder)
+            siamese.freeze_backbone(trained.encoder)
         updater = Updater(options, optimizers.build_schedule(options, steps, GLOBAL_BATCH), trained)
         averages = (
             Averages(averaging, steps, trained, siamese.build_siamese(model, identities=6))

@@ -56,7 +56,9 @@ def test_a_step_of_parts_is_that_of_the_mean_gradient_by_hand(shards):
     with tf.GradientTape() as tape:
         embeddings = made.model.embed_pairs(batch["images"], training=True)
         loss = (
-            tf.reduce_sum(made.model.head.losses(embeddings, batch["label"], batch["identities"]))
+            tf.reduce_sum(
+                made.model.head.pair_losses(embeddings, batch["label"], batch["identities"])
+            )
             / GLOBAL_BATCH
         )
     variables = made.model.trainable_variables
@@ -98,8 +100,8 @@ def test_synchronised_batch_norm_over_replicas_is_refused(shards):
 
 def test_a_step_that_xla_refuses_is_one_line(shards):
     made = trainer(shards, xla=True)
-    losses = made.model.head.losses
-    made.model.head.losses = lambda *given: (
+    losses = made.model.head.pair_losses
+    made.model.head.pair_losses = lambda *given: (
         losses(*given) + tf.numpy_function(np.float32, [0.0], tf.float32)
     )
     with pytest.raises(
@@ -211,7 +213,7 @@ def test_embeddings_losses_and_similarities_are_float32_and_weights_too(precisio
             np.random.default_rng(0).integers(0, 256, (3, 2, 32, 32, 3)).astype(np.uint8)
         )
         embeddings = model.embed_pairs(images, training=True)
-        found = model.head.losses(
+        found = model.head.pair_losses(
             embeddings, tf.constant([0, 1, 0]), tf.constant([[0, 1], [2, 2], [3, 4]])
         )
         assert {embeddings.dtype, found.dtype, model.similarities(images).dtype} == {tf.float32}
