@@ -1,4 +1,4 @@
-"""MkDocs hook for links from docs/ to files elsewhere in the repository, such as ../configs/lfw.flags.
+"""MkDocs hook for links from docs/ to other files of the repository, such as ../configs/lfw.flags.
 
 The site does not contain these files, so it shows their paths as text. A path that does not exist
 is a warning, which `mkdocs build --strict` turns into an error.

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Writes constraints.txt: the newest versions that pyproject.toml allows, for each supported Python.
+"""Writes constraints.txt: the newest versions that pyproject.toml allows on each supported Python.
 
     .ci/update_constraints.py python3.11 python3.12 python3.13
 

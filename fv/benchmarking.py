@@ -1,4 +1,4 @@
-"""Measures the input pipeline alone, training steps alone and both together, on a user's machine."""
+"""Measures the input pipeline alone, training steps alone, and both together on a machine."""
 
 import dataclasses
 import math
