@@ -75,6 +75,21 @@ class DamagedRecordError(ValueError):
     """The bytes are not those of a record; the message says what is wrong with them."""
 
 
+class DamagedShardError(DamagedRecordError):
+    """A shard's first damaged record: `PATH: record N at byte B: what is wrong`.
+
+    Attributes:
+      path: the shard.
+      number: number of the record in the shard, from 0.
+      offset: the byte at which its frame begins.
+      reason: what is wrong with it.
+    """
+
+    def __init__(self, path: str, number: int, offset: int, reason: str):
+        super().__init__(f"{path}: record {number} at byte {offset}: {reason}")
+        self.path, self.number, self.offset, self.reason = path, number, offset, reason
+
+
 class Frame(NamedTuple):
     """A record of a shard: its number from 0, the byte at which its frame begins, and its data."""
 
@@ -199,8 +214,8 @@ def read_records(
       parse: decodes the data of a record, or raises DamagedRecordError.
 
     Raises:
-      DamagedRecordError: a record is damaged, missing, or beyond `records`, or the file cannot be
-        read. The message names the first: 'PATH: record N at byte B: what is wrong'.
+      DamagedShardError: a record is damaged, missing, or beyond `records`, or the file cannot be
+        read; of several, the first.
       TemporaryError: reading failed, and may succeed later.
     """
     number = offset = 0
@@ -215,8 +230,8 @@ def read_records(
             raise DamagedRecordError(MISSING)
     except (DamagedRecordError, OSError) as error:
         errors.raise_if_temporary(error)
-        reason = f"cannot be read ({error.strerror})" if isinstance(error, OSError) else error
-        raise DamagedRecordError(f"{path}: record {number} at byte {offset}: {reason}") from error
+        reason = f"cannot be read ({error.strerror})" if isinstance(error, OSError) else str(error)
+        raise DamagedShardError(path, number, offset, reason) from error
 
 
 def data_length(head: bytes) -> int:

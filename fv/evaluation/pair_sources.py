@@ -24,7 +24,6 @@ from fv.model.model_record import ModelRecord
 from fv.pipeline import damage
 from fv.preprocessing import Preprocessing
 
-_HEAD_BYTES = 12  # of a record's frame, before its data
 _SIDES = (
     (record.PATH_A, record.IDENTITY_A, record.IMAGE_A),
     (record.PATH_B, record.IDENTITY_B, record.IMAGE_B),
@@ -203,8 +202,15 @@ def read_shard_pairs(folder: str, split: str) -> PairSet:
     held = manifest.load(folder).split(split)
     index = _Index()
     with progress.progress(held.pairs, f"read {split}", "pair") as line:
-        for shard in held.shards:
-            _read_shard(os.path.join(folder, shard.name), folder, index, line.update)
+        try:
+            for shard in held.shards:
+                path = os.path.join(folder, shard.name)
+                for frame, pair in record.read_records(path, shard.records, record.decode_pair):
+                    place = (path, frame.offset + record.HEAD_BYTES, len(frame.data))
+                    index.add(pair, place)
+                    line.update()
+        except record.DamagedShardError as error:
+            raise UserError(damage.line_of_damage(folder, str(error), skippable=False)) from error
     ends = np.array(index.ends, np.int64).reshape(-1, 2)
     labels = np.array(index.labels, np.int64)
     folds = np.zeros(len(labels), np.int64)
@@ -239,15 +245,3 @@ class _Index:
         path, offset, length, image = self._places[number]
         pair: dict = record.decode_pair(files.read_bytes(path, offset, length))
         return pair[image]
-
-
-def _read_shard(path: str, folder: str, index: _Index, after_pair) -> None:
-    number, offset = 0, 0
-    try:
-        with files.open_bytes(path) as file:
-            for number, (offset, data) in enumerate(record.read_frames(file)):  # noqa: B007  said where one is damaged
-                index.add(record.decode_pair(data), (path, offset + _HEAD_BYTES, len(data)))
-                after_pair()
-    except record.DamagedRecordError as error:
-        where = f"{path}: record {number} or the next, from byte {offset} on: {error}"
-        raise UserError(damage.line_of_damage(folder, where, skippable=False)) from error

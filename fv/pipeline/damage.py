@@ -9,15 +9,14 @@ import contextlib
 import os
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from typing import BinaryIO, NamedTuple, cast
+from collections.abc import Iterator, Sequence
 
 import tensorflow as tf
 
-from fv import errors, files, progress, record
+from fv import errors, progress, record
 from fv.errors import TemporaryError, UserError
 from fv.manifest import Shard
-from fv.pipeline import order, shard_reader
+from fv.pipeline import order
 
 _FILE_ERRORS = (tf.errors.DataLossError, tf.errors.NotFoundError)
 _READ_ERRORS = (*_FILE_ERRORS, tf.errors.InvalidArgumentError, tf.errors.UnknownError)
@@ -97,9 +96,8 @@ def report_damaged_record(
         if found is None:
             raise
         if bad:
-            bad.add(*found, skippable=False)
-        line = f"{found.path}: record {found.number} at byte {found.offset}: {found.reason}"
-        raise UserError(line_of_damage(folder, line, skippable=False)) from error
+            bad.add(found.path, found.number, found.offset, found.reason, skippable=False)
+        raise UserError(line_of_damage(folder, str(found), skippable=False)) from error
 
 
 def line_of_damage(folder: str, line: str, which: str = "", *, skippable: bool = True) -> str:
@@ -130,42 +128,22 @@ def _is_about_records(error: tf.errors.OpError) -> bool:
     return isinstance(error, _FILE_ERRORS) or any(word in str(error) for word in _RECORD_WORDS)
 
 
-class _Damage(NamedTuple):
-    """A damaged record: its shard, its number there, the byte at which it begins, what is wrong."""
-
-    path: str
-    number: int
-    offset: int
-    reason: str
-
-
-def _find_damage(folder: str, shards: Sequence[Shard]) -> _Damage | None:
-    """The first damaged record of the shards, None where all are sound.
+def _find_damage(folder: str, shards: Sequence[Shard]) -> record.DamagedShardError | None:
+    """Finds the first damaged record of the shards; None if all are sound.
 
     Frames, their number and fields are checked first, which reads each shard once. Images are
-    decoded only where all of those are sound.
+    decoded only if all of those are sound.
     """
-    return _find(folder, shards, record.decode_pair) or _find(folder, shards, _decode_images)
-
-
-def _find(folder: str, shards: Sequence[Shard], check: Callable[[bytes], object]) -> _Damage | None:
     records = sum(shard.records for shard in shards)
-    with progress.progress(records, "look for the damage", "pair") as line:
-        for shard in shards:
-            path, number, offset = os.path.join(folder, shard.name), 0, 0
-            try:
-                with cast(BinaryIO, files.open_bytes(path)) as file:
-                    for offset, data in record.read_frames(file):
-                        check(data)
-                        number, offset = number + 1, offset + record.FRAME_BYTES + len(data)
+    for check in (record.decode_pair, _decode_images):
+        with progress.progress(records, "look for the damage", "pair") as line:
+            for shard in shards:
+                path = os.path.join(folder, shard.name)
+                try:
+                    for _ in record.read_records(path, shard.records, check):
                         line.update()
-                if number < shard.records:
-                    return _Damage(path, number, offset, shard_reader.MISSING)
-            except record.DamagedRecordError as error:
-                return _Damage(path, number, offset, str(error))
-            except OSError as error:
-                errors.raise_if_temporary(error)
-                return _Damage(path, number, offset, f"cannot be read ({error.strerror})")
+                except record.DamagedShardError as error:
+                    return error
     return None
 
 

@@ -21,7 +21,6 @@ if TYPE_CHECKING:  # it imports TensorFlow, which decoding processes must not
 # Path of the shard, byte at which the record's frame begins, byte at which it ends.
 FrameLocation = tuple[str, int, int]
 
-MISSING = "is missing: the file ends before it"
 _BEHIND_LOST = "lies behind a record whose length is lost"
 _OPEN_FILES = 64  # more than the shards of which a shuffled stream has records at one time
 _RECORDS_AHEAD = 256  # indexed beyond the one asked for, so that a file is opened rarely
@@ -113,7 +112,7 @@ class ShardIndex:
             with self._lock:
                 self._extend(number)
             if number + 1 >= len(begins):
-                behind = number + 1 > len(begins) and self._lost != MISSING
+                behind = number + 1 > len(begins) and self._lost != record.MISSING
                 return begins[-1], begins[-1], _BEHIND_LOST if behind else self._lost
         return begins[number], begins[number + 1], ""
 
@@ -129,7 +128,7 @@ class ShardIndex:
                 try:
                     offset += record.data_length(head) + record.FRAME_BYTES
                 except record.DamagedRecordError as error:
-                    self._lost = str(error) if head else MISSING
+                    self._lost = str(error) if head else record.MISSING
                 else:
                     self._begins.append(offset)
                     file.seek(offset)
