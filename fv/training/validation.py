@@ -5,9 +5,8 @@ from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 import tensorflow as tf
-from PIL import Image, ImageDraw
 
-from fv import metrics
+from fv import contact_sheets, metrics
 from fv.model.siamese import PairScorer, Siamese
 from fv.pipeline import damage
 from fv.pipeline.damage import BadRecords
@@ -16,11 +15,7 @@ from fv.training import feeding
 from fv.training.options import TrainOptions
 
 _SAMPLES = 8  # pairs on TensorBoard, half of them genuine
-_COLUMNS = 4  # pairs beside each other
-_GAP, _CAPTION = 6, 16  # pixels: around a pair, below it
 _LEAST_SIDE = 64  # pixels; smaller images are enlarged, so that the caption fits below
-_BACKGROUND, _RIGHT, _WRONG = "white", "#1a7f37", "#cf222e"
-_NAMES = ("impostor", "genuine")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -127,7 +122,7 @@ def choose_samples(labels: np.ndarray, count: int) -> np.ndarray:
 def draw_samples(
     images: np.ndarray, labels: np.ndarray, similarities: np.ndarray, threshold: float
 ) -> np.ndarray:
-    """Draws pairs with label and similarity, green where the decision at the threshold is right.
+    """Draws pairs with their similarities, green if the threshold decides correctly.
 
     Args:
       images: uint8 [pairs, 2, side, side, 3].
@@ -138,18 +133,19 @@ def draw_samples(
     Returns:
       uint8 [height, width, 3], RGB.
     """
-    zoom = -(-_LEAST_SIDE // images.shape[2])
-    images = images.repeat(zoom, axis=2).repeat(zoom, axis=3)
-    side = images.shape[2]
-    pitch_x, pitch_y = 2 * side + _GAP, side + _CAPTION + _GAP
-    columns = min(_COLUMNS, len(images))
-    rows = -(-len(images) // columns)
-    sheet = Image.new("RGB", (columns * pitch_x + _GAP, rows * pitch_y + _GAP), _BACKGROUND)
-    draw = ImageDraw.Draw(sheet)
-    pairs = zip(images, labels, similarities, strict=True)
-    for index, (pair, label, similarity) in enumerate(pairs):
-        x, y = _GAP + index % columns * pitch_x, _GAP + index // columns * pitch_y
-        sheet.paste(Image.fromarray(np.hstack(pair)), (x, y))
-        colour = _RIGHT if (similarity >= threshold) == bool(label) else _WRONG
-        draw.text((x, y + side + 2), f"{_NAMES[label]} {similarity:.3f}", fill=colour)
-    return np.asarray(sheet)
+    correct = (similarities >= threshold) == (labels == 1)
+    pairs = [
+        contact_sheets.Pair(
+            pair[0],
+            pair[1],
+            int(label),
+            f"{similarity:.3f}",
+            "correct" if right else "wrong",
+            contact_sheets.GREEN if right else contact_sheets.RED,
+        )
+        for pair, label, similarity, right in zip(
+            images, labels, similarities, correct, strict=True
+        )
+    ]
+    side = max(_LEAST_SIDE, images.shape[2])
+    return np.asarray(contact_sheets.draw_pairs(pairs, side=side))
