@@ -91,6 +91,7 @@ def flipped(shards, tmp_path):
     return broken, shard
 
 
+@pytest.mark.slow
 def test_a_flipped_bit_stops_training_with_the_byte_and_the_command_that_names_the_shard(
     command, flipped, tmp_path
 ):

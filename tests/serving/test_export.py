@@ -110,6 +110,7 @@ def test_a_mistake_gets_one_line_and_leaves_nothing(trained, tmp_path, changes, 
     assert not (tmp_path / "export").exists()
 
 
+@pytest.mark.slow
 def test_a_graph_that_scores_unlike_the_evaluator_is_not_exported(trained, tmp_path, monkeypatch):
     monkeypatch.setattr(export, "_TOLERANCE", 0.0)
     monkeypatch.setattr(
