@@ -446,7 +446,7 @@ def test_a_model_without_validation_is_evaluated_and_exported(call, tiny_run, sh
     line = refusal(call(evaluate.run, *scoring, folds))
     (folds,) = re.findall(r"give (--folds=\d+)", line)
     line = refusal(call(evaluate.run, *scoring, folds))
-    assert "choose it on other pairs (--threshold_tfrecords" in line
+    assert "choose the threshold on other pairs by --threshold_tfrecords" in line
     scoring.append(f"--threshold_tfrecords={shards}")
     line = refusal(call(evaluate.run, *scoring, "--checkpoint=best"))
     assert flags_in(advice(line)) == ["--checkpoint=last"]
