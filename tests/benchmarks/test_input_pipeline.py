@@ -107,6 +107,7 @@ def without_torch(tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
 
 
+@pytest.mark.slow
 def test_missing_peers_are_named_and_the_others_run(work, without_torch):
     entrants = {name: Entrant(name, work) for name in ("torch_batches", "threads", "ceiling")}
     ran, absent = rounds.run(entrants, rounds=2, seconds=0.1, warm_up_s=0.0)

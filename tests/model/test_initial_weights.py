@@ -215,6 +215,7 @@ def test_a_run_loads_first_weights_once_and_continues_without_them(following, tr
         train(dataclasses.replace(following, workdir=following.workdir + "-new"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "compute",
     [StrategyOptions(), slow_case(StrategyOptions(strategy="mirrored", virtual_devices=2))],

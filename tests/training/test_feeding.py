@@ -144,6 +144,7 @@ def test_an_input_of_known_slowness_reads_its_share_of_the_time(
     assert right(tried), tried
 
 
+@pytest.mark.slow
 def test_replicas_wait_together(monkeypatch):
     monkeypatch.setattr(SleepingStep, "seconds", 0.02)
     late, seconds = measured(strategies.mirrored_cpus(2), 0.2, SleepingStep)

@@ -82,6 +82,7 @@ def test_gradient_sums_are_zero_between_steps_and_a_step_is_one_update(shards):
 SGD = dataclasses.replace(DEFAULTS, optimizer="sgd", learning_rate=0.02)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("strategy", [one_device, slow_case(two_replicas)])
 def test_a_step_compiled_by_xla_equals_the_plain_one_on_two_replicas(shards, strategy):
     plain, compiled = (
@@ -280,6 +281,7 @@ def test_two_replicas_without_synchronised_batch_norm_do_differ(shards, of_one_r
     )  # or the tests above would show nothing
 
 
+@pytest.mark.slow
 def test_several_steps_in_one_call_are_the_same_steps(shards):
     whole, parted = (
         step_losses(shards, one_device(), augment=True, calls=calls)
