@@ -12,6 +12,7 @@ from fv import preprocess
 from fv.model import backbones, heads
 from fv.model.heads import Head
 from fv.model.options import ModelOptions
+from fv.pipeline import input_pipeline
 
 # Name of the layer whose weights, without a bias, give the embeddings before normalisation.
 EMBEDDING = "embedding"
@@ -193,7 +194,7 @@ class PairScorer:
           shards with one replica.
         """
         rows = [np.zeros((0, 3), np.float32)]
-        for batch in batches:
+        for batch in input_pipeline.iterate(batches):
             rows.append(self._score_batch(batch).numpy())
             after_batch()
         similarities, labels, valid = np.concatenate(rows).T

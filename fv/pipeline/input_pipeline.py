@@ -12,7 +12,8 @@ those that are damaged.
 """
 
 import math
-from collections.abc import Iterable, Sequence
+import threading
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -131,6 +132,19 @@ def evaluation_batches(
     batches = decoder.padded_batches(order.stored_order(parts, read), batch_size)
     steps = evaluation_steps(source, batch_size * replicas, workers)
     return batches.take(replicas * steps).prefetch(BATCHES_AHEAD)
+
+
+def iterate(batches: Iterable) -> Iterator:
+    """Yields the batches of a dataset, then deletes its iterator in a thread of its own.
+
+    The deletion can take a minute: TensorFlow waits until the thread that tunes the pipeline wakes.
+    """
+    held = [iter(batches)]  # the only reference: no frame keeps another one
+    try:
+        while (batch := next(held[0], None)) is not None:
+            yield batch
+    finally:
+        threading.Thread(target=held.clear, daemon=True).start()
 
 
 def evaluation_steps(source: PairSource, batch_size: int, workers: int = 1) -> int:

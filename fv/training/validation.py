@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from fv import contact_sheets, metrics
 from fv.model.siamese import PairScorer, Siamese
-from fv.pipeline import damage
+from fv.pipeline import damage, input_pipeline
 from fv.pipeline.damage import BadRecords
 from fv.pipeline.input_pipeline import PairSource
 from fv.training import feeding
@@ -94,7 +94,7 @@ class Validator:
 
     def _keep_samples(self, batches: Iterable) -> Iterator:
         """The same batches; keeps images of the first, whose pairs are scored first."""
-        iterator = iter(batches)
+        iterator = input_pipeline.iterate(batches)
         first = next(iterator)
         valid = self._local(first["valid"])
         images, labels = (self._local(first[name])[valid] for name in ("images", "label"))

@@ -1,6 +1,8 @@
 import collections
 import dataclasses
 import itertools
+import threading
+import weakref
 
 import numpy as np
 import pytest
@@ -301,3 +303,30 @@ def test_the_crop_decides_which_decoder_is_the_faster():
     assert InputOptions(cache="decoded").decodes_on_host(0.64) and not InputOptions(
         "tensorflow"
     ).decodes_on_host(1.0)
+
+
+def test_an_iterator_is_deleted_in_another_thread():
+    deleted_in = []
+
+    class Batches:
+        def __iter__(self):
+            iterator = map(int, "123")
+            holder = Holder(iterator)
+            weakref.finalize(holder, lambda: deleted_in.append(threading.current_thread()))
+            return holder
+
+    class Holder:
+        def __init__(self, iterator):
+            self._iterator = iterator
+
+        def __iter__(self):
+            return self
+
+        def __next__(self):
+            return next(self._iterator)
+
+    threads = set(threading.enumerate())
+    assert list(input_pipeline.iterate(Batches())) == [1, 2, 3]
+    for thread in set(threading.enumerate()) - threads:
+        thread.join()
+    assert deleted_in and deleted_in[0] is not threading.main_thread()
