@@ -7,6 +7,7 @@ import sys
 import textwrap
 import threading
 from collections.abc import Callable, Sequence
+from types import FrameType
 from typing import NoReturn
 
 from absl import flags
@@ -85,10 +86,13 @@ def require_teardown() -> None:
 
 
 def _is_main_program() -> bool:
-    """Whether the caller of `run`, or its caller, is the module that Python was started with."""
-    callers = sys._getframe(2), sys._getframe(2).f_back
-    names = ((caller.f_globals["__name__"], caller.f_code.co_name) for caller in callers if caller)
-    return ("__main__", "<module>") in names
+    """Whether only a command's module, at most by way of a function of it, called `run`."""
+    frame: FrameType | None = sys._getframe(2)
+    callers = 0
+    while frame is not None:
+        callers += frame.f_globals["__name__"] != "runpy"  # python -m
+        frame = frame.f_back
+    return callers <= 2
 
 
 def _end_process(code: int) -> NoReturn:
