@@ -25,7 +25,7 @@ from PIL import Image
 
 import fv
 from benchmarks import hostile_images
-from fv import cli, files, preprocess, progress
+from fv import cli, files, image_ops, progress
 from fv.errors import UserError
 from fv.model import checkpoint_files, model_record
 from fv.options import option, required
@@ -140,12 +140,12 @@ def _bare_calls(options: BenchmarkOptions, images: list[bytes], size: int) -> Ca
     model, _ = checkpoint_files.load_model(options.workdir, held)
     side, crop = held.options.image_size, held.options.crop_fraction
     encoded = tf.constant(images)
-    spec = tf.TensorSpec([side, side, preprocess.CHANNELS], tf.uint8)
+    spec = tf.TensorSpec([side, side, image_ops.CHANNELS], tf.uint8)
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string)], autograph=False)
     def decode(batch):
         def load(one):
-            return preprocess.load_jpeg(one, side, crop)
+            return image_ops.load_jpeg(one, side, crop)
 
         return tf.map_fn(load, batch, fn_output_signature=spec)
 
@@ -166,7 +166,7 @@ def _engine_calls(options: BenchmarkOptions, images: list[bytes]) -> Calls:
     """Returns calls of the exported formats, on decoded pixels."""
     held = model_record.load(options.workdir).options
     sizes = (held.image_size, held.crop_fraction)
-    pixels = np.stack([preprocess.load_jpeg(tf.constant(image), *sizes) for image in images])
+    pixels = np.stack([image_ops.load_jpeg(tf.constant(image), *sizes) for image in images])
     paths = sorted(pathlib.Path(options.model, formats.FOLDER).glob("*"))
     opened = {f"{path.name}, from pixels": formats.open_engine(str(path)) for path in paths}
     return {name: functools.partial(engine, pixels) for name, engine in opened.items()}

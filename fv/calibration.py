@@ -2,8 +2,9 @@
 
 Platt scaling, p = sigmoid(slope · similarity + offset), is fitted by maximum likelihood with
 targets held off 0 and 1 (Platt, Probabilistic Outputs for Support Vector Machines, 1999), by
-Newton's method with step halving (Lin, Lin and Weng, A Note on Platt's Probabilistic Outputs,
-2007). It has two parameters, so a few hundred pairs are enough, and keeps the order of scores.
+Newton's method with step halving (Lin, Lin and Weng, A Note on Platt's Probabilistic Outputs
+for Support Vector Machines, 2007). It has two parameters, so a few hundred pairs are enough, and
+keeps the order of scores.
 """
 
 import dataclasses

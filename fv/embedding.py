@@ -1,7 +1,7 @@
 """Embeds the images of a data set: each one once, in batches, in memory that does not grow.
 
 Only the result grows with the number of images. Images are decoded by the ops of training and
-export (`fv.preprocess.load_jpeg`).
+export (`fv.image_ops.load_jpeg`).
 """
 
 import hashlib
@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow as tf
 import tf_keras
 
-from fv import files, preprocess, progress, workers
+from fv import files, image_ops, progress, workers
 from fv.conversion.formats import BadImage
 from fv.errors import UserError
 from fv.model.options import ModelOptions
@@ -195,7 +195,7 @@ def _decode(
 
     def load(data: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         side = tf.reduce_min(tf.io.extract_jpeg_shape(data)[:2])
-        return preprocess.load_jpeg(data, image_size, crop_fraction), side
+        return image_ops.load_jpeg(data, image_size, crop_fraction), side
 
     return tf.map_fn(
         load,

@@ -88,8 +88,8 @@ def tar_at_far(similarities: np.ndarray, labels: np.ndarray, far: float) -> "Tar
 def roc(similarities: np.ndarray, labels: np.ndarray) -> "Roc":
     """Computes the receiver operating characteristic, one point per distinct similarity.
 
-    The pairs are sorted once (Fawcett, Pattern Recognition Letters 27, 2006, algorithm 1). No
-    metric depends on the order of tied pairs.
+    The pairs are sorted once (Fawcett, An introduction to ROC analysis, 2006). No metric depends
+    on the order of tied pairs.
 
     Args:
       similarities: float [n], higher is more alike; any finite range.

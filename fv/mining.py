@@ -129,12 +129,9 @@ def restore_conversion(
     except flags.Error as error:
         other = f"{options.tfrecords} was converted by another version of fv ({error})"
         raise UserError(f"{other}: convert it again with --overwrite") from error
-    given = (
-        fv_options.from_flags(options_module.ConvertOptions, values)
-        if values["images"].value
-        else None
-    )
     source.split(_TRAIN)  # refuses a data set without one
+    options_class = options_module.ConvertOptions
+    given = fv_options.from_flags(options_class, values) if values["images"].value else None
     if given is None or given.pairs_list:
         without = f"--tfrecords={options.tfrecords} holds no pairs that the converter sampled"
         raise UserError(f"{without}: convert without a list")
@@ -172,12 +169,9 @@ def choose_genuine(
     """
     # Both images of a pair count, and they are of one identity.
     capacity = Capacity(sizes, caps._replace(identity=2 * caps.identity))
-    hard = pair_sampling.take_within_caps(
-        order_by_rank(partners, rng), capacity, round(hard_share * count)
-    )
-    others = pair_sampling.sample_genuine(
-        sizes, pair_sampling.count_genuine(sizes, caps), caps, rng
-    )
+    hard = _take_hard(partners, capacity, round(hard_share * count), rng)
+    most = pair_sampling.count_genuine(sizes, caps)
+    others = pair_sampling.sample_genuine(sizes, most, caps, rng)
     others = _without(others[rng.permutation(len(others))], hard, len(partners))
     return Chosen(hard, pair_sampling.take_within_caps(others, capacity, count - len(hard)))
 
@@ -191,14 +185,18 @@ def choose_impostors(
     rng: np.random.Generator,
 ) -> Chosen:
     """Chooses impostor pairs; arguments as in `choose_genuine`."""
-    images, capacity = len(partners), Capacity(sizes, caps)
-    hard = pair_sampling.take_within_caps(
-        order_by_rank(partners, rng), capacity, round(hard_share * count)
-    )
+    images = len(partners)
+    hard = _take_hard(partners, Capacity(sizes, caps), round(hard_share * count), rng)
     made = pair_sampling.sample_impostors(sizes, count, caps, rng, given=hard)
     # The sampler may replace a given pair by two others.
     hard = hard[np.isin(_keys(hard, images), _keys(made, images))]
     return Chosen(hard, _without(made, hard, images))
+
+
+def _take_hard(
+    partners: np.ndarray, capacity: Capacity, count: int, rng: np.random.Generator
+) -> np.ndarray:
+    return pair_sampling.take_within_caps(order_by_rank(partners, rng), capacity, count)
 
 
 def order_by_rank(partners: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -226,15 +224,15 @@ def _require_fitting_model(
     """Checks that the model met none of the held-out people, and images stored like these."""
     advice = "take a model that was trained on that data set"
     exact = "--merge_names=false" in source.flags.splitlines()
-    held_out = _held_out(source)
-    seen = known.trained_on(held_out, exact) if known.identity_hashes is not None else []
+    seen = known.trained_on(_held_out(source), exact) if known.identity_hashes is not None else []
     if seen:
         raise UserError(
             f"--workdir={options.workdir} was trained on {len(seen):,} people whom "
             f"{options.tfrecords} holds out ({seen[0]}, …): {advice}"
         )
-    stored = source.preprocessing
-    model_record.check_images(known, options.workdir, stored, options.tfrecords, advice)
+    model_record.check_images(
+        known, options.workdir, source.preprocessing, options.tfrecords, advice
+    )
 
 
 def _held_out(source: manifest.Manifest) -> set[str]:
@@ -275,7 +273,9 @@ def _mine_training_pairs(
             "other_cosine": _mean_cosine(found.others, embeddings),
         }
         described[_NAMES[label]] = {"pairs": len(found.pairs), "hard": len(found.hard), **cosines}
-    return _make_table(members, by_label, options.seed), described
+    ends = {label: found.pairs for label, found in by_label.items()}
+    sides = pairs_module.random_generator(options.seed, "mining", "sides")
+    return pairs_module.make_table(members, ends, sides), described
 
 
 def _embed(options: MineOptions, known: ModelRecord, images: shards.Images) -> np.ndarray:
@@ -314,16 +314,6 @@ def _choose(
     wanted = min(count - wanted, round(len(found.pairs) * (1.0 - share) / share) + count % 2)
     others = choose_impostors(sizes, partners[record.IMPOSTOR], wanted, hard_share, caps, rng)
     return {record.GENUINE: found, record.IMPOSTOR: others}
-
-
-def _make_table(members: pd.DataFrame, chosen: dict[int, Chosen], seed: int) -> pd.DataFrame:
-    """The pairs as a selection holds them, each pair's images in random order."""
-    ends = [found.pairs for found in chosen.values()]
-    labels = np.repeat(np.array(list(chosen), np.int8), [len(each) for each in ends])
-    numbers = members.index.to_numpy(np.int32)[np.concatenate(ends)]
-    swapped = pairs_module.random_generator(seed, "mining", "sides").random(len(numbers)) < 0.5
-    numbers[swapped] = numbers[swapped, ::-1]
-    return pd.DataFrame({"a": numbers[:, 0], "b": numbers[:, 1], "label": labels})
 
 
 def _mean_cosine(ends: np.ndarray, embeddings: FixedPoint) -> float | None:

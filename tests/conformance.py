@@ -29,10 +29,11 @@ import simplejpeg
 import tensorflow as tf
 from PIL import Image
 
-from fv import preprocess
+from fv import image_ops
 from fv.conversion import formats, images
 from fv.conversion import options as options_module
 from fv.errors import UserError
+from fv.preprocessing import Preprocessing
 from fv.serving import decoding, sources
 
 WIDTH, HEIGHT = 56, 40
@@ -715,13 +716,15 @@ class EntryPoints:
             return self._through_graph(self._encode(file, entry))
         quality = options_module.ConvertOptions.jpeg_quality if entry == EVALUATE else 100
         try:
-            stored = images.load_sound_jpeg(file.data, images.Rules(PIXELS, quality)).stored
+            stored = images.load_sound_jpeg(
+                file.data, images.Rules(PIXELS, Preprocessing(jpeg_quality=quality))
+            ).stored
         except formats.BadImage as error:
             raise Refused(str(error)) from error
         if entry == TENSORFLOW:
-            return preprocess.load_jpeg(tf.constant(stored), SIDE, 1.0).numpy().astype(int)
+            return image_ops.load_jpeg(tf.constant(stored), SIDE, 1.0).numpy().astype(int)
         result = np.zeros((SIDE, SIDE, 3), np.uint8)
-        preprocess.load_on_host(stored, 1.0, result)
+        image_ops.load_on_host(stored, 1.0, result)
         return result.astype(int)
 
     def _encode(self, file: File, entry: str) -> bytes:
@@ -780,7 +783,7 @@ def compare(
     taken, wrong = {}, []
     for file in corpus:
         group = taken.setdefault(file.group, dict.fromkeys(ENTRIES, True))
-        wanted = preprocess.to_input(tf.constant(file.wanted), SIDE, 1.0).numpy().astype(int)
+        wanted = image_ops.to_input(tf.constant(file.wanted), SIDE, 1.0).numpy().astype(int)
         for entry in ENTRIES:
             try:
                 difference = differ(wanted, entry, points.read(file, entry))

@@ -1,6 +1,8 @@
 """Tests of fv.cli."""
 
 import dataclasses
+import subprocess
+import sys
 
 import pytest
 
@@ -24,6 +26,30 @@ class Options:
     steps: int = option(10, "Training steps, 1 or more.", lower=1)
     mode: str = option("fast", "How.", choices=["fast", "exact"])
     inner: Inner = group(Inner)
+
+
+PROGRAM = """
+import atexit, dataclasses, sys, threading, time, types
+from fv import cli
+sys.modules["tensorflow"] = types.ModuleType("tensorflow")
+
+class Iterator:
+    def __del__(self):
+        print("deleted")
+
+def work():
+    time.sleep(0.2)
+    print("thread")
+
+def main(options):
+    print("main")
+    threading.Thread(target=work).start()
+    {statement}
+
+iterator = Iterator()
+atexit.register(print, "exit function")
+cli.run(main, dataclasses.make_dataclass("Options", []), argv=["fv-command"])
+"""
 
 
 def call(main, *arguments, positional=()):
@@ -181,3 +207,31 @@ def test_a_flagfile_that_is_no_text_is_refused(tmp_path, capsys):
     assert call(returns(0), f"--flagfile={tmp_path}/photo.jpg") == 2
     error = capsys.readouterr().err
     assert "flagfile" in error and error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("statement", "code", "deleted"),
+    [
+        ("return 3", 3, False),
+        ("raise cli.UserError('no images')", 2, False),
+        ("raise ValueError('a bug')", 1, True),
+        ("cli.require_teardown()", 0, True),
+    ],
+)
+def test_a_process_ends_without_deleting_tensorflows_objects(statement, code, deleted):
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM.format(statement=statement)], capture_output=True, text=True
+    )
+    wanted = ["main", "thread", "exit function", *["deleted"] * deleted]
+    assert (done.returncode, done.stdout.split("\n")[:-1]) == (code, wanted)
+    assert ("Traceback" in done.stderr) == (code == 1)
+
+
+def test_output_to_a_full_disk_is_an_error_of_the_user():
+    script = PROGRAM.format(statement="return 0")
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-c", script], stdout=full, stderr=subprocess.PIPE, text=True
+        )
+    assert done.returncode == 2
+    assert done.stderr.startswith("fv-command: error: [Errno 28] No space left on device")

@@ -10,10 +10,11 @@ from tests import test_advice
 
 ROOT = pathlib.Path(__file__).parent.parent
 GUIDES = sorted((ROOT / "docs").glob("*.md"))
+RESULTS = sorted((ROOT / "benchmarks" / "results").glob("*.md"))
 PAGES = [
     *ROOT.glob("*.md"),
     *GUIDES,
-    *(ROOT / "benchmarks" / "results").glob("*.md"),
+    *RESULTS,
     ROOT / "tfrecords" / "README.md",
     ROOT / "data" / "README.md",
 ]
@@ -44,16 +45,34 @@ def test_every_link_leads_to_a_file_and_a_section(page):
             assert not anchor or anchor in map(slug, headings), target
 
 
-@pytest.mark.parametrize("page", [*GUIDES, ROOT / "README.md", ROOT / "BUILD.md"], ids=name)
-def test_a_guide_names_flags_of_commands_and_keeps_its_length(page):
-    known = {
+def unknown_flags(text: str, known: set[str]) -> set[str]:
+    """The flags in a text that neither a command nor another tool has, nor `known` names."""
+    known = known | {
         flag.partition("=")[0].removeprefix("--")
         for command in test_advice.COMMANDS
         for flag, _ in options.describe(command)
     }
     known |= test_advice.OF_ALL_COMMANDS | test_advice.OF_OTHER_TOOLS | OTHER_TOOLS
     known |= test_advice.PLACEHOLDERS
-    text = page.read_text()
     named = set(re.findall(r"(?<![\w-])--([a-z][a-z_-]*)", text))
-    assert {flag for flag in named if not {flag, flag.removeprefix("no")} & known} == set()
+    return {flag for flag in named if not {flag, flag.removeprefix("no")} & known}
+
+
+@pytest.mark.parametrize("page", [*GUIDES, ROOT / "README.md", ROOT / "BUILD.md"], ids=name)
+def test_a_guide_names_flags_of_commands_and_keeps_its_length(page):
+    text = page.read_text()
+    assert unknown_flags(text, set()) == set()
     assert len(text.split()) <= MOST_WORDS[page.name]
+
+
+@pytest.mark.parametrize("page", RESULTS, ids=name)
+def test_results_name_flags_of_commands_and_of_the_benchmarks(page):
+    sources = (path.read_text() for path in (ROOT / "benchmarks").rglob("*.py"))
+    pattern = r"^    (\w+): [^=\n]+ = (?:option|required)\("
+    own = {flag for source in sources for flag in re.findall(pattern, source, re.M)}
+    assert unknown_flags(page.read_text(), own) == set()
+
+
+def test_variants_of_a_sweep_name_flags_of_commands():
+    for page in (ROOT / "configs").glob("*.variants"):
+        assert unknown_flags(page.read_text(), set()) == set()

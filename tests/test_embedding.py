@@ -4,7 +4,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from fv import embedding, preprocess
+from fv import embedding, image_ops
 from fv.conversion.formats import BadImage
 from fv.errors import UserError
 from fv.model import siamese
@@ -44,7 +44,7 @@ def test_each_image_is_read_once_and_embedded_as_alone(encoder, small_blocks):
     assert sorted(read) == list(range(COUNT))
     assert found.shape == (COUNT, TINY.embedding_size) and found.dtype == np.float32
     pixels = [
-        preprocess.load_jpeg(images.read(number), TINY.image_size, TINY.crop_fraction)
+        image_ops.load_jpeg(images.read(number), TINY.image_size, TINY.crop_fraction)
         for number in range(COUNT)
     ]
     expected = encoder(np.stack(pixels), training=False).numpy()

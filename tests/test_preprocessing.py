@@ -15,7 +15,7 @@ import tensorflow as tf
 from PIL import Image
 
 import fv
-from fv import manifest, mining, preprocess, whitening
+from fv import image_ops, manifest, mining, whitening
 from fv.conversion import convert
 from fv.conversion import images as conversion
 from fv.conversion import options as options_module
@@ -337,20 +337,20 @@ def test_a_list_for_a_model_of_boxes_needs_boxes_of_its_own(tmp_path):
 def test_the_graph_s_averages_are_the_converter_s_within_one_level(size, preprocessing):
     noise = np.random.default_rng(size).integers(0, 256, (size[1], size[0], 3), np.uint8)
     wanted = conversion.cut_and_resize(noise, preprocessing.store_size, preprocessing.crop_fraction)
-    top, left, height, width = preprocess._stored_window(
+    top, left, height, width = image_ops._stored_window(
         tf.constant(noise.shape), preprocessing.crop_fraction
     ).numpy()
     part = tf.constant(noise[top : top + height, left : left + width])
-    found = preprocess._average(part, preprocessing.store_size).numpy()
+    found = image_ops._average(part, preprocessing.store_size).numpy()
     assert found.shape == wanted.shape and np.abs(found - wanted.astype(int)).max() <= 1
 
 
 def test_a_graph_that_cuts_otherwise_than_the_converter_is_not_exported(monkeypatch):
     rules = decoding.Rules(32, 1.0, 1_000_000, CUT)
     exports._check_preprocessing(rules)
-    window = preprocess._stored_window
+    window = image_ops._stored_window
     monkeypatch.setattr(
-        preprocess, "_stored_window", lambda *given: window(*given) + tf.constant([1, 1, 0, 0])
+        image_ops, "_stored_window", lambda *given: window(*given) + tf.constant([1, 1, 0, 0])
     )
     with pytest.raises(UserError, match="unlike a stored one"):
         exports._check_preprocessing(rules)

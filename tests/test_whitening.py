@@ -5,7 +5,7 @@ import pathlib
 import numpy as np
 import pytest
 
-from fv import preprocess, record, whitening, workdir
+from fv import image_ops, record, whitening, workdir
 from fv.errors import UserError
 from fv.evaluate import EvaluateOptions, evaluate
 from fv.model import checkpoint_files, model_record
@@ -53,7 +53,7 @@ def embedded(folder: str, shards: str) -> tuple[np.ndarray, np.ndarray]:
 
     def embed(name: str) -> np.ndarray:
         loaded = [
-            preprocess.load_jpeg(pair[name], held.options.image_size, held.options.crop_fraction)
+            image_ops.load_jpeg(pair[name], held.options.image_size, held.options.crop_fraction)
             for pair in genuine
         ]
         return model.encoder(np.stack(loaded), training=False).numpy()

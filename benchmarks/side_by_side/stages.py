@@ -18,7 +18,7 @@ import tensorflow as tf
 
 from benchmarks.side_by_side import peers, workload
 from benchmarks.side_by_side.workload import Workload
-from fv import files, manifest, preprocessing, record
+from fv import files, jpeg_loader, manifest, record
 from fv.pipeline.shard_reader import FrameReader, ShardIndex
 
 STAGES = ("read", "parse", "decode", "resize", "batch")
@@ -83,7 +83,7 @@ class _Loader:
     def __init__(self, encoded: list[bytes], side: int | None):
         sides = [side or min(simplejpeg.decode_jpeg_header(image)[:2]) for image in encoded]
         places = {
-            each: np.empty((each, each, preprocessing.CHANNELS), np.uint8) for each in set(sides)
+            each: np.empty((each, each, jpeg_loader.CHANNELS), np.uint8) for each in set(sides)
         }
         self._given = [
             (image, 1.0, places[each]) for image, each in zip(encoded, sides, strict=True)
@@ -91,7 +91,7 @@ class _Loader:
 
     def load(self) -> None:
         for given in self._given:
-            preprocessing.load_jpeg(*given)
+            jpeg_loader.load_jpeg(*given)
 
 
 def _seconds(part: Callable[[], object]) -> float:

@@ -223,9 +223,7 @@ def _check_images(
     """Checks the images; returns the result, and the images that the CSV of boxes lacks."""
     crop = images_module.parse_crop(chosen.crop)
     boxed, boxless = images_module.require_boxes(images, crop, chosen.crop)
-    rules = images_module.Rules(
-        chosen.max_pixels, chosen.jpeg_quality, chosen.store_size, crop.fraction
-    )
+    rules = images_module.Rules(chosen.max_pixels, options_module.preprocessing_of(chosen))
     checked = checking.check_images(boxed, chosen.images, scratch, rules, crop, run, strict)
     return checked, boxless
 

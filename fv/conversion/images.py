@@ -17,13 +17,16 @@ from fv import tables
 from fv.conversion import formats, jpeg
 from fv.conversion.formats import BadImage
 from fv.errors import UserError
-from fv.preprocessing import WHOLE
+from fv.preprocessing import WHOLE, Preprocessing
 
 COLUMNS = ("path", "left", "top", "width", "height")  # of a CSV of boxes
 
 _WHOLE_SUBSAMPLING = "444"  # keeps the colours of what was lossless
 _RESIZED_SUBSAMPLING = "420"  # that of nearly every camera; decodes faster
 _UNKNOWN_SUBSAMPLING = "Could not determine subsampling"  # simplejpeg's error, before it decodes
+
+# A converter's processes share the cores already.
+cv2.setNumThreads(0)
 
 
 class Box(NamedTuple):
@@ -54,15 +57,11 @@ class Rules:
 
     Attributes:
       max_pixels: most pixels it may have.
-      jpeg_quality: 1 to 100, where it is encoded.
-      store_size: longest shorter side of a stored image in pixels; None stores images as they are.
-      crop_fraction: as `Crop.fraction`.
+      preprocessing: how it is stored. Its `boxes` are not read: they are given with each image.
     """
 
     max_pixels: int
-    jpeg_quality: int
-    store_size: int | None = None
-    crop_fraction: float | None = None
+    preprocessing: Preprocessing = Preprocessing()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,8 +84,8 @@ def load_sound_jpeg(data: bytes, rules: Rules, box: Box | None = None) -> SoundI
 
     Baseline and progressive JPEG, RGB or grey, upright, comes back untouched, up to its end marker.
     All else becomes RGB JPEG without chroma subsampling: transparency on white, the first frame of
-    several, 16 bits a channel scaled to 8, EXIF rotation applied. With `rules.store_size`, every
-    image is cut, made smaller by area averages where it is larger, and encoded.
+    several, 16 bits a channel scaled to 8, EXIF rotation applied. With a `store_size`, every image
+    is cut, made smaller by area averages where it is larger, and encoded.
 
     Args:
       data: the file's bytes.
@@ -160,7 +159,7 @@ def crop_window(width: int, height: int, fraction: float | None, box: Box | None
             raise BadImage(f"its box {tuple(box)} lies outside its {width} × {height} pixels")
         return Box(left, top, right - left, bottom - top)
     if fraction:
-        # `fv.preprocess` has to cut the same square of an image that was not cut here.
+        # `fv.image_ops` has to cut the same square of an image that was not cut here.
         side = max(1, round(min(width, height) * fraction))
         return Box((width - side) // 2, (height - side) // 2, side, side)
     return Box(0, 0, width, height)
@@ -193,7 +192,7 @@ def _load_jpeg(data: bytes, rules: Rules, box: Box | None) -> SoundImage:
         data = jpeg.repair(data, head)
     # Strict decoding finds damage; without it, decoders fill what is missing with grey. Every JPEG
     # is decoded strictly, also where other pixels are stored.
-    if head.plain and head.orientation == jpeg.UPRIGHT and not rules.store_size:
+    if head.plain and head.orientation == jpeg.UPRIGHT and not rules.preprocessing.store_size:
         grey = simplejpeg.decode_jpeg(data, "GRAY", strict=True)[:, :, 0]
         end = jpeg.find_end(data, head.scan)
         stored = data if end == len(data) else data[:end]
@@ -208,15 +207,15 @@ def _load_jpeg(data: bytes, rules: Rules, box: Box | None) -> SoundImage:
 
 def _encode(rgb: np.ndarray, rules: Rules, box: Box | None) -> SoundImage:
     """Cuts, resizes and encodes the pixels of an upright image, uint8 [height, width, 3]."""
-    part, subsampling = rgb, _WHOLE_SUBSAMPLING
-    if rules.store_size:
-        part = cut_and_resize(rgb, rules.store_size, rules.crop_fraction, box)
+    part, subsampling, preprocessing = rgb, _WHOLE_SUBSAMPLING, rules.preprocessing
+    if preprocessing.store_size:
+        part = cut_and_resize(rgb, preprocessing.store_size, preprocessing.crop_fraction, box)
         subsampling = _RESIZED_SUBSAMPLING
     height, width, _ = part.shape
     if max(height, width) > jpeg.MAX_SIDE:
         raise BadImage(f"a side longer than the {jpeg.MAX_SIDE:,} pixels of a JPEG")
     stored = simplejpeg.encode_jpeg(
-        np.ascontiguousarray(part), rules.jpeg_quality, "RGB", subsampling, fastdct=False
+        np.ascontiguousarray(part), preprocessing.jpeg_quality, "RGB", subsampling, fastdct=False
     )
     return SoundImage(stored, cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY), (width, height))
 

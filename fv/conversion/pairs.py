@@ -179,7 +179,6 @@ def sample_pairs(
 def _sample_split(
     members: pd.DataFrame, quota: Quota, wanted: Wanted, rng: np.random.Generator
 ) -> pd.DataFrame:
-    """Samples the pairs of a split, with the two images of a pair in random order."""
     members = members.sort_values("identity", kind="stable")
     sizes = _count_images(members)
     impostor = pair_sampling.sample_impostors(sizes, quota.impostor, wanted.caps, rng)
@@ -187,10 +186,21 @@ def _sample_split(
     if len(impostor) < quota.impostor:
         count = _genuine_beside(len(impostor), wanted.genuine_fraction)
     genuine = pair_sampling.sample_genuine(sizes, count, wanted.caps, rng)
-    labels = np.repeat(
-        np.array([record.GENUINE, record.IMPOSTOR], np.int8), [len(genuine), len(impostor)]
-    )
-    ends = members.index.to_numpy(np.int32)[np.concatenate([genuine, impostor])]
+    return make_table(members, {record.GENUINE: genuine, record.IMPOSTOR: impostor}, rng)
+
+
+def make_table(
+    members: pd.DataFrame, by_label: Mapping[int, np.ndarray], rng: np.random.Generator
+) -> pd.DataFrame:
+    """Makes the table of pairs of a split, with the two images of a pair in random order.
+
+    Args:
+      members: the images of the split; its index numbers them.
+      by_label: int64 [n, 2], the places in `members` of each pair's images.
+      rng: source of the order.
+    """
+    labels = np.repeat(np.array(list(by_label), np.int8), [len(each) for each in by_label.values()])
+    ends = members.index.to_numpy(np.int32)[np.concatenate(list(by_label.values()))]
     swapped = rng.random(len(ends)) < 0.5
     ends[swapped] = ends[swapped, ::-1]
     return pd.DataFrame({"a": ends[:, 0], "b": ends[:, 1], "label": labels})

@@ -16,6 +16,7 @@ from fv.conversion.datasets import Catalog
 from fv.conversion.duplicates import DisjointSets
 from fv.conversion.options import ConvertOptions
 from fv.conversion.pairs import Selection
+from fv.preprocessing import Preprocessing
 
 LISTED = 1000  # most entries of a list of files, copies or identities; totals count all
 
@@ -260,7 +261,7 @@ def _draw_suspects(chosen: ConvertOptions, listed: list[dict[str, Any]]) -> byte
     """Draws a sheet of the first pictures found under two identities; None if there are none."""
     if not listed:
         return None
-    rules = images.Rules(chosen.max_pixels, chosen.jpeg_quality)
+    rules = images.Rules(chosen.max_pixels, Preprocessing(jpeg_quality=chosen.jpeg_quality))
     pairs = []
     for row in listed[:_SUSPECTS_SHOWN]:
         paths = row["first_path"], row["second_path"]

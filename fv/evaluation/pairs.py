@@ -16,6 +16,7 @@ from fv.conversion import datasets, identities, images, options, pair_lists
 from fv.conversion.formats import BadImage
 from fv.conversion.images import Rules
 from fv.errors import UserError
+from fv.preprocessing import Preprocessing
 
 _CONVERTER = options.ConvertOptions(images="")  # its defaults
 _HASH_BYTES = 8  # of an image's path
@@ -192,7 +193,10 @@ def storage_rules(
         raise UserError(
             f"--crop={given} cuts images as the converter stores them small: give --store_size too"
         )
-    return Rules(_CONVERTER.max_pixels, jpeg_quality, store_size, crop.fraction)
+    preprocessing = Preprocessing(
+        crop_fraction=crop.fraction, store_size=store_size, jpeg_quality=jpeg_quality
+    )
+    return Rules(_CONVERTER.max_pixels, preprocessing)
 
 
 def note_missing(

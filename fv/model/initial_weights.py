@@ -18,7 +18,7 @@ import numpy as np
 import tensorflow as tf
 import tf_keras
 
-from fv import errors, files, preprocess, removed_flags, workdir
+from fv import errors, files, image_ops, removed_flags, workdir
 from fv.errors import UserError
 from fv.model import backbones, checkpoint_files, model_record, siamese
 from fv.model.model_record import ModelRecord
@@ -295,7 +295,7 @@ def _require_backbone(where: str, held: ModelOptions, wanted: ModelOptions) -> N
 
 
 def _build_plain(options: ModelOptions, weights: str | None) -> tf_keras.Model:
-    shape = (options.image_size, options.image_size, preprocess.CHANNELS)
+    shape = (options.image_size, options.image_size, image_ops.CHANNELS)
     return backbones.build_plain(options.backbone, shape, weights)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 import tf_keras
 
-from fv import preprocess
+from fv import image_ops
 from fv.model import backbones, heads
 from fv.model.heads import Head
 from fv.model.options import ModelOptions
@@ -78,7 +78,7 @@ def build_encoder(options: ModelOptions, *, sync_batch_norm: bool = False) -> tf
     Raises:
       UserError: sizes or layer do not fit the backbone.
     """
-    shape = (options.image_size, options.image_size, preprocess.CHANNELS)
+    shape = (options.image_size, options.image_size, image_ops.CHANNELS)
     images = tf_keras.Input(shape, dtype=tf.float32, name="images")
     backbone = backbones.build_backbone(options, shape, sync_batch_norm=sync_batch_norm)
     features = backbone(backbones.normalise_pixels(options.backbone, images))

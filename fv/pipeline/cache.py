@@ -8,7 +8,7 @@ from concurrent import futures
 import numpy as np
 import tensorflow as tf
 
-from fv import preprocess, progress, record, workers
+from fv import image_ops, progress, record, workers
 from fv.errors import UserError
 from fv.pipeline import damage, decoders, order, slices
 from fv.pipeline.damage import BadRecords
@@ -97,7 +97,7 @@ class DecodedCache:
             more images are distinct than the manifest says.
         """
         count, side = slices.count_records(parts), source.image_size
-        shape = (min(source.split.images, 2 * count), side, side, preprocess.CHANNELS)
+        shape = (min(source.split.images, 2 * count), side, side, image_ops.CHANNELS)
         workers.require_memory(
             "--cache=decoded",
             int(np.prod(shape)),
@@ -198,7 +198,7 @@ class _DistinctImages:
 
     def _decode(self, data: bytes, row: int) -> None:
         try:
-            preprocess.load_on_host(data, self._crop_fraction, self._images[row])
+            image_ops.load_on_host(data, self._crop_fraction, self._images[row])
         except tf.errors.InvalidArgumentError:
             self._undecodable.add(row)
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import tensorflow as tf
 
-from fv import preprocess, record, workers
+from fv import image_ops, record, workers
 from fv.errors import UserError
 from fv.pipeline import damage, decoding_processes
 from fv.pipeline.decoding_processes import UNDECODED, BatchMemory, RecordSource
@@ -74,7 +74,7 @@ class HostDecoder:
         return self.batches(padded, batch_size)
 
     def _decode_op(self, batch_size: int) -> Callable[..., dict[str, tf.Tensor]]:
-        images = (batch_size, 2, self._image_size, self._image_size, preprocess.CHANNELS)
+        images = (batch_size, 2, self._image_size, self._image_size, image_ops.CHANNELS)
         memory = decoding_processes.shared_processes().batch_memory(images)
         return python_op(
             lambda *records: self._decode(memory, *records), batch_shapes(batch_size, images)
@@ -133,13 +133,13 @@ class HostDecoder:
 
 
 def decode_image(field: str, encoded: bytes, crop_fraction: float, result: np.ndarray) -> None:
-    """`preprocess.load_on_host` of the image in a record's field.
+    """`image_ops.load_on_host` of the image in a record's field.
 
     Raises:
       DamagedRecordError: the image does not decode.
     """
     try:
-        preprocess.load_on_host(encoded, crop_fraction, result)
+        image_ops.load_on_host(encoded, crop_fraction, result)
     except tf.errors.InvalidArgumentError as error:
         raise record.DamagedRecordError(damage.describe_undecodable(field)) from error
 
@@ -168,7 +168,7 @@ class TensorFlowDecoder:
         """As `batches`, then batches of padding without end."""
         side = self._image_size
         padding = {
-            "images": tf.zeros((2, side, side, preprocess.CHANNELS), tf.uint8),
+            "images": tf.zeros((2, side, side, image_ops.CHANNELS), tf.uint8),
             "label": tf.constant(record.IMPOSTOR, tf.int32),
             "identities": self._index_of(tf.constant(("", ""))),
             "valid": tf.constant(False),
@@ -186,7 +186,7 @@ class TensorFlowDecoder:
         del index
         pair = parse_record(encoded)
         images = [
-            preprocess.load_jpeg(pair[name], self._image_size, self._crop_fraction)
+            image_ops.load_jpeg(pair[name], self._image_size, self._crop_fraction)
             for name in record.IMAGES
         ]
         names = tf.stack([pair[record.IDENTITY_A], pair[record.IDENTITY_B]], axis=-1)

@@ -28,7 +28,7 @@ from typing import cast
 
 import numpy as np
 
-from fv import preprocessing, record, workers
+from fv import jpeg_loader, record, workers
 from fv.errors import UserError
 from fv.pipeline.shard_reader import FrameLocation, FrameReader
 from fv.record import Pair
@@ -231,7 +231,7 @@ class _Decoder:
     """Decodes batches into the shared memory of that file descriptor."""
 
     def __init__(self, memory: int):
-        self._frames, self._loader = FrameReader(), preprocessing.Loader()
+        self._frames, self._loader = FrameReader(), jpeg_loader.Loader()
         self._map = functools.lru_cache(_MAPPED_BATCHES)(
             lambda offset, size: mmap.mmap(memory, size, offset=offset)
         )
@@ -240,7 +240,7 @@ class _Decoder:
         self, offset: int, image_size: int, crop_fraction: float, sources: Sequence[RecordSource]
     ) -> Decoded:
         """Decodes into the memory at `offset`, uint8 [pairs, 2, image_size, image_size, 3]."""
-        shape = (len(sources), 2, image_size, image_size, preprocessing.CHANNELS)
+        shape = (len(sources), 2, image_size, image_size, jpeg_loader.CHANNELS)
         images = np.frombuffer(self._map(offset, int(np.prod(shape))), np.uint8).reshape(shape)
         # All are parsed before the first is decoded. Taking turns is 5 % slower: each work pushes
         # the other out of the processor's caches.

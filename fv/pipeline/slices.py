@@ -5,8 +5,8 @@ import os
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from fv import jpeg_loader
 from fv import manifest as manifests
-from fv import preprocessing as preprocessings
 from fv.errors import UserError
 from fv.manifest import Manifest, Shard
 from fv.preprocessing import Preprocessing
@@ -115,5 +115,5 @@ def choose_load_size(
     if requested or manifest.image_side is None:
         return requested or image_size
     side = manifest.image_side
-    _, _, window = preprocessings.centre_window(side, side, crop_fraction)
+    _, _, window = jpeg_loader.centre_window(side, side, crop_fraction)
     return window if window <= _LARGEST_LOAD_RATIO * image_size else image_size

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-from fv import preprocess
+from fv import image_ops
 from fv.conversion import jpeg
 from fv.preprocessing import Preprocessing
 from fv.serving import gif_bmp, image_bytes
@@ -54,7 +54,7 @@ class Rules:
     @property
     def input_shape(self) -> tuple[int, int, int]:
         """Shape of the network's input without the batch."""
-        return self.image_size, self.image_size, preprocess.CHANNELS
+        return self.image_size, self.image_size, image_ops.CHANNELS
 
 
 def batch_loader(rules: Rules) -> Load:
@@ -94,7 +94,7 @@ def _load_plain_jpegs(encoded: tf.Tensor, rules: Rules) -> tf.Tensor:
     def load_one(image):
         shape = tf.io.extract_jpeg_shape(image)
         fits = tf.cast(shape[0], tf.int64) * tf.cast(shape[1], tf.int64) <= rules.max_pixels
-        fits &= shape[2] <= preprocess.CHANNELS  # `_load_jpeg` looks at CMYK
+        fits &= shape[2] <= image_ops.CHANNELS  # `_load_jpeg` looks at CMYK
         # The raw op: tf.debugging.Assert adds a branch.
         with tf.control_dependencies([tf.raw_ops.Assert(condition=fits, data=["large"])]):
             return _decode_jpeg(tf.identity(image), rules)
@@ -166,7 +166,7 @@ def _load_jpeg(encoded: tf.Tensor, rules: Rules) -> Loaded:
 
         def decode_and_turn():
             image = tf.io.decode_jpeg(
-                encoded, channels=preprocess.CHANNELS, dct_method=preprocess.DCT
+                encoded, channels=image_ops.CHANNELS, dct_method=image_ops.DCT
             )
             return _to_input(image_bytes.apply_orientation(image, orientation), rules)
 
@@ -250,12 +250,12 @@ def _decode_unless(refusal: tf.Tensor, decode: Callable[[], tf.Tensor], rules: R
 
 def _decode_jpeg(encoded: tf.Tensor, rules: Rules) -> tf.Tensor:
     """Decodes an upright JPEG by the ops of training, to the network's input."""
-    return preprocess.load_jpeg(encoded, rules.image_size, rules.crop_fraction, rules.preprocessing)
+    return image_ops.load_jpeg(encoded, rules.image_size, rules.crop_fraction, rules.preprocessing)
 
 
 def _lay_on_white(image: tf.Tensor) -> tf.Tensor:
     """Lays uint8 [height, width, 4], RGB and opacity, on white: uint8 [height, width, 3]."""
-    colours, opacity = image[:, :, : preprocess.CHANNELS], image[:, :, preprocess.CHANNELS :]
+    colours, opacity = image[:, :, : image_ops.CHANNELS], image[:, :, image_ops.CHANNELS :]
 
     def blend():
         share = tf.cast(opacity, tf.uint16)  # products stay below 2^16
@@ -267,7 +267,7 @@ def _lay_on_white(image: tf.Tensor) -> tf.Tensor:
 
 def _to_input(image: tf.Tensor, rules: Rules) -> tf.Tensor:
     """Crops and resizes an upright image, uint8 [height, width, 3], to the network's input."""
-    return preprocess.to_input(image, rules.image_size, rules.crop_fraction, rules.preprocessing)
+    return image_ops.to_input(image, rules.image_size, rules.crop_fraction, rules.preprocessing)
 
 
 def _blank(rules: Rules) -> tf.Tensor:

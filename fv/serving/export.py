@@ -10,7 +10,7 @@ import tensorflow as tf
 from tensorflow.core.protobuf import fingerprint_pb2
 
 import fv
-from fv import calibration, files, manifest, preprocess, tables, workdir
+from fv import calibration, files, image_ops, manifest, tables, workdir
 from fv.calibration import Calibration
 from fv.conversion import images as conversion
 from fv.errors import UserError
@@ -140,9 +140,12 @@ def export(options: ExportOptions) -> None:
 
 
 def _rules(options: ExportOptions, trained: ModelRecord) -> Rules:
-    size, fraction = trained.options.image_size, trained.options.crop_fraction
-    max_pixels = round(options.max_megapixels * _PIXELS_PER_MEGAPIXEL)
-    return Rules(size, fraction, max_pixels, trained.preprocessing)
+    return Rules(
+        image_size=trained.options.image_size,
+        crop_fraction=trained.options.crop_fraction,
+        max_pixels=round(options.max_megapixels * _PIXELS_PER_MEGAPIXEL),
+        preprocessing=trained.preprocessing,
+    )
 
 
 def _check_similarities(
@@ -169,14 +172,9 @@ def _check_preprocessing(rules: Rules) -> None:
     side = min(round(1.7 * preprocessing.store_size / preprocessing.centre) + 1, _CHECKED_SIDE)
     pixels = _draw_waves(side, side + side // 3)
     encoded = tf.io.encode_jpeg(pixels, quality=95, chroma_downsampling=False).numpy()
-    limits = (
-        rules.max_pixels,
-        preprocessing.jpeg_quality,
-        preprocessing.store_size,
-        preprocessing.crop_fraction,
-    )
-    stored = conversion.load_sound_jpeg(encoded, conversion.Rules(*limits)).stored
-    wanted = preprocess.load_jpeg(tf.constant(stored), rules.image_size, rules.crop_fraction)
+    stored_by = conversion.Rules(rules.max_pixels, preprocessing)
+    stored = conversion.load_sound_jpeg(encoded, stored_by).stored
+    wanted = image_ops.load_jpeg(tf.constant(stored), rules.image_size, rules.crop_fraction)
     (found,) = decoding.batch_loader(rules)(tf.constant([encoded]), tf.constant(["image"]))
     difference = float(np.abs(found.numpy().astype(np.float32) - wanted.numpy()).mean())
     if difference > _PIXEL_TOLERANCE:

@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 import tf_keras
 
-from fv import embedding, files, metrics, preprocess, quiet_tensorflow, workers
+from fv import embedding, files, image_ops, metrics, quiet_tensorflow, workers
 from fv.errors import UserError
 from fv.evaluation import pair_sources
 from fv.evaluation.pairs import PairSet
@@ -131,7 +131,7 @@ def _function(
     encoder: tf_keras.Model, dtype: tf.DType
 ) -> tf.types.experimental.PolymorphicFunction:
     side = encoder.input_shape[1]
-    image = tf.TensorSpec([None, side, side, preprocess.CHANNELS], dtype, "image")
+    image = tf.TensorSpec([None, side, side, image_ops.CHANNELS], dtype, "image")
 
     @tf.function(input_signature=[image], autograph=False)
     def embed(image):
@@ -144,7 +144,7 @@ def open_engine(path: str) -> Embed:
     """Loads an encoder that `write_formats` wrote, a .tflite or .onnx file.
 
     Returns:
-      A function uint8 [batch, side, side, 3], RGB as `preprocess` makes it → float32 [batch, d].
+      A function uint8 [batch, side, side, 3], RGB as `image_ops` makes it → float32 [batch, d].
       Threads may share it.
     """
     return _open_lite(path) if path.endswith(".tflite") else _open_onnx(path)

@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
-from fv import preprocess, record
+from fv import image_ops, record
 from fv.calibration import Calibration
 from fv.model.options import ModelOptions
 from fv.model.siamese import Siamese
@@ -25,7 +25,7 @@ EMBEDDING_A, EMBEDDING_B, EMBEDDING = "embedding_a", "embedding_b", "embedding"
 _LENGTH_TOLERANCE = 0.01  # of an embedding, whose length should be 1; float16 keeps 0.001
 _SERVE = [tf.TensorSpec([None], tf.string, name) for name in (IMAGE_A, IMAGE_B)]
 _EMBED = [tf.TensorSpec([None], tf.string, IMAGE)]
-_EMBED_PIXELS = [tf.TensorSpec([None, None, None, preprocess.CHANNELS], tf.uint8, IMAGE)]
+_EMBED_PIXELS = [tf.TensorSpec([None, None, None, image_ops.CHANNELS], tf.uint8, IMAGE)]
 _BATCHES_AT_ONCE = 1  # on all cores; what arrives meanwhile makes up the next batch
 _WAIT_MICROSECONDS = 0  # requests merge only while they wait for the batch before theirs
 _MOST_WAITING = 1 << 16  # batches; further requests are refused
@@ -101,7 +101,7 @@ class ServedVerifier(tf.Module):
         """Embeds upright RGB pixels, uint8 [batch, height, width, 3], like the image files."""
         rules = self._rules
         pixels = tf.map_fn(
-            lambda one: preprocess.to_input(
+            lambda one: image_ops.to_input(
                 one, rules.image_size, rules.crop_fraction, rules.preprocessing
             ),
             _check_batch(image, IMAGE, "[batch, height, width, 3]"),
@@ -169,7 +169,7 @@ class ServedVerifier(tf.Module):
 def _make_encode(model: Siamese, options: ModelOptions, merged_images: int) -> Encode:
     """A function of uint8 [n, side, side, 3] to embeddings, float32 [n, d]."""
     side = options.image_size
-    pixels = tf.TensorSpec([None, side, side, preprocess.CHANNELS], tf.uint8)
+    pixels = tf.TensorSpec([None, side, side, image_ops.CHANNELS], tf.uint8)
 
     @tf.function(input_signature=[pixels], autograph=False)
     def encode(pixels):
@@ -328,7 +328,7 @@ def prediction_log(signature: str, inputs: Inputs) -> bytes:
 def _make_requests(size: int, embedding_size: int) -> dict[str, Inputs]:
     """Arguments for each signature, batches of noise."""
     rng = np.random.default_rng(size)
-    shape = (size, _WARM_UP_SIDE, _WARM_UP_SIDE, preprocess.CHANNELS)
+    shape = (size, _WARM_UP_SIDE, _WARM_UP_SIDE, image_ops.CHANNELS)
     pixels = rng.integers(0, 256, shape, dtype=np.uint8)
     jpegs, pngs = [[_encode(image, form) for image in pixels] for form in ("JPEG", "PNG")]
     noise = rng.normal(size=(size, embedding_size))

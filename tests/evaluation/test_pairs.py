@@ -10,6 +10,7 @@ from fv.conversion import images as images_module
 from fv.conversion.formats import BadImage
 from fv.errors import UserError
 from fv.evaluation import pairs as pairs_module
+from fv.preprocessing import Preprocessing
 from tests import samples
 from tests.evaluation.making import pair_set
 
@@ -173,7 +174,7 @@ def test_names_written_in_two_ways_are_refused_joined_or_kept_apart(tmp_path, li
 
 
 def test_images_are_stored_by_the_converter_s_defaults():
-    assert (RULES.max_pixels, RULES.jpeg_quality) == (64_000_000, 95)
+    assert (RULES.max_pixels, RULES.preprocessing) == (64_000_000, Preprocessing(jpeg_quality=95))
 
 
 def test_a_missing_image_is_named_with_its_line_and_a_near_name(tmp_path, listed_pairs_images):
@@ -198,7 +199,7 @@ def test_a_path_may_be_spelled_as_in_the_converter_s_lists(tmp_path, listed_pair
 
 def test_the_converter_s_crop_and_size_are_used():
     rules = pairs_module.storage_rules(images_module.Crop(0.5), 64, 80)
-    assert (rules.crop_fraction, rules.store_size, rules.jpeg_quality) == (0.5, 64, 80)
+    assert rules.preprocessing == Preprocessing(0.5, store_size=64, jpeg_quality=80)
     with pytest.raises(UserError, match="--crop=0.5 cuts images.*give --store_size too"):
         pairs_module.storage_rules(images_module.Crop(0.5), None)
 

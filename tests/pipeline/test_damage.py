@@ -64,6 +64,13 @@ def read(broken: Broken, pairs: int = RECORDS, **arguments) -> list[bytes]:
         return stream(source, pairs, **arguments)
 
 
+def read_two_epochs(broken: Broken, allowed: int, cache: str) -> tuple[list[bytes], BadRecords]:
+    """The pairs of two epochs in which so many records may be skipped, and their count."""
+    bad = BadRecords(str(broken.folder), allowed)
+    options = InputOptions(max_bad_records=allowed, cache=cache)
+    return read(broken, 2 * RECORDS, batch_size=4, bad=bad, options=options), bad
+
+
 def assert_named(error: pytest.ExceptionInfo, broken: Broken, place: str, reason: str) -> None:
     said = str(error.value)
     assert f"{broken.path}: record {place}: " in said and reason in said
@@ -176,14 +183,7 @@ def test_a_skipped_record_leaves_an_invalid_place_and_the_others_theirs(
     broken.replace_image(2, b"no image")
     offsets = [offset for offset, _ in broken.frames]
     broken.flip(offsets[4] + HEAD + 50)
-    bad = BadRecords(str(broken.folder), 2)
-    found = read(
-        broken,
-        2 * RECORDS,
-        batch_size=4,
-        bad=bad,
-        options=InputOptions(max_bad_records=2, cache=cache),
-    )
+    found, bad = read_two_epochs(broken, 2, cache)
     holes = [place for place, pair in enumerate(found) if not pair]
     assert len(holes) == 4 and bad.count == 2  # two in each epoch, counted once
     assert all(pair in (b"", expected) for pair, expected in zip(found, sound, strict=True))
@@ -218,14 +218,7 @@ def test_a_lost_length_takes_the_rest_of_its_shard_and_counts_all_of_it(
     number = len(broken.frames) - 3
     offset = broken.frames[number][0]
     broken.flip(offset) if harm == "length" else broken.cut(offset + (100 if harm == "cut" else 0))
-    bad = BadRecords(str(broken.folder), 30)
-    found = read(
-        broken,
-        2 * RECORDS,
-        batch_size=4,
-        bad=bad,
-        options=InputOptions(max_bad_records=30, cache=cache),
-    )
+    found, bad = read_two_epochs(broken, 30, cache)
     sound = stream(source_of(shards), 2 * RECORDS)
     assert bad.count == 3 and found.count(b"") == 6  # three in each epoch
     assert all(pair in (b"", expected) for pair, expected in zip(found, sound, strict=True))

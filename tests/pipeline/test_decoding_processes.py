@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from fv import preprocessing, record
+from fv import jpeg_loader, record
 from fv.errors import UserError
 from fv.pipeline.decoding_processes import UNDECODED, BatchMemory, DecodingProcesses, SharedFile
 from tests import samples
@@ -105,7 +105,7 @@ def encoded() -> bytes:
 
 def pixels(image: bytes) -> np.ndarray:
     result = np.empty((SIDE, SIDE, 3), np.uint8)
-    preprocessing.load_jpeg(image, 0.8, result)
+    jpeg_loader.load_jpeg(image, 0.8, result)
     return result
 
 

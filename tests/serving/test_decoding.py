@@ -4,7 +4,7 @@ import tensorflow as tf
 from PIL import Image
 
 from benchmarks import hostile_images as hostile
-from fv import preprocess
+from fv import image_ops
 from fv.errors import UserError
 from fv.serving import decoding
 from tests import conformance, samples
@@ -31,7 +31,7 @@ def load():
 def test_plain_jpegs_are_loaded_as_in_training_bit_for_bit(load):
     batch = [samples.image_bytes(3, image, side) for image, side in enumerate((SIDE, 40, 100, 228))]
     trained = [
-        preprocess.load_jpeg(tf.constant(data), SIDE, RULES.crop_fraction).numpy() for data in batch
+        image_ops.load_jpeg(tf.constant(data), SIDE, RULES.crop_fraction).numpy() for data in batch
     ]
     np.testing.assert_array_equal(load(batch), trained)
     np.testing.assert_array_equal(

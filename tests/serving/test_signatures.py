@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 from tensorflow.python.saved_model import loader_impl
 
-from fv import preprocess
+from fv import image_ops
 from fv.serving import signatures
 from tests import samples
 from tests.conftest import TINY
@@ -231,7 +231,7 @@ def test_the_graph_calls_no_python_and_touches_no_file(exported):
         for node in function.node_def
     }
     assert {"DecodePng", "BatchFunction"} <= ops and not ops & FORBIDDEN_OPS
-    assert CONTRACT["embed_pixels"][0]["image"][0][-1] == preprocess.CHANNELS
+    assert CONTRACT["embed_pixels"][0]["image"][0][-1] == image_ops.CHANNELS
 
 
 @pytest.fixture

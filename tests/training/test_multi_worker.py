@@ -57,6 +57,16 @@ def start_workers():
             worker.kill()
 
 
+def flags_of(shards: pathlib.Path, folder: pathlib.Path, batch_size: int) -> list[str]:
+    """Of a run that saves often."""
+    return [
+        f"--tfrecords={shards}",
+        f"--workdir={folder}",
+        f"--global_batch_size={batch_size}",
+        "--checkpoint_every=5",
+    ]
+
+
 def last_step(folder: pathlib.Path) -> int:
     """Steps before the last checkpoint of a run, 0 where there is none."""
     found = checkpoint_files.find_checkpoints(str(folder / workdir.CHECKPOINTS))
@@ -120,12 +130,7 @@ def test_two_workers_give_the_losses_of_one_and_only_the_chief_writes(
 @pytest.mark.slow
 def test_a_killed_worker_ends_the_others_and_one_alone_continues(shards, tmp_path, start_workers):
     folder = tmp_path / "run"
-    run = [
-        f"--tfrecords={shards}",
-        f"--workdir={folder}",
-        "--global_batch_size=24",
-        "--checkpoint_every=5",
-    ]
+    run = flags_of(shards, folder, 24)
     workers = start_workers(3, *run, "--steps=100000", "--validate_every=0")
     wait_for_a_checkpoint(folder, workers)
     kill(1, workers)
@@ -145,13 +150,7 @@ def test_a_killed_worker_ends_the_others_and_one_alone_continues(shards, tmp_pat
 @pytest.mark.slow
 def test_a_signal_to_one_worker_saves_and_ends_all_workers(shards, tmp_path, start_workers):
     folder = tmp_path / "run"
-    run = [
-        f"--tfrecords={shards}",
-        f"--workdir={folder}",
-        "--global_batch_size=8",
-        "--checkpoint_every=5",
-    ]
-    run += ["--steps=100000", "--validate_every=0"]
+    run = [*flags_of(shards, folder, 8), "--steps=100000", "--validate_every=0"]
     workers = start_workers(2, *run)
     wait_for_a_checkpoint(folder, workers)
     workers[1].send_signal(signal.SIGTERM)

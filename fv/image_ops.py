@@ -1,18 +1,15 @@
-"""Encoded image → pixels, shared by training, evaluation and the exported graph.
+"""TensorFlow ops from an encoded image to pixels, for training, evaluation and exported graphs.
 
-`load_jpeg` uses TensorFlow ops, in `tf.data` maps and in exported graphs. `load_on_host` does the
-same in simplejpeg and OpenCV (`fv.preprocessing.load_jpeg`), and leaves to TensorFlow what these
-refuse.
+`load_on_host` does the same with `fv.jpeg_loader`, and leaves to TensorFlow what that refuses.
 """
 
 import numpy as np
 import tensorflow as tf
 
-from fv import preprocessing as preprocessings
+from fv import jpeg_loader
+from fv.jpeg_loader import AVERAGED_FROM, CHANNELS
 from fv.preprocessing import Preprocessing
 
-CHANNELS = preprocessings.CHANNELS
-AVERAGED_FROM = preprocessings.AVERAGED_FROM
 # Bit-exact with Pillow and simplejpeg; TensorFlow's default is a fast, inexact DCT.
 DCT = "INTEGER_ACCURATE"
 # Pixels decoded around a crop: at its own edge libjpeg has no neighbour to interpolate colour from,
@@ -68,7 +65,7 @@ def load_on_host(encoded: bytes, crop_fraction: float, result: np.ndarray) -> No
       tf.errors.InvalidArgumentError: TensorFlow's decoder refuses the image, too.
     """
     try:
-        preprocessings.load_jpeg(encoded, crop_fraction, result)
+        jpeg_loader.load_jpeg(encoded, crop_fraction, result)
     except ValueError:
         result[:] = load_jpeg(tf.constant(encoded), result.shape[0], crop_fraction).numpy()
 
