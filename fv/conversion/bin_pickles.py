@@ -10,7 +10,7 @@ Source: the opcodes are those of CPython's pickletools.py.
 import codecs
 import dataclasses
 import io
-from typing import IO, Any, NamedTuple
+from typing import IO, Any
 
 from fv import files
 
@@ -34,7 +34,8 @@ class BadPickle(Exception):
     """The pickle is damaged, or holds something else than a verification set; says what."""
 
 
-class Blob(NamedTuple):
+@dataclasses.dataclass(frozen=True, slots=True)
+class Blob:
     """Bytes or text in the file.
 
     Attributes:
@@ -72,13 +73,15 @@ class Array:
     data: Blob | None = None
 
 
-class _Name(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class _Name:
     """A class or function that the pickle names; it is never called."""
 
     name: str
 
 
-class _Dtype(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class _Dtype:
     name: str
 
 

@@ -133,7 +133,7 @@ def write(path: str, images: Sequence[bytes], labels: Sequence[bool]) -> None:
 def _check(content: object, path: str) -> tuple[list[Blob], np.ndarray]:
     """The images and labels of a pickle's content."""
     images, labels = content if isinstance(content, list | tuple) and len(content) == 2 else (0, 0)
-    if isinstance(labels, Array) and labels.dtype == "b1" and labels.data:
+    if isinstance(labels, Array) and labels.dtype == "b1" and isinstance(labels.data, Blob):
         blob = labels.data
         labels = list(blob.decode(files.read_bytes(path, blob.offset, blob.length)))
     if not isinstance(images, list | tuple) or not isinstance(labels, list | tuple):
@@ -150,7 +150,7 @@ def _check(content: object, path: str) -> tuple[list[Blob], np.ndarray]:
 def _find_blob(image: object, number: int) -> Blob:
     if isinstance(image, Array):
         if image.dtype != "u1" or sum(size != 1 for size in image.shape) > 1:
-            raise BadPickle(f"image {number} is an array of pixels, not an encoded image")
+            raise BadPickle(f"image {number} is no array of the bytes of an encoded image")
         image = image.data
     if not isinstance(image, Blob):
         raise BadPickle(f"image {number} is neither bytes nor an array of uint8")
