@@ -70,7 +70,7 @@ class Manifest:
         if self.holds(name):
             return self.splits[name]
         held = ", ".join(filter(self.holds, self.splits)) or "none"
-        if re.search(r"--pairs_(file|csv)=|--images=.*\.bin$", self.flags, re.M | re.I):
+        if re.search(r"--pairs_file=|--pairs_csv=|--images=.*\.bin$", self.flags, re.M | re.I):
             flag = f"--pairs_split={name}"
         elif name == "train":
             flag = "lower --val_fraction and --test_fraction"

@@ -207,7 +207,7 @@ def read_agedb_pairs(source: str) -> pd.DataFrame:
     try:
         scipy_io = importlib.import_module("scipy.io")
     except ImportError as error:
-        raise UserError(f"{source} is a MATLAB file: pip install scipy to read it") from error
+        raise UserError(f"{source} is a MATLAB file: pip install 'fv[mat]' to read it") from error
     data, rows = files.read_bytes(source), []
     try:
         splits = scipy_io.loadmat(io.BytesIO(data))["splits"]
