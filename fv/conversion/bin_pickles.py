@@ -272,6 +272,6 @@ _NAMES = {
 def _find_name(module: bytes, name: bytes) -> _Name:
     full = f"{module.decode()} {name.decode()}".replace("numpy._core.", "numpy.core.")
     if full not in _NAMES:
-        shown = full.replace(" ", ".")[:_SHOWN]
+        shown = "".join(filter(str.isprintable, full.replace(" ", ".")[:_SHOWN]))
         raise BadPickle(f"it names {shown}, and may run any program where it is loaded by pickle")
     return _Name(name.decode())

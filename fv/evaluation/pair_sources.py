@@ -127,6 +127,7 @@ def leave_out_broken(
     whole = ~(np.isin(pairs.first, numbers) | np.isin(pairs.second, numbers))
     reasons = {pairs.images.paths[number]: reason for number, reason in sorted(broken.items())}
     remedy = "mend --images" if in_list else "convert again with --overwrite"
+    remedy = "fetch the file again" if options_module.is_bin(pairs.name) else remedy
     note = pairs_module.note_missing(reasons, whole, pairs.name, allowed, remedy)
     return pairs.select(whole, note)
 

@@ -148,7 +148,7 @@ def read_listed_pairs(
     level = identity_level or 1
     found, left_out, _, naming = datasets.scan_folder(folder, level, bool(merge_names))
     table = pair_lists.read(path, found, folder, level, is_csv=is_csv)
-    if not table["a"].str.contains("/").any():
+    if found.empty and not table["a"].str.contains("/").any():
         return _read_flat_pairs(path, folder, table, rules, boxes, allow_missing)
     doubts = identities.check(
         pair_checks.restrict_to_pairs(found, table),

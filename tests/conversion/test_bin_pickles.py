@@ -96,6 +96,12 @@ def test_memory_is_bounded_whatever_the_file_says(tmp_path, monkeypatch, data):
     tracemalloc.stop()
 
 
+def test_a_name_with_line_breaks_stays_on_one_line(tmp_path):
+    with pytest.raises(BadPickle, match="names osx.y, and") as refused:
+        load(tmp_path, b"\x80\x04\x8c\x05os\nx\x1b\x8c\x01y\x93.")
+    assert "\n" not in str(refused.value)
+
+
 def test_bytes_stay_in_the_file(tmp_path):
     images, labels = load(tmp_path, SOUND)
     assert labels == [True]
