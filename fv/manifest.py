@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import re
 from typing import Any
 
 from fv import files, ownership, record
@@ -69,7 +70,7 @@ class Manifest:
         if self.holds(name):
             return self.splits[name]
         held = ", ".join(filter(self.holds, self.splits)) or "none"
-        if "--pairs_file=" in self.flags or "--pairs_csv=" in self.flags:
+        if re.search(r"--pairs_file=|--pairs_csv=|--images=.*\.bin$", self.flags, re.M | re.I):
             flag = f"--pairs_split={name}"
         elif name == "train":
             flag = "lower --val_fraction and --test_fraction"

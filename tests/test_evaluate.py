@@ -3,6 +3,7 @@ import html
 import json
 import pathlib
 import re
+import runpy
 import shutil
 
 import numpy as np
@@ -11,14 +12,18 @@ import pytest
 import tensorflow as tf
 
 from fv import cli, files, manifest, metrics
+from fv.conversion import images as images_module
+from fv.conversion import verification_sets
 from fv.errors import UserError
 from fv.evaluate import EvaluateOptions, evaluate
+from fv.evaluation import pairs as pairs_module
 from fv.evaluation import scores as scores_module
 from fv.model import checkpoint_files, model_record
 from fv.model.siamese import PairScorer
 from fv.pipeline import input_pipeline
 from fv.pipeline.input_pipeline import PairSource
 from tests import samples
+from tests.evaluation.test_protocols import insightface_reference
 
 pytestmark = pytest.mark.usefixtures("blank_pictures")
 
@@ -334,6 +339,11 @@ def test_the_saved_flags_give_the_same_figures_again(options, tmp_path):
         (dict(tfrecords=None), "no pairs to score"),
         (dict(tfrecords=None, pairs_file="pairs.txt"), "--images is missing"),
         (dict(pairs_file="pairs.txt", images="x"), "both name pairs to score"),
+        (dict(tfrecords=None, pairs_bin="x.bin", pairs_file="y"), "--images is missing"),
+        (
+            dict(tfrecords=None, pairs_bin="x.bin", pairs_file="y", images="z"),
+            "--pairs_file, --pairs_csv and --pairs_bin exclude each other",
+        ),
         (dict(folds=3, threshold_pairs="p.txt", images="x"), "exclude each other"),
     ],
 )
@@ -356,3 +366,101 @@ def test_folders_after_other_flags_are_refused(options):
 def test_a_workdir_without_a_model_is_refused(options, tmp_path):
     with pytest.raises(UserError, match=r"holds no model\.json"):
         evaluate(dataclasses.replace(options, workdir=str(tmp_path)))
+
+
+@pytest.fixture(scope="module")
+def listed_bin(listed):
+    """The images and pairs of `listed` as a verification set."""
+    path = listed / "strangers.bin"
+    make_bin = runpy.run_path("tools/make_bin.py")
+    lists = dict(images=str(listed / "images"), pairs_file=str(listed / "pairs.txt"))
+    make_bin["main"](make_bin["Options"](output=str(path), **lists))
+    return path
+
+
+@pytest.fixture
+def of_bin(k_fold, listed_bin, tmp_path):
+    return dataclasses.replace(
+        k_fold, images=None, pairs_file=None, pairs_bin=str(listed_bin), folds=2
+    )
+
+
+def test_a_verification_set_has_the_figures_of_the_same_list(of_bin, k_fold, tmp_path, capsys):
+    evaluate(of_bin)
+    said = capsys.readouterr().out
+    found = figures_of(of_bin.output)
+    evaluate(dataclasses.replace(k_fold, output=str(tmp_path / "list")))
+    expected = figures_of(tmp_path / "list")
+    names = ("accuracy", "accuracy_standard_error", "insightface", "auc", "eer", "pairs")
+    assert {name: found[name] for name in names} == {name: expected[name] for name in names}
+    for one, other in zip(found["folds"], expected["folds"], strict=True):
+        assert one["threshold"] == pytest.approx(other["threshold"], abs=1e-6)
+        assert one | dict(threshold=0, calibration=0) == other | dict(threshold=0, calibration=0)
+    assert found["pairs"] == 24 and len(found["folds"]) == 2
+    assert "intervals" in expected and "intervals" not in found
+    assert "NOTE: strangers.bin does not name its people: they may be among" in said
+    shown = "{accuracy:.4f} ± {standard_deviation:.4f}".format(**found["insightface"])
+    assert f"InsightFace    {shown}  standard deviation over folds" in said
+    page = pathlib.Path(of_bin.output, "report.html").read_text()
+    assert "The model trained on none of these people" not in page
+
+
+def test_a_verification_set_has_insightface_s_figures_of_its_embeddings(of_bin, tmp_path):
+    held = verification_sets.load(of_bin.pairs_bin)
+    ends = np.stack([held.first, held.second], axis=1).ravel()
+    wrong = np.random.default_rng(0).random(24) < 0.3  # so that the accuracy is not 1
+    path = str(tmp_path / "wrong.bin")
+    labels = [bool(label) for label in held.labels != wrong]
+    verification_sets.write(path, [held.read(end) for end in ends], labels)
+    of_bin = dataclasses.replace(of_bin, pairs_bin=path)
+    evaluate(of_bin)
+    found = figures_of(of_bin.output)["insightface"]
+    record = model_record.load(of_bin.workdir)
+    model, _ = checkpoint_files.load_model(of_bin.workdir, record)
+    rules = pairs_module.storage_rules(images_module.Crop(), None)
+    pairs = pairs_module.read_verification_set(of_bin.pairs_bin, rules, 2)
+    features = scores_module.extract_features(
+        pairs.images, "x", model, record.options, untrained=None, flip=False
+    )
+    embeddings = features.embeddings[ends].astype(np.float64)
+    expected = insightface_reference(embeddings, pairs.labels == 1, folds=2)
+    assert 0 < found["accuracy"] < 1 and found["standard_deviation"] > 0
+    assert (found["accuracy"], found["standard_deviation"]) == pytest.approx(expected)
+
+
+def test_a_verification_set_has_ten_folds_in_file_order(of_bin, listed_bin):
+    pairs = pairs_module.read_verification_set(str(listed_bin), None)
+    assert pairs.folds.tolist() == sorted(pairs.folds) and pairs.folds.max() == 9
+    assert np.bincount(pairs.folds).tolist() == [3] * 4 + [2] * 6
+    with pytest.raises(UserError, match="has 24 pairs, too few for 25 folds"):
+        evaluate(dataclasses.replace(of_bin, folds=25))
+
+
+def test_a_verification_set_may_choose_the_threshold_of_another(of_bin, options, tmp_path):
+    chosen = dataclasses.replace(
+        options, threshold_pairs=of_bin.pairs_bin, output=of_bin.output, bootstrap=0
+    )
+    evaluate(chosen)
+    assert figures_of(chosen.output)["threshold_rule"] == "chosen on strangers.bin"
+    same = dataclasses.replace(of_bin, folds=None, threshold_pairs=of_bin.pairs_bin)
+    with pytest.raises(UserError, match="is the list that is scored"):
+        evaluate(same)
+
+
+def test_images_in_one_folder_have_unknown_people(of_bin, listed, tmp_path):
+    for path in (listed / "images").glob("*/*.jpg"):
+        (tmp_path / "flat").mkdir(exist_ok=True)
+        shutil.copy(path, tmp_path / "flat")
+    lines = []
+    for line in (listed / "pairs.txt").read_text().splitlines()[1:]:
+        ends = line.split("\t")
+        a, b = (ends[0], ends[-2] if len(ends) == 4 else ends[0])
+        lines.append(f"{a}_{int(ends[1]):04d}.jpg {b}_{int(ends[-1]):04d}.jpg {int(a == b)}")
+    (tmp_path / "flat.txt").write_text("\n".join(lines))
+    flat = dict(images=str(tmp_path / "flat"), pairs_file=str(tmp_path / "flat.txt"))
+    evaluate(dataclasses.replace(of_bin, pairs_bin=None, folds=None, **flat))
+    found = figures_of(of_bin.output)
+    assert found["pairs"] == 24 and len(found["folds"]) == 10 and "intervals" not in found
+    (tmp_path / "flat" / "S20_0001.jpg").unlink()
+    with pytest.raises(UserError, match="flat.txt, line 1: .*S20_0001.jpg"):
+        evaluate(dataclasses.replace(of_bin, pairs_bin=None, folds=None, **flat))

@@ -5,6 +5,7 @@ reports, and last the manifest, so that a folder with a manifest holds a whole d
 """
 
 import contextlib
+import dataclasses
 import importlib.util
 import os
 import shlex
@@ -19,10 +20,12 @@ from fv.conversion import (
     duplicates,
     identities,
     output,
+    pair_checks,
     pair_lists,
     pairs,
     report,
     shards,
+    verification_sets,
 )
 from fv.conversion import images as images_module
 from fv.conversion import options as options_module
@@ -63,15 +66,32 @@ def convert(
       TemporaryError: an image or a shard could not be read or written, and this may pass.
     """
     options_module.require_consistent(chosen)
+    if verification_sets.is_verification_set(chosen.images):
+        found = verification_sets.load(chosen.images)
+        with _claim(chosen) as (scratch, run):
+            # the steps below read images from a folder, in several processes
+            folder = os.path.join(scratch, "images")
+            catalog = verification_sets.unpack(found, folder)
+            unpacked = dataclasses.replace(
+                chosen, images=folder, identity_level=1, merge_names=False
+            )
+            return _convert(unpacked, catalog, scratch, run, reselect, chosen, found.pairs())
     level, merge = chosen.naming
     catalog = datasets.scan_folder(chosen.images, level, merge)
     datasets.require_identities(
         catalog.images, catalog.unusable, chosen.images, catalog.passed_over, level
     )
+    with _claim(chosen) as (scratch, run):
+        return _convert(chosen, catalog, scratch, run, reselect, chosen)
+
+
+@contextlib.contextmanager
+def _claim(chosen: ConvertOptions) -> Iterator[tuple[str, workers.Map]]:
+    """Claims the output, and yields the scratch folder and the runner."""
     with output.claim_output(chosen.output, chosen.overwrite) as scratch:
         try:
             with start_runner(chosen, scratch) as run:
-                return _convert(chosen, catalog, scratch, run, reselect)
+                yield scratch, run
         except UnfinishedError as error:
             # Not before the last worker has ended: the message counts the whole shards.
             kind = TemporaryError if errors.is_temporary(error.cause) else UserError
@@ -84,10 +104,16 @@ def _convert(
     scratch: str,
     run: workers.Map,
     reselect: Reselect | None,
+    recorded: ConvertOptions,
+    listed: pd.DataFrame | None = None,
 ) -> tuple[manifest.Manifest, pd.DataFrame]:
+    """As `convert`; `recorded` goes to the manifest, and `listed` are the pairs of the catalog."""
     # Before the images are read: the CSV of boxes may change meanwhile.
     preprocessing = options_module.preprocessing_of(chosen)
-    selection = select(chosen, catalog, scratch, run)
+    if listed is None:
+        selection = select(chosen, catalog, scratch, run)
+    else:
+        selection = _select_listed(chosen, catalog, recorded.images, scratch, run, listed)
     if reselect:
         selection = reselect(selection, scratch)
     counts = shards.count_shards(selection.tables, selection.images, chosen.shards)
@@ -103,7 +129,7 @@ def _convert(
     written = write_shards(chosen, selection, counts, scratch, run)
     made = manifest.Manifest(
         chosen.seed,
-        options.to_flagfile(chosen),
+        options.to_flagfile(recorded),
         {split: _describe_split(selection, split, written[split]) for split in written},
         _image_side(selection),
         preprocessing=preprocessing,
@@ -186,23 +212,26 @@ def _select_sampled(
 
 
 def _select_listed(
-    chosen: ConvertOptions, catalog: Catalog, source: str, scratch: str, run: workers.Map
+    chosen: ConvertOptions,
+    catalog: Catalog,
+    source: str,
+    scratch: str,
+    run: workers.Map,
+    listed: pd.DataFrame | None = None,
 ) -> Selection:
     """Selects all pairs of a list: copies are reported, but a protocol must not change silently."""
-    level, _ = chosen.naming
-    if chosen.pairs_file:
-        listed = pair_lists.read_lfw_pairs(source, catalog.images, level)
-    else:
-        listed = pair_lists.read_csv_pairs(source, chosen.images)
-    listed = pair_lists.match_paths(listed, set(catalog.images["path"]))
-    findings = _check_identities(chosen, pair_lists.restrict_to_pairs(catalog.images, listed))
+    if listed is None:
+        level, _ = chosen.naming
+        is_csv = bool(chosen.pairs_csv)
+        listed = pair_lists.read(source, catalog.images, chosen.images, level, is_csv=is_csv)
+    findings = _check_identities(chosen, pair_checks.restrict_to_pairs(catalog.images, listed))
     unread = datasets.describe_unread(pd.concat([listed["a"], listed["b"]]))
     odd = pd.concat([catalog.unusable, unread])
-    used = pair_lists.select_images(listed, catalog.images, odd, source)
+    used = pair_checks.select_images(listed, catalog.images, odd, source)
     # Not strict: the refusal of a bad image names the line of the list.
     checked, boxless = _check_images(chosen, used, scratch, run, strict=False)
     left_out = pd.concat([boxless, checked.refused])
-    table = pair_lists.pairs_to_indices(listed, checked.sound, left_out, source)
+    table = pair_checks.pairs_to_indices(listed, checked.sound, left_out, source)
     members = tuple(sorted(checked.sound["identity"].unique()))
     sound = checked.sound.assign(split=pd.Categorical([chosen.pairs_split] * len(checked.sound)))
     copies = duplicates.find_copies(checked, checking.DISTANCE)
@@ -280,7 +309,7 @@ def _image_side(selection: Selection) -> int | None:
 
 def _describe_unfinished(error: UnfinishedError, chosen: ConvertOptions) -> str:
     reason = f"{error.cause.strerror}: {error.cause.filename}"
-    if not files.is_folder(chosen.images):
+    if not files.exists(chosen.images):
         reason = f"--images={chosen.images} has vanished"
     return (
         f"{reason}; {output.count_noted(chosen.output)} of {error.total} shards are whole in "

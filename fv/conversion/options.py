@@ -17,7 +17,10 @@ _PIXELS_PER_MEGAPIXEL = 1_000_000
 class ConvertOptions:
     """What to convert, and how."""
 
-    images: str = required("folder that holds one folder of images per person")
+    images: str = required(
+        "folder that holds one folder of images per person, or a .bin file of pairs of images, "
+        "which are converted instead of sampled ones"
+    )
     output: str = option("tfrecords", "Folder for the shards and manifest.json.")
     identity_level: int | None = option(
         None,
@@ -37,7 +40,9 @@ class ConvertOptions:
         0.5, "Share of genuine pairs among those sampled.", lower=0.01, upper=0.99
     )
     pairs_file: str | None = option(
-        None, "LFW pairs file; its pairs are converted instead of sampled ones."
+        None,
+        "List of pairs in LFW's format, with lines 'path path label', or CFP's folder "
+        "Protocol/Split/FP; its pairs are converted instead of sampled ones.",
     )
     pairs_csv: str | None = option(
         None,
@@ -142,6 +147,11 @@ def require_consistent(chosen: ConvertOptions) -> None:
         raise UserError(
             f"--pairs={chosen.pairs} samples pairs, but {chosen.pairs_list} lists them: "
             "give one of them"
+        )
+    if chosen.images.lower().endswith(".bin") and (chosen.pairs_list or chosen.pairs):
+        raise UserError(
+            f"--images={chosen.images} lists its own pairs: leave out --pairs, --pairs_file and "
+            "--pairs_csv"
         )
     if chosen.crop != images_module.WHOLE and chosen.store_size is None:
         raise UserError(

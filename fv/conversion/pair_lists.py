@@ -1,28 +1,78 @@
-"""Reads pairs from a CSV or an LFW pairs file, and matches them with the images of a folder.
+"""Reads lists of pairs over a folder of images: CSV, and the formats of LFW, CFP and AgeDB.
 
-A list of pairs is a protocol: it is converted as it is, or refused with the line that is wrong.
-In every function, `pairs` is a table with columns `a` and `b` (paths), `label` and `line` (the
-number of the line in the list, from 1), and `source` is the path of the list.
+Every reader returns a table with columns `a` and `b` (paths), `label`, and `line` (the number of
+the line in the list, from 1). `fold` is there if the list has folds, from 0. `list` is there if the
+list has several parts; it says which, as "FILE, line". `source` is the path of the list.
+`fv.conversion.pair_checks` compares the table with the images, and `verification_sets` reads .bin.
 """
 
+import importlib
+import io
+import itertools
 import os
-import posixpath
 import re
-import unicodedata
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from fv import files, record, tables
-from fv.conversion import datasets
+from fv.conversion import datasets, pair_checks
 from fv.errors import UserError
 
 COLUMNS = ("image_a", "image_b", "label")  # of a CSV
+_COLUMNS_WITH_FOLDS = ["a", "b", "label", "line", "fold"]
+FOLDS = 10  # of lists and sets without marks of folds, as the field evaluates them
 
 # str.splitlines would also split at characters that names may hold.
 _LINE_END = re.compile(r"\r\n?|\n")
 _NUMBER = re.compile(r"\s*[0-9]{1,9}\s*")
+_NUMBERED = re.compile(r"(.*)_([0-9]{1,9})", re.DOTALL)  # the stem of an image of LFW
+_SUFFIX = "|".join(re.escape(suffix) for suffix in datasets.SUFFIXES)
+_PATH_PAIR = re.compile(rf"(.+?(?:{_SUFFIX}))\s+(.+?(?:{_SUFFIX}))\s+(1|0|-1)", re.IGNORECASE)
+_CFP_PAIR = re.compile(r"\s*([0-9]{1,9})\s*,\s*([0-9]{1,9})\s*")
+_CFP_FILES = {"same.txt": record.GENUINE, "diff.txt": record.IMPOSTOR}
+
+
+class _Image(NamedTuple):
+    """An image of a list in LFW's format: `name`/`name`_`number`.jpg."""
+
+    name: str
+    number: int
+
+    @property
+    def stem(self) -> str:
+        return f"{self.name}/{self.name}_{self.number:04d}"
+
+
+def read(
+    source: str, images: pd.DataFrame, folder: str, level: int = 1, *, is_csv: bool
+) -> pd.DataFrame:
+    """Reads a list of pairs, and matches blanks around paths with the images.
+
+    Args:
+      source: a CSV; a file in LFW's format, or with lines `path path label`; CFP's folder
+        Protocol/Split/FP or FF; or a .mat file of AgeDB.
+      images: the images of the folder, with column `path`.
+      folder: the images folder.
+      level: level of the folder that names the person.
+      is_csv: whether it is a CSV.
+
+    Raises:
+      UserError: the list cannot be used.
+      OSError: the list cannot be read.
+    """
+    known = set(images["path"])
+    if is_csv:
+        table = read_csv_pairs(source, folder)
+    elif files.is_folder(source):
+        table = read_cfp_pairs(source, known)
+    elif source.lower().endswith(".mat"):
+        table = read_agedb_pairs(source)
+    elif (table := read_path_pairs(source)) is None:
+        table = read_lfw_pairs(source, images, level)
+    return pair_checks.match_paths(table, known)
 
 
 def read_csv_pairs(source: str, root: str | None = None) -> pd.DataFrame:
@@ -53,8 +103,9 @@ def read_lfw_pairs(source: str, images: pd.DataFrame, level: int = 1) -> pd.Data
     """Reads the pairs of a file in the format of Labeled Faces in the Wild.
 
     The first line is `N` (View 1) or `folds N` (View 2). For each fold, N genuine lines `name i j`
-    and N impostor lines `name1 i name2 j` follow, tab-separated. Image 1 of a name is
-    NAME/NAME_0001.jpg.
+    and N impostor lines `name1 i name2 j` follow. Tabs separate the fields, or blanks where names
+    hold none. Image 1 of a name is NAME/NAME_0001.jpg, or has another number of zeros. Without a
+    first line, the folds are found from runs of one length, if there are such runs.
 
     Source: http://vis-www.cs.umass.edu/lfw/README.txt
 
@@ -71,255 +122,229 @@ def read_lfw_pairs(source: str, images: pd.DataFrame, level: int = 1) -> pd.Data
       OSError: the file cannot be read.
     """
     lines = _read_lines(source)
-    folds, count = _parse_header(lines, source)
-    if len(lines) - 1 != 2 * folds * count:
+    header = _parse_header(lines, source)
+    rows = [_parse_line(text, number, source) for number, text in lines[header is not None :]]
+    labels = np.array([label for _, _, label, _ in rows])
+    folds, count = header or _find_folds(labels)
+    if len(rows) != 2 * folds * count and header:
         raise UserError(
-            f"{source} has {len(lines) - 1} pairs where its first line promises "
+            f"{source} has {len(rows)} pairs where its first line promises "
             f"{2 * folds * count}: it was cut short or changed"
         )
-    by_stem: dict[str, list[str]] = {}
-    for path in images["path"]:
-        stem = os.path.splitext(path.split("/", level - 1)[-1])[0]
-        by_stem.setdefault(stem, []).append(path)
-    rows = [_parse_line(line, number, source) for number, line in enumerate(lines[1:], start=2)]
-    for index, (_, _, label, number) in enumerate(rows):
-        if label != (record.GENUINE if index // count % 2 == 0 else record.IMPOSTOR):
-            raise UserError(
-                f"{source}, line {number}: genuine and impostor pairs are not in runs of {count} "
-                "as line 1 says"
-            )
+    numbers = np.arange(len(rows))
+    wrong = (labels == record.GENUINE) != (numbers // count % 2 == 0)
+    if wrong.any() and header:
+        raise UserError(
+            f"{source}, line {rows[int(np.argmax(wrong))][3]}: genuine and impostor pairs are not "
+            f"in runs of {count} as line 1 says"
+        )
+    paths = _find_numbered({end for row in rows for end in row[:2]}, images["path"], level)
     found = [
-        (*(_find_image(stem, by_stem, source, number) for stem in (a, b)), label, number)
+        (*(_one_path(end, paths, source, number) for end in (a, b)), label, number)
         for a, b, label, number in rows
     ]
-    return pd.DataFrame(found, columns=["a", "b", "label", "line"])
+    table = pd.DataFrame(found, columns=["a", "b", "label", "line"])
+    return table.assign(fold=numbers // (2 * count) if folds > 1 else 0)
 
 
-def count_folds(source: str) -> int:
-    """Returns the number of folds of equal size in an LFW pairs file.
+def read_cfp_pairs(source: str, known: set[str]) -> pd.DataFrame:
+    """Reads the pairs of a protocol of Celebrities in Frontal-Profile (Sengupta et al., WACV 2016).
 
-    Raises:
-      UserError: the first line is out of format.
-    """
-    return _parse_header(_read_lines(source), source)[0]
-
-
-def match_paths(pairs: pd.DataFrame, known: set[str]) -> pd.DataFrame:
-    """Strips blanks around paths that are in `known` only without them."""
-
-    def match(path: str) -> str:
-        bare = tables.without_blanks(path)
-        return bare if path not in known and bare in known else path
-
-    return pairs.assign(a=pairs["a"].map(match), b=pairs["b"].map(match))
-
-
-def restrict_to_pairs(images: pd.DataFrame, pairs: pd.DataFrame) -> pd.DataFrame:
-    """Returns the images that pairs name, or all images if the pairs name none.
-
-    Pairs name none where the people are at another level of folders.
-    """
-    named = images["path"].isin(pd.concat([pairs["a"], pairs["b"]]))
-    return images[named] if named.any() else images
-
-
-def select_images(
-    pairs: pd.DataFrame, images: pd.DataFrame, left_out: pd.DataFrame, source: str
-) -> pd.DataFrame:
-    """Checks the pairs and returns the images that they name, so that no other image is decoded.
+    Its folders 01 to 10 are the folds. Each holds same.txt and diff.txt with lines `i,j`, which are
+    numbers in Protocol/Pair_list_F.txt (frontal) and Pair_list_P.txt (profile).
 
     Args:
-      images: the images of the folder, with columns `path` and `identity`.
-      left_out: files of the folder that cannot be used, with columns `path` and `reason`.
-
-    Returns:
-      Rows of `images`, numbered from 0.
+      source: the folder Protocol/Split/FP or Protocol/Split/FF.
+      known: paths of the images. The lists name them relative to themselves, so the longest end of
+        a path that is known counts.
 
     Raises:
-      UserError: an image is not in the folder, a pair is of one image or listed twice, or a label
-        contradicts the folders.
+      UserError: the folder is not such a protocol, or a line cannot be used.
     """
-    _require_images(pairs, set(images["path"]), left_out, source)
-    identity_of = dict(zip(images["path"], images["identity"], strict=True))
-    require_agreement(pairs, source, identity_of.__getitem__)
-    require_once(pairs, source)
-    used = restrict_to_pairs(images, pairs).reset_index(drop=True)
-    return used.assign(identity=used["identity"].cat.remove_unused_categories())
-
-
-def pairs_to_indices(
-    pairs: pd.DataFrame, images: pd.DataFrame, left_out: pd.DataFrame, source: str
-) -> pd.DataFrame:
-    """Replaces paths by the indices of sound images.
-
-    Args:
-      images: the sound images, with column `path`.
-      left_out: the images that cannot be used, with columns `path` and `reason`.
-
-    Returns:
-      A table with columns `a`, `b` and `label`, all int64.
-
-    Raises:
-      UserError: an image of a pair cannot be used.
-    """
-    _require_images(pairs, set(images["path"]), left_out, source)
-    index = pd.Series(images.index, images["path"])
-    ends = {column: index[pairs[column]].to_numpy(np.int64) for column in ("a", "b")}
-    return pd.DataFrame({**ends, "label": pairs["label"].to_numpy(np.int64)})
-
-
-def require_agreement(pairs: pd.DataFrame, source: str, identity_of: Callable[[str], str]) -> None:
-    """Checks that the labels agree with the folders.
-
-    Args:
-      identity_of: returns the identity of an image's path.
-
-    Raises:
-      UserError: a genuine pair is of two identities, or an impostor pair of one.
-    """
-    same = pairs["a"].map(identity_of) == pairs["b"].map(identity_of)
-    wrong = pairs[same != (pairs["label"] == record.GENUINE)]
-    if len(wrong):
-        a, b, label, line = wrong.iloc[0][["a", "b", "label", "line"]]
-        labelled, folders = "different", "one identity"
-        if label == record.GENUINE:
-            labelled, folders = "same", "two identities"
+    protocol, kind = os.path.split(source.rstrip("/"))
+    folds = [
+        name.rstrip("/")
+        for name in files.names(source)
+        if files.exists(os.path.join(source, name, "same.txt"))
+    ]
+    if kind not in ("FF", "FP") or not folds:
         raise UserError(
-            f"{source}, line {line}: labelled {labelled}, but {a} and {b} lie in the folders of "
-            f"{folders}"
+            f"{source} is a folder: give a list in LFW's format, or Protocol/Split/FP or FF of CFP"
         )
+    lists = [
+        _read_cfp_images(os.path.join(os.path.dirname(protocol), f"Pair_list_{view}.txt"), known)
+        for view in kind
+    ]
+    rows = []
+    for fold, (name, label) in itertools.product(enumerate(folds), _CFP_FILES.items()):
+        path = os.path.join(source, fold[1], name)
+        for number, text in _read_lines(path):
+            numbers = _CFP_PAIR.fullmatch(text)
+            if numbers is None or any(
+                int(each) not in images
+                for each, images in zip(numbers.groups(), lists, strict=True)
+            ):
+                raise UserError(
+                    f"{path}, line {number}: '{text[:40]}' is not two numbers 'i,j' of images in "
+                    f"Pair_list_{kind[0]}.txt and Pair_list_{kind[1]}.txt"
+                )
+            ends = (images[int(each)] for each, images in zip(numbers.groups(), lists, strict=True))
+            rows.append((*ends, label, number, fold[0], f"{path}, line"))
+    table = pd.DataFrame(rows, columns=[*_COLUMNS_WITH_FOLDS, "list"])
+    return table.astype({"list": "category"})
 
 
-def require_once(pairs: pd.DataFrame, source: str) -> None:
-    """Checks that every pair is of two images and is listed once, in either order.
+def read_agedb_pairs(source: str) -> pd.DataFrame:
+    """Reads the pairs of a protocol of AgeDB (Moschoglou et al., CVPRW 2017), such as
+    04_FINAL_protocol_30_years.mat.
+
+    `splits` holds a fold in each cell: two rows of (image, age). The images are named
+    PERSON_….jpg and lie in one folder.
 
     Raises:
-      UserError: a pair is not.
+      UserError: SciPy is missing, or the file is not such a protocol.
     """
-    ends = pd.DataFrame(np.sort(pairs[["a", "b"]].to_numpy(str), axis=1))
-    alone = (ends[0] == ends[1]).to_numpy()
-    if alone.any():
-        row = pairs[alone].iloc[0]
-        raise UserError(f"{source}, line {row['line']}: a pair of {row['a']} with itself")
-    repeats = ends.duplicated().to_numpy()
-    if repeats.any():
-        second = pairs[repeats].iloc[0]
-        first = pairs[(ends == ends[repeats].iloc[0]).all(axis=1).to_numpy()].iloc[0]
+    try:
+        scipy_io = importlib.import_module("scipy.io")
+    except ImportError as error:
+        raise UserError(f"{source} is a MATLAB file: pip install 'fv[mat]' to read it") from error
+    data, rows = files.read_bytes(source), []
+    try:
+        splits = scipy_io.loadmat(io.BytesIO(data))["splits"]
+        for fold, (cell,) in enumerate(splits):
+            ends = [[str(each[0, 0][0][0]) for each in row] for row in cell[0, 0][0]]
+            for number, (a, b) in enumerate(zip(*ends, strict=True), start=1):
+                label = int(a.split("_")[0] == b.split("_")[0])
+                place = f"{source}, fold {fold + 1}, pair"
+                rows.append((f"{a}.jpg", f"{b}.jpg", label, number, fold, place))
+    except Exception as error:  # of many kinds, where SciPy meets damage
         raise UserError(
-            f"{source}, line {second['line']}: the pair of line {first['line']} again: "
-            "take one of them out"
-        )
+            f"{source} is not a protocol of AgeDB ({type(error).__name__}): give its file "
+            "04_FINAL_protocol_30_years.mat, or a list in LFW's format"
+        ) from error
+    return pd.DataFrame(rows, columns=[*_COLUMNS_WITH_FOLDS, "list"]).astype({"list": "category"})
 
 
-def suggest_paths(paths: Sequence[str], known: Iterable[str]) -> dict[str, str]:
-    """Suggests an image for each path that is nearly the path of one.
+def read_path_pairs(source: str) -> pd.DataFrame | None:
+    """Reads lines `path path label`, as AgeDB-30, CFP-FP and others have them for aligned faces.
 
-    Near paths differ in case, suffix, Unicode form, backslashes or blanks, or in the folders above
-    the image.
-
-    Args:
-      paths: paths that name no image.
-      known: paths of the images.
+    Blanks or tabs separate the fields. The label is 1, or 0 or -1. The folds are ten equal runs.
 
     Returns:
-      A sentence for each path that has a near one.
+      The pairs; None if the first line is not such a line.
+
+    Raises:
+      UserError: another line is not, or a path leaves the images folder.
     """
-    wanted = {key for path in paths for key in _near_keys(path)}
-    near: dict[tuple[str, str], list[str]] = {}
-    for image in known:  # in one pass, since there may be millions
-        for key in wanted.intersection(_near_keys(image)):
-            near.setdefault(key, []).append(image)
-    found = {}
-    for path in paths:
-        letters, stem, same_name = (near.get(key, []) for key in _near_keys(path))
-        below = [
-            image
-            for image in same_name
-            if f"/{path}".endswith(f"/{image}") or image.endswith(f"/{path}")
-        ]
-        images = letters or stem or (below if len(below) == 1 else [])
-        if images:
-            found[path] = _did_you_mean(path, min(images))
-    return found
+    rows: list[tuple[str, str, int, int]] = []
+    for number, text in _read_lines(source):
+        fields = _PATH_PAIR.fullmatch(text.strip())
+        if fields is None:
+            if not rows:
+                return None
+            raise UserError(f"{source}, line {number}: '{text[:60]}' is not 'path path label'")
+        place = f"{source}, line {number}"
+        a, b = (tables.normal_path(path, place) for path in fields.groups()[:2])
+        rows.append((a, b, int(fields[3] == "1"), number))
+    folds = consecutive_folds(len(rows), min(FOLDS, len(rows)))
+    return pd.DataFrame(rows, columns=_COLUMNS_WITH_FOLDS[:4]).assign(fold=folds)
 
 
-def _read_lines(source: str) -> list[str]:
+def consecutive_folds(pairs: int, folds: int = FOLDS) -> np.ndarray:
+    """The fold of each pair, int64 [pairs]: equal runs, of which the first are larger by one."""
+    sizes = [len(part) for part in np.array_split(np.arange(pairs), folds)]
+    return np.repeat(np.arange(folds), sizes)
+
+
+def _read_lines(source: str) -> list[tuple[int, str]]:
+    """The lines that are not blank, with their numbers from 1."""
     try:
         text = files.read_bytes(source).decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise UserError(f"{source} is not a text file in UTF-8: give an LFW pairs file") from error
-    return _LINE_END.split(text.rstrip())
+        raise UserError(f"{source} is not a text file in UTF-8: give a list of pairs") from error
+    lines = enumerate(_LINE_END.split(text), start=1)
+    return [(number, line) for number, line in lines if line.strip()]
 
 
-def _parse_header(lines: list[str], source: str) -> tuple[int, int]:
-    """Returns the number of folds, and of the pairs of each label in a fold."""
-    numbers = [int(word) if _NUMBER.fullmatch(word) else 0 for word in lines[0].split()]
-    if not 1 <= len(numbers) <= 2 or not all(numbers):
+def _parse_header(lines: list[tuple[int, str]], source: str) -> tuple[int, int] | None:
+    """The number of folds, and of the pairs of each label in a fold; None if line 1 is a pair."""
+    first = lines[0][1] if lines else ""
+    numbers = [int(word) if _NUMBER.fullmatch(word) else 0 for word in first.split()]
+    if 1 <= len(numbers) <= 2 and all(numbers):
+        return (1, numbers[0]) if len(numbers) == 1 else (numbers[0], numbers[1])
+    if _split_line(first) is None:
         raise UserError(
-            f"{source}, line 1: '{lines[0][:40]}' is not the number of pairs (View 1) or of folds "
+            f"{source}, line 1: '{first[:40]}' is not the number of pairs (View 1) or of folds "
             "and pairs (View 2)"
         )
-    return (1, numbers[0]) if len(numbers) == 1 else (numbers[0], numbers[1])
+    return None
 
 
-def _parse_line(line: str, number: int, source: str) -> tuple[str, str, int, int]:
-    """Returns the paths of the two images without suffix, the label, and the number of the line."""
-    fields, label = line.split("\t"), record.IMPOSTOR
-    if len(fields) == 3:
-        fields, label = [fields[0], fields[1], fields[0], fields[2]], record.GENUINE
-    if len(fields) != 4 or not all(map(_NUMBER.fullmatch, fields[1::2])):
+def _find_folds(labels: np.ndarray) -> tuple[int, int]:
+    """As `_parse_header`, from the runs of equal labels; one fold if they differ in length."""
+    ends = np.append(np.flatnonzero(np.diff(labels)) + 1, len(labels))
+    lengths = np.diff(ends, prepend=0)
+    if labels[0] == record.GENUINE and len(lengths) % 2 == 0 and len(set(lengths)) == 1:
+        return len(lengths) // 2, int(lengths[0])
+    return 1, len(labels)
+
+
+def _split_line(line: str) -> list[str] | None:
+    """The fields `name i j` or `name1 i name2 j` of a line; None if it has others."""
+    fields = line.split("\t") if "\t" in line.strip() else line.split()
+    fields = [*filter(str.strip, fields)]
+    numbers = fields[1:] if len(fields) == 3 else fields[1::2]
+    is_pair = len(fields) in (3, 4) and all(map(_NUMBER.fullmatch, numbers))
+    return fields if is_pair else None
+
+
+def _parse_line(line: str, number: int, source: str) -> tuple[_Image, _Image, int, int]:
+    """Returns the two images, the label, and the number of the line."""
+    fields = _split_line(line)
+    if fields is None:
         raise UserError(
             f"{source}, line {number}: '{line[:60]}' is neither 'name i j' nor "
             "'name1 i name2 j', tab-separated"
         )
-    a, b = (f"{name}/{name}_{int(image):04d}" for name, image in (fields[:2], fields[2:]))
-    return a, b, label, number
+    label = record.GENUINE if len(fields) == 3 else record.IMPOSTOR
+    name, first, *others = fields
+    other = others[0] if len(fields) == 4 else name
+    return _Image(name, int(first)), _Image(other, int(others[-1])), label, number
 
 
-def _find_image(stem: str, by_stem: dict[str, list[str]], source: str, number: int) -> str:
-    images = by_stem.get(stem, [f"{stem}{datasets.SUFFIXES[0]}"])
-    if len(images) > 1:
+def _find_numbered(
+    wanted: set[_Image], paths: Iterable[str], level: int
+) -> dict[_Image, list[str]]:
+    """The paths of wanted images, whatever the suffix and the zeros before the number."""
+    found: dict[_Image, list[str]] = {}
+    for path in paths:
+        stem = os.path.splitext(path.split("/", level - 1)[-1])[0]
+        match = _NUMBERED.fullmatch(stem)
+        name, _, twice = match[1].rpartition("/") if match else ("", "", "")
+        if match and name == twice and (image := _Image(name, int(match[2]))) in wanted:
+            found.setdefault(image, []).append(path)
+    return found
+
+
+def _one_path(image: _Image, found: dict[_Image, list[str]], source: str, number: int) -> str:
+    paths = found.get(image, [f"{image.stem}{datasets.SUFFIXES[0]}"])
+    if len(paths) > 1:
         raise UserError(
-            f"{source}, line {number}: {stem} may be {' or '.join(images)}: take all but one of "
-            "them out of the images folder, or list the pairs with --pairs_csv, which names files"
+            f"{source}, line {number}: {image.stem} may be {' or '.join(paths)}: take all but "
+            "one of them out of the images folder, or list the pairs with --pairs_csv, which names "
+            "files"
         )
-    return images[0]
+    return paths[0]
 
 
-def _require_images(
-    pairs: pd.DataFrame, known: set[str], left_out: pd.DataFrame, source: str
-) -> None:
-    missing = pairs[~(pairs["a"].isin(known) & pairs["b"].isin(known))]
-    if not len(missing):
-        return
-    first = missing.iloc[0]
-    path = first["a"] if first["a"] not in known else first["b"]
-    where = f"{source}, line {first['line']}: {path}"
-    reasons = left_out.loc[left_out["path"] == path, "reason"]
-    if len(reasons):
-        raise UserError(
-            f"{where}: {reasons.iloc[0]}; mend the image or take its pairs from the list"
-        )
-    near = suggest_paths([path], known).get(path, "give its path below the images folder")
-    raise UserError(
-        f"{where}: no such image in an identity's folder of the images folder; {near}, or take "
-        "its pairs from the list"
-    )
-
-
-def _near_keys(path: str) -> tuple[tuple[str, str], ...]:
-    """What a path shares with a near one: its letters, these without suffix, or its file name."""
-    parts = unicodedata.normalize("NFC", path.replace("\\", "/")).casefold().split("/")
-    letters = "/".join(part.strip() for part in parts)
-    stem = os.path.splitext(letters)[0]
-    return ("letters", letters), ("stem", stem), ("name", posixpath.basename(path))
-
-
-def _did_you_mean(path: str, image: str) -> str:
-    for form in ("NFC", "NFD"):
-        if image != path and unicodedata.normalize(form, path) == image:
-            return (
-                f"did you mean {image}, the same letters in the Unicode form {form}? "
-                "Copy the name from the folder"
-            )
-    return f"did you mean {image}? Write it as the folder has it"
+def _read_cfp_images(path: str, known: set[str]) -> dict[int, str]:
+    """The paths of CFP's images by their numbers."""
+    found = {}
+    for number, text in _read_lines(path):
+        index, _, image = text.strip().partition(" ")
+        parts = [part for part in image.strip().split("/") if part not in ("", ".", "..")]
+        if not _NUMBER.fullmatch(index) or not parts:
+            raise UserError(f"{path}, line {number}: '{text[:60]}' is not 'number path'")
+        ends = ("/".join(parts[start:]) for start in range(len(parts)))
+        found[int(index)] = next((end for end in ends if end in known), "/".join(parts[-3:]))
+    return found

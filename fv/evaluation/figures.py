@@ -197,6 +197,7 @@ def render_table(content: dict) -> str:
         *(f"NOTE: {note}" for note in content["notes"]),
         pairs + step,
         f"accuracy       {format_accuracy(content)}{bracket('accuracy')}  {rule}",
+        *_render_insightface(content),
         f"AUC            {content['auc']:.4f}{bracket('auc')}",
         f"EER            {content['eer']:.4f}{bracket('eer')}",
         *(
@@ -215,6 +216,14 @@ def render_table(content: dict) -> str:
     if content["run"].get("training_input"):  # given scores have none
         lines.append(content["run"]["training_input"])
     return "\n".join(lines)
+
+
+def _render_insightface(content: dict) -> list[str]:
+    found = content.get("insightface")
+    if not found:
+        return []
+    rule = "standard deviation over folds, thresholds of InsightFace's verification.py"
+    return [f"InsightFace    {found['accuracy']:.4f} ± {found['standard_deviation']:.4f}  {rule}"]
 
 
 def format_accuracy(figures: dict) -> str:

@@ -38,10 +38,17 @@ class EvaluateOptions:
         "training identities.",
     )
     pairs_file: str | None = option(
-        None, "Pairs in LFW's format (pairs.txt, pairsDevTest.txt), instead of shards."
+        None,
+        "Pairs in LFW's format (pairs.txt, pairsDevTest.txt) or with lines 'path path label', "
+        "CFP's folder Protocol/Split/FP, or AgeDB's .mat file, instead of shards.",
     )
     pairs_csv: str | None = option(
         None, "CSV of pairs with the columns image_a, image_b, label, instead of shards."
+    )
+    pairs_bin: str | None = option(
+        None,
+        "Verification set (lfw.bin, cfp_fp.bin, agedb_30.bin, …): images and pairs in one file, "
+        "instead of shards.",
     )
     scores: str | None = option(
         None,
@@ -62,12 +69,12 @@ class EvaluateOptions:
     threshold_pairs: str | None = option(
         None,
         "List of pairs over --images to choose the threshold on: a CSV if its name ends in .csv, "
-        "else LFW's format.",
+        "a verification set if in .bin, else as --pairs_file.",
     )
     folds: int | None = option(
         None,
         "Split the people into this many folds and choose each fold's threshold on the others. "
-        "A list with folds needs none.",
+        "A list with folds needs none. A verification set has ten, in the order of its pairs.",
         lower=2,
         upper=1000,
     )
@@ -103,7 +110,14 @@ class EvaluateOptions:
     @property
     def pairs_list(self) -> str | None:
         """The file that lists the scored pairs; None if they are in shards."""
-        return self.pairs_file or self.pairs_csv
+        return self.pairs_file or self.pairs_csv or self.pairs_bin
+
+    @property
+    def folder_list(self) -> str | None:
+        """A file that lists pairs of --images; None if there is none."""
+        other = self.threshold_pairs
+        other = None if other and is_bin(other) else other
+        return self.pairs_file or self.pairs_csv or other
 
     def check(self) -> None:
         """Checks flags against each other.
@@ -121,17 +135,24 @@ class EvaluateOptions:
             )
         if not (self.tfrecords or self.pairs_list):
             raise UserError(
-                "no pairs to score: give --tfrecords, or --images with --pairs_file or --pairs_csv"
+                "no pairs to score: give --tfrecords, --pairs_bin, or --images with --pairs_file "
+                "or --pairs_csv"
             )
-        listed = self.pairs_list or self.threshold_pairs
-        if listed and not self.images:
-            raise UserError(f"--images is missing: give the folder with the images of {listed}")
+        if self.folder_list and not self.images:
+            raise UserError(
+                f"--images is missing: give the folder with the images of {self.folder_list}"
+            )
         if self.tfrecords and self.pairs_list:
             raise UserError(
                 "--tfrecords and a list both name pairs to score: give --threshold_tfrecords for "
                 "shards to choose the threshold on"
             )
-        _require_at_most_one("--pairs_file and --pairs_csv", self.pairs_file, self.pairs_csv)
+        _require_at_most_one(
+            "--pairs_file, --pairs_csv and --pairs_bin",
+            self.pairs_file,
+            self.pairs_csv,
+            self.pairs_bin,
+        )
         _require_at_most_one(
             "--threshold_tfrecords, --threshold_pairs and --folds",
             self.threshold_tfrecords,
@@ -142,7 +163,7 @@ class EvaluateOptions:
 
     def _check_scores(self, scores: str) -> None:
         _require_at_most_one(
-            "--scores, --tfrecords, --pairs_file and --pairs_csv",
+            "--scores, --tfrecords, --pairs_file, --pairs_csv and --pairs_bin",
             scores,
             self.tfrecords,
             self.pairs_list,
@@ -173,6 +194,11 @@ class EvaluateOptions:
                 f"{listed} is the list that is scored: choose the threshold on another, or by "
                 "--folds"
             )
+
+
+def is_bin(path: str) -> bool:
+    """Whether a list of pairs is a verification set, by its name."""
+    return path.lower().endswith(".bin")
 
 
 def _require_at_most_one(flags: str, *values: object) -> None:

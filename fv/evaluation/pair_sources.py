@@ -15,6 +15,7 @@ import numpy as np
 from fv import files, manifest, progress, record
 from fv.conversion import images
 from fv.errors import UserError
+from fv.evaluation import options as options_module
 from fv.evaluation import pairs as pairs_module
 from fv.evaluation import protocols
 from fv.evaluation.options import EvaluateOptions
@@ -54,7 +55,9 @@ def read_pairs(options: EvaluateOptions, record: ModelRecord) -> EvaluationPairs
         choose the threshold on, or they are the scored pairs.
     """
     if options.pairs_list:
-        scored = _read_list(options.pairs_list, options, record, is_csv=bool(options.pairs_csv))
+        is_csv = bool(options.pairs_csv)
+        is_bin = bool(options.pairs_bin)
+        scored = _read_list(options.pairs_list, options, record, is_csv=is_csv, is_bin=is_bin)
     else:
         assert options.tfrecords is not None
         scored = _read_shards(options.tfrecords, options.split, options, record)
@@ -66,7 +69,7 @@ def read_pairs(options: EvaluateOptions, record: ModelRecord) -> EvaluationPairs
                 "the threshold on others, or by --folds"
             )
         return EvaluationPairs(scored, choosing, f"chosen on {choosing.name}")
-    if options.folds:
+    if options.folds and scored.named:
         scored = protocols.make_folds(scored, options.folds, options.seed)
     folds = int(scored.folds.max()) + 1
     if folds == 1:
@@ -95,7 +98,7 @@ def with_training_crop(options: EvaluateOptions, record: ModelRecord) -> Evaluat
     if crop is None and trained and trained.boxes:
         raise UserError(
             f"{options.workdir} was trained on images cut to boxes: give --crop=CSV with the boxes "
-            f"of {options.images}, or --crop=none if its images are cut already"
+            f"of {options.images or 'the images'}, or --crop=none if they are cut already"
         )
     if crop is None:
         fraction = trained and trained.crop_fraction
@@ -124,6 +127,7 @@ def leave_out_broken(
     whole = ~(np.isin(pairs.first, numbers) | np.isin(pairs.second, numbers))
     reasons = {pairs.images.paths[number]: reason for number, reason in sorted(broken.items())}
     remedy = "mend --images" if in_list else "convert again with --overwrite"
+    remedy = "fetch the file again" if options_module.is_bin(pairs.name) else remedy
     note = pairs_module.note_missing(reasons, whole, pairs.name, allowed, remedy)
     return pairs.select(whole, note)
 
@@ -133,7 +137,8 @@ def _read_choosing(options: EvaluateOptions, record: ModelRecord) -> PairSet | N
         return None
     path = options.threshold_pairs
     if path:
-        return _read_list(path, options, record, is_csv=path.endswith(".csv"))
+        is_csv, is_bin = path.endswith(".csv"), options_module.is_bin(path)
+        return _read_list(path, options, record, is_csv=is_csv, is_bin=is_bin)
     folder, split = options.threshold_tfrecords or options.tfrecords, options.threshold_split
     if folder is None:
         return None
@@ -145,13 +150,24 @@ def _read_choosing(options: EvaluateOptions, record: ModelRecord) -> PairSet | N
     return _read_shards(folder, split, options, record)
 
 
-def _read_list(path: str, options: EvaluateOptions, record: ModelRecord, is_csv: bool) -> PairSet:
-    assert options.images is not None and options.crop is not None
+def _read_list(
+    path: str, options: EvaluateOptions, record: ModelRecord, *, is_csv: bool, is_bin: bool
+) -> PairSet:
+    assert options.crop is not None
     crop, trained = images.parse_crop(options.crop), record.preprocessing or Preprocessing()
+    rules = pairs_module.storage_rules(crop, options.store_size, trained.jpeg_quality)
+    if is_bin:
+        if crop.boxes is not None:
+            raise UserError(
+                f"--crop={options.crop} has boxes by name, and the images of {path} have none: "
+                "give --crop=none if they are cut already"
+            )
+        return pairs_module.read_verification_set(path, rules, options.folds)
+    assert options.images is not None
     return pairs_module.read_listed_pairs(
         path,
         options.images,
-        pairs_module.storage_rules(crop, options.store_size, trained.jpeg_quality),
+        rules,
         is_csv=is_csv,
         allow_missing=options.allow_missing,
         boxes=crop.boxes,

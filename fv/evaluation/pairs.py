@@ -12,7 +12,16 @@ import numpy as np
 import pandas as pd
 
 from fv import files
-from fv.conversion import datasets, identities, images, options, pair_lists
+from fv.conversion import (
+    datasets,
+    duplicates,
+    identities,
+    images,
+    options,
+    pair_checks,
+    pair_lists,
+    verification_sets,
+)
 from fv.conversion.formats import BadImage
 from fv.conversion.images import Rules
 from fv.errors import UserError
@@ -53,6 +62,8 @@ class PairSet:
       labels: int [n], 1 for a genuine pair and 0 for an impostor pair.
       folds: int [n], from 0.
       note: for the report: which listed pairs are left out, and doubtful identities; may be empty.
+      named: whether `Images.identities` are people. Else they are groups of images that genuine
+        pairs join, and a person may have several.
     """
 
     name: str
@@ -62,6 +73,7 @@ class PairSet:
     labels: np.ndarray
     folds: np.ndarray
     note: str = ""
+    named: bool = True
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -119,7 +131,7 @@ def read_listed_pairs(
     """Reads a list of pairs.
 
     Args:
-      path: a file in LFW's format, or a CSV with columns image_a, image_b and label.
+      path: a list that `pair_lists.read` reads.
       folder: of images, one folder per person.
       rules: how images are stored before preprocessing, as in the converter.
       is_csv: whether the list is a CSV; its pairs are one fold.
@@ -136,22 +148,19 @@ def read_listed_pairs(
     """
     level = identity_level or 1
     found, left_out, _, naming = datasets.scan_folder(folder, level, bool(merge_names))
-    if is_csv:
-        table, folds = pair_lists.read_csv_pairs(path, folder), 1
-    else:
-        table = pair_lists.read_lfw_pairs(path, found, level)
-        folds = pair_lists.count_folds(path)
-    table = pair_lists.match_paths(table, set(found["path"]))
+    table = pair_lists.read(path, found, folder, level, is_csv=is_csv)
+    if found.empty and not table["a"].str.contains("/").any():
+        return _read_flat_pairs(path, folder, table, rules, boxes, allow_missing)
     doubts = identities.check(
-        pair_lists.restrict_to_pairs(found, table),
+        pair_checks.restrict_to_pairs(found, table),
         identity_level,
         merge_names,
         f"--images={folder}",
     )
-    fold = np.arange(len(table)) * folds // len(table)
     left_out = pd.concat([left_out, datasets.describe_unread(pd.concat([table["a"], table["b"]]))])
-    pair_lists.require_agreement(table, path, naming.identity_of)
-    pair_lists.require_once(table, path)
+    pair_checks.require_agreement(table, path, naming.identity_of)
+    if "list" not in table:  # CFP's protocol stands as it was published
+        pair_checks.require_once(table, path)
     whole, note = _find_whole_pairs(table, found, left_out, path, allow_missing)
     table = table[whole]
 
@@ -159,6 +168,93 @@ def read_listed_pairs(
     first, second = numbers.reshape(-1, 2).T
     owners = found.set_index("path")["identity"].astype(str).reindex(paths).tolist()
     counts = found["identity"].value_counts()
+
+    return PairSet(
+        os.path.basename(path),
+        Images(
+            paths.tolist(),
+            owners,
+            np.array([counts[owner] for owner in owners]),
+            _reader(paths, folder, rules, boxes),
+        ),
+        first,
+        second,
+        table["label"].to_numpy(np.int64),
+        _folds_of(table),
+        "; ".join(filter(None, (note, *map(str, doubts)))),
+    )
+
+
+def read_verification_set(path: str, rules: Rules, folds: int | None = None) -> PairSet:
+    """Reads a verification set (.bin), whose people have no names.
+
+    Args:
+      path: of the file.
+      rules: how images are stored before preprocessing, as in the converter.
+      folds: how many, in the order of the pairs; ten if None.
+
+    Raises:
+      UserError: the file cannot be used, or has fewer pairs than folds.
+    """
+    found = verification_sets.load(path)
+    count = folds or pair_lists.FOLDS
+    if len(found.labels) < count:
+        raise UserError(
+            f"{path} has {len(found.labels)} pairs, too few for {count} folds: give fewer --folds"
+        )
+    owners = [name.split("/")[0] for name in found.names]
+    unknown = np.zeros(len(owners), np.int64)
+
+    def read(number: int) -> bytes:
+        return images.load_sound_jpeg(found.read(number), rules).stored
+
+    return PairSet(
+        os.path.basename(path),
+        Images(list(found.names), owners, unknown, read),
+        found.first,
+        found.second,
+        found.labels,
+        pair_lists.consecutive_folds(len(found.labels), count),
+        named=False,
+    )
+
+
+def _read_flat_pairs(
+    path: str,
+    folder: str,
+    table: pd.DataFrame,
+    rules: Rules,
+    boxes: Mapping[str, images.Box] | None,
+    allow_missing: bool,
+) -> PairSet:
+    """Reads listed pairs of images that lie in one folder, so that nothing names their people."""
+    known = pd.DataFrame({"path": [name for name in files.names(folder) if "/" not in name]})
+    whole, note = _find_whole_pairs(table, known, datasets.describe_unread(()), path, allow_missing)
+    table = table[whole]
+    paths, numbers = np.unique(table[["a", "b"]].to_numpy(str), return_inverse=True)
+    first, second = numbers.reshape(-1, 2).T
+    labels = table["label"].to_numpy(np.int64)
+    people = duplicates.DisjointSets(len(paths))
+    people.join(first[labels == 1], second[labels == 1])
+    stem = os.path.splitext(os.path.basename(path))[0]
+    owners = [f"{stem}-{paths[root]}" for root in people.roots(np.arange(len(paths)))]
+    unknown = np.zeros(len(paths), np.int64)
+    return PairSet(
+        os.path.basename(path),
+        Images(paths.tolist(), owners, unknown, _reader(paths, folder, rules, boxes)),
+        first,
+        second,
+        labels,
+        _folds_of(table),
+        note,
+        named=False,
+    )
+
+
+def _reader(
+    paths: np.ndarray, folder: str, rules: Rules, boxes: Mapping[str, images.Box] | None
+) -> Callable[[int], bytes]:
+    """The `Images.read` of the images of a folder."""
 
     def read(number: int) -> bytes:
         box = None
@@ -169,15 +265,11 @@ def read_listed_pairs(
         data = files.read_bytes(os.path.join(folder, paths[number]))
         return images.load_sound_jpeg(data, rules, box).stored
 
-    return PairSet(
-        os.path.basename(path),
-        Images(paths.tolist(), owners, np.array([counts[owner] for owner in owners]), read),
-        first,
-        second,
-        table["label"].to_numpy(np.int64),
-        fold[whole],
-        "; ".join(filter(None, (note, *map(str, doubts)))),
-    )
+    return read
+
+
+def _folds_of(table: pd.DataFrame) -> np.ndarray:
+    return table["fold"].to_numpy(np.int64) if "fold" in table else np.zeros(len(table), np.int64)
 
 
 def storage_rules(
@@ -248,9 +340,9 @@ def _find_whole_pairs(
     if not missing:
         return np.ones(len(table), bool), ""
     whole = ~(table["a"].isin(missing) | table["b"].isin(missing)).to_numpy()
-    line = table["line"].iloc[int(np.argmin(whole))]
+    place = pair_checks.place(table.iloc[int(np.argmin(whole))], path)
     reasons = dict(zip(left_out["path"], left_out["reason"], strict=True))
     reasons = {image: reasons.get(image, "") for image in missing}
     unexplained = [image for image, reason in reasons.items() if not reason]
-    reasons |= pair_lists.suggest_paths(unexplained[:_NAMED], known)
-    return whole, note_missing(reasons, whole, f"{path}, line {line}", allow_missing)
+    reasons |= pair_checks.suggest_paths(unexplained[:_NAMED], known)
+    return whole, note_missing(reasons, whole, place, allow_missing)

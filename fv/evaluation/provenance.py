@@ -42,7 +42,7 @@ def find_training_identities(
     """
     people = scored.identities()
     if record.identity_hashes is None:
-        if not allowed:
+        if not (allowed or not scored.named):
             raise UserError(
                 f"{workdir} does not say whom it was trained on (an older fv, or first weights "
                 "from an export): train it again, or give --allow_seen_identities to report "
@@ -60,11 +60,16 @@ def find_training_identities(
             f"of {workdir} ({_shorten(seen)}): score strangers, or give --allow_seen_identities"
             f"{remedy}"
         )
-    return dict(known=True, people=len(people), seen=len(seen))
+    return dict(known=scored.named, people=len(people), seen=len(seen))
 
 
 def note_training_identities(found: dict, scored: PairSet) -> str:
     """The note on what `find_training_identities` found; "" if all people are strangers."""
+    if not scored.named:
+        return (
+            f"{scored.name} does not name its people: they may be among those that the model was "
+            "trained on, and there are no intervals."
+        )
     if not found["known"]:
         return (
             "The workdir does not say whom the model was trained on: people of these pairs may be "

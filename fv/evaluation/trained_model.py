@@ -42,9 +42,14 @@ def evaluate_model(options: EvaluateOptions) -> None:
     model, step = checkpoint_files.load_model(folder, record, options.checkpoint)
     scored, choosing, features, decisions = _score_and_decide(pairs, model, options, record)
     of_model = decisions.pop(scores.MODEL)
-    measured = figures.measure(
-        of_model, decisions, scored.people(), options.bootstrap, options.seed
-    )
+    people = scored.people() if scored.named else None
+    measured = figures.measure(of_model, decisions, people, options.bootstrap, options.seed)
+    if choosing is None and not (options.folds and scored.named):  # folds of the list
+        first, second = (features.embeddings[ends] for ends in (scored.first, scored.second))
+        distances = np.square(first.astype(np.float64) - second).sum(axis=1)
+        measured["insightface"] = protocols.insightface_accuracy(
+            distances, scored.labels, scored.folds
+        )
     content = measured | {
         "slices": cut_slices(scored, features, of_model.correct),
         "split": scored.name,
@@ -151,6 +156,8 @@ def cut_slices(
         "sharpness (variance of the Laplacian)": features.sharpness,
         "shorter side of the stored image (pixels)": features.side,
     }
+    if not pairs.named:
+        del values["images of the person"]
     slices = {}
     for name, of_image in values.items():
         of_pair = np.minimum(of_image[pairs.first], of_image[pairs.second])

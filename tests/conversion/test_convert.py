@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from fv import manifest, record
-from fv.conversion import convert, options
+from fv.conversion import convert, inspection, options, verification_sets
 from fv.errors import TemporaryError, UserError
 from tests.conversion import making
 from tests.samples import digests
@@ -157,6 +157,48 @@ def test_a_csv_goes_to_the_split_it_is_meant_for(crowd, tmp_path):
     )
     made, _ = run(crowd, tmp_path / "out", pairs_csv=str(tmp_path / "pairs.csv"), pairs_split="val")
     assert {name: split.pairs for name, split in made.splits.items()} == {"val": 1}
+
+
+BINS = pathlib.Path(__file__).parent / "bins"
+
+
+def test_a_verification_set_is_converted_pair_by_pair(tmp_path):
+    source = BINS / "python2-2-arrays.bin"
+    made, left_out = run(source, tmp_path / "out")
+    assert left_out.empty and (made.split("test").genuine, made.split("test").impostor) == (2, 2)
+    assert f"--images={source}" in made.flags and "scratch" not in made.flags
+    files = [(BINS / f"{number}.jpg").read_bytes() for number in range(8)]
+    found = {
+        (pair[record.IMAGE_A], pair[record.IMAGE_B], pair[record.LABEL])
+        for pair in pairs_of(tmp_path / "out", "test")
+    }
+    assert found == {(files[2 * n], files[2 * n + 1], 1 - n % 2) for n in range(4)}
+    assert inspection.inspect(str(tmp_path / "out"))[1] == []
+    assert sorted(os.listdir(tmp_path / "out" / ".fv")) == ["written.json"]
+
+
+@pytest.mark.parametrize(
+    ("pairs", "message"),
+    [
+        ([(0, 1, 1), (2, 3, 0), (0, 1, 1)], "pair 3: the pair of .*x.bin, pair 1 again"),
+        ([(0, 1, 1), (2, 2, 1)], "pair 2: a pair of x-00002/00002-.*.jpg with itself"),
+        ([(0, 1, 1), (1, 2, 1), (0, 2, 0)], "pair 3: labelled different, but .* of one identity"),
+        ([(0, 1, 1), (2, "cut", 0)], "pair 2: .*: damaged JPEG"),
+    ],
+)
+def test_a_verification_set_that_cannot_be_true_names_the_pair(tmp_path, pairs, message):
+    files = {number: (BINS / f"{number}.jpg").read_bytes() for number in range(4)}
+    files["cut"] = files[1][:200]
+    images = [files[end] for pair in pairs for end in pair[:2]]
+    path = str(tmp_path / "x.bin")
+    verification_sets.write(path, images, [label == 1 for _, _, label in pairs])
+    with pytest.raises(UserError, match=rf"x\.bin, {message}"):
+        run(path, tmp_path / "out")
+
+
+def test_a_verification_set_lists_its_own_pairs(tmp_path):
+    with pytest.raises(UserError, match="x.bin lists its own pairs: leave out --pairs"):
+        run("x.bin", tmp_path / "out", pairs=10)
 
 
 def test_a_refusal_leaves_a_finished_data_set_as_it_was(crowd, tmp_path):

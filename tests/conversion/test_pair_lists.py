@@ -1,7 +1,8 @@
+import numpy as np
 import pandas as pd
 import pytest
 
-from fv.conversion import pair_lists
+from fv.conversion import pair_checks, pair_lists
 from fv.errors import UserError
 
 HEADER = "image_a,image_b,label\n"
@@ -64,7 +65,7 @@ def read_lfw(tmp_path, text):
 
 def test_view_1_is_read_with_the_suffixes_of_the_files(tmp_path):
     table = read_lfw(tmp_path, VIEW_1)
-    assert table.to_numpy().tolist() == [
+    assert table[["a", "b", "label", "line"]].to_numpy().tolist() == [
         ["Al/Al_0001.jpg", "Al/Al_0002.PNG", 1, 2],
         ["Al/Al_0001.jpg", "Bo/Bo_0002.jpg", 0, 3],
     ]
@@ -123,7 +124,7 @@ def test_people_are_found_at_the_level_that_names_them(tmp_path):
         ("", "line 1: '' is not the number"),
         ("image_a,image_b,label\n", "line 1: 'image_a,image_b,label' is not the number"),
         ("2\nAl\t1\t2\n", "1 pairs where its first line promises 4"),
-        ("1\nAl\t1\t2\nAl 1 Bo 2\n", "line 3: 'Al 1 Bo 2' is neither"),
+        ("1\nAl\t1\t2\nAl 1 Bo two\n", "line 3: 'Al 1 Bo two' is neither"),
         ("9" * 5000 + "\n", "line 1: '9+' is not the number"),
         ("1\nAl\t1\t" + "9" * 5000 + "\nAl\t1\tBo\t2\n", "line 2: .* is neither"),
         ("1\nAl\t1\tx\nAl\t1\tBo\t2\n", "line 2: .* is neither"),
@@ -141,114 +142,140 @@ def test_an_lfw_file_that_is_no_text_is_refused(tmp_path):
         pair_lists.read_lfw_pairs(str(tmp_path / "pairs.txt"), IMAGES)
 
 
-LISTED = pd.DataFrame(
-    {"path": ["a/1.jpg", "a/2.jpg", "b/1.jpg", "b/2.jpg"], "identity": pd.Categorical(list("aabb"))}
+@pytest.mark.parametrize(
+    "text",
+    [
+        "\ufeff1\r\nAl\t1\t2\r\nAl\t1\tBo\t2\r\n",  # BOM, CRLF
+        "Al\t1\t2\nAl\t1\tBo\t2\n",  # no header
+        "1\nAl 1 2\nAl  1 Bo 2\n",  # blanks
+        "1\n\nAl\t1\t2\n\nAl\t1\tBo\t2\n\n",  # blank lines
+        "1\nAl\t01\t00002\t\nAl\t1\t\tBo\t2\n",  # zeros, empty fields
+    ],
 )
-NONE = pd.DataFrame(columns=["path", "reason"])
+def test_lfw_lists_are_read_however_they_are_written(tmp_path, text):
+    table = read_lfw(tmp_path, text)
+    assert table[["a", "b", "label", "fold"]].to_numpy().tolist() == [
+        ["Al/Al_0001.jpg", "Al/Al_0002.PNG", 1, 0],
+        ["Al/Al_0001.jpg", "Bo/Bo_0002.jpg", 0, 0],
+    ]
 
 
-def table(*rows):
-    return pd.DataFrame(
-        [(*row, line) for line, row in enumerate(rows, start=2)],
-        columns=["a", "b", "label", "line"],
+def test_names_with_blanks_and_long_numbers_are_found(tmp_path):
+    (tmp_path / "pairs.txt").write_text("1\nAda Lee\t12345\t7\nAda Lee\t7\tBo_2\t3\n")
+    images = pd.DataFrame(
+        {"path": ["Ada Lee/Ada Lee_12345.jpg", "Ada Lee/Ada Lee_00007.jpg", "Bo_2/Bo_2_3.png"]}
     )
-
-
-def test_only_the_images_of_the_pairs_are_selected():
-    used = pair_lists.select_images(table(("b/2.jpg", "b/1.jpg", 1)), LISTED, NONE, "list")
-    assert list(used["path"]) == ["b/1.jpg", "b/2.jpg"]
-    assert list(used.index) == [0, 1]
-    assert list(used["identity"].cat.categories) == ["b"]
-
-
-def test_pairs_become_indices_in_their_order():
-    pairs = table(("b/2.jpg", "b/1.jpg", 1), ("a/1.jpg", "b/1.jpg", 0))
-    assert pair_lists.pairs_to_indices(pairs, LISTED, NONE, "list").to_numpy().tolist() == [
-        [3, 2, 1],
-        [0, 2, 0],
+    table = pair_lists.read_lfw_pairs(str(tmp_path / "pairs.txt"), images)
+    assert table[["a", "b"]].to_numpy().tolist() == [
+        ["Ada Lee/Ada Lee_12345.jpg", "Ada Lee/Ada Lee_00007.jpg"],
+        ["Ada Lee/Ada Lee_00007.jpg", "Bo_2/Bo_2_3.png"],
     ]
 
 
 @pytest.mark.parametrize(
-    ("rows", "message"),
-    [
-        (
-            [("a/1.jpg", "a/2.jpg", 1), ("a/1.jpg", "a/9.jpg", 1)],
-            "list, line 3: a/9.jpg: no such image",
-        ),
-        (
-            [("a/1.jpg", "b/1.jpg", 1)],
-            "line 2: labelled same, but a/1.jpg and b/1.jpg lie in the folders of two identities",
-        ),
-        ([("a/1.jpg", "a/2.jpg", 0)], "line 2: labelled different, but .* of one identity"),
-        ([("a/1.jpg", "a/1.jpg", 1)], "line 2: a pair of a/1.jpg with itself"),
-        (
-            [("a/1.jpg", "a/2.jpg", 1), ("a/2.jpg", "a/1.jpg", 1)],
-            "line 3: the pair of line 2 again",
-        ),
-    ],
+    ("order", "folds"),
+    [("GGII", [0, 0, 0, 0]), ("GIGI", [0, 0, 1, 1]), ("GGIG", [0] * 4), ("IGIG", [0] * 4)],
 )
-def test_a_pair_that_cannot_be_is_named_by_its_line(rows, message):
-    with pytest.raises(UserError, match=message):
-        pair_lists.select_images(table(*rows), LISTED, NONE, "list")
+def test_folds_without_a_header_are_runs_of_one_length(tmp_path, order, folds):
+    lines = {"G": "Al\t1\t2", "I": "Al\t1\tBo\t2"}
+    table = read_lfw(tmp_path, "\n".join(lines[letter] for letter in order))
+    assert table["fold"].tolist() == folds
+    assert table["label"].tolist() == [int(letter == "G") for letter in order]
 
 
-def test_a_bad_image_is_named_with_its_line_and_reason():
-    bad = pd.DataFrame({"path": ["b/1.jpg"], "reason": ["empty file"]})
-    with pytest.raises(UserError, match="list, line 2: b/1.jpg: empty file; mend"):
-        pair_lists.pairs_to_indices(
-            table(("a/1.jpg", "b/1.jpg", 0)),
-            LISTED[LISTED["path"] != "b/1.jpg"],
-            bad,
-            "list",
-        )
+def write_cfp(folder):
+    for view in ("frontal", "profile"):
+        images = [f"{n} ../Data/Images/00{n}/{view}/01.jpg" for n in (1, 2)]
+        (folder / f"Pair_list_{view[0].upper()}.txt").write_text("\r\n".join(images))
+    for kind in ("FF", "FP"):
+        for fold in ("01", "02"):
+            (folder / "Split" / kind / fold).mkdir(parents=True)
+            (folder / "Split" / kind / fold / "same.txt").write_text("1,1\n2,2\n")
+            (folder / "Split" / kind / fold / "diff.txt").write_text("1,2\n2,1\n")
+    return folder / "Split" / "FP"
+
+
+CFP = pd.DataFrame(
+    {"path": [f"00{n}/{view}/01.jpg" for n in (1, 2) for view in ("frontal", "profile")]}
+)
+
+
+def test_a_protocol_of_cfp_is_read_fold_by_fold(tmp_path):
+    source = str(write_cfp(tmp_path))
+    table = pair_lists.read(source, CFP, str(tmp_path), is_csv=False)
+    assert table["label"].tolist() == [1, 1, 0, 0] * 2
+    assert table["fold"].tolist() == [0] * 4 + [1] * 4
+    assert table.iloc[6][["a", "b"]].tolist() == ["001/frontal/01.jpg", "002/profile/01.jpg"]
+    assert pair_checks.place(table.iloc[6]) == f"{source}/02/diff.txt, line 1"
+    aligned = CFP["path"].str.replace("001", "112x112/001")
+    table = pair_lists.read_cfp_pairs(source, set(aligned))
+    assert table["b"][0] == "001/profile/01.jpg"
 
 
 @pytest.mark.parametrize(
-    ("path", "near"),
+    ("name", "text", "message"),
     [
-        ("a/1.JPG", "a/1.jpg"),
-        ("A/1.jpg", "a/1.jpg"),
-        ("a/1.jpeg", "a/1.jpg"),
-        ("a/1", "a/1.jpg"),
-        ("a\\1.jpg", "a/1.jpg"),
-        ("faces/a/1.jpg", "a/1.jpg"),
-        ("Zoe\u0308/1.jpg", "Zo\u00eb/1.jpg"),
-        ("Andre\u0301/1.jpg", "Andre\u0301/1.png"),
-        ("only.jpg", "b/only.jpg"),
+        ("Split/FP/01/same.txt", "1 1\n", "same.txt, line 1: '1 1' is not two numbers"),
+        ("Split/FP/02/diff.txt", "1,2\n1,9\n", "diff.txt, line 2: '1,9' is not two numbers"),
+        ("Pair_list_P.txt", "1\n", "Pair_list_P.txt, line 1: '1' is not 'number path'"),
     ],
 )
-def test_a_near_name_is_offered_and_works(path, near):
-    known = ["a/1.jpg", "a/2.jpg", "b/1.jpg", "b/only.jpg", "Zo\u00eb/1.jpg", "Andre\u0301/1.png"]
-    images = pd.DataFrame(
-        {"path": known, "identity": pd.Categorical([name.partition("/")[0] for name in known])}
-    )
-    with pytest.raises(
-        UserError, match="list, line 2: .*: no such image .*; did you mean "
-    ) as refused:
-        pair_lists.select_images(table((path, "a/2.jpg", 0)), images, NONE, "list")
-    said = str(refused.value).partition("did you mean ")[2]
-    assert said.startswith((f"{near}?", f"{near},"))
-    label = int(near.startswith("a/"))
-    assert near in list(
-        pair_lists.select_images(table((near, "a/2.jpg", label)), images, NONE, "list")["path"]
-    )
+def test_a_wrong_line_of_cfp_is_named(tmp_path, name, text, message):
+    source = write_cfp(tmp_path)
+    (tmp_path / name).write_text(text)
+    with pytest.raises(UserError, match=message):
+        pair_lists.read_cfp_pairs(str(source), set())
 
 
-def test_letters_that_differ_in_their_unicode_form_alone_are_said_to():
-    said = pair_lists.suggest_paths(
-        ["Zoe\u0308/1.jpg", "Zo\u00eb/2.jpg"], ["Zo\u00eb/1.jpg", "Zoe\u0308/2.jpg"]
-    )
-    assert "the same letters in the Unicode form NFC" in said["Zoe\u0308/1.jpg"]
-    assert "the same letters in the Unicode form NFD" in said["Zo\u00eb/2.jpg"]
+def test_another_folder_is_no_list(tmp_path):
+    (tmp_path / "FP").mkdir()
+    for folder in (tmp_path, tmp_path / "FP"):
+        with pytest.raises(UserError, match="is a folder: give a list in LFW's format"):
+            pair_lists.read(str(folder), CFP, "x", is_csv=False)
 
 
-def test_a_name_that_may_be_several_others_offers_none():
-    assert pair_lists.suggest_paths(["1.jpg", "c/9.jpg"], ["a/1.jpg", "b/1.jpg"]) == {}
+def test_lines_of_two_paths_and_a_label_are_ten_folds(tmp_path):
+    lines = [f"{n} old.jpg\t{n}.PNG {(1, -1, 0)[n % 3]}" for n in range(20)]
+    (tmp_path / "pairs.txt").write_text("\n".join(lines))
+    table = pair_lists.read(str(tmp_path / "pairs.txt"), CFP, "x", is_csv=False)
+    assert table.iloc[3][["a", "b", "label", "line"]].tolist() == ["3 old.jpg", "3.PNG", 1, 4]
+    assert table["label"].tolist()[:3] == [1, 0, 0] and table["fold"].tolist()[:4] == [0, 0, 1, 1]
+    (tmp_path / "pairs.txt").write_text("a.jpg b.jpg 1\na.jpg b.jpg 2\n")
+    with pytest.raises(UserError, match="line 2: 'a.jpg b.jpg 2' is not 'path path label'"):
+        pair_lists.read(str(tmp_path / "pairs.txt"), CFP, "x", is_csv=False)
+    (tmp_path / "pairs.txt").write_text("a.jpg ../b.jpg 1\n")
+    with pytest.raises(UserError, match="line 1: '../b.jpg' leaves the images folder"):
+        pair_lists.read(str(tmp_path / "pairs.txt"), CFP, "x", is_csv=False)
 
 
-def test_blanks_around_a_path_count_only_where_a_file_has_them():
-    pairs = pair_lists.match_paths(
-        table((" a/1.jpg", "b/1.jpg ", 0)), {"a/1.jpg", " a/1.jpg", "b/1.jpg"}
-    )
-    assert pairs[["a", "b"]].to_numpy().tolist() == [[" a/1.jpg", "b/1.jpg"]]
+def test_a_protocol_of_agedb_is_read_fold_by_fold(tmp_path):
+    scipy_io = pytest.importorskip("scipy.io")
+
+    def cell(values):
+        array = np.empty((len(values), len(values[0])), object)
+        for place in np.ndindex(array.shape):
+            array[place] = values[place[0]][place[1]]
+        return array
+
+    def image(name):
+        return {"name": name, "age": 40}
+
+    folds = [
+        [[image("Ada_1_x_2_f"), image("Ada_2_x_2_f")], [image("Ada_3_x_9_f"), image("Bo_4_x_2_m")]]
+    ] * 2
+    splits = cell([[{"split": cell(fold)}] for fold in folds])
+    path = str(tmp_path / "protocol.mat")
+    scipy_io.savemat(path, {"splits": splits})
+    table = pair_lists.read(path, CFP, "x", is_csv=False)
+    assert table[["a", "b", "label", "fold"]].to_numpy().tolist() == [
+        ["Ada_1_x_2_f.jpg", "Ada_3_x_9_f.jpg", 1, 0],
+        ["Ada_2_x_2_f.jpg", "Bo_4_x_2_m.jpg", 0, 0],
+        ["Ada_1_x_2_f.jpg", "Ada_3_x_9_f.jpg", 1, 1],
+        ["Ada_2_x_2_f.jpg", "Bo_4_x_2_m.jpg", 0, 1],
+    ]
+    scipy_io.savemat(path, {"other": 1})
+    for damage in (None, b"MATLAB", b""):
+        if damage is not None:
+            (tmp_path / "protocol.mat").write_bytes(damage)
+        with pytest.raises(UserError, match="protocol.mat is not a protocol of AgeDB"):
+            pair_lists.read(path, CFP, "x", is_csv=False)

@@ -139,6 +139,25 @@ def test_a_pair_with_itself_or_listed_twice_is_refused_as_by_the_converter(
         )
 
 
+def test_a_protocol_of_cfp_stands_as_it_was_published(tmp_path, listed_pairs_images):
+    fold = tmp_path / "Split" / "FF" / "01"
+    fold.mkdir(parents=True)
+    (tmp_path / "Pair_list_F.txt").write_text(
+        "".join(f"{n} ../Data/Ada/Ada_000{n}.jpg\n" for n in (1, 2)) + "3 ../Data/Bob/Bob_0001.jpg"
+    )
+    (fold / "same.txt").write_text("1,2\n2,1\n")
+    (fold / "diff.txt").write_text("1,3\n")
+    found = pairs_module.read_listed_pairs(
+        str(fold.parent), str(listed_pairs_images), RULES, is_csv=False, allow_missing=False
+    )
+    assert found.labels.tolist() == [1, 1, 0] and found.name == "FF"
+    (fold / "diff.txt").write_text("1,3\n1,2\n")
+    with pytest.raises(UserError, match="01/diff.txt, line 2: labelled different, but Ada/"):
+        pairs_module.read_listed_pairs(
+            str(fold.parent), str(listed_pairs_images), RULES, is_csv=False, allow_missing=False
+        )
+
+
 def test_people_below_splits_are_read_at_the_identity_level(tmp_path, listed_pairs_images):
     for group, names in (("train", ("Ada", "Bob")), ("test", ("Cy", "Di"))):
         for name in names:

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from fv import calibration, metrics
+from fv.conversion import pair_lists
 from fv.errors import UserError
 from fv.evaluation import protocols
 from tests.evaluation.making import pair_set, scores
@@ -147,3 +148,53 @@ def test_pairs_that_are_scored_and_choose_are_counted_in_either_order():
         and shared >= 30
     )
     assert protocols.note_shared(pairs.keys()[:1], pairs.keys()[1:2]) == ""
+
+
+def insightface_reference(embeddings, same, folds=10):
+    """Accuracy and standard deviation as verification.py describes them, pair by pair."""
+    first, second = embeddings[0::2], embeddings[1::2]
+    distances = np.square(first - second).sum(axis=1)
+    accuracies = []
+    for test in np.array_split(np.arange(len(same)), folds):
+        train = np.setdiff1d(np.arange(len(same)), test)
+        best, chosen = -1.0, 0.0
+        for threshold in np.arange(0, 4, 0.01):
+            rate = np.mean((distances[train] < threshold) == same[train])
+            if rate > best:
+                best, chosen = rate, threshold
+        accuracies.append(np.mean((distances[test] < chosen) == same[test]))
+    return np.mean(accuracies), np.std(accuracies)
+
+
+def embed_pairs(pairs, seed):
+    """Unit embeddings of 2n images, and n labels; the two of a genuine pair are near."""
+    rng = np.random.default_rng(seed)
+    same = rng.random(pairs) < 0.5
+    first, noise = rng.normal(size=(2, pairs, 8))
+    second = np.where(same[:, None], first + 0.9 * noise, noise)
+    embeddings = np.stack([first, second], axis=1).reshape(-1, 8)
+    return embeddings / np.linalg.norm(embeddings, axis=1, keepdims=True), same
+
+
+@pytest.mark.parametrize(("pairs", "folds"), [(600, 10), (307, 10), (60, 7)])
+def test_insightface_s_figures_are_those_of_its_description(pairs, folds):
+    for seed in range(3):
+        embeddings, same = embed_pairs(pairs, seed)
+        distances = np.square(embeddings[0::2] - embeddings[1::2]).sum(axis=1)
+        numbers = pair_lists.consecutive_folds(pairs, folds)
+        found = protocols.insightface_accuracy(distances, same.astype(int), numbers)
+        expected = insightface_reference(embeddings, same, folds)
+        assert (found["accuracy"], found["standard_deviation"]) == pytest.approx(expected)
+
+
+def test_insightface_s_grid_of_thresholds_changes_few_decisions():
+    embeddings, same = embed_pairs(3000, 0)
+    first, second = embeddings[0::2], embeddings[1::2]
+    labels = same.astype(int)
+    numbers = pair_lists.consecutive_folds(len(same))
+    folds = [np.flatnonzero(numbers == fold) for fold in range(10)]
+    others = [np.flatnonzero(numbers != fold) for fold in range(10)]
+    exact = protocols.cross_validate((1 + (first * second).sum(axis=1)) / 2, labels, others, folds)
+    of_grid, deviation = insightface_reference(embeddings, same)
+    assert abs(exact.accuracy - of_grid) < 0.003
+    assert exact.standard_error * 3 == pytest.approx(deviation, abs=0.003)  # sqrt(10 - 1)
