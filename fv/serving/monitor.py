@@ -65,7 +65,7 @@ def name_endpoint(path: str) -> str:
     """The endpoint of a path, one of a few names whatever a client sends."""
     if path.startswith("/v1/models"):
         return "predict" if path.endswith(":predict") else "status"
-    if path == "/" or path.startswith("/page/"):
+    if path in ("/", "/favicon.ico") or path.startswith("/page/"):
         return "page"
     name = path.removeprefix("/")
     return name if name in _ENDPOINTS else OTHER

@@ -97,6 +97,7 @@ def make_app(
             Route("/metrics", service.metrics),
             Route("/", service.page),
             Route("/page/{name}", service.page),
+            Route("/favicon.ico", lambda request: Response(status_code=204)),  # browsers ask
         ],
         middleware=[Middleware(Guard, bounds, monitor)],
         exception_handlers={HTTPException: refuse, UserError: refuse_input},

@@ -24,7 +24,8 @@ function choose(side, file) {
   image.alt = `${area.querySelector("legend").textContent}: ${file.name}`;
   image.hidden = false;
   area.querySelector(".name").textContent =
-    `${file.name} (${(file.size / 1e6).toFixed(1)} MB)`;
+    `${file.name} (${file.size < 1e6 ? `${Math.ceil(file.size / 1e3)} kB`
+      : `${(file.size / 1e6).toFixed(1)} MB`})`;
   sides[side] = file;
   element("compare").disabled = !(sides.a && sides.b);
   showMessage("");
