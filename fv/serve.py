@@ -5,17 +5,24 @@ shows a web page at /.
 """
 
 import dataclasses
+import logging
 import signal
 import socket
 import sys
+import typing
 
 from fv import cli, quiet_tensorflow  # noqa: F401  TensorFlow first, without its start-up noise
 from fv.errors import UserError
 from fv.options import option, required
 
+if typing.TYPE_CHECKING:
+    from starlette.applications import Starlette
+
 _LOOPBACK = ("127.", "localhost", "::1")
 _MOST_CONNECTIONS = 1000
 _BACKLOG = 1024
+_EXTRA = ("starlette", "uvicorn", "prometheus_client", "python_multipart")
+_QUIET_LOGGERS = ("python_multipart", "uvicorn")  # a line for each broken request, with its bytes
 _BYTES_PER_MEGABYTE = 1_000_000
 
 
@@ -41,19 +48,19 @@ class ServeOptions:
     poll_s: float = option(2.0, "Seconds between two looks for a new version.", lower=0.1)
 
 
-def serve(options: ServeOptions) -> None:
-    """Serves until SIGTERM or Ctrl-C; requests that run then are answered first.
+def make_app(options: ServeOptions) -> "Starlette":
+    """Loads the model and returns the service as an ASGI application, for any ASGI server.
+
+    `app.state.model` is what answers.
 
     Raises:
-      UserError: no version is valid, the token cannot be read, or the address cannot be used.
+      UserError: no version is valid, the token cannot be read, or the extra is not installed.
     """
     try:
-        import uvicorn
-
         from fv.serving import limits, server, updates
         from fv.serving.monitor import Monitor
     except ModuleNotFoundError as error:
-        if error.name not in ("starlette", "uvicorn", "prometheus_client", "python_multipart"):
+        if error.name not in _EXTRA:
             raise
         raise UserError(f"{error.name} is not installed: pip install 'fv[serve]'") from error
     from fv.serving.engine import TensorFlowEngine
@@ -66,10 +73,27 @@ def serve(options: ServeOptions) -> None:
     token = limits.read_token(options.token_file) if options.token_file else None
     body_bytes = round(options.max_body_mb * _BYTES_PER_MEGABYTE)
     bounds = limits.Limits(body_bytes, options.max_requests, options.timeout_s, token)
-    listening = _listen(options)
     monitor = Monitor()
     model = updates.ServedModel(options.model, load, monitor)
     app = server.make_app(model, monitor, bounds, options.max_images, options.poll_s)
+    app.state.model = model
+    for name in _QUIET_LOGGERS:
+        logging.getLogger(name).setLevel(logging.ERROR)
+    return app
+
+
+def serve(options: ServeOptions) -> None:
+    """Serves until SIGTERM or Ctrl-C; requests that run then are answered first.
+
+    Raises:
+      UserError: the address cannot be used, or what `make_app` raises.
+    """
+    listening = _listen(options)
+    app = make_app(options)
+    import uvicorn
+
+    from fv.serving import limits
+
     config = uvicorn.Config(
         app,
         http=limits.TimedProtocol,
@@ -81,14 +105,14 @@ def serve(options: ServeOptions) -> None:
         timeout_graceful_shutdown=max(1, round(options.timeout_s)),
     )
     host, port = listening.getsockname()[:2]
-    if not options.host.startswith(_LOOPBACK) and token is None:
+    if not options.host.startswith(_LOOPBACK) and options.token_file is None:
         print(
             f"fv: warning: every machine that reaches {host}:{port} gets answers: give a "
             "--token_file, or a proxy that lets in whom it should",
             file=sys.stderr,
         )
     shown = f"[{host}]" if ":" in host else host
-    print(f"{model.current.engine.path} answers at http://{shown}:{port}", flush=True)
+    print(f"{app.state.model.current.engine.path} answers at http://{shown}:{port}", flush=True)
     # uvicorn drains at SIGTERM and raises it again after that, to end the process by it.
     signal.signal(signal.SIGTERM, lambda number, frame: None)
     uvicorn.Server(config).run(sockets=[listening])

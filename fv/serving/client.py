@@ -83,8 +83,8 @@ class _Remote:
             kind = TemporaryError if error.code in _BUSY else UserError
             raise kind(f"{self.path}: {reason} (status {error.code})") from error
         except (OSError, http.client.HTTPException) as error:
-            reason = error.reason if isinstance(error, urllib.error.URLError) else error
-            raise TemporaryError(f"{self.path} does not answer: {reason}") from error
+            cause = error.reason if isinstance(error, urllib.error.URLError) else error
+            raise TemporaryError(f"{self.path} does not answer: {cause}") from error
         except ValueError as error:
             raise UserError(f"{self.path} is no server of fv: its answer is no JSON") from error
 

@@ -9,6 +9,7 @@ import traceback
 
 from absl import logging
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http import h11_impl
@@ -84,6 +85,8 @@ class Guard:
             else:
                 message, status = f"the body did not arrive within {seconds}", 408
             await _refuse(status, message, scope, exchange)
+        except ClientDisconnect:
+            pass
         except Exception as error:
             # Its message may quote what the client sent.
             place = traceback.extract_tb(error.__traceback__)[-1]
