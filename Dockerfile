@@ -1,6 +1,21 @@
 # fv in a container. CPU: docker build -t fv .     GPU: docker build -t fv:gpu --build-arg EXTRAS=gpu .
 # The GPU image needs no CUDA base: the extra `gpu` brings CUDA as wheels, the host brings its driver.
-FROM python:3.11-slim
+# The HTTP service alone, without what training needs: docker build -t fv:serve --target serve .
+FROM python:3.11-slim AS serve
+
+WORKDIR /opt/fv
+COPY constraints.txt ./
+RUN pip install --no-cache-dir --constraint constraints.txt tensorflow tf_keras absl-py filelock numpy \
+    opencv-python-headless pandas pillow simplejpeg tqdm psutil protobuf google-crc32c \
+    starlette uvicorn prometheus-client python-multipart
+COPY fv fv
+ENV HOME=/tmp PYTHONDONTWRITEBYTECODE=1
+USER 1000
+EXPOSE 8501
+ENTRYPOINT ["python", "-m", "fv.serve"]
+CMD ["--model=/export", "--host=0.0.0.0"]
+
+FROM python:3.11-slim AS train
 
 ARG EXTRAS=""
 

@@ -14,9 +14,13 @@ __version__ = "0.1.0"
 
 
 def __getattr__(name: str):
-    """Imports `fv.Verifier` on first use: the converter does without TensorFlow."""
+    """Imports a class on first use: the converter and `fv.Client` do without TensorFlow."""
     if name == "Verifier":
         from fv.serving.verifier import Verifier
 
         return Verifier
+    if name == "Client":
+        from fv.serving.client import Client
+
+        return Client
     raise AttributeError(f"module 'fv' has no attribute {name!r}")

@@ -14,7 +14,18 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from fv import cli, evaluate, export, make_tfrecords, manifest, train, verify, workdir, workers
+from fv import (
+    cli,
+    evaluate,
+    export,
+    make_tfrecords,
+    manifest,
+    serve,
+    train,
+    verify,
+    workdir,
+    workers,
+)
 from fv import options as fv_options
 from fv.benchmarking import BenchmarkOptions
 from fv.conversion import options as options_module
@@ -53,7 +64,7 @@ COMMANDS = (
     SweepOptions,
 )
 COMMANDS += (FacesOptions, BenchmarkOptions, ServiceOptions, verify.VerifyOptions, demo.DemoOptions)
-COMMANDS += (inspect_tfrecords.Options,)
+COMMANDS += (inspect_tfrecords.Options, serve.ServeOptions)
 OF_ALL_COMMANDS = {"help", "flagfile"}
 OF_OTHER_TOOLS = {  # git, sha256sum, TensorBoard, TensorFlow Serving, Slurm, Docker, Beam
     *(

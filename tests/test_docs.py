@@ -20,7 +20,17 @@ PAGES = [
 ]
 MOST_WORDS = {"README.md": 900, "BUILD.md": 600} | {guide.name: 1200 for guide in GUIDES}
 OTHER_TOOLS = {  # docker, pip, Beam
-    *("rm", "user", "gpus", "build-arg", "model_config_file", "no-deps", "wheel-dir", "upgrade"),
+    *(
+        "rm",
+        "user",
+        "gpus",
+        "build-arg",
+        "target",
+        "model_config_file",
+        "no-deps",
+        "wheel-dir",
+        "upgrade",
+    ),
     *("direct_running_mode", "direct_num_workers", "dask_client_address"),
     *("project", "region", "temp_location", "sdk_container_image"),
 }

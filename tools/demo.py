@@ -94,6 +94,7 @@ def _summary(run: str, model: str, shards: str, seconds: float) -> str:
         ("model", model),
         ("figures", f"{run}/{workdir.METRICS}, report.html, roc.png"),
         ("TensorBoard", f"tensorboard --logdir {run}/{workdir.TENSORBOARD}"),
+        ("web page", f"{os.path.relpath(sys.executable)} -m fv.serve --model={model}"),
     ]
     return "\n" + "\n".join(f"{name:<18}{value}" for name, value in rows)
 

@@ -14,8 +14,8 @@ from fv import image_ops
 from fv.conversion import jpeg
 from fv.preprocessing import Preprocessing
 from fv.serving import gif_bmp, image_bytes
+from fv.serving.contract import BMP, GIF, JPEG, PNG
 
-JPEG, PNG, BMP, GIF = jpeg.START, b"\x89PNG\r\n\x1a\n", b"BM", b"GIF8"  # first bytes
 _HEAD_BYTES = 32
 _PNG_SIZE_AT, _PNG_COLOURS_AT = 16, 25
 _PNG_ALPHA = 4  # bit of the colour type

@@ -18,10 +18,17 @@ from fv.calibration import Calibration
 from fv.model.options import ModelOptions
 from fv.model.siamese import Siamese
 from fv.serving import decoding
+from fv.serving.contract import (
+    EMBEDDING,
+    EMBEDDING_A,
+    EMBEDDING_B,
+    IMAGE,
+    IMAGE_A,
+    IMAGE_B,
+    MODEL_NAME,
+)
 from fv.serving.decoding import Rules
 
-IMAGE_A, IMAGE_B, IMAGE = "image_a", "image_b", "image"
-EMBEDDING_A, EMBEDDING_B, EMBEDDING = "embedding_a", "embedding_b", "embedding"
 _LENGTH_TOLERANCE = 0.01  # of an embedding, whose length should be 1; float16 keeps 0.001
 _SERVE = [tf.TensorSpec([None], tf.string, name) for name in (IMAGE_A, IMAGE_B)]
 _EMBED = [tf.TensorSpec([None], tf.string, IMAGE)]
@@ -32,7 +39,6 @@ _MOST_WAITING = 1 << 16  # batches; further requests are refused
 _MOST_ROWS = 1 << 30  # of a call, which is split
 _QUEUE = "images"
 WARM_UP = os.path.join("assets.extra", "tf_serving_warmup_requests")
-MODEL_NAME = "fv"
 BATCH_SIZES = (1, 8)  # of the warm-up requests
 _WARM_UP_SIDE = 160  # pixels, of their images
 

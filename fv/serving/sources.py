@@ -10,12 +10,12 @@ from PIL import Image
 
 from fv.conversion import formats, jpeg
 from fv.errors import UserError
-from fv.serving import decoding
+from fv.serving import contract
 
 ImageSource = str | os.PathLike | bytes | np.ndarray | Image.Image
 Batch = Sequence[ImageSource] | np.ndarray
 _TAKEN = "a path, bytes, a uint8 array [height, width, 3 or 4] or [height, width], or a PIL image"
-_DECODED_BY_GRAPH = (decoding.JPEG, decoding.PNG, decoding.GIF)
+_DECODED_BY_GRAPH = (contract.JPEG, contract.PNG, contract.GIF)
 
 
 def encode(image: ImageSource, max_pixels: int) -> bytes:

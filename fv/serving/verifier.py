@@ -1,21 +1,29 @@
 """Verdicts on pairs of images, from a SavedModel and nothing else."""
 
 import dataclasses
-import os
 import re
-import sys
+from typing import Protocol
 
 import numpy as np
-import tensorflow as tf
 
-from fv import errors, files
 from fv.errors import UserError
-from fv.serving import model_card, signatures, sources, versions
+from fv.serving import contract, sources
+from fv.serving.contract import InputError, Inputs, Outputs
 from fv.serving.sources import Batch, ImageSource
 
 _MAX_MEGAPIXELS = 50.0  # of an export whose card does not say; the default of --max_megapixels
-_ASSERTION = re.compile(r"assertion failed: \[(?:b')?(.+?)'?\]\s*$", re.MULTILINE)
 _NAMED = re.compile(r"^(\w+)\[(\d+)\] (.+)$")
+
+
+class Engine(Protocol):
+    """What runs the signatures of an export: this process, or a server."""
+
+    path: str
+    card: dict
+    threshold: float
+    embedding_size: int
+
+    def run(self, signature: str, inputs: Inputs) -> Outputs: ...
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,36 +69,15 @@ class Verifier:
         Raises:
           UserError: the folder holds no SavedModel of fv, or its files do not match its checksums.
         """
-        self.path = versions.latest_version(path)
-        if versions.has_checksums(self.path):
-            versions.check_checksums(self.path)
-        else:
-            print(
-                f"fv: warning: {self.path} has no {versions.FILE_NAME}, so nothing vouches for it: "
-                "a SavedModel is code that runs with your rights; load it only if you trust where "
-                "it comes from",
-                file=sys.stderr,
-            )
-        try:
-            self._model = tf.saved_model.load(self.path)
-            self._signatures = {
-                name: self._model.signatures[name]
-                for name in ("serving_default", "embed", "compare")
-            }
-            trained = float(self._model.threshold.numpy())
-            card_path = os.path.join(self.path, model_card.JSON)
-            card = files.load_json(card_path) if os.path.exists(card_path) else {}
-            megapixels = card.get("images", {}).get("max_megapixels", _MAX_MEGAPIXELS)
-            self._max_pixels = round(megapixels * 1e6)
-        except (OSError, KeyError, AttributeError, ValueError, tf.errors.OpError) as error:
-            errors.raise_if_temporary(error)
-            reason = str(error).split("\n", 1)[0]
-            raise UserError(
-                f"{path} holds no SavedModel that fv.export wrote, or a damaged one ({reason})"
-            ) from error
-        self.threshold = trained if threshold is None else _check_threshold(threshold)
-        if "boxes" in (card.get("preprocessing") or {}):
-            print(f"fv: note: {self.path}: {model_card.BOXES}", file=sys.stderr)
+        # `fv.Client` shares this class and does without TensorFlow.
+        from fv.serving.engine import TensorFlowEngine
+
+        self._use(TensorFlowEngine(path), threshold)
+
+    def _use(self, engine: Engine, threshold: float | None) -> None:
+        self._engine, self.path = engine, engine.path
+        self._max_pixels = max_pixels(engine.card)
+        self.threshold = engine.threshold if threshold is None else _check_threshold(threshold)
 
     def verify(
         self,
@@ -126,7 +113,7 @@ class Verifier:
     def embed(self, images: ImageSource | Batch) -> np.ndarray:
         """Embeds images as `verify` takes them; float32 [batch, d], or [d] for a single image."""
         batch = list(images) if sources.is_batch(images) else [images]
-        embeddings = self._call_on_images("embed", {signatures.IMAGE: batch})["embedding"].numpy()
+        embeddings = self._call_on_images("embed", {contract.IMAGE: batch})["embedding"]
         return embeddings if sources.is_batch(images) else embeddings[0]
 
     def compare(
@@ -139,16 +126,15 @@ class Verifier:
         """
         pair = [np.asarray(embedding, np.float32) for embedding in (embedding_a, embedding_b)]
         shapes = [list(one.shape) for one in pair]
-        inputs = self._signatures["compare"].structured_input_signature[1]
-        size = inputs[signatures.EMBEDDING_A].shape[1]
+        size = self._engine.embedding_size
         if shapes[0] != shapes[1] or shapes[0][-1:] != [size] or len(shapes[0]) > 2:
             raise UserError(
                 f"embeddings {shapes[0]} and {shapes[1]} do not fit: give [{size}] each, or "
                 f"[batch, {size}] each"
             )
-        first, second = (tf.constant(np.atleast_2d(one)) for one in pair)
-        tensors = {signatures.EMBEDDING_A: first, signatures.EMBEDDING_B: second}
-        verdicts = self._verdicts(self._call("compare", tensors, {}), threshold)
+        first, second = (np.atleast_2d(one) for one in pair)
+        inputs = {contract.EMBEDDING_A: first, contract.EMBEDDING_B: second}
+        verdicts = self._verdicts(self._engine.run("compare", inputs), threshold)
         return verdicts if pair[0].ndim == 2 else verdicts[0]
 
     def _verify(self, images_a: list, images_b: list, threshold: float | None) -> list[Verdict]:
@@ -157,27 +143,22 @@ class Verifier:
                 f"{len(images_a):,} and {len(images_b):,} images are no pairs: give two lists of "
                 "one length"
             )
-        batches = {signatures.IMAGE_A: images_a, signatures.IMAGE_B: images_b}
+        batches = {contract.IMAGE_A: images_a, contract.IMAGE_B: images_b}
         return self._verdicts(self._call_on_images("serving_default", batches), threshold)
 
-    def _call_on_images(self, signature: str, batches: dict[str, list]) -> dict[str, tf.Tensor]:
-        tensors = {
-            name: tf.constant([sources.encode(one, self._max_pixels) for one in batch], tf.string)
+    def _call_on_images(self, signature: str, batches: dict[str, list]) -> Outputs:
+        inputs = {
+            name: [sources.encode(one, self._max_pixels) for one in batch]
             for name, batch in batches.items()
         }
-        return self._call(signature, tensors, batches)
-
-    def _call(
-        self, signature: str, tensors: dict[str, tf.Tensor], batches: dict[str, list]
-    ) -> dict[str, tf.Tensor]:
         try:
-            return self._signatures[signature](**tensors)
-        except tf.errors.InvalidArgumentError as error:
-            raise UserError(_describe_refusal(str(error), batches)) from error
+            return self._engine.run(signature, inputs)
+        except InputError as error:
+            raise UserError(_name_image(str(error), batches)) from error
 
-    def _verdicts(self, answer: dict[str, tf.Tensor], threshold: float | None) -> list[Verdict]:
+    def _verdicts(self, answer: Outputs, threshold: float | None) -> list[Verdict]:
         threshold = self.threshold if threshold is None else _check_threshold(threshold)
-        columns = [answer[name].numpy() for name in ("similarity", "probability", "distance")]
+        columns = [answer[name] for name in ("similarity", "probability", "distance")]
         if not np.isfinite(columns).all():
             raise UserError(
                 f"{self.path} gives a similarity that is no finite number: its weights diverged, "
@@ -197,11 +178,14 @@ def _check_threshold(threshold: float) -> float:
     return float(threshold)
 
 
-def _describe_refusal(message: str, batches: dict[str, list]) -> str:
-    """The graph's reason, with the caller's name for an image in place of image_a[0]."""
-    found = _ASSERTION.search(message)
-    reason = found[1] if found else message.split("\n", 1)[0]
+def _name_image(reason: str, batches: dict[str, list]) -> str:
+    """The reason, with the caller's name for an image in place of image_a[0]."""
     named = _NAMED.match(reason)
     if not named or named[1] not in batches:
         return reason
     return f"{sources.name(batches[named[1]][int(named[2])])} {named[3]}"
+
+
+def max_pixels(card: dict) -> int:
+    """The most pixels of an image that the export of a model card takes."""
+    return round(card.get("images", {}).get("max_megapixels", _MAX_MEGAPIXELS) * 1e6)

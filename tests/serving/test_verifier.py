@@ -195,7 +195,7 @@ def test_a_similarity_that_is_no_number_is_no_verdict():
     broken = fv.Verifier.__new__(fv.Verifier)
     broken.path, broken.threshold = "export/1", 0.5
     answer = {
-        name: tf.constant([0.5, float("nan")]) for name in ("similarity", "probability", "distance")
+        name: np.array([0.5, float("nan")]) for name in ("similarity", "probability", "distance")
     }
     with pytest.raises(UserError, match="export/1 gives a similarity that is no finite number"):
         broken._verdicts(answer, None)

@@ -1,0 +1,20 @@
+"""Names that an export, its server and their clients share. Imports no TensorFlow."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from fv.conversion import jpeg
+from fv.errors import UserError
+
+MODEL_NAME = "fv"
+IMAGE_A, IMAGE_B, IMAGE = "image_a", "image_b", "image"
+EMBEDDING_A, EMBEDDING_B, EMBEDDING = "embedding_a", "embedding_b", "embedding"
+JPEG, PNG, BMP, GIF = jpeg.START, b"\x89PNG\r\n\x1a\n", b"BM", b"GIF8"  # first bytes
+
+Inputs = Mapping[str, np.ndarray | Sequence[bytes]]  # arguments of a signature, [batch, …] each
+Outputs = dict[str, np.ndarray]  # [batch, …] each
+
+
+class InputError(UserError):
+    """An input was refused. The message names argument and place, as in `image_b[3] is empty`."""

@@ -1,0 +1,134 @@
+"""Runs an export: the one place that loads a SavedModel and calls its signatures.
+
+An engine has `path`, `card`, `threshold` and `run(signature, inputs)`. The server and `fv.Verifier`
+use nothing else of it.
+"""
+
+import io
+import os
+import re
+import sys
+
+import numpy as np
+import tensorflow as tf
+from PIL import Image
+
+from fv import errors, files
+from fv.errors import UserError
+from fv.serving import contract, model_card, versions
+from fv.serving.contract import InputError, Inputs, Outputs
+
+_ASSERTION = re.compile(r"assertion failed: \[(?:b')?(.+?)'?\]\s*$", re.MULTILINE)
+_REQUIRED = ("serving_default", "embed", "compare")  # signatures by which an export is known
+_WARM_UP_SIDE = 160  # pixels
+
+
+class TensorFlowEngine:
+    """A SavedModel that `fv.export` wrote. Threads may share it.
+
+    Attributes:
+      path: the version folder.
+      card: content of the model card, {} if there is none.
+      threshold: similarity from which on two images show the same person.
+      embedding_size: numbers in an embedding.
+    """
+
+    def __init__(self, path: str):
+        """Checks the checksums and loads the model.
+
+        If there are no checksums, a warning on stderr says that a SavedModel is code. If the model
+        was trained on boxes, a note says that images have to be cut to the face's box.
+
+        Args:
+          path: folder of one version, or of versions, whose highest is taken.
+
+        Raises:
+          UserError: the folder holds no SavedModel of fv, or its files do not match its checksums.
+        """
+        self.path = versions.latest_version(path)
+        if versions.has_checksums(self.path):
+            versions.check_checksums(self.path)
+        else:
+            print(
+                f"fv: warning: {self.path} has no {versions.FILE_NAME}, so nothing vouches for it: "
+                "a SavedModel is code that runs with your rights; load it only if you trust where "
+                "it comes from",
+                file=sys.stderr,
+            )
+        try:
+            self._model = tf.saved_model.load(self.path)
+            self._signatures = dict(self._model.signatures.items())
+            compare = [self._signatures[name] for name in _REQUIRED][-1]
+            inputs = compare.structured_input_signature[1]
+            self.embedding_size = int(inputs[contract.EMBEDDING_A].shape[1])
+            self.threshold = float(self._model.threshold.numpy())
+            card_path = os.path.join(self.path, model_card.JSON)
+            self.card = files.load_json(card_path) if os.path.exists(card_path) else {}
+        except (OSError, KeyError, AttributeError, ValueError, tf.errors.OpError) as error:
+            errors.raise_if_temporary(error)
+            reason = str(error).split("\n", 1)[0]
+            raise UserError(
+                f"{path} holds no SavedModel that fv.export wrote, or a damaged one ({reason})"
+            ) from error
+        if "boxes" in (self.card.get("preprocessing") or {}):
+            print(f"fv: note: {self.path}: {model_card.BOXES}", file=sys.stderr)
+
+    def run(self, signature: str, inputs: Inputs) -> Outputs:
+        """Calls a signature on a batch.
+
+        Args:
+          signature: `serving_default`, `embed`, `embed_pixels` or `compare`.
+          inputs: its arguments, [batch, …] each; encoded images are a list of bytes.
+
+        Returns:
+          Its outputs, [batch, …] each.
+
+        Raises:
+          InputError: the graph refuses an input.
+        """
+        tensors = {
+            name: tf.constant(value, None if isinstance(value, np.ndarray) else tf.string)
+            for name, value in inputs.items()
+        }
+        try:
+            answer = self._signatures[signature](**tensors)
+            return {name: value.numpy() for name, value in answer.items()}
+        except tf.errors.InvalidArgumentError as error:
+            found = _ASSERTION.search(str(error))
+            raise InputError(found[1] if found else str(error).split("\n", 1)[0]) from error
+
+    def warm_up(self) -> None:
+        """Calls every signature once, since a first call is slow: with a JPEG, a PNG and no image.
+
+        Raises:
+          UserError: an answer is no finite number.
+        """
+        noise = np.random.default_rng(0).integers(0, 256, (_WARM_UP_SIDE, _WARM_UP_SIDE, 3))
+        pixels = noise.astype(np.uint8)
+        for encoded in (_encode(pixels, "JPEG"), _encode(pixels, "PNG"), b"no image"):
+            images = [encoded, encoded]
+            self._warm_up("serving_default", {contract.IMAGE_A: images, contract.IMAGE_B: images})
+            self._warm_up("embed", {contract.IMAGE: images})
+        embedding = np.eye(1, self.embedding_size, dtype=np.float32)
+        pair = dict.fromkeys((contract.EMBEDDING_A, contract.EMBEDDING_B), embedding)
+        self._warm_up("compare", pair)
+        if "embed_pixels" in self._signatures:
+            self._warm_up("embed_pixels", {contract.IMAGE: pixels[np.newaxis]})
+
+    def _warm_up(self, signature: str, inputs: Inputs) -> None:
+        try:
+            outputs = self.run(signature, inputs)
+        except InputError:
+            return  # of what is no image
+        for values in outputs.values():
+            if not np.isfinite(values).all():
+                raise UserError(
+                    f"{self.path}: {signature} gives an answer that is no finite number: its "
+                    "weights diverged, export again"
+                )
+
+
+def _encode(pixels: np.ndarray, form: str) -> bytes:
+    encoded = io.BytesIO()
+    Image.fromarray(pixels).save(encoded, form)
+    return encoded.getvalue()
