@@ -138,6 +138,20 @@ class Face:
         across, down = self.points[1] - self.points[0]
         return math.degrees(math.atan2(down, across))
 
+    def __str__(self) -> str:
+        """The face in words."""
+        words = []
+        if self.box:
+            left, top, width, height = (round(number) for number in self.box)
+            words.append(f"{width} × {height} pixels at ({left}, {top})")
+        if self.confidence is not None:
+            words.append(f"confidence {self.confidence:.3f}")
+        if self.faces > 1:
+            words.append(f"one of {self.faces} faces")
+        rounded = np.round(np.asarray(self.points)).astype(int).tolist()
+        points = " ".join(f"({x}, {y})" for x, y in rounded)
+        return ", ".join([*words, f"points {points}"])
+
     def to_json(self) -> dict:
         """The face for a report."""
         return {
@@ -232,9 +246,9 @@ def of_samples(matrix: np.ndarray, samples: int) -> np.ndarray:
     return np.column_stack([matrix[:, :2] * samples, matrix[:, 2] * samples + (samples - 1) / 2])
 
 
-def points_of_box(box: Sequence[float]) -> np.ndarray:
+def points_of_box(box: np.ndarray) -> np.ndarray:
     """The points of an upright face in a box (left, top, width, height) as MTCNN draws it."""
-    return np.array(box[:2]) + _POINTS_IN_BOX * box[2:]
+    return box[:2] + _POINTS_IN_BOX * box[2:]
 
 
 def choose_face(faces: Sequence[Face], width: int, height: int) -> Face | None:
@@ -290,8 +304,10 @@ def write_faces(path: str, faces: Mapping[str, Face | None], detector: str) -> N
     for image, face in sorted(faces.items()):
         row: dict[str, object] = {"path": image, "detector": detector}
         if face:
-            row |= {"faces": face.faces, "confidence": f"{face.confidence:.4f}"}
-            row |= {name: f"{x:.2f}" for name, x in zip(BOX_COLUMNS, face.box, strict=True)}
+            row["faces"] = face.faces
+            if face.confidence is not None:
+                row["confidence"] = f"{face.confidence:.4f}"
+            row |= {name: f"{x:.2f}" for name, x in zip(BOX_COLUMNS, face.box or (), strict=False)}
             numbers = zip(POINT_COLUMNS, face.points.ravel(), strict=True)
             row |= {name: f"{x:.2f}" for name, x in numbers}
         rows.append(row)
@@ -326,19 +342,24 @@ def _read_face(rows: tables.Rows, row: int, columns: Sequence[str]) -> Face | No
             f"leave all of {columns[0]} to {columns[-1]} blank for an image without a face"
         )
     values = np.array(numbers, np.float64)
-    confidence = tables.parse_number(rows["confidence"][row]) if "confidence" in rows else None
-    count = tables.parse_number(rows["faces"][row]) if "faces" in rows else None
-    more = dict(confidence=confidence, faces=int(count or 1))
-    if columns is POINT_COLUMNS:
-        points = values.reshape(5, 2)
-        box = [tables.parse_number(rows[name][row]) for name in BOX_COLUMNS if name in rows]
-        whole = len(box) == len(BOX_COLUMNS) and None not in box
-        face = Face(points, tuple(box) if whole else None, **more)
-    else:
-        if min(values[2:]) <= 0:
-            size = f"{texts[2]} × {texts[3]}"
-            raise UserError(f"{rows.place(row)}: a box of {size} pixels is empty")
-        face = Face(points_of_box(values), tuple(values), **more)
+    if columns is BOX_COLUMNS and min(values[2:]) <= 0:
+        size = f"{texts[2]} × {texts[3]}"
+        raise UserError(f"{rows.place(row)}: a box of {size} pixels is empty")
+
+    def optional(names: Sequence[str]) -> list[float]:
+        """The numbers of columns that need not be there; [] if one is missing or blank."""
+        found = [tables.parse_number(rows[name][row]) for name in names if name in rows]
+        whole = [number for number in found if number is not None]
+        return whole if len(whole) == len(names) else []
+
+    left, top, width, height = optional(BOX_COLUMNS) or [math.nan] * 4
+    points = values.reshape(5, 2) if columns is POINT_COLUMNS else points_of_box(values)
+    face = Face(
+        points,
+        None if math.isnan(left) else (left, top, width, height),
+        next(iter(optional(["confidence"])), None),
+        int(next(iter(optional(["faces"])), 1)),
+    )
     try:
         estimate_similarity(face.points, TEMPLATE)
     except UserError as error:

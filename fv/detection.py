@@ -9,12 +9,13 @@ import hashlib
 import importlib.metadata
 import importlib.util
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Protocol
 
 import cv2
 import numpy as np
 
+from fv import alignment
 from fv.alignment import Face
 from fv.errors import UserError
 
@@ -60,7 +61,7 @@ def load(kind: str, model: str | None = None) -> Detector:
     Raises:
       UserError: the package of MTCNN or the file of YuNet is missing.
     """
-    return Mtcnn() if kind == MTCNN else Yunet(model)
+    return Mtcnn() if kind == MTCNN else Yunet(model or "")
 
 
 def require(kind: str, model: str | None = None) -> str:
@@ -87,10 +88,23 @@ def require(kind: str, model: str | None = None) -> str:
     return f"{YUNET} {digest[:_DIGEST_SHOWN]}"
 
 
+def find_faces(detector: Detector, images: Iterable[np.ndarray]) -> list[Face | None]:
+    """The face of each image that `alignment.choose_face` chooses; one whole image at a time."""
+    sizes: list[tuple[int, int]] = []
+
+    def measured() -> Iterator[np.ndarray]:
+        for image in images:
+            sizes.append((image.shape[1], image.shape[0]))
+            yield image
+
+    found = detector.detect(measured())
+    return [alignment.choose_face(faces, *size) for faces, size in zip(found, sizes, strict=True)]
+
+
 class Yunet:
     """OpenCV's FaceDetectorYN with an ONNX file of the user's."""
 
-    def __init__(self, model: str | None):
+    def __init__(self, model: str):
         self.name = require(YUNET, model)
         size = (LONGEST_SIDE, LONGEST_SIDE)
         limits = (_YUNET_CONFIDENCE, _YUNET_OVERLAP, _YUNET_MOST)

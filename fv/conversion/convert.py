@@ -244,7 +244,7 @@ def _check_images(
         chosen.jpeg_quality,
         chosen.store_size,
         crop.fraction,
-        found and found.alignment,
+        found.alignment if found else None,
     )
     checked = checking.check_images(boxed, chosen.images, scratch, rules, crop, run, strict)
     return checked, boxless, found

@@ -157,7 +157,7 @@ def find_faces(
 
 def detect_task(
     chosen: FaceOptions,
-    detector: str,
+    name: str,
     root: str,
     max_pixels: int,
     blocks: str | None,
@@ -165,7 +165,7 @@ def detect_task(
 ) -> np.ndarray:
     """Finds the faces of one block of images, float64 [n, 16]: see `_to_row`."""
     _take_one_core()
-    digest = hashlib.sha256(detector.encode())
+    digest = hashlib.sha256(name.encode())
     encoded = []
     for path in paths:
         data = b""
@@ -176,24 +176,16 @@ def detect_task(
     block = os.path.join(blocks, f"{digest.hexdigest()}.npy") if blocks else None
     if block and files.exists(block):
         return np.load(io.BytesIO(files.read_bytes(block)))
-    sizes: list[tuple[int, int]] = []
 
     def decode(data: bytes) -> np.ndarray:
         try:
-            pixels = images.decode_upright(data, max_pixels)
-        except formats.BadImage:
-            pixels = np.zeros((1, 1, 3), np.uint8)
-        sizes.append(pixels.shape[1::-1])
-        return pixels
+            return images.decode_upright(data, max_pixels)
+        except formats.BadImage:  # the check of the images says why
+            return np.zeros((1, 1, 3), np.uint8)
 
-    # One whole image at a time: the detector keeps small ones only.
-    found = detection.load(chosen.detector, chosen.detector_model).detect(map(decode, encoded))
-    rows = np.array(
-        [
-            _to_row(alignment.choose_face(faces, *size))
-            for faces, size in zip(found, sizes, strict=True)
-        ]
-    )
+    detector = detection.load(chosen.detector or "", chosen.detector_model)
+    found = detection.find_faces(detector, map(decode, encoded))
+    rows = np.array([_to_row(face) for face in found])
     if block:
         with files.atomic_open(block, "wb") as file:
             np.save(file, rows)

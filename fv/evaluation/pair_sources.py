@@ -9,11 +9,12 @@ import dataclasses
 import os
 import shlex
 import sys
+from collections.abc import Mapping
 
 import numpy as np
 
-from fv import files, manifest, progress, record
-from fv.conversion import images
+from fv import detection, files, manifest, progress, record, workers
+from fv.conversion import faces, images
 from fv.errors import UserError
 from fv.evaluation import pairs as pairs_module
 from fv.evaluation import protocols
@@ -78,14 +79,30 @@ def read_pairs(options: EvaluateOptions, record: ModelRecord) -> EvaluationPairs
 
 
 def with_training_crop(options: EvaluateOptions, record: ModelRecord) -> EvaluateOptions:
-    """Fills in --crop and --store_size of a list's images from the model's training images.
+    """Fills in --crop, --store_size and --detector of a list's images from the training images.
 
     Raises:
-      UserError: the training images were cut to boxes, and none are given.
+      UserError: the training images were cut to boxes or aligned, and it is not said how to cut
+        these.
     """
     if not (options.pairs_list or options.threshold_pairs):
         return options
-    trained, crop = record.preprocessing, options.crop
+    trained = record.preprocessing
+    made = trained.alignment if trained else None
+    if options.faces.given and made is None:
+        raise UserError(
+            f"{options.workdir} was not trained on aligned faces: leave out {options.faces.source}"
+        )
+    crop = options.crop
+    if made and crop is None and not options.faces.given:
+        if made.detector.split()[0] != detection.MTCNN:
+            raise UserError(
+                f"{options.workdir} was trained on faces aligned by {made.detector}: give "
+                f"--face_points or --detector for the images of {options.images}, or --crop=none "
+                "if they are aligned already"
+            )
+        chosen = dataclasses.replace(options.faces, detector=detection.MTCNN)
+        options = dataclasses.replace(options, faces=chosen)
     if crop is None and trained is None:
         print(
             f"fv: warning: {options.workdir} does not say how its training images were cut: those "
@@ -148,13 +165,28 @@ def _read_choosing(options: EvaluateOptions, record: ModelRecord) -> PairSet | N
 def _read_list(path: str, options: EvaluateOptions, record: ModelRecord, is_csv: bool) -> PairSet:
     assert options.images is not None and options.crop is not None
     crop, trained = images.parse_crop(options.crop), record.preprocessing or Preprocessing()
+    folder, chosen = options.images, options.faces
+
+    def find_faces(paths: list[str]) -> Mapping[str, images.Part]:
+        assert trained.alignment is not None
+        with workers.pool(workers.available_cores()) as run:
+            most, margin = pairs_module.MAX_PIXELS, trained.alignment.margin
+            found = faces.find_faces(chosen, margin, paths, folder, most, run)
+        assert found is not None
+        return found.crop(paths).boxes or {}
+
     return pairs_module.read_listed_pairs(
         path,
-        options.images,
-        pairs_module.storage_rules(crop, options.store_size, trained.jpeg_quality),
+        folder,
+        pairs_module.storage_rules(
+            crop,
+            options.store_size,
+            trained.jpeg_quality,
+            trained.alignment if chosen.given else None,
+        ),
         is_csv=is_csv,
         allow_missing=options.allow_missing,
-        boxes=crop.boxes,
+        boxes=find_faces if chosen.given else crop.boxes,
         identity_level=options.identity_level,
         merge_names=options.merge_names,
     )

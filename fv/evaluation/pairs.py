@@ -12,12 +12,15 @@ import numpy as np
 import pandas as pd
 
 from fv import files
+from fv.alignment import Alignment
 from fv.conversion import datasets, identities, images, options, pair_lists
 from fv.conversion.formats import BadImage
 from fv.conversion.images import Rules
 from fv.errors import UserError
 
 _CONVERTER = options.ConvertOptions(images="")  # its defaults
+Boxes = Mapping[str, images.Part]
+MAX_PIXELS = _CONVERTER.max_pixels
 _HASH_BYTES = 8  # of an image's path
 _HASH_FACTOR = np.uint64(0x9E3779B97F4A7C15)  # odd: a pair's key changes with either path
 _NAMED = 5  # images in a message
@@ -111,7 +114,7 @@ def read_listed_pairs(
     *,
     is_csv: bool,
     allow_missing: bool,
-    boxes: Mapping[str, images.Box] | None = None,
+    boxes: Boxes | Callable[[list[str]], Boxes] | None = None,
     identity_level: int | None = None,
     merge_names: bool | None = None,
 ) -> PairSet:
@@ -123,7 +126,8 @@ def read_listed_pairs(
       rules: how images are stored before preprocessing, as in the converter.
       is_csv: whether the list is a CSV; its pairs are one fold.
       allow_missing: leave out the pairs of missing images.
-      boxes: the part of each image to use, by path below `folder`; an image without one is broken.
+      boxes: the part of each image to use, by its path below `folder`, or a function that gives
+        them for the paths of the list; an image without one is broken.
       identity_level: which folder of an image's path names the person; None for the first, if that
         is plausible.
       merge_names: whether names that differ only in spelling are one person's; None to refuse them.
@@ -159,12 +163,14 @@ def read_listed_pairs(
     owners = found.set_index("path")["identity"].astype(str).reindex(paths).tolist()
     counts = found["identity"].value_counts()
 
+    parts = boxes(paths.tolist()) if callable(boxes) else boxes
+
     def read(number: int) -> bytes:
         box = None
-        if boxes is not None:
-            box = boxes.get(paths[number])
+        if parts is not None:
+            box = parts.get(paths[number])
             if box is None:
-                raise BadImage("no box in the CSV of --crop")
+                raise BadImage("no face" if rules.alignment else "no box in the CSV of --crop")
         data = files.read_bytes(os.path.join(folder, paths[number]))
         return images.load_sound_jpeg(data, rules, box).stored
 
@@ -180,7 +186,10 @@ def read_listed_pairs(
 
 
 def storage_rules(
-    crop: images.Crop, store_size: int | None, jpeg_quality: int = _CONVERTER.jpeg_quality
+    crop: images.Crop,
+    store_size: int | None,
+    jpeg_quality: int = _CONVERTER.jpeg_quality,
+    alignment: Alignment | None = None,
 ) -> Rules:
     """How images are stored before preprocessing, by the converter's flags of the same names.
 
@@ -192,7 +201,7 @@ def storage_rules(
         raise UserError(
             f"--crop={given} cuts images as the converter stores them small: give --store_size too"
         )
-    return Rules(_CONVERTER.max_pixels, jpeg_quality, store_size, crop.fraction)
+    return Rules(_CONVERTER.max_pixels, jpeg_quality, store_size, crop.fraction, alignment)
 
 
 def note_missing(

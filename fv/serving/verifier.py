@@ -8,11 +8,18 @@ import sys
 import numpy as np
 import tensorflow as tf
 
-from fv import errors, files
+from fv import alignment, detection, errors, files
+from fv.alignment import Face
+from fv.conversion import formats
+from fv.conversion import images as conversion
 from fv.errors import UserError
+from fv.preprocessing import Preprocessing
 from fv.serving import model_card, signatures, sources, versions
 from fv.serving.sources import Batch, ImageSource
 
+REFUSE, CROP = "refuse", "crop"  # values of --no_face
+CROPS = "none"  # value of --detector
+_NEEDED = ("serving_default", "embed", "compare")
 _MAX_MEGAPIXELS = 50.0  # of an export whose card does not say; the default of --max_megapixels
 _ASSERTION = re.compile(r"assertion failed: \[(?:b')?(.+?)'?\]\s*$", re.MULTILINE)
 _NAMED = re.compile(r"^(\w+)\[(\d+)\] (.+)$")
@@ -29,6 +36,7 @@ class Verdict:
       probability: in [0, 1], that they show the same person, if genuine pairs are as frequent as
         among the validation pairs (model_card.md has their share).
       distance: Euclidean distance of the embeddings, in [0, 2].
+      face_a, face_b: the faces that were compared; None where images are crops.
     """
 
     same: bool
@@ -36,19 +44,41 @@ class Verdict:
     threshold: float
     probability: float
     distance: float
+    face_a: Face | None = None
+    face_b: Face | None = None
+
+    def to_json(self) -> dict:
+        """The fields, without faces where images are crops."""
+        fields = {name: value for name, value in vars(self).items() if value is not None}
+        faces = {name: face.to_json() for name, face in fields.items() if isinstance(face, Face)}
+        return fields | faces
 
     def sentence(self) -> str:
         """The verdict in words."""
         who = "same person" if self.same else "different people"
         scores = f"similarity {self.similarity:.4f}, threshold {self.threshold:.4f}"
-        return f"{who}: {scores}, probability {self.probability:.4f}"
+        faces = (("first", self.face_a), ("second", self.face_b))
+        lines = [f"{name} face: {face}" for name, face in faces if face]
+        return "\n".join([f"{who}: {scores}, probability {self.probability:.4f}", *lines])
 
 
 class Verifier:
-    """A SavedModel that `fv.export` wrote, loaded once. Threads may share it."""
+    """A SavedModel that `fv.export` wrote, loaded once. Threads may share it.
 
-    def __init__(self, path: str, threshold: float | None = None):
-        """Loads the model.
+    If the model was trained on aligned faces, the face in each image is found and aligned first.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        threshold: float | None = None,
+        *,
+        detector: str = detection.MTCNN,
+        detector_model: str | None = None,
+        no_face: str = REFUSE,
+        face_points: str | None = None,
+    ):
+        """Loads the model. All but `path` and `threshold` is for models of aligned faces.
 
         If it has no checksums, a warning on stderr says that a SavedModel is code. If it was
         trained on boxes, a note says that images have to be cut to the face's box.
@@ -57,6 +87,13 @@ class Verifier:
           path: folder of one version, such as export/1, or of versions, whose highest is taken.
           threshold: similarity from which on two images show the same person, in [0, 1]; the
             model's by default.
+          detector: finds faces: mtcnn, yunet, or `CROPS`, which takes every image for a crop that
+            is aligned already.
+          detector_model: the ONNX file of yunet.
+          no_face: what becomes of an image without a face: `REFUSE` raises UserError, `CROP` takes
+            its centre square.
+          face_points: a file of faces as for the converter, with paths from its own folder on;
+            faces of other images are found.
 
         Raises:
           UserError: the folder holds no SavedModel of fv, or its files do not match its checksums.
@@ -75,7 +112,8 @@ class Verifier:
             self._model = tf.saved_model.load(self.path)
             self._signatures = {
                 name: self._model.signatures[name]
-                for name in ("serving_default", "embed", "compare")
+                for name in (*_NEEDED, *signatures.ALIGNED.values())
+                if name in _NEEDED or name in self._model.signatures
             }
             trained = float(self._model.threshold.numpy())
             card_path = os.path.join(self.path, model_card.JSON)
@@ -88,6 +126,15 @@ class Verifier:
             raise UserError(
                 f"{path} holds no SavedModel that fv.export wrote, or a damaged one ({reason})"
             ) from error
+        recorded = Preprocessing.from_json(card.get("preprocessing"), card_path)
+        self._alignment = recorded.alignment if recorded and detector != CROPS else None
+        self._detector = (detector, detector_model)
+        self._no_face = no_face
+        self._known: dict[str, Face | None] = {}
+        if face_points and self._alignment:
+            folder = os.path.dirname(os.path.abspath(face_points))
+            read, _ = alignment.read_faces(face_points)
+            self._known = {os.path.join(folder, name): face for name, face in read.items()}
         self.threshold = trained if threshold is None else _check_threshold(threshold)
         if "boxes" in (card.get("preprocessing") or {}):
             print(f"fv: note: {self.path}: {model_card.BOXES}", file=sys.stderr)
@@ -97,6 +144,9 @@ class Verifier:
         image_a: ImageSource | Batch,
         image_b: ImageSource | Batch,
         threshold: float | None = None,
+        *,
+        points_a: np.ndarray | None = None,
+        points_b: np.ndarray | None = None,
     ) -> Verdict | list[Verdict]:
         """Compares two images, or two batches of them pair by pair.
 
@@ -106,27 +156,31 @@ class Verifier:
             width, 3].
           image_b: as image_a.
           threshold: in place of the verifier's.
+          points_a: of the face in image_a, [5, 2] or [batch, 5, 2] (`fv.alignment`), for a model of
+            aligned faces; found by the detector if None.
+          points_b: as points_a.
 
         Returns:
           A verdict, or a list of them for batches.
 
         Raises:
-          UserError: an image is missing, broken or too large, and the message names it; or the
-            batches differ in length.
+          UserError: an image is missing, broken, too large or has no face, and the message names
+            it; or the batches differ in length.
         """
         if sources.is_batch(image_a) and sources.is_batch(image_b):
-            return self._verify(list(image_a), list(image_b), threshold)
+            return self._verify(list(image_a), list(image_b), threshold, points_a, points_b)
         if sources.is_batch(image_a) or sources.is_batch(image_b):
             raise UserError(
                 "one image and a batch cannot be compared: give two images, or two lists of one "
                 "length"
             )
-        return self._verify([image_a], [image_b], threshold)[0]
+        return self._verify([image_a], [image_b], threshold, points_a, points_b)[0]
 
-    def embed(self, images: ImageSource | Batch) -> np.ndarray:
+    def embed(self, images: ImageSource | Batch, points: np.ndarray | None = None) -> np.ndarray:
         """Embeds images as `verify` takes them; float32 [batch, d], or [d] for a single image."""
         batch = list(images) if sources.is_batch(images) else [images]
-        embeddings = self._call_on_images("embed", {signatures.IMAGE: batch})["embedding"].numpy()
+        given = {signatures.IMAGE: (batch, points)}
+        embeddings = self._call_on_images("embed", given)[0]["embedding"].numpy()
         return embeddings if sources.is_batch(images) else embeddings[0]
 
     def compare(
@@ -151,21 +205,98 @@ class Verifier:
         verdicts = self._verdicts(self._call("compare", tensors, {}), threshold)
         return verdicts if pair[0].ndim == 2 else verdicts[0]
 
-    def _verify(self, images_a: list, images_b: list, threshold: float | None) -> list[Verdict]:
+    def _verify(
+        self,
+        images_a: list,
+        images_b: list,
+        threshold: float | None,
+        points_a: np.ndarray | None,
+        points_b: np.ndarray | None,
+    ) -> list[Verdict]:
         if len(images_a) != len(images_b):
             raise UserError(
                 f"{len(images_a):,} and {len(images_b):,} images are no pairs: give two lists of "
                 "one length"
             )
-        batches = {signatures.IMAGE_A: images_a, signatures.IMAGE_B: images_b}
-        return self._verdicts(self._call_on_images("serving_default", batches), threshold)
-
-    def _call_on_images(self, signature: str, batches: dict[str, list]) -> dict[str, tf.Tensor]:
-        tensors = {
-            name: tf.constant([sources.encode(one, self._max_pixels) for one in batch], tf.string)
-            for name, batch in batches.items()
+        batches = {
+            signatures.IMAGE_A: (images_a, points_a),
+            signatures.IMAGE_B: (images_b, points_b),
         }
-        return self._call(signature, tensors, batches)
+        answer, faces = self._call_on_images("serving_default", batches)
+        verdicts = self._verdicts(answer, threshold)
+        if not faces:
+            return verdicts
+        return [
+            dataclasses.replace(verdict, face_a=face_a, face_b=face_b)
+            for verdict, face_a, face_b in zip(verdicts, *faces.values(), strict=True)
+        ]
+
+    def _call_on_images(
+        self, signature: str, batches: dict[str, tuple[list, np.ndarray | None]]
+    ) -> tuple[dict[str, tf.Tensor], dict[str, list[Face]]]:
+        """Answers a signature of crops for images and points; also returns the faces in them."""
+        tensors: dict[str, tf.Tensor] = {}
+        faces: dict[str, list[Face]] = {}
+        for name, (batch, points) in batches.items():
+            encoded = [sources.encode(one, self._max_pixels) for one in batch]
+            tensors[name] = tf.constant(encoded, tf.string)
+            if self._alignment:
+                faces[name] = self._find_faces(batch, encoded, points)
+                found = [face.points for face in faces[name]]
+                places = np.array(found, np.float32).reshape(-1, 5, 2)
+                tensors[signatures.points_of(name)] = tf.constant(places)
+            elif points is not None:
+                raise UserError(
+                    f"{self.path} takes images that are cut already: leave out the points"
+                )
+        images = {name: batch for name, (batch, _) in batches.items()}
+        aligned = signatures.ALIGNED[signature] if self._alignment else signature
+        return self._call(aligned, tensors, images), faces
+
+    def _find_faces(
+        self, batch: list, encoded: list[bytes], points: np.ndarray | None
+    ) -> list[Face]:
+        """The face in each image of a batch: the caller's, the file's or the detector's."""
+        if points is not None:
+            given = np.asarray(points, np.float64)
+            if given.size != 10 * len(batch) or given.shape[-2:] != (5, 2):
+                shape = f"[{len(batch)}, 5, 2]" if len(batch) > 1 else "[5, 2]"
+                raise UserError(f"points {list(given.shape)} do not fit: give {shape}")
+            return [Face(each) for each in given.reshape(-1, 5, 2)]
+        faces = [self._known_face(image) for image in batch]
+        unknown = [place for place, face in enumerate(faces) if face is None]
+        sizes: list[tuple[int, int]] = []
+
+        def decode(place: int) -> np.ndarray:
+            try:
+                pixels = conversion.decode_upright(encoded[place], self._max_pixels)
+            except formats.BadImage as error:
+                name = sources.name(batch[place])
+                raise UserError(f"{name} cannot be used: {error}") from error
+            sizes.append((pixels.shape[1], pixels.shape[0]))
+            return pixels
+
+        if unknown:
+            detector = detection.load(*self._detector)
+            found = detection.find_faces(detector, map(decode, unknown))
+            for place, face, size in zip(unknown, found, sizes, strict=True):
+                faces[place] = face or self._centre(batch[place], size)
+        return [face for face in faces if face]
+
+    def _centre(self, image: ImageSource, size: tuple[int, int]) -> Face:
+        """The centre of an image without a face; raises UserError if that is not wanted."""
+        if self._no_face == REFUSE:
+            raise UserError(
+                f"{sources.name(image)} shows no face that {self._detector[0]} finds: give its "
+                "points, or --no_face=crop if it is cut to the face"
+            )
+        assert self._alignment is not None
+        return Face(self._alignment.centre_points(*size))
+
+    def _known_face(self, image: ImageSource) -> Face | None:
+        if not self._known or not isinstance(image, str | os.PathLike):
+            return None
+        return self._known.get(os.path.abspath(os.fspath(image)))
 
     def _call(
         self, signature: str, tensors: dict[str, tf.Tensor], batches: dict[str, list]

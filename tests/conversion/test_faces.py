@@ -1,6 +1,7 @@
 """Faces of a data set: from a file or a detector, in blocks that survive, aligned and recorded."""
 
 import dataclasses
+import json
 import os
 import signal
 import subprocess
@@ -105,6 +106,12 @@ def test_an_image_without_a_face_is_reported_or_its_centre_is_taken(tmp_path):
     skipping = options(folder, tmp_path / "skip", faces=FaceOptions(face_points=points))
     _, left_out = convert.convert(skipping)
     assert left_out["path"].tolist() == ["person_001/0001.jpg"]
+    report = json.loads((tmp_path / "skip" / "report.json").read_text())["faces"]
+    assert (report["found"], report["missing"], report["several"]) == (8, 1, 0)
+    assert report["missing_files"] == ["person_001/0001.jpg"]
+    assert report["eye_distance"] == [{"from": 30, "to": 39, "faces": 8}]
+    page = (tmp_path / "skip" / "report.html").read_text()
+    assert "8 found, 1 image without a face" in page and "points of the template" in page
     assert "no face in it" in left_out["reason"][0] and "points.csv" in left_out["reason"][0]
     centre = FaceOptions(face_points=points, no_face="centre")
     _, left_out = convert.convert(options(folder, tmp_path / "centre", faces=centre))

@@ -1,0 +1,129 @@
+"""What alignment saves when faces are anywhere in a photograph.
+
+Places the images of the test pairs in photographs of 640 × 480 pixels, rotated by up to 30° and
+scaled by 0.4 to 2.5, and evaluates one model of aligned faces on the originals, on the photographs,
+and on the photographs without detection (their centre square).
+
+    python benchmarks/alignment.py --images=lfw --tfrecords=tfrecords/aligned \
+        --workdir=runs/aligned --output=/tmp/photographs --json=alignment.json
+"""
+
+import csv
+import dataclasses
+import math
+import os
+
+import cv2
+import numpy as np
+
+from fv import alignment, cli, files, quiet_tensorflow, workdir  # noqa: F401  TensorFlow first
+from fv.conversion import faces, images
+from fv.conversion.faces import FaceOptions
+from fv.evaluate import EvaluateOptions, evaluate
+from fv.evaluation import pair_sources
+from fv.options import option, required
+
+WIDTH, HEIGHT = 640, 480  # pixels of a photograph
+ANGLE = 30.0  # degrees at most
+SCALES = 0.4, 2.5
+_FACE = 0.45  # of an original's side: the face in its middle, which stays inside the photograph
+_MAX_PIXELS = 10**8
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """What is measured."""
+
+    images: str = required("folder of the original images.")
+    tfrecords: str = required("data set of aligned faces, converted from --images.")
+    workdir: str = required("model that was trained on it.")
+    output: str = required("folder for the photographs; those that are there are kept.")
+    pairs: int = option(1_794, "Test pairs, the first of the split.", lower=2)
+    flip: bool = option(True, "Add the embedding of the mirrored image.")
+    seed: int = option(0, "Of places, angles, scales and backgrounds.", lower=0)
+    json: str | None = option(None, "File for the figures.")
+
+
+def main(options: Options) -> None:
+    """Makes the photographs, evaluates, and prints accuracy and AUC of each way."""
+    pairs = pair_sources.read_shard_pairs(options.tfrecords, "test")
+    ends = list(zip(pairs.first, pairs.second, pairs.labels, strict=True))[: options.pairs]
+    paths = sorted({pairs.images.paths[end] for a, b, _ in ends for end in (a, b)})
+    for number, path in enumerate(paths):
+        target = os.path.join(options.output, path)
+        if not os.path.exists(target):
+            os.makedirs(os.path.dirname(target), exist_ok=True)
+            data = files.read_bytes(os.path.join(options.images, path))
+            rng = np.random.default_rng((options.seed, number))
+            photograph = place(images.decode_upright(data, _MAX_PIXELS), rng)
+            cv2.imwrite(target, photograph[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, 95])
+    listed = os.path.join(options.output, "pairs.csv")
+    with files.atomic_open(listed) as file:
+        rows = csv.writer(file)
+        rows.writerow(("image_a", "image_b", "label"))
+        rows.writerows((pairs.images.paths[a], pairs.images.paths[b], c) for a, b, c in ends)
+    nowhere = os.path.join(options.output, "nowhere.csv")
+    alignment.write_faces(nowhere, dict.fromkeys(paths), alignment.GIVEN)
+    found = FaceOptions(face_points=os.path.join(options.tfrecords, faces.FILE))
+    ways = {
+        "originals": (options.images, found),
+        "photographs": (options.output, FaceOptions(detector="mtcnn")),
+        "photographs, centre": (options.output, FaceOptions(nowhere, no_face=faces.CENTRE)),
+    }
+    figures = {}
+    for name, (folder, chosen) in ways.items():
+        output = os.path.join(options.workdir, f"alignment-{name.replace(', ', '-')}")
+        evaluate(
+            EvaluateOptions(
+                workdir=options.workdir,
+                images=folder,
+                pairs_csv=listed,
+                threshold_tfrecords=options.tfrecords,
+                output=output,
+                flip=options.flip,
+                faces=chosen,
+                baselines=False,
+                bootstrap=0,
+                allow_missing=True,
+            )
+        )
+        measured = files.load_json(os.path.join(output, workdir.METRICS))
+        scored = measured["pairs"]
+        figures[name] = {
+            "pairs": len(ends),
+            "without_face": len(ends) - scored,
+            # A pair without a face counts as an error.
+            "accuracy": measured["accuracy"] * scored / len(ends),
+            "auc": measured["auc"],
+        }
+    for name, row in figures.items():
+        accuracy, auc, missing = row["accuracy"], row["auc"], row["without_face"]
+        print(f"{name:20} accuracy {accuracy:.4f}, AUC {auc:.4f}, {missing} pairs without a face")
+    if options.json:
+        files.save_json(figures, options.json)
+
+
+def place(original: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Puts an image into a photograph of smooth random colours, its face inside the edges."""
+    height, width, _ = original.shape
+    scale = math.exp(rng.uniform(*np.log(SCALES)))
+    reach = _FACE * min(height, width) * scale / 2
+    centre = [
+        rng.uniform(min(reach, side / 2), max(side - reach, side / 2)) for side in (WIDTH, HEIGHT)
+    ]
+    matrix = cv2.getRotationMatrix2D((width / 2, height / 2), rng.uniform(-ANGLE, ANGLE), scale)
+    matrix[:, 2] += np.array(centre) - (width / 2, height / 2)
+    colours = rng.integers(0, 256, (3, 4, 3), np.uint8)
+    photograph = cv2.resize(colours, (WIDTH, HEIGHT), interpolation=cv2.INTER_CUBIC)
+    if scale < 1.0:  # without aliasing
+        size = max(1, round(width * scale)), max(1, round(height * scale))
+        original = cv2.resize(original, size, interpolation=cv2.INTER_AREA)
+        matrix[:, :2] *= width / size[0]
+    mask = cv2.warpAffine(np.full(original.shape, 255, np.uint8), matrix, (WIDTH, HEIGHT))
+    moved = cv2.warpAffine(original, matrix, (WIDTH, HEIGHT))
+    share = mask.astype(np.float32) / 255
+    return np.round(moved + (1 - share) * photograph).clip(0, 255).astype(np.uint8)
+
+
+if __name__ == "__main__":
+    cli.run(main, Options, description=__doc__)
