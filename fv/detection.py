@@ -34,6 +34,9 @@ _PYRAMID_STEP = 0.709
 _PNET_CONFIDENCE, _RNET_CONFIDENCE, _ONET_CONFIDENCE = 0.6, 0.7, 0.8
 _SCALE_OVERLAP, _OVERLAP = 0.5, 0.7
 _RNET_SIDE, _ONET_SIDE = 24, 48  # pixels
+# Where the last network finds the points of an upright face: means over LFW, made symmetric.
+_ONET_POINTS = np.array([[15.9, 17.8], [32.1, 17.8], [24.0, 27.3], [16.8, 35.5], [31.2, 35.5]])
+_REFINEMENTS = 2
 _GREY, _HALF_RANGE = 127.5, 128.0  # of levels, which the networks see from about -1 to 1
 
 
@@ -185,11 +188,33 @@ class Mtcnn:
         boxes = np.column_stack([_move(boxes, moves.numpy()), points.reshape(-1, 10)])
         boxes = _keep(boxes, scores.numpy(), _ONET_CONFIDENCE)
         boxes = _suppress(boxes, _OVERLAP, of_smaller=True)
-        rows = []
-        for image, left, top, right, bottom, score, *numbers in boxes.tolist():
-            points = np.reshape(numbers, (2, 5)).T
-            rows.append((int(image), (left, top, right - left, bottom - top), score, points))
-        return rows
+        points = boxes[:, 6:].reshape(-1, 2, 5).transpose(0, 2, 1)
+        for _ in range(_REFINEMENTS):
+            points = self._refine_points(images[boxes[:, 0].astype(int)], points)
+        corners = zip(boxes[:, :6].tolist(), points, strict=True)
+        return [
+            (int(image), (left, top, right - left, bottom - top), score, place)
+            for (image, left, top, right, bottom, score), place in corners
+        ]
+
+    def _refine_points(self, images: np.ndarray, points: np.ndarray) -> np.ndarray:
+        """Finds the points of one face in each image again, [m, 5, 2], with the face set upright.
+
+        The last network saw mostly upright faces in the middle of its input. This makes the points
+        of turned and moved copies of an image agree three times better, and more so the second
+        time (benchmarks/results/alignment.md).
+        """
+        moves = [alignment.estimate_similarity(each, _ONET_POINTS) for each in points]
+        upright = [alignment.warp(*each, _ONET_SIDE) for each in zip(images, moves, strict=True)]
+        _, places, _ = self._finish(_normalise(np.reshape(upright, (-1, *(_ONET_SIDE,) * 2, 3))))
+        refined = points.copy()
+        found = places.numpy().reshape(-1, 2, 5).transpose(0, 2, 1) * _ONET_SIDE - 0.5
+        for number, (move, place) in enumerate(zip(moves, found, strict=True)):
+            again = (place - move[:, 2]) @ np.linalg.inv(move[:, :2]).T
+            between = np.hypot(*(points[number, 1] - points[number, 0]))
+            if np.abs(again - points[number]).max() < between / 2:  # else it lost the face
+                refined[number] = again
+        return refined
 
     def _find_boxes(self, images: np.ndarray) -> np.ndarray:
         """Square boxes that may hold a face: [m, 6] of image, left, top, right, bottom, score."""
