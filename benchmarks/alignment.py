@@ -2,7 +2,8 @@
 
 Places the images of the test pairs in photographs of 640 × 480 pixels, rotated by up to 30° and
 scaled by 0.4 to 2.5, and evaluates one model of aligned faces on the originals, on the photographs,
-and on the photographs without detection (their centre square).
+and on the photographs without detection (their centre square). Counts in how many images of hard
+kinds the face is found.
 
     python benchmarks/alignment.py --images=lfw --tfrecords=tfrecords/aligned \
         --workdir=runs/aligned --output=/tmp/photographs --json=alignment.json
@@ -15,17 +16,22 @@ import os
 
 import cv2
 import numpy as np
+import pandas as pd
+import simplejpeg
 
-from fv import alignment, cli, files, quiet_tensorflow, workdir  # noqa: F401  TensorFlow first
+from fv import alignment, cli, detection, files, quiet_tensorflow, workdir  # noqa: F401
+from fv.alignment import Face
 from fv.conversion import faces, images
 from fv.conversion.faces import FaceOptions
 from fv.evaluate import EvaluateOptions, evaluate
 from fv.evaluation import pair_sources
+from fv.faces import renderer
 from fv.options import option, required
 
 WIDTH, HEIGHT = 640, 480  # pixels of a photograph
 ANGLE = 30.0  # degrees at most
 SCALES = 0.4, 2.5
+CASES = 100  # images of each hard kind
 _FACE = 0.45  # of an original's side: the face in its middle, which stays inside the photograph
 _MAX_PIXELS = 10**8
 
@@ -64,7 +70,11 @@ def main(options: Options) -> None:
         rows.writerows((pairs.images.paths[a], pairs.images.paths[b], c) for a, b, c in ends)
     nowhere = os.path.join(options.output, "nowhere.csv")
     alignment.write_faces(nowhere, dict.fromkeys(paths), alignment.GIVEN)
-    found = FaceOptions(face_points=os.path.join(options.tfrecords, faces.FILE))
+    known = os.path.join(options.tfrecords, faces.FILE)
+    # Where an original shows several people, another of them may be nearer to the centre now.
+    read, _ = alignment.read_faces(known)
+    alone = {path for path, face in read.items() if face and face.faces == 1}
+    found = FaceOptions(face_points=known)
     ways = {
         "originals": (options.images, found),
         "photographs": (options.output, FaceOptions(detector="mtcnn")),
@@ -88,19 +98,87 @@ def main(options: Options) -> None:
             )
         )
         measured = files.load_json(os.path.join(output, workdir.METRICS))
-        scored = measured["pairs"]
+        scored, rows = measured["pairs"], pd.read_csv(os.path.join(output, workdir.SCORES))
+        single = rows[rows["image_a"].isin(alone) & rows["image_b"].isin(alone)]
         figures[name] = {
             "pairs": len(ends),
             "without_face": len(ends) - scored,
             # A pair without a face counts as an error.
             "accuracy": measured["accuracy"] * scored / len(ends),
             "auc": measured["auc"],
+            "pairs_of_one_face": len(single),
+            "accuracy_of_one_face": float((single["same"] == single["label"]).mean()),
         }
     for name, row in figures.items():
-        accuracy, auc, missing = row["accuracy"], row["auc"], row["without_face"]
-        print(f"{name:20} accuracy {accuracy:.4f}, AUC {auc:.4f}, {missing} pairs without a face")
+        print(
+            f"{name:20} accuracy {row['accuracy']:.4f}, AUC {row['auc']:.4f}, "
+            f"{row['without_face']} pairs without a face; accuracy "
+            f"{row['accuracy_of_one_face']:.4f} of the {row['pairs_of_one_face']:,} pairs whose "
+            "originals show one face each"
+        )
+    figures["cases"] = count_found(options, read)
+    for name, count in figures["cases"].items():
+        print(f"{name:32} {count} of {CASES}")
     if options.json:
         files.save_json(figures, options.json)
+
+
+def count_found(options: Options, known: dict[str, Face | None]) -> dict[str, int]:
+    """In how many images of a hard kind the right face is found, of `CASES`."""
+    alone = sorted(path for path, face in known.items() if face and face.faces == 1)
+    paths = alone[:: len(alone) // CASES][:CASES]
+    cases: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {}
+
+    def add(name: str, image: np.ndarray, matrix: np.ndarray, points: np.ndarray) -> None:
+        canvas = cv2.warpAffine(image, matrix, (WIDTH, HEIGHT), borderValue=(120, 120, 120))
+        cases.setdefault(name, []).append((canvas, points @ matrix[:, :2].T + matrix[:, 2]))
+
+    for number, path in enumerate(paths):
+        face = known[path]
+        assert face is not None and face.box is not None
+        data = files.read_bytes(os.path.join(options.images, path))
+        image = images.decode_upright(data, _MAX_PIXELS)
+        left, _, width, _ = face.box
+        for pixels in (12, 16, 20, 40):
+            scale = pixels / width
+            small = alignment.warp(image, np.array([[scale, 0, 0], [0, scale, 0]]), 120)
+            moved = np.array([[1.0, 0, 300], [0, 1, 220]])
+            add(f"{pixels} pixels wide", small, moved, face.points * scale)
+        for share in (0.25, 0.5):
+            matrix = np.array([[1.0, 0, -left - share * width], [0, 1, 100]])
+            add(f"{share:.0%} beyond the left edge", image, matrix, face.points)
+        for angle in (15, 30, 45, 60, 180):
+            matrix = cv2.getRotationMatrix2D((125, 125), angle, 1.0)
+            matrix[:, 2] += (195, 115)
+            add(f"turned by {angle}°", image, matrix, face.points)
+        other = files.read_bytes(os.path.join(options.images, paths[number - 1]))
+        add(
+            "another person at 60 % beside it",
+            image,
+            np.array([[1.0, 0, 195], [0, 1, 115]]),
+            face.points,
+        )
+        beside = alignment.warp(images.decode_upright(other, _MAX_PIXELS), np.eye(2, 3) * 0.6, 150)
+        cases["another person at 60 % beside it"][-1][0][10:160, 10:160] = beside
+    detector, found = detection.load(detection.MTCNN), {}
+    for name, made in cases.items():
+        faces_found = detection.find_faces(detector, (image for image, _ in made))
+        found[name] = sum(
+            face is not None
+            and bool(np.abs(face.points.mean(axis=0) - points.mean(axis=0)).max() < size / 2)
+            for face, (_, points) in zip(faces_found, made, strict=True)
+            for size in [np.hypot(*(points[1] - points[0]))]
+        )
+    drawn = [
+        simplejpeg.decode_jpeg(renderer.render_jpeg(1, person, 0, 112), "RGB")
+        for person in range(CASES)
+    ]
+    rng = np.random.default_rng(options.seed)
+    blurs = [rng.integers(0, 256, (*rng.integers(3, 60, 2), 3), np.uint8) for _ in range(CASES)]
+    nobody = (cv2.resize(blur, (WIDTH, HEIGHT), interpolation=cv2.INTER_CUBIC) for blur in blurs)
+    found["a drawing"] = sum(map(bool, detection.find_all(detector, drawn)))
+    found["nobody (a face all the same)"] = sum(map(bool, detection.find_all(detector, nobody)))
+    return found
 
 
 def place(original: np.ndarray, rng: np.random.Generator) -> np.ndarray:

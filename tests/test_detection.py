@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import simplejpeg
 
-from fv import alignment, detection
+from fv import detection
+from fv import mtcnn as mtcnn_module
 from fv.errors import UserError
 from fv.faces import renderer
 
@@ -31,7 +32,7 @@ def mtcnn():
 
 
 def find(detector, image):
-    return alignment.choose_face(detector.detect([image])[0], *image.shape[1::-1])
+    return detection.find_faces(detector, [image])[0]
 
 
 def test_a_face_is_found_where_it_was_placed(mtcnn):
@@ -87,11 +88,11 @@ def test_yunet_gets_small_bgr_images_and_its_points_are_those_of_the_original(
     (tmp_path / "yunet.onnx").write_bytes(b"weights")
     detector = detection.Yunet(str(tmp_path / "yunet.onnx"))
     image = np.full((960, 1280, 3), (10, 20, 30), np.uint8)
-    faces = detector.detect([image])[0]
+    faces = detection.find_all(detector, [image])[0]
     assert seen == [(640, 480), [30, 20, 10]]
     assert faces[0].box == (20, 40, 60, 80) and faces[0].confidence == pytest.approx(0.95)
     np.testing.assert_allclose(faces[0].points, (np.arange(10).reshape(5, 2) + 0.5) * 2 - 0.5)
-    assert detector.name.startswith("yunet ")
+    assert detection.require("yunet", str(tmp_path / "yunet.onnx")).startswith("yunet ")
 
 
 def test_what_a_detector_lacks_is_one_line(monkeypatch, tmp_path):
@@ -105,6 +106,6 @@ def test_what_a_detector_lacks_is_one_line(monkeypatch, tmp_path):
     with pytest.raises(UserError, match="is for --detector=yunet"):
         detection.require(detection.MTCNN, "x.onnx")
     monkeypatch.setitem(sys.modules, "mtcnn", None)
-    monkeypatch.setattr(detection.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(mtcnn_module.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(UserError, match=r"needs the package mtcnn: pip install 'fv\[align\]'"):
         detection.require(detection.MTCNN)

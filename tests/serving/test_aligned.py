@@ -13,7 +13,7 @@ import tensorflow as tf
 from PIL import Image
 
 import fv
-from fv import alignment, detection, manifest, preprocess, verify
+from fv import alignment, detection, manifest, mtcnn, preprocess, verify
 from fv.alignment import TEMPLATE, Alignment, Face
 from fv.conversion import convert
 from fv.conversion import images as conversion
@@ -164,7 +164,7 @@ def test_an_image_without_a_face_is_refused_or_its_centre_is_taken(version, foun
 def test_without_the_extra_one_line_names_it(verifier, monkeypatch):
     detection.load.cache_clear()
     monkeypatch.setitem(sys.modules, "mtcnn", None)
-    monkeypatch.setattr(detection.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(mtcnn.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(UserError, match=r"pip install 'fv\[align\]'"):
         verifier.verify(picture(3), picture(4))
 
