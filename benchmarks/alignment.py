@@ -19,7 +19,15 @@ import numpy as np
 import pandas as pd
 import simplejpeg
 
-from fv import alignment, cli, detection, files, quiet_tensorflow, workdir  # noqa: F401
+from fv import (
+    alignment,
+    cli,
+    detection,
+    face_files,
+    files,
+    quiet_tensorflow,  # noqa: F401
+    workdir,
+)
 from fv.alignment import Face
 from fv.conversion import faces, images
 from fv.conversion.faces import FaceOptions
@@ -69,10 +77,10 @@ def main(options: Options) -> None:
         rows.writerow(("image_a", "image_b", "label"))
         rows.writerows((pairs.images.paths[a], pairs.images.paths[b], c) for a, b, c in ends)
     nowhere = os.path.join(options.output, "nowhere.csv")
-    alignment.write_faces(nowhere, dict.fromkeys(paths), alignment.GIVEN)
+    face_files.write(nowhere, dict.fromkeys(paths), alignment.GIVEN)
     known = os.path.join(options.tfrecords, faces.FILE)
     # Where an original shows several people, another of them may be nearer to the centre now.
-    read, _ = alignment.read_faces(known)
+    read, _ = face_files.read(known)
     alone = {path for path, face in read.items() if face and face.faces == 1}
     found = FaceOptions(face_points=known)
     ways = {

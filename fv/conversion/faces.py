@@ -15,7 +15,7 @@ from collections.abc import Collection, Sequence
 
 import numpy as np
 
-from fv import alignment, detection, files, ownership, progress, workers
+from fv import alignment, detection, face_files, files, ownership, progress, workers
 from fv.alignment import Alignment, Face
 from fv.conversion import formats, images
 from fv.errors import UserError
@@ -107,7 +107,7 @@ def describe(chosen: FaceOptions, margin: float) -> Alignment | None:
     if chosen.detector_model and not chosen.detector:
         raise UserError(f"--detector_model={chosen.detector_model} needs --detector=yunet")
     if chosen.face_points:
-        return Alignment(margin, alignment.read_faces(chosen.face_points)[1])
+        return Alignment(margin, face_files.read(chosen.face_points)[1])
     if chosen.detector:
         return Alignment(margin, detection.require(chosen.detector, chosen.detector_model))
     return None
@@ -140,7 +140,7 @@ def find_faces(
     if made is None:
         return None
     if chosen.face_points:
-        by_path = alignment.read_faces(chosen.face_points)[0]
+        by_path = face_files.read(chosen.face_points)[0]
         return Faces(made, by_path, chosen.no_face, chosen.face_points)
     if blocks:
         files.make_folder(blocks)
@@ -199,7 +199,7 @@ def save(faces: Faces, folder: str) -> None:
       UserError: there is one that fv did not write, or that was changed since.
     """
     with ownership.staged(folder, [FILE]) as staging:
-        alignment.write_faces(os.path.join(staging, FILE), faces.by_path, faces.alignment.detector)
+        face_files.write(os.path.join(staging, FILE), faces.by_path, faces.alignment.detector)
 
 
 def require_own_file(folder: str) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import simplejpeg
 from PIL import Image
 
-from fv import alignment, contact_sheets, files, ownership, workers
+from fv import contact_sheets, face_files, files, ownership, workers
 from fv.alignment import Face
 from fv.errors import UserError
 from fv.faces import photographs
@@ -88,7 +88,7 @@ def _write_points(options: FacesOptions, run: Callable) -> None:
     paths = (image_path("", *each) for each in itertools.chain.from_iterable(batches))
     found: dict[str, Face | None] = dict(zip(paths, faces, strict=True))
     with ownership.staged(options.output, [POINTS]) as staging:
-        alignment.write_faces(os.path.join(staging, POINTS), found, DRAWN)
+        face_files.write(os.path.join(staging, POINTS), found, DRAWN)
 
 
 def _find_faces(options: FacesOptions, batch: list[tuple[int, int]]) -> list[Face]:

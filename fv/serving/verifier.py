@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import tensorflow as tf
 
-from fv import alignment, detection, errors, files
+from fv import detection, errors, face_files, files
 from fv.alignment import Face
 from fv.conversion import formats
 from fv.conversion import images as conversion
@@ -133,7 +133,7 @@ class Verifier:
         self._known: dict[str, Face | None] = {}
         if face_points and self._alignment:
             folder = os.path.dirname(os.path.abspath(face_points))
-            read, _ = alignment.read_faces(face_points)
+            read, _ = face_files.read(face_points)
             self._known = {os.path.join(folder, name): face for name, face in read.items()}
         self.threshold = trained if threshold is None else _check_threshold(threshold)
         if "boxes" in (card.get("preprocessing") or {}):

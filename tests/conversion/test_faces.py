@@ -14,7 +14,7 @@ import pytest
 import simplejpeg
 from PIL import Image
 
-from fv import alignment, detection, manifest
+from fv import alignment, detection, face_files, manifest
 from fv.alignment import TEMPLATE, Alignment, Face
 from fv.conversion import convert, faces, formats, images
 from fv.conversion.faces import FaceOptions
@@ -70,7 +70,7 @@ def write_points(folder, path, points=None, without=()):
     points = np.array(TEMPLATE if points is None else points)
     paths = sorted(str(each.relative_to(folder)) for each in folder.rglob("*.jpg"))
     found = {each: None if each in without else Face(points, (1, 2, 3, 4), 1.0) for each in paths}
-    alignment.write_faces(str(path), found, alignment.GIVEN)
+    face_files.write(str(path), found, alignment.GIVEN)
     return str(path)
 
 
@@ -187,7 +187,7 @@ def test_detected_faces_are_aligned_written_and_used_again(tmp_path):
     assert "person_0/none.jpg" in left_out["path"].tolist()
     assert made.preprocessing.alignment.detector == "mtcnn 1.0.0"
     written = str(tmp_path / "shards" / faces.FILE)
-    read, detector = alignment.read_faces(written)
+    read, detector = face_files.read(written)
     assert detector == "mtcnn 1.0.0" and read["person_0/none.jpg"] is None
     assert sum(face is not None for face in read.values()) >= 9
     assert not (tmp_path / "shards" / ".fv" / faces.BLOCKS).exists()

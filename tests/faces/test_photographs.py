@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import simplejpeg
 
-from fv import alignment, detection
+from fv import alignment, detection, face_files
 from fv.errors import UserError
 from fv.faces import dataset, photographs, renderer
 
@@ -45,7 +45,7 @@ def test_a_folder_of_photographs_has_the_points_of_every_image(tmp_path):
         photographs=True,
     )
     assert dataset.write_dataset(options) == 6
-    faces, detector = alignment.read_faces(str(tmp_path / "faces" / dataset.POINTS))
+    faces, detector = face_files.read(str(tmp_path / "faces" / dataset.POINTS))
     assert detector == "drawn" and len(faces) == 6
     expected = photographs.draw_photograph(0, 1, 2)
     assert (tmp_path / "faces" / "person_00001" / "0002.jpg").read_bytes() == expected[0]

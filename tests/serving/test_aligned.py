@@ -13,7 +13,7 @@ import tensorflow as tf
 from PIL import Image
 
 import fv
-from fv import alignment, detection, manifest, mtcnn, preprocess, verify
+from fv import alignment, detection, face_files, manifest, mtcnn, preprocess, verify
 from fv.alignment import TEMPLATE, Alignment, Face
 from fv.conversion import convert
 from fv.conversion import images as conversion
@@ -183,7 +183,7 @@ def test_the_command_reads_points_from_a_file_and_draws_them(version, tmp_path, 
     for number, path in enumerate(paths):
         picture(number).save(path)
     faces = {f"{name}.png": face() for name in "ab"}
-    alignment.write_faces(str(tmp_path / "faces.csv"), faces, "given points")
+    face_files.write(str(tmp_path / "faces.csv"), faces, "given points")
     options = verify.VerifyOptions(
         model=str(version),
         face_points=str(tmp_path / "faces.csv"),
@@ -201,7 +201,7 @@ def test_a_list_is_aligned_as_the_converter_aligns_shards(workdir, tmp_path):
     folder = samples.write_images(tmp_path / "faces", 3, 2, 120)
     paths = sorted(str(each.relative_to(folder)) for each in folder.rglob("*.jpg"))
     points = str(tmp_path / "points.csv")
-    alignment.write_faces(points, {path: face() for path in paths[:-1]}, "given points")
+    face_files.write(points, {path: face() for path in paths[:-1]}, "given points")
     listed = tmp_path / "pairs.csv"
     listed.write_text(f"image_a,image_b,label\n{paths[0]},{paths[1]},1\n{paths[0]},{paths[5]},0\n")
     others = tmp_path / "others.csv"
