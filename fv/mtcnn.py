@@ -83,6 +83,8 @@ class Mtcnn:
         boxes = np.column_stack([_move(boxes, moves.numpy()), points.reshape(-1, 10)])
         boxes = _keep(boxes, scores.numpy(), _ONET_CONFIDENCE)
         boxes = _suppress(boxes, _OVERLAP, of_smaller=True)
+        if not len(boxes):  # TensorFlow takes no empty batch
+            return []
         points = boxes[:, 6:].reshape(-1, 2, 5).transpose(0, 2, 1)
         for _ in range(_REFINEMENTS):
             points = self._refine_points(images[boxes[:, 0].astype(int)], points)

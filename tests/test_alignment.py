@@ -122,11 +122,11 @@ def test_the_largest_face_near_the_centre_is_chosen():
     def face(left, top, side):
         return Face(TEMPLATE, (left, top, side, side), 0.9)
 
-    middle, larger, corner = face(80, 60, 40), face(60, 40, 80), face(0, 0, 100)
+    middle, larger, corner = face(80, 60, 40), face(60, 40, 80), face(0, 0, 90)
     chosen = alignment.choose_face([middle, larger, corner], 200, 160)
     assert chosen.box == larger.box and chosen.faces == 3
-    # Of twice the area, a face near the corner loses to one in the middle. Of ten times it wins.
-    assert alignment.choose_face([middle, face(0, 0, 56)], 200, 160).box == middle.box
+    # Half as large again, a face near the corner loses to one in the middle. Ten times it wins.
+    assert alignment.choose_face([middle, face(0, 0, 49)], 200, 160).box == middle.box
     assert alignment.choose_face([middle, face(0, 0, 126)], 200, 160).box != middle.box
     assert alignment.choose_face([], 200, 160) is None
 

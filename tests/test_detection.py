@@ -70,6 +70,14 @@ def test_two_people_at_the_border_and_nobody(mtcnn):
     assert find(mtcnn, photograph([])) is None and find(mtcnn, np.zeros((3, 2, 3), "u1")) is None
 
 
+def test_pictures_of_nothing_are_searched_to_the_end(mtcnn):
+    # The second network takes parts of some of them for faces, the third does not.
+    rng = np.random.default_rng(0)
+    coarse = [rng.integers(0, 256, (*rng.integers(3, 60, 2), 3), np.uint8) for _ in range(30)]
+    pictures = [cv2.resize(each, (160, 120), interpolation=cv2.INTER_CUBIC) for each in coarse]
+    assert sum(face is not None for face in detection.find_faces(mtcnn, pictures)) <= 2
+
+
 def test_yunet_gets_small_bgr_images_and_its_points_are_those_of_the_original(
     monkeypatch, tmp_path
 ):
