@@ -18,8 +18,9 @@ from fv.alignment import Face
 from fv.conversion import formats
 from fv.options import option, required
 from fv.serving import pairs_table, sources
+from fv.serving.face_finder import CROP, REFUSE
 from fv.serving.pairs_table import call_quietly
-from fv.serving.verifier import CROP, CROPS, REFUSE, Verdict, Verifier
+from fv.serving.verifier import CROPS, Verdict, Verifier
 
 EXIT_SAME, EXIT_DIFFERENT = 0, 1
 _FIGURE_SIZE = (7, 4.6)  # inches

@@ -8,16 +8,14 @@ import sys
 import numpy as np
 import tensorflow as tf
 
-from fv import detection, errors, face_files, files
+from fv import detection, errors, files
 from fv.alignment import Face
-from fv.conversion import formats
-from fv.conversion import images as conversion
 from fv.errors import UserError
 from fv.preprocessing import Preprocessing
 from fv.serving import model_card, signatures, sources, versions
+from fv.serving.face_finder import REFUSE, FaceFinder
 from fv.serving.sources import Batch, ImageSource
 
-REFUSE, CROP = "refuse", "crop"  # values of --no_face
 CROPS = "none"  # value of --detector
 _NEEDED = ("serving_default", "embed", "compare")
 _MAX_MEGAPIXELS = 50.0  # of an export whose card does not say; the default of --max_megapixels
@@ -127,14 +125,11 @@ class Verifier:
                 f"{path} holds no SavedModel that fv.export wrote, or a damaged one ({reason})"
             ) from error
         recorded = Preprocessing.from_json(card.get("preprocessing"), card_path)
-        self._alignment = recorded.alignment if recorded and detector != CROPS else None
-        self._detector = (detector, detector_model)
-        self._no_face = no_face
-        self._known: dict[str, Face | None] = {}
-        if face_points and self._alignment:
-            folder = os.path.dirname(os.path.abspath(face_points))
-            read, _ = face_files.read(face_points)
-            self._known = {os.path.join(folder, name): face for name, face in read.items()}
+        self._faces = None
+        if recorded and recorded.alignment and detector != CROPS:
+            self._faces = FaceFinder(
+                recorded.alignment, self._max_pixels, detector, detector_model, no_face, face_points
+            )
         self.threshold = trained if threshold is None else _check_threshold(threshold)
         if "boxes" in (card.get("preprocessing") or {}):
             print(f"fv: note: {self.path}: {model_card.BOXES}", file=sys.stderr)
@@ -240,8 +235,8 @@ class Verifier:
         for name, (batch, points) in batches.items():
             encoded = [sources.encode(one, self._max_pixels) for one in batch]
             tensors[name] = tf.constant(encoded, tf.string)
-            if self._alignment:
-                faces[name] = self._find_faces(batch, encoded, points)
+            if self._faces:
+                faces[name] = self._faces.find(batch, encoded, points)
                 found = [face.points for face in faces[name]]
                 places = np.array(found, np.float32).reshape(-1, 5, 2)
                 tensors[signatures.points_of(name)] = tf.constant(places)
@@ -250,53 +245,8 @@ class Verifier:
                     f"{self.path} takes images that are cut already: leave out the points"
                 )
         images = {name: batch for name, (batch, _) in batches.items()}
-        aligned = signatures.ALIGNED[signature] if self._alignment else signature
+        aligned = signatures.ALIGNED[signature] if self._faces else signature
         return self._call(aligned, tensors, images), faces
-
-    def _find_faces(
-        self, batch: list, encoded: list[bytes], points: np.ndarray | None
-    ) -> list[Face]:
-        """The face in each image of a batch: the caller's, the file's or the detector's."""
-        if points is not None:
-            given = np.asarray(points, np.float64)
-            if given.size != 10 * len(batch) or given.shape[-2:] != (5, 2):
-                shape = f"[{len(batch)}, 5, 2]" if len(batch) > 1 else "[5, 2]"
-                raise UserError(f"points {list(given.shape)} do not fit: give {shape}")
-            return [Face(each) for each in given.reshape(-1, 5, 2)]
-        faces = [self._known_face(image) for image in batch]
-        unknown = [place for place, face in enumerate(faces) if face is None]
-        sizes: list[tuple[int, int]] = []
-
-        def decode(place: int) -> np.ndarray:
-            try:
-                pixels = conversion.decode_upright(encoded[place], self._max_pixels)
-            except formats.BadImage as error:
-                name = sources.name(batch[place])
-                raise UserError(f"{name} cannot be used: {error}") from error
-            sizes.append((pixels.shape[1], pixels.shape[0]))
-            return pixels
-
-        if unknown:
-            detector = detection.load(*self._detector)
-            found = detection.find_faces(detector, map(decode, unknown))
-            for place, face, size in zip(unknown, found, sizes, strict=True):
-                faces[place] = face or self._centre(batch[place], size)
-        return [face for face in faces if face]
-
-    def _centre(self, image: ImageSource, size: tuple[int, int]) -> Face:
-        """The centre of an image without a face; raises UserError if that is not wanted."""
-        if self._no_face == REFUSE:
-            raise UserError(
-                f"{sources.name(image)} shows no face that {self._detector[0]} finds: give its "
-                "points, or --no_face=crop if it is cut to the face"
-            )
-        assert self._alignment is not None
-        return Face(self._alignment.centre_points(*size))
-
-    def _known_face(self, image: ImageSource) -> Face | None:
-        if not self._known or not isinstance(image, str | os.PathLike):
-            return None
-        return self._known.get(os.path.abspath(os.fspath(image)))
 
     def _call(
         self, signature: str, tensors: dict[str, tf.Tensor], batches: dict[str, list]
