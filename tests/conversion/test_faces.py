@@ -179,6 +179,7 @@ def test_an_edited_file_of_faces_is_not_replaced(tmp_path):
         faces.require_own_file(str(output))
 
 
+@pytest.mark.slow
 def test_detected_faces_are_aligned_written_and_used_again(tmp_path):
     folder = write_people(tmp_path / "people", 3, 4)
     Image.fromarray(np.full((100, 100, 3), 99, np.uint8)).save(folder / "person_0" / "none.jpg")

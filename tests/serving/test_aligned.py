@@ -170,9 +170,11 @@ def test_without_the_extra_one_line_names_it(verifier, monkeypatch):
 
 
 def test_a_model_of_crops_takes_no_points(exported):
+    verifier = fv.Verifier(str(exported))
     with pytest.raises(UserError, match="takes images that are cut already: leave out the points"):
-        fv.Verifier(str(exported)).embed(picture(3), POINTS)
-    assert set(fv.Verifier(str(exported)).verify(picture(3), picture(4)).to_json()) == {
+        verifier.embed(picture(3), POINTS)
+    assert "serve_aligned" not in verifier._model.signatures
+    assert set(verifier.verify(picture(3), picture(4)).to_json()) == {
         "same", "similarity", "threshold", "probability", "distance",
     }  # fmt: skip
 
