@@ -124,19 +124,6 @@ def decode_upright(data: bytes, max_pixels: int) -> np.ndarray:
         return _decode_upright(*_read_head(data, max_pixels), max_pixels)
 
 
-@contextlib.contextmanager
-def _refuse_damaged() -> Iterator[None]:
-    """Makes the errors of a JPEG's decoder a BadImage."""
-    try:
-        yield
-    except ValueError as error:
-        if _UNKNOWN_SUBSAMPLING in str(error):
-            raise BadImage(
-                "a JPEG whose chroma subsampling fv does not read: save it anew, as 4:2:0 or 4:4:4"
-            ) from error
-        raise BadImage(f"damaged JPEG: {error}") from error
-
-
 def parse_crop(text: str) -> Crop:
     """Reads the value of `--crop`.
 
@@ -208,6 +195,19 @@ def cut_and_resize(
         return part
     size = max(store_size, round(width * scale)), max(store_size, round(height * scale))
     return cv2.resize(part, size, interpolation=cv2.INTER_AREA)
+
+
+@contextlib.contextmanager
+def _refuse_damaged() -> Iterator[None]:
+    """Makes the errors of a JPEG's decoder a BadImage."""
+    try:
+        yield
+    except ValueError as error:
+        if _UNKNOWN_SUBSAMPLING in str(error):
+            raise BadImage(
+                "a JPEG whose chroma subsampling fv does not read: save it anew, as 4:2:0 or 4:4:4"
+            ) from error
+        raise BadImage(f"damaged JPEG: {error}") from error
 
 
 def _load_jpeg(data: bytes, rules: Rules, box: Part | None) -> SoundImage:
