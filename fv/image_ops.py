@@ -6,6 +6,7 @@
 import numpy as np
 import tensorflow as tf
 
+from fv import alignment as alignments
 from fv import jpeg_loader
 from fv.jpeg_loader import AVERAGED_FROM, CHANNELS
 from fv.preprocessing import Preprocessing
@@ -113,6 +114,75 @@ def store(image: tf.Tensor, preprocessing: Preprocessing) -> tf.Tensor:
     return _shrink(image[top : top + height, left : left + width], preprocessing)
 
 
+def align(image: tf.Tensor, points: tf.Tensor, preprocessing: Preprocessing) -> tf.Tensor:
+    """Aligns a face and stores it as the converter did, in memory that the image bounds.
+
+    Args:
+      image: uint8 [height, width, 3], upright.
+      points: float32 [5, 2], finite and different.
+      preprocessing: what the converter did, with an `alignment`.
+
+    Returns:
+      uint8 [store_size, store_size, 3].
+    """
+    assert preprocessing.alignment is not None and preprocessing.store_size is not None
+    side = preprocessing.store_size
+    matrix = _similarity(points, preprocessing.alignment.target(side))
+    return _compress(warp(image, matrix, side), preprocessing)
+
+
+def warp(image: tf.Tensor, matrix: tf.Tensor, side: int) -> tf.Tensor:
+    """`fv.alignment.warp` in a graph: uint8 [height, width, 3] to uint8 [side, side, 3]."""
+    turn, shift = matrix[:, :2], matrix[:, 2]
+    shrink = 1.0 / tf.norm(turn[:, 0])
+    block = tf.maximum(1, tf.cast(shrink * 2 / alignments.BLOCKS_FROM, tf.int32))
+    samples = tf.cast(tf.math.ceil(shrink / tf.cast(block, tf.float64) - 1e-3), tf.int32)
+    samples = tf.maximum(1, samples)
+    # The blocks that the square reaches, and a little more.
+    corners = tf.constant([[-1, -1], [side, -1], [-1, side], [side, side]], tf.float64)
+    found = tf.linalg.matmul(corners - shift, tf.linalg.inv(turn), transpose_b=True)
+    size, pitch = tf.shape(image)[1::-1] // block, tf.cast(block, tf.float64)
+    most = tf.cast(size, tf.float64)
+    first = tf.clip_by_value(tf.floor(tf.reduce_min(found, axis=0) / pitch) - 1, 0, most)
+    last = tf.clip_by_value(tf.math.ceil(tf.reduce_max(found, axis=0) / pitch) + 1, 0, most)
+    # One block at least: resizing takes no empty image. It lies out of the square's reach.
+    first = tf.minimum(first, tf.maximum(most - 1, 0))
+    last = tf.maximum(last, first + 1)
+    left, top = tf.unstack(tf.cast(first, tf.int32) * block)
+    across, down = tf.unstack(tf.cast(last - first, tf.int32))
+    part = image[top : top + down * block, left : left + across * block]
+    part = tf.round(tf.image.resize(part, (down, across), method="area"))
+    shift += tf.linalg.matvec(turn, first * pitch + (pitch - 1) / 2)
+    # From samples to blocks: the inverse, which the op takes row by row.
+    fine = tf.cast(samples, tf.float64)
+    back = tf.linalg.inv(turn * pitch * fine)
+    start = -tf.linalg.matvec(back, shift * fine + (fine - 1) / 2)
+    rows = tf.concat([tf.concat([back, start[:, tf.newaxis]], axis=1), [[0.0, 0.0, 1.0]]], axis=0)
+    sampled = tf.raw_ops.ImageProjectiveTransformV3(
+        images=part[tf.newaxis],
+        transforms=tf.cast(tf.reshape(rows, (1, 9))[:, :8], tf.float32),
+        output_shape=tf.stack([side * samples, side * samples]),
+        interpolation="BILINEAR",
+        fill_mode="CONSTANT",
+        fill_value=0.0,
+    )
+    pixels = tf.reshape(sampled, (side, samples, side, samples, CHANNELS))
+    return tf.cast(tf.round(tf.reduce_mean(pixels, axis=(1, 3))), tf.uint8)
+
+
+def _similarity(points: tf.Tensor, target: np.ndarray) -> tf.Tensor:
+    """`fv.alignment.estimate_similarity` in a graph: float64 [2, 3]."""
+    points = tf.cast(points, tf.float64)
+    middle, aim = tf.reduce_mean(points, axis=0), target.mean(axis=0)
+    x, y = tf.unstack(points - middle, axis=1)
+    u, v = (target - aim).T
+    spread = tf.reduce_sum(x * x + y * y)
+    cosine = tf.reduce_sum(x * u + y * v) / spread
+    sine = tf.reduce_sum(x * v - y * u) / spread
+    turn = tf.stack([tf.stack([cosine, -sine]), tf.stack([sine, cosine])])
+    return tf.concat([turn, (aim - tf.linalg.matvec(turn, middle))[:, tf.newaxis]], axis=1)
+
+
 def _stored_window(shape: tf.Tensor, crop_fraction: float | None) -> tf.Tensor:
     """`fv.conversion.images.crop_window` without a box: int32 [top, left, height, width].
 
@@ -129,9 +199,13 @@ def _stored_window(shape: tf.Tensor, crop_fraction: float | None) -> tf.Tensor:
 def _shrink(part: tf.Tensor, preprocessing: Preprocessing) -> tf.Tensor:
     """Makes an image smaller, then encodes and decodes it, as the converter did."""
     assert preprocessing.store_size is not None
-    averages = _average(part, preprocessing.store_size)
+    return _compress(_average(part, preprocessing.store_size), preprocessing)
+
+
+def _compress(pixels: tf.Tensor, preprocessing: Preprocessing) -> tf.Tensor:
+    """Encodes and decodes an image as JPEG, as the converter did."""
     encoded = tf.io.encode_jpeg(
-        averages, "rgb", quality=preprocessing.jpeg_quality, chroma_downsampling=True
+        pixels, "rgb", quality=preprocessing.jpeg_quality, chroma_downsampling=True
     )
     return tf.io.decode_jpeg(encoded, channels=CHANNELS, dct_method=DCT)
 

@@ -56,6 +56,11 @@ def _print_findings(content: dict) -> None:
         f"files: {counts['found']:,} found: {counts['used']:,} used, "
         f"{counts['left_out']:,} left out, {listed}{passed_over.summarise(others)}"
     )
+    if found := content["faces"]:
+        print(
+            f"faces: {found['found']:,} found, {found['missing']:,} images without a face, "
+            f"{found['several']:,} with several"
+        )
     for line in passed_over.advise(others):
         print(f"passed over: {line}", file=sys.stderr)
     for doubt in content["identities"]["doubts"]:

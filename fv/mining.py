@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 from absl import flags
 
-from fv import manifest, ownership, partner_search, record
+from fv import files, manifest, ownership, partner_search, record
 from fv import options as fv_options
-from fv.conversion import convert, pair_sampling, shards
+from fv.conversion import convert, faces, pair_sampling, shards
 from fv.conversion import options as options_module
 from fv.conversion import pairs as pairs_module
 from fv.conversion.pair_sampling import Capacity, Caps
@@ -136,6 +136,9 @@ def restore_conversion(
         without = f"--tfrecords={options.tfrecords} holds no pairs that the converter sampled"
         raise UserError(f"{without}: convert without a list")
     level, merge = given.naming  # was decided at conversion
+    chosen_faces, points = given.faces, os.path.join(options.tfrecords, faces.FILE)
+    if chosen_faces.detector and files.exists(points):  # they were found once
+        chosen_faces = faces.FaceOptions(points, no_face=chosen_faces.no_face)
     return dataclasses.replace(
         given,
         images=options.images or given.images,
@@ -146,6 +149,7 @@ def restore_conversion(
         runner_options="",
         identity_level=level,
         merge_names=merge,
+        faces=chosen_faces,
     )
 
 

@@ -7,6 +7,7 @@ before the model's own crop and resize.
 
 import dataclasses
 
+from fv.alignment import Alignment
 from fv.errors import UserError
 
 WHOLE = "none"  # value of --crop: nothing is cut off
@@ -32,6 +33,7 @@ class Preprocessing:
       resampling: how they were made smaller.
       jpeg_quality: of every image where there is a `store_size`, else of those that could not be
         stored as they were.
+      alignment: how faces were aligned to squares of `store_size`; None where they were not.
     """
 
     crop_fraction: float | None = None
@@ -39,18 +41,21 @@ class Preprocessing:
     store_size: int | None = None
     resampling: str = AREA
     jpeg_quality: int = _JPEG_QUALITY
+    alignment: Alignment | None = None
 
     def __str__(self) -> str:
         """The converter's flags."""
         crop = f"--crop={WHOLE if self.crop_fraction is None else self.crop_fraction}"
         if self.boxes:
             crop = f"--crop=CSV of boxes (SHA-256 {self.boxes[:_DIGEST_SHOWN]})"
+        if self.alignment:
+            crop = str(self.alignment)
         return crop if self.store_size is None else f"{crop} --store_size={self.store_size}"
 
     @property
     def cuts(self) -> bool:
         """Whether a part of an image was cut off that the model's own centre square would keep."""
-        return self.boxes is not None or self.centre < 1.0
+        return bool(self.boxes or self.alignment) or self.centre < 1.0
 
     @property
     def centre(self) -> float:
@@ -61,7 +66,12 @@ class Preprocessing:
         return 1.0 if self.crop_fraction is None else self.crop_fraction
 
     def same_crop(self, other: "Preprocessing") -> bool:
-        """Whether both keep the same part of an image; boxes of any two CSVs count as the same."""
+        """Whether both keep the same part of an image.
+
+        Boxes of any two CSVs count as the same, and so do the faces of any two detectors.
+        """
+        if self.alignment or other.alignment:
+            return self.alignment is not None and self.alignment.same_place(other.alignment)
         if self.boxes is None or other.boxes is None:
             return self.boxes == other.boxes and self.centre == other.centre
         return True
@@ -121,6 +131,8 @@ class Preprocessing:
                 f"{source} describes preprocessing that this fv does not know "
                 f"({', '.join(unknown)}): use the fv that wrote it"
             )
+        if fields.get("alignment"):
+            fields = fields | {"alignment": Alignment.from_json(fields["alignment"], source)}
         return cls(**fields)
 
     def fits(self, trained_on: "Preprocessing", image_size: int, crop_fraction: float) -> bool:

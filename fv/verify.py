@@ -8,16 +8,19 @@ two people, if known) and exits with 0.
 import dataclasses
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from fv import cli, files, ownership
+from fv import cli, detection, files, ownership
+from fv.alignment import Face
 from fv.conversion import formats
 from fv.options import option, required
 from fv.serving import pairs_table, sources
+from fv.serving.face_finder import CROP, REFUSE
 from fv.serving.pairs_table import call_quietly
-from fv.serving.verifier import Verdict, Verifier
+from fv.serving.verifier import CROPS, Verdict, Verifier
 
 EXIT_SAME, EXIT_DIFFERENT = 0, 1
 _FIGURE_SIZE = (7, 4.6)  # inches
@@ -44,6 +47,23 @@ class VerifyOptions:
     pairs_csv: str | None = option(
         None, "CSV with columns image_a and image_b, paths from its own folder on: many pairs."
     )
+    detector: str = option(
+        detection.MTCNN,
+        "Finds the face in each image, for a model of aligned faces: mtcnn (pip install "
+        "'fv[align]'), yunet, or none where images are aligned crops.",
+        choices=(*detection.DETECTORS, CROPS),
+    )
+    detector_model: str | None = option(None, "ONNX file of --detector=yunet.")
+    no_face: str = option(
+        REFUSE,
+        "What becomes of an image without a face: refuse, or crop, which takes its centre square.",
+        choices=(REFUSE, CROP),
+    )
+    face_points: str | None = option(
+        None,
+        "CSV of faces, as of the converter, with paths from its own folder on; other images go "
+        "through the detector.",
+    )
     output: str | None = option(
         None, "CSV of verdicts on --pairs_csv; its name with -verdicts before .csv by default."
     )
@@ -54,17 +74,28 @@ def verify(options: VerifyOptions, *images: str) -> int:
     ownership.require_not_read(options.picture, "picture", images)
     if options.pairs_csv:
         output = pairs_table.choose_output(options.pairs_csv, options.output)
-        verifier = Verifier(options.model, options.threshold)
+        verifier = _load(options)
         summary = pairs_table.verify_table(verifier, options.pairs_csv, output)
         print(files.to_json(summary) if options.json else pairs_table.describe(summary))
         return EXIT_SAME
     image_a, image_b = images
-    verdict = call_quietly(Verifier(options.model, options.threshold).verify, image_a, image_b)
+    verdict = call_quietly(_load(options).verify, image_a, image_b)
     assert isinstance(verdict, Verdict)  # of two images, not of two batches
     if options.picture:
         _draw(options.picture, images, verdict)
-    print(files.to_json(dataclasses.asdict(verdict)) if options.json else verdict.sentence())
+    print(files.to_json(verdict.to_json()) if options.json else verdict.sentence())
     return EXIT_SAME if verdict.same else EXIT_DIFFERENT
+
+
+def _load(options: VerifyOptions) -> Verifier:
+    return Verifier(
+        options.model,
+        options.threshold,
+        detector=options.detector,
+        detector_model=options.detector_model,
+        no_face=options.no_face,
+        face_points=options.face_points,
+    )
 
 
 def _draw(path: str, images: Sequence[str], verdict: Verdict) -> None:
@@ -77,12 +108,15 @@ def _draw(path: str, images: Sequence[str], verdict: Verdict) -> None:
 
     figure = Figure(figsize=_FIGURE_SIZE, layout="constrained")
     axes = figure.subplot_mosaic([["a", "b"], ["score", "score"]], height_ratios=_FACES_TO_SCALE)
-    for place, image in zip("ab", images, strict=True):
+    faces = (verdict.face_a, verdict.face_b)
+    for place, image, face in zip("ab", images, faces, strict=True):
         # As the model sees it before its crop: upright, transparency on white.
         pixels = formats.decode(sources.encode(image, sys.maxsize), sys.maxsize)
         shown = Image.fromarray(pixels)
         shown.thumbnail((_SHOWN_SIDE, _SHOWN_SIDE))
         axes[place].imshow(np.asarray(shown))
+        if face:
+            _draw_face(axes[place], face, shown.width / pixels.shape[1])
         axes[place].set_title(image.replace("$", r"\$")[-40:], fontsize=9)
         axes[place].set_axis_off()
     colour = plots.GENUINE_COLOUR if verdict.same else plots.IMPOSTOR_COLOUR
@@ -96,6 +130,16 @@ def _draw(path: str, images: Sequence[str], verdict: Verdict) -> None:
     figure.suptitle(f"{who}, probability {verdict.probability:.2f}")
     with files.atomic_open(path, "wb") as file:
         FigureCanvasAgg(figure).print_figure(file, format="png", dpi=plots.DPI)
+
+
+def _draw_face(axes: Any, face: Face, scale: float) -> None:
+    """Draws box and points into an image that was scaled."""
+    if face.box:
+        left, top, width, height = (scale * number for number in face.box)
+        across = np.array([0, width, width, 0, 0])
+        down = np.array([0, 0, height, height, 0])
+        axes.plot(left + across, top + down, color="yellow", linewidth=1)
+    axes.scatter(*(scale * np.asarray(face.points)).T, s=12, color="yellow", edgecolors="black")
 
 
 def run() -> None:

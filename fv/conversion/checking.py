@@ -54,7 +54,7 @@ class Task:
 
     root: str
     paths: tuple[str, ...]
-    boxes: tuple[images.Box | None, ...]
+    boxes: tuple[images.Part | None, ...]
     first: int
     scratch: str
     rules: images.Rules
@@ -213,7 +213,7 @@ def _order() -> np.ndarray:
 _COSINES, _ORDER = _cosines(), _order()
 
 
-def _check_image(path: str, rules: images.Rules, box: images.Box | None, pack: bytearray) -> tuple:
+def _check_image(path: str, rules: images.Rules, box: images.Part | None, pack: bytearray) -> tuple:
     """The fields of `_RESULT` of one image; bytes that had to be made are added to the pack."""
     if files.size(path) > rules.max_pixels * _MOST_BYTES_PER_PIXEL:
         raise BadImage("a file larger than any image within --max_megapixels")

@@ -18,6 +18,7 @@ from fv.conversion import (
     checking,
     datasets,
     duplicates,
+    faces,
     identities,
     output,
     pair_checks,
@@ -34,6 +35,7 @@ from fv.conversion.options import LOCAL, ConvertOptions
 from fv.conversion.pair_sampling import Caps
 from fv.conversion.pairs import Selection
 from fv.errors import TemporaryError, UserError
+from fv.preprocessing import Preprocessing
 
 _PRELOADED = ("fv.conversion.checking", "fv.conversion.shards")  # once for all workers
 
@@ -108,6 +110,8 @@ def _convert(
     listed: pd.DataFrame | None = None,
 ) -> tuple[manifest.Manifest, pd.DataFrame]:
     """As `convert`; `recorded` goes to the manifest, and `listed` are the pairs of the catalog."""
+    if chosen.faces.detector:
+        faces.require_own_file(chosen.output)
     # Before the images are read: the CSV of boxes may change meanwhile.
     preprocessing = options_module.preprocessing_of(chosen)
     if listed is None:
@@ -126,6 +130,8 @@ def _convert(
     if len(selection.left_out):
         with ownership.staged(chosen.output, [output.LEFT_OUT]) as staging:
             tables.write(os.path.join(staging, output.LEFT_OUT), selection.left_out)
+    if chosen.faces.detector and selection.faces:
+        faces.save(selection.faces, chosen.output)
     written = write_shards(chosen, selection, counts, scratch, run)
     made = manifest.Manifest(
         chosen.seed,
@@ -137,6 +143,7 @@ def _convert(
     report.write_reports(chosen, catalog, selection, made, scratch)
     manifest.save(made, chosen.output)
     output.forget_shards(chosen.output)
+    ownership.remove_private(chosen.output, faces.BLOCKS)
     return made, selection.left_out
 
 
@@ -186,7 +193,7 @@ def _select_sampled(
         )
     findings = _check_identities(chosen, catalog.images)
     shares = pairs.split_fractions(chosen.val_fraction, chosen.test_fraction)
-    checked, boxless = _check_images(chosen, catalog.images, scratch, run, chosen.strict)
+    checked, boxless, found = _check_images(chosen, catalog.images, scratch, run, chosen.strict)
     copies = duplicates.find_copies(checked, checking.DISTANCE)
     sound, dropped = checked.sound, boxless.iloc[:0]
     if not chosen.keep_duplicates:
@@ -208,7 +215,7 @@ def _select_sampled(
     wanted = pairs.Wanted(chosen.pairs, chosen.genuine_fraction, caps)
     owners = sound[["identity", "split"]]
     sampled = pairs.sample_pairs(owners, pairs.plan_quotas(owners, wanted), wanted, chosen.seed)
-    return Selection(sound, sampled, members, left_out, copies, findings)
+    return Selection(sound, sampled, members, left_out, copies, findings, found)
 
 
 def _select_listed(
@@ -229,14 +236,15 @@ def _select_listed(
     odd = pd.concat([catalog.unusable, unread])
     used = pair_checks.select_images(listed, catalog.images, odd, source)
     # Not strict: the refusal of a bad image names the line of the list.
-    checked, boxless = _check_images(chosen, used, scratch, run, strict=False)
+    checked, boxless, found = _check_images(chosen, used, scratch, run, strict=False)
     left_out = pd.concat([boxless, checked.refused])
     table = pair_checks.pairs_to_indices(listed, checked.sound, left_out, source)
     members = tuple(sorted(checked.sound["identity"].unique()))
     sound = checked.sound.assign(split=pd.Categorical([chosen.pairs_split] * len(checked.sound)))
     copies = duplicates.find_copies(checked, checking.DISTANCE)
     split = chosen.pairs_split
-    return Selection(sound, {split: table}, {split: members}, left_out, copies, findings)
+    members_of = {split: members}
+    return Selection(sound, {split: table}, members_of, left_out, copies, findings, found)
 
 
 def _check_identities(
@@ -248,13 +256,26 @@ def _check_identities(
 
 def _check_images(
     chosen: ConvertOptions, images: pd.DataFrame, scratch: str, run: workers.Map, strict: bool
-) -> tuple[checking.Checked, pd.DataFrame]:
-    """Checks the images; returns the result, and the images that the CSV of boxes lacks."""
+) -> tuple[checking.Checked, pd.DataFrame, faces.Faces | None]:
+    """Checks the images; returns the result, images without a box or face, and the faces."""
     crop = images_module.parse_crop(chosen.crop)
+    paths = images["path"].tolist()
+    blocks = os.path.join(ownership.private_folder(chosen.output), faces.BLOCKS)
+    found = faces.find_faces(
+        chosen.faces, chosen.align_margin, paths, chosen.images, chosen.max_pixels, run, blocks
+    )
+    if found:
+        crop = found.crop(paths)
     boxed, boxless = images_module.require_boxes(images, crop, chosen.crop)
-    rules = images_module.Rules(chosen.max_pixels, options_module.preprocessing_of(chosen))
+    if found:
+        boxless = boxless.assign(reason=found.missing)
+    # Not `preprocessing_of`, which reads the files of boxes and faces again.
+    preprocessing = Preprocessing.from_flags(chosen.crop, chosen.store_size, chosen.jpeg_quality)
+    if found:
+        preprocessing = dataclasses.replace(preprocessing, alignment=found.alignment)
+    rules = images_module.Rules(chosen.max_pixels, preprocessing)
     checked = checking.check_images(boxed, chosen.images, scratch, rules, crop, run, strict)
-    return checked, boxless
+    return checked, boxless, found
 
 
 def write_shards(

@@ -4,8 +4,9 @@ A sound JPEG is stored as it is, all else is encoded once. `--crop` and `--store
 and make it smaller before that.
 """
 
+import contextlib
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 import cv2
@@ -38,6 +39,10 @@ class Box(NamedTuple):
     height: int
 
 
+Part = Box | np.ndarray
+"""A box; or the points of a face, float64 [5, 2], which `Preprocessing.alignment` aligns."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Crop:
     """The value of `--crop`; the whole image where both are None.
@@ -48,7 +53,7 @@ class Crop:
     """
 
     fraction: float | None = None
-    boxes: Mapping[str, Box] | None = None
+    boxes: Mapping[str, Part] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,7 +84,7 @@ class SoundImage:
     stored_size: tuple[int, int]
 
 
-def load_sound_jpeg(data: bytes, rules: Rules, box: Box | None = None) -> SoundImage:
+def load_sound_jpeg(data: bytes, rules: Rules, box: Part | None = None) -> SoundImage:
     """Decodes a whole image and gives the JPEG bytes to store.
 
     Baseline and progressive JPEG, RGB or grey, upright, comes back untouched, up to its end marker.
@@ -99,14 +104,20 @@ def load_sound_jpeg(data: bytes, rules: Rules, box: Box | None = None) -> SoundI
         raise BadImage("empty file")
     if not data.startswith(jpeg.START):
         return _encode(formats.decode(data, rules.max_pixels), rules, box)
-    try:
+    with _refuse_damaged():
         return _load_jpeg(data, rules, box)
-    except ValueError as error:
-        if _UNKNOWN_SUBSAMPLING in str(error):
-            raise BadImage(
-                "a JPEG whose chroma subsampling fv does not read: save it anew, as 4:2:0 or 4:4:4"
-            ) from error
-        raise BadImage(f"damaged JPEG: {error}") from error
+
+
+def decode_upright(data: bytes, max_pixels: int) -> np.ndarray:
+    """Decodes an image as `load_sound_jpeg` does: uint8 [height, width, 3].
+
+    Raises:
+      BadImage: as there.
+    """
+    if not data.startswith(jpeg.START):
+        return formats.decode(data, max_pixels)
+    with _refuse_damaged():
+        return _decode_upright(*_read_head(data, max_pixels), max_pixels)
 
 
 def parse_crop(text: str) -> Crop:
@@ -182,14 +193,22 @@ def cut_and_resize(
     return cv2.resize(part, size, interpolation=cv2.INTER_AREA)
 
 
-def _load_jpeg(data: bytes, rules: Rules, box: Box | None) -> SoundImage:
+@contextlib.contextmanager
+def _refuse_damaged() -> Iterator[None]:
+    """Makes the errors of a JPEG's decoder a BadImage."""
+    try:
+        yield
+    except ValueError as error:
+        if _UNKNOWN_SUBSAMPLING in str(error):
+            raise BadImage(
+                "a JPEG whose chroma subsampling fv does not read: save it anew, as 4:2:0 or 4:4:4"
+            ) from error
+        raise BadImage(f"damaged JPEG: {error}") from error
+
+
+def _load_jpeg(data: bytes, rules: Rules, box: Part | None) -> SoundImage:
     """As `load_sound_jpeg`, of a JPEG. Raises ValueError where it is damaged."""
-    head = jpeg.read_head(data)
-    formats.check_size(head.width, head.height, rules.max_pixels)
-    if head.bits != 8:
-        raise BadImage(f"JPEG of {head.bits} bits a sample: save it with 8")
-    if head.repairs:
-        data = jpeg.repair(data, head)
+    data, head = _read_head(data, rules.max_pixels)
     # Strict decoding finds damage; without it, decoders fill what is missing with grey. Every JPEG
     # is decoded strictly, also where other pixels are stored.
     if head.plain and head.orientation == jpeg.UPRIGHT and not rules.preprocessing.store_size:
@@ -197,18 +216,34 @@ def _load_jpeg(data: bytes, rules: Rules, box: Box | None) -> SoundImage:
         end = jpeg.find_end(data, head.scan)
         stored = data if end == len(data) else data[:end]
         return SoundImage(stored, grey, (head.width, head.height))
+    return _encode(_decode_upright(data, head, rules.max_pixels), rules, box)
+
+
+def _read_head(data: bytes, max_pixels: int) -> tuple[bytes, jpeg.Head]:
+    """Checks the header of a JPEG; returns the file with its repairs, and the header."""
+    head = jpeg.read_head(data)
+    formats.check_size(head.width, head.height, max_pixels)
+    if head.bits != 8:
+        raise BadImage(f"JPEG of {head.bits} bits a sample: save it with 8")
+    return jpeg.repair(data, head) if head.repairs else data, head
+
+
+def _decode_upright(data: bytes, head: jpeg.Head, max_pixels: int) -> np.ndarray:
     rgb = simplejpeg.decode_jpeg(data, "RGB", strict=True)
     if head.components == jpeg.CMYK:  # Pillow converts ink to RGB as TensorFlow does
-        rgb = formats.decode(data, rules.max_pixels)
-    else:
-        rgb = formats.turn_upright(rgb, head.orientation)
-    return _encode(rgb, rules, box)
+        return formats.decode(data, max_pixels)
+    return formats.turn_upright(rgb, head.orientation)
 
 
-def _encode(rgb: np.ndarray, rules: Rules, box: Box | None) -> SoundImage:
+def _encode(rgb: np.ndarray, rules: Rules, box: Part | None) -> SoundImage:
     """Cuts, resizes and encodes the pixels of an upright image, uint8 [height, width, 3]."""
     part, subsampling, preprocessing = rgb, _WHOLE_SUBSAMPLING, rules.preprocessing
-    if preprocessing.store_size:
+    if preprocessing.alignment:
+        assert preprocessing.store_size and isinstance(box, np.ndarray)
+        part = preprocessing.alignment.align(rgb, box, preprocessing.store_size)
+        subsampling = _RESIZED_SUBSAMPLING
+    elif preprocessing.store_size:
+        assert not isinstance(box, np.ndarray)
         part = cut_and_resize(rgb, preprocessing.store_size, preprocessing.crop_fraction, box)
         subsampling = _RESIZED_SUBSAMPLING
     height, width, _ = part.shape

@@ -4,9 +4,11 @@ import dataclasses
 import os
 
 from fv import files, manifest, workers
+from fv.conversion import faces as faces_module
 from fv.conversion import images as images_module
+from fv.conversion.faces import FaceOptions
 from fv.errors import UserError
-from fv.options import option, required
+from fv.options import group, option, required
 from fv.preprocessing import Preprocessing
 
 LOCAL = "local"
@@ -81,6 +83,13 @@ class ConvertOptions:
         "centre square as a fraction of the shorter side, in (0, 1], or a CSV of "
         "path,left,top,width,height in pixels.",
     )
+    faces: FaceOptions = group(FaceOptions)
+    align_margin: float = option(
+        0.0,
+        "Room around the aligned face on each side, over the side of InsightFace's template.",
+        lower=-0.2,
+        upper=2.0,
+    )
     jpeg_quality: int = option(
         95, "Quality of images that have to be encoded as JPEG.", lower=1, upper=100
     )
@@ -127,9 +136,13 @@ def preprocessing_of(chosen: ConvertOptions) -> Preprocessing:
     """Returns the record of how the images are stored.
 
     Raises:
-      OSError: the CSV of boxes cannot be read.
+      OSError: the CSV of boxes or faces cannot be read.
+      UserError: the CSV of faces cannot be used, or there is no such detector.
     """
     preprocessing = Preprocessing.from_flags(chosen.crop, chosen.store_size, chosen.jpeg_quality)
+    made = faces_module.describe(chosen.faces, chosen.align_margin)
+    if made:
+        return dataclasses.replace(preprocessing, alignment=made)
     if preprocessing.boxes is None:
         return preprocessing
     return dataclasses.replace(preprocessing, boxes=files.sha256(chosen.crop))
@@ -156,6 +169,21 @@ def require_consistent(chosen: ConvertOptions) -> None:
     if chosen.crop != images_module.WHOLE and chosen.store_size is None:
         raise UserError(
             f"--crop={chosen.crop} cuts images as they are stored small: give --store_size too"
+        )
+    if chosen.faces.given and chosen.store_size is None:
+        raise UserError(
+            f"faces of {chosen.faces.source} are aligned to squares of --store_size: give it, as "
+            "in --store_size=160"
+        )
+    if chosen.faces.given and chosen.crop != images_module.WHOLE:
+        raise UserError(
+            f"--crop={chosen.crop} and {chosen.faces.source} both say what part of an image is "
+            "stored: give --align_margin for more room around a face"
+        )
+    if chosen.align_margin and not chosen.faces.given:
+        raise UserError(
+            f"--align_margin={chosen.align_margin:g} is of aligned faces: give --detector or "
+            "--face_points too"
         )
     if chosen.runner_options and chosen.runner == LOCAL:
         raise UserError(

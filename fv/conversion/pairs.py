@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from fv import manifest, record
+from fv.conversion import faces as faces_module
 from fv.conversion import identities as identities_module
 from fv.conversion import pair_sampling
 from fv.conversion.pair_sampling import Caps
@@ -29,6 +30,7 @@ class Selection:
       left_out: the images that are not used, with columns `path` and `reason`.
       copies: copies among the sound images, from `duplicates.find_copies`.
       findings: doubts about the identities, from `identities.check`.
+      faces: of the images, from `faces.find_faces`; None where they are not aligned.
     """
 
     images: pd.DataFrame
@@ -37,6 +39,7 @@ class Selection:
     left_out: pd.DataFrame
     copies: pd.DataFrame
     findings: tuple[identities_module.Finding, ...] = ()
+    faces: faces_module.Faces | None = None
 
 
 @dataclasses.dataclass(frozen=True)

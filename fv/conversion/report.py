@@ -7,13 +7,17 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
+import cv2
 import numpy as np
 import pandas as pd
+import simplejpeg
+from PIL import Image
 
 from fv import contact_sheets, files, manifest, ownership, page, record
 from fv.conversion import formats, images, output, shards
 from fv.conversion.datasets import Catalog
 from fv.conversion.duplicates import DisjointSets
+from fv.conversion.faces import Faces
 from fv.conversion.options import ConvertOptions
 from fv.conversion.pairs import Selection
 from fv.preprocessing import Preprocessing
@@ -27,6 +31,11 @@ _SIDE_EDGES = (1, 32, 64, 96, 128, 192, 256, 512, 1024, 2048)  # pixels
 _ROWS_SHOWN = 50  # most rows of a list on the page
 _PAIRS_SHOWN = 24
 _SUSPECTS_SHOWN = 12
+_FACES_SHOWN, _FACE_COLUMNS, _FACE_SIDE = 32, 8, 96  # images, images in a row, pixels
+_EYE_EDGES = (0, 10, 15, 20, 30, 40, 60, 80, 120, 200, 400)  # pixels between the eyes
+_ROLL_EDGES = (0, 5, 10, 15, 20, 30, 45, 90)  # degrees to either side
+_CONFIDENCE_EDGES = (0, 80, 90, 95, 98, 99, 100)  # %
+_MARK = (255, 230, 0)  # RGB
 _COLUMNS = 2  # pairs in a row of a sheet, which fits the width of the page
 _SUSPECT = {record.IMPOSTOR: "one picture, two identities"}
 
@@ -50,7 +59,8 @@ def write_reports(
     content = build(catalog, selection, made)
     ownership.save_json(content, os.path.join(chosen.output, output.REPORT))
     suspects = _draw_suspects(chosen, content["copies"]["two_identities"]["listed"])
-    text = render(content, suspects, _draw_pairs(chosen, selection, scratch))
+    pairs = _draw_pairs(chosen, selection, scratch)
+    text = render(content, suspects, pairs, _draw_faces(chosen, selection, scratch))
     with ownership.atomic_open(os.path.join(chosen.output, output.REPORT_PAGE)) as file:
         file.write(text)
 
@@ -85,11 +95,15 @@ def build(catalog: Catalog, selection: Selection, made: manifest.Manifest) -> di
         ),
         "sizes": _describe_sizes(kept),
         "pairs_per_identity": _count_pairs(kept, selection.tables),
+        "faces": _describe_faces(selection.faces) if selection.faces else None,
     }
 
 
 def render(
-    content: dict[str, Any], suspects: bytes | None = None, pairs: bytes | None = None
+    content: dict[str, Any],
+    suspects: bytes | None = None,
+    pairs: bytes | None = None,
+    faces: bytes | None = None,
 ) -> str:
     """Renders the page.
 
@@ -97,6 +111,7 @@ def render(
       content: from `build`.
       suspects: JPEG bytes of a sheet of the pictures found under two identities, if there are any.
       pairs: JPEG bytes of a sheet of sampled pairs.
+      faces: JPEG bytes of a sheet of aligned faces.
 
     Returns:
       HTML that needs no other file, the same for the same arguments.
@@ -107,6 +122,7 @@ def render(
         content=content,
         suspects_sheet=suspects,
         pairs_sheet=pairs,
+        faces_sheet=faces,
         rows_shown=_ROWS_SHOWN,
         file=output.REPORT,
         most_listed=LISTED,
@@ -204,6 +220,28 @@ def _describe_sizes(images: pd.DataFrame) -> dict[str, Any]:
     }
 
 
+def _describe_faces(faces: Faces) -> dict[str, Any]:
+    """Images with no face and with several; confidence, size and angle of the faces used."""
+    found = [face for _, face in sorted(faces.by_path.items()) if face]
+    missing = sorted(path for path, face in faces.by_path.items() if not face)
+    several = sorted(path for path, face in faces.by_path.items() if face and face.faces > 1)
+    sure = [100 * face.confidence for face in found if face.confidence is not None]
+    sizes = [face.eye_distance for face in found]
+    rolls = [abs(face.roll) for face in found]
+    return {
+        "alignment": str(faces.alignment),
+        "found": len(found),
+        "missing": len(missing),
+        "missing_files": missing[:LISTED],
+        "several": len(several),
+        "several_files": several[:LISTED],
+        "confidence": _histogram(np.array(sure), _CONFIDENCE_EDGES, "faces"),
+        "eye_distance": _histogram(np.array(sizes), _EYE_EDGES, "faces"),
+        "median_eye_distance": round(float(np.median(sizes)), 1) if sizes else None,
+        "roll": _histogram(np.array(rolls), _ROLL_EDGES, "faces"),
+    }
+
+
 def _count_pairs(images: pd.DataFrame, tables: Mapping[str, pd.DataFrame]) -> dict[str, Any]:
     """The identities in most pairs, and the number in none; a genuine pair counts once."""
     codes = pd.Series(images["identity"].cat.codes.to_numpy(), images.index)
@@ -255,6 +293,24 @@ def _draw_pairs(chosen: ConvertOptions, selection: Selection, scratch: str) -> b
         for (a, b), label in zip(ends.reshape(-1, 2), rows["label"], strict=True)
     ]
     return contact_sheets.to_jpeg(contact_sheets.draw_pairs(pairs, _COLUMNS))
+
+
+def _draw_faces(chosen: ConvertOptions, selection: Selection, scratch: str) -> bytes | None:
+    """Draws a sheet of stored faces with the points of the template; None if not aligned."""
+    if not selection.faces or not len(selection.images):
+        return None
+    rng = np.random.default_rng(chosen.seed)
+    count = min(_FACES_SHOWN, len(selection.images))
+    rows = np.sort(rng.choice(len(selection.images), count, replace=False))
+    stored = shards.stored_images(selection.images.iloc[rows], chosen.images, scratch)
+    pictures = []
+    for number in range(count):
+        pixels = simplejpeg.decode_jpeg(stored.read(number), "RGB")
+        picture = cv2.resize(pixels, (_FACE_SIDE,) * 2, interpolation=cv2.INTER_AREA)
+        for x, y in np.round(selection.faces.alignment.target(_FACE_SIDE)).astype(int).tolist():
+            cv2.circle(picture, (x, y), 2, _MARK, 1)
+        pictures.append(picture)
+    return contact_sheets.to_jpeg(Image.fromarray(contact_sheets.tile(pictures, _FACE_COLUMNS)))
 
 
 def _draw_suspects(chosen: ConvertOptions, listed: list[dict[str, Any]]) -> bytes | None:

@@ -68,7 +68,7 @@ def evaluate_scores(options: EvaluateOptions) -> None:
         "notes": [*figures.note_similarities(decisions, {}), *filter(None, notes)],
         "run": {
             "model": {},
-            "flags": {name: value for name, value in vars(options).items() if value is not None},
+            "flags": options.given_flags(),
         },
     }
     with ownership.staged(folder, report.OF_SCORES) as staging:

@@ -4,8 +4,9 @@ import dataclasses
 import os
 
 from fv import manifest
+from fv.conversion.faces import FaceOptions
 from fv.errors import UserError
-from fv.options import option
+from fv.options import group, option
 from fv.workdir import checkpoint_flag
 
 
@@ -89,6 +90,7 @@ class EvaluateOptions:
         "images if not given.",
         lower=8,
     )
+    faces: FaceOptions = group(FaceOptions)
     flip: bool = option(False, "Add the embedding of the mirrored image to each embedding.")
     baselines: bool = option(
         True, "Also score raw pixels, SSIM, grey histograms and the untrained network."
@@ -118,6 +120,12 @@ class EvaluateOptions:
         other = self.threshold_pairs
         other = None if other and is_bin(other) else other
         return self.pairs_file or self.pairs_csv or other
+
+    def given_flags(self) -> dict:
+        """The values of the flags that are not None, by name."""
+        values = {name: value for name, value in vars(self).items() if name != "faces"}
+        values |= vars(self.faces)
+        return {name: value for name, value in values.items() if value is not None}
 
     def check(self) -> None:
         """Checks flags against each other.

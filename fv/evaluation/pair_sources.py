@@ -9,11 +9,12 @@ import dataclasses
 import os
 import shlex
 import sys
+from collections.abc import Mapping
 
 import numpy as np
 
-from fv import files, manifest, progress, record
-from fv.conversion import images
+from fv import detection, files, manifest, progress, record, workers
+from fv.conversion import faces, images
 from fv.errors import UserError
 from fv.evaluation import options as options_module
 from fv.evaluation import pairs as pairs_module
@@ -81,14 +82,37 @@ def read_pairs(options: EvaluateOptions, record: ModelRecord) -> EvaluationPairs
 
 
 def with_training_crop(options: EvaluateOptions, record: ModelRecord) -> EvaluateOptions:
-    """Fills in --crop and --store_size of a list's images from the model's training images.
+    """Fills in --crop, --store_size and --detector of a list's images from the training images.
 
     Raises:
-      UserError: the training images were cut to boxes, and none are given.
+      UserError: the training images were cut to boxes or aligned, and it is not said how to cut
+        these.
     """
     if not (options.pairs_list or options.threshold_pairs):
         return options
-    trained, crop = record.preprocessing, options.crop
+    trained = record.preprocessing
+    made = trained.alignment if trained else None
+    if options.faces.given and made is None:
+        raise UserError(
+            f"{options.workdir} was not trained on aligned faces: leave out {options.faces.source}"
+        )
+    crop = options.crop
+    sets = filter(None, (options.pairs_list, options.threshold_pairs))
+    bins = [path for path in sets if options_module.is_bin(path)]
+    if bins and (options.faces.given or (made and crop is None)):
+        raise UserError(
+            f"faces are not looked for in a verification set such as {bins[0]}: give --crop=none, "
+            "without --face_points and --detector, if its images are aligned already"
+        )
+    if made and crop is None and not options.faces.given:
+        if made.detector.split()[0] != detection.MTCNN:
+            raise UserError(
+                f"{options.workdir} was trained on faces aligned by {made.detector}: give "
+                f"--face_points or --detector for the images of {options.images}, or --crop=none "
+                "if they are aligned already"
+            )
+        chosen = dataclasses.replace(options.faces, detector=detection.MTCNN)
+        options = dataclasses.replace(options, faces=chosen)
     if crop is None and trained is None:
         print(
             f"fv: warning: {options.workdir} does not say how its training images were cut: those "
@@ -155,22 +179,33 @@ def _read_list(
 ) -> PairSet:
     assert options.crop is not None
     crop, trained = images.parse_crop(options.crop), record.preprocessing or Preprocessing()
-    rules = pairs_module.storage_rules(crop, options.store_size, trained.jpeg_quality)
     if is_bin:
+        rules = pairs_module.storage_rules(crop, options.store_size, trained.jpeg_quality)
         if crop.boxes is not None:
             raise UserError(
                 f"--crop={options.crop} has boxes by name, and the images of {path} have none: "
                 "give --crop=none if they are cut already"
             )
         return pairs_module.read_verification_set(path, rules, options.folds)
-    assert options.images is not None
+    folder, chosen = options.images, options.faces
+    assert folder is not None
+
+    def find_faces(paths: list[str]) -> Mapping[str, images.Part]:
+        assert trained.alignment is not None
+        with workers.pool(workers.available_cores()) as run:
+            most, margin = pairs_module.MAX_PIXELS, trained.alignment.margin
+            found = faces.find_faces(chosen, margin, paths, folder, most, run)
+        assert found is not None
+        return found.crop(paths).boxes or {}
+
+    alignment = trained.alignment if chosen.given else None
     return pairs_module.read_listed_pairs(
         path,
-        options.images,
-        rules,
+        folder,
+        pairs_module.storage_rules(crop, options.store_size, trained.jpeg_quality, alignment),
         is_csv=is_csv,
         allow_missing=options.allow_missing,
-        boxes=crop.boxes,
+        boxes=find_faces if chosen.given else crop.boxes,
         identity_level=options.identity_level,
         merge_names=options.merge_names,
     )

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from fv import files
+from fv.alignment import Alignment
 from fv.conversion import (
     datasets,
     duplicates,
@@ -28,6 +29,9 @@ from fv.errors import UserError
 from fv.preprocessing import Preprocessing
 
 _CONVERTER = options.ConvertOptions(images="")  # its defaults
+Boxes = Mapping[str, images.Part]
+FindBoxes = Boxes | Callable[[list[str]], Boxes] | None
+MAX_PIXELS = _CONVERTER.max_pixels
 _HASH_BYTES = 8  # of an image's path
 _HASH_FACTOR = np.uint64(0x9E3779B97F4A7C15)  # odd: a pair's key changes with either path
 _NAMED = 5  # images in a message
@@ -124,7 +128,7 @@ def read_listed_pairs(
     *,
     is_csv: bool,
     allow_missing: bool,
-    boxes: Mapping[str, images.Box] | None = None,
+    boxes: FindBoxes = None,
     identity_level: int | None = None,
     merge_names: bool | None = None,
 ) -> PairSet:
@@ -136,7 +140,8 @@ def read_listed_pairs(
       rules: how images are stored before preprocessing, as in the converter.
       is_csv: whether the list is a CSV; its pairs are one fold.
       allow_missing: leave out the pairs of missing images.
-      boxes: the part of each image to use, by path below `folder`; an image without one is broken.
+      boxes: the part of each image to use, by its path below `folder`, or a function that gives
+        them for the paths of the list; an image without one is broken.
       identity_level: which folder of an image's path names the person; None for the first, if that
         is plausible.
       merge_names: whether names that differ only in spelling are one person's; None to refuse them.
@@ -224,7 +229,7 @@ def _read_flat_pairs(
     folder: str,
     table: pd.DataFrame,
     rules: Rules,
-    boxes: Mapping[str, images.Box] | None,
+    boxes: FindBoxes,
     allow_missing: bool,
 ) -> PairSet:
     """Reads listed pairs of images that lie in one folder, so that nothing names their people."""
@@ -252,16 +257,19 @@ def _read_flat_pairs(
 
 
 def _reader(
-    paths: np.ndarray, folder: str, rules: Rules, boxes: Mapping[str, images.Box] | None
+    paths: np.ndarray, folder: str, rules: Rules, boxes: FindBoxes
 ) -> Callable[[int], bytes]:
     """The `Images.read` of the images of a folder."""
+    parts = boxes(paths.tolist()) if callable(boxes) else boxes
 
     def read(number: int) -> bytes:
         box = None
-        if boxes is not None:
-            box = boxes.get(paths[number])
+        if parts is not None:
+            box = parts.get(paths[number])
             if box is None:
-                raise BadImage("no box in the CSV of --crop")
+                raise BadImage(
+                    "no face" if rules.preprocessing.alignment else "no box in the CSV of --crop"
+                )
         data = files.read_bytes(os.path.join(folder, paths[number]))
         return images.load_sound_jpeg(data, rules, box).stored
 
@@ -273,7 +281,10 @@ def _folds_of(table: pd.DataFrame) -> np.ndarray:
 
 
 def storage_rules(
-    crop: images.Crop, store_size: int | None, jpeg_quality: int = _CONVERTER.jpeg_quality
+    crop: images.Crop,
+    store_size: int | None,
+    jpeg_quality: int = _CONVERTER.jpeg_quality,
+    alignment: Alignment | None = None,
 ) -> Rules:
     """How images are stored before preprocessing, by the converter's flags of the same names.
 
@@ -286,7 +297,10 @@ def storage_rules(
             f"--crop={given} cuts images as the converter stores them small: give --store_size too"
         )
     preprocessing = Preprocessing(
-        crop_fraction=crop.fraction, store_size=store_size, jpeg_quality=jpeg_quality
+        crop_fraction=crop.fraction,
+        store_size=store_size,
+        jpeg_quality=jpeg_quality,
+        alignment=alignment,
     )
     return Rules(_CONVERTER.max_pixels, preprocessing)
 

@@ -118,7 +118,7 @@ def describe_run(options: EvaluateOptions, record: ModelRecord) -> dict:
         training=read_training(options.workdir),
         training_identities=record.identities,
         training_input=input_verdict(options.workdir),
-        flags={name: value for name, value in vars(options).items() if value is not None},
+        flags=options.given_flags(),
     )
 
 

@@ -3,20 +3,24 @@
 import contextlib
 import dataclasses
 import functools
+import itertools
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import simplejpeg
 from PIL import Image
 
-from fv import contact_sheets, files, ownership, workers
+from fv import contact_sheets, face_files, files, ownership, workers
+from fv.alignment import Face
 from fv.errors import UserError
+from fv.faces import photographs
 from fv.faces.renderer import render_jpeg
 from fv.options import option, required
 from fv.progress import progress
 
 RECORD = "faces.json"
+POINTS, DRAWN = "faces.csv", "drawn"  # the file of points, and what it names as the detector
 RENDERER = 2  # raise it when the same seed starts to draw other pixels
 BATCH = 64  # images that a worker renders before it reports
 SHEET_ROWS, SHEET_COLUMNS = 12, 10  # at most
@@ -33,6 +37,13 @@ class FacesOptions:
     seed: int = option(0, "Fixes every person and image.", lower=0, upper=2**31)
     image_size: int = option(112, "Width and height in pixels.", lower=32, upper=1024)
     workers: int = option(0, "Processes that render; 0 is one per core.", lower=0, upper=512)
+    points: bool = option(
+        False, "Also write faces.csv, which has eyes, nose and mouth of every face."
+    )
+    photographs: bool = option(
+        False,
+        "Draw photographs of 640 × 480 pixels with a small, turned face anywhere, and faces.csv.",
+    )
     contact_sheet: str | None = option(
         None, "PNG or JPEG file to draw: a row of images for each of the first people."
     )
@@ -64,7 +75,26 @@ def write_dataset(options: FacesOptions) -> int:
     ):
         for count in run(write, batches):
             bar.update(count)
+        if options.points or options.photographs:
+            _write_points(options, run)
     return len(missing)
+
+
+def _write_points(options: FacesOptions, run: Callable) -> None:
+    """Writes where the points of all faces are."""
+    images = range(options.images_per_identity)
+    batches = [[(person, image) for image in images] for person in range(options.identities)]
+    faces = itertools.chain.from_iterable(run(functools.partial(_find_faces, options), batches))
+    paths = (image_path("", *each) for each in itertools.chain.from_iterable(batches))
+    found: dict[str, Face | None] = dict(zip(paths, faces, strict=True))
+    with ownership.staged(options.output, [POINTS]) as staging:
+        face_files.write(os.path.join(staging, POINTS), found, DRAWN)
+
+
+def _find_faces(options: FacesOptions, batch: list[tuple[int, int]]) -> list[Face]:
+    if options.photographs:
+        return [photographs.draw_photograph(options.seed, *each)[1] for each in batch]
+    return [photographs.draw_face(options.seed, *each, options.image_size) for each in batch]
 
 
 def image_path(output: str, person: int, image: int) -> str:
@@ -111,6 +141,8 @@ def _claim(options: FacesOptions) -> None:
     output, path = options.output, os.path.join(options.output, RECORD)
     names = ("seed", "image_size", "identities", "images_per_identity")
     asked = {name: getattr(options, name) for name in names} | {"renderer": RENDERER}
+    if options.photographs:
+        asked["image_size"] = photographs.WIDTH
     os.makedirs(output, exist_ok=True)
     if os.path.exists(path):
         _require_same(path, asked)
@@ -146,7 +178,10 @@ def _missing(options: FacesOptions) -> Iterator[tuple[int, int]]:
 def _write_batch(options: FacesOptions, batch: list[tuple[int, int]]) -> int:
     with ownership.temporary_folder(options.output) as folder:
         for person, image in batch:
-            encoded = render_jpeg(options.seed, person, image, options.image_size)
+            if options.photographs:
+                encoded, _ = photographs.draw_photograph(options.seed, person, image)
+            else:
+                encoded = render_jpeg(options.seed, person, image, options.image_size)
             path = image_path(options.output, person, image)
             temporary = os.path.join(folder, os.path.basename(path))
             with files.atomic_open(path, "wb", temporary=temporary) as file:

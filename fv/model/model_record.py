@@ -256,6 +256,8 @@ def check_images(
     elif not held.same_boxes(wanted):
         boxes = f"the boxes of {source} are of another CSV than those of {folder}"
         warning = f"{boxes}: they have to frame faces alike"
+    elif held.alignment != wanted.alignment:
+        warning = f"{trained}; the faces of {source} have {held.alignment}"
     if warning:
         print(f"fv: warning: {warning}", file=sys.stderr)
 

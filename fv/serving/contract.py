@@ -9,7 +9,10 @@ from fv.errors import UserError
 
 MODEL_NAME = "fv"
 IMAGE_A, IMAGE_B, IMAGE = "image_a", "image_b", "image"
+POINTS_A, POINTS_B, POINTS = "points_a", "points_b", "points"
 EMBEDDING_A, EMBEDDING_B, EMBEDDING = "embedding_a", "embedding_b", "embedding"
+# By the signature of crops, that of whole images and points.
+ALIGNED = {"serving_default": "serve_aligned", "embed": "embed_aligned"}
 JPEG, PNG, BMP, GIF = jpeg.START, b"\x89PNG\r\n\x1a\n", b"BM", b"GIF8"  # first bytes
 
 Inputs = Mapping[str, np.ndarray | Sequence[bytes]]  # arguments of a signature, [batch, …] each
@@ -18,3 +21,8 @@ Outputs = dict[str, np.ndarray]  # [batch, …] each
 
 class InputError(UserError):
     """An input was refused. The message names argument and place, as in `image_b[3] is empty`."""
+
+
+def points_of(image: str) -> str:
+    """The name of the points of an image, as in points_a of image_a."""
+    return image.replace(IMAGE, POINTS)

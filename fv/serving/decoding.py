@@ -28,6 +28,8 @@ _DAMAGED = (
     "is no whole JPEG, PNG, BMP or GIF: it is damaged, cut short, or of a kind that libjpeg and "
     "libpng do not know"
 )
+_NO_POINTS = "has points that are no face's: give five different points, each x and y in pixels"
+_SMALLEST_SPREAD = 1e-6  # square pixels
 # Otherwise the ops of `load_each` cost 0.3 ms an image even if they do not run.
 _NOT_INLINED = {"_noinline": True}
 
@@ -44,12 +46,19 @@ class Rules:
       crop_fraction: side of the centre square that is kept, over the shorter side, in (0, 1].
       max_pixels: the most pixels an image may have according to its header.
       preprocessing: the converter's steps on the training images, repeated first; None for none.
+      points: of the face of one image, float32 [5, 2], in the graph; None for a crop.
     """
 
     image_size: int
     crop_fraction: float
     max_pixels: int
     preprocessing: Preprocessing | None = None
+    points: tf.Tensor | None = None
+
+    @property
+    def aligns(self) -> bool:
+        """Whether the model was trained on aligned faces."""
+        return self.preprocessing is not None and self.preprocessing.alignment is not None
 
     @property
     def input_shape(self) -> tuple[int, int, int]:
@@ -84,6 +93,30 @@ def batch_loader(rules: Rules) -> Load:
     return load
 
 
+def aligned_loader(rules: Rules) -> Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor]:
+    """As `batch_loader`, for whole images and the points of a face in each.
+
+    Returns:
+      A function (encoded: string [batch], points: float32 [batch, 5, 2], names: string [batch]) →
+      uint8 [batch, image_size, image_size, 3].
+    """
+
+    @tf.function(
+        input_signature=[
+            tf.TensorSpec([None], tf.string),
+            tf.TensorSpec([None, 5, 2], tf.float32),
+            tf.TensorSpec([None], tf.string),
+        ],
+        experimental_attributes=_NOT_INLINED,
+        autograph=False,
+    )
+    def load_each(encoded, points, names):
+        return _load_each(encoded, names, rules, points)
+
+    # A Python function: a tf.function that is an attribute is saved even if nothing calls it.
+    return lambda encoded, points, names: load_each(encoded, points, names)
+
+
 # In a graph only a tf.data pipeline continues after the error of an op, so the decoders run in
 # one. Starting it takes time, so plain JPEGs go through it as a single element.
 
@@ -108,15 +141,19 @@ def _load_plain_jpegs(encoded: tf.Tensor, rules: Rules) -> tf.Tensor:
     return loaded.concatenate(nothing).take(1).get_single_element()
 
 
-def _load_each(encoded: tf.Tensor, names: tf.Tensor, rules: Rules) -> tf.Tensor:
+def _load_each(
+    encoded: tf.Tensor, names: tf.Tensor, rules: Rules, points: tf.Tensor | None = None
+) -> tf.Tensor:
     """Decodes images of any format; raises InvalidArgumentError for the first bad one."""
     count = tf.size(encoded, tf.int64)
 
-    def load_one(index, image):
-        pixels, refusal = _load_image(image, rules)
+    def load_one(index, image, *points):
+        own_rules = dataclasses.replace(rules, points=points[0]) if points else rules
+        pixels, refusal = _load_image(image, own_rules)
         return index, refusal, tf.ensure_shape(pixels, rules.input_shape)
 
-    rows = tf.data.Dataset.from_tensor_slices((tf.range(count), encoded))
+    each = (tf.range(count), encoded) if points is None else (tf.range(count), encoded, points)
+    rows = tf.data.Dataset.from_tensor_slices(each)
     loaded = rows.map(load_one, _DECODED_AT_ONCE, deterministic=True).ignore_errors()
     # One element more, so that there is a batch even if every image is damaged.
     last = tf.data.Dataset.from_tensors((count, "", _blank(rules)))
@@ -164,12 +201,14 @@ def _load_jpeg(encoded: tf.Tensor, rules: Rules) -> Loaded:
     def decode():
         orientation = image_bytes.read_jpeg_orientation(encoded)
 
-        def decode_and_turn():
+        def decode_and_turn():  # also of an upright image whose face is aligned
             image = tf.io.decode_jpeg(
                 encoded, channels=image_ops.CHANNELS, dct_method=image_ops.DCT
             )
             return _to_input(image_bytes.apply_orientation(image, orientation), rules)
 
+        if rules.points is not None:
+            return decode_and_turn()
         is_upright = orientation == image_bytes.UPRIGHT
         return tf.cond(is_upright, lambda: _decode_jpeg(encoded, rules), decode_and_turn)
 
@@ -245,6 +284,10 @@ def _have_few_scans(encoded: tf.Tensor) -> tf.Tensor:
 
 
 def _decode_unless(refusal: tf.Tensor, decode: Callable[[], tf.Tensor], rules: Rules) -> Loaded:
+    if rules.points is not None:
+        spread = tf.reduce_sum(tf.math.reduce_variance(rules.points, axis=0))
+        is_face = tf.reduce_all(tf.math.is_finite(rules.points)) & (spread > _SMALLEST_SPREAD)
+        refusal = tf.where((refusal == "") & ~is_face, _NO_POINTS, refusal)
     return tf.cond(refusal == "", decode, lambda: _blank(rules)), refusal
 
 
@@ -267,6 +310,10 @@ def _lay_on_white(image: tf.Tensor) -> tf.Tensor:
 
 def _to_input(image: tf.Tensor, rules: Rules) -> tf.Tensor:
     """Crops and resizes an upright image, uint8 [height, width, 3], to the network's input."""
+    if rules.points is not None:
+        assert rules.preprocessing is not None
+        image = image_ops.align(image, rules.points, rules.preprocessing)
+        return image_ops.to_input(image, rules.image_size, rules.crop_fraction)
     return image_ops.to_input(image, rules.image_size, rules.crop_fraction, rules.preprocessing)
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
-from fv import errors, files
+from fv import alignment, errors, files
 from fv.errors import UserError
 from fv.serving import contract, model_card, versions
 from fv.serving.contract import InputError, Inputs, Outputs
@@ -77,7 +77,8 @@ class TensorFlowEngine:
         """Calls a signature on a batch.
 
         Args:
-          signature: `serving_default`, `embed`, `embed_pixels` or `compare`.
+          signature: `serving_default`, `embed`, `embed_pixels`, `compare`, or one of
+            `contract.ALIGNED`.
           inputs: its arguments, [batch, …] each; encoded images are a list of bytes.
 
         Returns:
@@ -107,13 +108,22 @@ class TensorFlowEngine:
         pixels = noise.astype(np.uint8)
         for encoded in (_encode(pixels, "JPEG"), _encode(pixels, "PNG"), b"no image"):
             images = [encoded, encoded]
-            self._warm_up("serving_default", {contract.IMAGE_A: images, contract.IMAGE_B: images})
-            self._warm_up("embed", {contract.IMAGE: images})
+            self._warm_up_images("serving_default", (contract.IMAGE_A, contract.IMAGE_B), images)
+            self._warm_up_images("embed", (contract.IMAGE,), images)
         embedding = np.eye(1, self.embedding_size, dtype=np.float32)
         pair = dict.fromkeys((contract.EMBEDDING_A, contract.EMBEDDING_B), embedding)
         self._warm_up("compare", pair)
         if "embed_pixels" in self._signatures:
             self._warm_up("embed_pixels", {contract.IMAGE: pixels[np.newaxis]})
+
+    def _warm_up_images(self, signature: str, names: tuple[str, ...], images: list[bytes]) -> None:
+        """Calls a signature of crops, and that of whole images and points if there is one."""
+        self._warm_up(signature, dict.fromkeys(names, images))
+        aligned = contract.ALIGNED[signature]
+        if aligned in self._signatures:
+            points = np.tile(np.float32(alignment.TEMPLATE), (len(images), 1, 1))
+            places = dict.fromkeys(map(contract.points_of, names), points)
+            self._warm_up(aligned, {**dict.fromkeys(names, images), **places})
 
     def _warm_up(self, signature: str, inputs: Inputs) -> None:
         try:

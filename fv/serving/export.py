@@ -10,7 +10,7 @@ import tensorflow as tf
 from tensorflow.core.protobuf import fingerprint_pb2
 
 import fv
-from fv import calibration, files, image_ops, manifest, tables, workdir
+from fv import alignment, calibration, files, image_ops, manifest, tables, workdir
 from fv.calibration import Calibration
 from fv.conversion import images as conversion
 from fv.errors import UserError
@@ -18,6 +18,7 @@ from fv.model import checkpoint_files, model_record
 from fv.model.model_record import ModelRecord
 from fv.options import option, required
 from fv.pipeline.input_pipeline import PairSource
+from fv.preprocessing import Preprocessing
 from fv.serving import decoding, formats, model_card, signatures, validation, versions
 from fv.serving.decoding import Rules
 from fv.serving.signatures import ServedVerifier
@@ -125,7 +126,7 @@ def export(options: ExportOptions) -> None:
     card = _describe(options, held_out, trained, step, point, fitted)
     with versions.new_version(options.output) as folder:
         _save(served, folder)
-        signatures.write_warm_up(folder, trained.options.embedding_size)
+        signatures.write_warm_up(folder, trained.options.embedding_size, rules.aligns)
         if wanted:
             examples = formats.example_pixels(pairs, _RANGE_IMAGES)
             paths = formats.write_formats(wanted, folder, model.encoder, examples)
@@ -172,10 +173,25 @@ def _check_preprocessing(rules: Rules) -> None:
     side = min(round(1.7 * preprocessing.store_size / preprocessing.centre) + 1, _CHECKED_SIDE)
     pixels = _draw_waves(side, side + side // 3)
     encoded = tf.io.encode_jpeg(pixels, quality=95, chroma_downsampling=False).numpy()
-    stored_by = conversion.Rules(rules.max_pixels, preprocessing)
+    # Of an image that is cut already, if the model takes aligned faces.
+    crops = dataclasses.replace(preprocessing, alignment=None)
+    stored_by = conversion.Rules(rules.max_pixels, crops)
     stored = conversion.load_sound_jpeg(encoded, stored_by).stored
     wanted = image_ops.load_jpeg(tf.constant(stored), rules.image_size, rules.crop_fraction)
-    (found,) = decoding.batch_loader(rules)(tf.constant([encoded]), tf.constant(["image"]))
+    batch, names = tf.constant([encoded]), tf.constant(["image"])
+    _require_equal(decoding.batch_loader(rules)(batch, names)[0], wanted, preprocessing)
+    if preprocessing.alignment:
+        # A face that is turned and as large as half of the image.
+        points = side / 224 * alignment.TEMPLATE @ np.array([[0.9, 0.4], [-0.4, 0.9]]) + side / 3
+        stored_by = conversion.Rules(rules.max_pixels, preprocessing)
+        stored = conversion.load_sound_jpeg(encoded, stored_by, points).stored
+        wanted = image_ops.load_jpeg(tf.constant(stored), rules.image_size, rules.crop_fraction)
+        given = tf.constant(points[np.newaxis], tf.float32)
+        found = decoding.aligned_loader(rules)(batch, given, names)[0]
+        _require_equal(found, wanted, preprocessing)
+
+
+def _require_equal(found: tf.Tensor, wanted: tf.Tensor, preprocessing: Preprocessing) -> None:
     difference = float(np.abs(found.numpy().astype(np.float32) - wanted.numpy()).mean())
     if difference > _PIXEL_TOLERANCE:
         raise UserError(
@@ -214,6 +230,8 @@ def _describe_input(options: ExportOptions, trained: ModelRecord) -> None:
         print(f"fv: warning: {options.workdir}: {model_card.UNKNOWN_INPUT}", file=sys.stderr)
     elif trained.preprocessing.boxes:
         print(f"fv: note: {options.output}: {model_card.BOXES}", file=sys.stderr)
+    elif trained.preprocessing.alignment:
+        print(f"fv: note: {options.output}: {model_card.ALIGNED}", file=sys.stderr)
 
 
 def _describe(

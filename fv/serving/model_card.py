@@ -20,6 +20,10 @@ BOXES = (
     "the model was trained on images cut to boxes from a CSV, and cannot find the box in a new "
     "image: give images that are already cut to the face's box"
 )
+ALIGNED = (
+    "`serving_default` expects images that are already cut to one face and aligned, as the "
+    "converter does it"
+)
 UNKNOWN_INPUT = (
     "how the training images were cut and stored is not known (model.json is of an older fv, or "
     "the shards do not say): give images as they are in the shards"
@@ -99,6 +103,14 @@ def describe_input(model: dict, preprocessing: dict | None) -> str:
     wanted = "Give whole images, not cut in any way."
     if preprocessing.get("boxes"):
         wanted = f"{BOXES[0].upper()}{BOXES[1:]}."
+    if preprocessing.get("alignment"):
+        made = preprocessing["alignment"]
+        wanted = (
+            f"{ALIGNED}. For photographs, `fv.verify` finds and aligns the face, and "
+            "`serve_aligned` and `embed_aligned` align it by five points. The template is "
+            f"InsightFace's, with a margin of {made['margin']:g}. The training faces were found by "
+            f"{made['detector']}."
+        )
     if "store_size" not in preprocessing:
         return f"{wanted} The graph takes {own}."
     part = "the image"

@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
-from fv import image_ops, record
+from fv import alignment, image_ops, record
 from fv.calibration import Calibration
 from fv.model.options import ModelOptions
 from fv.model.siamese import Siamese
@@ -26,12 +26,17 @@ from fv.serving.contract import (
     IMAGE_A,
     IMAGE_B,
     MODEL_NAME,
+    POINTS,
+    POINTS_A,
+    POINTS_B,
 )
 from fv.serving.decoding import Rules
 
 _LENGTH_TOLERANCE = 0.01  # of an embedding, whose length should be 1; float16 keeps 0.001
 _SERVE = [tf.TensorSpec([None], tf.string, name) for name in (IMAGE_A, IMAGE_B)]
 _EMBED = [tf.TensorSpec([None], tf.string, IMAGE)]
+_POINTS = [tf.TensorSpec([None, 5, 2], tf.float32, name) for name in (POINTS_A, POINTS_B)]
+_EMBED_POINTS = [*_EMBED, tf.TensorSpec([None, 5, 2], tf.float32, POINTS)]
 _EMBED_PIXELS = [tf.TensorSpec([None, None, None, image_ops.CHANNELS], tf.uint8, IMAGE)]
 _BATCHES_AT_ONCE = 1  # on all cores; what arrives meanwhile makes up the next batch
 _WAIT_MICROSECONDS = 0  # requests merge only while they wait for the batch before theirs
@@ -81,6 +86,7 @@ class ServedVerifier(tf.Module):
         self._similarity = model.head.similarity
         self._encode = _make_encode(model, options, merged_images)
         self._load = decoding.batch_loader(rules)
+        self._load_aligned = decoding.aligned_loader(rules)
 
     @tf.function(input_signature=_SERVE, autograph=False)
     def serve(self, image_a: tf.Tensor, image_b: tf.Tensor) -> Answers:
@@ -101,6 +107,37 @@ class ServedVerifier(tf.Module):
         """Embeds encoded images, string [batch]; `embedding`: float32 [batch, d] of unit length."""
         image = _check_batch(image, IMAGE)
         return {EMBEDDING: self._embed(self._load(image, _names(IMAGE, image)))}
+
+    # Without a signature of their own, so that a model of crops does not save them.
+    @tf.function(autograph=False)
+    def serve_aligned(
+        self, image_a: tf.Tensor, image_b: tf.Tensor, points_a: tf.Tensor, points_b: tf.Tensor
+    ) -> Answers:
+        """Aligns a face in each image and compares pairs of them.
+
+        Args:
+          image_a: string [batch], whole photographs.
+          image_b: as image_a.
+          points_a: float32 [batch, 5, 2], x and y in pixels of the upright image: the eyes, the tip
+            of the nose and the corners of the mouth, of each two the left one in the image first.
+          points_b: as points_a.
+
+        Returns:
+          As `serve`.
+        """
+        _check_lengths(image_a, points_a, IMAGE_A, POINTS_A)
+        _check_lengths(image_b, points_b, IMAGE_B, POINTS_B)
+        points = tf.concat([points_a, points_b], axis=0)
+        return self._compare_images(
+            lambda encoded, names: self._load_aligned(encoded, points, names), image_a, image_b
+        )
+
+    @tf.function(autograph=False)
+    def embed_aligned(self, image: tf.Tensor, points: tf.Tensor) -> Answers:
+        """Aligns a face in each image, as `serve_aligned`, and embeds it, as `embed`."""
+        image = _check_batch(image, IMAGE)
+        _check_lengths(image, points, IMAGE, POINTS)
+        return {EMBEDDING: self._embed(self._load_aligned(image, points, _names(IMAGE, image)))}
 
     @tf.function(input_signature=_EMBED_PIXELS, autograph=False)
     def embed_pixels(self, image: tf.Tensor) -> Answers:
@@ -130,12 +167,18 @@ class ServedVerifier(tf.Module):
         """The signatures by their served names."""
         shape = [None, self._options.embedding_size]
         embeddings = [tf.TensorSpec(shape, tf.float32, name) for name in (EMBEDDING_A, EMBEDDING_B)]
-        return {
+        signatures = {
             "serving_default": self.serve.get_concrete_function(),
             "embed": self.embed.get_concrete_function(),
             "compare": self.compare.get_concrete_function(*embeddings),
             "embed_pixels": self.embed_pixels.get_concrete_function(),
         }
+        if self._rules.aligns:
+            signatures["serve_aligned"] = self.serve_aligned.get_concrete_function(
+                *_SERVE, *_POINTS
+            )
+            signatures["embed_aligned"] = self.embed_aligned.get_concrete_function(*_EMBED_POINTS)
+        return signatures
 
     def similarities_of_stored(self, image_a: list[bytes], image_b: list[bytes]) -> tf.Tensor:
         """Scores images from shards, without the converter's steps, float32 [batch]. Not saved."""
@@ -306,17 +349,17 @@ message_type {
 _PredictionLog = record.message_class(_PREDICTION_LOG, "tensorflow.serving.PredictionLog")
 
 
-def write_warm_up(folder: str, embedding_size: int) -> None:
+def write_warm_up(folder: str, embedding_size: int, aligns: bool = False) -> None:
     """Writes warm-up requests, so that the first caller of a server does not wait.
 
     TensorFlow Serving replays them when it loads a version: noise for every signature, at batch
-    sizes 1 and 8.
+    sizes 1 and 8. `aligns` says whether the model has the signatures of aligned faces.
     """
     path = os.path.join(folder, WARM_UP)
     os.makedirs(os.path.dirname(path), exist_ok=True)
     with open(path, "wb") as file:
         for size in BATCH_SIZES:
-            for name, inputs in _make_requests(size, embedding_size).items():
+            for name, inputs in _make_requests(size, embedding_size, aligns).items():
                 file.write(record.frame(prediction_log(name, inputs)))
 
 
@@ -331,7 +374,7 @@ def prediction_log(signature: str, inputs: Inputs) -> bytes:
     return log.SerializeToString(deterministic=True)
 
 
-def _make_requests(size: int, embedding_size: int) -> dict[str, Inputs]:
+def _make_requests(size: int, embedding_size: int, aligns: bool) -> dict[str, Inputs]:
     """Arguments for each signature, batches of noise."""
     rng = np.random.default_rng(size)
     shape = (size, _WARM_UP_SIDE, _WARM_UP_SIDE, image_ops.CHANNELS)
@@ -339,7 +382,12 @@ def _make_requests(size: int, embedding_size: int) -> dict[str, Inputs]:
     jpegs, pngs = [[_encode(image, form) for image in pixels] for form in ("JPEG", "PNG")]
     noise = rng.normal(size=(size, embedding_size))
     embeddings = (noise / np.linalg.norm(noise, axis=1, keepdims=True)).astype(np.float32)
-    return {
+    points = np.tile(np.float32(alignment.TEMPLATE), (size, 1, 1))
+    aligned: dict[str, Inputs] = {
+        "serve_aligned": {IMAGE_A: jpegs, IMAGE_B: jpegs, POINTS_A: points, POINTS_B: points},
+        "embed_aligned": {IMAGE: pngs, POINTS: points},
+    }
+    return (aligned if aligns else {}) | {
         "serving_default": {IMAGE_A: jpegs, IMAGE_B: jpegs},
         "embed": {IMAGE: pngs},
         "embed_pixels": {IMAGE: pixels},

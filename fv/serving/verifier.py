@@ -6,11 +6,16 @@ from typing import Protocol
 
 import numpy as np
 
+from fv import detection
+from fv.alignment import Face
 from fv.errors import UserError
+from fv.preprocessing import Preprocessing
 from fv.serving import contract, sources
 from fv.serving.contract import InputError, Inputs, Outputs
+from fv.serving.face_finder import REFUSE, FaceFinder
 from fv.serving.sources import Batch, ImageSource
 
+CROPS = "none"  # value of --detector
 _MAX_MEGAPIXELS = 50.0  # of an export whose card does not say; the default of --max_megapixels
 _NAMED = re.compile(r"^(\w+)\[(\d+)\] (.+)$")
 
@@ -37,6 +42,7 @@ class Verdict:
       probability: in [0, 1], that they show the same person, if genuine pairs are as frequent as
         among the validation pairs (model_card.md has their share).
       distance: Euclidean distance of the embeddings, in [0, 2].
+      face_a, face_b: the faces that were compared; None where images are crops.
     """
 
     same: bool
@@ -44,19 +50,41 @@ class Verdict:
     threshold: float
     probability: float
     distance: float
+    face_a: Face | None = None
+    face_b: Face | None = None
+
+    def to_json(self) -> dict:
+        """The fields, without faces where images are crops."""
+        fields = {name: value for name, value in vars(self).items() if value is not None}
+        faces = {name: face.to_json() for name, face in fields.items() if isinstance(face, Face)}
+        return fields | faces
 
     def sentence(self) -> str:
         """The verdict in words."""
         who = "same person" if self.same else "different people"
         scores = f"similarity {self.similarity:.4f}, threshold {self.threshold:.4f}"
-        return f"{who}: {scores}, probability {self.probability:.4f}"
+        faces = (("first", self.face_a), ("second", self.face_b))
+        lines = [f"{name} face: {face}" for name, face in faces if face]
+        return "\n".join([f"{who}: {scores}, probability {self.probability:.4f}", *lines])
 
 
 class Verifier:
-    """A SavedModel that `fv.export` wrote, loaded once. Threads may share it."""
+    """A SavedModel that `fv.export` wrote, loaded once. Threads may share it.
 
-    def __init__(self, path: str, threshold: float | None = None):
-        """Loads the model.
+    If the model was trained on aligned faces, the face in each image is found and aligned first.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        threshold: float | None = None,
+        *,
+        detector: str = detection.MTCNN,
+        detector_model: str | None = None,
+        no_face: str = REFUSE,
+        face_points: str | None = None,
+    ):
+        """Loads the model. All but `path` and `threshold` is for models of aligned faces.
 
         If it has no checksums, a warning on stderr says that a SavedModel is code. If it was
         trained on boxes, a note says that images have to be cut to the face's box.
@@ -65,6 +93,13 @@ class Verifier:
           path: folder of one version, such as export/1, or of versions, whose highest is taken.
           threshold: similarity from which on two images show the same person, in [0, 1]; the
             model's by default.
+          detector: finds faces: mtcnn, yunet, or `CROPS`, which takes every image for a crop that
+            is aligned already.
+          detector_model: the ONNX file of yunet.
+          no_face: what becomes of an image without a face: `REFUSE` raises UserError, `CROP` takes
+            its centre square.
+          face_points: a file of faces as for the converter, with paths from its own folder on;
+            faces of other images are found.
 
         Raises:
           UserError: the folder holds no SavedModel of fv, or its files do not match its checksums.
@@ -72,11 +107,23 @@ class Verifier:
         # `fv.Client` shares this class and does without TensorFlow.
         from fv.serving.engine import TensorFlowEngine
 
-        self._use(TensorFlowEngine(path), threshold)
+        engine = TensorFlowEngine(path)
+        faces = None
+        recorded = Preprocessing.from_json(engine.card.get("preprocessing"), engine.path)
+        if recorded and recorded.alignment and detector != CROPS:
+            most = max_pixels(engine.card)
+            faces = FaceFinder(
+                recorded.alignment, most, detector, detector_model, no_face, face_points
+            )
+        self._use(engine, threshold, faces)
 
-    def _use(self, engine: Engine, threshold: float | None) -> None:
+    def _use(
+        self, engine: Engine, threshold: float | None, faces: FaceFinder | None = None
+    ) -> None:
+        """Takes over an engine; without `faces` it is given crops."""
         self._engine, self.path = engine, engine.path
         self._max_pixels = max_pixels(engine.card)
+        self._faces = faces
         self.threshold = engine.threshold if threshold is None else _check_threshold(threshold)
 
     def verify(
@@ -84,6 +131,9 @@ class Verifier:
         image_a: ImageSource | Batch,
         image_b: ImageSource | Batch,
         threshold: float | None = None,
+        *,
+        points_a: np.ndarray | None = None,
+        points_b: np.ndarray | None = None,
     ) -> Verdict | list[Verdict]:
         """Compares two images, or two batches of them pair by pair.
 
@@ -93,27 +143,31 @@ class Verifier:
             width, 3].
           image_b: as image_a.
           threshold: in place of the verifier's.
+          points_a: of the face in image_a, [5, 2] or [batch, 5, 2] (`fv.alignment`), for a model of
+            aligned faces; found by the detector if None.
+          points_b: as points_a.
 
         Returns:
           A verdict, or a list of them for batches.
 
         Raises:
-          UserError: an image is missing, broken or too large, and the message names it; or the
-            batches differ in length.
+          UserError: an image is missing, broken, too large or has no face, and the message names
+            it; or the batches differ in length.
         """
         if sources.is_batch(image_a) and sources.is_batch(image_b):
-            return self._verify(list(image_a), list(image_b), threshold)
+            return self._verify(list(image_a), list(image_b), threshold, points_a, points_b)
         if sources.is_batch(image_a) or sources.is_batch(image_b):
             raise UserError(
                 "one image and a batch cannot be compared: give two images, or two lists of one "
                 "length"
             )
-        return self._verify([image_a], [image_b], threshold)[0]
+        return self._verify([image_a], [image_b], threshold, points_a, points_b)[0]
 
-    def embed(self, images: ImageSource | Batch) -> np.ndarray:
+    def embed(self, images: ImageSource | Batch, points: np.ndarray | None = None) -> np.ndarray:
         """Embeds images as `verify` takes them; float32 [batch, d], or [d] for a single image."""
         batch = list(images) if sources.is_batch(images) else [images]
-        embeddings = self._call_on_images("embed", {contract.IMAGE: batch})["embedding"]
+        given = {contract.IMAGE: (batch, points)}
+        embeddings = self._call_on_images("embed", given)[0][contract.EMBEDDING]
         return embeddings if sources.is_batch(images) else embeddings[0]
 
     def compare(
@@ -137,24 +191,56 @@ class Verifier:
         verdicts = self._verdicts(self._engine.run("compare", inputs), threshold)
         return verdicts if pair[0].ndim == 2 else verdicts[0]
 
-    def _verify(self, images_a: list, images_b: list, threshold: float | None) -> list[Verdict]:
+    def _verify(
+        self,
+        images_a: list,
+        images_b: list,
+        threshold: float | None,
+        points_a: np.ndarray | None,
+        points_b: np.ndarray | None,
+    ) -> list[Verdict]:
         if len(images_a) != len(images_b):
             raise UserError(
                 f"{len(images_a):,} and {len(images_b):,} images are no pairs: give two lists of "
                 "one length"
             )
-        batches = {contract.IMAGE_A: images_a, contract.IMAGE_B: images_b}
-        return self._verdicts(self._call_on_images("serving_default", batches), threshold)
-
-    def _call_on_images(self, signature: str, batches: dict[str, list]) -> Outputs:
-        inputs = {
-            name: [sources.encode(one, self._max_pixels) for one in batch]
-            for name, batch in batches.items()
+        batches = {
+            contract.IMAGE_A: (images_a, points_a),
+            contract.IMAGE_B: (images_b, points_b),
         }
+        answer, faces = self._call_on_images("serving_default", batches)
+        verdicts = self._verdicts(answer, threshold)
+        if not faces:
+            return verdicts
+        return [
+            dataclasses.replace(verdict, face_a=face_a, face_b=face_b)
+            for verdict, face_a, face_b in zip(verdicts, *faces.values(), strict=True)
+        ]
+
+    def _call_on_images(
+        self, signature: str, batches: dict[str, tuple[list, np.ndarray | None]]
+    ) -> tuple[Outputs, dict[str, list[Face]]]:
+        """Answers a signature of crops for images and points; also returns the faces in them."""
+        inputs: dict[str, np.ndarray | list[bytes]] = {}
+        faces: dict[str, list[Face]] = {}
+        for name, (batch, points) in batches.items():
+            encoded = [sources.encode(one, self._max_pixels) for one in batch]
+            inputs[name] = encoded
+            if self._faces:
+                faces[name] = self._faces.find(batch, encoded, points)
+                found = [face.points for face in faces[name]]
+                places = np.array(found, np.float32).reshape(-1, 5, 2)
+                inputs[contract.points_of(name)] = places
+            elif points is not None:
+                raise UserError(
+                    f"{self.path} takes images that are cut already: leave out the points"
+                )
+        aligned = contract.ALIGNED[signature] if self._faces else signature
         try:
-            return self._engine.run(signature, inputs)
+            return self._engine.run(aligned, inputs), faces
         except InputError as error:
-            raise UserError(_name_image(str(error), batches)) from error
+            images = {name: batch for name, (batch, _) in batches.items()}
+            raise UserError(_name_image(str(error), images)) from error
 
     def _verdicts(self, answer: Outputs, threshold: float | None) -> list[Verdict]:
         threshold = self.threshold if threshold is None else _check_threshold(threshold)

@@ -110,7 +110,8 @@ def check_images(
         return
     seen = preprocessing.centre * options.crop_fraction
     trained = taught.centre * record.options.crop_fraction
-    if preprocessing.boxes or taught.boxes or abs(seen - trained) > _SAME_CROP:
+    apart = (preprocessing.boxes, taught.boxes, preprocessing.alignment, taught.alignment)
+    if any(apart) or abs(seen - trained) > _SAME_CROP:
         raise UserError(
             f"--teacher={folder} was trained on images stored with {taught}, but these are stored "
             f"with {preprocessing}: give shards that were converted as the teacher's"

@@ -1,0 +1,246 @@
+"""The faces of a data set's images: read from a file, or found by a detector in worker processes.
+
+Detection costs more than everything else in a conversion, so every block of images that is done is
+kept in OUTPUT/.fv/faces until the data set is finished, and `FILE` beside the shards holds all.
+"""
+
+import contextlib
+import dataclasses
+import functools
+import hashlib
+import io
+import multiprocessing
+import os
+from collections.abc import Collection, Sequence
+
+import numpy as np
+
+from fv import alignment, detection, face_files, files, ownership, progress, workers
+from fv.alignment import Alignment, Face
+from fv.conversion import formats, images
+from fv.errors import UserError
+from fv.options import option
+
+FILE = "faces.csv"
+BLOCKS = "faces"  # folder in the output's .fv/
+SKIP, CENTRE = "skip", "centre"
+_IMAGES_PER_TASK = 64
+_DECIMALS = 2  # of pixels, as in the CSV
+_CONFIDENCE_DECIMALS = 4
+
+
+@dataclasses.dataclass(frozen=True)
+class FaceOptions:
+    """Where faces come from."""
+
+    face_points: str | None = option(
+        None,
+        "CSV or Parquet file of faces: path and left_eye_x, left_eye_y, right_eye_x, …, nose_x, …, "
+        "left_mouth_x, …, right_mouth_y, or path,x,y,width,height; left is left in the image.",
+    )
+    detector: str | None = option(
+        None,
+        "Find and align faces: mtcnn (pip install 'fv[align]') or yunet (OpenCV).",
+        choices=detection.DETECTORS,
+    )
+    detector_model: str | None = option(None, "ONNX file of --detector=yunet.")
+    no_face: str = option(
+        SKIP,
+        "What becomes of an image without a face: skip leaves it out and reports it, centre takes "
+        "its centre square.",
+        choices=(SKIP, CENTRE),
+    )
+
+    @property
+    def given(self) -> bool:
+        """Whether faces are aligned at all."""
+        return bool(self.face_points or self.detector)
+
+    @property
+    def source(self) -> str | None:
+        """What finds the faces: the file, or the detector."""
+        return self.face_points or self.detector
+
+
+@dataclasses.dataclass(frozen=True)
+class Faces:
+    """The faces of images.
+
+    Attributes:
+      alignment: how they are aligned.
+      by_path: the face of each image; None for an image without one.
+      no_face: `SKIP` or `CENTRE`.
+      source: the file or the detector, for messages.
+    """
+
+    alignment: Alignment
+    by_path: dict[str, Face | None]
+    no_face: str
+    source: str
+
+    def crop(self, paths: Collection[str]) -> images.Crop:
+        """The part of each image that is stored; images without a face have none under `SKIP`."""
+        parts: dict[str, images.Part] = {}
+        for path in paths:
+            face = self.by_path.get(path)
+            if face:
+                parts[path] = face.points
+            elif self.no_face == CENTRE:
+                parts[path] = alignment.CENTRE
+        return images.Crop(boxes=parts)
+
+    @property
+    def missing(self) -> str:
+        """Why an image without a face is left out."""
+        return f"no face in it ({self.source}): --no_face=centre takes its centre"
+
+
+def describe(chosen: FaceOptions, margin: float) -> Alignment | None:
+    """How faces are aligned; None where they are not.
+
+    Raises:
+      UserError: flags contradict each other, the file of faces cannot be used, or the detector
+        cannot be loaded.
+    """
+    if chosen.face_points and chosen.detector:
+        raise UserError("--face_points and --detector both say where faces are: give one of them")
+    if chosen.detector_model and not chosen.detector:
+        raise UserError(f"--detector_model={chosen.detector_model} needs --detector=yunet")
+    if chosen.face_points:
+        return Alignment(margin, face_files.read(chosen.face_points)[1])
+    if chosen.detector:
+        return Alignment(margin, detection.require(chosen.detector, chosen.detector_model))
+    return None
+
+
+def find_faces(
+    chosen: FaceOptions,
+    margin: float,
+    paths: Sequence[str],
+    root: str,
+    max_pixels: int,
+    run: workers.Map,
+    blocks: str | None = None,
+) -> Faces | None:
+    """Reads or finds the faces of images; None where they are not aligned.
+
+    Args:
+      chosen: where faces come from.
+      margin: of the alignment.
+      paths: of the images, relative to `root`.
+      root: the images folder.
+      max_pixels: most pixels of an image; a larger or damaged one has no face.
+      run: maps `detect_task` over tasks, in order.
+      blocks: folder that keeps finished blocks, so that a killed run continues.
+
+    Raises:
+      UserError: as `describe`.
+    """
+    made = describe(chosen, margin)
+    if made is None:
+        return None
+    if chosen.face_points:
+        by_path = face_files.read(chosen.face_points)[0]
+        return Faces(made, by_path, chosen.no_face, chosen.face_points)
+    if blocks:
+        files.make_folder(blocks)
+    detect = functools.partial(detect_task, chosen, made.detector, root, max_pixels, blocks)
+    cuts = range(0, len(paths), _IMAGES_PER_TASK)
+    tasks = (tuple(paths[start : start + _IMAGES_PER_TASK]) for start in cuts)
+    found: list[Face | None] = []
+    with progress.progress(len(paths), "detect", "image") as bar:
+        for rows in run(detect, tasks):
+            found += map(_from_row, rows)
+            bar.update(len(rows))
+    return Faces(made, dict(zip(paths, found, strict=True)), chosen.no_face, made.detector)
+
+
+def detect_task(
+    chosen: FaceOptions,
+    name: str,
+    root: str,
+    max_pixels: int,
+    blocks: str | None,
+    paths: Sequence[str],
+) -> np.ndarray:
+    """Finds the faces of one block of images, float64 [n, 16]: see `_to_row`."""
+    _take_one_core()
+    digest = hashlib.sha256(name.encode())
+    encoded = []
+    for path in paths:
+        data = b""
+        with contextlib.suppress(OSError):  # the check of the images says why
+            data = files.read_bytes(os.path.join(root, path))
+        digest.update(hashlib.sha256(data).digest())
+        encoded.append(data)
+    block = os.path.join(blocks, f"{digest.hexdigest()}.npy") if blocks else None
+    if block and files.exists(block):
+        return np.load(io.BytesIO(files.read_bytes(block)))
+
+    def decode(data: bytes) -> np.ndarray:
+        try:
+            return images.decode_upright(data, max_pixels)
+        except formats.BadImage:  # the check of the images says why
+            return np.zeros((1, 1, 3), np.uint8)
+
+    detector = detection.load(chosen.detector or "", chosen.detector_model)
+    found = detection.find_faces(detector, map(decode, encoded))
+    rows = np.array([_to_row(face) for face in found])
+    if block:
+        with files.atomic_open(block, "wb") as file:
+            np.save(file, rows)
+    return rows
+
+
+def save(faces: Faces, folder: str) -> None:
+    """Writes `FILE` beside the shards.
+
+    Raises:
+      UserError: there is one that fv did not write, or that was changed since.
+    """
+    with ownership.staged(folder, [FILE]) as staging:
+        face_files.write(os.path.join(staging, FILE), faces.by_path, faces.alignment.detector)
+
+
+def require_own_file(folder: str) -> None:
+    """Checks, before faces are sought, that `FILE` may be written.
+
+    Raises:
+      UserError: there is one that fv did not write, or that was changed since.
+    """
+    path = os.path.join(folder, FILE)
+    if ownership.find_foreign(folder, [FILE]):
+        raise UserError(
+            f"{path} was changed by hand: use it by --face_points={path}, or move it away"
+        )
+
+
+@functools.cache
+def _take_one_core() -> None:
+    """Keeps TensorFlow in a worker process to one thread: there is a worker for each core."""
+    if multiprocessing.parent_process() is None:
+        return
+    from fv import quiet_tensorflow  # noqa: F401, I001  TensorFlow first
+    import tensorflow as tf
+
+    with contextlib.suppress(RuntimeError):  # it has begun
+        tf.config.threading.set_intra_op_parallelism_threads(1)
+        tf.config.threading.set_inter_op_parallelism_threads(1)
+        tf.config.set_visible_devices([], "GPU")
+
+
+def _to_row(face: Face | None) -> list[float]:
+    """The number of faces, confidence, box and points; NaN for an image without a face."""
+    if face is None:
+        return [0.0] + [np.nan] * 15
+    assert face.box is not None
+    numbers = [*face.box, *face.points.ravel()]
+    confidence = round(face.confidence or 0.0, _CONFIDENCE_DECIMALS)
+    return [face.faces, confidence, *np.round(np.array(numbers, np.float64), _DECIMALS)]
+
+
+def _from_row(row: np.ndarray) -> Face | None:
+    if not row[0]:
+        return None
+    left, top, width, height = row[2:6].tolist()
+    return Face(row[6:].reshape(5, 2), (left, top, width, height), float(row[1]), int(row[0]))
