@@ -99,7 +99,7 @@ def test_only_equally_aligned_images_fit_a_model():
 
 
 def test_the_graph_embeds_an_aligned_photograph_as_the_stored_face(verifier):
-    signatures = verifier._model.signatures
+    signatures = verifier._engine._model.signatures
     for form in ("JPEG", "PNG"):
         data = samples.encode(picture(3), form)
         rules = conversion.Rules(10**7, ALIGNED)
@@ -125,7 +125,7 @@ def test_host_and_graph_agree_within_one_level_on_a_photograph():
 
 
 def test_points_that_are_no_faces_name_their_image(verifier):
-    served = verifier._model.signatures["embed_aligned"]
+    served = verifier._engine._model.signatures["embed_aligned"]
     images = tf.constant([samples.encode(picture(3), "JPEG")] * 2)
     points = np.stack([POINTS, np.full((5, 2), 7.0)]).astype(np.float32)
     with pytest.raises(tf.errors.InvalidArgumentError, match=r"image\[1\] has points that are no"):
@@ -173,7 +173,7 @@ def test_a_model_of_crops_takes_no_points(exported):
     verifier = fv.Verifier(str(exported))
     with pytest.raises(UserError, match="takes images that are cut already: leave out the points"):
         verifier.embed(picture(3), POINTS)
-    assert "serve_aligned" not in verifier._model.signatures
+    assert "serve_aligned" not in verifier._engine._model.signatures
     assert set(verifier.verify(picture(3), picture(4)).to_json()) == {
         "same", "similarity", "threshold", "probability", "distance",
     }  # fmt: skip
