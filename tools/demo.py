@@ -18,6 +18,7 @@ from fv.options import option
 
 ROOT = pathlib.Path(__file__).parent.parent
 NAMES = ("faces", "tfrecords", "run", "export")  # folders in --output
+SIZE = "--image_size=80"  # little more than the network sees
 VERDICTS = (0, 1)  # exit codes of fv.verify
 
 
@@ -26,9 +27,9 @@ class DemoOptions:
     """Size and output of the demonstration."""
 
     output: str = option("demo", "Folder for everything that the demonstration makes.")
-    identities: int = option(600, "Synthetic people.", lower=20)
+    identities: int = option(500, "Synthetic people.", lower=20)
     images_per_identity: int = option(12, "Images of each of them.", lower=2)
-    pairs: int = option(16000, "Pairs to convert.", lower=100)
+    pairs: int = option(13000, "Pairs to convert.", lower=100)
     flagfile_of_training: str = option(
         str(ROOT / "configs" / "quickstart.flags"), "Flagfile that the training run reads."
     )
@@ -46,7 +47,7 @@ def demonstrate(options: DemoOptions) -> None:
     faces, shards, run, export = map(str, (output / name for name in NAMES))
     people = f"--identities={options.identities}"
     images = f"--images_per_identity={options.images_per_identity}"
-    _run("tools/make_faces.py", f"--output={faces}", people, images, "--seed=1")
+    _run("tools/make_faces.py", f"--output={faces}", people, images, SIZE, "--seed=1")
     convert = (f"--images={faces}", f"--output={shards}", f"--pairs={options.pairs}")
     _run("tools/make_tfrecords.py", *convert, "--overwrite")
     flagfile = f"--flagfile={os.path.relpath(options.flagfile_of_training)}"
