@@ -249,3 +249,25 @@ def test_conversion_without_faces_records_no_alignment(tmp_path):
     )
     text = pathlib.Path(output, "manifest.json").read_text()
     assert "alignment" not in text and not pathlib.Path(output, "faces.csv").exists()
+
+
+def test_a_warm_up_calls_the_signatures_of_aligned_faces(verifier, monkeypatch):
+    called, run = set(), verifier._engine.run
+
+    def note(signature, inputs):
+        called.add(signature)
+        return run(signature, inputs)
+
+    monkeypatch.setattr(verifier._engine, "run", note)
+    verifier._engine.warm_up()
+    assert called == set(verifier._engine._model.signatures)
+
+
+@pytest.mark.parametrize("flags", [{}, {"faces": FaceOptions(detector="yunet")}])
+def test_faces_are_not_looked_for_in_a_verification_set(workdir, flags):
+    record = model_record.load(str(workdir))
+    options = EvaluateOptions(workdir=str(workdir), pairs_bin="lfw.bin", folds=10, **flags)
+    with pytest.raises(UserError, match="verification set such as lfw.bin: give --crop=none"):
+        pair_sources.with_training_crop(options, record)
+    cropped = EvaluateOptions(workdir=str(workdir), pairs_bin="lfw.bin", folds=10, crop="none")
+    assert not pair_sources.with_training_crop(cropped, record).faces.given
