@@ -251,6 +251,7 @@ def test_conversion_without_faces_records_no_alignment(tmp_path):
     assert "alignment" not in text and not pathlib.Path(output, "faces.csv").exists()
 
 
+@pytest.mark.slow
 def test_a_warm_up_calls_the_signatures_of_aligned_faces(verifier, monkeypatch):
     called, run = set(), verifier._engine.run
 
