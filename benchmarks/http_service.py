@@ -10,7 +10,6 @@ import dataclasses
 import http.client
 import itertools
 import json
-import pathlib
 import socket
 import subprocess
 import sys
@@ -22,8 +21,8 @@ from concurrent import futures
 import numpy as np
 import psutil
 
-from benchmarks import hostile_images
-from fv import cli, files
+from benchmarks import hostile_images, parts
+from fv import cli
 from fv.errors import UserError
 from fv.options import option, required
 
@@ -55,14 +54,8 @@ class BenchmarkOptions:
 
 def main(options: BenchmarkOptions) -> None:
     """Runs the parts one after the other."""
-    found = {}
-    for part in options.parts.split(","):
-        if part not in PARTS:
-            raise UserError(f"--parts={options.parts}: '{part}' is none of {', '.join(PARTS)}")
-        found[part] = globals()[f"measure_{part}"](options)
-    print(files.to_json(found, indent=2))
-    if options.json:
-        files.save_json(found, options.json)
+    measures = {"load": measure_load, "fuzz": measure_fuzz}
+    parts.run(options.parts, PARTS, lambda part: measures[part](options), options.json)
 
 
 @contextlib.contextmanager
@@ -78,23 +71,15 @@ def run_server(model: str) -> Iterator[tuple[int, psutil.Process]]:
         process.terminate()
 
 
-def read_images(folder: str, count: int) -> list[bytes]:
-    """Returns the first images of a folder."""
-    paths = sorted(pathlib.Path(folder).glob("*/*.jpg"))[:count]
-    if len(paths) < count:
-        raise UserError(f"{folder} holds {len(paths)} JPEG images: give one with {count}")
-    return [path.read_bytes() for path in paths]
-
-
 def form(image_a: bytes, image_b: bytes) -> bytes:
     """Returns the body of a request to /verify."""
-    parts = b""
+    body = b""
     for name, image in (("a", image_a), ("b", image_b)):
         head = (
             f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="{name}"; filename="x"\r\n\r\n'
         )
-        parts += head.encode() + image + b"\r\n"
-    return parts + f"--{BOUNDARY}--\r\n".encode()
+        body += head.encode() + image + b"\r\n"
+    return body + f"--{BOUNDARY}--\r\n".encode()
 
 
 FORM_TYPE = {"Content-Type": f"multipart/form-data; boundary={BOUNDARY}"}
@@ -163,7 +148,7 @@ def call_in_process() -> None:
 
 
 def _pairs(folder: str) -> list[tuple[bytes, bytes]]:
-    images = read_images(folder, 2 * PAIRS)
+    images = parts.read_images(folder, 2 * PAIRS)
     return list(zip(images[::2], images[1::2], strict=True))
 
 
@@ -191,7 +176,7 @@ def _call(ask, callers: int, seconds: float) -> None:
 
 def measure_fuzz(options: BenchmarkOptions) -> dict:
     """Returns the statuses of hostile requests, and what became of valid ones beside them."""
-    images = read_images(options.images, 12)
+    images = parts.read_images(options.images, 12)
     with run_server(options.model) as (port, process):
         wanted = _ask_valid(port, images)
         counts: dict[str, int] = {}

@@ -24,8 +24,8 @@ import tensorflow as tf
 from PIL import Image
 
 import fv
-from benchmarks import hostile_images
-from fv import cli, files, image_ops, progress
+from benchmarks import hostile_images, parts
+from fv import cli, image_ops, progress
 from fv.errors import UserError
 from fv.model import checkpoint_files, model_record
 from fv.options import option, required
@@ -52,29 +52,12 @@ class BenchmarkOptions:
     seed: int = option(0, "Of the damage, and of the order of engines.", lower=0)
     json: str | None = option(None, "File to write the figures to.")
 
-    def encoded(self, count: int) -> list[bytes]:
-        """Returns the first images of the folder.
-
-        Raises:
-          UserError: there are fewer.
-        """
-        paths = sorted(pathlib.Path(self.images).glob("*/*.jpg"))[:count]
-        if len(paths) < count:
-            found = f"{self.images} holds {len(paths)} JPEG images in folders of people"
-            raise UserError(f"{found}: give one with {count}")
-        return [path.read_bytes() for path in paths]
-
 
 def main(options: BenchmarkOptions) -> None:
     """Runs the parts one after the other."""
-    found = {}
-    for part in options.parts.split(","):
-        if part not in PARTS:
-            raise UserError(f"--parts={options.parts}: '{part}' is none of {', '.join(PARTS)}")
-        found[part] = globals()[f"measure_{part}"](options)
-    print(files.to_json(found, indent=2))
-    if options.json:
-        files.save_json(found, options.json)
+    parts.run(
+        options.parts, PARTS, lambda part: globals()[f"measure_{part}"](options), options.json
+    )
 
 
 # Part `latency`: engines take turns, call by call.
@@ -92,7 +75,7 @@ def measure_latency(options: BenchmarkOptions) -> dict:
     The overhead of the SavedModel comes from a round of these three alone: threads of other engines
     spin for a while after their call, on the cores of the next.
     """
-    images = options.encoded(2 * max(BATCH_SIZES))
+    images = parts.read_images(options.images, 2 * max(BATCH_SIZES))
     bare = {size: _bare_calls(options, images[: 2 * size], size) for size in BATCH_SIZES}
     overheads = {size: _overhead(_take_turns(options, bare[size])) for size in BATCH_SIZES}
     found = {}
@@ -181,7 +164,10 @@ BROKEN_EVERY = 8  # requests
 
 def measure_concurrency(options: BenchmarkOptions) -> dict:
     """Returns pairs/s, latency, and answers lost, mixed up or failed, by number of threads."""
-    verifier, images = fv.Verifier(options.model), options.encoded(2 * DISTINCT_PAIRS)
+    verifier, images = (
+        fv.Verifier(options.model),
+        parts.read_images(options.images, 2 * DISTINCT_PAIRS),
+    )
     pairs = list(zip(images[::2], images[1::2], strict=True))
     wanted = np.array([verifier.verify(*pair).similarity for pair in pairs])
     found = {
@@ -234,7 +220,11 @@ def measure_fuzz(options: BenchmarkOptions) -> dict:
     """Returns counts of answers and errors, the slowest call, and peak memory before and after."""
     verifier = fv.Verifier(options.model)
     serve = tf.saved_model.load(options.model).signatures["serving_default"]
-    sources = [form for image in options.encoded(SOURCES) for form in _encode_forms(image)]
+    sources = [
+        form
+        for image in parts.read_images(options.images, SOURCES)
+        for form in _encode_forms(image)
+    ]
     good, slowest = sources[0], 0.0
     alone, before = verifier.verify(good, good).similarity, _peak_mb()
     counts = dict.fromkeys(("verdicts", "clear_errors", "other", "disagreements"), 0)
