@@ -115,12 +115,9 @@ class _Machine:
             code = self._take(1)
             if code == b".":
                 return self._stack.pop()
-            self._step(code)
+            if not self._push(code):
+                self._combine(code)
         raise BadPickle(f"it has more than {_MOST_STEPS:,} steps, too many for a verification set")
-
-    def _step(self, code: bytes) -> None:
-        if not self._push(code):
-            self._combine(code)
 
     def _push(self, code: bytes) -> bool:
         """Takes a step that puts a value on the stack; False if the code is not of that kind."""
