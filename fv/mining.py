@@ -92,7 +92,9 @@ def mine(options: MineOptions) -> tuple[manifest.Manifest, dict]:
     chosen = restore_conversion(options, source)
     known = model_record.load(options.workdir)
     _require_fitting_model(options, source, known)
-    stored, again = source.preprocessing, options_module.preprocessing_of(chosen)
+    aligned = faces.describe(chosen.faces, chosen.align_margin)
+    again = dataclasses.replace(options_module.preprocessing_of(chosen), alignment=aligned)
+    stored = source.preprocessing
     if stored and not (again.same_crop(stored) and again.same_boxes(stored)):
         changed = f"--crop={chosen.crop} changed since {options.tfrecords} was converted"
         raise UserError(f"{changed}: convert it again")

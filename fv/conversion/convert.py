@@ -118,6 +118,8 @@ def _convert(
         selection = select(chosen, catalog, scratch, run)
     else:
         selection = _select_listed(chosen, catalog, recorded.images, scratch, run, listed)
+    if selection.faces:
+        preprocessing = dataclasses.replace(preprocessing, alignment=selection.faces.alignment)
     if reselect:
         selection = reselect(selection, scratch)
     counts = shards.count_shards(selection.tables, selection.images, chosen.shards)
@@ -269,7 +271,7 @@ def _check_images(
     boxed, boxless = images_module.require_boxes(images, crop, chosen.crop)
     if found:
         boxless = boxless.assign(reason=found.missing)
-    # Not `preprocessing_of`, which reads the files of boxes and faces again.
+    # Not `preprocessing_of`, which reads the file of boxes again.
     preprocessing = Preprocessing.from_flags(chosen.crop, chosen.store_size, chosen.jpeg_quality)
     if found:
         preprocessing = dataclasses.replace(preprocessing, alignment=found.alignment)

@@ -102,15 +102,24 @@ def describe(chosen: FaceOptions, margin: float) -> Alignment | None:
       UserError: flags contradict each other, the file of faces cannot be used, or the detector
         cannot be loaded.
     """
-    if chosen.face_points and chosen.detector:
-        raise UserError("--face_points and --detector both say where faces are: give one of them")
-    if chosen.detector_model and not chosen.detector:
-        raise UserError(f"--detector_model={chosen.detector_model} needs --detector=yunet")
+    require_consistent(chosen)
     if chosen.face_points:
         return Alignment(margin, face_files.read(chosen.face_points)[1])
     if chosen.detector:
         return Alignment(margin, detection.require(chosen.detector, chosen.detector_model))
     return None
+
+
+def require_consistent(chosen: FaceOptions) -> None:
+    """Checks the flags against each other.
+
+    Raises:
+      UserError: two flags contradict each other.
+    """
+    if chosen.face_points and chosen.detector:
+        raise UserError("--face_points and --detector both say where faces are: give one of them")
+    if chosen.detector_model and not chosen.detector:
+        raise UserError(f"--detector_model={chosen.detector_model} needs --detector=yunet")
 
 
 def find_faces(
@@ -136,12 +145,13 @@ def find_faces(
     Raises:
       UserError: as `describe`.
     """
+    if chosen.face_points:
+        require_consistent(chosen)
+        by_path, found_by = face_files.read(chosen.face_points)
+        return Faces(Alignment(margin, found_by), by_path, chosen.no_face, chosen.face_points)
     made = describe(chosen, margin)
     if made is None:
         return None
-    if chosen.face_points:
-        by_path = face_files.read(chosen.face_points)[0]
-        return Faces(made, by_path, chosen.no_face, chosen.face_points)
     if blocks:
         files.make_folder(blocks)
     detect = functools.partial(detect_task, chosen, made.detector, root, max_pixels, blocks)

@@ -133,16 +133,12 @@ class ConvertOptions:
 
 
 def preprocessing_of(chosen: ConvertOptions) -> Preprocessing:
-    """Returns the record of how the images are stored.
+    """Returns the record of how the images are stored, without how faces are aligned.
 
     Raises:
-      OSError: the CSV of boxes or faces cannot be read.
-      UserError: the CSV of faces cannot be used, or there is no such detector.
+      OSError: the CSV of boxes cannot be read.
     """
     preprocessing = Preprocessing.from_flags(chosen.crop, chosen.store_size, chosen.jpeg_quality)
-    made = faces_module.describe(chosen.faces, chosen.align_margin)
-    if made:
-        return dataclasses.replace(preprocessing, alignment=made)
     if preprocessing.boxes is None:
         return preprocessing
     return dataclasses.replace(preprocessing, boxes=files.sha256(chosen.crop))
@@ -170,6 +166,7 @@ def require_consistent(chosen: ConvertOptions) -> None:
         raise UserError(
             f"--crop={chosen.crop} cuts images as they are stored small: give --store_size too"
         )
+    faces_module.require_consistent(chosen.faces)
     if chosen.faces.given and chosen.store_size is None:
         raise UserError(
             f"faces of {chosen.faces.source} are aligned to squares of --store_size: give it, as "
