@@ -7,6 +7,7 @@ SUPPORTED = (3, 11) <= sys.version_info[:2] <= (3, 13)
 CANDIDATES = python3.11 python3.12 python3.13 python3 python
 BIN = .venv/bin
 INSTALLED = .venv/installed-for
+DEVELOPED = .venv/installed-dev
 # One process per core. A file's tests share fixtures, so they stay in one process.
 PARALLEL = --numprocesses=auto --dist=loadfile --no-loadscope-reorder
 
@@ -18,27 +19,39 @@ $(INSTALLED): other-python
 endif
 endif
 
-.PHONY: help demo test test-all lint docs other-python
+.PHONY: help demo try test test-all lint docs other-python
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1	/p' Makefile
 
 demo: $(INSTALLED) ## run every stage on synthetic faces
-	@$(BIN)/python tools/demo.py
+	@$(BIN)/python tools/make_faces.py --output=demo/faces --identities=500 --images_per_identity=12 --image_size=80 --seed=1
+	@$(BIN)/python -m fv.quickstart --images=demo/faces --output=demo --backbone=inception_v3 --minutes=6 --steps=180 --convert_flags=--pairs=13000
 
-test: $(INSTALLED) ## run the tests that take up to five seconds each
+try: $(INSTALLED) ## train on your images: make try IMAGES=FOLDER, a folder for each person
+	@test -n "$(IMAGES)" || { echo 'make: name the folder of images: make try IMAGES=FOLDER' >&2; exit 1; }
+	@$(BIN)/python -m fv.quickstart --images="$(IMAGES)"
+
+test: $(DEVELOPED) ## run the tests that take up to five seconds each
 	@$(BIN)/python -m pytest -m "not slow" $(PARALLEL)
 
-test-all: $(INSTALLED) ## run all tests
+test-all: $(DEVELOPED) ## run all tests
 	@$(BIN)/python -m pytest $(PARALLEL)
 
-lint: $(INSTALLED) ## check style, format and types
+lint: $(DEVELOPED) ## check style, format and types
 	@$(BIN)/python -m ruff check .
 	@$(BIN)/python -m ruff format --check .
 	@$(BIN)/python -m mypy
 
-docs: $(INSTALLED) ## build the documentation site in site/; a dead link fails
+docs: $(DEVELOPED) ## build the documentation site in site/; a dead link fails
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+
+# uv is several times as fast as pip. Either writes its output into a log, of which an error is shown.
+comma = ,
+install = if command -v uv >/dev/null; then set -- uv pip install --python $(BIN)/python; \
+	else set -- $(BIN)/python -m pip install --disable-pip-version-check; fi; \
+	"$$@" -e '$(1)' -c constraints.txt >.venv/install.log 2>&1 || \
+	  fail "$$1 could not install (its output is in .venv/install.log): $$(grep -i error .venv/install.log | tail -n 1)"
 
 # Each candidate is run: a pyenv shim may exist for a Python that it cannot start.
 $(INSTALLED): pyproject.toml setup.py constraints.txt
@@ -54,8 +67,13 @@ $(INSTALLED): pyproject.toml setup.py constraints.txt
 	elif test -z "$$python"; then \
 	  fail "$$incomplete has no ensurepip or venv module: install it (on Debian and Ubuntu: apt install python3-venv)"; \
 	fi; \
-	echo "making .venv with $$python and installing into it: about 3 GB, a few minutes"; \
+	echo "making .venv with $$python and installing into it: 2.4 GB, one to three minutes"; \
 	"$$python" -m venv $(CLEAR) .venv >&2 || fail "$$python could not make .venv"; \
-	$(BIN)/python -m pip install --disable-pip-version-check -e '.[dev,docs]' -c constraints.txt >.venv/pip.log 2>&1 || \
-	  fail "pip could not install (its output is in .venv/pip.log): $$(sed -n 's/^ *ERROR: //p' .venv/pip.log | tail -n 1)"; \
+	$(call install,.[serve]); \
 	echo "$$python" >$@
+
+$(DEVELOPED): $(INSTALLED)
+	@echo "installing what tests and documentation need: 1 GB more, one to three minutes"; \
+	fail() { echo "make: $$1" >&2; exit 1; }; \
+	$(call install,.[dev$(comma)docs]); \
+	touch $@

@@ -7,8 +7,6 @@ import os
 import sys
 from collections.abc import Mapping
 
-import tensorflow as tf
-
 from fv.errors import UserError
 
 _VISIBLE = "CUDA_VISIBLE_DEVICES"
@@ -46,6 +44,8 @@ def warn_of_unseen() -> None:
 
 
 def _find_unseen(environment: Mapping[str, str]) -> str | None:
+    import tensorflow as tf  # slow to load, and `find` does without
+
     found = find(environment)
     return found if found and not tf.config.list_physical_devices("GPU") else None
 

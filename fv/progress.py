@@ -14,6 +14,18 @@ _PACKAGE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "")
 _BAR = dict(disable=None, dynamic_ncols=True, mininterval=0.5)
 
 
+class _Formatter(python_logging.Formatter):
+    """Formats a line as 'hours:minutes:seconds message', with the level from a warning on."""
+
+    def __init__(self):
+        super().__init__("%(asctime)s %(message)s", "%H:%M:%S")
+
+    def formatMessage(self, record: python_logging.LogRecord) -> str:
+        if record.levelno >= python_logging.WARNING:
+            record.message = f"{record.levelname.lower()}: {record.message}"
+        return super().formatMessage(record)
+
+
 class _LogHandler(python_logging.Handler):
     """Writes log lines to stderr above the bars."""
 
@@ -31,7 +43,7 @@ def start_logging() -> None:
     logging.set_verbosity(logging.INFO)
     if not any(isinstance(handler, _LogHandler) for handler in logger.handlers):
         handler = _LogHandler()
-        handler.setFormatter(logging.PythonFormatter())
+        handler.setFormatter(_Formatter())
         logger.addHandler(handler)
         logger.propagate = False  # a handler of another library would show each line again
 

@@ -69,6 +69,7 @@ class Reporter:
         self._began = self._rated = time.perf_counter()  # _rated: when the next rate's time begins
         self._first_call_ended, self._first_call_step = self._began, first_step
         self._last_line = -math.inf
+        self._has_table = False
 
     def __enter__(self) -> "Reporter":
         return self
@@ -147,10 +148,7 @@ class Reporter:
         """Reports a validation, whose time does not count in the training rate."""
         self._validation = result
         if self._chief:
-            self._bar.write(
-                f"step {step}: val accuracy {result.accuracy:.4f} at its own best threshold "
-                f"{result.threshold:.4f}, AUC {result.auc:.4f}"
-            )
+            self._bar.write(self._describe_validation(step, result))
             sys.stdout.flush()  # else a log file shows the line only when the run ends
             self._write_validation(step, result)
         self._rated = time.perf_counter()
@@ -185,6 +183,21 @@ class Reporter:
             "bad_records": self._bad.count,
             "seconds": round(time.perf_counter() - self._began, 2),
         }
+
+    def _describe_validation(self, step: int, result: Validation) -> str:
+        """A row of a table on a terminal, else a sentence."""
+        accuracy, auc, threshold = result.accuracy, result.auc, result.threshold
+        if self._bar.disable:
+            return (
+                f"step {step}: val accuracy {accuracy:.4f} at its own best threshold "
+                f"{threshold:.4f}, AUC {auc:.4f}"
+            )
+        loss = math.nan if self._loss is None else self._loss
+        row = f"{step:>8,}{loss:>10.4f}{accuracy:>14.4f}{auc:>9.4f}{threshold:>11.4f}"
+        if self._has_table:
+            return row
+        self._has_table = True
+        return f"{'step':>8}{'loss':>10}{'val accuracy':>14}{'AUC':>9}{'threshold':>11}\n{row}"
 
     def _write_scalars(self, step: int, **values: float) -> None:
         """Writes numbers by name, and flushes: TensorBoard's own interval is two minutes."""

@@ -1,0 +1,403 @@
+"""Trains a verifier on a folder of faces in minutes: python -m fv.quickstart --images=FOLDER
+
+It converts the images, trains a small network for a first verdict, then trains, evaluates and
+exports the model itself. It prints every command that it runs, and chooses their flags by these
+rules:
+
+- Crop: the centre square (all of the shorter side, 0.8 or 0.6 of it) whose pixels tell the people
+  apart best.
+- Network: conv8 at 48 pixels on a CPU, InceptionV3 in bfloat16 on a GPU. InceptionV3 sees 139
+  pixels there, or, as on a CPU and for small faces, 75 pixels up to its layer mixed7.
+- Loss: softmax over the people plus n_pairs, on genuine pairs alone. With more than 20,000 people,
+  the softmax samples 8,192 of them in each step.
+- Steps: as many as fit into --minutes at the measured speed, and at most 300 views of each image.
+  From 300 steps on, the augmentation is strong.
+- Splits: a tenth of the people for validation and a tenth for the test, more if there are few.
+
+The same command continues where it was stopped. To change what it chose, edit OUTPUT/run.flags and
+give the command again, or run the printed commands.
+"""
+
+import contextlib
+import dataclasses
+import os
+import pathlib
+import shlex
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from fv import cli, files, gpus, manifest, recipe, record, workdir, workers
+from fv import options as fv_options
+from fv.conversion import datasets, identities
+from fv.conversion.faces import FaceOptions
+from fv.conversion.options import ConvertOptions
+from fv.errors import UserError
+from fv.manifest import Manifest
+from fv.options import option, required
+from fv.recipe import CONV8, INCEPTION
+
+MIN_PEOPLE = 6  # with two images: two in each split
+_STORE_SIZE = 160  # pixels of the shorter side
+_MAX_PAIRS = 100_000
+_SPLIT_PEOPLE = 8  # in validation and test, at least, if they are at most a third of all
+_CONVERTED_PER_SECOND = 300.0  # images, by one core
+_FIRST = dict(size=32, batch=32, steps=recipe.FEWEST_STEPS)
+_TRIAL_STEPS = 12
+# Starting the training, evaluation, export and verdicts, over the time of the small network's
+# export and verdict.
+_TIMES_AROUND = {CONV8: 4.0, INCEPTION: 6.0}
+_WEAK_AUC = 0.6  # of pixels
+_VERDICTS = (0, 1)  # exit codes of fv.verify
+
+
+@dataclasses.dataclass(frozen=True)
+class QuickstartOptions:
+    """What to train on, and for how long."""
+
+    images: str = required("what tools/make_tfrecords.py takes, such as a folder for each person")
+    output: str = option("quickstart", "Folder for everything that is made.")
+    minutes: float = option(15.0, "Time for all stages together.", lower=1.0)
+    steps: int | None = option(
+        None, "Training steps; if not given, as many as fit into --minutes.", lower=1
+    )
+    backbone: str = option(
+        "auto",
+        "The network; auto: inception_v3 on a GPU, else conv8.",
+        choices=("auto", CONV8, INCEPTION),
+    )
+    convert_flags: str = option(
+        "", "More flags of tools/make_tfrecords.py, separated by blanks, such as '--pairs=50000'."
+    )
+    seed: int = option(0, "Seed of splits, pairs, weights and augmentation.", lower=0)
+
+
+def quickstart(options: QuickstartOptions) -> None:
+    """Runs every stage in turn; a stage whose product is newer than its input is skipped.
+
+    Raises:
+      UserError: there are too few people, or the output was made with other options.
+      SystemExit: a stage failed, with its exit code; its own message is on the screen.
+    """
+    _Quickstart(options).run()
+
+
+class _Quickstart:
+    """The stages of one quickstart."""
+
+    def __init__(self, options: QuickstartOptions):
+        self._options = options
+        self._began = time.monotonic()
+        self._gpu = gpus.find(os.environ)
+        is_small = options.backbone == CONV8 or (options.backbone == "auto" and not self._gpu)
+        self._backbone = CONV8 if is_small else INCEPTION
+        self._shards, self._main, self._export = map(self._path, ("tfrecords", "run", "export"))
+
+    def run(self) -> None:
+        """Runs the stages."""
+        self._claim_output()
+        device = f"a GPU in bfloat16 ({self._gpu})" if self._gpu else "the CPU"
+        _say(f"trains {self._backbone} on {device}, in about {self._options.minutes:g} minutes")
+        self._convert()
+        data = manifest.load(self._shards)
+        crop = self._choose_crop(data)
+        with _stage("2/5 train a small network for a first verdict: about a minute"):
+            first, export = self._path("first"), self._path("first_export")
+            self._train(first, lambda: self._flags(data, CONV8, crop=crop, **_FIRST))
+            began = time.monotonic()
+            self._export_run(first, export)
+            genuine, impostor = self._pair_files(data)
+            self._verify(export, genuine)
+            answering = time.monotonic() - began
+        size, batch = self._size_and_batch(data, crop)
+        choices = dict(size=size, batch=batch, crop=crop)
+        steps, plan = self._plan(data, choices, answering)
+        with _stage(f"3/5 train {self._backbone}{plan}"):
+            self._train(
+                self._main, lambda: self._flags(data, self._backbone, steps=steps, **choices)
+            )
+        with _stage("4/5 evaluate it on people that training never saw: half a minute"):
+            if not _is_newer(f"{self._main}/{workdir.METRICS}", f"{self._main}/{workdir.RUN}"):
+                where = (f"--workdir={self._main}", f"--tfrecords={self._shards}")
+                _run("-m", "fv.evaluate", *where, "--split=test")
+        with _stage("5/5 export it, and verify two pairs of test images: half a minute"):
+            self._export_run(self._main, self._export)
+            for pair in (genuine, impostor):
+                self._verify(self._export, pair)
+        print(self._summary(data, genuine))
+
+    def _path(self, name: str) -> str:
+        return os.path.join(self._options.output, name)
+
+    def _claim_output(self) -> None:
+        """Keeps the options in the output folder.
+
+        Raises:
+          UserError: it was made with other options.
+        """
+        path, text = self._path("quickstart.flags"), fv_options.to_flagfile(self._options)
+        if not os.path.exists(path):
+            os.makedirs(self._options.output, exist_ok=True)
+            with files.atomic_open(path) as file:
+                file.write(text)
+        elif pathlib.Path(path).read_text() != text:
+            raise UserError(
+                f"--output={self._options.output} was made with other options: give another "
+                f"--output, or continue it with --flagfile={path} alone"
+            )
+
+    def _convert(self) -> None:
+        """Converts the images to shards of pairs.
+
+        Raises:
+          UserError: there are too few people.
+        """
+        if files.exists(f"{self._shards}/{manifest.FILE_NAME}"):
+            return
+        given = shlex.split(self._options.convert_flags)
+        flags = [
+            f"--images={self._options.images}",
+            f"--output={self._shards}",
+            f"--seed={self._options.seed}",
+            f"--store_size={_STORE_SIZE}",
+        ]
+        values, _ = cli.parse(ConvertOptions, ["fv-make-tfrecords", *flags, *given])
+        chosen = fv_options.from_flags(ConvertOptions, values)
+        try:
+            images, people = _count(chosen)
+        except UserError as error:
+            raise UserError(
+                f"{error} (flags of the converter go into --convert_flags='…')"
+            ) from error
+        share = min(1 / 3, max(0.1, _SPLIT_PEOPLE / people))
+        flags += [f"--val_fraction={share:.3g}", f"--test_fraction={share:.3g}"]
+        if people * chosen.max_pairs_per_identity * 2 > _MAX_PAIRS:
+            flags.append(f"--pairs={_MAX_PAIRS}")
+        duration = _about(images / _CONVERTED_PER_SECOND / workers.available_cores())
+        with _stage(f"1/5 convert {images:,} images to shards of pairs: {duration}"):
+            _run("-m", "fv.make_tfrecords", *flags, *given)  # of equal flags, the last one counts
+
+    def _choose_crop(self, data: Manifest) -> float:
+        """Returns the crop whose pixels tell training people apart best; 1 if they were cropped."""
+        if data.preprocessing and data.preprocessing.cuts:
+            return 1.0
+        pairs = _read_pairs(self._shards, data, "train", record.parse_pair)
+        aucs = recipe.measure_crops(pairs)
+        if not aucs:
+            return 1.0
+        best = max(aucs, key=lambda crop: aucs[crop])
+        measured = ", ".join(f"{auc:.2f} for {crop:g}" for crop, auc in aucs.items())
+        _say(f"crop: the centre {best:g} of the images (AUC of their pixels: {measured})")
+        if aucs[best] < _WEAK_AUC:
+            _say(
+                "warning: pixels hardly tell these people apart, as where faces lie anywhere in "
+                "photographs: align them, see docs/align.md, with --convert_flags=--detector=mtcnn"
+            )
+        return best
+
+    def _flags(self, data: Manifest, backbone: str, **choices: Any) -> dict[str, object]:
+        seed = self._options.seed
+        return recipe.flags(data, backbone, gpu=bool(self._gpu), seed=seed, **choices)
+
+    def _size_and_batch(self, data: Manifest, crop: float) -> tuple[int, int]:
+        face_pixels = crop * (data.image_side or _STORE_SIZE)
+        return recipe.size_and_batch(self._backbone, bool(self._gpu), face_pixels)
+
+    def _plan(self, data: Manifest, choices: dict[str, Any], answering: float) -> tuple[int, str]:
+        """Returns the steps of the main run, and a text about them and their time.
+
+        Args:
+          data: the shards.
+          choices: size, batch and crop.
+          answering: seconds of the small network's export and verdict.
+        """
+        if os.path.exists(self._path("run.flags")):
+            return 0, f" with {self._path('run.flags')}"
+        if self._options.steps:
+            return self._options.steps, f", {self._options.steps:,} steps"
+        size, batch = choices["size"], choices["batch"]
+        if self._backbone == CONV8:
+            rate = _pairs_per_second(self._path("first")) * (_FIRST["size"] / size) ** 2
+        else:
+            _say(f"measure the speed of {self._backbone}")
+            trial = self._path("trial")
+            choices = choices | dict(steps=_TRIAL_STEPS)
+            self._train(trial, lambda: self._flags(data, self._backbone, **choices))
+            rate = _pairs_per_second(trial)
+        left = self._options.minutes * 60 - (time.monotonic() - self._began)
+        left -= _TIMES_AROUND[self._backbone] * answering
+        most = recipe.most_steps(data, batch)
+        steps = max(recipe.FEWEST_STEPS, min(int(left * rate / batch), most))
+        return steps, f", {steps:,} steps: {_about(steps * batch / rate)}"
+
+    def _train(self, folder: str, choose_flags: Callable[[], dict[str, object]]) -> None:
+        """Trains into a folder by FOLDER.flags, which is written unless it exists."""
+        flagfile = f"{folder}.flags"
+        if not os.path.exists(flagfile):
+            flags = (
+                f"--{name}={fv_options.to_text(value)}" for name, value in choose_flags().items()
+            )
+            with files.atomic_open(flagfile) as file:
+                file.write(
+                    "\n".join(["# Chosen by fv.quickstart; edit it as you like.", *flags, ""])
+                )
+        ended = [start["ended"] for start in workdir.starts(folder)]
+        is_finished = ended and ended[-1] and ended[-1]["reason"] == "finished"
+        if not (is_finished and _is_newer(f"{folder}/{workdir.RUN}", flagfile)):
+            where = (f"--tfrecords={self._shards}", f"--workdir={folder}")
+            _run("-m", "fv.train", f"--flagfile={flagfile}", *where)
+
+    def _export_run(self, run: str, folder: str) -> None:
+        """Exports a run unless the export has a newer version."""
+        models = pathlib.Path(folder).glob("[0-9]*/saved_model.pb")
+        if not any(_is_newer(str(model), f"{run}/{workdir.RUN}") for model in models):
+            where = (f"--workdir={run}", f"--tfrecords={self._shards}", f"--output={folder}")
+            _run("-m", "fv.export", *where)
+
+    def _verify(self, model: str, pair: Sequence[str]) -> None:
+        """Verifies two image files, with the converter's flags about faces."""
+        names = {field.name for field in dataclasses.fields(FaceOptions)}
+        given = shlex.split(self._options.convert_flags)
+        faces = [flag for flag in given if flag.lstrip("-").split("=")[0] in names]
+        _run("-m", "fv.verify", f"--model={model}", *faces, *pair, accepted=_VERDICTS)
+
+    def _pair_files(self, data: Manifest) -> tuple[list[str], list[str]]:
+        """Returns the files of a genuine and an impostor pair of test people.
+
+        They are the files in the images folder, or, where there are none, copies in the output.
+        """
+        found: dict[int, list[str]] = {}
+        for pair in _read_pairs(self._shards, data, "test", record.decode_pair):
+            label = pair[record.LABEL]
+            if label not in found:
+                sides = zip("ab", (record.PATH_A, record.PATH_B), record.IMAGES, strict=True)
+                found[label] = [
+                    self._image_file(pair[path].decode(), pair[image], f"pair_{label}{side}.jpg")
+                    for side, path, image in sides
+                ]
+        return found[record.GENUINE], found[record.IMPOSTOR]
+
+    def _image_file(self, path: str, encoded: bytes, name: str) -> str:
+        file_path = os.path.join(self._options.images, path)
+        if not os.path.isfile(file_path):
+            file_path = self._path(name)
+            with files.atomic_open(file_path, "wb") as file:
+                file.write(encoded)
+        return file_path
+
+    def _summary(self, data: Manifest, pair: Sequence[str]) -> str:
+        figures = files.load_json(f"{self._main}/{workdir.METRICS}")
+        people = len(data.split("test").identities)
+        run, export, python = self._main, self._export, _python()
+        rows = [
+            ("accuracy", f"{figures['accuracy']:.4f}"),
+            ("AUC, EER", f"{figures['auc']:.4f}, {figures['eer']:.4f}"),
+            *(
+                (f"TAR at FAR {far}", f"{point['tar']:.4f}")
+                for far, point in figures["tar_at_far"].items()
+                if point["tar"] is not None
+            ),
+            ("test", f"{figures['pairs']:,} pairs of {people} people that training never saw"),
+            ("time", f"{(time.monotonic() - self._began) / 60:.1f} minutes"),
+            ("look at", f"{run}/report.html and {self._shards}/report.html"),
+            ("curves", f"{_program('tensorboard')} --logdir {run}/{workdir.TENSORBOARD}"),
+            ("verify", f"{python} -m fv.verify --model={export} {shlex.join(pair)}"),
+            ("web page", f"{python} -m fv.serve --model={export}"),
+            ("train again", f"{python} -m fv.train --flagfile={run}.flags \\"),
+            ("", f"    --tfrecords={self._shards} --workdir={run}2 --steps=…"),
+        ]
+        return "\n" + "\n".join(f"{name:<18}{value}" for name, value in rows)
+
+
+def _count(chosen: ConvertOptions) -> tuple[int, int]:
+    """Returns the images that the converter will find, and the people who have two or more.
+
+    Raises:
+      UserError: the images cannot be used, or there are too few people.
+    """
+    catalog = datasets.scan_folder(chosen.images, *chosen.naming)
+    images = catalog.images
+    datasets.require_identities(
+        images, catalog.unusable, chosen.images, catalog.passed_over, chosen.naming[0]
+    )
+    identities.check(images, chosen.identity_level, chosen.merge_names, f"--images={chosen.images}")
+    people = int((images["identity"].value_counts() >= 2).sum())
+    if people < MIN_PEOPLE:
+        raise UserError(
+            f"--images={chosen.images} holds {people} people with two images or more, and "
+            f"{MIN_PEOPLE} are needed, two each for training, validation and test: add images of "
+            "more people, or run 'make demo' to see fv on people who do not exist"
+        )
+    return len(images), people
+
+
+def _read_pairs(
+    folder: str, data: Manifest, split: str, parse: Callable[[bytes], Any]
+) -> Iterator[Any]:
+    for shard in data.split(split).shards:
+        for _, pair in record.read_records(os.path.join(folder, shard.name), shard.records, parse):
+            yield pair
+
+
+def _pairs_per_second(folder: str) -> float:
+    """The speed of a run's last start."""
+    return workdir.starts(folder)[-1]["ended"]["pairs_per_second"]
+
+
+def _is_newer(path: str, other: str) -> bool:
+    """Whether a file exists and is not older than another."""
+    return os.path.exists(path) and os.stat(path).st_mtime_ns >= os.stat(other).st_mtime_ns
+
+
+@contextlib.contextmanager
+def _stage(what: str) -> Iterator[None]:
+    """Announces a stage, and says how long it took."""
+    began = time.monotonic()
+    _say(f"{what}")
+    yield
+    _say(f"done in {time.monotonic() - began:.0f} s", before="")
+
+
+def _say(text: str, before: str = "\n") -> None:
+    print(f"{before}fv: {text}", flush=True)
+
+
+def _run(*arguments: str, accepted: tuple[int, ...] = (0,)) -> None:
+    """Prints and runs a command of this Python.
+
+    Raises:
+      SystemExit: its exit code is not among the accepted ones.
+    """
+    print(f"$ {_python()} {shlex.join(arguments)}", flush=True)
+    code = subprocess.run([sys.executable, *arguments], check=False).returncode
+    if code not in accepted:
+        _say("a stage stopped, as it says above; the same command continues")
+        # A negative code is a signal, which a shell reports as 128 and its number.
+        sys.exit(code if code > 0 else 128 - code)
+
+
+def _python() -> str:
+    return _program("python")
+
+
+def _program(name: str) -> str:
+    """Returns what starts a program of this environment from the current folder."""
+    path = os.path.join(os.path.dirname(sys.executable), name)
+    found = shutil.which(name)
+    return name if found and os.path.samefile(found, path) else os.path.relpath(path)
+
+
+def _about(seconds: float) -> str:
+    return f"about {seconds / 60:.0f} minutes" if seconds > 90 else f"about {seconds:.0f} s"
+
+
+def run() -> None:
+    """The console script."""
+    cli.run(quickstart, QuickstartOptions, description=__doc__)
+
+
+if __name__ == "__main__":
+    run()
