@@ -42,7 +42,7 @@ from fv.recipe import CONV8, INCEPTION
 
 MIN_PEOPLE = 6  # with two images: two in each split
 _STORE_SIZE = 160  # pixels of the shorter side
-_MAX_PAIRS = 100_000
+_PAIRS = 100_000  # about as many at most
 _SPLIT_PEOPLE = 8  # in validation and test, at least, if they are at most a third of all
 _CONVERTED_PER_SECOND = 300.0  # images, by one core
 _FIRST = dict(size=32, batch=32, steps=recipe.FEWEST_STEPS)
@@ -174,8 +174,9 @@ class _Quickstart:
             ) from error
         share = min(1 / 3, max(0.1, _SPLIT_PEOPLE / people))
         flags += [f"--val_fraction={share:.3g}", f"--test_fraction={share:.3g}"]
-        if people * chosen.max_pairs_per_identity * 2 > _MAX_PAIRS:
-            flags.append(f"--pairs={_MAX_PAIRS}")
+        most = max(2, _PAIRS // (2 * people))  # of one person and label
+        if most < chosen.max_pairs_per_identity:
+            flags.append(f"--max_pairs_per_identity={most}")
         duration = _about(images / _CONVERTED_PER_SECOND / workers.available_cores())
         with _stage(f"1/5 convert {images:,} images to shards of pairs: {duration}"):
             _run("-m", "fv.make_tfrecords", *flags, *given)  # of equal flags, the last one counts

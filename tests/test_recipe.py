@@ -77,7 +77,7 @@ def draw_pairs(people: int, inner: float, rng: np.random.Generator) -> list[reco
         images = []
         for _ in range(2):
             image = cv2.resize(rng.integers(0, 256, (10, 10)).astype(np.uint8), (SIDE, SIDE))
-            noisy = face.astype(int) + rng.normal(0, 70, face.shape)
+            noisy = face.astype(int) + rng.normal(0, 150, face.shape)
             image[start : SIDE - start, start : SIDE - start] = noisy.clip(0, 255)
             images.append(cv2.imencode(".jpg", image)[1].tobytes())
         name = str(person).encode()
@@ -88,7 +88,7 @@ def draw_pairs(people: int, inner: float, rng: np.random.Generator) -> list[reco
 @pytest.mark.parametrize("inner", [1.0, 0.6])
 def test_the_crop_that_holds_the_person_tells_people_apart_best(inner):
     aucs = recipe.measure_crops(draw_pairs(60, inner, np.random.default_rng(0)))
-    assert max(aucs, key=aucs.get) == inner and aucs[inner] > 0.8
+    assert max(aucs, key=aucs.get) == inner and aucs[inner] > 0.7
 
 
 def test_pixels_that_say_nothing_have_an_auc_of_a_half():
