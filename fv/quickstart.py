@@ -24,6 +24,7 @@ import os
 import pathlib
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -36,17 +37,17 @@ from fv.conversion import datasets, identities
 from fv.conversion.faces import FaceOptions
 from fv.conversion.options import ConvertOptions
 from fv.errors import UserError
-from fv.manifest import Manifest
 from fv.options import option, required
-from fv.recipe import CONV8, INCEPTION
+from fv.recipe import CONV8, INCEPTION, Network
 
 MIN_PEOPLE = 6  # with two images: two in each split
 _STORE_SIZE = 160  # pixels of the shorter side
 _PAIRS = 100_000  # about as many at most
 _SPLIT_PEOPLE = 8  # in validation and test, at least, if they are at most a third of all
 _CONVERTED_PER_SECOND = 300.0  # images, by one core
-_FIRST = dict(size=32, batch=32, steps=recipe.FEWEST_STEPS)
 _TRIAL_STEPS = 12
+# Pairs per second on a CPU, over those of the first network; measured on one without AVX-512.
+_SPEEDS = {CONV8: 0.45, INCEPTION: 0.3}
 # Starting the training, evaluation, export and verdicts, over the time of the small network's
 # export and verdict.
 _TIMES_AROUND = {CONV8: 4.0, INCEPTION: 6.0}
@@ -91,10 +92,17 @@ class _Quickstart:
     def __init__(self, options: QuickstartOptions):
         self._options = options
         self._began = time.monotonic()
+        try:
+            self._convert_flags = shlex.split(options.convert_flags)
+        except ValueError as error:
+            raise UserError(f"--convert_flags={options.convert_flags}: {error}") from error
         self._gpu = gpus.find(os.environ)
         is_small = options.backbone == CONV8 or (options.backbone == "auto" and not self._gpu)
         self._backbone = CONV8 if is_small else INCEPTION
-        self._shards, self._main, self._export = map(self._path, ("tfrecords", "run", "export"))
+        names = ("tfrecords", "first", "first_export", "run", "export")
+        self._shards, self._first, self._first_export, self._main, self._export = (
+            self._path(name) for name in names
+        )
 
     def run(self) -> None:
         """Runs the stages."""
@@ -102,32 +110,31 @@ class _Quickstart:
         device = f"a GPU in bfloat16 ({self._gpu})" if self._gpu else "the CPU"
         _say(f"trains {self._backbone} on {device}, in about {self._options.minutes:g} minutes")
         self._convert()
-        data = manifest.load(self._shards)
-        crop = self._choose_crop(data)
-        with _stage("2/5 train a small network for a first verdict: about a minute"):
-            first, export = self._path("first"), self._path("first_export")
-            self._train(first, lambda: self._flags(data, CONV8, crop=crop, **_FIRST))
+        data = self._data = manifest.load(self._shards)
+        self._crop = self._choose_crop()
+        first = "2/5 train a small network for a first verdict: about a minute"
+        with _stage(first, self._first_export):
+            self._train(self._first, recipe.FIRST, recipe.FEWEST_STEPS)
             began = time.monotonic()
-            self._export_run(first, export)
-            genuine, impostor = self._pair_files(data)
-            self._verify(export, genuine)
+            self._export_run(self._first, self._first_export)
+            genuine, impostor = self._pair_files()
+            self._verify(self._first_export, genuine)
             answering = time.monotonic() - began
-        size, batch = self._size_and_batch(data, crop)
-        choices = dict(size=size, batch=batch, crop=crop)
-        steps, plan = self._plan(data, choices, answering)
-        with _stage(f"3/5 train {self._backbone}{plan}"):
-            self._train(
-                self._main, lambda: self._flags(data, self._backbone, steps=steps, **choices)
-            )
-        with _stage("4/5 evaluate it on people that training never saw: half a minute"):
+        face_pixels = self._crop * (data.image_side or _STORE_SIZE)
+        network = recipe.choose_network(self._backbone, bool(self._gpu), face_pixels)
+        steps, plan = self._plan(network, answering)
+        with _stage(f"3/5 train {self._backbone}{plan}", self._main):
+            self._train(self._main, network, steps)
+        report = f"{self._main}/report.html"
+        with _stage("4/5 evaluate it on people that training never saw: half a minute", report):
             if not _is_newer(f"{self._main}/{workdir.METRICS}", f"{self._main}/{workdir.RUN}"):
                 where = (f"--workdir={self._main}", f"--tfrecords={self._shards}")
                 _run("-m", "fv.evaluate", *where, "--split=test")
-        with _stage("5/5 export it, and verify two pairs of test images: half a minute"):
+        with _stage("5/5 export it, and verify two pairs of test images: a minute", self._export):
             self._export_run(self._main, self._export)
             for pair in (genuine, impostor):
                 self._verify(self._export, pair)
-        print(self._summary(data, genuine))
+        print(self._summary(genuine))
 
     def _path(self, name: str) -> str:
         return os.path.join(self._options.output, name)
@@ -157,7 +164,7 @@ class _Quickstart:
         """
         if files.exists(f"{self._shards}/{manifest.FILE_NAME}"):
             return
-        given = shlex.split(self._options.convert_flags)
+        given = self._convert_flags
         flags = [
             f"--images={self._options.images}",
             f"--output={self._shards}",
@@ -178,15 +185,15 @@ class _Quickstart:
         if most < chosen.max_pairs_per_identity:
             flags.append(f"--max_pairs_per_identity={most}")
         duration = _about(images / _CONVERTED_PER_SECOND / workers.available_cores())
-        with _stage(f"1/5 convert {images:,} images to shards of pairs: {duration}"):
+        with _stage(f"1/5 convert {images:,} images to shards of pairs: {duration}", self._shards):
             _run("-m", "fv.make_tfrecords", *flags, *given)  # of equal flags, the last one counts
 
-    def _choose_crop(self, data: Manifest) -> float:
+    def _choose_crop(self) -> float:
         """Returns the crop whose pixels tell training people apart best; 1 if they were cropped."""
-        if data.preprocessing and data.preprocessing.cuts:
+        preprocessing = self._data.preprocessing
+        if preprocessing and preprocessing.cuts:
             return 1.0
-        pairs = _read_pairs(self._shards, data, "train", record.parse_pair)
-        aucs = recipe.measure_crops(pairs)
+        aucs = recipe.measure_crops(self._read_pairs("train", record.parse_pair))
         if not aucs:
             return 1.0
         best = max(aucs, key=lambda crop: aucs[crop])
@@ -199,52 +206,46 @@ class _Quickstart:
             )
         return best
 
-    def _flags(self, data: Manifest, backbone: str, **choices: Any) -> dict[str, object]:
-        seed = self._options.seed
-        return recipe.flags(data, backbone, gpu=bool(self._gpu), seed=seed, **choices)
-
-    def _size_and_batch(self, data: Manifest, crop: float) -> tuple[int, int]:
-        face_pixels = crop * (data.image_side or _STORE_SIZE)
-        return recipe.size_and_batch(self._backbone, bool(self._gpu), face_pixels)
-
-    def _plan(self, data: Manifest, choices: dict[str, Any], answering: float) -> tuple[int, str]:
+    def _plan(self, network: Network, answering: float) -> tuple[int, str]:
         """Returns the steps of the main run, and a text about them and their time.
 
         Args:
-          data: the shards.
-          choices: size, batch and crop.
+          network: what it trains.
           answering: seconds of the small network's export and verdict.
         """
-        if os.path.exists(self._path("run.flags")):
-            return 0, f" with {self._path('run.flags')}"
-        if self._options.steps:
-            return self._options.steps, f", {self._options.steps:,} steps"
-        size, batch = choices["size"], choices["batch"]
-        if self._backbone == CONV8:
-            rate = _pairs_per_second(self._path("first")) * (_FIRST["size"] / size) ** 2
-        else:
-            _say(f"measure the speed of {self._backbone}")
+        if os.path.exists(f"{self._main}.flags"):
+            return 0, f" with {self._main}.flags"
+        steps, rate = self._options.steps, _pairs_per_second(self._first) * _SPEEDS[self._backbone]
+        if self._gpu and steps is None:
+            _say(f"measures the speed of {self._backbone}")
             trial = self._path("trial")
-            choices = choices | dict(steps=_TRIAL_STEPS)
-            self._train(trial, lambda: self._flags(data, self._backbone, **choices))
+            self._train(trial, network, _TRIAL_STEPS)
             rate = _pairs_per_second(trial)
-        left = self._options.minutes * 60 - (time.monotonic() - self._began)
-        left -= _TIMES_AROUND[self._backbone] * answering
-        most = recipe.most_steps(data, batch)
-        steps = max(recipe.FEWEST_STEPS, min(int(left * rate / batch), most))
-        return steps, f", {steps:,} steps: {_about(steps * batch / rate)}"
+        if steps is None:
+            left = self._options.minutes * 60 - (time.monotonic() - self._began)
+            left -= _TIMES_AROUND[self._backbone] * answering
+            fitting = int(left * rate / network.batch)
+            steps = min(fitting, recipe.most_steps(self._data, network.batch))
+            steps = max(recipe.FEWEST_STEPS, steps)
+        duration = "" if self._gpu else f": {_about(steps * network.batch / rate)}"
+        return steps, f", {steps:,} steps{duration}"
 
-    def _train(self, folder: str, choose_flags: Callable[[], dict[str, object]]) -> None:
+    def _train(self, folder: str, network: Network, steps: int) -> None:
         """Trains into a folder by FOLDER.flags, which is written unless it exists."""
         flagfile = f"{folder}.flags"
         if not os.path.exists(flagfile):
-            flags = (
-                f"--{name}={fv_options.to_text(value)}" for name, value in choose_flags().items()
+            flags = recipe.flags(
+                self._data,
+                network,
+                crop=self._crop,
+                steps=steps,
+                gpu=bool(self._gpu),
+                seed=self._options.seed,
             )
+            lines = [f"--{name}={fv_options.to_text(value)}" for name, value in flags.items()]
+            header = "# Chosen by fv.quickstart; edit it as you like."
             with files.atomic_open(flagfile) as file:
-                file.write(
-                    "\n".join(["# Chosen by fv.quickstart; edit it as you like.", *flags, ""])
-                )
+                file.write("\n".join([header, *lines, ""]))
         ended = [start["ended"] for start in workdir.starts(folder)]
         is_finished = ended and ended[-1] and ended[-1]["reason"] == "finished"
         if not (is_finished and _is_newer(f"{folder}/{workdir.RUN}", flagfile)):
@@ -261,17 +262,22 @@ class _Quickstart:
     def _verify(self, model: str, pair: Sequence[str]) -> None:
         """Verifies two image files, with the converter's flags about faces."""
         names = {field.name for field in dataclasses.fields(FaceOptions)}
-        given = shlex.split(self._options.convert_flags)
-        faces = [flag for flag in given if flag.lstrip("-").split("=")[0] in names]
+        faces = [flag for flag in self._convert_flags if flag.lstrip("-").split("=")[0] in names]
         _run("-m", "fv.verify", f"--model={model}", *faces, *pair, accepted=_VERDICTS)
 
-    def _pair_files(self, data: Manifest) -> tuple[list[str], list[str]]:
+    def _read_pairs(self, split: str, parse: Callable[[bytes], Any]) -> Iterator[Any]:
+        for shard in self._data.split(split).shards:
+            path = os.path.join(self._shards, shard.name)
+            for _, pair in record.read_records(path, shard.records, parse):
+                yield pair
+
+    def _pair_files(self) -> tuple[list[str], list[str]]:
         """Returns the files of a genuine and an impostor pair of test people.
 
         They are the files in the images folder, or, where there are none, copies in the output.
         """
         found: dict[int, list[str]] = {}
-        for pair in _read_pairs(self._shards, data, "test", record.decode_pair):
+        for pair in self._read_pairs("test", record.decode_pair):
             label = pair[record.LABEL]
             if label not in found:
                 sides = zip("ab", (record.PATH_A, record.PATH_B), record.IMAGES, strict=True)
@@ -279,6 +285,8 @@ class _Quickstart:
                     self._image_file(pair[path].decode(), pair[image], f"pair_{label}{side}.jpg")
                     for side, path, image in sides
                 ]
+            if len(found) == 2:
+                break
         return found[record.GENUINE], found[record.IMPOSTOR]
 
     def _image_file(self, path: str, encoded: bytes, name: str) -> str:
@@ -289,9 +297,9 @@ class _Quickstart:
                 file.write(encoded)
         return file_path
 
-    def _summary(self, data: Manifest, pair: Sequence[str]) -> str:
+    def _summary(self, pair: Sequence[str]) -> str:
         figures = files.load_json(f"{self._main}/{workdir.METRICS}")
-        people = len(data.split("test").identities)
+        people = len(self._data.split("test").identities)
         run, export, python = self._main, self._export, _python()
         rows = [
             ("accuracy", f"{figures['accuracy']:.4f}"),
@@ -335,14 +343,6 @@ def _count(chosen: ConvertOptions) -> tuple[int, int]:
     return len(images), people
 
 
-def _read_pairs(
-    folder: str, data: Manifest, split: str, parse: Callable[[bytes], Any]
-) -> Iterator[Any]:
-    for shard in data.split(split).shards:
-        for _, pair in record.read_records(os.path.join(folder, shard.name), shard.records, parse):
-            yield pair
-
-
 def _pairs_per_second(folder: str) -> float:
     """The speed of a run's last start."""
     return workdir.starts(folder)[-1]["ended"]["pairs_per_second"]
@@ -354,12 +354,12 @@ def _is_newer(path: str, other: str) -> bool:
 
 
 @contextlib.contextmanager
-def _stage(what: str) -> Iterator[None]:
-    """Announces a stage, and says how long it took."""
+def _stage(what: str, product: str) -> Iterator[None]:
+    """Announces a stage, and says what it made and how long it took."""
     began = time.monotonic()
-    _say(f"{what}")
+    _say(what)
     yield
-    _say(f"done in {time.monotonic() - began:.0f} s", before="")
+    _say(f"made {product} in {time.monotonic() - began:.0f} s", before="")
 
 
 def _say(text: str, before: str = "\n") -> None:
@@ -367,13 +367,21 @@ def _say(text: str, before: str = "\n") -> None:
 
 
 def _run(*arguments: str, accepted: tuple[int, ...] = (0,)) -> None:
-    """Prints and runs a command of this Python.
+    """Prints and runs a command of this Python, which gets the time to save when it is stopped.
 
     Raises:
       SystemExit: its exit code is not among the accepted ones.
     """
     print(f"$ {_python()} {shlex.join(arguments)}", flush=True)
-    code = subprocess.run([sys.executable, *arguments], check=False).returncode
+    with subprocess.Popen([sys.executable, *arguments]) as child:
+        # Ctrl-C reaches the child by itself.
+        before = {
+            signal.SIGINT: signal.signal(signal.SIGINT, lambda *_: None),
+            signal.SIGTERM: signal.signal(signal.SIGTERM, lambda *_: child.terminate()),
+        }
+        code = child.wait()
+    for number, handler in before.items():
+        signal.signal(number, handler)
     if code not in accepted:
         _say("a stage stopped, as it says above; the same command continues")
         # A negative code is a signal, which a shell reports as 128 and its number.

@@ -8,9 +8,11 @@ person.
 import itertools
 import math
 from collections.abc import Iterable
+from typing import NamedTuple
 
 import cv2
 import numpy as np
+import simplejpeg
 
 from fv import metrics, record
 from fv.manifest import Manifest
@@ -39,8 +41,19 @@ _STRONG = {
 }
 
 
-def size_and_batch(backbone: str, gpu: bool, face_pixels: float) -> tuple[int, int]:
-    """Returns the network's input side in pixels, and the pairs in a batch.
+class Network(NamedTuple):
+    """What is trained: a backbone, its input's side in pixels, and the pairs in a batch."""
+
+    backbone: str
+    size: int
+    batch: int
+
+
+FIRST = Network(CONV8, 32, 32)  # for a first verdict
+
+
+def choose_network(backbone: str, gpu: bool, face_pixels: float) -> Network:
+    """Chooses size and batch.
 
     Args:
       backbone: CONV8 or INCEPTION.
@@ -48,8 +61,8 @@ def size_and_batch(backbone: str, gpu: bool, face_pixels: float) -> tuple[int, i
       face_pixels: side of the crop that the network sees.
     """
     if backbone == CONV8:
-        return 48, 64
-    return (139, 128) if gpu and face_pixels >= 120 else (75, 32)
+        return Network(CONV8, 48, 64)
+    return Network(INCEPTION, *((139, 128) if gpu and face_pixels >= 120 else (75, 32)))
 
 
 def most_steps(data: Manifest, batch: int) -> int:
@@ -58,28 +71,19 @@ def most_steps(data: Manifest, batch: int) -> int:
 
 
 def flags(
-    data: Manifest,
-    backbone: str,
-    *,
-    size: int,
-    crop: float,
-    batch: int,
-    steps: int,
-    gpu: bool,
-    seed: int,
+    data: Manifest, network: Network, *, crop: float, steps: int, gpu: bool, seed: int
 ) -> dict[str, object]:
     """Returns the flags of a training run, without the folders.
 
     Args:
       data: the shards.
-      backbone: CONV8 or INCEPTION.
-      size: side of the network's input in pixels.
+      network: what is trained; the batch is smaller if there are not as many pairs.
       crop: side of the centre square over the shorter side.
-      batch: pairs in a step, if there are as many.
       steps: training steps; from 300 on, the augmentation is strong.
       gpu: whether to compute in bfloat16.
       seed: of weights, order and augmentation.
     """
+    backbone, size, batch = network
     train, few = data.split("train"), steps < _FEW_STEPS
     chosen: dict[str, object] = {"backbone": backbone, "image_size": size}
     if backbone == CONV8:
@@ -149,7 +153,7 @@ def measure_crops(pairs: Iterable[record.Pair]) -> dict[float, float]:
 
 def _decode_square(encoded: bytes) -> np.ndarray:
     """Returns the centre square as uint8 [side, side]."""
-    image = cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_GRAYSCALE)
+    image = simplejpeg.decode_jpeg(encoded, "GRAY")[..., 0]
     return _cut(image, min(image.shape))
 
 

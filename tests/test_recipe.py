@@ -29,13 +29,14 @@ def parse(chosen: dict[str, object]) -> TrainOptions:
 
 
 def choose(backbone: str = recipe.CONV8, **changes) -> dict[str, object]:
-    choices = dict(size=48, crop=1.0, batch=64, steps=700, gpu=False, seed=0)
-    return recipe.flags(changes.pop("data", data()), backbone, **choices | changes)
+    network = recipe.choose_network(backbone, changes.get("gpu", False), 160)
+    choices = dict(crop=1.0, steps=700, gpu=False, seed=0)
+    return recipe.flags(changes.pop("data", data()), network, **choices | changes)
 
 
 def test_the_demonstration_trains_as_configs_quickstart_flags(monkeypatch):
     monkeypatch.chdir(pathlib.Path(__file__).parent.parent)
-    chosen = choose(recipe.INCEPTION, size=75, batch=32, steps=180)
+    chosen = choose(recipe.INCEPTION, steps=180)
     assert parse(chosen) == resolved("quickstart.flags")
 
 
@@ -43,16 +44,15 @@ def test_the_demonstration_trains_as_configs_quickstart_flags(monkeypatch):
 @pytest.mark.parametrize("steps", [12, 180, 5000])
 @pytest.mark.parametrize("backbone", [recipe.CONV8, recipe.INCEPTION])
 def test_fv_train_takes_the_flags_of_every_recipe(backbone, steps, gpu):
-    size, batch = recipe.size_and_batch(backbone, gpu, 160)
-    chosen = parse(choose(backbone, size=size, batch=batch, steps=steps, gpu=gpu, crop=0.6))
-    assert (chosen.steps, chosen.model.image_size) == (steps, size)
+    chosen = parse(choose(backbone, steps=steps, gpu=gpu, crop=0.6))
+    assert (chosen.steps, chosen.model.backbone) == (steps, backbone)
     assert chosen.compute.precision == ("mixed_bfloat16" if gpu else "float32")
 
 
 def test_inception_sees_large_faces_whole_on_a_gpu_only():
-    assert recipe.size_and_batch(recipe.INCEPTION, True, 160) == (139, 128)
-    assert recipe.size_and_batch(recipe.INCEPTION, True, 80) == (75, 32)
-    assert recipe.size_and_batch(recipe.INCEPTION, False, 160) == (75, 32)
+    assert recipe.choose_network(recipe.INCEPTION, True, 160)[1:] == (139, 128)
+    assert recipe.choose_network(recipe.INCEPTION, True, 80)[1:] == (75, 32)
+    assert recipe.choose_network(recipe.INCEPTION, False, 160)[1:] == (75, 32)
 
 
 def test_a_batch_holds_at_most_half_of_the_genuine_pairs():
