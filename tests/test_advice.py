@@ -38,6 +38,7 @@ from fv.mining import MineOptions
 from fv.model import initial_weights
 from fv.pipeline.damage import BadRecords
 from fv.pipeline.service import ServiceOptions
+from fv.quickstart import QuickstartOptions
 from fv.serving import formats, validation, versions
 from fv.serving.export import ExportOptions
 from fv.sweeping import SweepOptions
@@ -49,7 +50,7 @@ from fv.whitening import WhitenOptions
 from tests import samples
 from tests.conversion import making
 from tests.evaluation.making import pair_set
-from tools import demo, inspect_tfrecords
+from tools import inspect_tfrecords
 
 pytestmark = pytest.mark.usefixtures("blank_pictures")
 
@@ -63,7 +64,13 @@ COMMANDS = (
     WhitenOptions,
     SweepOptions,
 )
-COMMANDS += (FacesOptions, BenchmarkOptions, ServiceOptions, verify.VerifyOptions, demo.DemoOptions)
+COMMANDS += (
+    FacesOptions,
+    BenchmarkOptions,
+    ServiceOptions,
+    verify.VerifyOptions,
+    QuickstartOptions,
+)
 COMMANDS += (inspect_tfrecords.Options, serve.ServeOptions)
 OF_ALL_COMMANDS = {"help", "flagfile"}
 OF_OTHER_TOOLS = {  # git, sha256sum, TensorBoard, TensorFlow Serving, Slurm, Docker, Beam

@@ -126,6 +126,20 @@ def test_the_progress_bar_shows_epoch_loss_rate_and_input_share(tmp_path, monkey
         assert part in screen.getvalue()
 
 
+def test_on_a_terminal_validations_are_rows_of_one_table(tmp_path, monkeypatch, capsys):
+    screen = io.StringIO()
+    screen.isatty = lambda: True
+    monkeypatch.setattr("sys.stderr", screen)
+    with make_reporter(tmp_path) as reporter:
+        reporter.log(10, np.array([2.0], np.float32))
+        reporter.log_validation(10, found())
+        reporter.log_validation(20, found())
+    heading, first, second = capsys.readouterr().out.splitlines()[:3]
+    assert heading.split() == ["step", "loss", "val", "accuracy", "AUC", "threshold"]
+    assert first.split() == ["10", "2.0000", "0.8000", "0.9000", "0.7000"]
+    assert second.split()[0] == "20" and len(heading) == len(first) == len(second)
+
+
 @pytest.fixture
 def clock(monkeypatch) -> list[float]:
     """The clock's time, which a test moves."""
@@ -145,10 +159,10 @@ def test_without_a_terminal_first_step_and_logs_are_lines_on_stderr(tmp_path, cl
         reporter.log(10, np.array([2.0], np.float32))
     first, second = capsys.readouterr().err.splitlines()
     assert first.endswith(
-        "] step 1 of 30: loss 4.0000; the first step took 40 s, compilation included"
+        " step 1 of 30: loss 4.0000; the first step took 40 s, compilation included"
     )
     assert second.endswith(
-        "] step 10 of 30: epoch 2.00, loss 2.0000, lr 0.0091, 4 pairs/s, input 25%, 00:40 left"
+        " step 10 of 30: epoch 2.00, loss 2.0000, lr 0.0091, 4 pairs/s, input 25%, 00:40 left"
     )
 
 
@@ -158,7 +172,7 @@ def test_log_lines_come_at_most_every_10_seconds_and_at_the_end(tmp_path, clock,
             clock[0] += 6.0
             reporter.log(step, np.array([2.0], np.float32))
     said = [
-        line.partition("] ")[2].partition(":")[0] for line in capsys.readouterr().err.splitlines()
+        line.partition(" ")[2].partition(":")[0] for line in capsys.readouterr().err.splitlines()
     ]
     assert said == ["step 2 of 30", "step 6 of 30", "step 30 of 30"]
 
