@@ -131,7 +131,8 @@ class Reporter:
             line += f", {self._bad.count} bad records skipped"
         self._bar.update(new_steps)
         self._bar.set_postfix_str(line)
-        if step == self._options.steps or time.perf_counter() - self._last_line >= _LOG_SECONDS:
+        is_due = time.perf_counter() - self._last_line >= _LOG_SECONDS
+        if self._bar.disable and (is_due or step == self._options.steps):
             self._last_line = time.perf_counter()
             logging.info("%s: %s%s", self._step_of_all(step), line, self._time_left())
         self._write_scalars(
