@@ -12,7 +12,7 @@ from typing import NoReturn
 
 from absl import flags
 
-from fv import errors, progress, removed_flags
+from fv import errors, progress
 from fv import options as fv_options
 from fv.errors import Stopped, UserError, WorkerLost
 
@@ -124,8 +124,7 @@ def parse(options_class: type, argv: Sequence[str]) -> tuple[flags.FlagValues, l
         "help", False, "Print this text and exit.", flag_values=values, short_name="h"
     )
     try:
-        given = values.read_flags_from_files(list(argv[1:]), force_gnu=False)
-        return values, values([argv[0], *removed_flags.translate(given, values)])[1:]
+        return values, values(list(argv))[1:]
     except flags.Error as error:
         message = str(error).removeprefix("ERROR:: ")
         raise UserError(f"{message} (--help lists the flags)") from error

@@ -13,7 +13,7 @@ import os
 import shutil
 import sys
 from collections.abc import Iterable, Iterator
-from typing import IO
+from typing import IO, NoReturn
 
 import filelock
 
@@ -232,35 +232,27 @@ def save_json(content: dict, path: str, indent: int = 2) -> None:
         file.write(f"{text}\n")
 
 
-def load_json(path: str, *, not_finite_as_none: bool = False) -> dict:
+def load_json(path: str) -> dict:
     """Reads a strict JSON file that holds an object.
-
-    Args:
-      path: file to read.
-      not_finite_as_none: read NaN and infinity as None; earlier versions of fv wrote them.
 
     Raises:
       UserError: the file is not strict JSON, or holds no object.
     """
-    return parse_json(read_bytes(path), path, not_finite_as_none=not_finite_as_none)
+    return parse_json(read_bytes(path), path)
 
 
-def parse_json(text: bytes | str, path: str, *, not_finite_as_none: bool = False) -> dict:
+def parse_json(text: bytes | str, path: str) -> dict:
     """Parses text that was read from `path`, as `load_json` does."""
 
-    def refuse(number: str) -> None:
-        if not not_finite_as_none:
-            raise UserError(
-                f"{path} holds {number}, which is no number in JSON: "
-                "write the file again with the command that made it"
-            )
+    def refuse(number: str) -> NoReturn:
+        raise UserError(
+            f"{path} holds {number}, which is no number in JSON: "
+            "write the file again with the command that made it"
+        )
 
-    def parse_float(number: str) -> float | None:
+    def parse_float(number: str) -> float:
         value = float(number)
-        if math.isfinite(value):
-            return value
-        refuse(number)  # 1e999
-        return None
+        return value if math.isfinite(value) else refuse(number)  # 1e999
 
     try:
         content = json.loads(text, parse_constant=refuse, parse_float=parse_float)

@@ -51,7 +51,7 @@ class Manifest:
       splits: by name of `SPLITS`.
       image_side: side in pixels if every stored image is a square of one size, else None.
       schema_version: of the record.
-      preprocessing: how the images are stored; None if that is not known.
+      preprocessing: how the images are stored.
     """
 
     seed: int
@@ -59,7 +59,7 @@ class Manifest:
     splits: dict[str, Split]
     image_side: int | None = None
     schema_version: int = record.SCHEMA_VERSION
-    preprocessing: Preprocessing | None = None
+    preprocessing: Preprocessing = Preprocessing()
 
     def split(self, name: str) -> Split:
         """Returns the split of that name.
@@ -94,7 +94,7 @@ def shard_name(split: str, index: int, count: int) -> str:
 def save(manifest: Manifest, folder: str) -> None:
     """Writes the manifest into `folder`, whole or not at all."""
     fields = dataclasses.asdict(manifest)
-    fields["preprocessing"] = manifest.preprocessing and manifest.preprocessing.to_json()
+    fields["preprocessing"] = manifest.preprocessing.to_json()
     ownership.save_json(fields, os.path.join(folder, FILE_NAME), indent=1)
 
 
@@ -158,7 +158,5 @@ def _parse(fields: dict[str, Any], path: str) -> Manifest:
         )
         for name, split in fields["splits"].items()
     }
-    preprocessing = Preprocessing.from_json(fields.get("preprocessing"), path)
-    if "preprocessing" not in fields:  # written by an earlier version
-        preprocessing = Preprocessing.from_flagfile(fields["flags"])
+    preprocessing = Preprocessing.from_json(fields["preprocessing"], path)
     return Manifest(**fields | {"splits": splits, "preprocessing": preprocessing})

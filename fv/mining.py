@@ -95,7 +95,7 @@ def mine(options: MineOptions) -> tuple[manifest.Manifest, dict]:
     aligned = faces.describe(chosen.faces, chosen.align_margin)
     again = dataclasses.replace(options_module.preprocessing_of(chosen), alignment=aligned)
     stored = source.preprocessing
-    if stored and not (again.same_crop(stored) and again.same_boxes(stored)):
+    if not again.same_crop(stored) or again.boxes != stored.boxes:
         changed = f"--crop={chosen.crop} changed since {options.tfrecords} was converted"
         raise UserError(f"{changed}: convert it again")
     ownership.claim(options.output, [FILE_NAME])

@@ -9,7 +9,7 @@ import dataclasses
 import math
 import types
 import typing
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from absl import flags
 
@@ -93,6 +93,27 @@ def from_flags(cls: type, values: flags.FlagValues) -> typing.Any:
             raise UserError(f"--{field.name} is missing: {field.metadata['help']}")
         arguments[field.name] = value
     return cls(**arguments)
+
+
+def parse(cls: type, lines: Iterable[str]) -> typing.Any:
+    """Builds `cls` from the lines of `to_flagfile`.
+
+    Raises:
+      ValueError: a flag is unknown, or its value is not allowed.
+    """
+    values = flags.FlagValues()
+    define_flags(cls, values)
+    try:
+        values(["", *lines])
+    except flags.Error as error:
+        raise ValueError(str(error)) from error
+    return from_flags(cls, values)
+
+
+def from_record(cls: type, fields: Mapping[str, typing.Any]) -> typing.Any:
+    """Builds `cls` from the JSON of `dataclasses.asdict`; raises what `parse` raises."""
+    given = fields.items()
+    return parse(cls, [f"--{name}={to_text(value)}" for name, value in given if value is not None])
 
 
 def to_flagfile(options: typing.Any) -> str:

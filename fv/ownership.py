@@ -37,7 +37,7 @@ def claim(
     Args:
       folder: may be missing.
       names: files in it.
-      recognise: whether a file that is not listed is fv's: earlier versions kept no list.
+      recognise: whether a file that is not listed is fv's, as in a copy of a folder without .fv/.
 
     Raises:
       UserError: one of the files is not fv's, or was changed since fv wrote it.

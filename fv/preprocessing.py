@@ -12,10 +12,9 @@ from fv.errors import UserError
 
 WHOLE = "none"  # value of --crop: nothing is cut off
 AREA = "area"  # exact area averages
-# In place of a digest: an older manifest names the CSV of boxes, but not its content.
+# In place of the digest of a CSV that was not read.
 UNKNOWN = "unknown"
 _DIGEST_SHOWN = 12  # hexadecimal digits
-_JPEG_QUALITY = 95  # the converter's default, for a manifest whose flags do not say
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,7 +39,7 @@ class Preprocessing:
     boxes: str | None = None
     store_size: int | None = None
     resampling: str = AREA
-    jpeg_quality: int = _JPEG_QUALITY
+    jpeg_quality: int = 95
     alignment: Alignment | None = None
 
     def __str__(self) -> str:
@@ -51,11 +50,6 @@ class Preprocessing:
         if self.alignment:
             crop = str(self.alignment)
         return crop if self.store_size is None else f"{crop} --store_size={self.store_size}"
-
-    @property
-    def cuts(self) -> bool:
-        """Whether a part of an image was cut off that the model's own centre square would keep."""
-        return bool(self.boxes or self.alignment) or self.centre < 1.0
 
     @property
     def centre(self) -> float:
@@ -76,10 +70,6 @@ class Preprocessing:
             return self.boxes == other.boxes and self.centre == other.centre
         return True
 
-    def same_boxes(self, other: "Preprocessing") -> bool:
-        """Whether both have the boxes of one CSV, or none; those of an unknown CSV may be any."""
-        return self.boxes == other.boxes or UNKNOWN in (self.boxes, other.boxes)
-
     def to_json(self) -> dict:
         """The fields that are not None."""
         return {
@@ -97,22 +87,8 @@ class Preprocessing:
             return cls(None, UNKNOWN, store_size, AREA, jpeg_quality)
 
     @classmethod
-    def from_flagfile(cls, flags: str) -> "Preprocessing | None":
-        """The record of a conversion by the flagfile in a manifest; None if it is not there."""
-        given = dict(
-            line.removeprefix("--").split("=", 1) for line in flags.splitlines() if "=" in line
-        )
-        if "images" not in given:
-            return None
-        size = given.get("store_size")
-        quality = int(given.get("jpeg_quality", _JPEG_QUALITY))
-        return cls.from_flags(
-            given.get("crop", WHOLE), None if size is None else int(size), quality
-        )
-
-    @classmethod
-    def from_json(cls, fields: dict | None, source: str) -> "Preprocessing | None":
-        """Reads what `to_json` gave; None for None, which stands for a record that is not known.
+    def from_json(cls, fields: dict, source: str) -> "Preprocessing":
+        """Reads what `to_json` gave.
 
         Args:
           fields: the record.
@@ -121,8 +97,6 @@ class Preprocessing:
         Raises:
           UserError: a newer fv wrote it, with a step that this one does not know.
         """
-        if fields is None:
-            return None
         unknown = sorted(set(fields) - {field.name for field in dataclasses.fields(cls)})
         if fields.get("resampling", AREA) != AREA:
             unknown.append(f"resampling={fields['resampling']}")

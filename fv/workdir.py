@@ -44,7 +44,7 @@ def starts(folder: str) -> list[dict]:
     """Reads from run.json what each start of a run computed with, the first start first.
 
     Returns:
-      One entry per start; none where there is no run.json, as in a workdir of an older fv.
+      One entry per start; none where there is no run.json.
 
     Raises:
       UserError: run.json is not from fv.train.
@@ -52,7 +52,7 @@ def starts(folder: str) -> list[dict]:
     path = os.path.join(folder, RUN)
     if not files.exists(path):
         return []
-    content = files.load_json(path, not_finite_as_none=True)
+    content = files.load_json(path)
     if not isinstance(content.get("starts"), list):
         raise UserError(
             f"{path} is not the record of a run of fv.train: move it away, or give another folder"

@@ -102,18 +102,6 @@ def test_a_mistake_on_the_command_line_is_one_line_and_exit_code_2(arguments, sa
     assert all(word in error for word in said), error
 
 
-def test_removed_flags_without_effect_are_dropped_from_flagfiles(tmp_path, capsys):
-    flags, seen = tmp_path / "train.flags", []
-    flags.write_text("--images=faces\n--hard_share=0.5\n--swa_period=1\n--decay_at=\n--steps=3\n")
-    assert call(seen.append, f"--flagfile={flags}") == 0 and seen == [Options("faces", steps=3)]
-    for changed in ("--hard_tfrecords=hard", "--swa_period=2"):
-        flags.write_text(f"--images=faces\n{changed}\n")
-        assert (
-            call(returns(0), f"--flagfile={flags}") == 2
-            and changed[2:10] in capsys.readouterr().err
-        )
-
-
 @pytest.mark.parametrize("arguments", [[], ["A.jpg"], ["A.jpg", "B.jpg", "C.jpg"]])
 def test_too_few_or_many_positional_arguments_are_refused_by_their_names(arguments, capsys):
     assert call(returns(0), "--images=faces", *arguments, positional=("IMAGE_A", "IMAGE_B")) == 2

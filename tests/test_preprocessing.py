@@ -115,16 +115,6 @@ def exported(run, tmp_path_factory) -> str:
     return str(output / "1")
 
 
-@pytest.fixture
-def forgetful(run, tmp_path) -> str:
-    """The run's workdir as an older fv leaves it, which kept no record."""
-    folder = shutil.copytree(run.workdir, tmp_path / "forgetful")
-    fields = json.loads((folder / "model.json").read_text())
-    del fields["preprocessing"]
-    (folder / "model.json").write_text(json.dumps(fields))
-    return str(folder)
-
-
 def scores_of(folder: str) -> pd.DataFrame:
     return pd.read_csv(pathlib.Path(folder, "scores.csv"))
 
@@ -198,19 +188,6 @@ def test_flags_override_the_model_s_record_each_by_itself(run):
     ]
 
 
-def test_an_old_workdir_takes_a_list_s_images_whole_behind_a_warning(forgetful, capsys):
-    record = model_record.load(forgetful)
-    options = EvaluateOptions(workdir=forgetful, images="faces", pairs_csv="pairs.csv", folds=5)
-    treated = pair_sources.with_training_crop(options, record)
-    assert (treated.crop, treated.store_size) == ("none", None)
-    (said,) = capsys.readouterr().err.splitlines()
-    assert (
-        said.startswith("fv: warning: ") and "does not say how its training images were cut" in said
-    )
-    pair_sources.with_training_crop(dataclasses.replace(options, crop="0.6", store_size=64), record)
-    assert not capsys.readouterr().err
-
-
 def test_shards_cut_otherwise_are_refused_unless_the_flags_name_them(run, whole):
     options = EvaluateOptions(workdir=run.workdir, tfrecords=whole)
     record = model_record.load(run.workdir)
@@ -274,9 +251,7 @@ def test_a_crop_at_conversion_and_one_in_the_model_show_a_teacher_the_same():
 def test_the_record_goes_from_an_export_and_a_workdir_to_first_weights(run, exported):
     for where in (run.workdir, exported):
         assert initial_weights.find_weights(where, run.model).record.preprocessing == CUT
-    silent = model_record.describe(TINY, ("Ada",))
-    assert model_record.inherit(silent, model_record.load(run.workdir)).preprocessing == CUT
-    other = dataclasses.replace(silent, preprocessing=WHOLE)
+    other = model_record.describe(TINY, ("Ada",), WHOLE)
     assert model_record.inherit(other, model_record.load(run.workdir)).preprocessing == WHOLE
 
 
@@ -285,15 +260,6 @@ def test_the_card_says_what_the_graph_does_to_whole_images(exported):
     assert json.loads((folder / "model_card.json").read_text())["preprocessing"] == CUT.to_json()
     text = (folder / "model_card.md").read_text()
     assert "Give whole images" in text and "centre square of 0.6" in text and "64 pixels" in text
-
-
-def test_an_export_of_an_old_workdir_does_nothing_more_behind_a_warning(forgetful, capsys):
-    held, options = model_record.load(forgetful), ExportOptions(workdir=forgetful, output="export")
-    assert exports._rules(options, held).preprocessing is None
-    exports._describe_input(options, held)
-    (said,) = capsys.readouterr().err.splitlines()
-    assert said.startswith("fv: warning") and "give images as they are in the shards" in said
-    assert "give images as they are" in model_card.describe_input(dataclasses.asdict(TINY), None)
 
 
 def test_a_model_of_boxes_says_that_images_have_to_be_cut_already(exported, tmp_path, capsys):
@@ -366,9 +332,7 @@ def test_boxes_are_recorded_by_the_digest_of_their_csv(photographs, tmp_path):
     first = options_module.preprocessing_of(chosen)
     path.write_text(path.read_text() + "p00/1.jpg,0,0,9,9\n")
     second = options_module.preprocessing_of(chosen)
-    assert not first.same_boxes(second) and first.same_boxes(
-        dataclasses.replace(first, boxes=UNKNOWN)
-    )
+    assert first.boxes != second.boxes
     assert first.same_crop(second) and not first.same_crop(WHOLE)
 
 
@@ -379,21 +343,6 @@ def test_boxes_of_other_images_fit_behind_a_warning(tmp_path, capsys):
     assert capsys.readouterr().err == ""
     model_record.check_images(record, "run", second, "shards", "")
     assert "the boxes of shards are of another CSV than those of run" in capsys.readouterr().err
-
-
-def test_a_manifest_of_an_older_fv_is_read_by_its_flags(cut, tmp_path):
-    fields = json.loads(pathlib.Path(cut, "manifest.json").read_text())
-    del fields["preprocessing"]
-
-    def read(flags: str) -> Preprocessing | None:
-        (tmp_path / "manifest.json").write_text(json.dumps(fields | {"flags": flags}))
-        return manifest.read(str(tmp_path)).preprocessing
-
-    assert read(fields["flags"]) == CUT
-    assert read("--images=lfw\n--seed=1\n") == WHOLE and read("") is None
-    assert read("--images=lfw\n--crop=boxes.csv\n--store_size=80\n") == Preprocessing(
-        boxes=UNKNOWN, store_size=80
-    )
 
 
 def test_a_record_with_a_step_of_a_newer_fv_is_refused_by_name(cut, run, tmp_path):
@@ -423,16 +372,3 @@ def test_a_record_with_a_step_of_a_newer_fv_is_refused_by_name(cut, run, tmp_pat
 )
 def test_images_fit_by_equal_crops_and_by_sizes_that_are_not_enlarged(held, wanted, answer):
     assert held.fits(wanted, image_size=32, crop_fraction=1.0) is answer
-
-
-def test_shards_without_a_record_are_taken_with_a_warning(capsys):
-    record = dataclasses.replace(model_record.describe(TINY, ("Ada",)), preprocessing=CUT)
-    model_record.check_images(record, "run", None, "old shards", "advice")
-    assert "fv: warning: run was trained" in capsys.readouterr().err
-    model_record.check_images(
-        dataclasses.replace(record, preprocessing=WHOLE), "run", None, "old shards", "advice"
-    )
-    model_record.check_images(
-        dataclasses.replace(record, preprocessing=None), "run", CUT, "shards", "advice"
-    )
-    assert not capsys.readouterr().err

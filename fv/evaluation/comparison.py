@@ -80,9 +80,7 @@ def _load(run: str) -> dict:
     content = files.load_json(path)
     missing = [name for name in _NEEDED if name not in content]
     if missing:
-        raise UserError(
-            f"{path} has no '{missing[0]}': an older fv wrote it, run fv.evaluate again"
-        )
+        raise UserError(f"{path} has no '{missing[0]}': another fv wrote it, run fv.evaluate again")
     return content
 
 
@@ -131,7 +129,7 @@ def _have_same_pairs(contents: Sequence[dict]) -> bool:
     digests = {content.get("pairs_sha256") for content in contents}
     if None not in digests:
         return len(digests) == 1
-    # an older fv or given scores: no digest
+    # Given scores have no digest.
     return (
         len({(content["split"], content["pairs"], content["genuine"]) for content in contents}) == 1
     )

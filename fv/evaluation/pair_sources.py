@@ -8,7 +8,6 @@ import collections
 import dataclasses
 import os
 import shlex
-import sys
 from collections.abc import Mapping
 
 import numpy as np
@@ -91,7 +90,7 @@ def with_training_crop(options: EvaluateOptions, record: ModelRecord) -> Evaluat
     if not (options.pairs_list or options.threshold_pairs):
         return options
     trained = record.preprocessing
-    made = trained.alignment if trained else None
+    made = trained.alignment
     if options.faces.given and made is None:
         raise UserError(
             f"{options.workdir} was not trained on aligned faces: leave out {options.faces.source}"
@@ -113,22 +112,17 @@ def with_training_crop(options: EvaluateOptions, record: ModelRecord) -> Evaluat
             )
         chosen = dataclasses.replace(options.faces, detector=detection.MTCNN)
         options = dataclasses.replace(options, faces=chosen)
-    if crop is None and trained is None:
-        print(
-            f"fv: warning: {options.workdir} does not say how its training images were cut: those "
-            "of the list are taken whole; give --crop and --store_size as at conversion",
-            file=sys.stderr,
-        )
-    if crop is None and trained and trained.boxes:
+    if crop is None and trained.boxes:
         raise UserError(
             f"{options.workdir} was trained on images cut to boxes: give --crop=CSV with the boxes "
             f"of {options.images or 'the images'}, or --crop=none if they are cut already"
         )
     if crop is None:
-        fraction = trained and trained.crop_fraction
+        fraction = trained.crop_fraction
         crop = images.WHOLE if fraction is None else str(fraction)
-    size = options.store_size or (trained.store_size if trained else None)
-    return dataclasses.replace(options, crop=crop, store_size=size)
+    return dataclasses.replace(
+        options, crop=crop, store_size=options.store_size or trained.store_size
+    )
 
 
 def leave_out_broken(
@@ -178,7 +172,7 @@ def _read_list(
     path: str, options: EvaluateOptions, record: ModelRecord, *, is_csv: bool, is_bin: bool
 ) -> PairSet:
     assert options.crop is not None
-    crop, trained = images.parse_crop(options.crop), record.preprocessing or Preprocessing()
+    crop, trained = images.parse_crop(options.crop), record.preprocessing
     if is_bin:
         rules = pairs_module.storage_rules(crop, options.store_size, trained.jpeg_quality)
         if crop.boxes is not None:
@@ -215,7 +209,7 @@ def _read_shards(folder: str, split: str, options: EvaluateOptions, record: Mode
     """Reads a split whose images fit the model, or whose flags confirm that they are meant."""
     found = manifest.read(folder)
     stored = found.preprocessing
-    if stored is None or not _is_confirmed(options, stored):
+    if not _is_confirmed(options, stored):
         assert options.workdir is not None
         advice = (
             "give shards that were converted as the training shards, or confirm these by "
@@ -237,7 +231,7 @@ def _confirming_flags(found: manifest.Manifest) -> str:
     """The flags with which `_is_confirmed` is true for a data set."""
     stored = found.preprocessing
     crop = next((line for line in found.flags.splitlines() if line.startswith("--crop=")), None)
-    if stored is None or stored.boxes is None or crop is None:
+    if stored.boxes is None or crop is None:
         return str(stored)
     return f"{shlex.quote(crop)} --store_size={stored.store_size}"
 

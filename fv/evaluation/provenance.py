@@ -44,9 +44,9 @@ def find_training_identities(
     if record.identity_hashes is None:
         if not (allowed or not scored.named):
             raise UserError(
-                f"{workdir} does not say whom it was trained on (an older fv, or first weights "
-                "from an export): train it again, or give --allow_seen_identities to report "
-                "without that check"
+                f"{workdir} does not say whom it was trained on (its first weights are an "
+                "export's): train it again, or give --allow_seen_identities to report without "
+                "that check"
             )
         return dict(known=False, people=len(people), seen=0)
     seen = record.trained_on(people, exact)
@@ -132,7 +132,7 @@ def input_verdict(workdir: str) -> str:
 
 
 def read_training(workdir: str) -> dict | None:
-    """Reads the training run of a workdir; None if an older fv wrote no run.json.
+    """Reads the training run of a workdir; None if it holds no run.json.
 
     Returns:
       Of the last start `at` (UTC), `revision` (of fv's repository), `host`, `python` and

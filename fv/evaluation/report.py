@@ -46,11 +46,11 @@ def claim_outputs(folder: str, names: Sequence[str], options: EvaluateOptions) -
     read = (options.pairs_list, options.threshold_pairs, options.scores, options.threshold_scores)
     for name in names:
         ownership.require_not_read(os.path.join(folder, name), "output", filter(None, read))
-    ownership.claim(folder, names, lambda name: _is_of_earlier_version(folder))
+    ownership.claim(folder, names, lambda name: _is_unlisted_copy(folder))
 
 
-def _is_of_earlier_version(folder: str) -> bool:
-    """Whether an earlier fv, which listed no files, wrote the metrics.json of a folder."""
+def _is_unlisted_copy(folder: str) -> bool:
+    """Whether a folder holds the metrics.json of an evaluation, but not the list of its files."""
     path = os.path.join(folder, workdir.METRICS)
     try:
         return (

@@ -114,7 +114,7 @@ def is_listed(path: str) -> bool:
 
 
 def adopt_unlisted(folder: str) -> None:
-    """Lists the checkpoints of a folder as fv's if none is listed, as in earlier versions."""
+    """Lists the checkpoints of a folder as fv's if none is listed, as in a copy without .fv/."""
     found = find_checkpoints(folder)
     if not any(map(is_listed, found)):
         names = {_index_name(path): ownership.UNCHECKED for path in found}

@@ -18,7 +18,8 @@ import numpy as np
 import tensorflow as tf
 import tf_keras
 
-from fv import errors, files, image_ops, removed_flags, workdir
+from fv import errors, files, image_ops, workdir
+from fv import options as fv_options
 from fv.errors import UserError
 from fv.model import backbones, checkpoint_files, model_record, siamese
 from fv.model.model_record import ModelRecord
@@ -98,9 +99,9 @@ class FirstWeights:
         line = f"first weights ({self.source.name}): {len(fitting)} of {len(wanted)} layers loaded"
         if len(fitting) < len(wanted):
             line += f"; not {_list_misfits(misfits)}"
-        theirs = self.source.record and self.source.record.preprocessing
         ours = self.plain_record.preprocessing
-        if theirs and ours and not ours.same_crop(theirs):
+        theirs = self.source.record.preprocessing if self.source.record else ours
+        if not ours.same_crop(theirs):
             line += (
                 f"; they were trained on images stored with {theirs}, these are stored with {ours}"
             )
@@ -213,8 +214,8 @@ def _of_export(where: str, options: ModelOptions) -> Source:
     """An export contains the encoder and, if that has weights, the head's scoring."""
     try:
         card = files.load_json(os.path.join(where, CARD))
-        held = removed_flags.from_record(ModelOptions, card["model"])
-        preprocessing = Preprocessing.from_json(card.get("preprocessing"), f"{where}/{CARD}")
+        held = fv_options.from_record(ModelOptions, card["model"])
+        preprocessing = Preprocessing.from_json(card["preprocessing"], f"{where}/{CARD}")
         _require_backbone(where, held, options)
         model = siamese.build_siamese(held, identities=1)
         scoring = model.head.scoring.variables if model.head.scoring else []

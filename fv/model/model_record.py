@@ -11,7 +11,7 @@ import os
 import sys
 from collections.abc import Iterable, Sequence
 
-from fv import files, removed_flags, workdir
+from fv import files, workdir
 from fv import options as fv_options
 from fv.conversion import identities as spelling
 from fv.errors import UserError
@@ -19,12 +19,7 @@ from fv.model.options import ModelOptions
 from fv.preprocessing import Preprocessing
 
 _HASH_BYTES = 8
-# Removed flags that the loss of a head depended on, with those heads.
-_HEADS_OF_REMOVED = {
-    "contrastive_margin": ("distance", "all_distances"),
-    "triplet_margin": ("triplet_semihard", "triplet_hard"),
-    "softmax_margin_steps": ("softmax",),
-}
+_AS_THEY_ARE = Preprocessing()
 _SPELLED = "\0"  # before a normalised name, so that its hash differs from that of a name as written
 
 
@@ -36,14 +31,13 @@ class ModelRecord:
       options: the model.
       identities: number of training identities.
       identities_sha256: of their names in order.
-      identity_hashes: of each name, salted with `identities_sha256`. None if unknown: in a workdir
-        of an older fv, or with first weights from such a workdir or from an export.
+      identity_hashes: of each name, salted with `identities_sha256`. None if unknown, as with first
+        weights from an export.
       earlier: training identities of the runs whose weights this run began with or imitated: (salt,
         hashes) of each run.
       spelling_hashes: salted hashes of the normalised names that differ from the names, so that
-        another spelling of a name is recognised. Empty in a workdir of an older fv.
-      preprocessing: of the training images, before they were stored. None if unknown: in a workdir
-        of an older fv, or with shards that do not say.
+        another spelling of a name is recognised.
+      preprocessing: of the training images, before they were stored.
     """
 
     options: ModelOptions
@@ -52,7 +46,7 @@ class ModelRecord:
     identity_hashes: tuple[str, ...] | None = None
     earlier: tuple[tuple[str, tuple[str, ...]], ...] = ()
     spelling_hashes: tuple[str, ...] = ()
-    preprocessing: Preprocessing | None = None
+    preprocessing: Preprocessing = Preprocessing()
 
     def trained_on(self, names: Iterable[str], exact: bool = False) -> list[str]:
         """Finds the names of people whom this run or an earlier one trained on, sorted.
@@ -92,7 +86,7 @@ class ModelRecord:
 
 
 def describe(
-    options: ModelOptions, identities: Sequence[str], preprocessing: Preprocessing | None = None
+    options: ModelOptions, identities: Sequence[str], preprocessing: Preprocessing = _AS_THEY_ARE
 ) -> ModelRecord:
     """Makes the record of a new model from the names of its training identities."""
     digest = hashlib.sha256("\n".join(identities).encode()).hexdigest()
@@ -116,7 +110,6 @@ def inherit(record: ModelRecord, parent: ModelRecord | None) -> ModelRecord:
     """
     if parent is None:
         return record
-    record = dataclasses.replace(record, preprocessing=record.preprocessing or parent.preprocessing)
     if parent.identity_hashes is None:
         return dataclasses.replace(record, identity_hashes=None)
     hashes = (*parent.identity_hashes, *parent.spelling_hashes)
@@ -127,14 +120,8 @@ def inherit(record: ModelRecord, parent: ModelRecord | None) -> ModelRecord:
 
 
 def resume(record: ModelRecord, folder: str) -> ModelRecord:
-    """Returns the record of a workdir in which a run continues; `record` for a new workdir.
-
-    If the workdir does not say how its images were preprocessed, it is as `record` says.
-    """
-    if not files.exists(os.path.join(folder, workdir.MODEL)):
-        return record
-    saved = load(folder)
-    return dataclasses.replace(saved, preprocessing=saved.preprocessing or record.preprocessing)
+    """Returns the record of a workdir in which a run continues; `record` for a new workdir."""
+    return load(folder) if files.exists(os.path.join(folder, workdir.MODEL)) else record
 
 
 def save(record: ModelRecord, folder: str) -> None:
@@ -151,7 +138,7 @@ def save(record: ModelRecord, folder: str) -> None:
         earlier = tuple(dict.fromkeys((*saved.earlier, *record.earlier)))
         record = dataclasses.replace(record, identity_hashes=hashes, earlier=earlier)
     fields = dataclasses.asdict(record)
-    fields["preprocessing"] = record.preprocessing and record.preprocessing.to_json()
+    fields["preprocessing"] = record.preprocessing.to_json()
     files.save_json(existing | fields, path)
 
 
@@ -166,15 +153,15 @@ def load(folder: str) -> ModelRecord:
         raise UserError(f"{folder} holds no {workdir.MODEL}: give a --workdir that fv.train wrote")
     try:
         fields = files.load_json(path)
-        hashes = fields.get("identity_hashes")
+        hashes = fields["identity_hashes"]
         return ModelRecord(
-            options=removed_flags.from_record(ModelOptions, fields["options"]),
+            options=fv_options.from_record(ModelOptions, fields["options"]),
             identities=fields["identities"],
             identities_sha256=fields["identities_sha256"],
             identity_hashes=None if hashes is None else tuple(hashes),
-            earlier=tuple((salt, tuple(known)) for salt, known in fields.get("earlier", ())),
-            spelling_hashes=tuple(fields.get("spelling_hashes", ())),
-            preprocessing=Preprocessing.from_json(fields.get("preprocessing"), path),
+            earlier=tuple((salt, tuple(known)) for salt, known in fields["earlier"]),
+            spelling_hashes=tuple(fields["spelling_hashes"]),
+            preprocessing=Preprocessing.from_json(fields["preprocessing"], path),
         )
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise UserError(
@@ -209,34 +196,17 @@ def check_same(record: ModelRecord, folder: str) -> None:
     check_images(saved, folder, record.preprocessing, "these shards", advice)
 
 
-def require_same_loss(folder: str) -> None:
-    """Checks that this version can train on in a workdir with the loss that the model began with.
-
-    Raises:
-      UserError: an earlier version trained it with a value that is fixed now.
-    """
-    path = os.path.join(folder, workdir.MODEL)
-    fields = files.load_json(path)["options"] if files.exists(path) else {}
-    heads = {fields.get("head"), fields.get("second_head")}
-    for name, (value, fixed) in removed_flags.find_lost_values(fields).items():
-        if heads.intersection(_HEADS_OF_REMOVED.get(name, ())):
-            raise UserError(
-                f"{folder} was trained with {name}={value}, which is now always "
-                f"{fixed or 'off'}: evaluate or export it, or train in another --workdir"
-            )
-
-
 def check_images(
-    record: ModelRecord, folder: str, held: Preprocessing | None, source: str, advice: str
+    record: ModelRecord, folder: str, held: Preprocessing, source: str, advice: str
 ) -> None:
     """Checks that images were stored like those that a model was trained on.
 
-    Prints a warning if this is not known, or if boxes come from another file.
+    Prints a warning if boxes come from another file, or faces were aligned otherwise.
 
     Args:
       record: of the model.
       folder: where the model is, for the message.
-      held: what was done to the images before they were stored; None if unknown.
+      held: what was done to the images before they were stored.
       source: where they are, for the message.
       advice: what to do if they do not fit.
 
@@ -244,16 +214,11 @@ def check_images(
       UserError: they do not fit (`Preprocessing.fits`).
     """
     wanted = record.preprocessing
-    if wanted is None:
-        return
     trained = f"{folder} was trained on images stored with {wanted}"
     warning = None
-    if held is None:
-        if wanted.cuts:
-            warning = f"{trained}; how those of {source} were stored is not known"
-    elif not held.fits(wanted, record.options.image_size, record.options.crop_fraction):
+    if not held.fits(wanted, record.options.image_size, record.options.crop_fraction):
         raise UserError(f"{trained}, but those of {source} are stored with {held}: {advice}")
-    elif not held.same_boxes(wanted):
+    if held.boxes != wanted.boxes:
         boxes = f"the boxes of {source} are of another CSV than those of {folder}"
         warning = f"{boxes}: they have to frame faces alike"
     elif held.alignment != wanted.alignment:

@@ -34,7 +34,7 @@ class PairSource:
       image_size: side of the images in a batch, in pixels.
       crop_fraction: side of the centre square that is kept, over the shorter side, in (0, 1].
       identities: names whose position is their index in a batch's `identities`.
-      preprocessing: what the converter did to the images; None where the manifest does not say.
+      preprocessing: what the converter did to the images.
     """
 
     folder: str
@@ -42,7 +42,7 @@ class PairSource:
     image_size: int
     crop_fraction: float
     identities: tuple[str, ...] = ()
-    preprocessing: Preprocessing | None = None
+    preprocessing: Preprocessing = Preprocessing()
 
     @classmethod
     def of(

@@ -70,7 +70,9 @@ class TensorFlowEngine:
             raise UserError(
                 f"{path} holds no SavedModel that fv.export wrote, or a damaged one ({reason})"
             ) from error
-        if "boxes" in (self.card.get("preprocessing") or {}):
+        if self.card and not self.card.get("preprocessing"):
+            raise UserError(f"{self.path} was exported by an earlier fv: export it again")
+        if "boxes" in self.card.get("preprocessing", {}):
             print(f"fv: note: {self.path}: {model_card.BOXES}", file=sys.stderr)
 
     def run(self, signature: str, inputs: Inputs) -> Outputs:

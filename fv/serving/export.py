@@ -226,9 +226,7 @@ def _summarize(output: str, point: OperatingPoint, step: int) -> str:
 
 def _describe_input(options: ExportOptions, trained: ModelRecord) -> None:
     """Prints to stderr what a caller has to know of the images; nothing if it is the usual."""
-    if trained.preprocessing is None:
-        print(f"fv: warning: {options.workdir}: {model_card.UNKNOWN_INPUT}", file=sys.stderr)
-    elif trained.preprocessing.boxes:
+    if trained.preprocessing.boxes:
         print(f"fv: note: {options.output}: {model_card.BOXES}", file=sys.stderr)
     elif trained.preprocessing.alignment:
         print(f"fv: note: {options.output}: {model_card.ALIGNED}", file=sys.stderr)
@@ -257,7 +255,7 @@ def _describe(
         # These weights are restored if a run kept them.
         "weights_averaged_by": given.get("average_weights") or "none",
         "model": dataclasses.asdict(trained.options),
-        "preprocessing": trained.preprocessing and trained.preprocessing.to_json(),
+        "preprocessing": trained.preprocessing.to_json(),
         "images": {name: getattr(options, name) for name in ("max_megapixels", "merge_images")},
         "operating_point": dataclasses.asdict(point),
         "calibration": dataclasses.asdict(fitted)

@@ -24,10 +24,6 @@ ALIGNED = (
     "`serving_default` expects images that are already cut to one face and aligned, as the "
     "converter does it"
 )
-UNKNOWN_INPUT = (
-    "how the training images were cut and stored is not known (model.json is of an older fv, or "
-    "the shards do not say): give images as they are in the shards"
-)
 LIMITS = (
     "Do not decide about anybody's liberty, work, credit, benefits or asylum by a score alone: at "
     "any threshold some strangers are accepted and some people rejected, at the rates below and at "
@@ -86,20 +82,17 @@ def _describe_model(card: dict) -> str:
     )
 
 
-def describe_input(model: dict, preprocessing: dict | None) -> str:
+def describe_input(model: dict, preprocessing: dict) -> str:
     """What images `serving_default` expects, and what the graph does to them.
 
     Args:
       model: the model's options.
-      preprocessing: what the converter did to the training images (`fv.preprocessing`); None if
-        that is not known.
+      preprocessing: what the converter did to the training images (`fv.preprocessing`).
     """
     own = (
         f"the centre square of {model['crop_fraction']:g} of the shorter side, resized to "
         f"{model['image_size']} pixels"
     )
-    if preprocessing is None:
-        return f"{UNKNOWN_INPUT[0].upper()}{UNKNOWN_INPUT[1:]}. The graph takes {own}."
     wanted = "Give whole images, not cut in any way."
     if preprocessing.get("boxes"):
         wanted = f"{BOXES[0].upper()}{BOXES[1:]}."

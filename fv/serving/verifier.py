@@ -109,12 +109,11 @@ class Verifier:
 
         engine = TensorFlowEngine(path)
         faces = None
-        recorded = Preprocessing.from_json(engine.card.get("preprocessing"), engine.path)
-        if recorded and recorded.alignment and detector != CROPS:
+        fields = engine.card.get("preprocessing", {})
+        alignment = Preprocessing.from_json(fields, engine.path).alignment
+        if alignment and detector != CROPS:
             most = max_pixels(engine.card)
-            faces = FaceFinder(
-                recorded.alignment, most, detector, detector_model, no_face, face_points
-            )
+            faces = FaceFinder(alignment, most, detector, detector_model, no_face, face_points)
         self._use(engine, threshold, faces)
 
     def _use(

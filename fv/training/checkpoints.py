@@ -116,12 +116,6 @@ class Checkpoints:
                 names = [f"{os.path.basename(each)}.index" for each in foreign]
                 ownership.refuse_foreign(names, self._folder)
             self._read(path)
-            broken = self._find_not_finite()
-            if broken:  # an earlier fv saved it
-                raise UserError(
-                    f"{path} holds {broken}, which is not finite: remove {path}.*, the run then "
-                    "goes on before it"
-                )
             self._kept = older[::-1]
         return self.last_step
 
@@ -156,9 +150,7 @@ class Checkpoints:
         The validation is noted after the state is saved. A run that is killed in between validates
         that step again, with the same result. Errors are those of `save`.
         """
-        # Earlier versions of fv could choose by another metric.
-        same_metric = self._validation.get("metric") == _METRIC
-        best = self._validation["best"] if same_metric else -math.inf
+        best = self._validation.get("best", -math.inf)
         if self._agreement.any(self._chief and auc > best):
             self.save_best(step)
             self._validation |= {"metric": _METRIC, "best": auc, "best_step": step}

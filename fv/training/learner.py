@@ -52,7 +52,7 @@ def build(
     strategy: tf.distribute.Strategy,
     identities: Sequence[str],
     first_weights: FirstWeights | None,
-    preprocessing: Preprocessing | None,
+    preprocessing: Preprocessing,
 ) -> Learner:
     """Builds the learner of a run. The chief notes the teacher's training identities in model.json.
 
@@ -62,7 +62,7 @@ def build(
       strategy: in whose scope all variables are made.
       identities: names of the training identities.
       first_weights: overwrite those of the new model.
-      preprocessing: of the training images before they were stored; None where it is not known.
+      preprocessing: of the training images before they were stored.
 
     Raises:
       UserError: sizes, weights or the teacher do not fit the model, or a choice needs

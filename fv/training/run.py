@@ -41,7 +41,6 @@ def train(options: TrainOptions) -> None:
     training, validation = feeding.pair_sources(options)
     record = model_record.describe(options.model, training.identities, training.preprocessing)
     model_record.check_same(record, options.workdir)
-    model_record.require_same_loss(options.workdir)
     workdir.starts(options.workdir)  # refuses another program's run.json
 
     strategy = strategies.start_strategy(
@@ -143,8 +142,8 @@ def _train(
 def _claim_workdir(folder: str, *, chief: bool) -> Iterator[None]:
     """Makes the workdir, locks it, and checks that no file of others stands where fv writes.
 
-    Only the chief writes. A model.json, which was checked before, marks the workdir of an earlier
-    fv, which listed no files.
+    Only the chief writes. A model.json, which was checked before, marks the copy of a workdir
+    without its hidden folder, which lists fv's files.
 
     Raises:
       UserError: another run trains there, or there are files of others.

@@ -20,7 +20,6 @@ import platform
 import shlex
 import subprocess
 import sys
-from collections.abc import Mapping
 from importlib import metadata
 
 import tensorflow as tf
@@ -28,15 +27,11 @@ import tensorflow as tf
 import fv
 from fv import files, manifest, workdir
 from fv import options as fv_options
+from fv.errors import UserError
 from fv.training import strategy as strategies
 from fv.training.options import TrainOptions
 
-_ORDER_FLAGS = ("seed", "genuine_only", "images_per_identity")
-_REMOVED_ORDER_FLAGS = {
-    "shuffle_buffer": "2048",
-    "synthetic_input": "false",
-}  # and their values now
-_MIXED = "hard_tfrecords"  # a flag of earlier versions: a second data set mixed into the batches
+_ORDER_FLAGS = ("genuine_only", "images_per_identity")  # beside the seed
 _PACKAGES = (
     "tensorflow",
     "tf_keras",
@@ -81,20 +76,25 @@ def find_position(
 
     Returns:
       The position after the checkpoint, and a line for the user where a new epoch begins there.
+
+    Raises:
+      UserError: run.json does not describe the start that saved the checkpoint.
     """
     if step == 0:
         return Position(), None
-    start = _find_start_before(options, step)
-    flags = _flag_values(start["flags"])
-    batch, first_step = int(flags["global_batch_size"]), start["first_step"]
-    noted = start.get("position")
-    if noted:
-        fields = [field.name for field in dataclasses.fields(Position)]
-        position = Position(**{name: noted[name] for name in fields})
-    else:  # an earlier fv noted none, and had one batch size and order
-        position = Position().advance(first_step * batch)
-    position = position.advance((step - first_step) * batch)
-    changes = _find_order_changes(flags, start, options, workers)
+    path = os.path.join(options.workdir, workdir.RUN)
+    try:
+        starts = reversed(workdir.starts(options.workdir))
+        start = next(start for start in starts if start["first_step"] < step)
+        before: TrainOptions = fv_options.parse(TrainOptions, start["flags"])
+        position = Position(**start["position"])
+        changes = _find_order_changes(before, start, options, workers)
+    except (StopIteration, KeyError, TypeError, ValueError) as error:
+        raise UserError(
+            f"{path} does not say with which flags of this fv the steps to {step} were trained: "
+            "train into a new --workdir"
+        ) from error
+    position = position.advance((step - start["first_step"]) * before.global_batch_size)
     if not changes:
         return position, None
     epoch = position.order_epoch + -(-position.order_pairs // epoch_pairs)
@@ -102,49 +102,24 @@ def find_position(
     return Position(position.pairs, 0, epoch), line
 
 
-def _find_start_before(options: TrainOptions, step: int) -> dict:
-    """The start in run.json that trained up to `step`; an earlier fv kept only the last flags."""
-    for start in reversed(workdir.starts(options.workdir)):
-        if start["first_step"] < step:
-            return start
-    path = os.path.join(options.workdir, workdir.FLAGS)
-    if files.exists(path):
-        text = files.read_bytes(path).decode()
-    else:
-        text = fv_options.to_flagfile(options)
-    return {"first_step": 0, "flags": text.splitlines()}
-
-
-def _flag_values(lines: list[str]) -> dict[str, str]:
-    """Values by name; flags that an earlier fv did not have get their defaults."""
-    defaults = fv_options.to_flagfile(TrainOptions(tfrecords="", workdir="")).splitlines()
-    pairs = (line.removeprefix("--").partition("=") for line in (*defaults, *lines))
-    return {name: value for name, _, value in pairs}
-
-
 def _find_order_changes(
-    before: Mapping[str, str], start: dict, options: TrainOptions, workers: int
+    before: TrainOptions, start: dict, options: TrainOptions, workers: int
 ) -> list[str]:
     """What makes the order of the pairs in this start differ from the one of `start`."""
-    now = _flag_values(fv_options.to_flagfile(options).splitlines())
+    orders = [
+        {"seed": each.seed, **{name: getattr(each.input, name) for name in _ORDER_FLAGS}}
+        for each in (before, options)
+    ]
     changes = [
-        f"--{name}={now[name]}, before {before[name]}"
-        for name in _ORDER_FLAGS
-        if before[name] != now[name]
+        f"--{name}={fv_options.to_text(now)}, before {fv_options.to_text(then)}"
+        for (name, then), now in zip(orders[0].items(), orders[1].values(), strict=True)
+        if then != now
     ]
-    changes += [
-        f"before --{name}={before[name]}, which is {value} now"
-        for name, value in _REMOVED_ORDER_FLAGS.items()
-        if before.get(name, value) != value
-    ]
-    if _MIXED in before:
-        changes.append(f"--{_MIXED}={before[_MIXED]} is no longer mixed in")
-    if now["data_service"] or before["data_service"]:
+    if before.input.data_service or options.input.data_service:
         changes.append("a data service keeps no place (--data_service)")
-    shards = _manifest_sha256(options)
-    if start.get("manifest_sha256", shards) != shards:
+    if start["manifest_sha256"] != _manifest_sha256(options):
         changes.append(f"--tfrecords={options.tfrecords} holds other shards than before")
-    if start.get("input_workers", workers) != workers:
+    if start["input_workers"] != workers:
         changes.append(f"{workers} input workers, before {start['input_workers']}")
     return changes
 
@@ -162,7 +137,7 @@ def begin_run(
     """
     path = os.path.join(options.workdir, workdir.RUN)
     starts = workdir.starts(options.workdir)
-    content = files.load_json(path, not_finite_as_none=True) if files.exists(path) else {}
+    content = files.load_json(path) if files.exists(path) else {}
     starts.append(_describe_start(options, strategy, first_step, position))
     files.save_json(content | {"starts": starts}, path)
     return len(starts) - 1
@@ -171,8 +146,7 @@ def begin_run(
 def end_run(folder: str, start: int, summary: dict) -> None:
     """Notes in a workdir's run.json how a start, of `begin_run`, ended."""
     path = os.path.join(folder, workdir.RUN)
-    # An earlier fv wrote losses that were no numbers, as which JSON has none.
-    record = files.load_json(path, not_finite_as_none=True)
+    record = files.load_json(path)
     record["starts"][start]["ended"] = summary
     files.save_json(record, path)
 

@@ -89,12 +89,12 @@ def load(options: TeacherOptions, embedding_size: int, identities: Sequence[str]
 
 
 def check_images(
-    record: ModelRecord, folder: str, options: ModelOptions, preprocessing: Preprocessing | None
+    record: ModelRecord, folder: str, options: ModelOptions, preprocessing: Preprocessing
 ) -> None:
     """Checks that a teacher sees the part of an image that it was trained on.
 
     It sees what the student's crop leaves of a stored image, so a crop at conversion and
-    --crop_fraction are equivalent. Where one of the records does not say, nothing is checked.
+    --crop_fraction are equivalent.
 
     Args:
       record: the teacher's.
@@ -106,7 +106,7 @@ def check_images(
       UserError: it sees another part.
     """
     taught = record.preprocessing
-    if preprocessing is None or taught is None or preprocessing.same_crop(taught):
+    if preprocessing.same_crop(taught):
         return
     seen = preprocessing.centre * options.crop_fraction
     trained = taught.centre * record.options.crop_fraction

@@ -113,5 +113,5 @@ def test_a_single_run_an_empty_folder_and_older_figures_are_refused(tmp_path):
     with pytest.raises(UserError, match=r"holds no metrics\.json"):
         comparison.compare([one, str(tmp_path)], None)
     (tmp_path / "metrics.json").write_text('{"accuracy": 1}')
-    with pytest.raises(UserError, match="older fv"):
+    with pytest.raises(UserError, match="another fv"):
         comparison.compare([one, str(tmp_path)], None)

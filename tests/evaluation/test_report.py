@@ -62,7 +62,7 @@ def test_a_file_of_an_evaluation_that_was_changed_since_is_refused(options, tmp_
     assert contents(tmp_path / "some") == before
 
 
-def test_an_evaluation_of_an_earlier_fv_is_known_by_its_figures(options, tmp_path):
+def test_a_copy_without_its_hidden_folder_is_known_by_its_figures(options, tmp_path):
     shutil.rmtree(tmp_path / "some" / ".fv")
     evaluate(options)
     shutil.rmtree(tmp_path / "some" / ".fv")

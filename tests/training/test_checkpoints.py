@@ -122,13 +122,6 @@ def test_a_run_started_again_knows_what_was_best(tmp_path):
     assert known == {"step": 20, "metric": "auc", "best": 0.81, "best_step": 20}
 
 
-def test_the_best_by_another_metric_of_an_earlier_version_is_replaced(tmp_path):
-    (tmp_path / "run" / "best").mkdir(parents=True)
-    known = {"step": 5, "metric": "accuracy", "best": 0.9, "best_step": 5}
-    (tmp_path / "run" / "best" / "validation.json").write_text(json.dumps(known))
-    assert Best(tmp_path).validate({10: 0.7, 15: 0.6}) == [10]
-
-
 def test_validated_steps_are_remembered(tmp_path):
     assert not Best(tmp_path).validated(5)
     Best(tmp_path).validate({5: 0.6})
@@ -380,16 +373,6 @@ def test_a_weight_that_is_not_finite_on_one_replica_is_not_saved(tmp_path):
     )
     diverged(tmp_path, made, "model", np.inf)
     assert held(tmp_path) == held(tmp_path, "best") == [5]
-
-
-def test_a_checkpoint_of_an_earlier_fv_that_is_not_finite_is_refused(tmp_path, monkeypatch):
-    with monkeypatch.context() as patch:
-        patch.setattr(Checkpoints, "require_finite", lambda *_: None)
-        make_checkpoints(tmp_path, Weights(np.nan)).save(5)
-    with pytest.raises(
-        UserError, match=r"ckpt-5 holds .*, which is not finite: remove .*ckpt-5\.\*"
-    ):
-        restored(tmp_path)
 
 
 def test_slots_of_optimizers_of_the_older_kind_are_checked_too(tmp_path):

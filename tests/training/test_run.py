@@ -109,7 +109,7 @@ def test_a_workdir_with_files_that_fv_did_not_write_is_refused(tiny_run, tmp_pat
     ] and path.read_text() == "{}"
 
 
-def test_a_workdir_of_an_earlier_fv_goes_on_and_changed_flags_are_named(trained, tmp_path):
+def test_a_copy_without_its_hidden_folder_goes_on_but_not_when_changed(trained, tmp_path):
     shutil.copytree(trained.workdir, tmp_path / "run")
     shutil.rmtree(tmp_path / "run" / ".fv")
     options = dataclasses.replace(trained, workdir=str(tmp_path / "run"), steps=31)

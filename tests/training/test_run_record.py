@@ -13,8 +13,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from fv import options as fv_options
-from fv.errors import Stopped
+from fv.errors import Stopped, UserError
 from fv.pipeline.damage import BadRecords
 from fv.pipeline.options import InputOptions
 from fv.training import feeding, run_record
@@ -95,17 +94,19 @@ def test_a_checkpoint_is_placed_by_the_start_that_made_it(position_options):
     assert run_record.find_position(position_options, 5, 1, PAIRS)[0].pairs == 5 * 8
 
 
-@pytest.mark.parametrize("keep", ["train.flags", "run.json"])
-def test_a_workdir_of_an_older_fv_goes_on_by_its_flags_batch_size(position_options, keep):
-    flags = fv_options.to_flagfile(position_options)
-    older = {"first_step": 0, "flags": flags.splitlines()}
-    text = flags if keep == "train.flags" else json.dumps({"starts": [older]})
-    pathlib.Path(position_options.workdir, keep).write_text(text)
-    larger = dataclasses.replace(position_options, global_batch_size=16)
-    assert run_record.find_position(larger, 10, 1, PAIRS) == (
-        Position(pairs=80, order_pairs=80),
+@pytest.mark.parametrize(
+    "start",
+    [
         None,
-    )
+        {"first_step": 0, "flags": ["--workdir=run", "--tfrecords=shards"]},
+        {"first_step": 0, "flags": ["--hard_share=0.5"], "position": {}},
+    ],
+)
+def test_a_start_that_run_json_does_not_describe_is_refused(position_options, start):
+    starts = [start] if start else []
+    pathlib.Path(position_options.workdir, "run.json").write_text(json.dumps({"starts": starts}))
+    with pytest.raises(UserError, match=r"run\.json does not say .* steps to 10 .*new --workdir"):
+        run_record.find_position(position_options, 10, 1, PAIRS)
 
 
 CHANGES = {
@@ -145,26 +146,6 @@ def test_a_new_epoch_is_whole_and_in_an_order_of_its_own(position_options):
     assert shown != draw(position_options, Position(), PAIRS)
 
 
-@pytest.mark.parametrize("value", ["2048", "7"])
-def test_another_shuffle_buffer_of_an_earlier_version_begins_a_new_epoch(position_options, value):
-    flags = [*fv_options.to_flagfile(position_options).splitlines(), f"--shuffle_buffer={value}"]
-    start = {"first_step": 0, "flags": flags}
-    pathlib.Path(position_options.workdir, "run.json").write_text(json.dumps({"starts": [start]}))
-    said = f"--shuffle_buffer={value}, which is 2048 now"
-    assert (said in (line(position_options, 10) or "")) == (value != "2048")
-
-
-@pytest.mark.parametrize(("mixed", "epoch"), [([], 3), (["--hard_tfrecords=hard"], 5)])
-def test_a_run_of_an_earlier_version_goes_on_behind_its_position(position_options, mixed, epoch):
-    flags = [*fv_options.to_flagfile(position_options).splitlines(), "--hard_share=0.5", *mixed]
-    noted = dict(pairs=400, order_pairs=40, order_step=45, order_epoch=3)
-    start = {"first_step": 50, "flags": flags, "position": noted}
-    pathlib.Path(position_options.workdir, "run.json").write_text(json.dumps({"starts": [start]}))
-    place, message = run_record.find_position(position_options, 60, 1, PAIRS)
-    assert place == Position(pairs=480, order_pairs=0 if mixed else 120, order_epoch=epoch)
-    assert (message or "").endswith("--hard_tfrecords=hard is no longer mixed in" if mixed else "")
-
-
 def test_the_printed_epoch_goes_on_where_it_was(trained, tmp_path):
     folder = shutil.copytree(trained.workdir, tmp_path / "run")
     train(dataclasses.replace(trained, workdir=str(folder), steps=32, global_batch_size=16))
@@ -181,18 +162,6 @@ def run_record_options(tiny_run, tmp_path):
 
 def starts(folder) -> list[dict]:
     return json.loads(pathlib.Path(folder, "run.json").read_text())["starts"]
-
-
-def test_a_loss_that_is_no_number_in_an_older_record_is_read_as_none(run_record_options):
-    strategy = tf.distribute.OneDeviceStrategy("CPU:0")
-    path = pathlib.Path(run_record_options.workdir, "run.json")
-    path.write_text('{"starts": [{"first_step": 0, "ended": {"reason": "failed", "loss": NaN}}]}')
-    run_record.begin_run(run_record_options, strategy, 20)
-    assert [start["first_step"] for start in starts(run_record_options.workdir)] == [0, 20]
-    assert (
-        starts(run_record_options.workdir)[0]["ended"]["loss"] is None
-        and "NaN" not in path.read_text()
-    )
 
 
 def test_what_a_user_added_to_the_record_stays(run_record_options):
