@@ -411,7 +411,7 @@ def test_a_verification_set_has_insightface_s_figures_of_its_embeddings(of_bin, 
     wrong = np.random.default_rng(0).random(24) < 0.3  # so that the accuracy is not 1
     path = str(tmp_path / "wrong.bin")
     labels = [bool(label) for label in held.labels != wrong]
-    verification_sets.write(path, [held.read(end) for end in ends], labels)
+    verification_sets.write(path, [held.images[end] for end in ends], labels)
     of_bin = dataclasses.replace(of_bin, pairs_bin=path)
     evaluate(of_bin)
     found = figures_of(of_bin.output)["insightface"]

@@ -6,22 +6,26 @@ as bytes or uint8 arrays, and label i says whether they show one person. Nothing
 
 import dataclasses
 import hashlib
+import io
 import os
 import pickle
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
 
 from fv import files
-from fv.conversion import bin_pickles, datasets, duplicates
-from fv.conversion.bin_pickles import Array, BadPickle, Blob
+from fv.conversion import datasets, duplicates
 from fv.errors import UserError
 
 SUFFIX = ".bin"
 
-_MOST_IMAGE_BYTES = 1 << 28
 _SHOWN_DIGITS = 8  # of an image's digest, in its name
+_SHOWN_NAME = 60  # characters of a name in a message
+_MOST_READS = 5_000_000  # bounds the memory; a set of 14,000 images takes a million
+# The opcodes of lists, tuples, bytes, text, booleans, integers, and of names and calls.
+_OPCODES = b"\x80\x95.(]l)t\x85\x86\x87aeN\x88\x89IJKML\x8aSUTVX\x8c\x8dBC\x8e\x96pqr\x94ghjc\x93Rb"
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -30,7 +34,7 @@ class VerificationSet:
 
     Attributes:
       path: the file.
-      blobs: where each distinct image lies in it.
+      images: the encoded bytes of each distinct image.
       names: a path for each of them, PERSON/NUMBER-DIGEST.jpg. NUMBER is that of the image in the
         file, from 0. PERSON stands for the images that genuine pairs join; one person may have
         several.
@@ -39,16 +43,11 @@ class VerificationSet:
     """
 
     path: str
-    blobs: Sequence[Blob]
+    images: Sequence[bytes]
     names: Sequence[str]
     first: np.ndarray
     second: np.ndarray
     labels: np.ndarray
-
-    def read(self, number: int) -> bytes:
-        """Reads the encoded bytes of an image by its index."""
-        blob = self.blobs[number]
-        return blob.decode(files.read_bytes(self.path, blob.offset, blob.length))
 
     def pairs(self) -> pd.DataFrame:
         """The pairs as `fv.conversion.pair_lists` has them."""
@@ -64,58 +63,45 @@ def is_verification_set(path: str) -> bool:
 
 
 def load(path: str) -> VerificationSet:
-    """Reads where the images of a verification set are; memory holds no image.
-
-    Images of equal bytes are one image.
+    """Reads a verification set; images of equal bytes are one image.
 
     Raises:
       UserError: the file is damaged, or holds something else.
       OSError: the file cannot be read.
     """
     try:
-        blobs, labels = _check(bin_pickles.load(path), path)
+        encoded, labels = _check(_Unpickler(files.read_bytes(path)).load())
     except BadPickle as error:
         raise UserError(
             f"{path} cannot be read as a verification set: {error}; give a pickle of (list of "
             "encoded images, list of booleans) as InsightFace writes it, or fetch it again"
         ) from error
-    numbers: dict[bytes, int] = {}
-    ends: list[int] = []  # of each image in the file, its index
-    firsts: list[int] = []  # of each index, the number of its first image
-    digits: list[str] = []
-    with files.open_bytes(path) as file:
-        for number, blob in enumerate(blobs):
-            file.seek(blob.offset)
-            try:
-                digest = hashlib.sha256(blob.decode(file.read(blob.length))).digest()
-            except ValueError as error:
-                raise UserError(f"{path}, image {number}: {error}: fetch the file again") from error
-            if digest not in numbers:
-                numbers[digest] = len(firsts)
-                firsts.append(number)
-                digits.append(digest.hex()[:_SHOWN_DIGITS])
-            ends.append(numbers[digest])
-    first, second = np.array(ends, np.int64).reshape(-1, 2).T
-    people = duplicates.DisjointSets(len(firsts))
+    first_of: dict[bytes, int] = {}  # by digest, the number of the first such image
+    firsts = [
+        first_of.setdefault(hashlib.sha256(image).digest(), number)
+        for number, image in enumerate(encoded)
+    ]
+    distinct, ends = np.unique(firsts, return_inverse=True)
+    first, second = ends.reshape(-1, 2).T
+    people = duplicates.DisjointSets(len(distinct))
     people.join(first[labels == 1], second[labels == 1])
     stem = os.path.splitext(os.path.basename(path))[0]
+    persons = distinct[people.roots(np.arange(len(distinct)))]
     names = [
-        f"{stem}-{firsts[person]:05d}/{number:05d}-{digest}.jpg"
-        for person, number, digest in zip(
-            people.roots(np.arange(len(firsts))), firsts, digits, strict=True
-        )
+        f"{stem}-{person:05d}/{number:05d}-{digest.hex()[:_SHOWN_DIGITS]}.jpg"
+        for person, number, digest in zip(persons, distinct, first_of, strict=True)
     ]
-    return VerificationSet(path, [blobs[at] for at in firsts], names, first, second, labels)
+    return VerificationSet(path, [encoded[at] for at in distinct], names, first, second, labels)
 
 
 def unpack(found: VerificationSet, folder: str) -> datasets.Catalog:
     """Writes the images into a new scratch folder, and returns the catalog of the folder."""
-    for number, name in enumerate(found.names):
+    for name, image in zip(found.names, found.images, strict=True):
         path = os.path.join(folder, name)
         files.make_folder(os.path.dirname(path))
         # atomic_open would wait for the disk after each image, which takes twice the time
         with files.atomic_open(path, "wb") if files.is_remote(path) else open(path, "wb") as file:
-            file.write(found.read(number))
+            file.write(image)
     return datasets.scan_folder(folder)
 
 
@@ -131,12 +117,145 @@ def write(path: str, images: Sequence[bytes], labels: Sequence[bool]) -> None:
         pickle.dump((list(images), list(labels)), file, protocol=pickle.HIGHEST_PROTOCOL)
 
 
-def _check(content: object, path: str) -> tuple[list[Blob], np.ndarray]:
+class BadPickle(Exception):
+    """The pickle is damaged, or holds something else than a verification set; says what."""
+
+
+@dataclasses.dataclass
+class _Array:
+    """A NumPy array of a pickle, as its dtype (u1 for uint8, b1 for bool), shape and bytes."""
+
+    dtype: str = ""
+    shape: tuple[int, ...] = ()
+    data: object = None
+
+    def __setstate__(self, state: tuple) -> None:
+        _, self.shape, dtype, _, self.data = state
+        self.dtype = dtype.name
+
+
+class _Dtype:
+    def __init__(self, name: str | bytes, *_: object):
+        self.name = name.decode() if isinstance(name, bytes) else name
+
+    def __setstate__(self, state: object) -> None:
+        """Byte order and the like, which bytes and booleans do not have."""
+
+
+def _take_bytes(data: bytes | bytearray = b"") -> bytes:
+    if not isinstance(data, bytes | bytearray):
+        raise BadPickle("it makes bytes of something else")
+    return bytes(data)
+
+
+class _Unpickler(pickle._Unpickler):
+    """Reads lists, tuples, bytes, booleans, integers and arrays of Python 2 and 3.
+
+    Of the functions and classes that a pickle names, those of `find_class` have a stand-in, and all
+    others are refused. The base class is the unpickler in Python: the one in C allocates what a
+    pickle only claims to hold.
+    """
+
+    stack: list[Any]
+    dispatch: ClassVar[dict[int, Any]] = {
+        code: pickle._Unpickler.dispatch[code] for code in _OPCODES
+    }
+
+    def __init__(self, data: bytes):
+        self._data, self._reads, self._encodable = io.BytesIO(data), 0, len(data)
+        super().__init__(self, encoding="bytes")
+
+    def load(self) -> Any:
+        """Raises BadPickle: it is damaged, or holds something else."""
+        try:
+            return super().load()
+        except BadPickle:
+            raise
+        except Exception as error:  # of many kinds
+            where = self._data.tell()
+            raise BadPickle(f"byte {where:,} makes no sense: it is damaged") from error
+
+    def read(self, count: int) -> bytes:
+        """Reads bytes of the file; the base class replaces it by one that calls it."""
+        self._reads += 1
+        if self._reads > _MOST_READS:
+            raise BadPickle("it has too many steps for a verification set")
+        data = self._data.read(count)
+        if len(data) < count:
+            raise BadPickle("it is cut short")
+        return data
+
+    def readline(self) -> bytes:
+        """Reads a line of the file, as `read`."""
+        line = self._data.readline()
+        if not line.endswith(b"\n"):
+            raise BadPickle("it is cut short")
+        return line
+
+    def find_class(self, module: str, name: str) -> Callable:
+        """Returns what stands in for a function or class; BadPickle for all that are not needed."""
+        full = f"{module}.{name}".replace("numpy._core.", "numpy.core.")
+        standing_in: dict[str, Callable] = {
+            "_codecs.encode": self._encode,
+            "__builtin__.bytes": _take_bytes,
+            "builtins.bytes": _take_bytes,
+            "__builtin__.bytearray": self._make_bytearray,
+            "builtins.bytearray": self._make_bytearray,
+            "numpy.dtype": _Dtype,
+            "numpy.ndarray": _Array,
+            "numpy.core.multiarray._reconstruct": lambda *_: _Array(),
+            "numpy.core.multiarray.scalar": _read_scalar,
+            "numpy.core.numeric._frombuffer": (
+                lambda data, dtype, shape, _: _Array(dtype.name, shape, data)
+            ),
+        }
+        if full not in standing_in:
+            shown = "".join(filter(str.isprintable, full[:_SHOWN_NAME]))
+            raise BadPickle(
+                f"it names {shown}, and may run any program where it is loaded by pickle"
+            )
+        return standing_in[full]
+
+    def _encode(self, text: str, encoding: str | bytes) -> bytes:
+        """Makes bytes of text, as which protocols 0 to 2 of Python 3 write them."""
+        if encoding not in ("latin1", "latin-1", b"latin1", b"latin-1"):
+            raise BadPickle("it holds text of another encoding than Latin-1")
+        self._encodable -= len(text)
+        if self._encodable < 0:  # text that is in the file once, many times
+            raise BadPickle("it holds more bytes than the file")
+        return text.encode("latin-1")
+
+    def _make_bytearray(self, data: bytes | str = b"", *encoding: str) -> bytes:
+        return self._encode(data, *encoding) if isinstance(data, str) else _take_bytes(data)
+
+    def _load_frame(self) -> None:
+        self.read(8)  # all is read from the file, so that each step is counted
+
+    def _load_build(self) -> None:
+        state = self.stack.pop()
+        if not isinstance(self.stack[-1], _Array | _Dtype):
+            raise BadPickle("it has a state for no array")
+        self.stack[-1].__setstate__(state)
+
+    dispatch |= {
+        pickle.FRAME[0]: _load_frame,
+        pickle.BUILD[0]: _load_build,
+        # The base class allocates the length of a bytearray before it reads.
+        pickle.BYTEARRAY8[0]: dispatch[pickle.BINBYTES8[0]],
+    }
+
+
+def _read_scalar(dtype: _Dtype, data: bytes) -> bool:
+    if dtype.name != "b1":
+        raise BadPickle("it holds a number that is no boolean")
+    return bool(data[0])
+
+
+def _check(content: object) -> tuple[list[bytes], np.ndarray]:
     """The images and labels of a pickle's content."""
     images, labels = content if isinstance(content, list | tuple) and len(content) == 2 else (0, 0)
-    if isinstance(labels, Array) and labels.dtype == "b1" and isinstance(labels.data, Blob):
-        blob = labels.data
-        labels = list(blob.decode(files.read_bytes(path, blob.offset, blob.length)))
+    if isinstance(labels, _Array) and labels.dtype == "b1" and isinstance(labels.data, bytes):
+        labels = list(labels.data)
     if not isinstance(images, list | tuple) or not isinstance(labels, list | tuple):
         raise BadPickle("it does not hold two lists, images and labels")
     wrong = [number for number, label in enumerate(labels) if label not in (0, 1)]
@@ -144,17 +263,15 @@ def _check(content: object, path: str) -> tuple[list[Blob], np.ndarray]:
         raise BadPickle(f"label {wrong[0]} is no boolean")
     if not labels or len(images) != 2 * len(labels):
         raise BadPickle(f"it has {len(images):,} images for {len(labels):,} labels, not two each")
-    blobs = [_find_blob(image, number) for number, image in enumerate(images)]
-    return blobs, np.array(labels, np.int64)
+    encoded = [_take_image(image, number) for number, image in enumerate(images)]
+    return encoded, np.array(labels, np.int64)
 
 
-def _find_blob(image: object, number: int) -> Blob:
-    if isinstance(image, Array):
+def _take_image(image: object, number: int) -> bytes:
+    if isinstance(image, _Array):
         if image.dtype != "u1" or sum(size != 1 for size in image.shape) > 1:
             raise BadPickle(f"image {number} is no array of the bytes of an encoded image")
         image = image.data
-    if not isinstance(image, Blob):
+    if not isinstance(image, bytes):
         raise BadPickle(f"image {number} is neither bytes nor an array of uint8")
-    if image.length > _MOST_IMAGE_BYTES:
-        raise BadPickle(f"image {number} has {image.length:,} bytes")
     return image

@@ -211,7 +211,7 @@ def read_verification_set(path: str, rules: Rules, folds: int | None = None) -> 
     unknown = np.zeros(len(owners), np.int64)
 
     def read(number: int) -> bytes:
-        return images.load_sound_jpeg(found.read(number), rules).stored
+        return images.load_sound_jpeg(found.images[number], rules).stored
 
     return PairSet(
         os.path.basename(path),
