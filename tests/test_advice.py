@@ -46,7 +46,7 @@ from fv.training import cluster, feeding, teacher
 from fv.training import strategy as strategies
 from fv.training.options import OptimizerOptions, StrategyOptions, TrainOptions
 from fv.training.run_record import Position
-from fv.whitening import WhitenOptions
+from fv.whiten import WhitenOptions
 from tests import samples
 from tests.conversion import making
 from tests.evaluation.making import pair_set

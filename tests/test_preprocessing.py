@@ -15,7 +15,7 @@ import tensorflow as tf
 from PIL import Image
 
 import fv
-from fv import image_ops, manifest, mining, whitening
+from fv import image_ops, manifest, mining, whiten
 from fv.conversion import convert
 from fv.conversion import images as conversion
 from fv.conversion import options as options_module
@@ -31,7 +31,7 @@ from fv.serving.export import ExportOptions, export
 from fv.training import teacher as teachers
 from fv.training.options import TrainOptions
 from fv.training.run import train
-from fv.whitening import WhitenOptions
+from fv.whiten import WhitenOptions
 from tests import samples
 from tests.conftest import TINY
 from tests.serving import loading
@@ -229,7 +229,7 @@ def test_everything_that_reads_shards_for_a_model_refuses_other_crops(run, whole
     with pytest.raises(UserError, match=said):
         export(ExportOptions(workdir=run.workdir, output=str(tmp_path / "export"), tfrecords=whole))
     with pytest.raises(UserError, match=said):
-        whitening.whiten(WhitenOptions(run.workdir, whole, str(tmp_path / "white")))
+        whiten.whiten(WhitenOptions(run.workdir, whole, str(tmp_path / "white")))
     with pytest.raises(UserError, match=f"{said}.*take a model that was trained on that data set"):
         mining.mine(MineOptions(whole, run.workdir, str(tmp_path / "mined")))
     teaching = dataclasses.replace(run.teaching, teacher=run.workdir)

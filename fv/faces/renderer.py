@@ -6,9 +6,24 @@ from typing import NamedTuple
 import numpy as np
 import simplejpeg
 
-from fv.faces.canvas import DEPTH, Canvas, Slopes, View, backdrop, expose, light, look
+from fv.faces.canvas import (
+    DEPTH,
+    Canvas,
+    Slopes,
+    View,
+    backdrop,
+    bump,
+    coverage,
+    ellipse,
+    expose,
+    field_coverage,
+    light,
+    look,
+    ridge,
+    ripples,
+    smoothstep,
+)
 from fv.faces.parameters import RGB, Appearance, Person, draw_appearance, draw_person, mix, scale
-from fv.faces.shapes import bump, coverage, ellipse, field_coverage, ridge, ripples, smoothstep
 
 WHITE: RGB = (0.93, 0.92, 0.90)  # of eyes and teeth
 DARK: RGB = (0.08, 0.05, 0.05)  # pupils, lashes, the tint of glasses

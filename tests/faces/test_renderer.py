@@ -1,4 +1,4 @@
-"""Tests of fv.faces.renderer, and through it of fv.faces.canvas and fv.faces.shapes."""
+"""Tests of fv.faces.renderer, and through it of fv.faces.canvas."""
 
 import dataclasses
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import simplejpeg
 
-from fv.faces import canvas, parameters, renderer, shapes
+from fv.faces import canvas, parameters, renderer
 
 SEED, SIZE = 5, 64
 WHO = parameters.draw_person(SEED, 3)
@@ -82,4 +82,4 @@ def test_the_side_that_faces_the_light_is_brighter():
 
 def test_coverage_is_half_on_the_edge_and_full_inside():
     distances = np.asarray([-1.0, 0.0, 1.0])
-    assert shapes.coverage(distances, softness=0.1).tolist() == [1.0, 0.5, 0.0]
+    assert canvas.coverage(distances, softness=0.1).tolist() == [1.0, 0.5, 0.0]

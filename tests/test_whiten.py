@@ -5,12 +5,12 @@ import pathlib
 import numpy as np
 import pytest
 
-from fv import image_ops, record, whitening, workdir
+from fv import image_ops, record, whiten, workdir
 from fv.errors import UserError
 from fv.evaluate import EvaluateOptions, evaluate
 from fv.model import checkpoint_files, model_record
 from fv.training import run as training
-from fv.whitening import WhitenOptions
+from fv.whiten import WhitenOptions
 from tests import samples
 
 SHRINKAGE = 0.3
@@ -39,8 +39,8 @@ def options(tiny_run, tmp_path_factory) -> WhitenOptions:
 
 @pytest.fixture(scope="module")
 def figures(options) -> dict:
-    whitening.whiten(options)
-    return json.loads((pathlib.Path(options.output) / whitening.FILE_NAME).read_text())
+    whiten.whiten(options)
+    return json.loads((pathlib.Path(options.output) / whiten.FILE_NAME).read_text())
 
 
 def embedded(folder: str, shards: str) -> tuple[np.ndarray, np.ndarray]:
@@ -68,7 +68,7 @@ def test_the_new_model_embeds_as_the_old_one_whitened_by_its_genuine_training_pa
         embedded(folder, options.tfrecords) for folder in (options.workdir, options.output)
     )
     assert figures["pairs"] == len(before[0])
-    turn = whitening.compute_whitening(*whitening.compute_covariances(*before), SHRINKAGE)
+    turn = whiten.compute_whitening(*whiten.compute_covariances(*before), SHRINKAGE)
     for old, new in zip(before, after, strict=True):
         turned = old @ turn
         np.testing.assert_allclose(
@@ -99,12 +99,12 @@ def test_the_new_folder_is_a_workdir_that_says_how_and_on_whom_it_was_trained(op
 def test_a_killed_run_leaves_no_workdir_and_is_run_again(options, tmp_path, monkeypatch):
     again = dataclasses.replace(options, output=str(tmp_path / "again"))
     with monkeypatch.context() as patched:
-        patched.setattr(whitening.files, "save_json", _killed)
+        patched.setattr(whiten.files, "save_json", _killed)
         with pytest.raises(KeyboardInterrupt):
-            whitening.whiten(again)
+            whiten.whiten(again)
     with pytest.raises(UserError, match="holds no model.json"):
         model_record.load(again.output)
-    whitening.whiten(again)
+    whiten.whiten(again)
     assert model_record.load(again.output) == model_record.load(options.workdir)
 
 
@@ -115,7 +115,7 @@ def test_a_foreign_file_in_the_output_is_named_and_stays(options, tmp_path, name
     (tmp_path / "out" / name).parent.mkdir(parents=True)
     (tmp_path / "out" / name).write_text("mine")
     with pytest.raises(UserError, match=f"fv did not write, .*: {pathlib.Path(name).name};"):
-        whitening.whiten(dataclasses.replace(options, output=str(tmp_path / "out")))
+        whiten.whiten(dataclasses.replace(options, output=str(tmp_path / "out")))
     assert [path.read_text() for path in (tmp_path / "out").rglob("*") if path.is_file()] == [
         "mine"
     ]
@@ -137,14 +137,14 @@ def test_what_cannot_be_whitened_is_one_line(options, figures, tiny_run, tmp_pat
         ),
     ):
         with pytest.raises(UserError, match=said):
-            whitening.whiten(changed)
+            whiten.whiten(changed)
 
 
 @pytest.mark.parametrize("second", [(1.0, 0.0), (-0.8, 0.6)])
 def test_embeddings_that_say_nothing_of_a_person_are_refused(second):
     pairs = np.tile(np.float32([[1.0, 0.0]]), (4, 1)), np.tile(np.float32([second]), (4, 1))
     with pytest.raises(UserError, match="all alike or unalike: train it again"):
-        whitening.require_telling(*pairs)
+        whiten.require_telling(*pairs)
 
 
 def _killed(*arguments) -> None:
@@ -161,29 +161,29 @@ def pairs() -> tuple[np.ndarray, np.ndarray]:
 
 
 def test_the_covariances_are_those_of_images_around_their_person_and_of_people(pairs):
-    within, shared = whitening.compute_covariances(*pairs)
+    within, shared = whiten.compute_covariances(*pairs)
     np.testing.assert_allclose(within, np.diag(SPREAD**2), atol=0.3)
     np.testing.assert_allclose(shared, np.diag(PEOPLE**2), atol=0.3)
 
 
 def test_the_covariances_of_two_pairs_by_hand():
     first, second = np.array([[1.0, 0.0], [0.0, 2.0]]), np.array([[2.0, 0.0], [1.0, 0.0]])
-    within, shared = whitening.compute_covariances(first, second)
+    within, shared = whiten.compute_covariances(first, second)
     np.testing.assert_allclose(within, [[0.5, -0.5], [-0.5, 1.0]])
     np.testing.assert_allclose(shared, [[1.0, 0.5], [0.5, 0.0]])
 
 
 def test_who_is_first_in_a_pair_does_not_matter(pairs):
     for one, other in zip(
-        whitening.compute_covariances(*pairs),
-        whitening.compute_covariances(*pairs[::-1]),
+        whiten.compute_covariances(*pairs),
+        whiten.compute_covariances(*pairs[::-1]),
         strict=True,
     ):
         np.testing.assert_allclose(one, other)
 
 
 def test_a_direction_counts_by_its_spread_within_a_person_and_by_its_share_of_the_person():
-    found = whitening.compute_whitening(np.diag([4.0, 1.0, 0.25]), np.diag([4.0, 3.0, 0.0]), TINY)
+    found = whiten.compute_whitening(np.diag([4.0, 1.0, 0.25]), np.diag([4.0, 3.0, 0.0]), TINY)
     np.testing.assert_allclose(found, np.diag([1 / 2 * 1 / 2, 1.0 * 3 / 4, 0.0]), atol=1e-6)
 
 
@@ -193,18 +193,18 @@ def test_shrinkage_takes_the_spread_towards_its_mean_by_hand():
         np.eye(3),
     )  # a mean of 2; half of each is 3, 1.5 and 1.5
     np.testing.assert_allclose(
-        whitening.compute_whitening(within, shared, 0.5),
+        whiten.compute_whitening(within, shared, 0.5),
         np.diag([3.0**-0.5 / 4, *2 * [1.5**-0.5 / 2.5]]),
         atol=1e-12,
     )
     np.testing.assert_allclose(
-        whitening.compute_whitening(within, shared, 1.0), np.eye(3) * 2**-0.5 / 3, atol=1e-12
+        whiten.compute_whitening(within, shared, 1.0), np.eye(3) * 2**-0.5 / 3, atol=1e-12
     )
 
 
 def test_in_whitened_space_it_is_the_best_linear_prediction_of_the_other_image(pairs):
     first, second = pairs
-    within, shared = whitening.compute_covariances(*pairs)
+    within, shared = whiten.compute_covariances(*pairs)
     values, directions = np.linalg.eigh(within)
     whitened = (directions * values**-0.5) @ directions.T
     either, other = (
@@ -213,7 +213,7 @@ def test_in_whitened_space_it_is_the_best_linear_prediction_of_the_other_image(p
     )
     fitted = np.linalg.lstsq(either, other, rcond=None)[0]
     np.testing.assert_allclose(
-        whitening.compute_whitening(within, shared, TINY), whitened @ fitted, atol=1e-6
+        whiten.compute_whitening(within, shared, TINY), whitened @ fitted, atol=1e-6
     )
 
 
@@ -222,7 +222,7 @@ def test_people_are_told_apart_better_than_by_their_spread_alone():
     pairs = [people + RNG.normal(size=people.shape) for _ in range(2)]
     told = {}
     for name, turn in (
-        ("whole", whitening.compute_whitening(*whitening.compute_covariances(*pairs), TINY)),
+        ("whole", whiten.compute_whitening(*whiten.compute_covariances(*pairs), TINY)),
         ("spread alone", np.eye(23)),
     ):
         first, second = (
@@ -237,5 +237,5 @@ def test_people_are_told_apart_better_than_by_their_spread_alone():
 
 
 def test_a_direction_in_which_no_pair_differs_or_is_alike_is_no_division_by_zero():
-    found = whitening.compute_whitening(np.diag([1.0, 0.0]), np.diag([1.0, -0.1]), 0.1)
+    found = whiten.compute_whitening(np.diag([1.0, 0.0]), np.diag([1.0, -0.1]), 0.1)
     assert np.isfinite(found).all() and not found[1].any()
