@@ -8,7 +8,6 @@ import os
 
 import numpy as np
 import pandas as pd
-from absl import flags
 
 from fv import files, manifest, ownership, partner_search, record
 from fv import options as fv_options
@@ -124,16 +123,14 @@ def restore_conversion(
     if os.path.realpath(options.output) == os.path.realpath(options.tfrecords):
         same = f"--output={options.output} is the data set that is mined"
         raise UserError(f"{same}: give another folder")
-    values = flags.FlagValues()
-    fv_options.define_flags(options_module.ConvertOptions, values)
-    try:
-        values(["", *source.flags.splitlines()])
-    except flags.Error as error:
-        other = f"{options.tfrecords} was converted by another version of fv ({error})"
-        raise UserError(f"{other}: convert it again with --overwrite") from error
     source.split(_TRAIN)  # refuses a data set without one
-    options_class = options_module.ConvertOptions
-    given = fv_options.from_flags(options_class, values) if values["images"].value else None
+    given = None
+    if "--images=" in source.flags:
+        try:
+            given = fv_options.parse(options_module.ConvertOptions, source.flags.splitlines())
+        except ValueError as error:
+            other = f"{options.tfrecords} was converted by another version of fv ({error})"
+            raise UserError(f"{other}: convert it again with --overwrite") from error
     if given is None or given.pairs_list:
         without = f"--tfrecords={options.tfrecords} holds no pairs that the converter sampled"
         raise UserError(f"{without}: convert without a list")

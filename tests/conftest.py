@@ -2,6 +2,7 @@
 
 import dataclasses
 import fcntl
+import gc
 import os
 import pathlib
 import subprocess
@@ -49,6 +50,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Puts the files with slow tests first, so that no process begins a long one at the end."""
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: item.path not in slow)
+
+
+def pytest_collection_finish() -> None:
+    """Keeps modules and collected tests, a million objects, out of all later collections."""
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

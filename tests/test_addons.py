@@ -91,6 +91,7 @@ def test_cutout_in_tf_data_equals_cutout_called_eagerly(caplog):
 
 
 @needs_addons
+@pytest.mark.slow
 def test_the_import_is_silent_and_leaves_keras_3_as_it_was():
     script = """
 import sys

@@ -6,7 +6,7 @@
 import dataclasses
 import hashlib
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -154,40 +154,51 @@ def read_listed_pairs(
     level = identity_level or 1
     found, left_out, _, naming = datasets.scan_folder(folder, level, bool(merge_names))
     table = pair_lists.read(path, found, folder, level, is_csv=is_csv)
-    if found.empty and not table["a"].str.contains("/").any():
-        return _read_flat_pairs(path, folder, table, rules, boxes, allow_missing)
-    doubts = identities.check(
-        pair_checks.restrict_to_pairs(found, table),
-        identity_level,
-        merge_names,
-        f"--images={folder}",
-    )
-    left_out = pd.concat([left_out, datasets.describe_unread(pd.concat([table["a"], table["b"]]))])
-    pair_checks.require_agreement(table, path, naming.identity_of)
-    if "list" not in table:  # CFP's protocol stands as it was published
-        pair_checks.require_once(table, path)
+    named = not found.empty or table["a"].str.contains("/").any()
+    doubts: Sequence[identities.Finding] = ()
+    if named:
+        listed = pair_checks.restrict_to_pairs(found, table)
+        doubts = identities.check(listed, identity_level, merge_names, f"--images={folder}")
+        unread = datasets.describe_unread(pd.concat([table["a"], table["b"]]))
+        left_out = pd.concat([left_out, unread])
+        pair_checks.require_agreement(table, path, naming.identity_of)
+        if "list" not in table:  # CFP's protocol stands as it was published
+            pair_checks.require_once(table, path)
+    else:  # the images lie in one folder, so that nothing names their people
+        found = pd.DataFrame({"path": [name for name in files.names(folder) if "/" not in name]})
+        left_out = datasets.describe_unread(())
     whole, note = _find_whole_pairs(table, found, left_out, path, allow_missing)
     table = table[whole]
 
     paths, numbers = np.unique(table[["a", "b"]].to_numpy(str), return_inverse=True)
     first, second = numbers.reshape(-1, 2).T
-    owners = found.set_index("path")["identity"].astype(str).reindex(paths).tolist()
-    counts = found["identity"].value_counts()
-
+    labels = table["label"].to_numpy(np.int64)
+    if named:
+        owners = found.set_index("path")["identity"].astype(str).reindex(paths).tolist()
+        images_of = found["identity"].value_counts()
+        counts = np.array([images_of[owner] for owner in owners])
+    else:
+        owners = _join_people(path, paths, first[labels == 1], second[labels == 1])
+        counts = np.zeros(len(paths), np.int64)  # not known
+    folds = table["fold"].to_numpy(np.int64) if "fold" in table else np.zeros(len(table), np.int64)
     return PairSet(
         os.path.basename(path),
-        Images(
-            paths.tolist(),
-            owners,
-            np.array([counts[owner] for owner in owners]),
-            _reader(paths, folder, rules, boxes),
-        ),
+        Images(paths.tolist(), owners, counts, _reader(paths, folder, rules, boxes)),
         first,
         second,
-        table["label"].to_numpy(np.int64),
-        _folds_of(table),
+        labels,
+        folds,
         "; ".join(filter(None, (note, *map(str, doubts)))),
+        named,
     )
+
+
+def _join_people(path: str, images: np.ndarray, first: np.ndarray, second: np.ndarray) -> list[str]:
+    """A name for each image, the same for all that genuine pairs of the list `path` join."""
+    people = duplicates.DisjointSets(len(images))
+    people.join(first, second)
+    stem = os.path.splitext(os.path.basename(path))[0]
+    return [f"{stem}-{images[root]}" for root in people.roots(np.arange(len(images)))]
 
 
 def read_verification_set(path: str, rules: Rules, folds: int | None = None) -> PairSet:
@@ -224,38 +235,6 @@ def read_verification_set(path: str, rules: Rules, folds: int | None = None) -> 
     )
 
 
-def _read_flat_pairs(
-    path: str,
-    folder: str,
-    table: pd.DataFrame,
-    rules: Rules,
-    boxes: FindBoxes,
-    allow_missing: bool,
-) -> PairSet:
-    """Reads listed pairs of images that lie in one folder, so that nothing names their people."""
-    known = pd.DataFrame({"path": [name for name in files.names(folder) if "/" not in name]})
-    whole, note = _find_whole_pairs(table, known, datasets.describe_unread(()), path, allow_missing)
-    table = table[whole]
-    paths, numbers = np.unique(table[["a", "b"]].to_numpy(str), return_inverse=True)
-    first, second = numbers.reshape(-1, 2).T
-    labels = table["label"].to_numpy(np.int64)
-    people = duplicates.DisjointSets(len(paths))
-    people.join(first[labels == 1], second[labels == 1])
-    stem = os.path.splitext(os.path.basename(path))[0]
-    owners = [f"{stem}-{paths[root]}" for root in people.roots(np.arange(len(paths)))]
-    unknown = np.zeros(len(paths), np.int64)
-    return PairSet(
-        os.path.basename(path),
-        Images(paths.tolist(), owners, unknown, _reader(paths, folder, rules, boxes)),
-        first,
-        second,
-        labels,
-        _folds_of(table),
-        note,
-        named=False,
-    )
-
-
 def _reader(
     paths: np.ndarray, folder: str, rules: Rules, boxes: FindBoxes
 ) -> Callable[[int], bytes]:
@@ -274,10 +253,6 @@ def _reader(
         return images.load_sound_jpeg(data, rules, box).stored
 
     return read
-
-
-def _folds_of(table: pd.DataFrame) -> np.ndarray:
-    return table["fold"].to_numpy(np.int64) if "fold" in table else np.zeros(len(table), np.int64)
 
 
 def storage_rules(

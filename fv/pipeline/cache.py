@@ -1,4 +1,4 @@
-"""Caches of a worker's records in memory, filled in one pass; batches are then made by index."""
+"""Caches of a worker's records in memory, filled in one pass, for the host's decoder."""
 
 import hashlib
 import itertools
@@ -10,9 +10,8 @@ import tensorflow as tf
 
 from fv import image_ops, progress, record, workers
 from fv.errors import UserError
-from fv.pipeline import damage, decoders, order, slices
+from fv.pipeline import damage, decoders, slices
 from fv.pipeline.damage import BadRecords
-from fv.pipeline.decoders import TensorFlowDecoder
 from fv.pipeline.shard_reader import ShardReader
 from fv.pipeline.slices import PairSource, Slice
 
@@ -35,38 +34,11 @@ def hold_encoded(
     Raises:
       UserError: they do not fit in memory, or more records are damaged than may be skipped.
     """
-    _check_encoded_fits(source, parts)
-    with damage.report_damaged_record(source.folder, source.split.shards, bad):
-        return list(records)
-
-
-class EncodedCache:
-    """Holds the records of a worker's slices in a tensor, for TensorFlow's decoder."""
-
-    def __init__(
-        self,
-        source: PairSource,
-        parts: Sequence[Slice],
-        decoder: TensorFlowDecoder,
-        bad: BadRecords,
-    ):
-        """Reads the records; arguments and errors as in `hold_encoded`."""
-        _check_encoded_fits(source, parts)
-        self._decoder = decoder
-        records = order.stored_order(parts, order.read_records).map(lambda _, encoded: encoded)
-        with damage.report_damaged_record(source.folder, source.split.shards, bad):
-            self._records = records.batch(slices.count_records(parts)).get_single_element()
-
-    def batches(self, indices: tf.data.Dataset, batch_size: int) -> tf.data.Dataset:
-        """Full batches of records by their indices."""
-        records = indices.map(lambda index: (index, tf.gather(self._records, index)))
-        return self._decoder.batches(records, batch_size)
-
-
-def _check_encoded_fits(source: PairSource, parts: Sequence[Slice]) -> None:
     count, shards = slices.count_records(parts), source.split.shards
     stored = sum(shard.bytes for shard in shards), sum(shard.records for shard in shards)
     workers.require_memory("--cache=encoded", stored[0] * count // stored[1], f"{count:,} records")
+    with damage.report_damaged_record(source.folder, shards, bad):
+        return list(records)
 
 
 class DecodedCache:

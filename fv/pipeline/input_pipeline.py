@@ -21,7 +21,7 @@ import tensorflow as tf
 from fv import files, progress, record
 from fv.errors import UserError
 from fv.pipeline import cache, decoders, order, service, slices
-from fv.pipeline.cache import DecodedCache, EncodedCache
+from fv.pipeline.cache import DecodedCache
 from fv.pipeline.damage import BadRecords
 from fv.pipeline.decoders import HostDecoder, TensorFlowDecoder
 from fv.pipeline.options import InputOptions
@@ -157,7 +157,7 @@ def evaluation_steps(source: PairSource, batch_size: int, workers: int = 1) -> i
 
 def _make_decoder(
     source: PairSource, parts: Sequence[Slice], options: InputOptions, bad: BadRecords
-) -> tuple[SliceReader, HostDecoder | TensorFlowDecoder | EncodedCache | DecodedCache]:
+) -> tuple[SliceReader, HostDecoder | TensorFlowDecoder | DecodedCache]:
     """What the order reads of each record, and what makes batches of that. Fills a cache.
 
     The order of shards on a disk needs indices only: the decoding processes read the records.
@@ -165,10 +165,8 @@ def _make_decoder(
     """
     pixels = source.image_size, source.crop_fraction
     if not options.decodes_on_host(source.crop_fraction):
-        decoder = TensorFlowDecoder(*pixels, decoders.identity_lookup(source.identities))
-        if options.cache == "encoded":
-            return order.read_indices, EncodedCache(source, parts, decoder, bad)
-        return order.read_records, decoder
+        lookup = decoders.identity_lookup(source.identities)
+        return order.read_records, TensorFlowDecoder(*pixels, lookup)
     reader, remote = ShardReader(parts, bad), files.is_remote(source.folder)
     index_of = record.identity_indexer(source.identities)
     if options.cache == "none":

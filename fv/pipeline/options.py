@@ -23,7 +23,7 @@ class InputOptions:
         "auto",
         "What decodes JPEGs: TensorFlow's kernels, or simplejpeg and OpenCV in processes of their "
         "own (host). auto takes the faster: tensorflow where crop_fraction is under 0.7, since it "
-        "decodes no more than the crop, else host.",
+        "decodes no more than the crop, else host; host wherever another flag needs it.",
         choices=DECODERS,
     )
     load_size: int | None = option(
@@ -75,7 +75,7 @@ class InputOptions:
         """Whether simplejpeg decodes, given that `check` passes."""
         if self.decoder != "auto":
             return self.decoder == "host"
-        needs_host = self.cache == "decoded" or self.max_bad_records or self.genuine_pairs_flag
+        needs_host = self.cache != "none" or self.max_bad_records or self.genuine_pairs_flag
         return bool(needs_host) or crop_fraction >= _HOST_CROP_FRACTION
 
     def check(self) -> None:
@@ -91,8 +91,8 @@ class InputOptions:
                 "--max_bad_records needs --decoder=host: "
                 "TensorFlow's kernels do not say which record failed"
             )
-        if self.decoder == "tensorflow" and self.cache == "decoded":
-            raise UserError("--cache=decoded needs --decoder=host, which fills it")
+        if self.decoder == "tensorflow" and self.cache != "none":
+            raise UserError(f"--cache={self.cache} needs --decoder=host, which fills it")
         if self.genuine_only and self.images_per_identity:
             raise UserError(
                 "--images_per_identity shows genuine pairs alone already: leave --genuine_only out"

@@ -290,6 +290,7 @@ def test_options_that_exclude_each_other_are_refused(input_pipeline_source):
     for options in (
         InputOptions(decoder="tensorflow", max_bad_records=1),
         InputOptions(decoder="tensorflow", cache="decoded"),
+        InputOptions(decoder="tensorflow", cache="encoded"),
         InputOptions(data_service="grpc://h:1", cache="encoded"),
         InputOptions(data_service="grpc://h:1", decoder="host"),
         InputOptions(data_service="h:1"),

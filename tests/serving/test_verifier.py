@@ -16,18 +16,23 @@ import fv
 from fv.conversion import formats
 from fv.errors import UserError
 from tests import samples
+from tests.conftest import slow_case
 from tests.serving import making
 
 WITHOUT_FV = """
-import json, sys
+import sys
 sys.modules['fv'] = None  # importing fv would fail
 import numpy, tensorflow as tf
-from tensorflow.python.tools import saved_model_cli
 folder, *inputs, outputs = sys.argv[1:]
+"""
+LOADED = """
 model = tf.saved_model.load(folder)
 images = {name: tf.constant(numpy.load(path)) for name, path in (one.split('=') for one in inputs)}
-answer = model.signatures['serving_default'](**images)
-print(json.dumps({name: value.numpy().tolist() for name, value in answer.items()}), file=sys.stderr)
+for name, value in model.signatures['serving_default'](**images).items():
+    numpy.save(f'{outputs}/{name}.npy', value.numpy())
+"""
+COMMAND_LINE = """
+from tensorflow.python.tools import saved_model_cli
 command = ['run', '--dir', folder, '--tag_set', 'serve', '--signature_def', 'serving_default']
 sys.argv[1:] = [*command, '--outdir', outputs, '--inputs', ';'.join(inputs)]
 saved_model_cli.main()
@@ -44,8 +49,9 @@ def evaluated(trained):
     ]
 
 
+@pytest.mark.parametrize("script", [LOADED, slow_case(COMMAND_LINE)], ids=["loaded", "cli"])
 def test_a_process_without_fv_scores_and_decides_as_the_evaluator(
-    exported, evaluated, shards, tmp_path
+    exported, evaluated, shards, tmp_path, script
 ):
     paths = sorted(map(str, shards.glob("test-*")))
     pairs = [
@@ -56,14 +62,11 @@ def test_a_process_without_fv_scores_and_decides_as_the_evaluator(
         images = np.array([pair[f"{name}/encoded"].bytes_list.value[0] for pair in pairs], object)
         np.save(tmp_path / f"{name}.npy", images.astype("S"))
     inputs = [f"{name}={tmp_path / name}.npy" for name in ("image_a", "image_b")]
-    # One process for both ways: TensorFlow takes 4 s to load.
-    command = [sys.executable, "-c", WITHOUT_FV, exported, *inputs, tmp_path]
-    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=True)
-    answer = json.loads(next(line for line in done.stderr.splitlines() if line.startswith("{")))
-    written = {name: np.load(tmp_path / f"{name}.npy") for name in ("similarity", "same")}
-    for found in (answer, written):
-        np.testing.assert_allclose(found["similarity"], evaluated[0], atol=1e-5)
-        np.testing.assert_array_equal(found["same"], evaluated[1])
+    command = [sys.executable, "-c", WITHOUT_FV + script, exported, *inputs, tmp_path]
+    subprocess.run(list(map(str, command)), capture_output=True, check=True)
+    found = {name: np.load(tmp_path / f"{name}.npy") for name in ("similarity", "same")}
+    np.testing.assert_allclose(found["similarity"], evaluated[0], atol=1e-5)
+    np.testing.assert_array_equal(found["same"], evaluated[1])
 
 
 def test_every_source_of_the_same_pixels_gets_the_same_verdict(verifier, tmp_path):

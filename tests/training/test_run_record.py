@@ -71,7 +71,7 @@ def test_genuine_pairs_go_on_behind_the_last_one_at_another_batch_size(position_
     position_options = dataclasses.replace(
         position_options,
         input=wanted,
-        model=dataclasses.replace(position_options.model, head="cosface"),
+        model=dataclasses.replace(position_options.model, head="softmax"),
     )
     larger = dataclasses.replace(position_options, global_batch_size=16)
     shown = draw(position_options, resume(position_options, 0), 24)
