@@ -52,6 +52,11 @@ class Preprocessing:
         return crop if self.store_size is None else f"{crop} --store_size={self.store_size}"
 
     @property
+    def cuts(self) -> bool:
+        """Whether a part of an image was cut off that the model's own centre square would keep."""
+        return bool(self.boxes or self.alignment) or self.centre < 1.0
+
+    @property
     def centre(self) -> float:
         """Side of the centre square that was kept, over the shorter side.
 

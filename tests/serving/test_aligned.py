@@ -86,7 +86,7 @@ def face(points=POINTS):
 
 def test_the_record_names_template_margin_and_detector(workdir, version):
     record = model_record.load(str(workdir)).preprocessing
-    assert record == ALIGNED
+    assert record == ALIGNED and record.cuts
     assert str(record) == "--align_margin=0.1, points of mtcnn 1.0.0 --store_size=40"
     card = json.loads((version / "model_card.json").read_text())
     assert Preprocessing.from_json(card["preprocessing"], "card") == ALIGNED
