@@ -152,7 +152,7 @@ def read_listed_pairs(
         plausible as people.
     """
     level = identity_level or 1
-    found, left_out, _, naming = datasets.scan_folder(folder, level, bool(merge_names))
+    found, left_out, _, naming, _ = datasets.scan_folder(folder, level, bool(merge_names))
     table = pair_lists.read(path, found, folder, level, is_csv=is_csv)
     if found.empty and not table["a"].str.contains("/").any():
         return _read_flat_pairs(path, folder, table, rules, boxes, allow_missing)
@@ -163,6 +163,7 @@ def read_listed_pairs(
         f"--images={folder}",
     )
     left_out = pd.concat([left_out, datasets.describe_unread(pd.concat([table["a"], table["b"]]))])
+    assert naming  # folders name people
     pair_checks.require_agreement(table, path, naming.identity_of)
     if "list" not in table:  # CFP's protocol stands as it was published
         pair_checks.require_once(table, path)
