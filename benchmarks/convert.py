@@ -413,7 +413,7 @@ FLIPS = 40  # changed bytes in a file: enough that a decoder meets one
 def measure_broken(options: BenchmarkOptions, folder: str) -> dict:
     """Returns what was left out; asserts that exactly the broken files were, each with a reason."""
     root, made = os.path.join(folder, "broken"), os.path.join(folder, "of_broken")
-    paths = datasets.scan_folder(options.images)[0]["path"].tolist()
+    paths = datasets.scan_folder(options.images).images["path"].tolist()
     sound, broken = _write_broken(paths, options.images, root, random.Random(options.seed))
     flags = [f"--images={root}", f"--output={made}", f"--workers={options.processes}"]
     seconds, _ = run_converter(flags)

@@ -69,7 +69,7 @@ def _read_table(path: str) -> tables.Rows:
     try:
         table = pd.read_parquet(path)
     except ImportError as error:
-        raise UserError(f"{path}: Parquet files need pyarrow: pip install pyarrow") from error
+        raise UserError(f"{path}: Parquet files need pyarrow: pip install 'fv[parquet]'") from error
     except ValueError as error:  # pyarrow's errors are ValueErrors
         raise UserError(f"{path} is no Parquet file ({error}): give one, or a CSV") from error
     tables.require_columns(path, list(table), ("path",))

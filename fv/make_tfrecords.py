@@ -1,6 +1,7 @@
-"""Converts a folder of face images, one folder per person, to shards of image pairs.
+"""Converts face images to shards of image pairs.
 
-Writes OUTPUT/{train,val,test}-NNNNN-of-NNNNN.tfrecord, OUTPUT/manifest.json, OUTPUT/report.html and
+Reads folders, one per person; RecordIO; a folder and a list; tars; Parquet. Writes
+OUTPUT/{train,val,test}-NNNNN-of-NNNNN.tfrecord, OUTPUT/manifest.json, OUTPUT/report.html and
 report.json, which describe the images, and OUTPUT/left_out.csv if images were not used. Pairs are
 sampled, or come from an LFW pairs file or a CSV. After a kill, the same command writes the shards
 that are missing. A file in OUTPUT that fv did not write is never replaced. tfrecords/README.md

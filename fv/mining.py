@@ -261,7 +261,7 @@ def _mine_training_pairs(
     owners, sizes = np.unique(
         members["identity"].cat.codes.to_numpy(), return_inverse=True, return_counts=True
     )[1:]
-    images = shards.stored_images(members, chosen.images, scratch)
+    images = shards.stored_images(members, selected.root, scratch)
     embeddings = FixedPoint.of(_embed(options, known, images))
     find, skip = partner_search.find_partners, options.skip_nearest
     nearest = find(embeddings, owners, options.partners + skip, genuine=False)[:, skip:]

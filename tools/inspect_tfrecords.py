@@ -2,16 +2,21 @@
 
 python tools/inspect_tfrecords.py DIR
 python tools/inspect_tfrecords.py --sheet=pairs.png DIR
+python tools/inspect_tfrecords.py --export=images DIR
+
+--export writes the images back, if nothing is damaged: images/SPLIT/PERSON/NAME.jpg, or with
+--export=images.tar WebDataset tars images-SPLIT-NNNNN.tar.
 
 Exits with code 2 if anything is damaged.
 """
 
+import contextlib
 import dataclasses
 import os
 import sys
 
-from fv import cli, contact_sheets, files
-from fv.conversion import inspection
+from fv import cli, contact_sheets, files, manifest
+from fv.conversion import image_export, inspection
 from fv.errors import UserError
 from fv.options import option
 
@@ -22,9 +27,12 @@ _WIDTHS = ("<6", ">12", ">10", ">12", ">12", ">11", ">12")
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """What to draw."""
+    """What to draw and to write."""
 
     sheet: str | None = option(None, "PNG file to draw pairs from the shards into.")
+    export: str | None = option(
+        None, "Folder to write the images into, a folder per person; or NAME.tar for tar shards."
+    )
     seed: int = option(0, "Seed that selects the pairs of the sheet.", lower=0)
 
 
@@ -33,7 +41,17 @@ def main(options: Options, folder: str) -> int:
     if options.sheet:
         _require_png(options.sheet)
     sample = inspection.PairSample(_SHEET_PAIRS, options.seed)
-    tallies, damage = inspection.inspect(folder, sample.add if options.sheet else None)
+    with contextlib.ExitStack() as stack:
+        visits = [sample.add] if options.sheet else []
+        if options.export:
+            splits = manifest.read(folder).splits.items()
+            people = {person: name for name, split in splits for person in split.identities}
+            writer = stack.enter_context(image_export.ImageWriter(options.export, people))
+            visits.append(writer.add)
+        tallies, damage = inspection.inspect(folder, visits)
+        if options.export and not damage:
+            writer.publish()
+            print(f"wrote {len(writer):,} images to {options.export}")
     _print_row(*_HEADER)
     for name, tally in tallies.items():
         count = max(1, tally.pairs)

@@ -7,6 +7,7 @@ Each sound image gets a digest of its file's bytes and a perceptual hash of its 
 import dataclasses
 import errno
 import hashlib
+import itertools
 import os
 from collections.abc import Iterator
 
@@ -16,17 +17,16 @@ import numpy as np
 import pandas as pd
 
 from fv import errors, files, progress, workers
-from fv.conversion import images
+from fv.conversion import datasets, images, sources
+from fv.conversion.datasets import Place
 from fv.conversion.formats import BadImage
 from fv.errors import UserError
 
 HASH_BITS = 256
 HASH_WORDS = HASH_BITS // 64
 DISTANCE = 12  # bits: 99.5 % of recompressed or resized faces lie within, different ones beyond 36
-OWN_FILE = -1  # an `offset`: the stored bytes are the file's own
 
 _IMAGES_PER_TASK = 64  # small enough to share the work evenly, and to show progress
-_MOST_BYTES_PER_PIXEL = 9  # four channels of 16 bits, and a little for headers
 _DIGEST_BYTES = 8
 _SAMPLED_SIDE = 128  # pixels: sampling takes the same time for an image of any size
 _AVERAGED_SIDE = 32  # pixels
@@ -37,7 +37,7 @@ _RESULT = np.dtype(
     [
         ("digest", np.uint64),  # of the file's bytes
         ("hash", np.uint64, (HASH_WORDS,)),  # of the pixels
-        ("offset", np.int64),  # of the stored bytes in the task's pack, or OWN_FILE
+        ("offset", np.int64),  # of the stored bytes in their file; in the task's pack ~offset
         ("bytes", np.uint32),  # stored
         ("crc", np.uint32),  # of the stored bytes
         ("width", np.uint32),  # pixels of the upright image; 16 bits do not hold a panorama's
@@ -50,10 +50,10 @@ KEPT_COLUMNS = ("offset", "bytes", "crc", "width", "height", "side")
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-    """Images for one worker. Image `first + i` is `paths[i]`, and `boxes[i]` of it is stored."""
+    """Images for one worker. Image `first + i` is at `places[i]`; `boxes[i]` of it is stored."""
 
     root: str
-    paths: tuple[str, ...]
+    places: tuple[Place, ...]
     boxes: tuple[images.Part | None, ...]
     first: int
     scratch: str
@@ -89,8 +89,8 @@ def check_images(
     """Checks every image of the catalog; JPEG bytes that had to be made go to packs in `scratch`.
 
     Args:
-      catalog: table with columns `path` and `identity`, numbered from 0.
-      root: the images folder.
+      catalog: table as `datasets.Catalog.images`, numbered from 0, after `sources.unpack`.
+      root: as `datasets.Catalog.root`.
       scratch: an empty folder.
       rules: what an image may be.
       crop: the part of it that is stored.
@@ -105,7 +105,7 @@ def check_images(
     results, done = np.zeros(len(catalog), _RESULT), 0
     reasons: dict[int, str] = {}
     with progress.progress(len(catalog), "check", "image") as bar:
-        for found, refused in run(check_task, _tasks(paths, root, scratch, rules, crop)):
+        for found, refused in run(check_task, _tasks(catalog, root, scratch, rules, crop)):
             if strict and refused:
                 place, reason = min(refused.items())
                 advice = "--strict stops here; without it the image is left out"
@@ -116,9 +116,10 @@ def check_images(
             bar.update(len(found))
     is_sound = np.ones(len(catalog), bool)
     is_sound[list(reasons)] = False
-    results = results[is_sound]
+    results = results[is_sound] if reasons else results  # a copy takes 66 bytes an image
+    sound = catalog[is_sound].drop(columns=["place", "span"], errors="ignore")
     return Checked(
-        catalog[is_sound].assign(**{name: results[name] for name in KEPT_COLUMNS}),
+        sound.assign(**{name: results[name] for name in KEPT_COLUMNS}),
         pd.DataFrame({"path": paths[~is_sound], "reason": list(reasons.values())}, dtype=object),
         results["digest"].copy(),  # without the columns that `sound` holds
         results["hash"].copy(),
@@ -134,21 +135,22 @@ def check_task(task: Task) -> tuple[np.ndarray, dict[int, str]]:
     Raises:
       OSError: a network file system failed for a moment: the image may be sound.
     """
-    results, reasons, pack = np.zeros(len(task.paths), _RESULT), {}, bytearray()
-    for place, (name, box) in enumerate(zip(task.paths, task.boxes, strict=True)):
-        path = os.path.join(task.root, name)
+    results, reasons, pack = np.zeros(len(task.places), _RESULT), {}, bytearray()
+    for number, (place, box) in enumerate(zip(task.places, task.boxes, strict=True)):
         try:
-            results[place] = _check_image(path, task.rules, box, pack)
+            results[number] = _check_image(task.root, place, task.rules, box, pack)
         except BadImage as error:
-            reasons[place] = str(error)
+            reasons[number] = str(error)
         except OSError as error:
-            if not files.is_folder(task.root):
-                lost = f"--images={task.root} has vanished"
+            holder = place.file or task.root
+            if not files.exists(holder):
+                lost = f"--images={holder} has vanished"
                 raise UserError(f"{lost}: mount it again and run the same command") from error
             # A bad sector fails with EIO for ever.
             if errors.is_temporary(error) and error.errno != errno.EIO:
+                path = place.file or os.path.join(task.root, place.path)
                 raise OSError(error.errno, error.strerror, path) from error
-            reasons[place] = f"cannot be read: {error.strerror}"
+            reasons[number] = f"cannot be read: {error.strerror}"
     if pack:
         with files.atomic_open(pack_path(task.scratch, task.first), "wb") as file:
             file.write(pack)
@@ -213,15 +215,14 @@ def _order() -> np.ndarray:
 _COSINES, _ORDER = _cosines(), _order()
 
 
-def _check_image(path: str, rules: images.Rules, box: images.Part | None, pack: bytearray) -> tuple:
+def _check_image(
+    root: str, place: Place, rules: images.Rules, box: images.Part | None, pack: bytearray
+) -> tuple:
     """The fields of `_RESULT` of one image; bytes that had to be made are added to the pack."""
-    if files.size(path) > rules.max_pixels * _MOST_BYTES_PER_PIXEL:
-        raise BadImage("a file larger than any image within --max_megapixels")
-    data = files.read_bytes(path)
+    data, offset = sources.read_image(root, place, rules.max_pixels)
     image = images.load_sound_jpeg(data, rules, box)
-    offset = OWN_FILE
-    if image.stored is not data:
-        offset = len(pack)
+    if image.stored is not data or offset is None:
+        offset = ~len(pack)
         pack += image.stored
     stored_width, stored_height = image.stored_size
     height, width = image.grey.shape
@@ -238,9 +239,10 @@ def _check_image(path: str, rules: images.Rules, box: images.Part | None, pack: 
 
 
 def _tasks(
-    paths: np.ndarray, root: str, scratch: str, rules: images.Rules, crop: images.Crop
+    catalog: pd.DataFrame, root: str, scratch: str, rules: images.Rules, crop: images.Crop
 ) -> Iterator[Task]:
-    for first in range(0, len(paths), _IMAGES_PER_TASK):
-        names = tuple(paths[first : first + _IMAGES_PER_TASK])
-        boxes = tuple(crop.boxes[name] if crop.boxes is not None else None for name in names)
-        yield Task(root, names, boxes, first, scratch, rules)
+    places = datasets.list_places(catalog)
+    for first in range(0, len(catalog), _IMAGES_PER_TASK):
+        part = tuple(itertools.islice(places, _IMAGES_PER_TASK))
+        boxes = tuple(crop.boxes[each.path] if crop.boxes is not None else None for each in part)
+        yield Task(root, part, boxes, first, scratch, rules)

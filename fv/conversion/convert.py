@@ -1,4 +1,4 @@
-"""Converts a folder of images into shards of image pairs, with a manifest and a report.
+"""Converts a data source of images into shards of image pairs, with a manifest and a report.
 
 The steps: list the images, check each of them, choose the pairs, write the shards, then the
 reports, and last the manifest, so that a folder with a manifest holds a whole data set.
@@ -26,6 +26,7 @@ from fv.conversion import (
     pairs,
     report,
     shards,
+    sources,
     verification_sets,
 )
 from fv.conversion import images as images_module
@@ -43,17 +44,17 @@ Reselect = Callable[[Selection, str], Selection]  # of a selection and the scrat
 
 
 class UnfinishedError(Exception):
-    """An OSError, `cause`, ended the run before all of `total` shards were written."""
+    """An OSError, `cause`, ended the run before all of `total` shards were written of `root`."""
 
-    def __init__(self, cause: OSError, total: int):
+    def __init__(self, cause: OSError, total: int, root: str):
         super().__init__(str(cause))
-        self.cause, self.total = cause, total
+        self.cause, self.total, self.root = cause, total, root
 
 
 def convert(
     chosen: ConvertOptions, reselect: Reselect | None = None
 ) -> tuple[manifest.Manifest, pd.DataFrame]:
-    """Converts a folder of images; an earlier data set stays until the new pairs are known.
+    """Converts a data source; an earlier data set stays until the new pairs are known.
 
     Args:
       chosen: the options.
@@ -74,17 +75,16 @@ def convert(
             # the steps below read images from a folder, in several processes
             folder = os.path.join(scratch, "images")
             catalog = verification_sets.unpack(found, folder)
-            unpacked = dataclasses.replace(
-                chosen, images=folder, identity_level=1, merge_names=False
-            )
-            return _convert(unpacked, catalog, scratch, run, reselect, chosen, found.pairs())
-    level, merge = chosen.naming
-    catalog = datasets.scan_folder(chosen.images, level, merge)
+            return _convert(chosen, catalog, scratch, run, reselect, found.pairs())
+    catalog = sources.find_images(
+        chosen.images, chosen.labels, chosen.identity_level, bool(chosen.merge_names)
+    )
     datasets.require_identities(
-        catalog.images, catalog.unusable, chosen.images, catalog.passed_over, level
+        catalog.images, catalog.unusable, chosen.images, catalog.passed_over, catalog.level
     )
     with _claim(chosen) as (scratch, run):
-        return _convert(chosen, catalog, scratch, run, reselect, chosen)
+        catalog = catalog._replace(images=sources.unpack(catalog.images, scratch, run))
+        return _convert(chosen, catalog, scratch, run, reselect)
 
 
 @contextlib.contextmanager
@@ -106,10 +106,9 @@ def _convert(
     scratch: str,
     run: workers.Map,
     reselect: Reselect | None,
-    recorded: ConvertOptions,
     listed: pd.DataFrame | None = None,
 ) -> tuple[manifest.Manifest, pd.DataFrame]:
-    """As `convert`; `recorded` goes to the manifest, and `listed` are the pairs of the catalog."""
+    """As `convert`; `listed` are the pairs of the catalog."""
     if chosen.faces.detector:
         faces.require_own_file(chosen.output)
     # Before the images are read: the CSV of boxes may change meanwhile.
@@ -117,7 +116,7 @@ def _convert(
     if listed is None:
         selection = select(chosen, catalog, scratch, run)
     else:
-        selection = _select_listed(chosen, catalog, recorded.images, scratch, run, listed)
+        selection = _select_listed(chosen, catalog, chosen.images, scratch, run, listed)
     if selection.faces:
         preprocessing = dataclasses.replace(preprocessing, alignment=selection.faces.alignment)
     if reselect:
@@ -137,7 +136,7 @@ def _convert(
     written = write_shards(chosen, selection, counts, scratch, run)
     made = manifest.Manifest(
         chosen.seed,
-        options.to_flagfile(recorded),
+        options.to_flagfile(chosen),
         {split: _describe_split(selection, split, written[split]) for split in written},
         _image_side(selection),
         preprocessing=preprocessing,
@@ -193,16 +192,16 @@ def _select_sampled(
             f"{odd['path'].iloc[0]}: {odd['reason'].iloc[0]} (--strict stops here; without it "
             "the file is left out)"
         )
-    findings = _check_identities(chosen, catalog.images)
+    findings = _check_identities(chosen, catalog, catalog.images)
     shares = pairs.split_fractions(chosen.val_fraction, chosen.test_fraction)
-    checked, boxless, found = _check_images(chosen, catalog.images, scratch, run, chosen.strict)
+    checked, boxless, found = _check_images(chosen, catalog, scratch, run, chosen.strict)
     copies = duplicates.find_copies(checked, checking.DISTANCE)
     sound, dropped = checked.sound, boxless.iloc[:0]
     if not chosen.keep_duplicates:
         sound, dropped = duplicates.drop_copies(checked, copies)
     left_out = pd.concat([odd, boxless, checked.refused, dropped])
     left_out = left_out.sort_values("path", ignore_index=True)
-    datasets.require_identities(sound, left_out, chosen.images)
+    datasets.require_identities(sound, left_out, chosen.images, level=catalog.level)
 
     names = sound["identity"].unique().sort_values()
     split_of = pd.Series(pairs.assign_splits(names, shares, chosen.seed), list(names), dtype=object)
@@ -217,7 +216,7 @@ def _select_sampled(
     wanted = pairs.Wanted(chosen.pairs, chosen.genuine_fraction, caps)
     owners = sound[["identity", "split"]]
     sampled = pairs.sample_pairs(owners, pairs.plan_quotas(owners, wanted), wanted, chosen.seed)
-    return Selection(sound, sampled, members, left_out, copies, findings, found)
+    return Selection(sound, sampled, members, left_out, copies, findings, found, catalog.root)
 
 
 def _select_listed(
@@ -230,41 +229,49 @@ def _select_listed(
 ) -> Selection:
     """Selects all pairs of a list: copies are reported, but a protocol must not change silently."""
     if listed is None:
-        level, _ = chosen.naming
-        is_csv = bool(chosen.pairs_csv)
-        listed = pair_lists.read(source, catalog.images, chosen.images, level, is_csv=is_csv)
-    findings = _check_identities(chosen, pair_checks.restrict_to_pairs(catalog.images, listed))
+        level, is_csv = chosen.naming[0], bool(chosen.pairs_csv)
+        listed = pair_lists.read(source, catalog.images, catalog.root, level, is_csv=is_csv)
+    named = pair_checks.restrict_to_pairs(catalog.images, listed)
+    findings = _check_identities(chosen, catalog, named)
     unread = datasets.describe_unread(pd.concat([listed["a"], listed["b"]]))
     odd = pd.concat([catalog.unusable, unread])
     used = pair_checks.select_images(listed, catalog.images, odd, source)
     # Not strict: the refusal of a bad image names the line of the list.
-    checked, boxless, found = _check_images(chosen, used, scratch, run, strict=False)
+    catalog = catalog._replace(images=used)
+    checked, boxless, found = _check_images(chosen, catalog, scratch, run, strict=False)
     left_out = pd.concat([boxless, checked.refused])
     table = pair_checks.pairs_to_indices(listed, checked.sound, left_out, source)
     members = tuple(sorted(checked.sound["identity"].unique()))
     sound = checked.sound.assign(split=pd.Categorical([chosen.pairs_split] * len(checked.sound)))
     copies = duplicates.find_copies(checked, checking.DISTANCE)
-    split = chosen.pairs_split
-    members_of = {split: members}
-    return Selection(sound, {split: table}, members_of, left_out, copies, findings, found)
+    tables, members_of = {chosen.pairs_split: table}, {chosen.pairs_split: members}
+    root = catalog.root
+    return Selection(sound, tables, members_of, left_out, copies, findings, found, root)
 
 
 def _check_identities(
-    chosen: ConvertOptions, images: pd.DataFrame
+    chosen: ConvertOptions, catalog: Catalog, images: pd.DataFrame
 ) -> tuple[identities.Finding, ...]:
-    where = f"--images={chosen.images}"
-    return identities.check(images, chosen.identity_level, chosen.merge_names, where)
+    where, level, merge = f"--images={chosen.images}", chosen.identity_level, chosen.merge_names
+    return identities.check(images, level, merge, where, catalog.naming)
 
 
 def _check_images(
-    chosen: ConvertOptions, images: pd.DataFrame, scratch: str, run: workers.Map, strict: bool
+    chosen: ConvertOptions, catalog: Catalog, scratch: str, run: workers.Map, strict: bool
 ) -> tuple[checking.Checked, pd.DataFrame, faces.Faces | None]:
     """Checks the images; returns the result, images without a box or face, and the faces."""
     crop = images_module.parse_crop(chosen.crop)
-    paths = images["path"].tolist()
+    images, paths = catalog.images, catalog.images["path"].tolist()
     blocks = os.path.join(ownership.private_folder(chosen.output), faces.BLOCKS)
     found = faces.find_faces(
-        chosen.faces, chosen.align_margin, paths, chosen.images, chosen.max_pixels, run, blocks
+        chosen.faces,
+        chosen.align_margin,
+        paths,
+        catalog.root,
+        chosen.max_pixels,
+        run,
+        blocks,
+        datasets.list_places(images),
     )
     if found:
         crop = found.crop(paths)
@@ -276,7 +283,7 @@ def _check_images(
     if found:
         preprocessing = dataclasses.replace(preprocessing, alignment=found.alignment)
     rules = images_module.Rules(chosen.max_pixels, preprocessing)
-    checked = checking.check_images(boxed, chosen.images, scratch, rules, crop, run, strict)
+    checked = checking.check_images(boxed, catalog.root, scratch, rules, crop, run, strict)
     return checked, boxless, found
 
 
@@ -292,7 +299,7 @@ def write_shards(
     Raises:
       UnfinishedError: an image or a shard could not be read or written.
     """
-    folders = (chosen.images, scratch, chosen.output)
+    folders = (selection.root, scratch, chosen.output)
     tasks = (
         task
         for split, table in selection.tables.items()
@@ -308,7 +315,7 @@ def write_shards(
                 written.append(shard)
                 bar.update(shard.records)
         except OSError as error:
-            raise UnfinishedError(error, sum(counts.values())) from error
+            raise UnfinishedError(error, sum(counts.values()), selection.root) from error
     rest = iter(written)
     return {split: tuple(next(rest) for _ in range(counts[split])) for split in selection.tables}
 
@@ -332,8 +339,8 @@ def _image_side(selection: Selection) -> int | None:
 
 def _describe_unfinished(error: UnfinishedError, chosen: ConvertOptions) -> str:
     reason = f"{error.cause.strerror}: {error.cause.filename}"
-    if not files.exists(chosen.images):
-        reason = f"--images={chosen.images} has vanished"
+    if not files.exists(error.root):
+        reason = f"--images={error.root} has vanished"
     return (
         f"{reason}; {output.count_noted(chosen.output)} of {error.total} shards are whole in "
         f"{chosen.output}, and the same command (without --overwrite) writes the others once "

@@ -9,15 +9,17 @@ import dataclasses
 import functools
 import hashlib
 import io
+import itertools
 import multiprocessing
 import os
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 import numpy as np
 
 from fv import alignment, detection, face_files, files, ownership, progress, workers
 from fv.alignment import Alignment, Face
-from fv.conversion import formats, images
+from fv.conversion import formats, images, sources
+from fv.conversion.datasets import Place
 from fv.errors import UserError
 from fv.options import option
 
@@ -130,6 +132,7 @@ def find_faces(
     max_pixels: int,
     run: workers.Map,
     blocks: str | None = None,
+    places: Iterable[Place] | None = None,
 ) -> Faces | None:
     """Reads or finds the faces of images; None where they are not aligned.
 
@@ -141,6 +144,7 @@ def find_faces(
       max_pixels: most pixels of an image; a larger or damaged one has no face.
       run: maps `detect_task` over tasks, in order.
       blocks: folder that keeps finished blocks, so that a killed run continues.
+      places: of the images; None where each is a file.
 
     Raises:
       UserError: as `describe`.
@@ -155,8 +159,8 @@ def find_faces(
     if blocks:
         files.make_folder(blocks)
     detect = functools.partial(detect_task, chosen, made.detector, root, max_pixels, blocks)
-    cuts = range(0, len(paths), _IMAGES_PER_TASK)
-    tasks = (tuple(paths[start : start + _IMAGES_PER_TASK]) for start in cuts)
+    rest = iter(places or map(Place, paths))
+    tasks = iter(lambda: tuple(itertools.islice(rest, _IMAGES_PER_TASK)), ())
     found: list[Face | None] = []
     with progress.progress(len(paths), "detect", "image") as bar:
         for rows in run(detect, tasks):
@@ -171,16 +175,16 @@ def detect_task(
     root: str,
     max_pixels: int,
     blocks: str | None,
-    paths: Sequence[str],
+    places: Sequence[Place],
 ) -> np.ndarray:
     """Finds the faces of one block of images, float64 [n, 16]: see `_to_row`."""
     _take_one_core()
     digest = hashlib.sha256(name.encode())
     encoded = []
-    for path in paths:
+    for place in places:
         data = b""
-        with contextlib.suppress(OSError):  # the check of the images says why
-            data = files.read_bytes(os.path.join(root, path))
+        with contextlib.suppress(OSError, formats.BadImage):  # the check of the images says why
+            data, _ = sources.read_image(root, place, max_pixels)
         digest.update(hashlib.sha256(data).digest())
         encoded.append(data)
     block = os.path.join(blocks, f"{digest.hexdigest()}.npy") if blocks else None

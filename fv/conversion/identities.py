@@ -44,17 +44,28 @@ class Naming:
     Attributes:
       level: which folder of the path names the identity, from 1; those above it do not matter.
       joined: the identity of folders whose name was joined to another, by that name.
+      bases: the folders, each ending in '/', below which levels count; they begin every path.
     """
 
     level: int = 1
     joined: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    bases: tuple[str, ...] = ("",)
+
+    def below(self, path: str) -> str:
+        """The path without the one of `bases` that it begins with."""
+        if self.bases == ("",):
+            return path
+        return path.removeprefix(next(base for base in self.bases if path.startswith(base)))
 
     def identity_of(self, path: str) -> str:
         """The identity of the image at a relative path; '' where the path has too few folders."""
-        folders = path.split("/", self.level)
+        folders = self.below(path).split("/", self.level)
         if len(folders) <= self.level:
             return ""
         return self.joined.get(folders[self.level - 1], folders[self.level - 1])
+
+
+FIRST_FOLDER = Naming()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,7 +89,11 @@ class Finding:
 
 
 def check(
-    images: pd.DataFrame, level: int | None, merge_names: bool | None, source: str
+    images: pd.DataFrame,
+    level: int | None,
+    merge_names: bool | None,
+    source: str,
+    naming: Naming | None = FIRST_FOLDER,
 ) -> tuple[Finding, ...]:
     """Checks whether the identities of images are plausible.
 
@@ -87,6 +102,7 @@ def check(
       level: --identity_level; None, where it was not given, checks the folders too.
       merge_names: --merge_names; None, where it was not given, checks the names too.
       source: where the images are, for messages.
+      naming: as `datasets.Catalog.naming`.
 
     Returns:
       What may be right or wrong.
@@ -96,10 +112,11 @@ def check(
     """
     identities = [str(name) for name in images["identity"].unique()]
     findings: list[Finding] = []
-    if (level or 1) > 1 or merge_names:
-        findings += _check_joined(images, level or 1)
-    if level is None:
-        findings += _check_layout(images, len(identities))
+    if naming and ((level or 1) > 1 or merge_names or len(naming.bases) > 1):
+        findings += _check_joined(images, level or 1, naming)
+    if naming and level is None:
+        for base in naming.bases:
+            findings += _check_layout(images, len(identities), base)
     if merge_names is None:
         findings += _check_names(identities)
     for finding in findings:
@@ -117,9 +134,9 @@ def note_names(names: Iterable[str]) -> str:
     return f"{written}: taken for different people; write each name in one way if they are not."
 
 
-def suggest_level(images: pd.DataFrame, level: int) -> int | None:
+def suggest_level(images: pd.DataFrame, level: int, base: str = "") -> int | None:
     """The first level of folders below `level` that may be people, None where there is none."""
-    folders = _count_folders(images)
+    folders = _count_folders(images, base)
     for deeper in range(level + 1, max(map(len, folders), default=0) + 1):
         below: collections.Counter[tuple[str, ...]] = collections.Counter()
         for folder, count in folders.items():
@@ -149,12 +166,12 @@ def join_names(names: Iterable[str]) -> dict[str, str]:
     return {name: group[0] for group in _group(names, normalise) for name in group}
 
 
-def _check_layout(images: pd.DataFrame, identities: int) -> Iterator[Finding]:
-    """Checks whether the first folders are people."""
-    folders = _count_folders(images)
+def _check_layout(images: pd.DataFrame, identities: int, base: str) -> Iterator[Finding]:
+    """Checks whether the first folders below `base` are people."""
+    folders = _count_folders(images, base)
     objection = _why_not_people(folders)
     if objection:
-        level = suggest_level(images, 1)
+        level = suggest_level(images, 1, base)
         remedy = f"give --identity_level={level} if the folders of level {level} are the people"
         if level is None:
             remedy = "give each person a folder"
@@ -225,13 +242,14 @@ def _check_names(names: Iterable[str]) -> Iterator[Finding]:
             )
 
 
-def _check_joined(images: pd.DataFrame, level: int) -> Iterator[Finding]:
+def _check_joined(images: pd.DataFrame, level: int, naming: Naming) -> Iterator[Finding]:
     """Checks for identities whose folders have several names or stand below several parents."""
     sources: dict[str, set[str]] = collections.defaultdict(set)
     folders = [path.rpartition("/")[0] for path in images["path"]]
     pairs = pd.DataFrame({"folder": folders, "identity": images["identity"].to_numpy()})
     for folder, identity in pairs.drop_duplicates().itertuples(index=False):
-        sources[identity].add("/".join(folder.split("/")[:level]))
+        base = f"{folder}/".removesuffix(naming.below(f"{folder}/"))
+        sources[identity].add(base + "/".join(naming.below(f"{folder}/").split("/")[:level]))
     several = {identity: sorted(found) for identity, found in sources.items() if len(found) > 1}
     if several:
         name, found = min(several.items())
@@ -243,6 +261,8 @@ def _check_joined(images: pd.DataFrame, level: int) -> Iterator[Finding]:
             f"{_many(len(several), 'identity')} {joined}",
             "their images are taken for one person's",
             f"{remedy} if they are different people",
+            # Two data sets that number their people give one number to two of them.
+            certain=len(naming.bases) > 1 and any(each.isdecimal() for each in several),
         )
 
 
@@ -281,8 +301,9 @@ def _are_parts_of_one(names: Sequence[str]) -> bool:
     return len(names) > 1 and len(others) == 1 and all(_PARTS & set(each) for each in words)
 
 
-def _count_folders(images: pd.DataFrame) -> Folders:
-    counts = collections.Counter(path.rpartition("/")[0] for path in images["path"])
+def _count_folders(images: pd.DataFrame, base: str) -> Folders:
+    below = (path[len(base) :] for path in images["path"] if path.startswith(base))
+    counts = collections.Counter(path.rpartition("/")[0] for path in below)
     return {tuple(folder.split("/")): count for folder, count in counts.items() if folder}
 
 

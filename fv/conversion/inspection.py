@@ -6,7 +6,7 @@ import heapq
 import itertools
 import os
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from fv import files, manifest, progress, record
@@ -71,13 +71,13 @@ class PairSample:
 
 
 def inspect(
-    folder: str, visit: Callable[[Fields], None] | None = None
+    folder: str, visits: Sequence[Callable[[Fields], None]] = ()
 ) -> tuple[dict[str, Tally], list[str]]:
     """Reads every record of every shard of a data set.
 
     Args:
       folder: the data set.
-      visit: called with every sound record.
+      visits: called with every sound record.
 
     Returns:
       By split, a tally of its sound records; and one line for each damage, empty if there is none.
@@ -95,7 +95,7 @@ def inspect(
             tally = tallies[name] = Tally()
             for shard in split.shards:
                 path = os.path.join(folder, shard.name)
-                damage += _inspect_shard(path, shard, set(split.identities), tally, visit)
+                damage += _inspect_shard(path, shard, set(split.identities), tally, visits)
                 bar.update(shard.records)
             if not damage and (tally.genuine, tally.impostor) != (split.genuine, split.impostor):
                 damage.append(
@@ -110,7 +110,7 @@ def _inspect_shard(
     shard: manifest.Shard,
     identities: set[str],
     tally: Tally,
-    visit: Callable[[Fields], None] | None,
+    visits: Sequence[Callable[[Fields], None]],
 ) -> list[str]:
     """Counts the records before the first damaged one, and returns the damage."""
     if not files.exists(path):
@@ -119,7 +119,7 @@ def _inspect_shard(
     try:
         for _, pair in record.read_records(path, shard.records, parse):
             tally.add(pair)
-            if visit:
+            for visit in visits:
                 visit(pair)
     except record.DamagedRecordError as error:
         return [str(error)]

@@ -6,6 +6,7 @@ import os
 from fv import files, manifest, workers
 from fv.conversion import faces as faces_module
 from fv.conversion import images as images_module
+from fv.conversion import sources
 from fv.conversion.faces import FaceOptions
 from fv.errors import UserError
 from fv.options import group, option, required
@@ -20,10 +21,16 @@ class ConvertOptions:
     """What to convert, and how."""
 
     images: str = required(
-        "folder that holds one folder of images per person, or a .bin file of pairs of images, "
-        "which are converted instead of sampled ones"
+        "folder that holds one folder of images per person, or several, with commas; .rec, .tar "
+        "or .parquet files, or their folder; or a .bin file of pairs of images, which are "
+        "converted instead of sampled ones"
     )
     output: str = option("tfrecords", "Folder for the shards and manifest.json.")
+    labels: str | None = option(
+        None,
+        "Who is in the images: a list of 'path,label' beside a folder, the column of Parquet files "
+        "or the field of .json files in tars; 'label' or 'identity', for example, if not given.",
+    )
     identity_level: int | None = option(
         None,
         "Level of the folder below --images that names the person, from 1; folders above it are "
@@ -186,11 +193,11 @@ def require_consistent(chosen: ConvertOptions) -> None:
         raise UserError(
             f"--runner_options={chosen.runner_options} are for a Beam runner: give --runner too"
         )
-    root, folder = (
+    folder, *roots = (
         path if files.is_remote(path) else os.path.realpath(path)
-        for path in (chosen.images, chosen.output)
+        for path in (chosen.output, *sources.split_paths(chosen.images))
     )
-    if f"{folder}/".startswith(f"{root}/"):
+    if any(f"{folder}/".startswith(f"{root}/") for root in roots):
         raise UserError(
             f"--output={chosen.output} lies in --images={chosen.images}: give a folder outside it"
         )

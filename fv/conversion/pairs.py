@@ -31,6 +31,7 @@ class Selection:
       copies: copies among the sound images, from `duplicates.find_copies`.
       findings: doubts about the identities, from `identities.check`.
       faces: of the images, from `faces.find_faces`; None where they are not aligned.
+      root: as `datasets.Catalog.root`.
     """
 
     images: pd.DataFrame
@@ -40,6 +41,7 @@ class Selection:
     copies: pd.DataFrame
     findings: tuple[identities_module.Finding, ...] = ()
     faces: faces_module.Faces | None = None
+    root: str = ""
 
 
 @dataclasses.dataclass(frozen=True)

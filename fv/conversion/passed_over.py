@@ -6,7 +6,7 @@ import functools
 import os
 import re
 import stat
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import pandas as pd
 
@@ -23,6 +23,7 @@ _READ_PER_SUFFIX_REMOTE = 2  # a remote file costs a request
 _SUFFIXES_READ = 100
 _SUFFIXES_SHOWN = 10  # in a line of text
 _SUFFIX = re.compile(r"\.(?=.*[^\W\d_])[^\s.]{1,12}")  # has a letter, unlike that of '1.0001'
+_CONTAINERS = (".rec", ".tar", ".parquet", ".bin")  # that --images takes
 _RAW = frozenset(".arw .cr2 .cr3 .dng .nef .orf .pef .raf .rw2 .srw".split())
 
 _MAGICS = {  # by format, what its files begin with
@@ -91,8 +92,19 @@ def count(root: str, paths: Iterable[str]) -> pd.DataFrame:
             examples = _recognise_files(root, first[suffix])
         example = printable(next(iter(examples.values()), first[suffix][0]))
         advice = "; ".join(f"{format} data: {(_RENAME | CONVERT)[format]}" for format in examples)
+        if suffix in _CONTAINERS:
+            advice = "give its folder as --images, or the file"
         rows.append((suffix, counts[suffix], example, ", ".join(examples), advice))
     return pd.DataFrame(rows, columns=list(COLUMNS)).astype({"files": int})
+
+
+def add(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """Adds up tables of `count`; of each suffix the first example and advice stay."""
+    if len(tables) == 1:
+        return tables[0]
+    kept = {name: "sum" if name == "files" else "first" for name in COLUMNS[1:]}
+    added = pd.concat(tables).groupby("suffix", as_index=False).agg(kept)
+    return added.sort_values("files", ascending=False, kind="stable", ignore_index=True)
 
 
 def summarise(table: pd.DataFrame) -> str:

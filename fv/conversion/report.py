@@ -13,8 +13,8 @@ import pandas as pd
 import simplejpeg
 from PIL import Image
 
-from fv import contact_sheets, files, manifest, ownership, page, record
-from fv.conversion import formats, images, output, shards
+from fv import contact_sheets, manifest, ownership, page, record
+from fv.conversion import datasets, formats, images, output, shards, sources
 from fv.conversion.datasets import Catalog
 from fv.conversion.duplicates import DisjointSets
 from fv.conversion.faces import Faces
@@ -51,14 +51,14 @@ def write_reports(
 
     Args:
       chosen: the options.
-      catalog: what the images folder holds.
+      catalog: what the data source holds.
       selection: what was converted of it.
       made: the manifest.
       scratch: folder of the images that were written anew.
     """
     content = build(catalog, selection, made)
     ownership.save_json(content, os.path.join(chosen.output, output.REPORT))
-    suspects = _draw_suspects(chosen, content["copies"]["two_identities"]["listed"])
+    suspects = _draw_suspects(chosen, catalog, content["copies"]["two_identities"]["listed"])
     pairs = _draw_pairs(chosen, selection, scratch)
     text = render(content, suspects, pairs, _draw_faces(chosen, selection, scratch))
     with ownership.atomic_open(os.path.join(chosen.output, output.REPORT_PAGE)) as file:
@@ -176,7 +176,10 @@ def _describe_identities(catalog: Catalog, selection: Selection) -> dict[str, An
     """Identities with images, with one image (in no genuine pair), and with none; and doubts."""
     sizes = _images_per_identity(selection.images)
     paths = selection.left_out["path"].astype(str)
-    names = {catalog.naming.identity_of(path) for path in paths} - {""}
+    if catalog.naming:
+        names = {catalog.naming.identity_of(path) for path in paths} - {""}
+    else:
+        names = {*catalog.images["identity"][catalog.images["path"].isin(paths)]}
     lost = np.setdiff1d(np.array(sorted(names), str), sizes.index.to_numpy(str))
     single = sizes.index[sizes == 1].astype(str)
     return {
@@ -286,7 +289,7 @@ def _draw_pairs(chosen: ConvertOptions, selection: Selection, scratch: str) -> b
     """Draws a sheet of sampled pairs, as they are stored."""
     rows = contact_sheets.choose_pairs(selection.tables, _PAIRS_SHOWN, chosen.seed)
     used, ends = np.unique(rows[["a", "b"]].to_numpy(), return_inverse=True)
-    stored = shards.stored_images(selection.images.loc[used], chosen.images, scratch)
+    stored = shards.stored_images(selection.images.loc[used], selection.root, scratch)
     names = selection.images["identity"].loc[used].astype(str).to_numpy()
     pairs = [
         contact_sheets.Pair(stored.read(a), stored.read(b), label, names[a], names[b])
@@ -302,7 +305,7 @@ def _draw_faces(chosen: ConvertOptions, selection: Selection, scratch: str) -> b
     rng = np.random.default_rng(chosen.seed)
     count = min(_FACES_SHOWN, len(selection.images))
     rows = np.sort(rng.choice(len(selection.images), count, replace=False))
-    stored = shards.stored_images(selection.images.iloc[rows], chosen.images, scratch)
+    stored = shards.stored_images(selection.images.iloc[rows], selection.root, scratch)
     pictures = []
     for number in range(count):
         pixels = simplejpeg.decode_jpeg(stored.read(number), "RGB")
@@ -313,22 +316,27 @@ def _draw_faces(chosen: ConvertOptions, selection: Selection, scratch: str) -> b
     return contact_sheets.to_jpeg(Image.fromarray(contact_sheets.tile(pictures, _FACE_COLUMNS)))
 
 
-def _draw_suspects(chosen: ConvertOptions, listed: list[dict[str, Any]]) -> bytes | None:
+def _draw_suspects(
+    chosen: ConvertOptions, catalog: Catalog, listed: list[dict[str, Any]]
+) -> bytes | None:
     """Draws a sheet of the first pictures found under two identities; None if there are none."""
     if not listed:
         return None
     rules = images.Rules(chosen.max_pixels, Preprocessing(jpeg_quality=chosen.jpeg_quality))
+    shown = [(row["first_path"], row["second_path"]) for row in listed[:_SUSPECTS_SHOWN]]
+    used = catalog.images[catalog.images["path"].isin({path for both in shown for path in both})]
+    places = {place.path: place for place in datasets.list_places(used)}
     pairs = []
-    for row in listed[:_SUSPECTS_SHOWN]:
-        paths = row["first_path"], row["second_path"]
-        a, b = (_read_picture(os.path.join(chosen.images, path), rules) for path in paths)
+    for paths in shown:
+        a, b = (_read_picture(catalog.root, places[path], rules) for path in paths)
         pairs.append(contact_sheets.Pair(a, b, record.IMPOSTOR, *paths))
     return contact_sheets.to_jpeg(contact_sheets.draw_pairs(pairs, _COLUMNS, headings=_SUSPECT))
 
 
-def _read_picture(path: str, rules: images.Rules) -> bytes:
+def _read_picture(root: str, place: datasets.Place, rules: images.Rules) -> bytes:
     """The JPEG bytes of an image; b"", drawn as not decodable, if it changed since the check."""
     try:
-        return images.load_sound_jpeg(files.read_bytes(path), rules).stored
+        data, _ = sources.read_image(root, place, rules.max_pixels)
+        return images.load_sound_jpeg(data, rules).stored
     except (OSError, formats.BadImage):
         return b""

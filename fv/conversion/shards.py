@@ -16,6 +16,7 @@ DEFAULT_SHARDS = 8  # of the largest split: enough to interleave, and for worker
 # Long enough to read at a disk's full rate, short enough to shuffle whole shards.
 LARGEST_DEFAULT_BYTES = 128 << 20
 _COLUMNS = ["path", "identity", "offset", "bytes", "crc"]
+_FILE = "file"  # a further column where files hold many images
 _BUFFER_BYTES = 4 << 20  # of one write; below 1 MB the cost of each system call shows
 
 
@@ -26,10 +27,11 @@ class Images:
     Attributes:
       root: the images folder.
       scratch: the folder of packs, which hold images that were written anew.
-      paths: relative to `root`, object [n].
+      paths: of the images, object [n].
+      files: that hold them, object [n]; None where `paths` are files below `root`.
       identities: object [n].
       numbers: of the images in the catalog, int64 [n].
-      offsets: of the stored bytes in their pack, or `checking.OWN_FILE`, int64 [n].
+      offsets: of the stored bytes in their file, or ~offset in their pack, int64 [n].
       sizes: of the stored bytes, uint32 [n].
       crcs: CRC-32C of the stored bytes, uint32 [n].
     """
@@ -37,6 +39,7 @@ class Images:
     root: str
     scratch: str
     paths: np.ndarray
+    files: np.ndarray | None
     identities: np.ndarray
     numbers: np.ndarray
     offsets: np.ndarray
@@ -49,11 +52,14 @@ class Images:
         Raises:
           OSError: they cannot be read, or changed since they were checked.
         """
-        offset, path = int(self.offsets[index]), os.path.join(self.root, self.paths[index])
-        file = path
-        if offset != checking.OWN_FILE:
-            file = checking.pack_path(self.scratch, int(self.numbers[index]))
-        data = files.read_bytes(file, max(offset, 0), int(self.sizes[index]))
+        offset, path = int(self.offsets[index]), self.paths[index]
+        if self.files is None:
+            file = path = os.path.join(self.root, path)
+        else:
+            file = self.files[index]
+        if offset < 0:
+            offset, file = ~offset, checking.pack_path(self.scratch, int(self.numbers[index]))
+        data = files.read_bytes(file, offset, int(self.sizes[index]))
         if google_crc32c.value(data) != self.crcs[index]:
             raise OSError(None, "changed while it was converted: run the same command again", path)
         return data
@@ -62,7 +68,8 @@ class Images:
 def stored_images(images: pd.DataFrame, root: str, scratch: str) -> Images:
     """Returns the images of a table with the columns of `_COLUMNS`; its index numbers them."""
     paths, identities, *numbers = (images[name].to_numpy() for name in _COLUMNS)
-    return Images(root, scratch, paths, identities, images.index.to_numpy(), *numbers)
+    held_in = images[_FILE].to_numpy() if _FILE in images else None
+    return Images(root, scratch, paths, held_in, identities, images.index.to_numpy(), *numbers)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,12 +132,13 @@ def plan_split(
       folders: images folder, scratch folder, output folder.
     """
     root, scratch, folder = folders
+    columns = [*_COLUMNS, *images.columns.intersection([_FILE])]
     order = pairs.random_generator(seed, split, "order").permutation(len(table))
     for index, part in enumerate(np.array_split(order, count)):
         rows = table.iloc[part]
         used, ends = np.unique(rows[["a", "b"]].to_numpy(), return_inverse=True)
         a, b = ends.reshape(-1, 2).T
-        members = stored_images(images.loc[used, _COLUMNS], root, scratch)
+        members = stored_images(images.loc[used, columns], root, scratch)
         name = manifest.shard_name(split, index, count)
         yield Task(folder, name, members, a, b, rows["label"].to_numpy())
 

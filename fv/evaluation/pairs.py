@@ -152,7 +152,7 @@ def read_listed_pairs(
         plausible as people.
     """
     level = identity_level or 1
-    found, left_out, _, naming = datasets.scan_folder(folder, level, bool(merge_names))
+    found, left_out, _, naming, _ = datasets.scan_folder(folder, level, bool(merge_names))
     table = pair_lists.read(path, found, folder, level, is_csv=is_csv)
     named = not found.empty or table["a"].str.contains("/").any()
     doubts: Sequence[identities.Finding] = ()
@@ -161,6 +161,7 @@ def read_listed_pairs(
         doubts = identities.check(listed, identity_level, merge_names, f"--images={folder}")
         unread = datasets.describe_unread(pd.concat([table["a"], table["b"]]))
         left_out = pd.concat([left_out, unread])
+        assert naming  # folders name people
         pair_checks.require_agreement(table, path, naming.identity_of)
         if "list" not in table:  # CFP's protocol stands as it was published
             pair_checks.require_once(table, path)

@@ -298,7 +298,7 @@ def test_a_network_disk_that_fails_for_a_moment_asks_for_the_same_command(
 ):
     def fail(*_):
         stale = OSError(errno.ESTALE, os.strerror(errno.ESTALE), "a.jpg")
-        raise convert.UnfinishedError(stale, 16)
+        raise convert.UnfinishedError(stale, 16, str(crowd))
 
     monkeypatch.setattr(convert, "write_shards", fail)
     with pytest.raises(TemporaryError, match=r"Stale file handle: a\.jpg" + WHOLE):

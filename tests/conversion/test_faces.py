@@ -238,9 +238,9 @@ def test_a_photograph_of_50_megapixels_takes_bounded_memory(tmp_path):
             path.write_bytes(simplejpeg.encode_jpeg(large, 90 + number, "RGB", "420"))
     code = (
         "import resource, sys\n"
-        "from fv.conversion import faces\n"
+        "from fv.conversion import datasets, faces\n"
         "found = faces.detect_task(faces.FaceOptions(detector='mtcnn'), 'x', sys.argv[1], 10**8,"
-        " None, sys.argv[2:])\n"
+        " None, [datasets.Place(each) for each in sys.argv[2:]])\n"
         "print(int((found[:, 0] > 0).sum()), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
     )
     names = sorted(str(each.relative_to(tmp_path)) for each in tmp_path.rglob("*.jpg"))

@@ -12,6 +12,7 @@ from PIL import Image
 
 from fv import errors, files
 from fv.conversion import checking, formats, images
+from fv.conversion.datasets import Place
 from fv.conversion.images import Box
 from fv.errors import UserError
 from fv.preprocessing import Preprocessing
@@ -360,7 +361,7 @@ def test_a_network_disk_that_fails_for_a_moment_leaves_no_image_out(tmp_path, mo
 
 
 def task(folder: pathlib.Path) -> checking.Task:
-    return checking.Task(str(folder), ("Ada/Ada_0001.jpg",), (None,), 0, str(folder), RULES)
+    return checking.Task(str(folder), (Place("Ada/Ada_0001.jpg"),), (None,), 0, str(folder), RULES)
 
 
 def fail_with(code: int):

@@ -128,13 +128,13 @@ def test_a_folder_without_manifest_is_refused(tmp_path):
 def test_every_sound_record_is_visited_and_no_damaged_one(shards):
     path = first_shard(shards)
     visited = []
-    tallies, _ = inspection.inspect(str(shards), visited.append)
+    tallies, _ = inspection.inspect(str(shards), [visited.append])
     assert len(visited) == sum(tally.pairs for tally in tallies.values())
     with open(path, "rb") as file:
         offsets = [offset for offset, _ in record.read_frames(file)]
     os.truncate(path, offsets[-1] + 50)
     fewer = []
-    assert len(inspection.inspect(str(shards), fewer.append)[1]) == 1
+    assert len(inspection.inspect(str(shards), [fewer.append])[1]) == 1
     assert len(fewer) == len(visited) - 1
 
 

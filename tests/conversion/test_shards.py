@@ -50,7 +50,7 @@ def planned(tmp_path):
     pathlib.Path(checking.pack_path(str(scratch), 2)).write_bytes(
         b"another" + stored[2] + b"and more"
     )
-    images = pd.DataFrame({"path": paths, "identity": list("aabb"), "offset": [-1, -1, 7, -1]})
+    images = pd.DataFrame({"path": paths, "identity": list("aabb"), "offset": [0, 0, ~7, 0]})
     images["bytes"], images["crc"] = list(map(len, stored)), list(map(google_crc32c.value, stored))
     table = pd.DataFrame(
         {"a": [0, 2, 0, 1, 3, 3, 2], "b": [1, 3, 2, 3, 0, 1, 1], "label": [1, 1, 0, 0, 0, 0, 0]}

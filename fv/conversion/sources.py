@@ -1,0 +1,157 @@
+"""What --images names: folders of people, or files that hold many images; and how to read them."""
+
+import os
+import re
+
+import pandas as pd
+
+from fv import files, workers
+from fv.conversion import datasets, label_lists, parquet, recordio, tar_shards
+from fv.conversion.datasets import Catalog, Place
+from fv.conversion.formats import BadImage
+from fv.errors import UserError
+
+_FOLDER = ""  # a kind of path; the others are suffixes
+_SUFFIXES = (recordio.SUFFIX, tar_shards.SUFFIX, parquet.SUFFIX)
+_RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
+_MOST_FILES = 1_000_000  # in a range
+_MOST_BYTES_PER_PIXEL = 9  # four channels of 16 bits, and a little for headers
+
+
+def find_images(
+    images: str, labels: str | None, identity_level: int | None, merge_names: bool
+) -> Catalog:
+    """Lists the images of a data source; the arguments are the converter's flags of these names.
+
+    Raises:
+      UserError: there is no such file or folder, it holds several formats, or cannot be used.
+    """
+    paths = split_paths(images)
+    kinds = {_kind(path) for path in paths}
+    is_list = labels and files.exists(labels)
+    if kinds == {_FOLDER} and len(paths) == 1 and not is_list:
+        paths = _look_into(paths[0], identity_level is not None)
+        kinds = {_kind(path) for path in paths}
+    kind = kinds.pop()
+    if kinds:
+        raise UserError(f"--images={images} names files of two formats: convert one at a time")
+    level = identity_level or 1
+    if level > 1 and (labels or kind != _FOLDER):
+        what = f"--labels={labels}" if labels else f"--images={images}"
+        raise UserError(
+            f"--identity_level={level} is for folders of people: leave it out for {what}"
+        )
+    if len({os.path.basename(path) for path in paths}) < len(paths) and kind != _FOLDER:
+        raise UserError(f"--images={images} names two files of one name: rename one")
+    if kind == _FOLDER and labels:
+        if len(paths) > 1:
+            raise UserError(f"--labels={labels} is for one folder: give one as --images")
+        return label_lists.list_images(paths[0], labels, merge_names)
+    if kind == _FOLDER:
+        return datasets.scan_folders(paths, level, merge_names)
+    if kind == tar_shards.SUFFIX:
+        return tar_shards.list_images(paths, merge_names, labels)
+    if kind == parquet.SUFFIX:
+        return parquet.list_images(paths, merge_names, labels)
+    if labels or len(paths) > 1:
+        what = f"--labels={labels}" if labels else "several .rec files, which number their people"
+        raise UserError(f"--images={images} with {what}: give one .rec, which has its own labels")
+    return recordio.list_images(paths[0])
+
+
+def unpack(images: pd.DataFrame, scratch: str, run: workers.Map) -> pd.DataFrame:
+    """Copies images that cannot be read by themselves to `scratch`; returns the table of all."""
+    if "file" in images and _kind(images["file"].cat.categories[0]) == parquet.SUFFIX:
+        return parquet.unpack(images, scratch, run)
+    return images
+
+
+def read_image(root: str, place: Place, max_pixels: int) -> tuple[bytes, int | None]:
+    """Reads an image.
+
+    Args:
+      root: `Catalog.root`.
+      place: where it is, after `unpack`.
+      max_pixels: most pixels that it may have.
+
+    Returns:
+      Its bytes, and the byte at which they begin in the file; None where they are not in a row.
+
+    Raises:
+      BadImage: it is cut short, damaged, or larger than any image of so many pixels.
+      OSError: it cannot be read.
+    """
+    most = max_pixels * _MOST_BYTES_PER_PIXEL
+    if place.file.lower().endswith(recordio.SUFFIX):
+        return recordio.read_image(place, most)
+    path = place.file or os.path.join(root, place.path)
+    if (place.span if place.file else files.size(path)) > most:
+        raise BadImage("a file larger than any image within --max_megapixels")
+    data = files.read_bytes(path, place.offset, place.span if place.file else None)
+    if len(data) < place.span:
+        raise BadImage("cut short: its file ends inside it")
+    return data, place.offset
+
+
+def split_paths(images: str) -> list[str]:
+    """The paths in the value of --images: separated by commas, with ranges such as {00..12}.
+
+    Raises:
+      UserError: a range is empty or too long.
+    """
+    if files.exists(images):  # the name of a folder may hold a comma
+        return [images]
+    return [path for part in images.split(",") if part.strip() for path in _expand(part.strip())]
+
+
+def _expand(pattern: str) -> list[str]:
+    found = _RANGE.search(pattern)
+    if not found:
+        return [pattern]
+    first, last = map(int, found.groups())
+    if not 0 <= last - first < _MOST_FILES:
+        raise UserError(f"--images: {found[0]} is no range of files: give one such as {{00..12}}")
+    numbers = (f"{number:0{len(found[1])}d}" for number in range(first, last + 1))
+    head, tail = pattern[: found.start()], pattern[found.end() :]
+    return [path for number in numbers for path in _expand(f"{head}{number}{tail}")]
+
+
+def _kind(path: str) -> str:
+    """`_FOLDER` or a suffix."""
+    found = next((suffix for suffix in _SUFFIXES if path.lower().endswith(suffix)), None)
+    if found and files.exists(path) and not files.is_folder(path):
+        return found
+    if not files.exists(path) or files.is_folder(path):
+        return _FOLDER  # which is refused if it does not exist
+    raise UserError(
+        f"--images={path} is not a folder, and no file that fv reads ({', '.join(_SUFFIXES)}, "
+        ".bin): unpack an archive, and give the folder"
+    )
+
+
+def _look_into(folder: str, take_people: bool) -> list[str]:
+    """The files in a folder that hold images, or the folder itself where there are none.
+
+    `take_people` decides for the folder where it holds both.
+    """
+    held: dict[str, list[str]] = {}
+    for name in files.names(folder) if files.is_folder(folder) else ():
+        kind = next((each for each in _SUFFIXES if name.lower().endswith(each)), _FOLDER)
+        held.setdefault(kind, []).append(os.path.join(folder, name))
+    held.pop(_FOLDER, None)
+    if not held:
+        return [folder]
+    seen = [f"{len(found):,} {kind}" for kind, found in held.items()]
+    first = next(iter(held.values()))
+    # In a bucket each look into a folder costs a request.
+    people = not files.is_remote(folder) and datasets.holds_people(folder)
+    if people and take_people:
+        return [folder]
+    if people or len(held) > 1:
+        seen += ["folders of images"] if people else []
+        other = ", or --identity_level=1 to take the folders for people" if people else ""
+        what = f"--images={folder} holds {' and '.join(seen)}"
+        raise UserError(f"{what}: give the files, such as --images={first[0]}{other}")
+    if recordio.SUFFIX in held and len(first) > 1:
+        raise UserError(f"--images={folder} holds {seen[0]}: give one of them, as {first[0]}")
+    return first
