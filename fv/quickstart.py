@@ -33,7 +33,7 @@ from typing import Any
 
 from fv import cli, files, gpus, manifest, recipe, record, workdir, workers
 from fv import options as fv_options
-from fv.conversion import datasets, identities
+from fv.conversion import convert
 from fv.conversion.faces import FaceOptions
 from fv.conversion.options import ConvertOptions
 from fv.errors import UserError
@@ -327,12 +327,9 @@ def _count(chosen: ConvertOptions) -> tuple[int, int]:
     Raises:
       UserError: the images cannot be used, or there are too few people.
     """
-    catalog = datasets.scan_folder(chosen.images, *chosen.naming)
+    catalog = convert.list_images(chosen)
     images = catalog.images
-    datasets.require_identities(
-        images, catalog.unusable, chosen.images, catalog.passed_over, chosen.naming[0]
-    )
-    identities.check(images, chosen.identity_level, chosen.merge_names, f"--images={chosen.images}")
+    convert.check_identities(chosen, catalog, images)
     people = int((images["identity"].value_counts() >= 2).sum())
     if people < MIN_PEOPLE:
         raise UserError(

@@ -76,15 +76,24 @@ def convert(
             folder = os.path.join(scratch, "images")
             catalog = verification_sets.unpack(found, folder)
             return _convert(chosen, catalog, scratch, run, reselect, found.pairs())
-    catalog = sources.find_images(
-        chosen.images, chosen.labels, chosen.identity_level, bool(chosen.merge_names)
-    )
-    datasets.require_identities(
-        catalog.images, catalog.unusable, chosen.images, catalog.passed_over, catalog.level
-    )
+    catalog = list_images(chosen)
     with _claim(chosen) as (scratch, run):
         catalog = catalog._replace(images=sources.unpack(catalog.images, scratch, run))
         return _convert(chosen, catalog, scratch, run, reselect)
+
+
+def list_images(chosen: ConvertOptions) -> Catalog:
+    """Lists the images of two people or more, without opening an image.
+
+    Raises:
+      UserError: there are not as many, or the data source cannot be used.
+    """
+    level, merge = chosen.identity_level, bool(chosen.merge_names)
+    catalog = sources.find_images(chosen.images, chosen.labels, level, merge)
+    datasets.require_identities(
+        catalog.images, catalog.unusable, chosen.images, catalog.passed_over, catalog.level
+    )
+    return catalog
 
 
 @contextlib.contextmanager
@@ -192,7 +201,7 @@ def _select_sampled(
             f"{odd['path'].iloc[0]}: {odd['reason'].iloc[0]} (--strict stops here; without it "
             "the file is left out)"
         )
-    findings = _check_identities(chosen, catalog, catalog.images)
+    findings = check_identities(chosen, catalog, catalog.images)
     shares = pairs.split_fractions(chosen.val_fraction, chosen.test_fraction)
     checked, boxless, found = _check_images(chosen, catalog, scratch, run, chosen.strict)
     copies = duplicates.find_copies(checked, checking.DISTANCE)
@@ -232,7 +241,7 @@ def _select_listed(
         level, is_csv = chosen.naming[0], bool(chosen.pairs_csv)
         listed = pair_lists.read(source, catalog.images, catalog.root, level, is_csv=is_csv)
     named = pair_checks.restrict_to_pairs(catalog.images, listed)
-    findings = _check_identities(chosen, catalog, named)
+    findings = check_identities(chosen, catalog, named)
     unread = datasets.describe_unread(pd.concat([listed["a"], listed["b"]]))
     odd = pd.concat([catalog.unusable, unread])
     used = pair_checks.select_images(listed, catalog.images, odd, source)
@@ -249,9 +258,10 @@ def _select_listed(
     return Selection(sound, tables, members_of, left_out, copies, findings, found, root)
 
 
-def _check_identities(
+def check_identities(
     chosen: ConvertOptions, catalog: Catalog, images: pd.DataFrame
 ) -> tuple[identities.Finding, ...]:
+    """As `identities.check`, for some images of the catalog."""
     where, level, merge = f"--images={chosen.images}", chosen.identity_level, chosen.merge_names
     return identities.check(images, level, merge, where, catalog.naming)
 
