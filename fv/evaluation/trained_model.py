@@ -30,7 +30,8 @@ def evaluate_model(options: EvaluateOptions) -> None:
     folder = options.workdir
     assert folder is not None
     record = model_record.load(folder)
-    options = pair_sources.with_training_crop(options, record)
+    if options.pairs_list or options.threshold_pairs:
+        options = pair_sources.with_training_crop(options, record.preprocessing)
     pairs = pair_sources.read_pairs(options, record)
     output = _output_folder(options, folder, pairs)
     # before anything is computed, which takes minutes
