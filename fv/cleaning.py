@@ -86,7 +86,7 @@ def _find_far(
         # Beyond the strangers' mean the ratio of two bells can turn around.
         odds[rows] = np.where(own[rows] < of_other[0], np.inf, log_ratio)
     prior = np.log(_SHARE_WRONG / (1 - _SHARE_WRONG))
-    found = []
+    found: list[Finding] = []
     chosen = odds + prior > 0
     candidates = judged[chosen]
     nearest, nearness = _nearest_people(vectors[candidates], owners[candidates], sums)

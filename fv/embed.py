@@ -92,7 +92,25 @@ def embed(options: EmbedOptions) -> None:
     """
     _check(options)
     encoder = load_encoder(options)
-    total, odd, blocks = find_images(options, encoder)
+    left_out = write(options, encoder, *find_images(options, encoder))
+    _report(options, encoder, left_out)
+
+
+def write(
+    options: EmbedOptions, encoder: Encoder, total: int, odd: pd.DataFrame, blocks: Iterator[Block]
+) -> dict[str, str]:
+    """Embeds blocks and writes the file; keeps each finished block until the file is written.
+
+    Args:
+      options: of the run.
+      encoder: embeds.
+      total: number of images, for the progress line.
+      odd: files that cannot be used, with columns `path` and `reason`.
+      blocks: the images.
+
+    Returns:
+      The reason by the path of each image that is left out.
+    """
     folder, name = os.path.split(os.path.abspath(options.output))
     files.make_folder(folder)
     kept_name = f"embed-{name}"
@@ -127,7 +145,7 @@ def embed(options: EmbedOptions) -> None:
         embedding_files.write(options.output, read_finished)
     ownership.remove_private(folder, kept_name)
     ownership.remove_leftovers(folder)
-    _report(options, encoder, left_out)
+    return left_out
 
 
 def embed_block(

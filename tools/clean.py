@@ -96,7 +96,7 @@ def _to_pair(finding: Finding, held: Embeddings, folder: str) -> Pair:
         except (OSError, BadImage):
             pictures.append(b"")  # the sheet says that it cannot be decoded
     first, second = (held.paths[image] for image in finding.shown)
-    return Pair(*pictures, label, first, second)
+    return Pair(pictures[0], pictures[1], label, first, second)
 
 
 if __name__ == "__main__":

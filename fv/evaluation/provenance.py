@@ -83,6 +83,17 @@ def note_training_identities(found: dict, scored: PairSet) -> str:
     )
 
 
+def note_external_teachers(record: ModelRecord) -> str:
+    """The note on teachers from files; "" if there are none."""
+    if not record.external_teachers:
+        return ""
+    files = ", ".join(record.external_teachers)
+    return (
+        f"The model imitated {files}. The people that this teacher was trained on are not known: "
+        "some may be among the people of these pairs."
+    )
+
+
 def note_choosing_pairs(
     record: ModelRecord, scored: PairSet, choosing: PairSet, exact: bool = False
 ) -> list[str]:

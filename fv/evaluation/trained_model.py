@@ -66,6 +66,7 @@ def evaluate_model(options: EvaluateOptions) -> None:
     notes = [
         *figures.note_similarities(of_model, decisions),
         provenance.note_training_identities(seen, scored),
+        provenance.note_external_teachers(record),
         *(provenance.note_choosing_pairs(record, scored, choosing, exact) if choosing else ()),
         scored.note,
         choosing.note if choosing else "",

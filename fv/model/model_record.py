@@ -44,6 +44,8 @@ class ModelRecord:
         another spelling of a name is recognised. Empty in a workdir of an older fv.
       preprocessing: of the training images, before they were stored. None if unknown: in a workdir
         of an older fv, or with shards that do not say.
+      external_teachers: files that this run or an earlier one imitated. The people that these
+        were trained on are not known.
     """
 
     options: ModelOptions
@@ -53,6 +55,7 @@ class ModelRecord:
     earlier: tuple[tuple[str, tuple[str, ...]], ...] = ()
     spelling_hashes: tuple[str, ...] = ()
     preprocessing: Preprocessing | None = None
+    external_teachers: tuple[str, ...] = ()
 
     def trained_on(self, names: Iterable[str], exact: bool = False) -> list[str]:
         """Finds the names of people whom this run or an earlier one trained on, sorted.
@@ -116,7 +119,11 @@ def inherit(record: ModelRecord, parent: ModelRecord | None) -> ModelRecord:
     """
     if parent is None:
         return record
-    record = dataclasses.replace(record, preprocessing=record.preprocessing or parent.preprocessing)
+    record = dataclasses.replace(
+        record,
+        preprocessing=record.preprocessing or parent.preprocessing,
+        external_teachers=(*record.external_teachers, *parent.external_teachers),
+    )
     if parent.identity_hashes is None:
         return dataclasses.replace(record, identity_hashes=None)
     hashes = (*parent.identity_hashes, *parent.spelling_hashes)
@@ -149,7 +156,10 @@ def save(record: ModelRecord, folder: str) -> None:
         saved = load(folder)
         hashes = None if saved.identity_hashes is None else record.identity_hashes
         earlier = tuple(dict.fromkeys((*saved.earlier, *record.earlier)))
-        record = dataclasses.replace(record, identity_hashes=hashes, earlier=earlier)
+        external = tuple(dict.fromkeys((*saved.external_teachers, *record.external_teachers)))
+        record = dataclasses.replace(
+            record, identity_hashes=hashes, earlier=earlier, external_teachers=external
+        )
     fields = dataclasses.asdict(record)
     fields["preprocessing"] = record.preprocessing and record.preprocessing.to_json()
     files.save_json(existing | fields, path)
@@ -175,6 +185,7 @@ def load(folder: str) -> ModelRecord:
             earlier=tuple((salt, tuple(known)) for salt, known in fields.get("earlier", ())),
             spelling_hashes=tuple(fields.get("spelling_hashes", ())),
             preprocessing=Preprocessing.from_json(fields.get("preprocessing"), path),
+            external_teachers=tuple(fields.get("external_teachers", ())),
         )
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise UserError(
