@@ -111,7 +111,7 @@ def write(
     Returns:
       The reason by the path of each image that is left out.
     """
-    folder, name = os.path.split(os.path.abspath(options.output))
+    folder, name = os.path.dirname(options.output) or ".", os.path.basename(options.output)
     files.make_folder(folder)
     kept_name = f"embed-{name}"
     kept = os.path.join(ownership.private_folder(folder), kept_name)
@@ -158,10 +158,8 @@ def embed_block(
     for batch in embedding.load_batches(images, numbers, model, batch_size, broken):
         quality = embedding.measure_quality(embedding.to_greys(batch.pixels))
         parts.append((batch.numbers, encoder.embed(batch.pixels), *quality))
-    none = np.zeros(0, np.float32)
-    parts.append(
-        (np.zeros(0, np.int64), np.zeros((0, model.embedding_size), np.float32), none, none)
-    )
+    none = np.zeros(0, np.float32)  # where no image can be used
+    parts.append((none.astype(int), np.zeros((0, model.embedding_size), none.dtype), none, none))
     found, vectors, brightness, sharpness = map(np.concatenate, zip(*parts, strict=True))
     paths, identities = (np.array(each, str)[found] for each in (block.paths, block.identities))
     embedding.require_finite(vectors, paths)
@@ -183,11 +181,9 @@ def load_encoder(options: EmbedOptions) -> Encoder:
     """Loads the model that the options name."""
     if options.workdir:
         return encoders.load_workdir(options.workdir, options.checkpoint)
-    return (
-        encoders.load_onnx(options.onnx)
-        if options.onnx
-        else encoders.load_export(options.model or "")
-    )
+    if options.onnx:
+        return encoders.load_onnx(options.onnx)
+    return encoders.load_export(options.model or "")
 
 
 def find_images(
@@ -203,23 +199,18 @@ def find_images(
         held = manifest.load(folder)
         splits = [held.split(options.split)] if options.split else list(held.splits.values())
         advice = "give shards that were converted as the training shards"
-        model_record.check_images(
-            encoder.record, encoder.source, held.preprocessing, folder, advice
-        )
-        total = sum(split.images for split in splits)
-        unusable = pd.DataFrame({"path": [], "reason": []})
-        return total, unusable, image_blocks.read_shards(folder, splits)
+        stored, total = held.preprocessing, sum(split.images for split in splits)
+        model_record.check_images(encoder.record, encoder.source, stored, folder, advice)
+        none = pd.DataFrame({"path": [], "reason": []})
+        return total, none, image_blocks.read_shards(folder, splits)
     trained, size = encoder.record.preprocessing, options.store_size
     if trained is None and options.onnx and options.faces.given:  # nothing says how to align
         trained = Preprocessing(alignment=Alignment(options.align_margin))
         size = size or encoder.record.options.image_size
-    chosen = EvaluateOptions(
-        workdir=encoder.source,
-        images=options.images,
-        crop=options.crop,
-        store_size=size,
-        faces=options.faces,
+    given: Any = dict(
+        images=options.images, crop=options.crop, store_size=size, faces=options.faces
     )
+    chosen = EvaluateOptions(encoder.source, **given)
     chosen = pair_sources.with_training_crop(chosen, trained)
     rules, boxes = pair_sources.choose_storage(chosen, trained)
     return image_blocks.read_folder(options.images or "", options.identity_level, rules, boxes)
@@ -241,16 +232,12 @@ def _report(options: EmbedOptions, encoder: Encoder, left_out: dict[str, str]) -
     size = encoder.record.options.embedding_size
     print(f"wrote {options.output}: embeddings of {size} numbers by {encoder.source}")
     if left_out:
-        path = f"{os.path.splitext(options.output)[0]}-left_out.csv"
+        folder, name = os.path.split(f"{os.path.splitext(options.output)[0]}-left_out.csv")
         reasons = {"path": list(left_out), "reason": list(left_out.values())}
-        with ownership.staged(
-            os.path.dirname(os.path.abspath(path)), [os.path.basename(path)]
-        ) as to:
-            tables.write(os.path.join(to, os.path.basename(path)), pd.DataFrame(reasons))
-        first = next(iter(left_out.items()))
-        print(
-            f"{len(left_out):,} left out ({path}), the first: {': '.join(first)}", file=sys.stderr
-        )
+        with ownership.staged(folder or ".", [name]) as staging:
+            tables.write(os.path.join(staging, name), pd.DataFrame(reasons))
+        first = ": ".join(next(iter(left_out.items())))
+        print(f"{len(left_out):,} left out ({name}), the first: {first}", file=sys.stderr)
 
 
 def run() -> None:
