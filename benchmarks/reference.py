@@ -23,7 +23,7 @@ from fv.errors import UserError
 from fv.options import option
 
 ROOT = pathlib.Path(__file__).parent.parent
-MODULES = ("make_tfrecords", "train", "evaluate", "export", "verify", "whiten")
+MODULES = ("make_tfrecords", "train", "evaluate", "export", "verify", "whiten", "embed")
 TOOLS = (
     "make_faces",
     "make_tfrecords",

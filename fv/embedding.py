@@ -1,15 +1,18 @@
 """Embeds the images of a data set: each one once, in batches, in memory that does not grow.
 
 Only the result grows with the number of images. Images are decoded by the ops of training and
-export (`fv.image_ops.load_jpeg`).
+export (`fv.image_ops.load_jpeg`), while the batch before is embedded.
 """
 
+import collections
 import hashlib
+import itertools
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent import futures
 from typing import NamedTuple, Protocol
 
+import cv2
 import numpy as np
 import tensorflow as tf
 import tf_keras
@@ -21,6 +24,7 @@ from fv.model.options import ModelOptions
 
 _IMAGES_PER_BLOCK = 2048  # a killed run repeats one block at most
 _DECODED_AT_ONCE = 16
+_BATCHES_AHEAD = 2
 
 
 class Images(Protocol):
@@ -85,7 +89,7 @@ def embed(
     weights = b""
     if folder is not None:
         files.make_folder(folder)
-        weights = _digest_weights(encoder, options, batch_size)
+        weights = digest_weights(encoder, options, batch_size)
     with progress.progress(len(found), "embed", "image") as line:
         for start in range(0, len(found), _IMAGES_PER_BLOCK):
             block = slice(start, min(start + _IMAGES_PER_BLOCK, len(found)))
@@ -113,7 +117,7 @@ def load_batches(
     batch_size: int,
     broken: dict[int, str],
 ) -> Iterator[Batch]:
-    """Reads images in threads and yields them decoded.
+    """Reads and decodes images in threads, two batches ahead, and yields them.
 
     Args:
       images: the images.
@@ -140,18 +144,49 @@ def load_batches(
             broken[number] = "no whole JPEG"
         return number not in broken
 
-    with futures.ThreadPoolExecutor(workers.available_cores()) as pool:
-        for start in range(0, len(numbers), batch_size):
-            wanted = numbers[start : start + batch_size]
-            read_now = zip(wanted, pool.map(read, wanted), strict=True)
-            sound = {number: data for number, data in read_now if data is not None}
-            try:
-                decoded = decode(list(sound.values())) if sound else None
-            except tf.errors.InvalidArgumentError:  # one is broken: find out which
-                sound = {number: data for number, data in sound.items() if decodes(number, data)}
-                decoded = decode(list(sound.values())) if sound else None
-            if decoded is not None:
-                yield Batch(np.fromiter(sound, np.int64), decoded[0], decoded[1].numpy())
+    def load(wanted: Sequence[int]) -> Batch | None:
+        read_now = zip(wanted, pool.map(read, wanted), strict=True)
+        sound = {number: data for number, data in read_now if data is not None}
+        try:
+            decoded = decode(list(sound.values())) if sound else None
+        except tf.errors.InvalidArgumentError:  # one is broken: find out which
+            sound = {number: data for number, data in sound.items() if decodes(number, data)}
+            decoded = decode(list(sound.values())) if sound else None
+        return decoded and Batch(np.fromiter(sound, np.int64), decoded[0], decoded[1].numpy())
+
+    starts = range(0, len(numbers), batch_size)
+    rest = (numbers[start : start + batch_size] for start in starts)
+    pool, ahead = (futures.ThreadPoolExecutor(n) for n in (workers.available_cores(), 1))
+    with pool, ahead:
+        pending = collections.deque(
+            ahead.submit(load, wanted) for wanted in itertools.islice(rest, _BATCHES_AHEAD)
+        )
+        try:
+            while pending:
+                batch = pending.popleft().result()
+                pending.extend(ahead.submit(load, wanted) for wanted in itertools.islice(rest, 1))
+                if batch is not None:
+                    yield batch
+        finally:
+            ahead.shutdown(wait=True, cancel_futures=True)
+
+
+def measure_quality(greys: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Measures the brightness and the sharpness of grey images, uint8 [height, width].
+
+    Returns:
+      float32 [n], the mean grey level, 0 to 255; and float32 [n], the variance of the Laplacian:
+      low if an image is blurred (Pech-Pacheco et al., Diatom autofocusing in brightfield
+      microscopy, ICPR 2000).
+    """
+    brightness = [grey.mean() for grey in greys]
+    sharpness = [cv2.Laplacian(grey, cv2.CV_32F).var() for grey in greys]
+    return np.array(brightness, np.float32), np.array(sharpness, np.float32)
+
+
+def to_greys(pixels: tf.Tensor) -> list[np.ndarray]:
+    """Grey images, uint8 [side, side] each, of pixels uint8 [n, side, side, 3]."""
+    return [cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) for image in pixels.numpy()]
 
 
 def require_finite(
@@ -205,8 +240,8 @@ def _decode(
     )
 
 
-def _digest_weights(encoder: tf_keras.Model, options: ModelOptions, batch_size: int) -> bytes:
-    """A digest of all that decides an image's embedding except its bytes."""
+def digest_weights(encoder: tf_keras.Model, options: ModelOptions, batch_size: int) -> bytes:
+    """Returns a digest of all that decides an image's embedding except its bytes."""
     digest = hashlib.sha256(repr((options, batch_size)).encode())
     for variable in encoder.variables:
         digest.update(variable.numpy().tobytes())

@@ -136,7 +136,7 @@ def measure_crops(pairs: Iterable[record.Pair]) -> dict[float, float]:
     count = 0
     for pair in itertools.islice(pairs, _PAIRS):
         if pair.label == record.GENUINE and count < _IMAGES:
-            images = people.setdefault(pair.identities[0], {})
+            images = people.setdefault(pair.names[0], {})
             if len(images) < _IMAGES_OF_PERSON:
                 count -= len(images)
                 images |= dict.fromkeys(pair.images)

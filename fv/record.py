@@ -23,6 +23,7 @@ LABEL = "label"  # int64, GENUINE or IMPOSTOR
 
 GENUINE, IMPOSTOR = 1, 0  # labels: same person, different people
 IMAGES = (IMAGE_A, IMAGE_B)
+IDENTITIES, PATHS = (IDENTITY_A, IDENTITY_B), (PATH_A, PATH_B)
 BYTES_FIELDS = (IMAGE_A, IMAGE_B, IDENTITY_A, IDENTITY_B, PATH_A, PATH_B)
 INT64_FIELDS = (LABEL,)
 NO_IDENTITY = -1  # index of a person outside the training split
@@ -99,11 +100,11 @@ class Frame(NamedTuple):
 
 
 class Pair(NamedTuple):
-    """What a batch needs of a record: two JPEGs, the label, and the people's UTF-8 names."""
+    """What a batch needs of a record: two JPEGs, the label, names of both people, both paths."""
 
     images: tuple[bytes, bytes]
     label: int
-    identities: tuple[bytes, bytes]
+    names: tuple[bytes, bytes, bytes, bytes]
 
 
 def message_class(description: str, name: str) -> type[message.Message]:
@@ -171,14 +172,25 @@ def parse_pair(encoded: bytes) -> Pair:
     pair: dict[str, Any] = decode_pair(encoded)
     if pair[LABEL] not in (GENUINE, IMPOSTOR):
         raise DamagedRecordError(f"{LABEL} is neither 0 nor 1")
-    images, identities = (pair[IMAGE_A], pair[IMAGE_B]), (pair[IDENTITY_A], pair[IDENTITY_B])
-    return Pair(images, pair[LABEL], identities)
+    names = (pair[IDENTITY_A], pair[IDENTITY_B], pair[PATH_A], pair[PATH_B])
+    return Pair((pair[IMAGE_A], pair[IMAGE_B]), pair[LABEL], names)
 
 
-def identity_indexer(names: Sequence[str]) -> Callable[[Sequence[bytes]], list[int]]:
-    """Returns a function from names to their indices in `names`, `NO_IDENTITY` if not there."""
-    indices = {name.encode(): index for index, name in enumerate(names)}
-    return lambda asked: [indices.get(name, NO_IDENTITY) for name in asked]
+def identity_indexer(
+    names: Sequence[str], paths: Sequence[str] = ()
+) -> Callable[[Sequence[bytes]], list[int]]:
+    """Returns a function from the `Pair.names` of some pairs to two indices for each pair.
+
+    They are the people's indices in `names`, or, if there are `paths`, the images' indices in
+    these; `NO_IDENTITY` if not there.
+    """
+    first = 2 if paths else 0
+    indices = {name.encode(): index for index, name in enumerate(paths or names)}
+    return lambda asked: [
+        indices.get(name, NO_IDENTITY)
+        for start in range(first, len(asked), 4)
+        for name in asked[start : start + 2]
+    ]
 
 
 def frame(data: bytes) -> bytes:

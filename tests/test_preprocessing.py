@@ -177,7 +177,7 @@ def test_flags_override_the_model_s_record_each_by_itself(run):
     record = model_record.load(run.workdir)
     options = EvaluateOptions(workdir=run.workdir, images="faces", pairs_csv="pairs.csv", folds=5)
     treated = [
-        pair_sources.with_training_crop(dataclasses.replace(options, **flags), record)
+        pair_sources.with_training_crop(dataclasses.replace(options, **flags), record.preprocessing)
         for flags in ({}, {"crop": "none"}, {"store_size": 80}, {"crop": "0.5", "store_size": 80})
     ]
     assert [(one.crop, one.store_size) for one in treated] == [
@@ -288,9 +288,9 @@ def test_a_list_for_a_model_of_boxes_needs_boxes_of_its_own(tmp_path):
         UserError,
         match="run was trained on images cut to boxes: give --crop=CSV with the boxes of faces",
     ):
-        pair_sources.with_training_crop(options, record)
+        pair_sources.with_training_crop(options, record.preprocessing)
     given = dataclasses.replace(options, crop="boxes.csv", store_size=80)
-    assert pair_sources.with_training_crop(given, record) == given
+    assert pair_sources.with_training_crop(given, record.preprocessing) == given
 
 
 @pytest.mark.parametrize(

@@ -81,7 +81,7 @@ def draw_pairs(people: int, inner: float, rng: np.random.Generator) -> list[reco
             image[start : SIDE - start, start : SIDE - start] = noisy.clip(0, 255)
             images.append(cv2.imencode(".jpg", image)[1].tobytes())
         name = str(person).encode()
-        pairs.append(record.Pair((images[0], images[1]), record.GENUINE, (name, name)))
+        pairs.append(record.Pair((images[0], images[1]), record.GENUINE, (name, name, b"", b"")))
     return pairs
 
 
@@ -95,7 +95,7 @@ def test_pixels_that_say_nothing_have_an_auc_of_a_half():
     rng = np.random.default_rng(1)
     images = draw_pairs(120, 1.0, rng)
     shuffled = [
-        record.Pair((a.images[0], b.images[1]), record.GENUINE, a.identities)
+        record.Pair((a.images[0], b.images[1]), record.GENUINE, a.names)
         for a, b in zip(images, images[1:] + images[:1], strict=True)
     ]
     assert all(abs(auc - 0.5) < 0.12 for auc in recipe.measure_crops(shuffled).values())

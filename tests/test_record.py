@@ -128,7 +128,9 @@ def test_a_file_cut_short_is_found(left):
 
 PAIR_OF_TWO = {**PAIR, record.IDENTITY_B: b"b", record.LABEL: record.IMPOSTOR}
 PARSED = record.Pair(
-    (PAIR[record.IMAGE_A], PAIR[record.IMAGE_B]), record.IMPOSTOR, ("Zoë".encode(), b"b")
+    (PAIR[record.IMAGE_A], PAIR[record.IMAGE_B]),
+    record.IMPOSTOR,
+    ("Zoë".encode(), b"b", PAIR[record.PATH_A], PAIR[record.PATH_B]),
 )
 
 

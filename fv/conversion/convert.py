@@ -201,14 +201,16 @@ def _select_sampled(
             f"{odd['path'].iloc[0]}: {odd['reason'].iloc[0]} (--strict stops here; without it "
             "the file is left out)"
         )
-    findings = check_identities(chosen, catalog, catalog.images)
+    images, excluded = _exclude(chosen, catalog.images)
+    catalog = catalog._replace(images=images)
+    findings = check_identities(chosen, catalog, images)
     shares = pairs.split_fractions(chosen.val_fraction, chosen.test_fraction)
     checked, boxless, found = _check_images(chosen, catalog, scratch, run, chosen.strict)
     copies = duplicates.find_copies(checked, checking.DISTANCE)
     sound, dropped = checked.sound, boxless.iloc[:0]
     if not chosen.keep_duplicates:
         sound, dropped = duplicates.drop_copies(checked, copies)
-    left_out = pd.concat([odd, boxless, checked.refused, dropped])
+    left_out = pd.concat([odd, excluded, boxless, checked.refused, dropped])
     left_out = left_out.sort_values("path", ignore_index=True)
     datasets.require_identities(sound, left_out, chosen.images, level=catalog.level)
 
@@ -226,6 +228,30 @@ def _select_sampled(
     owners = sound[["identity", "split"]]
     sampled = pairs.sample_pairs(owners, pairs.plan_quotas(owners, wanted), wanted, chosen.seed)
     return Selection(sound, sampled, members, left_out, copies, findings, found, catalog.root)
+
+
+def _exclude(chosen: ConvertOptions, images: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Returns the images without those in --exclude, and these with the reason.
+
+    Raises:
+      UserError: the file cannot be used, or names an image that is not there.
+    """
+    if chosen.exclude is None:
+        return images, pd.DataFrame({"path": [], "reason": []}, dtype=object)
+    rows = tables.read(chosen.exclude, ["path"])
+    given = rows["reason"] if "reason" in rows else [""] * len(rows)
+    reasons = {}
+    known = set(images["path"])
+    for row, (name, reason) in enumerate(zip(rows["path"], given, strict=True)):
+        path = tables.normal_path(name, rows.place(row), chosen.images)
+        if path not in known:
+            advice = "give paths as in the data set, or remove the row"
+            raise UserError(f"{rows.place(row)}: {path} is no image of {chosen.images}: {advice}")
+        reasons[path] = f"in {chosen.exclude}" + (f": {reason}" if reason else "")
+    out = images["path"].isin(reasons.keys()).to_numpy()
+    excluded = images.loc[out, ["path"]]
+    excluded = excluded.assign(reason=excluded["path"].map(reasons))
+    return images[~out].reset_index(drop=True), excluded
 
 
 def _select_listed(

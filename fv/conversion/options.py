@@ -106,6 +106,9 @@ class ConvertOptions:
         "Also sample pairs of pictures found under two identities, and of copies of a file of one "
         "identity.",
     )
+    exclude: str | None = option(
+        None, "CSV with the column path, and reason if wanted: images to leave out."
+    )
     strict: bool = option(False, "Stop at the first unusable image instead of leaving it out.")
     overwrite: bool = option(
         False, "Replace a data set that fv wrote into the output folder, with all its shards."
@@ -159,6 +162,11 @@ def require_consistent(chosen: ConvertOptions) -> None:
     """
     if chosen.pairs_file and chosen.pairs_csv:
         raise UserError("--pairs_file and --pairs_csv both list pairs: give one of them")
+    if chosen.exclude and chosen.pairs_list:
+        raise UserError(
+            f"--exclude={chosen.exclude} would change the protocol of {chosen.pairs_list}: leave "
+            "it out, or remove pairs from the list"
+        )
     if chosen.pairs_list and chosen.pairs is not None:
         raise UserError(
             f"--pairs={chosen.pairs} samples pairs, but {chosen.pairs_list} lists them: "

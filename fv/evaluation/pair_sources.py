@@ -6,6 +6,7 @@ Pairs come from a split of shards or from a list (`fv.evaluation.pairs`).
 import array
 import collections
 import dataclasses
+import functools
 import os
 import shlex
 from collections.abc import Mapping
@@ -19,13 +20,13 @@ from fv.evaluation import options as options_module
 from fv.evaluation import pairs as pairs_module
 from fv.evaluation import protocols
 from fv.evaluation.options import EvaluateOptions
-from fv.evaluation.pairs import Images, PairSet
+from fv.evaluation.pairs import FindBoxes, Images, PairSet
 from fv.model import model_record
 from fv.model.model_record import ModelRecord
 from fv.pipeline import damage
 from fv.preprocessing import Preprocessing
 
-_SIDES = (
+SIDES = (
     (record.PATH_A, record.IDENTITY_A, record.IMAGE_A),
     (record.PATH_B, record.IDENTITY_B, record.IMAGE_B),
 )
@@ -80,16 +81,13 @@ def read_pairs(options: EvaluateOptions, record: ModelRecord) -> EvaluationPairs
     return EvaluationPairs(scored, None, f"chosen on the other of {folds} folds")
 
 
-def with_training_crop(options: EvaluateOptions, record: ModelRecord) -> EvaluateOptions:
-    """Fills in --crop, --store_size and --detector of a list's images from the training images.
+def with_training_crop(options: EvaluateOptions, trained: Preprocessing) -> EvaluateOptions:
+    """Fills in --crop, --store_size and --detector of --images from the training images.
 
     Raises:
       UserError: the training images were cut to boxes or aligned, and it is not said how to cut
         these.
     """
-    if not (options.pairs_list or options.threshold_pairs):
-        return options
-    trained = record.preprocessing
     made = trained.alignment
     if options.faces.given and made is None:
         raise UserError(
@@ -171,38 +169,62 @@ def _read_choosing(options: EvaluateOptions, record: ModelRecord) -> PairSet | N
 def _read_list(
     path: str, options: EvaluateOptions, record: ModelRecord, *, is_csv: bool, is_bin: bool
 ) -> PairSet:
-    assert options.crop is not None
-    crop, trained = images.parse_crop(options.crop), record.preprocessing
+    rules, boxes = choose_storage(options, record.preprocessing)
     if is_bin:
-        rules = pairs_module.storage_rules(crop, options.store_size, trained.jpeg_quality)
-        if crop.boxes is not None:
+        if boxes is not None:
             raise UserError(
                 f"--crop={options.crop} has boxes by name, and the images of {path} have none: "
                 "give --crop=none if they are cut already"
             )
         return pairs_module.read_verification_set(path, rules, options.folds)
-    folder, chosen = options.images, options.faces
-    assert folder is not None
-
-    def find_faces(paths: list[str]) -> Mapping[str, images.Part]:
-        assert trained.alignment is not None
-        with workers.pool(workers.available_cores()) as run:
-            most, margin = pairs_module.MAX_PIXELS, trained.alignment.margin
-            found = faces.find_faces(chosen, margin, paths, folder, most, run)
-        assert found is not None
-        return found.crop(paths).boxes or {}
-
-    alignment = trained.alignment if chosen.given else None
+    assert options.images is not None
     return pairs_module.read_listed_pairs(
         path,
-        folder,
-        pairs_module.storage_rules(crop, options.store_size, trained.jpeg_quality, alignment),
+        options.images,
+        rules,
         is_csv=is_csv,
         allow_missing=options.allow_missing,
-        boxes=find_faces if chosen.given else crop.boxes,
+        boxes=boxes,
         identity_level=options.identity_level,
         merge_names=options.merge_names,
     )
+
+
+def choose_storage(
+    options: EvaluateOptions, trained: Preprocessing
+) -> tuple[images.Rules, FindBoxes]:
+    """Returns how --images are stored before preprocessing, and what part of each.
+
+    Args:
+      options: from `with_training_crop`.
+      trained: what was done to the training images.
+    """
+    assert options.crop is not None
+    crop = images.parse_crop(options.crop)
+    folder, chosen = options.images, options.faces
+    if not chosen.given:
+        rules = pairs_module.storage_rules(crop, options.store_size, trained.jpeg_quality)
+        return rules, crop.boxes
+    alignment = trained.alignment
+    assert alignment is not None and folder is not None
+
+    most, margin = pairs_module.MAX_PIXELS, alignment.margin
+
+    @functools.cache
+    def read_points() -> faces.Faces | None:
+        return faces.find_faces(chosen, margin, (), folder, most, map)
+
+    def find_faces(paths: list[str]) -> Mapping[str, images.Part]:
+        if chosen.face_points:  # read once, also for images that come in blocks
+            found = read_points()
+        else:
+            with workers.pool(workers.available_cores()) as run:
+                found = faces.find_faces(chosen, margin, paths, folder, most, run)
+        assert found is not None
+        return found.crop(paths).boxes or {}
+
+    rules = pairs_module.storage_rules(crop, options.store_size, trained.jpeg_quality, alignment)
+    return rules, find_faces
 
 
 def _read_shards(folder: str, split: str, options: EvaluateOptions, record: ModelRecord) -> PairSet:
@@ -273,7 +295,7 @@ class _Index:
 
     def add(self, pair: dict, place: tuple[str, int, int]) -> None:
         self.labels.append(pair[record.LABEL])
-        for path, identity, image in _SIDES:
+        for path, identity, image in SIDES:
             name = pair[path].decode(errors="replace")
             if name not in self._numbers:
                 self._numbers[name] = len(self._places)

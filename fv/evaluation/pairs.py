@@ -243,17 +243,32 @@ def _reader(
     parts = boxes(paths.tolist()) if callable(boxes) else boxes
 
     def read(number: int) -> bytes:
-        box = None
-        if parts is not None:
-            box = parts.get(paths[number])
-            if box is None:
-                raise BadImage(
-                    "no face" if rules.preprocessing.alignment else "no box in the CSV of --crop"
-                )
         data = files.read_bytes(os.path.join(folder, paths[number]))
-        return images.load_sound_jpeg(data, rules, box).stored
+        return load_image(data, paths[number], rules, parts).stored
 
     return read
+
+
+def load_image(data: bytes, path: str, rules: Rules, parts: Boxes | None) -> images.SoundImage:
+    """Prepares an image as training images were.
+
+    Args:
+      data: the file's bytes.
+      path: its key in `parts`.
+      rules: how it is stored.
+      parts: what part of each image; None for the whole.
+
+    Raises:
+      BadImage: it is damaged, or `parts` lack it.
+    """
+    box = None
+    if parts is not None:
+        box = parts.get(path)
+        if box is None:
+            raise BadImage(
+                "no face" if rules.preprocessing.alignment else "no box in the CSV of --crop"
+            )
+    return images.load_sound_jpeg(data, rules, box)
 
 
 def storage_rules(

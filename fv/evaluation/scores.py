@@ -35,9 +35,7 @@ class ImageFeatures:
       untrained: float32 [m, embedding_size], of the untrained network; None without baselines.
       greys: uint8 [m, GREY_SIDE, GREY_SIDE], the network's input, grey and small; None without
         baselines.
-      brightness: float32 [m], mean grey level of the network's input, 0 to 255.
-      sharpness: float32 [m], variance of the Laplacian of the network's input in grey: low if it is
-        blurred (Pech-Pacheco et al., Diatom autofocusing in brightfield microscopy, ICPR 2000).
+      brightness, sharpness: float32 [m], of the network's input (`embedding.measure_quality`).
       side: int32 [m], the shorter side of the stored image in pixels.
       broken: why an image cannot be decoded, by its index.
     """
@@ -87,9 +85,8 @@ def extract_features(
         for numbers, pixels, side_of_batch in batches:
             embeddings[numbers] = _embed(model, pixels, flip)
             side[numbers] = side_of_batch
-            grey = [cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) for image in pixels.numpy()]
-            brightness[numbers] = [image.mean() for image in grey]
-            sharpness[numbers] = [cv2.Laplacian(image, cv2.CV_32F).var() for image in grey]
+            grey = embedding.to_greys(pixels)
+            brightness[numbers], sharpness[numbers] = embedding.measure_quality(grey)
             if untrained:
                 untrained_embeddings[numbers] = _embed(untrained, pixels, flip)
                 greys[numbers] = [

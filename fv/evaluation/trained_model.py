@@ -38,7 +38,8 @@ def evaluate_model(options: EvaluateOptions) -> None:
     folder = options.workdir
     assert folder is not None
     record = model_record.load(folder)
-    options = pair_sources.with_training_crop(options, record)
+    if options.pairs_list or options.threshold_pairs:
+        options = pair_sources.with_training_crop(options, record.preprocessing)
     pairs = pair_sources.read_pairs(options, record)
     output = _output_folder(options, folder, pairs)
     # before anything is computed, which takes minutes
@@ -73,6 +74,7 @@ def evaluate_model(options: EvaluateOptions) -> None:
     notes = [
         *figures.note_similarities(of_model, decisions),
         note_training_identities(seen, scored),
+        note_external_teachers(record),
         *(note_choosing_pairs(record, scored, choosing, exact) if choosing else ()),
         scored.note,
         choosing.note if choosing else "",
@@ -265,6 +267,17 @@ def note_training_identities(found: dict, scored: PairSet) -> str:
     return (
         f"The model was trained on {found['seen']:,} of the {found['people']:,} people in "
         f"{scored.name}: these figures do not hold for strangers."
+    )
+
+
+def note_external_teachers(record: ModelRecord) -> str:
+    """The note on teachers from files; "" if there are none."""
+    if not record.external_teachers:
+        return ""
+    names = ", ".join(record.external_teachers)
+    return (
+        f"The model imitated {names}. The people that this teacher was trained on are not known: "
+        "some may be among the people of these pairs."
     )
 
 

@@ -38,6 +38,8 @@ class ModelRecord:
       spelling_hashes: salted hashes of the normalised names that differ from the names, so that
         another spelling of a name is recognised.
       preprocessing: of the training images, before they were stored.
+      external_teachers: files that this run or an earlier one imitated. The people that these
+        were trained on are not known.
     """
 
     options: ModelOptions
@@ -47,6 +49,7 @@ class ModelRecord:
     earlier: tuple[tuple[str, tuple[str, ...]], ...] = ()
     spelling_hashes: tuple[str, ...] = ()
     preprocessing: Preprocessing = Preprocessing()
+    external_teachers: tuple[str, ...] = ()
 
     def trained_on(self, names: Iterable[str], exact: bool = False) -> list[str]:
         """Finds the names of people whom this run or an earlier one trained on, sorted.
@@ -110,6 +113,9 @@ def inherit(record: ModelRecord, parent: ModelRecord | None) -> ModelRecord:
     """
     if parent is None:
         return record
+    record = dataclasses.replace(
+        record, external_teachers=(*record.external_teachers, *parent.external_teachers)
+    )
     if parent.identity_hashes is None:
         return dataclasses.replace(record, identity_hashes=None)
     hashes = (*parent.identity_hashes, *parent.spelling_hashes)
@@ -136,7 +142,10 @@ def save(record: ModelRecord, folder: str) -> None:
         saved = load(folder)
         hashes = None if saved.identity_hashes is None else record.identity_hashes
         earlier = tuple(dict.fromkeys((*saved.earlier, *record.earlier)))
-        record = dataclasses.replace(record, identity_hashes=hashes, earlier=earlier)
+        external = tuple(dict.fromkeys((*saved.external_teachers, *record.external_teachers)))
+        record = dataclasses.replace(
+            record, identity_hashes=hashes, earlier=earlier, external_teachers=external
+        )
     fields = dataclasses.asdict(record)
     fields["preprocessing"] = record.preprocessing.to_json()
     files.save_json(existing | fields, path)
@@ -162,6 +171,7 @@ def load(folder: str) -> ModelRecord:
             earlier=tuple((salt, tuple(known)) for salt, known in fields["earlier"]),
             spelling_hashes=tuple(fields["spelling_hashes"]),
             preprocessing=Preprocessing.from_json(fields["preprocessing"], path),
+            external_teachers=tuple(fields["external_teachers"]),
         )
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise UserError(

@@ -128,7 +128,7 @@ class DecodedCache:
                         reader.report(index, damage.describe_undecodable(field))
                         continue
                     self._rows[index], self._labels[index] = row, pair.label
-                    self._identities[index] = index_of(pair.identities)
+                    self._identities[index] = index_of(pair.names)
                     self._valid[index] = True
                 shown.update(len(block))
 

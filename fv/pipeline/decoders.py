@@ -102,7 +102,7 @@ class HostDecoder:
             pair = self._decode_here(numbers[row], sources[row], images[row])
             valid[row] = pair is not None
             labels[row] = pair.label if pair else record.IMPOSTOR
-            identities[row] = self._index_of(pair.identities) if pair else record.NO_IDENTITY
+            identities[row] = self._index_of(pair.names) if pair else record.NO_IDENTITY
         if not valid.all():  # another pair's pixels, for BatchNorm's statistics
             images[~valid] = images[valid.argmax()] if valid.any() else 0
         return images, labels, identities, valid
@@ -152,12 +152,15 @@ class TensorFlowDecoder:
         image_size: int,
         crop_fraction: float,
         index_of: Callable[[tf.Tensor], tf.Tensor] = tf.identity,
+        by_path: bool = False,
     ):
         """Args:
         image_size: side of the results in pixels.
         crop_fraction: side of the centre square that is kept, over the shorter side.
         index_of: the map from identities' names to their indices.
+        by_path: map the images' paths instead.
         """
+        self._names = record.PATHS if by_path else record.IDENTITIES
         self._image_size, self._crop_fraction, self._index_of = image_size, crop_fraction, index_of
 
     def batches(self, records: tf.data.Dataset, batch_size: int) -> tf.data.Dataset:
@@ -189,7 +192,7 @@ class TensorFlowDecoder:
             image_ops.load_jpeg(pair[name], self._image_size, self._crop_fraction)
             for name in record.IMAGES
         ]
-        names = tf.stack([pair[record.IDENTITY_A], pair[record.IDENTITY_B]], axis=-1)
+        names = tf.stack([pair[name] for name in self._names], axis=-1)
         return {
             "images": tf.stack(images),
             "label": tf.cast(pair[record.LABEL], tf.int32),

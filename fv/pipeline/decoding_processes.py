@@ -39,7 +39,7 @@ RecordSource = bytes | FrameLocation | None
 Decoded = tuple[bytes, list[bytes]]
 
 UNDECODED = -1  # label of a pair that was not decoded
-_NO_NAMES = (b"", b"")  # of a pair that could not be parsed
+_NO_NAMES = (b"",) * 4  # of a pair that could not be parsed
 
 # Of each process: while it decodes one batch the next one waits, so that no core is idle.
 _CONNECTIONS = 2
@@ -249,7 +249,7 @@ class _Decoder:
             "b",
             (self._load(pair, crop_fraction, *to) for pair, to in zip(pairs, images, strict=True)),
         )
-        names = [name for pair in pairs for name in (pair.identities if pair else _NO_NAMES)]
+        names = [name for pair in pairs for name in (pair.names if pair else _NO_NAMES)]
         return labels.tobytes(), names
 
     def _parse(self, source: RecordSource) -> Pair | None:

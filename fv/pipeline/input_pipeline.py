@@ -3,7 +3,8 @@
 A batch is a dict of
   images      uint8 [batch, 2, image_size, image_size, 3], RGB
   label       int32 [batch], 1 = same person
-  identities  int32 [batch, 2], index among the training identities, -1 for any other
+  identities  int32 [batch, 2], index among the training identities, -1 for any other; of a source
+              with `paths`, the image's index among these
   valid       bool [batch], False for padding and for skipped records
 
 A record's way: `slices` deals records to input workers, `order` shuffles them, `shard_reader` reads
@@ -165,10 +166,10 @@ def _make_decoder(
     """
     pixels = source.image_size, source.crop_fraction
     if not options.decodes_on_host(source.crop_fraction):
-        lookup = decoders.identity_lookup(source.identities)
-        return order.read_records, TensorFlowDecoder(*pixels, lookup)
+        lookup = decoders.identity_lookup(list(source.paths) or source.identities)
+        return order.read_records, TensorFlowDecoder(*pixels, lookup, by_path=bool(source.paths))
     reader, remote = ShardReader(parts, bad), files.is_remote(source.folder)
-    index_of = record.identity_indexer(source.identities)
+    index_of = record.identity_indexer(source.identities, list(source.paths))
     if options.cache == "none":
         read = order.read_records if remote else order.read_indices
         return read, HostDecoder(*pixels, index_of, reader)
@@ -234,7 +235,7 @@ def group_by_identity(
                 reader.report(index, str(error))
                 continue
             if pair and pair.label == record.GENUINE:
-                members.setdefault(pair.identities[0], []).append(index)
+                members.setdefault(pair.names[0], []).append(index)
     names = sorted(members)[worker::workers]
     if not names:
         found = f"{len(members)} people have genuine pairs, {workers} input workers want some"

@@ -74,8 +74,10 @@ def service_batches(
       epochs: how often the shards are dealt; without end by default.
     """
     # The service decodes with identities' names: a lookup table cannot travel.
-    decoder = TensorFlowDecoder(source.image_size, source.crop_fraction)
-    index_of = decoders.identity_lookup(source.identities)
+    by_path = bool(source.paths)
+    pixels = source.image_size, source.crop_fraction
+    decoder = TensorFlowDecoder(*pixels, by_path=by_path)
+    index_of = decoders.identity_lookup(list(source.paths) or source.identities)
     dealt = [parts[place] for place in np.random.default_rng(seed).permutation(len(parts))]
     # Not shuffled by tf.data: with a buffer, the first worker would take all of them.
     records = (

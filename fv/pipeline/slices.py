@@ -2,7 +2,7 @@
 
 import dataclasses
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from fv import jpeg_loader
@@ -35,6 +35,8 @@ class PairSource:
       crop_fraction: side of the centre square that is kept, over the shorter side, in (0, 1].
       identities: names whose position is their index in a batch's `identities`.
       preprocessing: what the converter did to the images.
+      paths: if given, of each image the index of its identity; a batch then says which images it
+        has, by their place in `paths`, instead of which identities.
     """
 
     folder: str
@@ -43,6 +45,7 @@ class PairSource:
     crop_fraction: float
     identities: tuple[str, ...] = ()
     preprocessing: Preprocessing = Preprocessing()
+    paths: Mapping[str, int] = dataclasses.field(default_factory=dict)
 
     @classmethod
     def of(

@@ -256,6 +256,7 @@ def _describe(
         "weights_averaged_by": given.get("average_weights") or "none",
         "model": dataclasses.asdict(trained.options),
         "preprocessing": trained.preprocessing.to_json(),
+        "external_teachers": list(trained.external_teachers),
         "images": {name: getattr(options, name) for name in ("max_megapixels", "merge_images")},
         "operating_point": dataclasses.asdict(point),
         "calibration": dataclasses.asdict(fitted)

@@ -14,6 +14,7 @@ import tensorflow as tf
 import tf_keras
 
 from fv import embedding, files, image_ops, metrics, quiet_tensorflow, workers
+from fv.encoders import OnnxEncoder
 from fv.errors import UserError
 from fv.evaluation import pair_sources
 from fv.evaluation.pairs import PairSet
@@ -147,7 +148,7 @@ def open_engine(path: str) -> Embed:
       A function uint8 [batch, side, side, 3], RGB as `image_ops` makes it → float32 [batch, d].
       Threads may share it.
     """
-    return _open_lite(path) if path.endswith(".tflite") else _open_onnx(path)
+    return _open_lite(path) if path.endswith(".tflite") else OnnxEncoder(path)
 
 
 def _open_lite(path: str) -> Embed:
@@ -169,15 +170,6 @@ def _open_lite(path: str) -> Embed:
             return engine.get_tensor(output)
 
     return embed
-
-
-def _open_onnx(path: str) -> Embed:
-    import onnxruntime  # an extra
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = workers.available_cores()
-    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    return lambda pixels: session.run(None, {session.get_inputs()[0].name: pixels})[0]
 
 
 def compare_formats(

@@ -73,8 +73,9 @@ def to_markdown(card: dict) -> str:
 
 
 def _describe_model(card: dict) -> str:
-    model = card["model"]
-    return (
+    model, teachers = card["model"], ", ".join(card.get("external_teachers", ()))
+    imitated = f"It imitated {teachers}, whose training people are not known. " if teachers else ""
+    return imitated + (
         f"{model['backbone']} at {model['image_size']} pixels, head {model['head']}, "
         f"{model['embedding_size']} numbers an embedding, {card['step']:,} training steps "
         f"({card['checkpoint']} checkpoint, weights averaged by: {card['weights_averaged_by']}), "

@@ -14,6 +14,7 @@ from fv.errors import UserError
 from fv.pipeline import input_pipeline, slices
 from fv.pipeline.damage import BadRecords
 from fv.pipeline.input_pipeline import PairSource
+from fv.training import teacher
 from fv.training.options import TrainOptions
 from fv.training.run_record import Position
 
@@ -69,7 +70,14 @@ def training_source(options: TrainOptions, manifest: manifests.Manifest) -> Pair
     side = slices.choose_load_size(
         options.input.load_size, manifest, round(options.model.image_size * reach), kept
     )
-    return PairSource.of(options.tfrecords, manifest, "train", side, kept)
+    source = PairSource.of(options.tfrecords, manifest, "train", side, kept)
+    given = options.teaching
+    if sum(map(bool, (given.teacher, given.teacher_embeddings, given.teacher_onnx))) > 1:
+        raise UserError("--teacher, --teacher_embeddings and --teacher_onnx: give one of them")
+    if given.teacher_embeddings is None:
+        return source
+    paths = teacher.read_paths(options.tfrecords, source.split)
+    return dataclasses.replace(source, paths=paths)
 
 
 def training_batches(

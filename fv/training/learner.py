@@ -1,7 +1,8 @@
 """What a run trains: the model, its optimizers, the averages of its weights, and its teacher."""
 
 import dataclasses
-from collections.abc import Sequence
+import os
+from collections.abc import Mapping, Sequence
 
 import tensorflow as tf
 
@@ -13,7 +14,7 @@ from fv.training import strategy as strategies
 from fv.training import teacher as teachers
 from fv.training.optimizers import Updater, WarmupThenDecay
 from fv.training.options import AveragingOptions, TrainOptions
-from fv.training.teacher import Teacher
+from fv.training.teacher import AnyTeacher
 
 _EMA_MOMENTUM = 0.999  # share of the old average that a step keeps
 _SWA_START = 0.75  # share of the run's steps after which the mean begins
@@ -33,7 +34,7 @@ class Learner:
     model: Siamese
     updater: Updater
     averages: "Averages | None"
-    teacher: Teacher | None = None
+    teacher: AnyTeacher | None = None
 
     @property
     def eval_model(self) -> Siamese:
@@ -53,6 +54,7 @@ def build(
     identities: Sequence[str],
     first_weights: FirstWeights | None,
     preprocessing: Preprocessing,
+    paths: Mapping[str, int],
 ) -> Learner:
     """Builds the learner of a run. The chief notes the teacher's training identities in model.json.
 
@@ -63,6 +65,7 @@ def build(
       identities: names of the training identities.
       first_weights: overwrite those of the new model.
       preprocessing: of the training images before they were stored.
+      paths: of the training source.
 
     Raises:
       UserError: sizes, weights or the teacher do not fit the model, or a choice needs
@@ -82,13 +85,18 @@ def build(
             averaged = _build_model(options, len(identities))
             averages = Averages(options.averaging, options.steps, model, averaged)
         teacher = teachers.load(options.teaching, options.model.embedding_size, identities)
+        external = teachers.load_external(options.teaching, paths)
+    if external and chief:
+        record = model_record.describe(options.model, identities, preprocessing)
+        name = os.path.basename(str(options.teaching.external))
+        model_record.save(dataclasses.replace(record, external_teachers=(name,)), options.workdir)
     if teacher:
         folder = str(options.teaching.teacher)
         teachers.check_images(teacher.record, folder, options.model, preprocessing)
         if chief:  # before the first step: weights that imitate are never without this record
             record = model_record.describe(options.model, identities, preprocessing)
             model_record.save(model_record.inherit(record, teacher.record), options.workdir)
-    return Learner(model, updater, averages, teacher)
+    return Learner(model, updater, averages, teacher or external)
 
 
 def _build_model(options: TrainOptions, identities: int) -> Siamese:

@@ -167,15 +167,31 @@ class AveragingOptions:
 
 @dataclasses.dataclass(frozen=True)
 class TeacherOptions:
-    """A trained model whose embeddings the model imitates."""
+    """Trained models whose embeddings the model imitates."""
 
     teacher: str | None = option(
         None,
         "Workdir of a run on people of this training split; the model imitates its embeddings.",
     )
-    teacher_weight: float = option(
-        10.0, "Weight of the imitation's loss, 1 − cosine to the teacher's embedding.", lower=0.0
+    teacher_embeddings: str | None = option(
+        None,
+        "File of fv.embed, or another with columns path and embedding, of any length: the model "
+        "imitates which images of a batch are alike.",
     )
+    teacher_onnx: str | None = option(
+        None, "As --teacher_embeddings, by an ONNX file that embeds the augmented images."
+    )
+    teacher_weight: float = option(
+        10.0,
+        "Weight of the imitation's loss: of a workdir 1 − cosine to the teacher's embedding, else "
+        "the mean squared difference of the cosines of a batch's images.",
+        lower=0.0,
+    )
+
+    @property
+    def external(self) -> str | None:
+        """The file of a teacher whose training people are not known."""
+        return self.teacher_embeddings or self.teacher_onnx
 
 
 @dataclasses.dataclass(frozen=True)

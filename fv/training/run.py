@@ -76,7 +76,13 @@ def _train(
         options.optimization, options.steps, options.global_batch_size
     )
     learner = learners.build(
-        options, schedule, strategy, training.identities, first_weights, training.preprocessing
+        options,
+        schedule,
+        strategy,
+        training.identities,
+        first_weights,
+        training.preprocessing,
+        training.paths,
     )
     agreement = Agreement(strategy)
     checkpoints = Checkpoints(options.workdir, agreement, chief=chief, **learner.checkpoint_parts())

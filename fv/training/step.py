@@ -18,7 +18,7 @@ from fv.pipeline.augment import AugmentOptions
 from fv.training.feeding import StallMeter
 from fv.training.learner import Averages
 from fv.training.optimizers import SUM, Updater
-from fv.training.teacher import Teacher
+from fv.training.teacher import AnyTeacher
 
 _IMAGES_PER_PAIR = 2
 _XLA_WORDS = ("XLA", "JIT compil")  # one of them is in the message of everything that XLA refuses
@@ -45,7 +45,7 @@ class TrainStep:
         global_batch_size: int,
         seed: int,
         averages: Averages | None = None,
-        teacher: Teacher | None = None,
+        teacher: AnyTeacher | None = None,
         xla: bool = False,
     ):
         """Args:
@@ -196,14 +196,17 @@ class TrainStep:
         # Augmentation stays outside of XLA, which has no kernel for TensorFlow's resampling ops.
         images = self._augment(batch["images"], step, part)
         seed_and_step = tf.stack([self._seed, tf.cast(step, tf.int32)])
-        taught = self._teacher.embed(images) if self._teacher else None
+        identities, taught = batch["identities"], None
+        if self._teacher:
+            identities, taught = self._teacher.teach(batch, images)
+            taught = tf.stop_gradient(taught)
         differentiate = self._differentiate
         if self._xla:
             differentiate = tf.function(differentiate, jit_compile=True, autograph=False)
         return differentiate(
             images,
             batch["label"],
-            batch["identities"],
+            identities,
             batch["valid"],
             taught,
             seed_and_step,

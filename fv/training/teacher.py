@@ -1,15 +1,23 @@
-"""A teacher: a trained model whose embeddings the model in training imitates, beside its own loss.
+"""A teacher: a trained model that the model in training imitates, beside its own loss.
 
 A deep network that hardly begins to learn on a few thousand faces begins at once with the
 embeddings of a shallow one as targets. Source: Romero et al., FitNets: Hints for Thin Deep Nets,
 2015, with the embedding as the hint.
+
+An external teacher's embeddings have another length. The student imitates their cosines among the
+images of a batch. Source: Park et al., Relational Knowledge Distillation, CVPR 2019.
 """
 
-from collections.abc import Sequence
+import os
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Protocol
 
+import numpy as np
 import tensorflow as tf
+from absl import logging
 
-from fv import workdir
+from fv import manifest as manifests
+from fv import progress, record, workdir
 from fv.errors import UserError
 from fv.model import checkpoint_files, model_record
 from fv.model.model_record import ModelRecord
@@ -19,7 +27,35 @@ from fv.pipeline import augment
 from fv.preprocessing import Preprocessing
 from fv.training.options import TeacherOptions
 
+if TYPE_CHECKING:  # a run without an external teacher does not load it
+    from fv.encoders import OnnxEncoder
+
 _SAME_CROP = 0.01  # of the shorter side: crops that differ by no more are the same
+
+
+class AnyTeacher(Protocol):
+    """What a training step imitates."""
+
+    def teach(
+        self, batch: Mapping[str, tf.Tensor], images: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Returns what is taught about a replica's batch.
+
+        Args:
+          batch: of `fv.pipeline.input_pipeline`.
+          images: the augmented ones, float32 [n, 2, side, side, 3], values 0 to 255.
+
+        Returns:
+          Indices of the identities, int32 [n, 2], and embeddings, float32 [n, 2, any size].
+        """
+
+    def pair_losses(self, embeddings: tf.Tensor, taught: tf.Tensor) -> tf.Tensor:
+        """The weighted loss of each pair, float32 [n].
+
+        Args:
+          embeddings: the student's, float32 [n, 2, embedding_size], of unit length.
+          taught: of `teach`.
+        """
 
 
 class Teacher:
@@ -29,8 +65,14 @@ class Teacher:
       record: of that model; its training identities count as seen by the model that imitates it.
     """
 
-    def __init__(self, model: Siamese, weight: float, record: ModelRecord):
-        self._model, self._weight, self.record = model, weight, record
+    def __init__(self, model: Siamese, weight: float, held: ModelRecord):
+        self._model, self._weight, self.record = model, weight, held
+
+    def teach(
+        self, batch: Mapping[str, tf.Tensor], images: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """As `AnyTeacher.teach`."""
+        return batch["identities"], self.embed(images)
 
     def embed(self, images: tf.Tensor) -> tf.Tensor:
         """Embeds pairs of images.
@@ -55,6 +97,118 @@ class Teacher:
         return self._weight * tf.reduce_mean(1.0 - cosines, axis=1)
 
 
+class ExternalTeacher:
+    """Embeddings of any length, from a file by the images' paths, or from an ONNX file."""
+
+    def __init__(
+        self,
+        weight: float,
+        network: "OnnxEncoder | None" = None,
+        table: np.ndarray | None = None,
+        owners: np.ndarray | None = None,
+    ):
+        """Args:
+        weight: of the loss.
+        network: embeds the augmented images.
+        table: without a network, the embedding of each image of `PairSource.paths`, float32
+          [images, d]; 0 where it is not known.
+        owners: with `table`, the identity of each image, int32 [images].
+        """
+        self._weight, self._network = weight, network
+        self._table = None if table is None else tf.constant(table)
+        self._owners = None if owners is None else tf.constant(owners, tf.int32)
+
+    def teach(
+        self, batch: Mapping[str, tf.Tensor], images: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """As `AnyTeacher.teach`."""
+        if self._network is None:
+            known = batch["identities"] >= 0
+            rows = tf.maximum(batch["identities"], 0)
+            taught = tf.where(known[:, :, tf.newaxis], tf.gather(self._table, rows), 0.0)
+            return tf.where(known, tf.gather(self._owners, rows), record.NO_IDENTITY), taught
+        side, size = self._network.image_size, self._network.embedding_size
+        flat = tf.reshape(augment.resize(images, side), (-1, side, side, 3))
+        # Not stateful, or op determinism would refuse it.
+        taught = tf.numpy_function(self._network, [flat], tf.float32, stateful=False)
+        return batch["identities"], tf.reshape(taught, (-1, 2, size))
+
+    def pair_losses(self, embeddings: tf.Tensor, taught: tf.Tensor) -> tf.Tensor:
+        """The weighted mean squared difference of an image's cosines to the replica's others.
+
+        The teacher's embeddings are centred first: cosines of embeddings that all point in one
+        direction hardly differ. Images without an embedding take no part.
+        """
+        images = tf.reshape(embeddings, (-1, embeddings.shape[-1]))
+        taught = tf.reshape(taught, (-1, taught.shape[-1]))
+        known = tf.cast(tf.reduce_any(taught != 0.0, axis=1), tf.float32)[:, tf.newaxis]
+        middle = tf.reduce_sum(taught, axis=0) / tf.maximum(tf.reduce_sum(known), 1.0)
+        taught = tf.math.l2_normalize((taught - middle) * known, axis=1)
+        counted = tf.linalg.set_diag(known * tf.transpose(known), tf.zeros_like(known[:, 0]))
+        differences = tf.matmul(images, images, transpose_b=True)
+        differences -= tf.matmul(taught, taught, transpose_b=True)
+        sums = tf.reduce_sum(counted * tf.square(differences), axis=1)
+        losses = sums / tf.maximum(tf.reduce_sum(counted, axis=1), 1.0)
+        return self._weight * tf.reduce_mean(tf.reshape(losses, (-1, 2)), axis=1)
+
+
+def load_external(options: TeacherOptions, paths: Mapping[str, int]) -> ExternalTeacher | None:
+    """Loads the teacher in a file, if the options name one.
+
+    Args:
+      options: which file.
+      paths: of the training source.
+
+    Raises:
+      UserError: the file cannot be used, or has no embedding of any training image.
+    """
+    if options.external is None:
+        return None
+    from fv import embedding_files
+    from fv.encoders import OnnxEncoder
+
+    if options.teacher_onnx:
+        return ExternalTeacher(options.teacher_weight, OnnxEncoder(options.teacher_onnx))
+    path = str(options.teacher_embeddings)
+    held = embedding_files.read(path)
+    rows = {name: row for row, name in enumerate(held.paths.tolist())}
+    table = np.zeros((len(paths), held.vectors.shape[1]), np.float32)
+    found = [(place, rows[name]) for place, name in enumerate(paths) if name in rows]
+    if not found:
+        raise UserError(
+            f"--teacher_embeddings={path} has no embedding of a training image, such as "
+            f"{next(iter(paths))}: embed the images that were converted"
+        )
+    places, sources = map(list, zip(*found, strict=True))
+    table[places] = held.vectors[sources]
+    missing = len(paths) - len(found)
+    if missing:
+        logging.info("%s has no embedding of %d of %d training images", path, missing, len(paths))
+    return ExternalTeacher(options.teacher_weight, None, table, np.array(list(paths.values())))
+
+
+def read_paths(folder: str, split: manifests.Split) -> dict[str, int]:
+    """Reads the path of each image of a split, with the index of its identity.
+
+    Raises:
+      UserError: a record is damaged.
+    """
+    indices = {name: index for index, name in enumerate(split.identities)}
+    found: dict[str, int] = {}
+    with progress.progress(split.pairs, "read paths", "pair") as line:
+        for shard in split.shards:
+            path = os.path.join(folder, shard.name)
+            try:
+                for _, pair in record.read_records(path, shard.records, record.parse_pair):
+                    names = [name.decode() for name in pair.names]
+                    for name, place in zip(names[:2], names[2:], strict=True):
+                        found[place] = indices.get(name, record.NO_IDENTITY)
+                    line.update()
+            except record.DamagedShardError as error:
+                raise UserError(f"{error}: convert again, or train without this file") from error
+    return found
+
+
 def load(options: TeacherOptions, embedding_size: int, identities: Sequence[str]) -> Teacher | None:
     """Loads the teacher that the options name, if any; call it in the strategy's scope.
 
@@ -70,13 +224,13 @@ def load(options: TeacherOptions, embedding_size: int, identities: Sequence[str]
     folder = options.teacher
     if folder is None:
         return None
-    record = model_record.load(folder)
-    size = record.options.embedding_size
+    held = model_record.load(folder)
+    size = held.options.embedding_size
     if size != embedding_size:
         raise UserError(
             f"--teacher={folder} gives embeddings of {size} numbers: give --embedding_size={size}"
         )
-    strangers = record.count_missing(identities)
+    strangers = held.count_missing(identities)
     if strangers:
         before = workdir.training_flag(folder, "tfrecords")
         give = f"--tfrecords={before}" if before else "its shards"
@@ -84,12 +238,12 @@ def load(options: TeacherOptions, embedding_size: int, identities: Sequence[str]
             f"--teacher={folder} was trained on {strangers:,} people who are not trained on here: "
             f"give {give}"
         )
-    model, _ = checkpoint_files.load_model(folder, record)
-    return Teacher(model, options.teacher_weight, record)
+    model, _ = checkpoint_files.load_model(folder, held)
+    return Teacher(model, options.teacher_weight, held)
 
 
 def check_images(
-    record: ModelRecord, folder: str, options: ModelOptions, preprocessing: Preprocessing
+    held: ModelRecord, folder: str, options: ModelOptions, preprocessing: Preprocessing
 ) -> None:
     """Checks that a teacher sees the part of an image that it was trained on.
 
@@ -97,7 +251,7 @@ def check_images(
     --crop_fraction are equivalent.
 
     Args:
-      record: the teacher's.
+      held: the teacher's.
       folder: the teacher's workdir.
       options: the student's.
       preprocessing: of the student's images before they were stored.
@@ -105,11 +259,11 @@ def check_images(
     Raises:
       UserError: it sees another part.
     """
-    taught = record.preprocessing
+    taught = held.preprocessing
     if preprocessing.same_crop(taught):
         return
     seen = preprocessing.centre * options.crop_fraction
-    trained = taught.centre * record.options.crop_fraction
+    trained = taught.centre * held.options.crop_fraction
     apart = (preprocessing.boxes, taught.boxes, preprocessing.alignment, taught.alignment)
     if any(apart) or abs(seen - trained) > _SAME_CROP:
         raise UserError(

@@ -52,4 +52,7 @@ def test_a_closed_guard_waits_for_running_calls_and_refuses_others():
 def test_both_ways_of_indexing_identities_agree(names):
     asked = [b"a", "Zoë".encode(), b"stranger"]
     expected = decoders.identity_lookup(names)(tf.constant(asked)).numpy()
-    np.testing.assert_array_equal(record.identity_indexer(names)(asked), expected)
+    found = record.identity_indexer(names)([*asked[:2], b"", b"", *asked[1:], b"", b""])
+    np.testing.assert_array_equal(found, [*expected[:2], *expected[1:]])
+    of_paths = record.identity_indexer(["x"], names)([b"", b"", *asked[:2]])
+    np.testing.assert_array_equal(of_paths, expected[:2] if names else [-1, -1])

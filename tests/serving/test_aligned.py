@@ -219,7 +219,7 @@ def test_a_list_is_aligned_as_the_converter_aligns_shards(workdir, tmp_path):
         threshold_pairs=str(others), faces=FaceOptions(face_points=points),
     )  # fmt: skip
     record = model_record.load(str(workdir))
-    filled = pair_sources.with_training_crop(options, record)
+    filled = pair_sources.with_training_crop(options, record.preprocessing)
     pairs = pair_sources.read_pairs(filled, record).scored
     rules = conversion.Rules(10**8, ALIGNED)
     data = pathlib.Path(folder, paths[1]).read_bytes()
@@ -228,10 +228,10 @@ def test_a_list_is_aligned_as_the_converter_aligns_shards(workdir, tmp_path):
     with pytest.raises(conversion.BadImage, match="no face"):
         pairs.images.read(pairs.images.paths.index(paths[5]))
     unsaid = dataclasses.replace(options, faces=FaceOptions())
-    assert pair_sources.with_training_crop(unsaid, record).faces.detector == "mtcnn"
+    assert pair_sources.with_training_crop(unsaid, record.preprocessing).faces.detector == "mtcnn"
     plain = dataclasses.replace(record, preprocessing=Preprocessing(store_size=40))
     with pytest.raises(UserError, match="was not trained on aligned faces: leave out"):
-        pair_sources.with_training_crop(options, plain)
+        pair_sources.with_training_crop(options, plain.preprocessing)
 
 
 def test_mining_takes_the_faces_that_were_found(tmp_path):
@@ -275,6 +275,6 @@ def test_faces_are_not_looked_for_in_a_verification_set(workdir, flags):
     record = model_record.load(str(workdir))
     options = EvaluateOptions(workdir=str(workdir), pairs_bin="lfw.bin", folds=10, **flags)
     with pytest.raises(UserError, match="verification set such as lfw.bin: give --crop=none"):
-        pair_sources.with_training_crop(options, record)
+        pair_sources.with_training_crop(options, record.preprocessing)
     cropped = EvaluateOptions(workdir=str(workdir), pairs_bin="lfw.bin", folds=10, crop="none")
-    assert not pair_sources.with_training_crop(cropped, record).faces.given
+    assert not pair_sources.with_training_crop(cropped, record.preprocessing).faces.given

@@ -6,15 +6,19 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from fv import manifest
+from fv import embedding_files, encoders, manifest
 from fv.errors import UserError
+from fv.evaluation import trained_model
 from fv.model import checkpoint_files, model_record
 from fv.model.siamese import Siamese
+from fv.pipeline import augment, input_pipeline
+from fv.training import feeding
 from fv.training import teacher as teachers
 from fv.training.options import TeacherOptions
 from fv.training.run import train
-from fv.training.teacher import Teacher
+from fv.training.teacher import ExternalTeacher, Teacher
 from tests.conftest import TINY
+from tests.test_embed import write_onnx
 from tests.training.stepping import one_device, trainer, two_replicas
 from tests.training.test_step import SGD, STEPS
 
@@ -126,3 +130,84 @@ def test_a_students_record_keeps_the_earlier_people_of_its_teacher(trained, expe
     assert model_record.load(workdir).trained_on(["Ada", "Grace", "Alan"]) == ["Ada", "Alan"]
     train(dataclasses.replace(student, steps=2, teaching=TeacherOptions()))
     assert model_record.load(workdir).trained_on(["Ada", "Grace", "Alan"]) == ["Ada", "Alan"]
+
+
+def test_an_external_teacher_s_loss_is_the_difference_of_cosines_of_centred_embeddings():
+    rng = np.random.default_rng(0)
+    taught = rng.normal(size=(3, 2, 5)).astype(np.float32) + 2.0
+    taught[2, 1] = 0.0  # not known
+    embeddings = rng.normal(size=(3, 2, 4)).astype(np.float32)
+    embeddings /= np.linalg.norm(embeddings, axis=-1, keepdims=True)
+    centred = taught.reshape(6, 5)[:5] - taught.reshape(6, 5)[:5].mean(axis=0)
+    centred /= np.linalg.norm(centred, axis=1, keepdims=True)
+    images = embeddings.reshape(6, 4)[:5]
+    squares = np.square(images @ images.T - centred @ centred.T)
+    np.fill_diagonal(squares, 0.0)
+    losses = np.append(squares.sum(axis=1) / 4, 0.0).reshape(3, 2).mean(axis=1)
+    found = ExternalTeacher(10.0).pair_losses(tf.constant(embeddings), tf.constant(taught))
+    np.testing.assert_allclose(found, 10.0 * losses, rtol=1e-4)
+
+
+@pytest.mark.parametrize("decoder", ["host", "tensorflow"])
+def test_embeddings_of_a_file_are_those_of_the_images_of_a_batch(
+    trained, shards, tmp_path, decoder
+):
+    paths = teachers.read_paths(str(shards), manifest.load(str(shards)).split("train"))
+    path = write_embeddings(tmp_path / "all.npz", list(paths))
+    options = dataclasses.replace(
+        trained,
+        teaching=TeacherOptions(teacher_embeddings=path),
+        input=dataclasses.replace(trained.input, decoder=decoder),
+    )
+    source = feeding.training_source(options, manifest.load(str(shards)))
+    teacher = teachers.load_external(options.teaching, source.paths)
+    plain = dataclasses.replace(source, paths={})
+    given = dict(batch_size=4, seed=0, shuffle_buffer=8, options=options.input)
+    one, other = (
+        next(iter(input_pipeline.training_batches(each, **given))) for each in (source, plain)
+    )
+    identities, taught = teacher.teach(one, one["images"])
+    np.testing.assert_array_equal(identities, other["identities"])
+    np.testing.assert_array_equal(one["images"], other["images"])
+    rows = one["identities"].numpy().ravel()
+    expected = embedding_files.read(path).vectors[rows]
+    np.testing.assert_allclose(taught.numpy().reshape(-1, 7), expected)
+
+
+def test_a_run_with_an_external_teacher_says_so_in_its_record(trained, shards, tmp_path):
+    paths = teachers.read_paths(str(shards), manifest.load(str(shards)).split("train"))
+    path = write_embeddings(tmp_path / "all.npz", list(paths)[1:])  # one is not known
+    teaching = TeacherOptions(teacher_embeddings=path)
+    workdir = str(tmp_path / "student")
+    train(dataclasses.replace(trained, workdir=workdir, steps=2, teaching=teaching))
+    assert model_record.load(workdir).external_teachers == ("all.npz",)
+    note = trained_model.note_external_teachers(model_record.load(workdir))
+    assert note.startswith("The model imitated all.npz. The people that this teacher")
+
+
+def test_an_onnx_teacher_embeds_the_augmented_pixels(tmp_path):
+    network = encoders.OnnxEncoder(write_onnx(tmp_path / "net.onnx", 16))
+    batch = {"identities": tf.zeros((4, 2), tf.int32)}
+    images = tf.cast(PIXELS, tf.float32)
+    _, taught = tf.function(ExternalTeacher(1.0, network).teach)(batch, images)
+    expected = network(augment.resize(images, 16).numpy().reshape(-1, 16, 16, 3))
+    np.testing.assert_allclose(taught.numpy().reshape(-1, 3), expected, atol=1e-5)
+
+
+def test_teachers_that_cannot_be_used_are_refused(trained, shards, tmp_path):
+    path = write_embeddings(tmp_path / "all.npz", ["other/1.jpg"])
+    held = manifest.load(str(shards))
+    both = TeacherOptions(trained.workdir, teacher_embeddings=path)
+    with pytest.raises(UserError, match="--teacher_onnx: give one of them"):
+        feeding.training_source(dataclasses.replace(trained, teaching=both), held)
+    with pytest.raises(UserError, match=r"all\.npz has no embedding of a training image, such as"):
+        teachers.load_external(
+            TeacherOptions(teacher_embeddings=path),
+            teachers.read_paths(str(shards), held.split("train")),
+        )
+
+
+def write_embeddings(path, names: list[str]) -> str:
+    vectors = np.random.default_rng(1).normal(size=(len(names), 7))
+    np.savez(path, path=names, embedding=vectors)
+    return str(path)

@@ -1,0 +1,249 @@
+"""Embeds images: python -m fv.embed --workdir=DIR --images=DIR --output=faces.parquet
+
+Takes a folder (--images) or shards (--tfrecords), and a workdir, an export (--model) or an ONNX
+file (--onnx). Writes one row for each image: path, identity, embedding, width and height in pixels,
+brightness, sharpness. Images are prepared as the training images were. A run that was killed
+continues with the same command.
+"""
+
+from fv import quiet_tensorflow  # noqa: F401  TensorFlow first, without its noise
+
+# isort: split
+import dataclasses
+import hashlib
+import io
+import os
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from fv import (
+    cli,
+    embedding,
+    embedding_files,
+    encoders,
+    files,
+    image_blocks,
+    manifest,
+    ownership,
+    progress,
+    tables,
+)
+from fv.alignment import Alignment
+from fv.conversion.faces import FaceOptions
+from fv.encoders import Encoder
+from fv.errors import UserError
+from fv.evaluation import pair_sources
+from fv.evaluation.options import EvaluateOptions
+from fv.image_blocks import Block
+from fv.model import model_record
+from fv.options import group, option, required
+from fv.preprocessing import Preprocessing
+from fv.workdir import checkpoint_flag
+
+_TYPES = ("float32", "float16")
+
+
+@dataclasses.dataclass(frozen=True)
+class EmbedOptions:
+    """Which images, by which model."""
+
+    output: str = required("file to write: .parquet (pip install 'fv[parquet]') or .npz.")
+    images: str | None = option(None, "Folder that holds one folder of images per person.")
+    identity_level: int = option(
+        1, "Level of the folder below --images that names the person, from 1.", lower=1
+    )
+    tfrecords: str | None = option(None, "Folder of shards, whose distinct images are embedded.")
+    split: str | None = option(
+        None, "Split of the shards; all if not given.", choices=manifest.SPLITS
+    )
+    workdir: str | None = option(None, "Folder that fv.train wrote.")
+    checkpoint: str = checkpoint_flag()
+    model: str | None = option(None, "Export: version folder that fv.export wrote.")
+    onnx: str | None = option(
+        None,
+        "ONNX file: of fv.export, or a foreign one. Its input of type uint8 takes pixels, a float "
+        "one takes (pixel - 127.5) / 127.5.",
+    )
+    crop: str | None = option(
+        None,
+        "Part of an image to use, as in the converter; that of the training images if not given.",
+    )
+    store_size: int | None = option(
+        None, "Size that images are reduced to; that of the training images if not given.", lower=8
+    )
+    faces: FaceOptions = group(FaceOptions)
+    align_margin: float = option(
+        0.0, "Room around aligned faces, for a foreign ONNX file.", lower=-0.2, upper=2.0
+    )
+    dtype: str = option("float32", "Type of the numbers in an embedding.", choices=_TYPES)
+    batch_size: int = option(64, "Images embedded at once.", lower=1)
+
+
+def embed(options: EmbedOptions) -> None:
+    """Writes the file of embeddings; images that cannot be used go to a CSV beside it.
+
+    Raises:
+      UserError: flags contradict each other, images do not fit the model, none can be used, or the
+        file exists.
+    """
+    _check(options)
+    encoder = load_encoder(options)
+    left_out = write(options, encoder, *find_images(options, encoder))
+    _report(options, encoder, left_out)
+
+
+def write(
+    options: EmbedOptions, encoder: Encoder, total: int, odd: pd.DataFrame, blocks: Iterator[Block]
+) -> dict[str, str]:
+    """Embeds blocks and writes the file; keeps each finished block until the file is written.
+
+    Args:
+      options: of the run.
+      encoder: embeds.
+      total: number of images, for the progress line.
+      odd: files that cannot be used, with columns `path` and `reason`.
+      blocks: the images.
+
+    Returns:
+      The reason by the path of each image that is left out.
+    """
+    folder, name = os.path.dirname(options.output) or ".", os.path.basename(options.output)
+    files.make_folder(folder)
+    kept_name = f"embed-{name}"
+    kept = os.path.join(ownership.private_folder(folder), kept_name)
+    files.make_folder(kept)
+    flags: list = [encoder.digest, dataclasses.replace(options, output="")]
+    flags += [files.sha256(path) for path in filter(None, [options.faces.face_points])]
+    finished: list[str] = []
+
+    def read_finished() -> Iterator[dict[str, np.ndarray]]:
+        for path in finished:
+            block = dict(np.load(io.BytesIO(files.read_bytes(path))))
+            left_out.update(zip(block.pop("left_out"), block.pop("reasons"), strict=True))
+            if len(block["path"]):
+                yield block
+
+    left_out: dict[str, str] = dict(zip(odd["path"], odd["reason"], strict=True))
+    busy = f"another run writes {options.output}: wait for it, or give another --output"
+    with files.lock_folder(kept, busy), progress.progress(total, "embed", "image") as line:
+        for number, block in enumerate(blocks):
+            described = (*flags, block.paths, block.identities, block.stamp)
+            key = hashlib.sha256(repr(described).encode()).hexdigest()
+            finished.append(os.path.join(kept, f"{number:06d}-{key[:32]}.npz"))
+            if not files.exists(finished[-1]):
+                columns: Any = embed_block(encoder, block, options.batch_size, options.dtype)
+                with files.atomic_open(finished[-1], "wb") as file:
+                    np.savez(file, **columns)
+            line.update(len(block.paths))
+        if next(read_finished(), None) is None:
+            first = ": ".join(next(iter(left_out.items())))
+            raise UserError(f"none of the {total:,} images can be embedded, the first: {first}")
+        embedding_files.write(options.output, read_finished)
+    ownership.remove_private(folder, kept_name)
+    ownership.remove_leftovers(folder)
+    return left_out
+
+
+def embed_block(
+    encoder: Encoder, block: Block, batch_size: int, dtype: str
+) -> dict[str, np.ndarray]:
+    """Embeds the images of a block; returns the columns of the file, and what is left out."""
+    model, broken, parts = encoder.record.options, dict[int, str](), []
+    images: Any = block
+    numbers = range(len(block.paths))
+    for batch in embedding.load_batches(images, numbers, model, batch_size, broken):
+        quality = embedding.measure_quality(embedding.to_greys(batch.pixels))
+        parts.append((batch.numbers, encoder.embed(batch.pixels), *quality))
+    none = np.zeros(0, np.float32)  # where no image can be used
+    parts.append((none.astype(int), np.zeros((0, model.embedding_size), none.dtype), none, none))
+    found, vectors, brightness, sharpness = map(np.concatenate, zip(*parts, strict=True))
+    paths, identities = (np.array(each, str)[found] for each in (block.paths, block.identities))
+    embedding.require_finite(vectors, paths)
+    sizes = np.array([block.sizes[number] for number in found], np.int32).reshape(-1, 2)
+    return {
+        "path": paths,
+        "identity": identities,
+        "embedding": vectors.astype(dtype),
+        "width": sizes[:, 0],
+        "height": sizes[:, 1],
+        "brightness": brightness,
+        "sharpness": sharpness,
+        "left_out": np.array([block.paths[number] for number in broken], str),
+        "reasons": np.array(list(broken.values()), str),
+    }
+
+
+def load_encoder(options: EmbedOptions) -> Encoder:
+    """Loads the model that the options name."""
+    if options.workdir:
+        return encoders.load_workdir(options.workdir, options.checkpoint)
+    if options.onnx:
+        return encoders.load_onnx(options.onnx)
+    return encoders.load_export(options.model or "")
+
+
+def find_images(
+    options: EmbedOptions, encoder: Encoder
+) -> tuple[int, pd.DataFrame, Iterator[Block]]:
+    """Returns the number of images, unusable files with the reason, and the images in blocks.
+
+    Raises:
+      UserError: there are none, or they do not fit the model.
+    """
+    folder = options.tfrecords
+    if folder:
+        held = manifest.load(folder)
+        splits = [held.split(options.split)] if options.split else list(held.splits.values())
+        advice = "give shards that were converted as the training shards"
+        stored, total = held.preprocessing, sum(split.images for split in splits)
+        model_record.check_images(encoder.record, encoder.source, stored, folder, advice)
+        none = pd.DataFrame({"path": [], "reason": []})
+        return total, none, image_blocks.read_shards(folder, splits)
+    trained, size = encoder.record.preprocessing, options.store_size
+    if trained is None and options.onnx and options.faces.given:  # nothing says how to align
+        trained = Preprocessing(alignment=Alignment(options.align_margin))
+        size = size or encoder.record.options.image_size
+    given: Any = dict(
+        images=options.images, crop=options.crop, store_size=size, faces=options.faces
+    )
+    chosen = EvaluateOptions(encoder.source, **given)
+    chosen = pair_sources.with_training_crop(chosen, trained)
+    rules, boxes = pair_sources.choose_storage(chosen, trained)
+    return image_blocks.read_folder(options.images or "", options.identity_level, rules, boxes)
+
+
+def _check(options: EmbedOptions) -> None:
+    for flags, values in (
+        ("--workdir, --model and --onnx", (options.workdir, options.model, options.onnx)),
+        ("--images and --tfrecords", (options.images, options.tfrecords)),
+    ):
+        if sum(value is not None for value in values) != 1:
+            raise UserError(f"give one of {flags}")
+    embedding_files.require_format(options.output)
+    if files.exists(options.output):
+        raise UserError(f"--output={options.output} exists: remove it, or give another name")
+
+
+def _report(options: EmbedOptions, encoder: Encoder, left_out: dict[str, str]) -> None:
+    size = encoder.record.options.embedding_size
+    print(f"wrote {options.output}: embeddings of {size} numbers by {encoder.source}")
+    if left_out:
+        folder, name = os.path.split(f"{os.path.splitext(options.output)[0]}-left_out.csv")
+        reasons = {"path": list(left_out), "reason": list(left_out.values())}
+        with ownership.staged(folder or ".", [name]) as staging:
+            tables.write(os.path.join(staging, name), pd.DataFrame(reasons))
+        first = ": ".join(next(iter(left_out.items())))
+        print(f"{len(left_out):,} left out ({name}), the first: {first}", file=sys.stderr)
+
+
+def run() -> None:
+    """The console script."""
+    cli.run(embed, EmbedOptions, description=__doc__)
+
+
+if __name__ == "__main__":
+    run()

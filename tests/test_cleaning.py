@@ -1,0 +1,106 @@
+import csv
+import pathlib
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fv import cleaning, embedding_files
+from fv.cleaning import FAR, SAME_PERSON, TWO_PEOPLE
+from fv.conversion import convert
+from fv.conversion.options import ConvertOptions
+from fv.embedding_files import Embeddings
+from fv.errors import UserError
+from tests import samples
+from tools import clean
+
+IMAGES = 6  # of each of 40 people
+
+
+def make(wrong: dict[int, str] | None = None) -> Embeddings:
+    """People with a direction each; `wrong` replaces the identities of some images."""
+    rng = np.random.default_rng(0)
+    vectors = np.repeat(rng.normal(size=(40, 32)), IMAGES, axis=0)
+    vectors += rng.normal(size=vectors.shape, scale=0.4)
+    names = np.array([f"person_{row // IMAGES:03d}" for row in range(len(vectors))])
+    paths = np.array([f"{name}/{row % IMAGES:04d}.jpg" for row, name in enumerate(names)])
+    for row, name in (wrong or {}).items():
+        names[row] = name
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    return Embeddings(paths, names, vectors.astype(np.float32))
+
+
+def test_right_labels_are_not_doubted():
+    assert cleaning.find_doubts(make()) == []
+
+
+def test_an_image_far_from_its_person_is_found_with_the_person_it_shows():
+    (found,) = cleaning.find_doubts(make({3: "person_005"}))
+    assert (found.kind, found.identity, found.other) == (FAR, "person_005", "person_000")
+    assert found.images.tolist() == [3] and found.shown[0] == 3
+
+
+def test_a_folder_of_two_people_gives_the_images_of_the_smaller_part():
+    (found,) = cleaning.find_doubts(make(dict.fromkeys(range(6, 10), "person_000")))[:1]
+    assert (found.kind, found.identity) == (TWO_PEOPLE, "person_000")
+    assert found.images.tolist() == [6, 7, 8, 9]
+
+
+def test_two_folders_of_one_person_are_found():
+    found = cleaning.find_doubts(make(dict.fromkeys((0, 1), "again")))[-1]
+    assert (found.kind, found.identity, found.other) == (SAME_PERSON, "again", "person_000")
+    assert found.images.tolist() == [0, 1]
+
+
+def write_embeddings(path: pathlib.Path, held: Embeddings) -> str:
+    np.savez(path, path=held.paths, identity=held.identities, embedding=held.vectors)
+    return str(path)
+
+
+def test_the_converter_leaves_out_what_the_table_lists(tmp_path, capsys):
+    folder = samples.write_images(tmp_path / "faces", 40, IMAGES)
+    wrong = make({3: "person_005", 100: "person_020"})
+    held = write_embeddings(tmp_path / "all.npz", wrong)
+    output = tmp_path / "doubts"
+    clean.main(clean.Options(held, str(output), images=str(folder)))
+    assert "far               2 findings, 2 images" in capsys.readouterr().out
+    with Image.open(output / "far.jpg") as sheet:
+        assert sheet.width > 200
+    shards = tmp_path / "shards"
+    chosen = ConvertOptions(
+        str(folder), str(shards), workers=1, pairs=60, exclude=str(output / clean.TABLE)
+    )
+    _, left_out = convert.convert(chosen)
+    paths = {str(wrong.paths[row]) for row in (3, 100)}
+    assert set(left_out["path"]) == paths
+    assert "far from the other images of person_005, nearest to person_000" in "".join(
+        left_out["reason"]
+    )
+    with open(shards / "left_out.csv") as file:
+        assert {row["path"] for row in csv.DictReader(file)} == paths
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ({}, r"line 2: nobody/1\.jpg is no image of .*: give paths as in the data set"),
+        ({"pairs_csv": "pairs.csv"}, r"--exclude=.* would change the protocol of pairs\.csv"),
+    ],
+)
+def test_a_list_to_exclude_that_cannot_be_used_is_refused(flags, message, tmp_path):
+    folder = samples.write_images(tmp_path / "faces", 6, 3)
+    listed = tmp_path / "out.csv"
+    listed.write_text("path\nnobody/1.jpg\n")
+    chosen = ConvertOptions(
+        str(folder), str(tmp_path / "s"), exclude=str(listed), workers=1, **flags
+    )
+    with pytest.raises(UserError, match=message):
+        convert.convert(chosen)
+
+
+def test_embeddings_of_one_person_are_refused(tmp_path):
+    held = make()
+    one = held._replace(identities=np.full(len(held.paths), "one"))
+    with pytest.raises(UserError, match="fewer than two people"):
+        clean.main(clean.Options(write_embeddings(tmp_path / "a.npz", one), str(tmp_path / "out")))
+    assert embedding_files.read(str(tmp_path / "a.npz")).paths.tolist() == held.paths.tolist()

@@ -1,0 +1,205 @@
+import csv
+import dataclasses
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from fv import embed as embed_module
+from fv import embedding_files, encoders, image_blocks
+from fv.conversion.faces import FaceOptions
+from fv.embed import EmbedOptions, embed
+from fv.errors import UserError
+from fv.evaluation import pair_sources, scores
+from fv.model import checkpoint_files, model_record
+from tests import samples
+
+
+@pytest.fixture(scope="module")
+def faces(tmp_path_factory) -> str:
+    """Twelve images of four people."""
+    return str(samples.write_images(tmp_path_factory.mktemp("embed") / "faces", 4, 3))
+
+
+@pytest.fixture
+def small_blocks(monkeypatch):
+    monkeypatch.setattr(image_blocks, "IMAGES_PER_BLOCK", 5)
+
+
+def write_onnx(path: pathlib.Path, side: int) -> str:
+    """A float network [1, 3, side, side] whose embedding is the mean of each channel."""
+    import onnx
+    from onnx import TensorProto, helper
+
+    image = helper.make_tensor_value_info("image", TensorProto.FLOAT, [1, 3, side, side])
+    output = helper.make_tensor_value_info("out", TensorProto.FLOAT, [1, 3])
+    nodes = [
+        helper.make_node("GlobalAveragePool", ["image"], ["mean"]),
+        helper.make_node("Flatten", ["mean"], ["out"]),
+    ]
+    graph = helper.make_graph(nodes, "means", [image], [output])
+    opset = [helper.make_opsetid("", 17)]
+    onnx.save(helper.make_model(graph, opset_imports=opset, ir_version=8), path)
+    return str(path)
+
+
+def test_shards_are_embedded_as_fv_evaluate_embeds_them(trained, shards, tmp_path, small_blocks):
+    output = str(tmp_path / "test.parquet")
+    embed(EmbedOptions(output, tfrecords=str(shards), split="test", workdir=trained.workdir))
+    found = embedding_files.read(output)
+    record = model_record.load(trained.workdir)
+    model, _ = checkpoint_files.load_model(trained.workdir, record)
+    pairs = pair_sources.read_shard_pairs(str(shards), "test")
+    expected = scores.extract_features(
+        pairs.images, "test", model, record.options, untrained=None, flip=False
+    )
+    assert found.paths.tolist() == pairs.images.paths
+    assert found.identities.tolist() == pairs.images.identities
+    np.testing.assert_allclose(found.vectors, expected.embeddings, atol=1e-5)
+
+
+def test_a_folder_gives_the_same_columns_in_both_formats(trained, faces, tmp_path, small_blocks):
+    import pandas as pd
+
+    for name in ("a.parquet", "a.npz"):
+        embed(EmbedOptions(str(tmp_path / name), images=faces, workdir=trained.workdir))
+    table, arrays = pd.read_parquet(tmp_path / "a.parquet"), np.load(tmp_path / "a.npz")
+    assert list(table) == list(arrays.files)
+    for name in table:
+        np.testing.assert_array_equal(np.stack(table[name].to_list()), arrays[name])
+    assert table["path"].iloc[0] == "person_000/0000.jpg" and len(table) == 12
+    assert set(table["width"]) == {samples.SIDE} and table["sharpness"].min() > 0
+    one, other = (embedding_files.read(str(tmp_path / name)) for name in ("a.parquet", "a.npz"))
+    assert all(np.array_equal(a, b) for a, b in zip(one, other, strict=True))
+    assert not (tmp_path / ".fv").exists()
+
+
+def test_an_interrupted_run_continues_and_writes_the_same_bytes(
+    trained, faces, tmp_path, small_blocks, monkeypatch
+):
+    options = EmbedOptions(str(tmp_path / "a.npz"), images=faces, workdir=trained.workdir)
+    embed(dataclasses.replace(options, output=str(tmp_path / "whole.npz")))
+    done, real = [], embed_module.embed_block
+
+    def stop_at_second(encoder, block, *rest):
+        done.append(len(block.paths))
+        if len(done) == 2:
+            raise KeyboardInterrupt
+        return real(encoder, block, *rest)
+
+    monkeypatch.setattr(embed_module, "embed_block", stop_at_second)
+    with pytest.raises(KeyboardInterrupt):
+        embed(options)
+    assert not (tmp_path / "a.npz").exists()
+    embed(options)
+    assert done == [5, 5, 5, 2]
+    assert (tmp_path / "a.npz").read_bytes() == (tmp_path / "whole.npz").read_bytes()
+
+
+@pytest.mark.slow
+def test_a_run_killed_by_sigkill_continues_and_writes_the_same_bytes(trained, tmp_path):
+    people = samples.write_images(tmp_path / "faces", 900, 4)
+    whole, killed = tmp_path / "whole.parquet", tmp_path / "killed.parquet"
+    flags = [f"--images={people}", f"--workdir={trained.workdir}", "--batch_size=8"]
+    command = [sys.executable, "-m", "fv.embed", *flags]
+    subprocess.run([*command, f"--output={whole}"], check=True)
+    process = subprocess.Popen([*command, f"--output={killed}"])
+    blocks = tmp_path / ".fv" / "embed-killed.parquet"
+    while not list(blocks.glob("000001-*.npz")):
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    first = next(blocks.glob("000000-*.npz")).stat().st_mtime_ns
+    assert not killed.exists() and len(list(blocks.glob("*.npz"))) < 4
+    subprocess.run([*command, f"--output={killed}"], check=True)
+    assert killed.read_bytes() == whole.read_bytes()
+    assert killed.stat().st_mtime_ns > first and not blocks.exists()
+
+
+def test_images_that_cannot_be_used_are_listed_beside_the_file(trained, tmp_path, capsys):
+    folder = samples.write_images(tmp_path / "faces", 2, 2)
+    (folder / "person_000" / "0000.jpg").write_bytes(b"\xff\xd8\xff no image")
+    output = tmp_path / "a.npz"
+    embed(EmbedOptions(str(output), images=str(folder), workdir=trained.workdir))
+    assert len(embedding_files.read(str(output)).paths) == 3
+    with open(tmp_path / "a-left_out.csv") as file:
+        (row,) = csv.DictReader(file)
+    assert row["path"] == "person_000/0000.jpg" and "damaged JPEG" in row["reason"]
+    assert "1 left out" in capsys.readouterr().err
+
+
+def test_an_export_embeds_as_its_workdir(trained, exported, faces, tmp_path):
+    chosen = EmbedOptions("", images=faces, workdir=trained.workdir)
+    found = []
+    for name, model in (("w", {}), ("e", {"workdir": None, "model": str(exported)})):
+        output = str(tmp_path / f"{name}.npz")
+        embed(dataclasses.replace(chosen, output=output, **model))
+        found.append(embedding_files.read(output).vectors)
+    np.testing.assert_allclose(*found, atol=1e-5)
+
+
+def test_a_foreign_onnx_file_gets_rgb_pixels_from_minus_one_to_one(tmp_path):
+    network = encoders.OnnxEncoder(write_onnx(tmp_path / "net.onnx", 16))
+    assert (network.image_size, network.embedding_size) == (16, 3)
+    pixels = np.zeros((2, 16, 16, 3), np.uint8)
+    pixels[0] = (255, 0, 0)
+    expected = np.array([[1, -1, -1], [-1, -1, -1]]) / np.sqrt(3)
+    np.testing.assert_allclose(network(pixels), expected, atol=1e-6)
+
+
+def test_a_foreign_onnx_file_embeds_aligned_faces(faces, tmp_path):
+    points = tmp_path / "faces.csv"
+    points.write_text("path,x,y,width,height\nperson_000/0000.jpg,4,4,30,30\n")
+    onnx, output = write_onnx(tmp_path / "net.onnx", 16), str(tmp_path / "a.npz")
+    faces_given = FaceOptions(face_points=str(points))
+    embed(EmbedOptions(output, images=faces, onnx=onnx, faces=faces_given, dtype="float16"))
+    found = embedding_files.read(output)
+    assert found.paths.tolist() == ["person_000/0000.jpg"] and found.vectors.shape == (1, 3)
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ({"tfrecords": "x"}, "give one of --images and --tfrecords"),
+        ({"workdir": None}, "give one of --workdir, --model and --onnx"),
+        ({"output": "a.csv"}, r"a\.csv is neither a \.parquet nor a \.npz file"),
+        ({"workdir": None, "onnx": __file__}, "cannot be loaded as an ONNX file"),
+        (
+            {"images": str(pathlib.Path(__file__).parent / "training")},
+            "no image in any identity's folder",
+        ),
+    ],
+)
+def test_what_cannot_be_embedded_is_refused(flags, message, trained, faces, tmp_path):
+    options = EmbedOptions(str(tmp_path / "a.npz"), images=faces, workdir=trained.workdir)
+    with pytest.raises(UserError, match=message):
+        embed(dataclasses.replace(options, **flags))
+
+
+def test_a_file_that_exists_is_not_replaced(trained, faces, tmp_path):
+    output = tmp_path / "a.npz"
+    output.write_text("mine")
+    with pytest.raises(UserError, match=r"a\.npz exists: remove it"):
+        embed(EmbedOptions(str(output), images=faces, workdir=trained.workdir))
+
+
+def test_a_file_of_another_program_needs_path_and_embedding_only(tmp_path):
+    path = str(tmp_path / "a.npz")
+    np.savez(path, path=["a/1.jpg", "a/2.jpg"], embedding=[[3.0, 4.0], [0.0, 2.0]])
+    found = embedding_files.read(path)
+    np.testing.assert_allclose(found.vectors, [[0.6, 0.8], [0.0, 1.0]], rtol=1e-6)
+    assert found.identities.tolist() == ["", ""]
+    for columns, message in (
+        ({"path": ["a", "a"]}, "names an image twice"),
+        ({"embedding": [[0.0, 0.0], [1.0, 0.0]]}, "embedding of a/1.jpg is zero or not finite"),
+        ({"embedding": [1.0, 2.0]}, "one vector of the same length"),
+    ):
+        whole = {"path": ["a/1.jpg", "a/2.jpg"], "embedding": [[3.0, 4.0], [0.0, 2.0]]}
+        np.savez(path, **(whole | columns))
+        with pytest.raises(UserError, match=message):
+            embedding_files.read(path)
