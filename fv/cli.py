@@ -21,8 +21,6 @@ EXIT_TEMPORARY = 75  # EX_TEMPFAIL of sysexits.h: a disk or network failed, try 
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells report it
 EXIT_SAVED = 138  # saved and stopped, by a signal or because a worker was lost: start again
 
-_needs_teardown = False
-
 
 def run(
     main: Callable,
@@ -74,15 +72,9 @@ def run(
     except KeyboardInterrupt:
         print(f"{program}: interrupted", file=sys.stderr)
         code = EXIT_INTERRUPTED
-    if "tensorflow" in sys.modules and not _needs_teardown and _is_main_program():
+    if "tensorflow" in sys.modules and _is_main_program():
         _end_process(code or 0)
     sys.exit(code)
-
-
-def require_teardown() -> None:
-    """Lets this process end as Python programs do, which deletes TensorFlow's objects."""
-    global _needs_teardown
-    _needs_teardown = True
 
 
 def _is_main_program() -> bool:

@@ -203,7 +203,6 @@ def test_a_flagfile_that_is_no_text_is_refused(tmp_path, capsys):
         ("return 3", 3, False),
         ("raise cli.UserError('no images')", 2, False),
         ("raise ValueError('a bug')", 1, True),
-        ("cli.require_teardown()", 0, True),
     ],
 )
 def test_a_process_ends_without_deleting_tensorflows_objects(statement, code, deleted):

@@ -5,8 +5,9 @@ import re
 from collections.abc import Iterator
 
 import tensorflow as tf
+from tensorflow.python.eager import context
 
-from fv.errors import WorkerLost
+from fv.errors import Stopped, UserError, WorkerLost
 
 # What TensorFlow raises when a peer hangs up, or sends no heartbeat for 10 seconds (the chief 30).
 _LOST_ERRORS = (
@@ -24,6 +25,8 @@ _LOST_MESSAGES = (
     "GRPC error information",
     "stopped sending heartbeats",
 )
+# Longest waits at the end of a run: the chief may still write; after an error others may not come.
+_LEAVE_MS, _LEAVE_AFTER_ERROR_MS = 600_000, 5_000
 _TASK = re.compile(r"/job:worker/(?:replica:\d+/)?task:(\d+)")
 
 
@@ -66,16 +69,23 @@ class Agreement:
 def raise_if_worker_lost(strategy: tf.distribute.Strategy) -> Iterator[None]:
     """Names the lost worker in one line where the block fails because of it.
 
+    The other workers leave the block together: after it, each process may end at once.
+
     Raises:
       WorkerLost: another worker of the strategy's cluster has ended, or does not answer.
     """
     try:
         yield
+        _wait_for_others(strategy, _LEAVE_MS)
+    except Stopped:
+        _wait_for_others(strategy, _LEAVE_MS)
+        raise
+    except UserError:
+        _wait_for_others(strategy, _LEAVE_AFTER_ERROR_MS)
+        raise
     except _LOST_ERRORS as error:
         message, resolver = str(error), strategy.cluster_resolver
-        multi_worker = isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
-        jobs = resolver.cluster_spec().as_dict() if multi_worker else {}
-        addresses = jobs.get("worker", [])
+        addresses = _addresses(strategy)
         if len(addresses) < 2 or not any(part in message for part in _LOST_MESSAGES):
             raise
         lost = _find_lost_worker(message, len(addresses), resolver.task_id)
@@ -84,6 +94,20 @@ def raise_if_worker_lost(strategy: tf.distribute.Strategy) -> Iterator[None]:
             f"{who} ended or does not answer, and no worker can go on alone: "
             "start all again, from the last checkpoint"
         ) from error
+
+
+def _wait_for_others(strategy: tf.distribute.Strategy, milliseconds: int) -> None:
+    """Waits until no worker needs an answer of this one any more."""
+    if len(_addresses(strategy)) > 1:
+        with contextlib.suppress(tf.errors.OpError):  # they have ended, or do not come
+            context.context().wait_at_barrier("fv_end", milliseconds)
+
+
+def _addresses(strategy: tf.distribute.Strategy) -> list[str]:
+    """HOST:PORT of each worker of a cluster; empty where there is none."""
+    if not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
+        return []
+    return strategy.cluster_resolver.cluster_spec().as_dict().get("worker", [])
 
 
 def _find_lost_worker(message: str, workers: int, own: int) -> int | None:

@@ -7,7 +7,7 @@ from typing import Any
 import tensorflow as tf
 import tf_keras
 
-from fv import cli, gpus
+from fv import gpus
 from fv.errors import UserError, WorkerLost
 from fv.training import cluster as clusters
 from fv.training import rendezvous
@@ -118,8 +118,6 @@ def _multi_worker(options: StrategyOptions, settings: Mapping[str, str]) -> tf.d
     )
     if alone:
         return tf.distribute.MultiWorkerMirroredStrategy(cluster_resolver=resolver)
-    # The workers leave the cluster together when TensorFlow's context is deleted.
-    cli.require_teardown()
     rendezvous.gather(cluster, {_GPUS: str(count), **settings}, timeout)
     late = (
         f"TensorFlow did not form the cluster within --startup_timeout={timeout:g} seconds: "
