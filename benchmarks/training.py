@@ -149,15 +149,22 @@ def _fv_command(options: BenchmarkOptions, run: str) -> list[str]:
 
 
 def read_logged_stamps(run: str) -> list[float]:
-    """Returns the times at which a run logged its loss, from its TensorBoard files."""
+    """Returns the times at which a run logged its loss, in seconds since 1970."""
+    return [stamp for stamp, _ in read_logged_losses(run)]
+
+
+def read_logged_losses(run: str) -> list[tuple[float, float]]:
+    """Returns when a run logged a loss, in seconds since 1970, and the loss, from TensorBoard."""
+    import tensorflow as tf
     from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 
     paths = sorted(glob.glob(os.path.join(run, workdir.TENSORBOARD, "*tfevents*")))
     events = (event for path in paths for event in EventFileLoader(path).Load())
     return [
-        event.wall_time
+        (event.wall_time, float(tf.make_ndarray(value.tensor)))
         for event in events
-        if any(value.tag == "loss" for value in event.summary.value)
+        for value in event.summary.value
+        if value.tag == "loss"
     ]
 
 

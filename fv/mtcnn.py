@@ -6,6 +6,7 @@ Networks, 2016.
 
 import functools
 import importlib.util
+import io
 import os
 from collections.abc import Sequence
 from typing import Any
@@ -39,13 +40,9 @@ class Mtcnn:
     """
 
     def __init__(self):
-        import joblib
         import tensorflow as tf
 
-        folder = weights_folder()
-        weights = [
-            joblib.load(os.path.join(folder, f"{net}.lz4")) for net in ("pnet", "rnet", "onet")
-        ]
+        weights = [_load_weights(net) for net in ("pnet", "rnet", "onet")]
 
         def compiled(call, *shape):
             return tf.function(call, [tf.TensorSpec(shape, tf.float32)], autograph=False)
@@ -129,6 +126,15 @@ class Mtcnn:
             found.append(_suppress(rows, _SCALE_OVERLAP))
             scale *= _PYRAMID_STEP
         return _square(_suppress(np.concatenate(found), _OVERLAP))
+
+
+def _load_weights(net: str) -> list[np.ndarray]:
+    import joblib
+    import lz4.frame
+
+    # joblib would leave a reader open, whose deletion Python 3.13 reports on stderr.
+    with open(os.path.join(weights_folder(), f"{net}.lz4"), "rb") as file:
+        return joblib.load(io.BytesIO(lz4.frame.decompress(file.read())))
 
 
 def weights_folder() -> str:

@@ -95,13 +95,15 @@ def mirrored_cpus(devices: int) -> tf.distribute.Strategy:
 def _mirrored(options: StrategyOptions) -> tf.distribute.Strategy:
     if options.virtual_devices > 1:
         return mirrored_cpus(options.virtual_devices)
-    count = _use_gpus(options)
-    if not count:
+    if not _use_gpus(options):
         raise UserError(
             "--strategy=mirrored finds no GPU: use --strategy=one_device, "
             "or --virtual_devices=N to try it on a CPU"
         )
-    return tf.distribute.MirroredStrategy([f"GPU:{index}" for index in range(count)])
+    # More than the physical ones where the caller has split a GPU.
+    return tf.distribute.MirroredStrategy(
+        [gpu.name for gpu in tf.config.list_logical_devices("GPU")]
+    )
 
 
 def _multi_worker(options: StrategyOptions, settings: Mapping[str, str]) -> tf.distribute.Strategy:
