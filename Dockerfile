@@ -7,7 +7,7 @@ WORKDIR /opt/fv
 COPY constraints.txt ./
 RUN pip install --no-cache-dir --constraint constraints.txt tensorflow tf_keras absl-py filelock numpy \
     opencv-python-headless pandas pillow simplejpeg tqdm psutil protobuf google-crc32c \
-    starlette uvicorn prometheus-client python-multipart
+    starlette uvicorn prometheus-client python-multipart mtcnn
 COPY fv fv
 ENV HOME=/tmp PYTHONDONTWRITEBYTECODE=1
 USER 1000

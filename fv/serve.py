@@ -13,7 +13,8 @@ import typing
 
 from fv import cli, quiet_tensorflow  # noqa: F401  TensorFlow first, without its start-up noise
 from fv.errors import UserError
-from fv.options import option, required
+from fv.options import group, option, required
+from fv.serving.face_finder import FinderOptions
 
 if typing.TYPE_CHECKING:
     from starlette.applications import Starlette
@@ -34,6 +35,7 @@ class ServeOptions:
         "folder of versions that fv.export wrote, whose highest valid version answers, also a new "
         "one; or one version folder."
     )
+    faces: FinderOptions = group(FinderOptions)
     host: str = option("127.0.0.1", "Address to listen on; 0.0.0.0 for all, behind a proxy.")
     port: int = option(8501, "Port; 0 takes a free one.", lower=0, upper=65535)
     token_file: str | None = option(
@@ -74,7 +76,7 @@ def make_app(options: ServeOptions) -> "Starlette":
     body_bytes = round(options.max_body_mb * _BYTES_PER_MEGABYTE)
     bounds = limits.Limits(body_bytes, options.max_requests, options.timeout_s, token)
     monitor = Monitor()
-    model = updates.ServedModel(options.model, load, monitor)
+    model = updates.ServedModel(options.model, load, monitor, options.faces)
     app = server.make_app(model, monitor, bounds, options.max_images, options.poll_s)
     app.state.model = model
     for name in _QUIET_LOGGERS:

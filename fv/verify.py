@@ -13,14 +13,14 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from fv import cli, detection, files, ownership
+from fv import cli, files, ownership
 from fv.alignment import Face
 from fv.conversion import formats
-from fv.options import option, required
+from fv.options import group, option, required
 from fv.serving import pairs_table, sources
-from fv.serving.face_finder import CROP, REFUSE
+from fv.serving.face_finder import FinderOptions
 from fv.serving.pairs_table import call_quietly
-from fv.serving.verifier import CROPS, Verdict, Verifier
+from fv.serving.verifier import Verdict, Verifier
 
 EXIT_SAME, EXIT_DIFFERENT = 0, 1
 _FIGURE_SIZE = (7, 4.6)  # inches
@@ -47,18 +47,7 @@ class VerifyOptions:
     pairs_csv: str | None = option(
         None, "CSV with columns image_a and image_b, paths from its own folder on: many pairs."
     )
-    detector: str = option(
-        detection.MTCNN,
-        "Finds the face in each image, for a model of aligned faces: mtcnn (pip install "
-        "'fv[align]'), yunet, or none where images are aligned crops.",
-        choices=(*detection.DETECTORS, CROPS),
-    )
-    detector_model: str | None = option(None, "ONNX file of --detector=yunet.")
-    no_face: str = option(
-        REFUSE,
-        "What becomes of an image without a face: refuse, or crop, which takes its centre square.",
-        choices=(REFUSE, CROP),
-    )
+    faces: FinderOptions = group(FinderOptions)
     face_points: str | None = option(
         None,
         "CSV of faces, as of the converter, with paths from its own folder on; other images go "
@@ -91,9 +80,7 @@ def _load(options: VerifyOptions) -> Verifier:
     return Verifier(
         options.model,
         options.threshold,
-        detector=options.detector,
-        detector_model=options.detector_model,
-        no_face=options.no_face,
+        **vars(options.faces),
         face_points=options.face_points,
     )
 

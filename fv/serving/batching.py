@@ -12,6 +12,7 @@ from concurrent import futures
 
 import numpy as np
 
+from fv.serving import contract
 from fv.serving.contract import InputError, Inputs, Outputs
 from fv.serving.verifier import Engine
 
@@ -97,7 +98,7 @@ class Batcher:
             if first.answer.done():  # its client has gone or was told that it took too long
                 lane.waiting.popleft()
                 continue
-            size = first.rows * len(first.inputs)
+            size = contract.count_images(first.inputs)
             full = images + size > MOST_IMAGES or lane is self._large
             if batch and (full or not first.key or first.key != batch[0].key):
                 break
@@ -113,7 +114,7 @@ class Batcher:
             self._dispatch(lane)
 
     async def _call(self, batch: list[_Request], pool: futures.Executor) -> None:
-        self._observe(sum(request.rows * len(request.inputs) for request in batch))
+        self._observe(sum(contract.count_images(request.inputs) for request in batch))
         loop = asyncio.get_running_loop()
         inputs = _concatenate([request.inputs for request in batch])
         try:

@@ -3,21 +3,25 @@
 import base64
 import http.client
 import json
+import secrets
 import urllib.error
 import urllib.parse
 import urllib.request
 
 import numpy as np
 
+from fv.alignment import Face
 from fv.errors import TemporaryError, UserError
+from fv.serving import contract, face_finder, sources, verifier
 from fv.serving.contract import MODEL_NAME, InputError, Inputs, Outputs
 from fv.serving.verifier import Verifier
 
+_PART_HEAD = b'content-disposition: form-data; name="image"; filename="image"'
 _BUSY = (429, 502, 503, 504)  # statuses of a server that may answer a moment later
 
 
 class Client(Verifier):
-    """Asks a server that `fv.serve` runs. Threads may share it."""
+    """Asks a server that `fv.serve` runs, which also finds the faces. Threads may share it."""
 
     def __init__(
         self,
@@ -40,7 +44,39 @@ class Client(Verifier):
           UserError: the URL is none, or the server refuses.
           TemporaryError: the server cannot be reached.
         """
-        self._use(_Remote(url, token, timeout_s), threshold)
+        self._server = _Remote(url, token, timeout_s)
+        self._use(self._server, threshold, _CallersPoints() if self._server.finds_faces else None)
+
+    def _call_on_images(
+        self, signature: str, batches: dict[str, tuple[list, np.ndarray | None]]
+    ) -> tuple[Outputs, dict[str, list[Face]]]:
+        """Lets a server that finds faces do so, unless the caller gives their points."""
+        if not self._faces or any(points is not None for _, points in batches.values()):
+            return super()._call_on_images(signature, batches)
+        images = [one for batch, _ in batches.values() for one in batch]
+        encoded = [sources.encode(one, self._max_pixels) for one in images]
+        try:
+            embeddings, found = self._server.embed_photographs(encoded)
+        except InputError as error:
+            raise UserError(verifier.name_image(str(error), {contract.IMAGE: images})) from error
+        if signature == "embed":
+            return {contract.EMBEDDING: embeddings}, {contract.IMAGE: found}
+        pairs = len(images) // 2
+        halves = {
+            contract.EMBEDDING_A: embeddings[:pairs],
+            contract.EMBEDDING_B: embeddings[pairs:],
+        }
+        faces = {contract.IMAGE_A: found[:pairs], contract.IMAGE_B: found[pairs:]}
+        return self._server.run("compare", halves), faces
+
+
+class _CallersPoints:
+    """Takes the points that a caller gives; in other images the server finds the faces."""
+
+    def find(self, batch: list, encoded: list[bytes], points: np.ndarray | None) -> list[Face]:
+        if points is None:
+            raise UserError("give the points of both images, or of none")
+        return face_finder.take_points(points, len(batch))
 
 
 class _Remote:
@@ -50,11 +86,10 @@ class _Remote:
         if urllib.parse.urlsplit(url).scheme not in ("http", "https"):
             raise UserError(f"{url} is no URL of a server: give one such as http://127.0.0.1:8501")
         self.path, self._timeout_s = url.rstrip("/"), timeout_s
-        self._headers = {"content-type": "application/json"}
-        if token:
-            self._headers["authorization"] = f"Bearer {token}"
+        self._headers = {"authorization": f"Bearer {token}"} if token else {}
         model = self._ask("/model")
         self.threshold, self.embedding_size = model["threshold"], model["embedding_size"]
+        self.finds_faces = model.get("finds_faces", False)
         self.card = {"images": {"max_megapixels": model["max_megapixels"]}}
 
     def run(self, signature: str, inputs: Inputs) -> Outputs:
@@ -70,9 +105,28 @@ class _Remote:
             for name, values in columns.items()
         }
 
+    def embed_photographs(self, encoded: list[bytes]) -> tuple[np.ndarray, list[Face]]:
+        """Returns embeddings, float32 [batch, d], and the faces that the server found."""
+        if not encoded:
+            return np.zeros((0, self.embedding_size), np.float32), []
+        boundary = secrets.token_hex(16)
+        parts = [
+            b"--%b\r\n%b\r\n\r\n%b\r\n" % (boundary.encode(), _PART_HEAD, one) for one in encoded
+        ]
+        body = b"".join([*parts, b"--%b--\r\n" % boundary.encode()])
+        answer = self._send("/embed", body, f"multipart/form-data; boundary={boundary}")
+        faces = [
+            Face(np.array(face["points"]), face["box"] and tuple(face["box"]), face["confidence"])
+            for face in answer["faces"]
+        ]
+        return np.array(answer["embeddings"], np.float32), faces
+
     def _ask(self, path: str, body: dict | None = None) -> dict:
-        data = None if body is None else json.dumps(body).encode()
-        request = urllib.request.Request(self.path + path, data, self._headers)
+        return self._send(path, None if body is None else json.dumps(body).encode())
+
+    def _send(self, path: str, data: bytes | None, content_type: str = "application/json") -> dict:
+        headers = self._headers | {"content-type": content_type}
+        request = urllib.request.Request(self.path + path, data, headers)
         try:
             with urllib.request.urlopen(request, timeout=self._timeout_s) as response:
                 return json.load(response)

@@ -26,3 +26,8 @@ class InputError(UserError):
 def points_of(image: str) -> str:
     """The name of the points of an image, as in points_a of image_a."""
     return image.replace(IMAGE, POINTS)
+
+
+def count_images(inputs: Inputs) -> int:
+    """Images or embeddings among the arguments of a signature; points belong to their images."""
+    return sum(len(value) for name, value in inputs.items() if not name.startswith(POINTS))

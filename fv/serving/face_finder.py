@@ -1,5 +1,6 @@
 """Finds the face in each image that a verifier gets: the caller's, a file's or a detector's."""
 
+import dataclasses
 import os
 
 import numpy as np
@@ -9,10 +10,34 @@ from fv.alignment import Alignment, Face
 from fv.conversion import formats
 from fv.conversion import images as conversion
 from fv.errors import UserError
+from fv.options import option
+from fv.preprocessing import Preprocessing
 from fv.serving import sources
 from fv.serving.sources import ImageSource
 
+CROPS = "none"  # value of --detector
 REFUSE, CROP = "refuse", "crop"  # values of --no_face
+_MAX_MEGAPIXELS = 50.0  # of an export whose card does not say; the default of --max_megapixels
+_GREY = 128
+_ADVICE = "give its points, or --no_face=crop if it is cut to the face"
+
+
+@dataclasses.dataclass(frozen=True)
+class FinderOptions:
+    """How the face in an image is found."""
+
+    detector: str = option(
+        detection.MTCNN,
+        "Finds the face in each image, for a model of aligned faces: mtcnn (pip install "
+        "'fv[align]'), yunet, or none where images are aligned crops.",
+        choices=(*detection.DETECTORS, CROPS),
+    )
+    detector_model: str | None = option(None, "ONNX file of --detector=yunet.")
+    no_face: str = option(
+        REFUSE,
+        "What becomes of an image without a face: refuse, or crop, which takes its centre square.",
+        choices=(REFUSE, CROP),
+    )
 
 
 class FaceFinder:
@@ -22,23 +47,25 @@ class FaceFinder:
         self,
         alignment: Alignment,
         max_pixels: int,
-        detector: str = detection.MTCNN,
-        detector_model: str | None = None,
-        no_face: str = REFUSE,
+        options: FinderOptions,
         face_points: str | None = None,
+        advice: str = _ADVICE,
     ):
         """Reads the file of faces; the detector is loaded when it is needed.
 
         Args:
           alignment: of the model's training images.
           max_pixels: most pixels of an image.
-          detector, detector_model, no_face, face_points: as of `fv.serving.verifier.Verifier`.
+          options: how faces are found.
+          face_points: as of `fv.serving.verifier.Verifier`.
+          advice: what to do about an image without a face, for its message.
 
         Raises:
           UserError: the file of faces cannot be used.
         """
         self._alignment, self._max_pixels = alignment, max_pixels
-        self._detector, self._no_face = (detector, detector_model), no_face
+        self._detector, self._no_face = (options.detector, options.detector_model), options.no_face
+        self._advice = advice
         self._known: dict[str, Face | None] = {}
         if face_points:
             folder = os.path.dirname(os.path.abspath(face_points))
@@ -57,11 +84,7 @@ class FaceFinder:
           UserError: the points do not fit, or an image has no face or cannot be decoded.
         """
         if points is not None:
-            given = np.asarray(points, np.float64)
-            if given.size != 10 * len(batch) or given.shape[-2:] != (5, 2):
-                shape = f"[{len(batch)}, 5, 2]" if len(batch) > 1 else "[5, 2]"
-                raise UserError(f"points {list(given.shape)} do not fit: give {shape}")
-            return [Face(each) for each in given.reshape(-1, 5, 2)]
+            return take_points(points, len(batch))
         faces = [self._known_face(image) for image in batch]
         unknown = [place for place, face in enumerate(faces) if face is None]
         sizes: list[tuple[int, int]] = []
@@ -82,16 +105,64 @@ class FaceFinder:
                 faces[place] = face or self._centre(batch[place], size)
         return [face for face in faces if face]
 
+    def warm_up(self) -> None:
+        """Loads the detector and calls it once, since a first call is slow.
+
+        Raises:
+          UserError: the package of MTCNN or the file of YuNet is missing.
+        """
+        grey = np.full((detection.LONGEST_SIDE, detection.LONGEST_SIDE, 3), _GREY, np.uint8)
+        try:
+            detection.find_faces(detection.load(*self._detector), [grey])
+        except UserError as error:
+            raise UserError(f"{error}; --detector={CROPS} takes aligned crops") from error
+
     def _centre(self, image: ImageSource, size: tuple[int, int]) -> Face:
         """The centre of an image without a face; raises UserError if that is not wanted."""
         if self._no_face == REFUSE:
-            raise UserError(
-                f"{sources.name(image)} shows no face that {self._detector[0]} finds: give its "
-                "points, or --no_face=crop if it is cut to the face"
-            )
+            name, detector = sources.name(image), self._detector[0]
+            raise UserError(f"{name} shows no face that {detector} finds: {self._advice}")
         return Face(self._alignment.centre_points(*size))
 
     def _known_face(self, image: ImageSource) -> Face | None:
         if not self._known or not isinstance(image, str | os.PathLike):
             return None
         return self._known.get(os.path.abspath(os.fspath(image)))
+
+
+def make(
+    card: dict,
+    path: str,
+    options: FinderOptions,
+    face_points: str | None = None,
+    advice: str = _ADVICE,
+) -> FaceFinder | None:
+    """Makes the finder of an export; None if it takes crops.
+
+    Args:
+      card: the export's model card.
+      path: of the export, for messages.
+      options, face_points, advice: as of `FaceFinder`.
+    """
+    alignment = Preprocessing.from_json(card.get("preprocessing", {}), path).alignment
+    if alignment is None or options.detector == CROPS:
+        return None
+    return FaceFinder(alignment, max_pixels(card), options, face_points, advice)
+
+
+def max_pixels(card: dict) -> int:
+    """The most pixels of an image that the export of a model card takes."""
+    return round(card.get("images", {}).get("max_megapixels", _MAX_MEGAPIXELS) * 1e6)
+
+
+def take_points(points: np.ndarray, count: int) -> list[Face]:
+    """Takes a caller's points, [count, 5, 2], or [5, 2] for one image, for faces.
+
+    Raises:
+      UserError: they have another shape.
+    """
+    given = np.asarray(points, np.float64)
+    if given.size != 10 * count or given.shape[-2:] != (5, 2):
+        shape = f"[{count}, 5, 2]" if count > 1 else "[5, 2]"
+        raise UserError(f"points {list(given.shape)} do not fit: give {shape}")
+    return [Face(each) for each in given.reshape(-1, 5, 2)]

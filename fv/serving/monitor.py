@@ -9,6 +9,7 @@ _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 _IMAGES = (1, 2, 4, 8, 16, 32, 64, 128)
 # What an InputError says, in order, and the label that counts it.
 _REASONS = (
+    ("no_face", re.compile(r"shows no face")),
     ("empty", re.compile(r"is empty")),
     ("too_large", re.compile(r"pixels, more")),
     ("format", re.compile(r"is no JPEG|is a BMP of|is a compressed BMP|not an image|CMYK")),

@@ -2,7 +2,7 @@
 
     POST /v1/models/fv:predict      TensorFlow Serving's predict; /v1/models/fv/versions/N:predict
     GET  /v1/models/fv              status; /v1/models/fv/metadata
-    POST /verify, /embed            images as multipart files
+    POST /verify, /embed            images as multipart files; finds faces for an aligned model
     GET  /model                     threshold, limits and requests of the model
     GET  /healthz, /readyz, /metrics
     GET  /                          a web page
@@ -12,13 +12,13 @@ Nothing that a client sends is stored or logged.
 
 import asyncio
 import contextlib
-import io
 import pathlib
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
+from concurrent import futures
+from typing import Any, TypeVar
 
 import numpy as np
-from PIL import Image
 from starlette.applications import Starlette
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
@@ -28,9 +28,11 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
+from fv.alignment import Face
 from fv.errors import UserError
 from fv.serving import contract, limits, model_card, rest, sources
 from fv.serving.contract import InputError, Inputs, Outputs
+from fv.serving.face_finder import FaceFinder
 from fv.serving.limits import Guard, Limits
 from fv.serving.monitor import Monitor
 from fv.serving.updates import Loaded, ServedModel
@@ -42,6 +44,9 @@ _PATH = re.compile(r"/v1/models/([^/:]+)(?:/versions/([0-9]{1,18}))?(:predict|/m
 _NAMED = re.compile(r"^(image|image_a|image_b)\[(\d+)\]")
 _PARSED_HERE = 64 << 10  # bytes of a body; a larger one is parsed in a thread
 _LARGE_PIXELS = 4_000_000  # images beyond that decode in a lane of their own
+_FINDERS, _LARGE_FINDERS = 2, 1  # threads that find faces
+_PHOTOGRAPHS = "Photographs: the largest face near the centre of each is found and aligned."
+T = TypeVar("T")
 _SECURITY_HEADERS = {
     "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
     "img-src 'self' blob:; connect-src 'self'; base-uri 'none'; form-action 'none'; "
@@ -76,6 +81,7 @@ def make_app(
         watching = asyncio.create_task(model.watch(poll_seconds))
         yield
         watching.cancel()
+        service.close()
         model.close()
 
     def refuse(request: Request, error: Exception) -> Response:
@@ -111,6 +117,8 @@ class _Service:
     def __init__(self, model: ServedModel, monitor: Monitor, bounds: Limits, max_images: int):
         self._model, self._monitor = model, monitor
         self._bounds, self._max_images = bounds, max_images
+        self._finders = futures.ThreadPoolExecutor(_FINDERS, "fv-faces")
+        self._large_finders = futures.ThreadPoolExecutor(_LARGE_FINDERS, "fv-large-faces")
 
     async def model_api(self, request: Request) -> Response:
         """TensorFlow Serving's endpoints."""
@@ -136,28 +144,31 @@ class _Service:
     async def verify(self, request: Request) -> Response:
         """Compares the files `a` and `b`."""
         loaded = self._model.current
-        images = await self._read_files(request, ("a", "b"), 2)
-        if [name for name, _ in images] not in (["a", "b"], ["b", "a"]):
+        parts = await self._read_files(request, ("a", "b"), 2)
+        images = dict(parts)
+        if len(parts) != len(images) or len(images) != 2:
             raise InputError("send two files: curl -F a=@A.jpg -F b=@B.jpg URL/verify")
-        encoded = await self._encode(images, loaded)
-        (first,), (second,) = encoded["a"], encoded["b"]
-        inputs = {contract.IMAGE_A: [first], contract.IMAGE_B: [second]}
         names = {contract.IMAGE_A: ["a"], contract.IMAGE_B: ["b"]}
-        outputs = await self._run(request, loaded, rest.DEFAULT_SIGNATURE, inputs, names)
+        called = self._call_on_files(request, loaded, rest.DEFAULT_SIGNATURE, names, images)
+        outputs, faces = await called
         answer = {name: values[0].item() for name, values in outputs.items()}
+        answer |= {f"face_{name}": face.to_json() for name, face in faces.items()}
         threshold = {"threshold": loaded.engine.threshold, "model_version": loaded.version}
         return JSONResponse(answer | threshold, headers={"cache-control": "no-store"})
 
     async def embed(self, request: Request) -> Response:
         """Embeds the files `image`."""
         loaded = self._model.current
-        images = await self._read_files(request, ("image",), self._max_images)
-        if not images:
+        parts = await self._read_files(request, ("image",), self._max_images)
+        if not parts:
             raise InputError("send files: curl -F image=@A.jpg -F image=@B.jpg URL/embed")
-        encoded = (await self._encode(images, loaded))["image"]
-        outputs = await self._run(request, loaded, "embed", {contract.IMAGE: encoded})
+        images = {f"image[{place}]": data for place, (_, data) in enumerate(parts)}
+        names = {contract.IMAGE: list(images)}
+        outputs, faces = await self._call_on_files(request, loaded, "embed", names, images)
         embeddings = outputs[contract.EMBEDDING].tolist()
         answer = {"embeddings": embeddings, "model_version": loaded.version}
+        if faces:
+            answer["faces"] = [face.to_json() for face in faces.values()]
         return JSONResponse(answer, headers={"cache-control": "no-store"})
 
     async def describe(self, request: Request) -> Response:
@@ -171,7 +182,10 @@ class _Service:
             "operating_point": card.get("operating_point"),
             "intended_use": card.get("intended_use"),
             "limits": card.get("limits", []),
-            "images": known and model_card.describe_input(card["model"], card["preprocessing"]),
+            "images": _PHOTOGRAPHS
+            if loaded.finder
+            else known and model_card.describe_input(card["model"], card["preprocessing"]),
+            "finds_faces": loaded.finder is not None,
             "embedding_size": loaded.engine.embedding_size,
             "max_megapixels": loaded.max_pixels / 1e6,
             "max_body_bytes": self._bounds.body_bytes,
@@ -219,22 +233,48 @@ class _Service:
             images.append((name, await value.read()))
         return images
 
-    async def _encode(
-        self, images: list[tuple[str, bytes]], loaded: Loaded
-    ) -> dict[str, list[bytes]]:
-        """Turns formats that the graph does not decode into those that it does."""
-        encoded: dict[str, list[bytes]] = {name: [] for name, _ in images}
-        for place, (name, data) in enumerate(images):
-            try:
-                # The others pass through unchanged.
-                size = 0 if data.startswith((contract.JPEG, contract.PNG)) else _PARSED_HERE + 1
-                encoded[name].append(
-                    await _in_thread(size, sources.encode, data, loaded.max_pixels)
-                )
-            except UserError as error:
-                shown = name if name != "image" else f"image[{place}]"
-                raise InputError(str(error).replace(sources.name(data), shown)) from error
-        return encoded
+    async def _call_on_files(
+        self,
+        request: Request,
+        loaded: Loaded,
+        signature: str,
+        names: dict[str, list[str]],
+        images: dict[str, bytes],
+    ) -> tuple[Outputs, dict[str, Face]]:
+        """Answers a signature of crops for files.
+
+        Args:
+          request: the request.
+          loaded: the version that answers.
+          signature: of `contract.ALIGNED`.
+          names: the client's names of the images of each argument.
+          images: the files by these names.
+
+        Returns:
+          The answer; and the faces that were found, by name, none for a model of crops.
+        """
+        encoded = {name: await _encode(name, data, loaded) for name, data in images.items()}
+        faces: dict[str, Face] = {}
+        if loaded.finder:
+            finding = self._find_faces(loaded.finder, encoded)
+            faces, signature = await _unless_gone(request, finding), contract.ALIGNED[signature]
+        inputs: dict[str, np.ndarray | list[bytes]] = {}
+        for argument, given in names.items():
+            inputs[argument] = [encoded[name] for name in given]
+            if faces:
+                points = np.array([faces[name].points for name in given], np.float32)
+                inputs[contract.points_of(argument)] = points
+        return await self._run(request, loaded, signature, inputs, names), faces
+
+    async def _find_faces(self, finder: FaceFinder, encoded: dict[str, bytes]) -> dict[str, Face]:
+        """Finds the face in each image, in a thread: one image of a request at a time."""
+        loop, faces = asyncio.get_running_loop(), {}
+        for name, data in encoded.items():
+            if not data:
+                raise InputError(f"{name} is empty")
+            pool = self._large_finders if _is_large(data) else self._finders
+            (faces[name],) = await loop.run_in_executor(pool, finder.find, [name], [data], None)
+        return faces
 
     async def _run(
         self,
@@ -245,23 +285,44 @@ class _Service:
         names: dict[str, list[str]] | None = None,
     ) -> Outputs:
         """Checks the size of a request and waits for its answer, or for its client to go away."""
-        count = sum(len(value) for value in inputs.values())
+        count = contract.count_images(inputs)
         if count > self._max_images:
             given = f"{count:,} images or embeddings are in the request"
             raise HTTPException(413, f"{given}, at most {self._max_images:,} are taken")
-        large = any(_pixels(one) > _LARGE_PIXELS for value in inputs.values() for one in value)
-        answer = asyncio.ensure_future(loaded.batcher.run(signature, inputs, large))
-        gone = asyncio.ensure_future(_wait_for_disconnect(request))
+        large = any(_is_large(one) for value in inputs.values() for one in value)
         try:
-            await asyncio.wait({answer, gone}, return_when=asyncio.FIRST_COMPLETED)
-            if not answer.done():
-                raise HTTPException(499, "the client has gone")
-            return answer.result()
+            return await _unless_gone(request, loaded.batcher.run(signature, inputs, large))
         except InputError as error:
             raise InputError(_rename(str(error), names or {})) from error
-        finally:
-            answer.cancel()
-            gone.cancel()
+
+    def close(self) -> None:
+        """Ends the threads that find faces."""
+        self._finders.shutdown(wait=False)
+        self._large_finders.shutdown(wait=False)
+
+
+async def _encode(name: str, data: bytes, loaded: Loaded) -> bytes:
+    """Turns formats that the graph does not decode into those that it does."""
+    # The others pass through unchanged.
+    size = 0 if data.startswith((contract.JPEG, contract.PNG)) else _PARSED_HERE + 1
+    try:
+        return await _in_thread(size, sources.encode, data, loaded.max_pixels)
+    except UserError as error:
+        raise InputError(str(error).replace(sources.name(data), name)) from error
+
+
+async def _unless_gone(request: Request, work: Coroutine[Any, Any, T]) -> T:
+    """Waits for an answer, or for its client to go away."""
+    answer = asyncio.ensure_future(work)
+    gone = asyncio.ensure_future(_wait_for_disconnect(request))
+    try:
+        await asyncio.wait({answer, gone}, return_when=asyncio.FIRST_COMPLETED)
+        if not answer.done():
+            raise HTTPException(499, "the client has gone")
+        return answer.result()
+    finally:
+        answer.cancel()
+        gone.cancel()
 
 
 async def _in_thread(size: int, function, *arguments):
@@ -281,15 +342,8 @@ async def _wait_for_disconnect(request: Request) -> None:
         pass
 
 
-def _pixels(image: bytes | np.ndarray) -> int:
-    """Pixels of an image according to its header; 0 for what is no image."""
-    if isinstance(image, np.ndarray):
-        return image.shape[0] * image.shape[1] if image.ndim == 3 else 0
-    try:
-        with Image.open(io.BytesIO(image), formats=("JPEG", "PNG", "BMP", "GIF")) as opened:
-            return opened.width * opened.height
-    except Exception:  # Pillow's plugins raise what they like on damaged files
-        return 0
+def _is_large(image: bytes | np.ndarray) -> bool:
+    return sources.count_pixels(image) > _LARGE_PIXELS
 
 
 def _rename(reason: str, names: dict[str, list[str]]) -> str:

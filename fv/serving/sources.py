@@ -57,6 +57,17 @@ def name(image: ImageSource) -> str:
     return "an array" if isinstance(image, np.ndarray) else "a PIL image"
 
 
+def count_pixels(image: bytes | np.ndarray) -> int:
+    """Pixels of an encoded image according to its header, or of an array; 0 for what is none."""
+    if isinstance(image, np.ndarray):
+        return image.shape[0] * image.shape[1] if image.ndim == 3 else 0
+    try:
+        with Image.open(io.BytesIO(image), formats=("JPEG", "PNG", "BMP", "GIF")) as opened:
+            return opened.width * opened.height
+    except Exception:  # Pillow's plugins raise what they like on damaged files
+        return 0
+
+
 def is_batch(images: ImageSource | Batch) -> TypeGuard[Batch]:
     """Whether this is a list or tuple of images, or an array [batch, height, width, 3 or 4]."""
     return isinstance(images, list | tuple) or (isinstance(images, np.ndarray) and images.ndim == 4)

@@ -8,23 +8,31 @@ from absl import logging
 
 from fv import errors
 from fv.errors import UserError
-from fv.serving import rest, verifier, versions
+from fv.serving import face_finder, rest, versions
 from fv.serving.batching import Batcher
+from fv.serving.face_finder import FinderOptions
 from fv.serving.monitor import Monitor
 from fv.serving.verifier import Engine
 
 Load = Callable[[str], Engine]
 _SINGLE = "1"  # version of a folder whose name is no number
+_ADVICE = "turn it upright, or send one with a larger face"
 
 
 class Loaded:
-    """A version that answers: its engine with its queue, and what a request needs to know of it."""
+    """A version that answers: its engine with its queue, and what a request needs to know of it.
 
-    def __init__(self, engine: Engine, monitor: Monitor):
+    `finder` finds the faces in photographs; None if they are taken for crops.
+    """
+
+    def __init__(self, engine: Engine, monitor: Monitor, faces: FinderOptions):
         name = os.path.basename(os.path.abspath(engine.path))
         self.engine, self.version = engine, name if name.isdecimal() else _SINGLE
         self.signatures = rest.read_signatures(engine.path)
-        self.max_pixels = verifier.max_pixels(engine.card)
+        self.max_pixels = face_finder.max_pixels(engine.card)
+        self.finder = face_finder.make(engine.card, engine.path, faces, advice=_ADVICE)
+        if self.finder:
+            self.finder.warm_up()
         self.batcher = Batcher(engine, monitor.batch_images.observe)
 
 
@@ -34,24 +42,32 @@ class ServedModel:
     A request keeps the version that it began with, so a replacement loses none.
     """
 
-    def __init__(self, folder: str, load: Load, monitor: Monitor):
+    def __init__(
+        self,
+        folder: str,
+        load: Load,
+        monitor: Monitor,
+        faces: FinderOptions = FinderOptions(),  # noqa: B008  frozen
+    ):
         """Loads the highest version that is valid.
 
         Args:
           folder: a folder of versions, or one version, which is never replaced.
           load: makes the engine of a version folder, ready to answer.
           monitor: gets the version and the counts of updates.
+          faces: how faces are found, for models of aligned faces.
 
         Raises:
           UserError: no version is valid; the reason is that of the highest.
         """
-        self._folder, self._load, self._monitor = folder, load, monitor
+        self._folder, self._monitor = folder, monitor
+        self._load = lambda path: Loaded(load(path), monitor, faces)
         self._refused: dict[str, object] = {}  # what a refused folder held
         self._is_single = versions.latest_version(folder) == folder
         first: UserError | None = None
         while (path := self._candidate()) is not None:
             try:
-                self._use(load(path))
+                self._use(self._load(path))
                 return
             except UserError as error:
                 first = first or error
@@ -74,21 +90,21 @@ class ServedModel:
         if path is None or path == self.current.engine.path:
             return
         try:
-            engine = await asyncio.to_thread(self._load, path)
+            loaded = await asyncio.to_thread(self._load, path)
         except Exception as error:
             self._refuse(path, error)
             return
         before = self.current
-        self._use(engine)
+        self._use(loaded)
         logging.info("version %s answers in place of %s", self.current.version, before.version)
 
     def close(self) -> None:
         """Ends the threads of the current version."""
         self.current.batcher.close()
 
-    def _use(self, engine: Engine) -> None:
+    def _use(self, loaded: Loaded) -> None:
         # The queue of the version before ends its threads when its last request is answered.
-        self.current = Loaded(engine, self._monitor)
+        self.current = loaded
         self._monitor.version.set(int(self.current.version))
         self._monitor.updates.labels("loaded").inc()
 

@@ -9,14 +9,11 @@ import numpy as np
 from fv import detection
 from fv.alignment import Face
 from fv.errors import UserError
-from fv.preprocessing import Preprocessing
-from fv.serving import contract, sources
+from fv.serving import contract, face_finder, sources
 from fv.serving.contract import InputError, Inputs, Outputs
-from fv.serving.face_finder import REFUSE, FaceFinder
+from fv.serving.face_finder import REFUSE, FinderOptions
 from fv.serving.sources import Batch, ImageSource
 
-CROPS = "none"  # value of --detector
-_MAX_MEGAPIXELS = 50.0  # of an export whose card does not say; the default of --max_megapixels
 _NAMED = re.compile(r"^(\w+)\[(\d+)\] (.+)$")
 
 
@@ -29,6 +26,12 @@ class Engine(Protocol):
     embedding_size: int
 
     def run(self, signature: str, inputs: Inputs) -> Outputs: ...
+
+
+class Finder(Protocol):
+    """What finds the face in each image."""
+
+    def find(self, batch: list, encoded: list[bytes], points: np.ndarray | None) -> list[Face]: ...
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,7 +96,7 @@ class Verifier:
           path: folder of one version, such as export/1, or of versions, whose highest is taken.
           threshold: similarity from which on two images show the same person, in [0, 1]; the
             model's by default.
-          detector: finds faces: mtcnn, yunet, or `CROPS`, which takes every image for a crop that
+          detector: finds faces: mtcnn, yunet, or none, which takes every image for a crop that
             is aligned already.
           detector_model: the ONNX file of yunet.
           no_face: what becomes of an image without a face: `REFUSE` raises UserError, `CROP` takes
@@ -108,20 +111,14 @@ class Verifier:
         from fv.serving.engine import TensorFlowEngine
 
         engine = TensorFlowEngine(path)
-        faces = None
-        fields = engine.card.get("preprocessing", {})
-        alignment = Preprocessing.from_json(fields, engine.path).alignment
-        if alignment and detector != CROPS:
-            most = max_pixels(engine.card)
-            faces = FaceFinder(alignment, most, detector, detector_model, no_face, face_points)
+        options = FinderOptions(detector, detector_model, no_face)
+        faces = face_finder.make(engine.card, engine.path, options, face_points)
         self._use(engine, threshold, faces)
 
-    def _use(
-        self, engine: Engine, threshold: float | None, faces: FaceFinder | None = None
-    ) -> None:
+    def _use(self, engine: Engine, threshold: float | None, faces: Finder | None = None) -> None:
         """Takes over an engine; without `faces` it is given crops."""
         self._engine, self.path = engine, engine.path
-        self._max_pixels = max_pixels(engine.card)
+        self._max_pixels = face_finder.max_pixels(engine.card)
         self._faces = faces
         self.threshold = engine.threshold if threshold is None else _check_threshold(threshold)
 
@@ -239,7 +236,7 @@ class Verifier:
             return self._engine.run(aligned, inputs), faces
         except InputError as error:
             images = {name: batch for name, (batch, _) in batches.items()}
-            raise UserError(_name_image(str(error), images)) from error
+            raise UserError(name_image(str(error), images)) from error
 
     def _verdicts(self, answer: Outputs, threshold: float | None) -> list[Verdict]:
         threshold = self.threshold if threshold is None else _check_threshold(threshold)
@@ -263,14 +260,9 @@ def _check_threshold(threshold: float) -> float:
     return float(threshold)
 
 
-def _name_image(reason: str, batches: dict[str, list]) -> str:
+def name_image(reason: str, batches: dict[str, list]) -> str:
     """The reason, with the caller's name for an image in place of image_a[0]."""
     named = _NAMED.match(reason)
     if not named or named[1] not in batches:
         return reason
     return f"{sources.name(batches[named[1]][int(named[2])])} {named[3]}"
-
-
-def max_pixels(card: dict) -> int:
-    """The most pixels of an image that the export of a model card takes."""
-    return round(card.get("images", {}).get("max_megapixels", _MAX_MEGAPIXELS) * 1e6)

@@ -5,6 +5,10 @@ import io
 import numpy as np
 from PIL import Image
 
+from fv.alignment import Alignment
+from fv.preprocessing import Preprocessing
+
+ALIGNED = Preprocessing(store_size=40, alignment=Alignment(0.1, "mtcnn 1.0.0"))
 WIDTH, HEIGHT = 60, 44
 SCAN_HEAD_BYTES = 14
 

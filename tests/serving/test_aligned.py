@@ -1,11 +1,12 @@
 """A model of aligned faces takes photographs: found, aligned and compared as in training."""
 
+import concurrent.futures
 import dataclasses
 import io
 import json
 import pathlib
-import shutil
 import sys
+import threading
 
 import numpy as np
 import pytest
@@ -25,10 +26,11 @@ from fv.evaluation.options import EvaluateOptions
 from fv.mining import MineOptions, restore_conversion
 from fv.model import model_record
 from fv.preprocessing import Preprocessing
-from fv.serving.export import ExportOptions, export
-from tests import samples
+from fv.serving.face_finder import FinderOptions
+from tests import samples, waiting
+from tests.serving import making
 
-ALIGNED = Preprocessing(store_size=40, alignment=Alignment(0.1, "mtcnn 1.0.0"))
+ALIGNED = making.ALIGNED
 POINTS = TEMPLATE @ np.array([[0.5, 0.2], [-0.2, 0.5]]) + (40, 30)  # smaller and turned
 
 
@@ -38,31 +40,40 @@ def picture(identity):
 
 
 @pytest.fixture(scope="module")
-def workdir(trained, tmp_path_factory):
-    """A trained run that says it was trained on aligned faces."""
-    folder = shutil.copytree(trained.workdir, tmp_path_factory.mktemp("aligned") / "run")
-    say_aligned(folder / "model.json")
-    return folder
+def verifier(aligned_version):
+    return fv.Verifier(str(aligned_version))
 
 
-def say_aligned(path):
-    """Says in a record that its images are aligned."""
-    fields = json.loads(path.read_text())
-    path.write_text(json.dumps(fields | {"preprocessing": ALIGNED.to_json()}))
+@pytest.fixture
+def serve(aligned_version, verifier, monkeypatch):
+    """Starts services whose detector finds `face()` in all that is not of one colour."""
+    test_server = pytest.importorskip("tests.serving.test_server", reason="pip install 'fv[serve]'")
+    from fv.serving import limits, monitor, updates
 
+    running, held = [], threading.Event()
+    held.set()
 
-@pytest.fixture(scope="module")
-def version(workdir, shards, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("aligned_export")
-    aligned, output = shutil.copytree(shards, folder / "shards"), folder / "export"
-    say_aligned(aligned / "manifest.json")
-    export(ExportOptions(str(workdir), str(output), tfrecords=str(aligned), merge_images=0))
-    return output / "1"
+    class Fake:
+        def detect(self, images):
+            assert held.wait(20)
+            return [[face()] if image.std() > 1 else [] for image in images]
 
+    monkeypatch.setattr(detection, "load", lambda *_: Fake())
 
-@pytest.fixture(scope="module")
-def verifier(version):
-    return fv.Verifier(str(version))
+    def begin(seconds=20.0, **options):
+        metrics = monitor.Monitor()
+        engine = verifier._engine
+        faces = FinderOptions(**options)
+        model = updates.ServedModel(str(aligned_version), lambda path: engine, metrics, faces)
+        bounds = limits.Limits(200_000, 8, seconds)
+        running.append(test_server.Running(model, metrics, bounds))
+        return running[-1]
+
+    begin.held = held
+    yield begin
+    held.set()
+    for service in running:
+        service.stop()
 
 
 @pytest.fixture
@@ -84,13 +95,13 @@ def face(points=POINTS):
     return Face(points, (40.0, 30.0, 70.0, 80.0), 0.95)
 
 
-def test_the_record_names_template_margin_and_detector(workdir, version):
-    record = model_record.load(str(workdir)).preprocessing
+def test_the_record_names_template_margin_and_detector(aligned_run, aligned_version):
+    record = model_record.load(str(aligned_run)).preprocessing
     assert record == ALIGNED and record.cuts
     assert str(record) == "--align_margin=0.1, points of mtcnn 1.0.0 --store_size=40"
-    card = json.loads((version / "model_card.json").read_text())
+    card = json.loads((aligned_version / "model_card.json").read_text())
     assert Preprocessing.from_json(card["preprocessing"], "card") == ALIGNED
-    text = (version / "model_card.md").read_text()
+    text = (aligned_version / "model_card.md").read_text()
     assert "`serving_default` expects images that are already cut to one face and aligned" in text
     assert "margin of 0.1. The training faces were found by mtcnn 1.0.0." in text
 
@@ -157,13 +168,13 @@ def test_the_verifier_finds_aligns_and_reports_faces(verifier, found):
 
 
 @pytest.mark.slow
-def test_an_image_without_a_face_is_refused_or_its_centre_is_taken(version, found):
+def test_an_image_without_a_face_is_refused_or_its_centre_is_taken(aligned_version, found):
     found += [face(), None]
     with pytest.raises(UserError, match="a PIL image shows no face that mtcnn finds: give its"):
-        fv.Verifier(str(version)).verify(picture(3), picture(4))
+        fv.Verifier(str(aligned_version)).verify(picture(3), picture(4))
     found += [None]
-    centre = fv.Verifier(str(version), no_face="crop").embed(picture(3))
-    crop = fv.Verifier(str(version), detector="none").embed(picture(3))
+    centre = fv.Verifier(str(aligned_version), no_face="crop").embed(picture(3))
+    crop = fv.Verifier(str(aligned_version), detector="none").embed(picture(3))
     assert float(np.dot(centre, crop)) > 0.99
 
 
@@ -186,14 +197,14 @@ def test_a_model_of_crops_takes_no_points(exported):
 
 
 @pytest.mark.slow
-def test_the_command_reads_points_from_a_file_and_draws_them(version, tmp_path, capsys):
+def test_the_command_reads_points_from_a_file_and_draws_them(aligned_version, tmp_path, capsys):
     paths = [str(tmp_path / f"{name}.png") for name in "ab"]
     for number, path in enumerate(paths):
         picture(number).save(path)
     faces = {f"{name}.png": face() for name in "ab"}
     face_files.write(str(tmp_path / "faces.csv"), faces, "given points")
     options = verify.VerifyOptions(
-        model=str(version),
+        model=str(aligned_version),
         face_points=str(tmp_path / "faces.csv"),
         picture=str(tmp_path / "verdict.png"),
         json=True,
@@ -205,7 +216,7 @@ def test_the_command_reads_points_from_a_file_and_draws_them(version, tmp_path, 
     assert ((drawn[..., :2] > 230).all(axis=2) & (drawn[..., 2] < 60)).sum() > 100  # yellow
 
 
-def test_a_list_is_aligned_as_the_converter_aligns_shards(workdir, tmp_path):
+def test_a_list_is_aligned_as_the_converter_aligns_shards(aligned_run, tmp_path):
     folder = samples.write_images(tmp_path / "faces", 3, 2, 120)
     paths = sorted(str(each.relative_to(folder)) for each in folder.rglob("*.jpg"))
     points = str(tmp_path / "points.csv")
@@ -215,10 +226,10 @@ def test_a_list_is_aligned_as_the_converter_aligns_shards(workdir, tmp_path):
     others = tmp_path / "others.csv"
     others.write_text(f"image_a,image_b,label\n{paths[2]},{paths[3]},1\n")
     options = EvaluateOptions(
-        workdir=str(workdir), images=str(folder), pairs_csv=str(listed),
+        workdir=str(aligned_run), images=str(folder), pairs_csv=str(listed),
         threshold_pairs=str(others), faces=FaceOptions(face_points=points),
     )  # fmt: skip
-    record = model_record.load(str(workdir))
+    record = model_record.load(str(aligned_run))
     filled = pair_sources.with_training_crop(options, record.preprocessing)
     pairs = pair_sources.read_pairs(filled, record).scored
     rules = conversion.Rules(10**8, ALIGNED)
@@ -271,10 +282,85 @@ def test_a_warm_up_calls_the_signatures_of_aligned_faces(verifier, monkeypatch):
 
 
 @pytest.mark.parametrize("flags", [{}, {"faces": FaceOptions(detector="yunet")}])
-def test_faces_are_not_looked_for_in_a_verification_set(workdir, flags):
-    record = model_record.load(str(workdir))
-    options = EvaluateOptions(workdir=str(workdir), pairs_bin="lfw.bin", folds=10, **flags)
+def test_faces_are_not_looked_for_in_a_verification_set(aligned_run, flags):
+    record = model_record.load(str(aligned_run))
+    options = EvaluateOptions(workdir=str(aligned_run), pairs_bin="lfw.bin", folds=10, **flags)
     with pytest.raises(UserError, match="verification set such as lfw.bin: give --crop=none"):
         pair_sources.with_training_crop(options, record.preprocessing)
-    cropped = EvaluateOptions(workdir=str(workdir), pairs_bin="lfw.bin", folds=10, crop="none")
+    cropped = EvaluateOptions(workdir=str(aligned_run), pairs_bin="lfw.bin", folds=10, crop="none")
     assert not pair_sources.with_training_crop(cropped, record.preprocessing).faces.given
+
+
+BLACK = Image.new("RGB", (160, 160))
+A, B, WALL = (samples.encode(each, "JPEG") for each in (picture(3), picture(4), BLACK))
+
+
+def test_the_service_and_its_client_find_the_face_in_each_photograph(serve, verifier, tmp_path):
+    service = serve()
+    wanted = verifier.verify(A, B, points_a=POINTS, points_b=POINTS)
+    answer = service.post("/verify", files={"b": B, "a": A}).json()
+    assert answer["similarity"] == pytest.approx(wanted.similarity, abs=1e-6)
+    assert answer["face_a"] == answer["face_b"] == face().to_json()
+    answer = service.post("/embed", files=[("image", A), ("image", B)] * 4).json()  # at most 8
+    np.testing.assert_allclose(answer["embeddings"][0], verifier.embed(A, POINTS), atol=1e-6)
+    assert answer["faces"] == [face().to_json()] * 8
+    client = fv.Client(service.url)
+    verdict = client.verify(A, B)
+    assert verdict.similarity == pytest.approx(wanted.similarity, abs=1e-5)
+    assert verdict.face_b.to_json() == face().to_json()
+    given = client.verify([A], [B], points_a=POINTS, points_b=POINTS)
+    assert given[0].similarity == pytest.approx(wanted.similarity, abs=1e-6)
+    np.testing.assert_allclose(client.embed([A, B])[1], verifier.embed(B, POINTS), atol=1e-6)
+    with pytest.raises(UserError, match="give the points of both images, or of none"):
+        client.verify(A, B, points_a=POINTS)
+    (tmp_path / "wall.jpg").write_bytes(WALL)
+    with pytest.raises(UserError, match="wall.jpg shows no face that mtcnn finds"):
+        client.verify(A, tmp_path / "wall.jpg")
+
+
+def test_the_service_refuses_a_photograph_without_a_face_by_name(serve):
+    service = serve()
+    answer = service.post("/verify", files={"a": A, "b": WALL})
+    said = "b shows no face that mtcnn finds: turn it upright, or send one with a larger face"
+    assert (answer.status_code, answer.json()) == (400, {"error": said})
+    files = [("image", A), ("image", WALL)]
+    assert service.post("/embed", files=files).json()["error"].startswith("image[1] shows no face")
+    assert service.post("/verify", files={"a": A, "b": B}).ok
+    for bad, reason in ((b"", "a is empty"), (A[:400], "a cannot be used: damaged"), (b"x", "a c")):
+        answer = service.post("/verify", files={"a": ("a", bad), "b": B})
+        assert answer.status_code == 400 and answer.json()["error"].startswith(reason)
+    metrics = service.get("/metrics").text
+    for reason, count in (("no_face", 2), ("empty", 1), ("damaged", 1), ("format", 1)):
+        assert f'fv_refused_inputs_total{{reason="{reason}"}} {count}.0' in metrics
+    centre = serve(no_face="crop").post("/verify", files={"a": A, "b": WALL}).json()
+    assert centre["face_b"]["box"] is None
+
+
+def test_a_slow_search_for_faces_ends_at_the_time_limit_and_blocks_nobody(serve):
+    service = serve(seconds=0.5)
+    serve.held.clear()
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        asked = [pool.submit(service.post, "/verify", files={"a": A, "b": B}) for _ in range(4)]
+        assert service.get("/healthz").ok
+        assert [one.result().status_code for one in asked] == [504] * 4
+    serve.held.set()
+    waiting.until(lambda: service.post("/verify", files={"a": A, "b": B}).ok)
+
+
+def test_without_a_detector_the_service_takes_crops(serve, verifier):
+    service = serve(detector="none")
+    assert not service.get("/model").json()["finds_faces"]
+    answer = service.post("/verify", files={"a": A, "b": WALL}).json()
+    crops = verifier._engine.run("serving_default", {"image_a": [A], "image_b": [WALL]})
+    assert answer["similarity"] == pytest.approx(crops["similarity"][0], abs=1e-6)
+    assert "face_a" not in answer
+    assert fv.Client(service.url).verify(A, WALL).face_a is None
+
+
+def test_a_service_that_lacks_its_detector_does_not_start(serve, monkeypatch):
+    def missing(*_):
+        raise UserError("--detector=mtcnn needs the package mtcnn: pip install 'fv[align]'")
+
+    monkeypatch.setattr(detection, "load", missing)
+    with pytest.raises(UserError, match=r"'fv\[align\]'; --detector=none takes aligned crops"):
+        serve()

@@ -23,6 +23,7 @@ function choose(side, file) {
   image.src = URL.createObjectURL(file);
   image.alt = `${area.querySelector("legend").textContent}: ${file.name}`;
   image.hidden = false;
+  drawFace(side, null);
   area.querySelector(".name").textContent =
     `${file.name} (${file.size < 1e6 ? `${Math.ceil(file.size / 1e3)} kB`
       : `${(file.size / 1e6).toFixed(1)} MB`})`;
@@ -78,8 +79,8 @@ async function ask(path, options = {}) {
     throw new Error("This server needs a token.");
   }
   const reason = (answer.error || response.statusText)
-    .replace(/^a (?=is|has|cannot)/, "The first image ")
-    .replace(/^b (?=is|has|cannot)/, "The second image ");
+    .replace(/^a (?=is|has|cannot|shows)/, "The first image ")
+    .replace(/^b (?=is|has|cannot|shows)/, "The second image ");
   throw new Error(`${reason[0].toUpperCase()}${reason.slice(1)}.`);
 }
 
@@ -106,6 +107,25 @@ async function compare(event) {
   }
 }
 
+function drawFace(side, face) {
+  const area = areas[side], image = area.querySelector("img"), drawing = area.querySelector("svg");
+  drawing.replaceChildren();
+  if (!face || !face.box) return;
+  drawing.setAttribute("viewBox", `0 0 ${image.naturalWidth} ${image.naturalHeight}`);
+  const [box, points] = ["rect", "path"].map(
+    (name) => document.createElementNS(drawing.namespaceURI, name));
+  ["x", "y", "width", "height"].forEach((name, place) => box.setAttribute(name, face.box[place]));
+  points.setAttribute("d", face.points.map(([x, y]) => `M${x + 0.5} ${y + 0.5}h0`).join(""));
+  drawing.append(box, points);
+}
+
+function describeFace(name, face) {
+  if (!face) return "";
+  if (!face.box) return `${name}: no face found, its centre was taken. `;
+  const [width, height] = face.box.slice(2).map(Math.round);
+  return `${name}: a face of ${width} × ${height} pixels. `;
+}
+
 function show(answer) {
   const { same, similarity, threshold, probability } = answer;
   element("who").textContent = same ? "Probably the same person" : "Probably two people";
@@ -119,6 +139,10 @@ function show(answer) {
     `the threshold of ${threshold.toFixed(4)}`;
   element("probability").textContent = "Calibrated probability that both show one person: " +
     `${(100 * probability).toFixed(1)} %`;
+  element("faces").textContent = describeFace("First image", answer.face_a) +
+    describeFace("Second image", answer.face_b);
+  drawFace("a", answer.face_a);
+  drawFace("b", answer.face_b);
   element("verdict").hidden = false;
 }
 
