@@ -194,17 +194,19 @@ def find_images(
     Raises:
       UserError: there are none, or they do not fit the model.
     """
-    folder = options.tfrecords
+    folder, trained = options.tfrecords, encoder.record.preprocessing
+    is_foreign = options.onnx and trained == Preprocessing()  # nothing says how to cut images
     if folder:
         held = manifest.load(folder)
         splits = [held.split(options.split)] if options.split else list(held.splits.values())
         advice = "give shards that were converted as the training shards"
         stored, total = held.preprocessing, sum(split.images for split in splits)
-        model_record.check_images(encoder.record, encoder.source, stored, folder, advice)
+        if not is_foreign:
+            model_record.check_images(encoder.record, encoder.source, stored, folder, advice)
         none = pd.DataFrame({"path": [], "reason": []})
         return total, none, image_blocks.read_shards(folder, splits)
-    trained, size = encoder.record.preprocessing, options.store_size
-    if trained is None and options.onnx and options.faces.given:  # nothing says how to align
+    size = options.store_size
+    if is_foreign and options.faces.given:
         trained = Preprocessing(alignment=Alignment(options.align_margin))
         size = size or encoder.record.options.image_size
     given: Any = dict(
