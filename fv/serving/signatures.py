@@ -17,7 +17,7 @@ from fv import alignment, image_ops, record
 from fv.calibration import Calibration
 from fv.model.options import ModelOptions
 from fv.model.siamese import Siamese
-from fv.serving import decoding
+from fv.serving import decoding, folding
 from fv.serving.contract import (
     EMBEDDING,
     EMBEDDING_A,
@@ -53,7 +53,7 @@ Inputs = dict[str, np.ndarray | list[bytes]]
 
 
 class ServedVerifier(tf.Module):
-    """What the SavedModel holds: the signatures and the weights they use, nothing of training.
+    """What the SavedModel holds: the signatures and the trained weights, nothing of training.
 
     Attributes:
       threshold: float32 scalar; from this similarity on two images show the same person.
@@ -81,6 +81,8 @@ class ServedVerifier(tf.Module):
         self.calibration = tf.Variable(logit, trainable=False, dtype=tf.float32, name="calibration")
         # Plain variables and Python functions: a Keras object would be saved with the functions of
         # every layer, and TensorFlow finds every object that is an attribute.
+        # The graph has the encoder's weights folded into constants; `weights` are as trained, for
+        # `fv.train --init_weights`.
         scoring = model.head.scoring
         self.weights = [*model.encoder.variables, *(scoring.variables if scoring else [])]
         self._similarity = model.head.similarity
@@ -219,10 +221,12 @@ def _make_encode(model: Siamese, options: ModelOptions, merged_images: int) -> E
     """A function of uint8 [n, side, side, 3] to embeddings, float32 [n, d]."""
     side = options.image_size
     pixels = tf.TensorSpec([None, side, side, image_ops.CHANNELS], tf.uint8)
+    frozen = folding.freeze(folding.fold_batch_norm(model.encoder))
 
     @tf.function(input_signature=[pixels], autograph=False)
     def encode(pixels):
-        return model.encoder(pixels, training=False)
+        (embeddings,) = frozen(pixels)
+        return embeddings
 
     @tf.function(input_signature=[pixels], autograph=False)
     def encode_merged(pixels):
