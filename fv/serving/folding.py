@@ -12,8 +12,6 @@ _LINEAR = (tf_keras.layers.Conv2D, tf_keras.layers.Dense)  # DepthwiseConv2D is 
 _DEPTHWISE = tf_keras.layers.DepthwiseConv2D
 _NORM = tf_keras.layers.BatchNormalization
 
-Layer = tf_keras.layers.Layer
-
 
 def fold_batch_norm(encoder: tf_keras.Model) -> tf_keras.Model:
     """Returns a copy of an encoder whose convolutions contain the BatchNorm behind them.
@@ -50,7 +48,7 @@ def freeze(encoder: tf_keras.Model) -> tf.types.experimental.ConcreteFunction:
 def _fold(network: tf_keras.Model) -> tf_keras.Model:
     norms = _find_foldable(network)
 
-    def rebuild(layer: Layer) -> Layer:
+    def rebuild(layer: tf_keras.layers.Layer) -> tf_keras.layers.Layer:
         if layer.name in norms:
             config = {**layer.get_config(), "use_bias": True}
             return layer.__class__.from_config(config)
@@ -69,10 +67,10 @@ def _fold(network: tf_keras.Model) -> tf_keras.Model:
     return folded
 
 
-def _find_foldable(network: tf_keras.Model) -> dict[str, Layer]:
+def _find_foldable(network: tf_keras.Model) -> dict[str, tf_keras.layers.Layer]:
     """The BatchNorm to fold into each layer, by the layer's name."""
     outputs = {id(tensor) for tensor in network.outputs}
-    readers: dict[int, list[Layer]] = {}
+    readers: dict[int, list[tf_keras.layers.Layer]] = {}
     for layer in network.layers:
         for node in layer.inbound_nodes:
             for tensor in tf.nest.flatten(node.keras_inputs):
@@ -92,7 +90,7 @@ def _find_foldable(network: tf_keras.Model) -> dict[str, Layer]:
     return found
 
 
-def _fold_weights(layer: Layer, norm: Layer) -> list[np.ndarray]:
+def _fold_weights(layer: tf_keras.layers.Layer, norm: tf_keras.layers.Layer) -> list[np.ndarray]:
     """Kernel and bias of norm(layer(x)), computed in float64."""
     kernel, *bias = [weight.astype(np.float64) for weight in layer.get_weights()]
     mean, variance = (
@@ -109,5 +107,5 @@ def _fold_weights(layer: Layer, norm: Layer) -> list[np.ndarray]:
     return [(kernel * across).astype(np.float32), offset.astype(np.float32)]
 
 
-def _clone(layer: Layer) -> Layer:
+def _clone(layer: tf_keras.layers.Layer) -> tf_keras.layers.Layer:
     return layer.__class__.from_config(layer.get_config())

@@ -43,6 +43,10 @@ _WAIT_MICROSECONDS = 0  # requests merge only while they wait for the batch befo
 _MOST_WAITING = 1 << 16  # batches; further requests are refused
 _MOST_ROWS = 1 << 30  # of a call, which is split
 _QUEUE = "images"
+# Cores share a batch better by images than inside an op: two cores take 64 images in 154 ms by
+# eight, in 220 ms at once. oneDNN also makes its kernels for eight sizes only.
+_PART_ROWS = 8
+_PARTS_AT_ONCE = 64
 WARM_UP = os.path.join("assets.extra", "tf_serving_warmup_requests")
 BATCH_SIZES = (1, 8)  # of the warm-up requests
 _WARM_UP_SIDE = 160  # pixels, of their images
@@ -225,8 +229,22 @@ def _make_encode(model: Siamese, options: ModelOptions, merged_images: int) -> E
 
     @tf.function(input_signature=[pixels], autograph=False)
     def encode(pixels):
-        (embeddings,) = frozen(pixels)
-        return embeddings
+        count = tf.shape(pixels)[0]
+        parts = (count + _PART_ROWS - 1) // _PART_ROWS
+
+        def encode_part(part, found):
+            rows = pixels[count * part // parts : count * (part + 1) // parts]
+            return part + 1, found.write(part, frozen(rows)[0])
+
+        shape = [None, options.embedding_size]
+        found = tf.TensorArray(tf.float32, parts, infer_shape=False, element_shape=shape)
+        _, found = tf.while_loop(
+            lambda part, _: part < parts,
+            encode_part,
+            (0, found),
+            parallel_iterations=_PARTS_AT_ONCE,
+        )
+        return tf.ensure_shape(found.concat(), shape)
 
     @tf.function(input_signature=[pixels], autograph=False)
     def encode_merged(pixels):

@@ -2,7 +2,6 @@
 
 import dataclasses
 import re
-from typing import Protocol
 
 import numpy as np
 
@@ -11,24 +10,13 @@ from fv.alignment import Face
 from fv.errors import UserError
 from fv.preprocessing import Preprocessing
 from fv.serving import contract, sources
-from fv.serving.contract import InputError, Inputs, Outputs
+from fv.serving.contract import Engine, InputError, Outputs
 from fv.serving.face_finder import REFUSE, FaceFinder
 from fv.serving.sources import Batch, ImageSource
 
 CROPS = "none"  # value of --detector
 _MAX_MEGAPIXELS = 50.0  # of an export whose card does not say; the default of --max_megapixels
 _NAMED = re.compile(r"^(\w+)\[(\d+)\] (.+)$")
-
-
-class Engine(Protocol):
-    """What runs the signatures of an export: this process, or a server."""
-
-    path: str
-    card: dict
-    threshold: float
-    embedding_size: int
-
-    def run(self, signature: str, inputs: Inputs) -> Outputs: ...
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,12 +67,13 @@ class Verifier:
         path: str,
         threshold: float | None = None,
         *,
+        engine: str = "tensorflow",
         detector: str = detection.MTCNN,
         detector_model: str | None = None,
         no_face: str = REFUSE,
         face_points: str | None = None,
     ):
-        """Loads the model. All but `path` and `threshold` is for models of aligned faces.
+        """Loads the model. `detector` and what follows is for models of aligned faces.
 
         If it has no checksums, a warning on stderr says that a SavedModel is code. If it was
         trained on boxes, a note says that images have to be cut to the face's box.
@@ -93,6 +82,7 @@ class Verifier:
           path: folder of one version, such as export/1, or of versions, whose highest is taken.
           threshold: similarity from which on two images show the same person, in [0, 1]; the
             model's by default.
+          engine: tensorflow; or onnx, for an export with `--formats=saved_model,onnx`.
           detector: finds faces: mtcnn, yunet, or `CROPS`, which takes every image for a crop that
             is aligned already.
           detector_model: the ONNX file of yunet.
@@ -105,17 +95,17 @@ class Verifier:
           UserError: the folder holds no SavedModel of fv, or its files do not match its checksums.
         """
         # `fv.Client` shares this class and does without TensorFlow.
-        from fv.serving.engine import TensorFlowEngine
+        from fv.serving.engine import load_engine
 
-        engine = TensorFlowEngine(path)
+        loaded = load_engine(path, engine)
         faces = None
-        recorded = Preprocessing.from_json(engine.card.get("preprocessing"), engine.path)
+        recorded = Preprocessing.from_json(loaded.card.get("preprocessing"), loaded.path)
         if recorded and recorded.alignment and detector != CROPS:
-            most = max_pixels(engine.card)
+            most = max_pixels(loaded.card)
             faces = FaceFinder(
                 recorded.alignment, most, detector, detector_model, no_face, face_points
             )
-        self._use(engine, threshold, faces)
+        self._use(loaded, threshold, faces)
 
     def _use(
         self, engine: Engine, threshold: float | None, faces: FaceFinder | None = None
