@@ -124,10 +124,23 @@ def _summarise(seconds: np.ndarray, size: int) -> dict:
 
 def _bare_calls(options: BenchmarkOptions, images: list[bytes], size: int) -> Calls:
     """Returns calls of the SavedModel and of the two parts of its work."""
-    held = model_record.load(options.workdir)
-    model, _ = checkpoint_files.load_model(options.workdir, held)
-    side, crop = held.options.image_size, held.options.crop_fraction
+    decode, encode = _load_bare(options.workdir)
+    served = _load_served(options.model)
     encoded = tf.constant(images)
+    pixels, first, second = decode(encoded), encoded[:size], encoded[size:]
+    return {
+        SAVED_MODEL: lambda: served(image_a=first, image_b=second)["same"].numpy(),
+        ENCODER: lambda: encode(pixels).numpy(),
+        DECODING: lambda: decode(encoded).numpy(),
+    }
+
+
+@functools.cache
+def _load_bare(workdir: str) -> tuple[Callable, Callable]:
+    """Returns compiled functions: image files to pixels, and pixels to embeddings."""
+    held = model_record.load(workdir)
+    model, _ = checkpoint_files.load_model(workdir, held)
+    side, crop = held.options.image_size, held.options.crop_fraction
     spec = tf.TensorSpec([side, side, image_ops.CHANNELS], tf.uint8)
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string)], autograph=False)
@@ -141,29 +154,32 @@ def _bare_calls(options: BenchmarkOptions, images: list[bytes], size: int) -> Ca
     def encode(batch):
         return model.encoder(batch, training=False)
 
-    served = tf.saved_model.load(options.model).signatures["serving_default"]
-    pixels, first, second = decode(encoded), encoded[:size], encoded[size:]
-    return {
-        SAVED_MODEL: lambda: served(image_a=first, image_b=second)["same"].numpy(),
-        ENCODER: lambda: encode(pixels).numpy(),
-        DECODING: lambda: decode(encoded).numpy(),
-    }
+    return decode, encode
+
+
+@functools.cache
+def _load_served(model: str) -> Callable:
+    return tf.saved_model.load(model).signatures["serving_default"]
 
 
 def _engine_calls(options: BenchmarkOptions, images: list[bytes]) -> Calls:
-    """Returns calls of the exported formats, on decoded pixels."""
-    held = model_record.load(options.workdir).options
-    sizes = (held.image_size, held.crop_fraction)
-    pixels = np.stack([image_ops.load_jpeg(tf.constant(image), *sizes) for image in images])
-    paths = sorted(pathlib.Path(options.model, formats.FOLDER).glob("*"))
-    opened = {f"{path.name}, from pixels": formats.open_engine(str(path)) for path in paths}
+    """Returns calls of the exported formats, on decoded pixels, and of the ONNX engine."""
+    pixels = _load_bare(options.workdir)[0](tf.constant(images)).numpy()
+    opened, run = _open_engines(options.model)
     calls: Calls = {name: functools.partial(engine, pixels) for name, engine in opened.items()}
-    if os.path.exists(os.path.join(options.model, onnx_engine.ENCODER)):
-        run = load_engine(options.model, ONNX).run
+    if run:
         half = len(images) // 2
         pairs = {"image_a": images[:half], "image_b": images[half:]}
         calls[ONNX_ENGINE] = functools.partial(run, "serving_default", pairs)
     return calls
+
+
+@functools.cache
+def _open_engines(model: str) -> tuple[dict[str, formats.Embed], Callable | None]:
+    paths = sorted(pathlib.Path(model, formats.FOLDER).glob("*"))
+    opened = {f"{path.name}, from pixels": formats.open_engine(str(path)) for path in paths}
+    has_onnx = os.path.exists(os.path.join(model, onnx_engine.ENCODER))
+    return opened, load_engine(model, ONNX).run if has_onnx else None
 
 
 # Part `concurrency`: callers of one loaded SavedModel; one request in eight has a broken image.

@@ -84,6 +84,7 @@ def make_app(options: ServeOptions) -> "Starlette":
             loaded.warm_up()
         return loaded
 
+    share_cores_by_image()
     token = limits.read_token(options.token_file) if options.token_file else None
     body_bytes = round(options.max_body_mb * _BYTES_PER_MEGABYTE)
     bounds = limits.Limits(body_bytes, options.max_requests, options.timeout_s, token)
@@ -102,7 +103,6 @@ def serve(options: ServeOptions) -> None:
     Raises:
       UserError: the address cannot be used, or what `make_app` raises.
     """
-    share_cores_by_image()
     listening = _listen(options)
     app = make_app(options)
     import uvicorn
