@@ -8,6 +8,7 @@ Each part is a function `measure_PART`.
 import dataclasses
 import functools
 import io
+import os
 import pathlib
 import re
 import resource
@@ -29,7 +30,8 @@ from fv import cli, image_ops, progress
 from fv.errors import UserError
 from fv.model import checkpoint_files, model_record
 from fv.options import option, required
-from fv.serving import formats
+from fv.serving import formats, onnx_engine
+from fv.serving.engine import ONNX, load_engine, share_cores_by_image
 
 PARTS = ("latency", "concurrency", "fuzz")
 TOLERANCE = 1e-5  # of a similarity
@@ -64,7 +66,8 @@ def main(options: BenchmarkOptions) -> None:
 
 BATCH_SIZES = (1, 8, 32)  # pairs
 WARM_UP_CALLS = 3
-SAVED_MODEL = "SavedModel, from files"
+SETTLING_SECONDS = 0.02  # before a call: threads of other engines spin for a while after theirs
+SAVED_MODEL, ONNX_ENGINE = "SavedModel, from files", "--engine=onnx, from files"
 ENCODER = "bare compiled encoder, from pixels"
 DECODING = "bare decoding"
 
@@ -72,9 +75,10 @@ DECODING = "bare decoding"
 def measure_latency(options: BenchmarkOptions) -> dict:
     """Returns milliseconds a call (p50, p99) and pairs/s, by batch size and engine.
 
-    The overhead of the SavedModel comes from a round of these three alone: threads of other engines
-    spin for a while after their call, on the cores of the next.
+    The overhead of the SavedModel comes from a round of these three alone, as other engines fill
+    the caches.
     """
+    share_cores_by_image()
     images = parts.read_images(options.images, 2 * max(BATCH_SIZES))
     bare = {size: _bare_calls(options, images[: 2 * size], size) for size in BATCH_SIZES}
     overheads = {size: _overhead(_take_turns(options, bare[size])) for size in BATCH_SIZES}
@@ -93,6 +97,7 @@ def _take_turns(options: BenchmarkOptions, calls: Calls) -> dict[str, np.ndarray
     rng = np.random.default_rng(options.seed)
     for turn in range(WARM_UP_CALLS + options.repeats):
         for name in rng.permutation(list(calls)):  # each follows each
+            time.sleep(SETTLING_SECONDS)
             start = time.perf_counter()
             calls[name]()
             if turn >= WARM_UP_CALLS:
@@ -119,10 +124,23 @@ def _summarise(seconds: np.ndarray, size: int) -> dict:
 
 def _bare_calls(options: BenchmarkOptions, images: list[bytes], size: int) -> Calls:
     """Returns calls of the SavedModel and of the two parts of its work."""
-    held = model_record.load(options.workdir)
-    model, _ = checkpoint_files.load_model(options.workdir, held)
-    side, crop = held.options.image_size, held.options.crop_fraction
+    decode, encode = _load_bare(options.workdir)
+    served = _load_served(options.model)
     encoded = tf.constant(images)
+    pixels, first, second = decode(encoded), encoded[:size], encoded[size:]
+    return {
+        SAVED_MODEL: lambda: served(image_a=first, image_b=second)["same"].numpy(),
+        ENCODER: lambda: encode(pixels).numpy(),
+        DECODING: lambda: decode(encoded).numpy(),
+    }
+
+
+@functools.cache
+def _load_bare(workdir: str) -> tuple[Callable, Callable]:
+    """Returns compiled functions: image files to pixels, and pixels to embeddings."""
+    held = model_record.load(workdir)
+    model, _ = checkpoint_files.load_model(workdir, held)
+    side, crop = held.options.image_size, held.options.crop_fraction
     spec = tf.TensorSpec([side, side, image_ops.CHANNELS], tf.uint8)
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string)], autograph=False)
@@ -136,23 +154,32 @@ def _bare_calls(options: BenchmarkOptions, images: list[bytes], size: int) -> Ca
     def encode(batch):
         return model.encoder(batch, training=False)
 
-    served = tf.saved_model.load(options.model).signatures["serving_default"]
-    pixels, first, second = decode(encoded), encoded[:size], encoded[size:]
-    return {
-        SAVED_MODEL: lambda: served(image_a=first, image_b=second)["same"].numpy(),
-        ENCODER: lambda: encode(pixels).numpy(),
-        DECODING: lambda: decode(encoded).numpy(),
-    }
+    return decode, encode
+
+
+@functools.cache
+def _load_served(model: str) -> Callable:
+    return tf.saved_model.load(model).signatures["serving_default"]
 
 
 def _engine_calls(options: BenchmarkOptions, images: list[bytes]) -> Calls:
-    """Returns calls of the exported formats, on decoded pixels."""
-    held = model_record.load(options.workdir).options
-    sizes = (held.image_size, held.crop_fraction)
-    pixels = np.stack([image_ops.load_jpeg(tf.constant(image), *sizes) for image in images])
-    paths = sorted(pathlib.Path(options.model, formats.FOLDER).glob("*"))
+    """Returns calls of the exported formats, on decoded pixels, and of the ONNX engine."""
+    pixels = _load_bare(options.workdir)[0](tf.constant(images)).numpy()
+    opened, run = _open_engines(options.model)
+    calls: Calls = {name: functools.partial(engine, pixels) for name, engine in opened.items()}
+    if run:
+        half = len(images) // 2
+        pairs = {"image_a": images[:half], "image_b": images[half:]}
+        calls[ONNX_ENGINE] = functools.partial(run, "serving_default", pairs)
+    return calls
+
+
+@functools.cache
+def _open_engines(model: str) -> tuple[dict[str, formats.Embed], Callable | None]:
+    paths = sorted(pathlib.Path(model, formats.FOLDER).glob("*"))
     opened = {f"{path.name}, from pixels": formats.open_engine(str(path)) for path in paths}
-    return {name: functools.partial(engine, pixels) for name, engine in opened.items()}
+    has_onnx = os.path.exists(os.path.join(model, onnx_engine.ENCODER))
+    return opened, load_engine(model, ONNX).run if has_onnx else None
 
 
 # Part `concurrency`: callers of one loaded SavedModel; one request in eight has a broken image.

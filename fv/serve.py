@@ -11,9 +11,17 @@ import socket
 import sys
 import typing
 
-from fv import cli, quiet_tensorflow  # noqa: F401  TensorFlow first, without its start-up noise
+from fv import cli, quiet_tensorflow, workers  # noqa: F401  TensorFlow first, without its noise
 from fv.errors import UserError
 from fv.options import group, option, required
+from fv.serving.contract import Engine
+from fv.serving.engine import (
+    ENGINES,
+    TENSORFLOW,
+    TensorFlowEngine,
+    load_engine,
+    share_cores_by_image,
+)
 from fv.serving.face_finder import FinderOptions
 
 if typing.TYPE_CHECKING:
@@ -34,6 +42,12 @@ class ServeOptions:
     model: str = required(
         "folder of versions that fv.export wrote, whose highest valid version answers, also a new "
         "one; or one version folder."
+    )
+    engine: str = option(
+        TENSORFLOW,
+        "What runs the network: tensorflow, or onnx on an export with --formats=saved_model,onnx, "
+        "in a process for each core.",
+        choices=ENGINES,
     )
     faces: FinderOptions = group(FinderOptions)
     host: str = option("127.0.0.1", "Address to listen on; 0.0.0.0 for all, behind a proxy.")
@@ -65,13 +79,14 @@ def make_app(options: ServeOptions) -> "Starlette":
         if error.name not in _EXTRA:
             raise
         raise UserError(f"{error.name} is not installed: pip install 'fv[serve]'") from error
-    from fv.serving.engine import TensorFlowEngine
 
-    def load(path: str) -> TensorFlowEngine:
-        engine = TensorFlowEngine(path)
-        engine.warm_up()
-        return engine
+    def load(path: str) -> Engine:
+        loaded = load_engine(path, options.engine, workers.available_cores())
+        if isinstance(loaded, TensorFlowEngine):
+            loaded.warm_up()
+        return loaded
 
+    share_cores_by_image()
     token = limits.read_token(options.token_file) if options.token_file else None
     body_bytes = round(options.max_body_mb * _BYTES_PER_MEGABYTE)
     bounds = limits.Limits(body_bytes, options.max_requests, options.timeout_s, token)

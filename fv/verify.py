@@ -18,6 +18,7 @@ from fv.alignment import Face
 from fv.conversion import formats
 from fv.options import group, option, required
 from fv.serving import pairs_table, sources
+from fv.serving.engine import ENGINES, TENSORFLOW, share_cores_by_image
 from fv.serving.face_finder import FinderOptions
 from fv.serving.pairs_table import call_quietly
 from fv.serving.verifier import Verdict, Verifier
@@ -41,6 +42,11 @@ class VerifyOptions:
         "Similarity from which on two images are the same person; the model's by default.",
         lower=0.0,
         upper=1.0,
+    )
+    engine: str = option(
+        TENSORFLOW,
+        "What runs the network: tensorflow, or onnx on an export with --formats=saved_model,onnx.",
+        choices=ENGINES,
     )
     json: bool = option(False, "Print one JSON object instead of text.")
     picture: str | None = option(None, "Write a PNG of both images and the score on its scale.")
@@ -77,9 +83,11 @@ def verify(options: VerifyOptions, *images: str) -> int:
 
 
 def _load(options: VerifyOptions) -> Verifier:
+    share_cores_by_image()
     return Verifier(
         options.model,
         options.threshold,
+        engine=options.engine,
         **vars(options.faces),
         face_points=options.face_points,
     )

@@ -13,11 +13,10 @@ from concurrent import futures
 import numpy as np
 
 from fv.serving import contract
-from fv.serving.contract import InputError, Inputs, Outputs
-from fv.serving.verifier import Engine
+from fv.serving.contract import Engine, InputError, Inputs, Outputs
 
 MOST_IMAGES = 64  # of a call; larger ones gain nothing (benchmarks/results/serving.md)
-_CALLS_AT_ONCE = 2  # one decodes while the other computes
+_CALLS_AT_ONCE = 2  # of an engine that does not say: one decodes while the other computes
 # An image that decodes for a second would delay all requests of its call.
 _LARGE_CALLS_AT_ONCE = 1
 _ALONE_AT_ONCE = 4  # requests that share a call with a bad image
@@ -53,8 +52,9 @@ class Batcher:
           observe: called with the images (or embeddings) of every call.
         """
         self._engine, self._observe = engine, observe
-        self._merged, self._large = _Lane(_CALLS_AT_ONCE), _Lane(_LARGE_CALLS_AT_ONCE)
-        threads = _CALLS_AT_ONCE + _LARGE_CALLS_AT_ONCE
+        calls = getattr(engine, "calls_at_once", _CALLS_AT_ONCE)
+        self._merged, self._large = _Lane(calls), _Lane(_LARGE_CALLS_AT_ONCE)
+        threads = calls + _LARGE_CALLS_AT_ONCE
         self._pool = futures.ThreadPoolExecutor(threads, "fv-batch")
         self._alone = futures.ThreadPoolExecutor(_ALONE_AT_ONCE, "fv-alone")
         self._tasks: set[asyncio.Task] = set()

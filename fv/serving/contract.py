@@ -1,6 +1,7 @@
 """Names that an export, its server and their clients share. Imports no TensorFlow."""
 
 from collections.abc import Mapping, Sequence
+from typing import Protocol
 
 import numpy as np
 
@@ -21,6 +22,24 @@ Outputs = dict[str, np.ndarray]  # [batch, …] each
 
 class InputError(UserError):
     """An input was refused. The message names argument and place, as in `image_b[3] is empty`."""
+
+
+class Engine(Protocol):
+    """What runs the signatures of an export: this process, others, or a server.
+
+    Attributes:
+      path: the version folder.
+      card: content of the model card, {} if there is none.
+      threshold: similarity from which on two images show the same person.
+      embedding_size: numbers in an embedding.
+    """
+
+    path: str
+    card: dict
+    threshold: float
+    embedding_size: int
+
+    def run(self, signature: str, inputs: Inputs) -> Outputs: ...
 
 
 def points_of(image: str) -> str:

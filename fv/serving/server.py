@@ -29,7 +29,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from fv.alignment import Face
-from fv.errors import UserError
+from fv.errors import TemporaryError, UserError
 from fv.serving import contract, limits, model_card, rest, sources
 from fv.serving.contract import InputError, Inputs, Outputs
 from fv.serving.face_finder import FaceFinder
@@ -92,6 +92,9 @@ def make_app(
         monitor.count_refusal(str(error))
         return limits.error_response(400, str(error))
 
+    def report_loss(request: Request, error: Exception) -> Response:
+        return limits.error_response(503, str(error))
+
     return Starlette(
         routes=[
             Route("/v1/models/{rest:path}", service.model_api, methods=["GET", "POST"]),
@@ -106,7 +109,11 @@ def make_app(
             Route("/favicon.ico", lambda request: Response(status_code=204)),  # browsers ask
         ],
         middleware=[Middleware(Guard, bounds, monitor)],
-        exception_handlers={HTTPException: refuse, UserError: refuse_input},
+        exception_handlers={
+            HTTPException: refuse,
+            UserError: refuse_input,
+            TemporaryError: report_loss,
+        },
         lifespan=lifespan,
     )
 

@@ -17,7 +17,7 @@ from fv import alignment, image_ops, record
 from fv.calibration import Calibration
 from fv.model.options import ModelOptions
 from fv.model.siamese import Siamese
-from fv.serving import decoding
+from fv.serving import decoding, folding
 from fv.serving.contract import (
     EMBEDDING,
     EMBEDDING_A,
@@ -43,6 +43,10 @@ _WAIT_MICROSECONDS = 0  # requests merge only while they wait for the batch befo
 _MOST_WAITING = 1 << 16  # batches; further requests are refused
 _MOST_ROWS = 1 << 30  # of a call, which is split
 _QUEUE = "images"
+# Cores share a batch better by images than inside an op: two cores take 64 images in 154 ms by
+# eight, in 220 ms at once. oneDNN also makes its kernels for eight sizes only.
+_PART_ROWS = 8
+_PARTS_AT_ONCE = 64
 WARM_UP = os.path.join("assets.extra", "tf_serving_warmup_requests")
 BATCH_SIZES = (1, 8)  # of the warm-up requests
 _WARM_UP_SIDE = 160  # pixels, of their images
@@ -53,7 +57,7 @@ Inputs = dict[str, np.ndarray | list[bytes]]
 
 
 class ServedVerifier(tf.Module):
-    """What the SavedModel holds: the signatures and the weights they use, nothing of training.
+    """What the SavedModel holds: the signatures and the trained weights, nothing of training.
 
     Attributes:
       threshold: float32 scalar; from this similarity on two images show the same person.
@@ -81,6 +85,8 @@ class ServedVerifier(tf.Module):
         self.calibration = tf.Variable(logit, trainable=False, dtype=tf.float32, name="calibration")
         # Plain variables and Python functions: a Keras object would be saved with the functions of
         # every layer, and TensorFlow finds every object that is an attribute.
+        # The graph has the encoder's weights folded into constants; `weights` are as trained, for
+        # `fv.train --init_weights`.
         scoring = model.head.scoring
         self.weights = [*model.encoder.variables, *(scoring.variables if scoring else [])]
         self._similarity = model.head.similarity
@@ -219,10 +225,26 @@ def _make_encode(model: Siamese, options: ModelOptions, merged_images: int) -> E
     """A function of uint8 [n, side, side, 3] to embeddings, float32 [n, d]."""
     side = options.image_size
     pixels = tf.TensorSpec([None, side, side, image_ops.CHANNELS], tf.uint8)
+    frozen = folding.freeze(folding.fold_batch_norm(model.encoder))
 
     @tf.function(input_signature=[pixels], autograph=False)
     def encode(pixels):
-        return model.encoder(pixels, training=False)
+        count = tf.shape(pixels)[0]
+        parts = (count + _PART_ROWS - 1) // _PART_ROWS
+
+        def encode_part(part, found):
+            rows = pixels[count * part // parts : count * (part + 1) // parts]
+            return part + 1, found.write(part, frozen(rows)[0])
+
+        shape = [None, options.embedding_size]
+        found = tf.TensorArray(tf.float32, parts, infer_shape=False, element_shape=shape)
+        _, found = tf.while_loop(
+            lambda part, _: part < parts,
+            encode_part,
+            (0, found),
+            parallel_iterations=_PARTS_AT_ONCE,
+        )
+        return tf.ensure_shape(found.concat(), shape)
 
     @tf.function(input_signature=[pixels], autograph=False)
     def encode_merged(pixels):

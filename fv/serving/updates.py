@@ -10,9 +10,9 @@ from fv import errors
 from fv.errors import UserError
 from fv.serving import face_finder, rest, versions
 from fv.serving.batching import Batcher
+from fv.serving.contract import Engine
 from fv.serving.face_finder import FinderOptions
 from fv.serving.monitor import Monitor
-from fv.serving.verifier import Engine
 
 Load = Callable[[str], Engine]
 _SINGLE = "1"  # version of a folder whose name is no number

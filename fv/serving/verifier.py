@@ -10,22 +10,11 @@ from fv import detection
 from fv.alignment import Face
 from fv.errors import UserError
 from fv.serving import contract, face_finder, sources
-from fv.serving.contract import InputError, Inputs, Outputs
+from fv.serving.contract import Engine, InputError, Outputs
 from fv.serving.face_finder import REFUSE, FinderOptions
 from fv.serving.sources import Batch, ImageSource
 
 _NAMED = re.compile(r"^(\w+)\[(\d+)\] (.+)$")
-
-
-class Engine(Protocol):
-    """What runs the signatures of an export: this process, or a server."""
-
-    path: str
-    card: dict
-    threshold: float
-    embedding_size: int
-
-    def run(self, signature: str, inputs: Inputs) -> Outputs: ...
 
 
 class Finder(Protocol):
@@ -82,12 +71,13 @@ class Verifier:
         path: str,
         threshold: float | None = None,
         *,
+        engine: str = "tensorflow",
         detector: str = detection.MTCNN,
         detector_model: str | None = None,
         no_face: str = REFUSE,
         face_points: str | None = None,
     ):
-        """Loads the model. All but `path` and `threshold` is for models of aligned faces.
+        """Loads the model. `detector` and what follows is for models of aligned faces.
 
         If it has no checksums, a warning on stderr says that a SavedModel is code. If it was
         trained on boxes, a note says that images have to be cut to the face's box.
@@ -96,6 +86,7 @@ class Verifier:
           path: folder of one version, such as export/1, or of versions, whose highest is taken.
           threshold: similarity from which on two images show the same person, in [0, 1]; the
             model's by default.
+          engine: tensorflow; or onnx, for an export with `--formats=saved_model,onnx`.
           detector: finds faces: mtcnn, yunet, or none, which takes every image for a crop that
             is aligned already.
           detector_model: the ONNX file of yunet.
@@ -108,12 +99,12 @@ class Verifier:
           UserError: the folder holds no SavedModel of fv, or its files do not match its checksums.
         """
         # `fv.Client` shares this class and does without TensorFlow.
-        from fv.serving.engine import TensorFlowEngine
+        from fv.serving.engine import load_engine
 
-        engine = TensorFlowEngine(path)
+        loaded = load_engine(path, engine)
         options = FinderOptions(detector, detector_model, no_face)
-        faces = face_finder.make(engine.card, engine.path, options, face_points)
-        self._use(engine, threshold, faces)
+        faces = face_finder.make(loaded.card, loaded.path, options, face_points)
+        self._use(loaded, threshold, faces)
 
     def _use(self, engine: Engine, threshold: float | None, faces: Finder | None = None) -> None:
         """Takes over an engine; without `faces` it is given crops."""

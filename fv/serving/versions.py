@@ -69,6 +69,26 @@ def latest_version(path: str) -> str:
     return os.path.join(path, str(held[-1]))
 
 
+def trusted_version(path: str) -> str:
+    """Returns `latest_version`, its checksums checked.
+
+    If there are no checksums, a warning on stderr says that a SavedModel is code.
+
+    Raises:
+      UserError: there is none, or its files do not match its checksums.
+    """
+    folder = latest_version(path)
+    if has_checksums(folder):
+        check_checksums(folder)
+    else:
+        print(
+            f"fv: warning: {folder} has no {FILE_NAME}, so nothing vouches for it: a SavedModel is "
+            "code that runs with your rights; load it only if you trust where it comes from",
+            file=sys.stderr,
+        )
+    return folder
+
+
 def remove_oldest(output: str, keep: int) -> None:
     """Removes all but the last `keep` exports; 0 keeps all.
 
