@@ -22,6 +22,8 @@ MOST_WORDS = {"README.md": 900, "BUILD.md": 600} | {guide.name: 1200 for guide i
 OTHER_TOOLS = {  # docker, pip, Beam
     *(
         "rm",
+        "read-only",
+        "tmpfs",
         "user",
         "gpus",
         "build-arg",
