@@ -135,8 +135,7 @@ class _Service:
             raise InputError(f"Malformed request: {request.method} {path[:100]}")
         name, version, action = found.groups()
         if name != contract.MODEL_NAME or version not in (None, loaded.version):
-            which = f"Specific({name[:40]}, {version})" if version else f"Latest({name[:40]})"
-            raise HTTPException(404, f"Servable not found for request: {which}")
+            raise HTTPException(404, rest.say_missing(name, version, status=action is None))
         if action is None:
             return JSONResponse(rest.format_status(loaded.version))
         if action == "/metadata":

@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from fv import detection
+from fv.alignment import Face
 from fv.serving import updates
 from fv.serving.limits import Limits
 from fv.serving.monitor import Monitor
@@ -187,6 +189,42 @@ def test_photographs_of_one_and_of_twenty_megabytes_are_compared(page, side, meg
     choose(page, "a", encoded.getvalue())
     choose(page, "b", encoded.getvalue())
     assert "Probably the same person" in compare(page)
+
+
+FACE = Face(
+    np.float64([[50, 40], [80, 42], [65, 60], [52, 75], [78, 76]]), (40.0, 20.0, 50.0, 70.0), 0.9
+)
+
+
+def test_found_faces_are_drawn_and_described(browser, aligned_version, load, monkeypatch):  # noqa: F811
+    class Fake:
+        def detect(self, images):
+            return [[FACE] if image.std() > 1 else [] for image in images]
+
+    monkeypatch.setattr(detection, "load", lambda *_: Fake())
+    service = start(aligned_version, load)
+    page = browser.new_page()
+    page.goto(service.url)
+    photograph = samples.image_bytes(3, 0, 160)
+    black = io.BytesIO()
+    Image.new("RGB", (160, 160)).save(black, "JPEG")
+    choose(page, "a", photograph)
+    choose(page, "b", black.getvalue())
+    assert "The second image shows no face that mtcnn finds" in compare(page)
+    assert page.locator("svg rect").count() == 0
+    choose(page, "b", photograph)
+    assert "First image: a face of 50 × 70 pixels. Second image: a face of" in compare(page)
+    image, box = (page.locator(f"[data-side=b] {name}").bounding_box() for name in ("img", "rect"))
+    scale = min(image["width"], image["height"]) / 160
+    assert box["height"] == pytest.approx(70 * scale, abs=4)
+    assert box["y"] - image["y"] == pytest.approx(20 * scale, abs=4)
+    left = image["x"] + (image["width"] - 160 * scale) / 2
+    assert box["x"] == pytest.approx(left + 40 * scale, abs=4)
+    assert page.locator("[data-side=a] svg path").get_attribute("d").count("M") == 5
+    choose(page, "a", photograph)
+    assert page.locator("[data-side=a] svg rect").count() == 0
+    page.close()
+    service.stop()
 
 
 def test_a_server_with_a_token_asks_for_it(browser, exported, load):  # noqa: F811

@@ -136,20 +136,78 @@ def test_every_signature_answers_and_a_single_argument_needs_no_name(service, ve
     pair = {"embedding_a": [embedding], "embedding_b": [embedding]}
     compared = service.post(PREDICT, json={"signature_name": "compare", "inputs": pair}).json()
     assert compared["outputs"]["same"] == [True]
-    nothing = {"signature_name": "embed", "instances": []}
-    assert service.post(PREDICT, json=nothing).json() == {"predictions": []}
+    nothing = {"signature_name": "embed", "inputs": []}
+    assert service.post(PREDICT, json=nothing).json() == {"outputs": []}
 
 
 @pytest.mark.parametrize(
     ("body", "said"),
     [
-        (b"no json", "JSON Parse error"),
+        # The texts of TensorFlow Serving's json_tensor.cc.
+        (b"", "JSON Parse error: The document is empty"),
+        (b"no json", "JSON Parse error: Expecting value at offset: 0"),
+        (b'{"instances": "\xff"}', "JSON Parse error: Invalid encoding in string. at offset: 15"),
         (b"[" * 100_000, "JSON Parse error"),
-        (b"[]", "has to be an object"),
-        (b"{}", "'instances' (rows) and 'inputs' (columns)"),
-        (b'{"signature_name": "x", "inputs": []}', '"x" not found in signature def'),
-        (b'{"instances": [{"image_a": "x"}]}', "does not have named input: image_b"),
+        (b"[]", "JSON Value: [] Is not object"),
+        (b"{}", "Missing 'inputs' or 'instances' key"),
+        (
+            b'{"instances": [], "inputs": []}',
+            '"inputs": []} Not formatted correctly expecting only one '
+            "of 'inputs' or 'instances' keys to exist ",
+        ),
+        (b'{"instances": {}}', "{}} Expecting 'instances' to be an list/array"),
+        (b'{"instances": []}', "JSON Value: {\"instances\": []} No values in 'instances' array"),
+        (b'{"signature_name": 1}', "'signature_name' key must be a string value."),
+        (
+            b'{"signature_name": "x", "inputs": []}',
+            'Serving signature name: "x" not found in signature def',
+        ),
+        (
+            b'{"instances": ["x"]}',
+            "instances is a plain list, but expecting list of objects as multiple input tensors "
+            "required as per tensorinfo_map",
+        ),
+        (
+            b'{"inputs": ["x"]}',
+            "inputs is a plain value/list, but expecting an object as multiple input tensors "
+            "required as per tensorinfo_map",
+        ),
+        (
+            b'{"instances": [{"image_a": "x"}]}',
+            'Failed to process element: 0 of \'instances\' list. JSON object: {"image_a": "x"} '
+            "keys must be equal to: image_a,image_b",
+        ),
+        (
+            b'{"instances": [{"image_a": "x", "image": "x"}]}',
+            "Failed to process element: 0 key: image of 'instances' list. Error: INVALID_ARGUMENT: "
+            "JSON object: does not have named input: image",
+        ),
+        (
+            b'{"signature_name": "embed", "instances": ["x", {"image": "x"}]}',
+            "Expecting value/list but got object at item 1 of input list",
+        ),
+        (
+            b'{"signature_name": "embed", "instances": [{"image": "x"}, "x"]}',
+            "Expecting object but got list at item 1 of input list",
+        ),
+        (
+            b'{"inputs": {"image_a": ["x"]}}',
+            "Missing named input: image_b in 'inputs' object.",
+        ),
         (b'{"signature_name": "embed", "inputs": [{"b64": "?"}]}', "Unable to base64 decode"),
+        (
+            b'{"signature_name": "embed", "instances": [{"image": {"b64": "?"}}]}',
+            "Failed to process element: 0 key: image of 'instances' list. Error: INVALID_ARGUMENT: "
+            "Unable to base64 decode",
+        ),
+        (
+            b'{"signature_name": "embed", "inputs": [true]}',
+            "JSON Value: true Type: True is not of expected type: string",
+        ),
+        (
+            b'{"signature_name": "embed", "inputs": [{"b64": 1}]}',
+            'JSON Value: {"b64": 1} not formatted correctly for base64 data',
+        ),
         (b'{"signature_name": "embed", "inputs": [""]}', "image[0] is empty"),
         (b'{"signature_name": "embed", "inputs": "x"}', "image is no batch"),
         (b'{"signature_name": "embed_pixels", "inputs": [[[[1, 2, 256]]]]}', "outside 0 to 255"),
@@ -174,9 +232,14 @@ def test_status_and_metadata_have_tensorflow_servings_form(service):
     assert metadata["model_spec"]["version"] == "1"
     signatures = metadata["metadata"]["signature_def"]["signature_def"]
     assert signatures["embed"]["inputs"]["image"]["dtype"] == "DT_STRING"
-    for path in ("/v1/models/other", "/v1/models/fv/versions/7"):
-        missing = service.get(path)
-        assert missing.status_code == 404 and "Servable not found" in missing.json()["error"]
+    for path, said in (
+        ("other", "Could not find any versions of model other"),
+        ("fv/versions/7", "Could not find version 7 of model fv"),
+        ("other/metadata", "Servable not found for request: Latest(other)"),
+        ("fv/versions/7/metadata", "Servable not found for request: Specific(fv, 7)"),
+    ):
+        missing = service.get(f"/v1/models/{path}")
+        assert (missing.status_code, missing.json()) == (404, {"error": said})
     assert "Malformed request" in service.post("/v1/models/fv:train").json()["error"]
 
 
