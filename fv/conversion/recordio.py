@@ -44,7 +44,7 @@ _HEAD = np.dtype(  # the first bytes of a record
 _DAMAGED = "damaged record: it does not begin with RecordIO's magic number"
 _CUT = "a record that is cut short, or larger than any image within --max_megapixels"
 _EXACT = 1 << 24  # float32 holds whole numbers up to it, and the ranges are float32
-_BLOCK = 1 << 16  # heads that are read at once
+_BLOCK = 1 << 16  # heads or keys at once
 _READ_BYTES = 1 << 20  # at first: behind the record, the file may hold others that have no index
 
 
@@ -72,7 +72,9 @@ def list_images(path: str) -> Catalog:
     order = np.argsort(names, kind="stable")  # categories are sorted as text
     identity = pd.Categorical.from_codes(np.argsort(order)[codes], pd.Index(names[order], object))
     base = os.path.basename(path)
-    images = datasets.list_images((f"{base}/{key}" for key in keys[rows].tolist()), identity)
+    blocks = np.array_split(keys[rows], len(rows) // _BLOCK + 1)  # a Python int takes 40 bytes
+    paths = (f"{base}/{key}" for block in blocks for key in block.tolist())
+    images = datasets.list_images(paths, identity)
     bad = [(f"{base}/{key}", reason) for key, reason in unusable]
     return datasets.list_held_images(
         images, [path], np.zeros(len(rows)), offsets[rows], spans[rows], bad

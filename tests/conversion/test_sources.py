@@ -173,6 +173,7 @@ def test_listed_pairs_name_images_of_a_container(written, tmp_path):
     assert {a, b} <= {images[1], images[2], images[9]} and label in (0, 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("format", ["ranges", "tar", "parquet"])
 def test_files_behind_a_scheme_are_read_in_place(written, tmp_path, format):
     run(tmp_path / "here", written[format], workers=1)
