@@ -5,8 +5,9 @@ python benchmarks/embedding.py --simulated=1000000
 
 The first embeds JPEGs of smooth noise by an untrained encoder: decoded batches with the encoder
 alone, then the JPEGs with fv.embed, block files and Parquet file included. The runs alternate. It
-also gives the processor's time, which other work on the machine moves less. The second embeds few small JPEGs under very many paths by the mean of their pixels, and prints the
-memory that the process takes.
+also gives the processor's time, which other work on the machine moves less. The second embeds few
+small JPEGs under very many paths by the mean of their pixels, and prints the memory that the
+process takes.
 """
 
 import dataclasses
