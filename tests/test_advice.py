@@ -30,6 +30,7 @@ from fv import options as fv_options
 from fv.benchmarking import BenchmarkOptions
 from fv.conversion import options as options_module
 from fv.conversion import pairs as pairs_module
+from fv.embed import EmbedOptions
 from fv.errors import UserError
 from fv.evaluation import protocols
 from fv.evaluation.options import EvaluateOptions
@@ -50,7 +51,7 @@ from fv.whiten import WhitenOptions
 from tests import samples
 from tests.conversion import making
 from tests.evaluation.making import pair_set
-from tools import inspect_tfrecords
+from tools import clean, face_api_to_onnx, inspect_tfrecords
 
 pytestmark = pytest.mark.usefixtures("blank_pictures")
 
@@ -64,14 +65,9 @@ COMMANDS = (
     WhitenOptions,
     SweepOptions,
 )
-COMMANDS += (
-    FacesOptions,
-    BenchmarkOptions,
-    ServiceOptions,
-    verify.VerifyOptions,
-    QuickstartOptions,
-)
-COMMANDS += (inspect_tfrecords.Options, serve.ServeOptions)
+COMMANDS += (FacesOptions, BenchmarkOptions, ServiceOptions, verify.VerifyOptions)
+COMMANDS += (QuickstartOptions, inspect_tfrecords.Options, serve.ServeOptions, EmbedOptions)
+COMMANDS += (clean.Options, face_api_to_onnx.Options)
 OF_ALL_COMMANDS = {"help", "flagfile"}
 OF_OTHER_TOOLS = {  # git, sha256sum, TensorBoard, TensorFlow Serving, Slurm, Docker, Beam
     *(
