@@ -154,7 +154,7 @@ def read_listed_pairs(
     level = identity_level or 1
     found, left_out, _, naming, _ = datasets.scan_folder(folder, level, bool(merge_names))
     table = pair_lists.read(path, found, folder, level, is_csv=is_csv)
-    named = not found.empty or table["a"].str.contains("/").any()
+    named = not found.empty or bool(table["a"].str.contains("/").any())
     doubts: Sequence[identities.Finding] = ()
     if named:
         listed = pair_checks.restrict_to_pairs(found, table)
