@@ -8,7 +8,6 @@ Each part is a function `measure_PART`.
 import dataclasses
 import functools
 import io
-import os
 import pathlib
 import re
 import resource
@@ -30,10 +29,10 @@ from fv import cli, image_ops, progress
 from fv.errors import UserError
 from fv.model import checkpoint_files, model_record
 from fv.options import option, required
-from fv.serving import formats, onnx_engine
-from fv.serving.engine import ONNX, load_engine, share_cores_by_image
+from fv.serving import formats
+from fv.serving.engine import ENGINES, ONNX, TENSORFLOW, load_engine, share_cores_by_image
 
-PARTS = ("latency", "concurrency", "fuzz")
+PARTS = ("latency", "engines", "concurrency", "fuzz")
 TOLERANCE = 1e-5  # of a similarity
 Calls = dict[str, Callable[[], object]]
 
@@ -67,7 +66,7 @@ def main(options: BenchmarkOptions) -> None:
 BATCH_SIZES = (1, 8, 32)  # pairs
 WARM_UP_CALLS = 3
 SETTLING_SECONDS = 0.02  # before a call: threads of other engines spin for a while after theirs
-SAVED_MODEL, ONNX_ENGINE = "SavedModel, from files", "--engine=onnx, from files"
+SAVED_MODEL = "SavedModel, from files"
 ENCODER = "bare compiled encoder, from pixels"
 DECODING = "bare decoding"
 
@@ -163,23 +162,45 @@ def _load_served(model: str) -> Callable:
 
 
 def _engine_calls(options: BenchmarkOptions, images: list[bytes]) -> Calls:
-    """Returns calls of the exported formats, on decoded pixels, and of the ONNX engine."""
+    """Returns calls of the exported formats, on decoded pixels."""
     pixels = _load_bare(options.workdir)[0](tf.constant(images)).numpy()
-    opened, run = _open_engines(options.model)
-    calls: Calls = {name: functools.partial(engine, pixels) for name, engine in opened.items()}
-    if run:
-        half = len(images) // 2
-        pairs = {"image_a": images[:half], "image_b": images[half:]}
-        calls[ONNX_ENGINE] = functools.partial(run, "serving_default", pairs)
-    return calls
+    opened = _open_engines(options.model)
+    return {name: functools.partial(engine, pixels) for name, engine in opened.items()}
 
 
 @functools.cache
-def _open_engines(model: str) -> tuple[dict[str, formats.Embed], Callable | None]:
+def _open_engines(model: str) -> dict[str, formats.Embed]:
     paths = sorted(pathlib.Path(model, formats.FOLDER).glob("*"))
-    opened = {f"{path.name}, from pixels": formats.open_engine(str(path)) for path in paths}
-    has_onnx = os.path.exists(os.path.join(model, onnx_engine.ENCODER))
-    return opened, load_engine(model, ONNX).run if has_onnx else None
+    return {f"{path.name}, from pixels": formats.open_engine(str(path)) for path in paths}
+
+
+# Part `engines`: the values of --engine, alone in turn, from files to answers.
+
+
+def measure_engines(options: BenchmarkOptions) -> dict:
+    """Returns milliseconds a call by batch size and engine, their ratio, and their agreement."""
+    share_cores_by_image()
+    images = parts.read_images(options.images, 2 * max(BATCH_SIZES))
+    loaded = {name: load_engine(options.model, name) for name in ENGINES}
+    found = {}
+    for size in BATCH_SIZES:
+        pairs = {"image_a": images[:size], "image_b": images[size : 2 * size]}
+        calls: Calls = {
+            name: functools.partial(engine.run, "serving_default", pairs)
+            for name, engine in loaded.items()
+        }
+        taken = _take_turns(options, calls)
+        ratio = np.median(taken[TENSORFLOW]) / np.median(taken[ONNX])
+        first, second = (
+            engine.run("serving_default", pairs)["similarity"] for engine in loaded.values()
+        )
+        found[f"batch {size}"] = {
+            name: _summarise(seconds, size) for name, seconds in taken.items()
+        } | {
+            "tensorflow over onnx": round(float(ratio), 2),
+            "largest difference of similarities": float(np.abs(first - second).max()),
+        }
+    return found
 
 
 # Part `concurrency`: callers of one loaded SavedModel; one request in eight has a broken image.
