@@ -96,8 +96,8 @@ class SlurmCluster:
         path = self.folder / f"job-{job}.log"
         return path.read_text() if path.exists() else ""
 
-    def cancel(self, job: int) -> None:
-        """Cancels a job."""
+    def cancel(self, job: int | str) -> None:
+        """Cancels a job, or what else `scancel` takes."""
         self._run("scancel", str(job))
 
     def state(self, job: int) -> str:

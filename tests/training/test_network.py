@@ -120,3 +120,28 @@ def test_workers_that_lose_the_link_name_each_other_and_continue_later(
     starts = files.load_json(str(folder / workdir.RUN))["starts"]
     assert [each["first_step"] for each in starts] == [0, saved]
     assert last_step(folder) == saved + 5
+
+
+def test_training_goes_on_without_a_service_worker_that_loses_the_link(tmp_path, connect, start):
+    shards, folder, made = tmp_path / "shards", tmp_path / "run", connect(3)
+    samples.write_shards(shards, {"train": PAIRS}, shards=12)
+    dispatcher, first, second = made.addresses
+    tool = "tools/data_service.py"
+    served = start(made, 0, tool, "--role=dispatcher", f"--port={PORT}")
+    assert served.stdout.readline().endswith(f":{PORT}\n")
+    for place, address in ((1, first), (2, second)):
+        role = ("--role=worker", f"--dispatcher={dispatcher}:{PORT}", f"--host={address}")
+        worker = start(made, place, tool, *role)
+        assert worker.stdout.readline().startswith("worker of")
+
+    run = [f"--tfrecords={shards}", f"--workdir={folder}", "--global_batch_size=12"]
+    run += ["--checkpoint_every=5", "--validate_every=0", "--steps=100000"]
+    run.append(f"--data_service=grpc://{dispatcher}:{PORT}")
+    training = start(made, 0, "-m", "fv.train", *FLAGS, *run)
+    wait_for_a_checkpoint(folder, [training])
+    made.silence(2)
+    for _ in range(20):  # more than was decoded before
+        wait_for_a_checkpoint(folder, [training])
+    training.terminate()
+    assert "stopped as asked" in training.communicate(timeout=ENDED_S)[0]
+    assert training.returncode == cli.EXIT_SAVED
