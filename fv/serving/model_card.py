@@ -24,14 +24,17 @@ ALIGNED = (
     "`serving_default` expects images that are already cut to one face and aligned, as the "
     "converter does it"
 )
+NO_DETECTOR = (
+    "It does not detect faces: it compares the centre of what it is given, be that a face or not, "
+    "and answers all the same."
+)
 LIMITS = (
     "Do not decide about anybody's liberty, work, credit, benefits or asylum by a score alone: at "
     "any threshold some strangers are accepted and some people rejected, at the rates below and at "
     "others on other images.",
     "Do not search a crowd or a gallery with it: false accepts grow with the number of "
     "comparisons, one for every 1 / FAR strangers on average.",
-    "It does not detect faces: it compares the centre of what it is given, be that a face or not, "
-    "and answers all the same.",
+    NO_DETECTOR,
     "It does not detect photographs of photographs, masks or generated faces.",
     "The probability holds where as large a share of pairs is genuine as among the validation "
     "pairs. With prior odds o in place of theirs, multiply p / (1 - p) by o over theirs.",

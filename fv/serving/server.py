@@ -182,12 +182,13 @@ class _Service:
         loaded = self._model.current
         card = loaded.engine.card
         known = "model" in card
+        untrue = [model_card.NO_DETECTOR] if loaded.finder else []
         answer = {
             "version": loaded.version,
             "threshold": loaded.engine.threshold,
             "operating_point": card.get("operating_point"),
             "intended_use": card.get("intended_use"),
-            "limits": card.get("limits", []),
+            "limits": [text for text in card.get("limits", []) if text not in untrue],
             "images": _PHOTOGRAPHS
             if loaded.finder
             else known and model_card.describe_input(card["model"], card["preprocessing"]),
@@ -247,17 +248,9 @@ class _Service:
         names: dict[str, list[str]],
         images: dict[str, bytes],
     ) -> tuple[Outputs, dict[str, Face]]:
-        """Answers a signature of crops for files.
+        """Answers a signature of crops for files; also returns the faces found in them, by name.
 
-        Args:
-          request: the request.
-          loaded: the version that answers.
-          signature: of `contract.ALIGNED`.
-          names: the client's names of the images of each argument.
-          images: the files by these names.
-
-        Returns:
-          The answer; and the faces that were found, by name, none for a model of crops.
+        `names` has the client's names of the images of each argument, `images` their bytes.
         """
         encoded = {name: await _encode(name, data, loaded) for name, data in images.items()}
         faces: dict[str, Face] = {}

@@ -304,6 +304,7 @@ def test_the_service_and_its_client_find_the_face_in_each_photograph(serve, veri
     answer = service.post("/embed", files=[("image", A), ("image", B)] * 4).json()  # at most 8
     np.testing.assert_allclose(answer["embeddings"][0], verifier.embed(A, POINTS), atol=1e-6)
     assert answer["faces"] == [face().to_json()] * 8
+    assert not [text for text in service.get("/model").json()["limits"] if "detect faces" in text]
     client = fv.Client(service.url)
     verdict = client.verify(A, B)
     assert verdict.similarity == pytest.approx(wanted.similarity, abs=1e-5)
