@@ -149,6 +149,7 @@ def benchmark(options: BenchmarkOptions) -> Report:
         )
     options.input.check()
     source = feeding.training_source(options, manifests.load(options.tfrecords))
+    source = dataclasses.replace(source, paths={})  # which are for a teacher
     strategy = strategies.start_strategy(compute, options.seed)
     strategies.check_divides(strategy, options.global_batch_size, parts)
     bad = BadRecords(options.tfrecords, options.input.max_bad_records)

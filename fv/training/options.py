@@ -175,16 +175,15 @@ class TeacherOptions:
     )
     teacher_embeddings: str | None = option(
         None,
-        "File of fv.embed, or another with columns path and embedding, of any length: the model "
-        "imitates which images of a batch are alike.",
+        "File of fv.embed, or another with columns path and embedding, of any length, that the "
+        "model imitates.",
     )
     teacher_onnx: str | None = option(
         None, "As --teacher_embeddings, by an ONNX file that embeds the augmented images."
     )
     teacher_weight: float = option(
         10.0,
-        "Weight of the imitation's loss: of a workdir 1 − cosine to the teacher's embedding, else "
-        "the mean squared difference of the cosines of a batch's images.",
+        "Weight of the imitation's loss, 1 − cosine to the teacher's embedding.",
         lower=0.0,
     )
 

@@ -4,8 +4,7 @@ A deep network that hardly begins to learn on a few thousand faces begins at onc
 embeddings of a shallow one as targets. Source: Romero et al., FitNets: Hints for Thin Deep Nets,
 2015, with the embedding as the hint.
 
-An external teacher's embeddings have another length. The student imitates their cosines among the
-images of a batch. Source: Park et al., Relational Knowledge Distillation, CVPR 2019.
+An external teacher's embeddings may have another length; a fixed matrix gives them the student's.
 """
 
 import os
@@ -134,22 +133,30 @@ class ExternalTeacher:
         return batch["identities"], tf.reshape(taught, (-1, 2, size))
 
     def pair_losses(self, embeddings: tf.Tensor, taught: tf.Tensor) -> tf.Tensor:
-        """The weighted mean squared difference of an image's cosines to the replica's others.
+        """The weighted loss of each pair: 1 − cosine, mean of both images, float32 [n].
 
         The teacher's embeddings are centred first: cosines of embeddings that all point in one
-        direction hardly differ. Images without an embedding take no part.
+        direction hardly differ. Then they get the student's length. Images without an embedding
+        take no part.
         """
-        images = tf.reshape(embeddings, (-1, embeddings.shape[-1]))
-        taught = tf.reshape(taught, (-1, taught.shape[-1]))
-        known = tf.cast(tf.reduce_any(taught != 0.0, axis=1), tf.float32)[:, tf.newaxis]
-        middle = tf.reduce_sum(taught, axis=0) / tf.maximum(tf.reduce_sum(known), 1.0)
-        taught = tf.math.l2_normalize((taught - middle) * known, axis=1)
-        counted = tf.linalg.set_diag(known * tf.transpose(known), tf.zeros_like(known[:, 0]))
-        differences = tf.matmul(images, images, transpose_b=True)
-        differences -= tf.matmul(taught, taught, transpose_b=True)
-        sums = tf.reduce_sum(counted * tf.square(differences), axis=1)
-        losses = sums / tf.maximum(tf.reduce_sum(counted, axis=1), 1.0)
-        return self._weight * tf.reduce_mean(tf.reshape(losses, (-1, 2)), axis=1)
+        known = tf.cast(tf.reduce_any(taught != 0.0, axis=2, keepdims=True), tf.float32)
+        middle = tf.reduce_sum(taught, axis=(0, 1)) / tf.maximum(tf.reduce_sum(known), 1.0)
+        fitted = tf.tensordot(
+            (taught - middle) * known, _fit(taught.shape[2], embeddings.shape[2]), 1
+        )
+        cosines = tf.reduce_sum(embeddings * tf.math.l2_normalize(fitted, axis=2), axis=2)
+        return self._weight * tf.reduce_mean(known[:, :, 0] * (1.0 - cosines), axis=1)
+
+
+def _fit(size: int, wanted: int) -> np.ndarray:
+    """A fixed matrix that nearly keeps cosines, float32 [size, wanted].
+
+    It adds zeros to short embeddings, and turns long ones by a random rotation that is cut off.
+    """
+    if size <= wanted:
+        return np.eye(size, wanted, dtype=np.float32)
+    numbers = np.random.default_rng(0).normal(size=(size, wanted))
+    return np.linalg.qr(numbers)[0].astype(np.float32)
 
 
 def load_external(options: TeacherOptions, paths: Mapping[str, int]) -> ExternalTeacher | None:
