@@ -87,7 +87,7 @@ def test_a_bad_image_fails_its_own_request_alone(model):
         return abs(float(answer["similarity"][0] - wanted[index % 6]))
 
     with concurrent.futures.ThreadPoolExecutor(8) as pool:
-        assert max(pool.map(one, range(96))) < 1e-6
+        assert max(pool.map(one, range(36))) < 1e-6
 
 
 ANSWERS = {
