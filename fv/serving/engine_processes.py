@@ -63,7 +63,10 @@ class EngineProcesses:
             raise TemporaryError("a worker process died: try again") from error
         self._idle.put(worker)
         if isinstance(answer, Exception):
-            raise answer
+            try:
+                raise answer
+            finally:
+                del answer  # its traceback holds this frame, and so this engine and its workers
         return answer
 
     def _replace(self) -> None:

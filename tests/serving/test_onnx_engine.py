@@ -1,6 +1,7 @@
 """ONNX Runtime in place of the SavedModel, in this process and in worker processes."""
 
 import concurrent.futures
+import gc
 import pathlib
 import subprocess
 import sys
@@ -97,5 +98,6 @@ def test_a_killed_worker_fails_its_own_call_and_is_replaced(folder):
     assert all(ask(index) for index in range(4))
     processes = workers()
     held.clear()
+    gc.collect()  # what tracebacks hold
     ended = (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD)
     waiting.until(lambda: all(not one.is_running() or one.status() in ended for one in processes))
