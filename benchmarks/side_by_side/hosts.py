@@ -32,6 +32,7 @@ class Hosts:
         hosts: processes that hold the hosts' namespaces.
         """
         self._switch, self._hosts = switch, hosts
+        self._namespaces = [_namespace_of(host) for host in hosts]
         self.addresses = [f"10.99.0.{place}" for place in range(1, len(hosts) + 1)]
 
     def plug_in(self) -> None:
@@ -89,11 +90,10 @@ class Hosts:
 
     def kill_all(self) -> None:
         """Kills all processes that run on the hosts, also those that no longer have a parent."""
-        namespaces = [_namespace_of(host) for host in self._hosts]
         for path in pathlib.Path("/proc").glob("[0-9]*"):
             process = int(path.name)
             with contextlib.suppress(OSError):  # it has ended meanwhile
-                if process not in self._hosts and _namespace_of(process) in namespaces:
+                if process not in self._hosts and _namespace_of(process) in self._namespaces:
                     os.kill(process, signal.SIGKILL)
 
 
@@ -123,7 +123,14 @@ def connect(count: int, delay_s: float = 0.0) -> Iterator[Hosts]:
 def _program(command: list[str]) -> Iterator[int]:
     """The id of a process that has printed a line; it ends when its stdin is closed."""
     pipe = subprocess.PIPE
-    with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True) as running:
+    with subprocess.Popen(
+        command,
+        stdin=pipe,
+        stdout=pipe,
+        stderr=pipe,
+        text=True,
+        start_new_session=True,  # Ctrl-C ends this process first, which tears down in order
+    ) as running:
         assert running.stdout and running.stderr
         if not running.stdout.readline():
             raise OSError(running.stderr.read().strip())

@@ -1,5 +1,6 @@
 """configs/slurm/train.sbatch in a real Slurm cluster on this machine."""
 
+import contextlib
 import os
 import pathlib
 import re
@@ -29,11 +30,12 @@ def cluster(tmp_path_factory) -> Iterator[SlurmCluster]:
         pytest.skip(f"{program} is not installed (apt install slurm-wlm munge)")
     if os.getuid():
         pytest.skip("Slurm's daemons need root")
-    try:
-        with slurm_cluster.run(tmp_path_factory.mktemp("slurm")) as running:
-            yield running
-    except OSError as error:
-        pytest.skip(f"no network namespaces: {error}")
+    with contextlib.ExitStack() as stack:
+        try:
+            running = stack.enter_context(slurm_cluster.run(tmp_path_factory.mktemp("slurm")))
+        except OSError as error:
+            pytest.skip(f"no network namespaces: {error}")
+        yield running
 
 
 @pytest.fixture(autouse=True)
