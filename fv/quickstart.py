@@ -190,8 +190,7 @@ class _Quickstart:
 
     def _choose_crop(self) -> float:
         """Returns the crop whose pixels tell training people apart best; 1 if they were cropped."""
-        preprocessing = self._data.preprocessing
-        if preprocessing and preprocessing.cuts:
+        if self._data.preprocessing.cuts:
             return 1.0
         aucs = recipe.measure_crops(self._read_pairs("train", record.parse_pair))
         if not aucs:

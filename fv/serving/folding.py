@@ -1,5 +1,7 @@
 """Folds BatchNorm into the layers before it, and weights into the graph, for faster inference."""
 
+import logging
+
 import numpy as np
 import tensorflow as tf
 import tf_keras
@@ -42,7 +44,14 @@ def freeze(encoder: tf_keras.Model) -> tf.types.experimental.ConcreteFunction:
     def encode(pixels):
         return encoder(pixels, training=False)
 
-    return convert_to_constants.convert_variables_to_constants_v2(encode.get_concrete_function())
+    traced = encode.get_concrete_function()
+    logger = tf.get_logger()
+    before = logger.level
+    logger.setLevel(logging.ERROR)  # it warns of lookup tables that the graph lacks
+    try:
+        return convert_to_constants.convert_variables_to_constants_v2(traced)
+    finally:
+        logger.setLevel(before)
 
 
 def _fold(network: tf_keras.Model) -> tf_keras.Model:
