@@ -21,7 +21,7 @@ LONGEST_S = 900.0  # for anything that is waited for, on a busy machine
 APART_S = 30.0
 # Of a job. The script asks for SIGTERM five minutes before, and Slurm sends it up to one earlier.
 MINUTES = 8
-ENDED = re.compile(r"task (\d) ended with (\d+)")
+ENDED = re.compile(r"task (\d): Exited with exit code (\d+)")  # of srun, also of a cancelled job
 
 
 @pytest.fixture(scope="module")
