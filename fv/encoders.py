@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from fv import embedding, files, workers
 from fv.errors import UserError
-from fv.model import checkpoint_files, model_record
+from fv.model import checkpoint_files, initial_weights, model_record
 from fv.model.model_record import ModelRecord
 from fv.model.options import ModelOptions
 from fv.preprocessing import Preprocessing
@@ -84,7 +84,7 @@ def load_onnx(path: str) -> Encoder:
     """
     network = OnnxEncoder(path)
     version = os.path.dirname(os.path.dirname(os.path.abspath(path)))
-    card_path = os.path.join(version, "model_card.json")
+    card_path = os.path.join(version, initial_weights.CARD)
     card = files.load_json(card_path) if files.exists(card_path) else {"model": {}}
     held = _describe(card, network.image_size, network.embedding_size, path)
     return Encoder(lambda pixels: network(pixels.numpy()), held, path, files.sha256(path))
