@@ -1,33 +1,41 @@
-"""Measures the HTTP service: load beside the same SavedModel in process, and hostile requests.
+"""Measures the HTTP service: load with each engine, and hostile requests.
 
-    python -m benchmarks.http_service --model=export --images=lfw --json=FILE
+    python -m benchmarks.http_service --model=export --images=lfw --json=FILE \\
+        [--peer=/tmp/litserve/bin/python]
 
-Callers run in processes of their own, on the same cores as the server.
+`load` asks the service with each engine, the same SavedModel in process, and a peer, in turn. The
+ONNX engine and the peer need an export with `--formats=saved_model,onnx`. Callers run in processes
+of their own, on the same cores as the servers.
 """
 
+import base64
 import contextlib
 import dataclasses
 import http.client
 import itertools
 import json
+import pathlib
 import socket
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent import futures
 
 import numpy as np
 import psutil
 
 from benchmarks import hostile_images, parts
+from benchmarks.side_by_side import ports
 from fv import cli
 from fv.errors import UserError
 from fv.options import option, required
 
 PARTS = ("load", "fuzz")
 CALLERS = (1, 4, 16, 64)
+ENGINES = ("tensorflow", "onnx")
+PEER = "benchmarks/side_by_side/litserve_peer.py"
 PAIRS = 16
 BOUNDARY = "b" * 20
 TOLERANCE = 1e-5
@@ -35,6 +43,7 @@ FUZZERS = 8
 SILENCE_S = 60.0
 # One process of callers, so that they share no interpreter with what they ask.
 CALL = "from benchmarks import http_service; http_service.call_server()"
+CALL_PEER = "from benchmarks import http_service; http_service.call_peer()"
 IN_PROCESS = "from benchmarks import http_service; http_service.call_in_process()"
 
 
@@ -47,6 +56,9 @@ class BenchmarkOptions:
     parts: str = option(",".join(PARTS), f"Which parts to run, of {', '.join(PARTS)}, with commas.")
     seconds: float = option(5.0, "Of one round of load.", lower=0.5)
     rounds: int = option(3, "Of load, in turn with the SavedModel in process.", lower=1)
+    peer: str | None = option(
+        None, "Python that has litserve, onnxruntime and pillow; no peer is measured without."
+    )
     requests: int = option(10_000, "Hostile requests.", lower=1)
     seed: int = option(0, "Of the hostile requests.", lower=0)
     json: str | None = option(None, "File to write the figures to.")
@@ -59,9 +71,10 @@ def main(options: BenchmarkOptions) -> None:
 
 
 @contextlib.contextmanager
-def run_server(model: str) -> Iterator[tuple[int, psutil.Process]]:
+def run_server(model: str, engine: str = ENGINES[0]) -> Iterator[tuple[int, psutil.Process]]:
     """Starts the service and yields its port and process."""
     command = [sys.executable, "-m", "fv.serve", f"--model={model}", "--port=0"]
+    command.append(f"--engine={engine}")
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         line = process.stdout.readline()
@@ -69,6 +82,27 @@ def run_server(model: str) -> Iterator[tuple[int, psutil.Process]]:
             raise UserError("the server did not start")
         yield int(line.rsplit(":", 1)[1]), psutil.Process(process.pid)
         process.terminate()
+
+
+@contextlib.contextmanager
+def run_peer(python: str, model: str) -> Iterator[int]:
+    """Starts the peer, which takes the newest version, and yields its port."""
+    (version,) = sorted(pathlib.Path(model).glob("[0-9]*"))[-1:]
+    (port,) = ports.free_ports(1)
+    command = [python, PEER, str(port), str(version / "formats" / "encoder.onnx")]
+    with subprocess.Popen(command) as process:
+        while True:
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)):
+                break
+            if process.poll() is not None:
+                raise UserError("the peer did not start")
+            time.sleep(0.1)
+        try:
+            yield port
+        finally:
+            parent = psutil.Process(process.pid)
+            for each in [*parent.children(recursive=True), parent]:
+                each.kill()
 
 
 def form(image_a: bytes, image_b: bytes) -> bytes:
@@ -89,23 +123,23 @@ FORM_TYPE = {"Content-Type": f"multipart/form-data; boundary={BOUNDARY}"}
 
 
 def measure_load(options: BenchmarkOptions) -> dict:
-    """Returns pairs/s and latency by callers: over HTTP, and in process, medians over rounds."""
+    """Returns pairs/s and latency by callers and server, medians over rounds."""
     taken: dict[tuple[str, int], list[dict]] = {}
-    with run_server(options.model) as (port, _):
+    with contextlib.ExitStack() as stack:
+        targets = []
+        for engine in ENGINES:
+            port, _ = stack.enter_context(run_server(options.model, engine))
+            targets.append((f"HTTP, {engine}", CALL, str(port)))
+        if options.peer:
+            port = stack.enter_context(run_peer(options.peer, options.model))
+            targets.append(("LitServe", CALL_PEER, str(port)))
+        targets.append(("in process", IN_PROCESS, options.model))
         for _ in range(options.rounds):
-            for callers in CALLERS:
-                for where, code, target in (
-                    ("HTTP", CALL, str(port)),
-                    ("in process", IN_PROCESS, options.model),
-                ):
-                    given = [target, options.images, str(callers), str(options.seconds)]
-                    done = subprocess.run(
-                        [sys.executable, "-c", code, *given],
-                        stdout=subprocess.PIPE,
-                        text=True,
-                        check=True,
-                    )
-                    taken.setdefault((where, callers), []).append(json.loads(done.stdout))
+            for callers, (where, code, target) in itertools.product(CALLERS, targets):
+                given = [target, options.images, str(callers), str(options.seconds)]
+                command = [sys.executable, "-c", code, *given]
+                done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+                taken.setdefault((where, callers), []).append(json.loads(done.stdout))
     return {
         f"{callers} callers, {where}": {
             key: round(float(np.median([one[key] for one in rows])), 2) for key in rows[0]
@@ -115,15 +149,29 @@ def measure_load(options: BenchmarkOptions) -> dict:
 
 
 def call_server() -> None:
-    """Runs callers of the server on a port, and prints the figures."""
+    """Runs callers of the service on a port, and prints the figures."""
+    _call_port("/verify", lambda pair: form(*pair), FORM_TYPE)
+
+
+def call_peer() -> None:
+    """Runs callers of the peer on a port, and prints the figures."""
+
+    def encode(pair: tuple[bytes, bytes]) -> bytes:
+        images = zip("ab", pair, strict=True)
+        return json.dumps({name: base64.b64encode(i).decode() for name, i in images}).encode()
+
+    _call_port("/predict", encode, {"Content-Type": "application/json"})
+
+
+def _call_port(path: str, encode: Callable, headers: dict[str, str]) -> None:
     port, images, callers, seconds = sys.argv[1:]
-    bodies = _pairs(images)
+    pairs = _pairs(images)
     local = threading.local()
 
     def ask(index: int) -> None:
         if not hasattr(local, "connection"):
             local.connection = http.client.HTTPConnection("127.0.0.1", int(port))
-        local.connection.request("POST", "/verify", form(*bodies[index % PAIRS]), FORM_TYPE)
+        local.connection.request("POST", path, encode(pairs[index % PAIRS]), headers)
         response = local.connection.getresponse()
         response.read()
         assert response.status == 200, response.status

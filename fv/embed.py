@@ -1,9 +1,9 @@
 """Embeds images: python -m fv.embed --workdir=DIR --images=DIR --output=faces.parquet
 
-Takes a folder (--images) or shards (--tfrecords), and a workdir, an export (--model) or an ONNX
-file (--onnx). Writes one row for each image: path, identity, embedding, width and height in pixels,
-brightness, sharpness. Images are prepared as the training images were. A run that was killed
-continues with the same command.
+Takes a data source (--images) or shards (--tfrecords), and a workdir, an export (--model) or an
+ONNX file (--onnx). Writes one row for each image: path, identity, embedding, width and height in
+pixels, brightness, sharpness. Images are prepared as the training images were. A run that was
+killed continues with the same command.
 """
 
 from fv import quiet_tensorflow  # noqa: F401  TensorFlow first, without its noise
@@ -33,6 +33,7 @@ from fv import (
     tables,
 )
 from fv.alignment import Alignment
+from fv.conversion import sources, verification_sets
 from fv.conversion.faces import FaceOptions
 from fv.encoders import Encoder
 from fv.errors import UserError
@@ -52,9 +53,12 @@ class EmbedOptions:
     """Which images, by which model."""
 
     output: str = required("file to write: .parquet (pip install 'fv[parquet]') or .npz.")
-    images: str | None = option(None, "Folder that holds one folder of images per person.")
-    identity_level: int = option(
-        1, "Level of the folder below --images that names the person, from 1.", lower=1
+    images: str | None = option(
+        None, "Images, in any format of python -m fv.make_tfrecords; see docs/convert.md."
+    )
+    labels: str | None = option(None, "Who is in the images, as in the converter.")
+    identity_level: int | None = option(
+        None, "Level of the folder below --images that names the person, from 1.", lower=1
     )
     tfrecords: str | None = option(None, "Folder of shards, whose distinct images are embedded.")
     split: str | None = option(
@@ -111,10 +115,7 @@ def write(
     Returns:
       The reason by the path of each image that is left out.
     """
-    folder, name = os.path.dirname(options.output) or ".", os.path.basename(options.output)
-    files.make_folder(folder)
-    kept_name = f"embed-{name}"
-    kept = os.path.join(ownership.private_folder(folder), kept_name)
+    folder, kept = _kept(options)
     files.make_folder(kept)
     flags: list = [encoder.digest, dataclasses.replace(options, output="")]
     flags += [files.sha256(path) for path in filter(None, [options.faces.face_points])]
@@ -143,7 +144,7 @@ def write(
             first = ": ".join(next(iter(left_out.items())))
             raise UserError(f"none of the {total:,} images can be embedded, the first: {first}")
         embedding_files.write(options.output, read_finished)
-    ownership.remove_private(folder, kept_name)
+    ownership.remove_private(folder, os.path.basename(kept))
     ownership.remove_leftovers(folder)
     return left_out
 
@@ -209,16 +210,38 @@ def find_images(
     if is_foreign and options.faces.given:
         trained = Preprocessing(alignment=Alignment(options.align_margin))
         size = size or encoder.record.options.image_size
-    given: Any = dict(
-        images=options.images, crop=options.crop, store_size=size, faces=options.faces
-    )
+    images = options.images or ""
+    if verification_sets.is_verification_set(images):
+        held_images = verification_sets.load(images)
+        catalog = verification_sets.unpack(held_images, _make_scratch(options))
+    else:
+        merge_names = False
+        level = options.identity_level
+        catalog = sources.find_images(images, options.labels, level, merge_names)
+    given: Any = dict(images=catalog.root, crop=options.crop, store_size=size, faces=options.faces)
     chosen = EvaluateOptions(encoder.source, **given)
     chosen = pair_sources.with_training_crop(chosen, trained)
     rules, boxes = pair_sources.choose_storage(chosen, trained)
-    return image_blocks.read_folder(options.images or "", options.identity_level, rules, boxes)
+    return image_blocks.read_source(catalog, images, _make_scratch(options), rules, boxes)
+
+
+def _kept(options: EmbedOptions) -> tuple[str, str]:
+    """The folder of the output, and the folder in it that keeps finished blocks."""
+    folder, name = os.path.split(options.output)
+    return folder or ".", os.path.join(ownership.private_folder(folder or "."), f"embed-{name}")
+
+
+def _make_scratch(options: EmbedOptions) -> str:
+    """The folder for copies of images that cannot be read by themselves."""
+    name = hashlib.sha256(f"{options.images} {options.labels}".encode()).hexdigest()[:16]
+    folder = os.path.join(_kept(options)[1], f"unpacked-{name}")
+    files.make_folder(folder)
+    return folder
 
 
 def _check(options: EmbedOptions) -> None:
+    if options.tfrecords and (options.labels or options.identity_level):
+        raise UserError("--labels and --identity_level are for --images: leave them out")
     for flags, values in (
         ("--workdir, --model and --onnx", (options.workdir, options.model, options.onnx)),
         ("--images and --tfrecords", (options.images, options.tfrecords)),

@@ -1,4 +1,4 @@
-"""Images to embed, from a folder or from shards, in blocks that are the same in each run."""
+"""Images to embed, from a data source or from shards, in blocks that are the same in each run."""
 
 import contextlib
 import functools
@@ -9,8 +9,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from fv import errors, files, manifest, record
-from fv.conversion import datasets, images, jpeg
+from fv import errors, files, manifest, record, workers
+from fv.conversion import datasets, images, jpeg, sources
+from fv.conversion.datasets import Catalog, Place
 from fv.conversion.formats import BadImage
 from fv.evaluation import pair_sources, pairs
 
@@ -35,16 +36,17 @@ class Block(NamedTuple):
     stamp: object
 
 
-def read_folder(
-    root: str, identity_level: int, rules: images.Rules, boxes: pairs.FindBoxes
+def read_source(
+    catalog: Catalog, source: str, scratch: str, rules: images.Rules, boxes: pairs.FindBoxes
 ) -> tuple[int, pd.DataFrame, Iterator[Block]]:
-    """Lists the images of a folder, as the converter does.
+    """Lists the images of a data source, as the converter does.
 
     Args:
-      root: the images folder.
-      identity_level: which folder of an image's path names its identity, from 1.
+      catalog: of the data source.
+      source: its name, for messages.
+      scratch: folder for copies of images that cannot be read by themselves.
       rules: how images are prepared.
-      boxes: the part of each image, or a function that finds these for some paths.
+      boxes: the part of each image, or a function that finds these for some images.
 
     Returns:
       The number of images; unusable files, with columns `path` and `reason`; the images.
@@ -52,53 +54,59 @@ def read_folder(
     Raises:
       UserError: there is no image.
     """
-    catalog = datasets.scan_folder(root, identity_level)
     if catalog.images.empty:
-        datasets.require_identities(catalog.images, catalog.unusable, root, catalog.passed_over)
-    blocks = _read_files(root, catalog.images, rules, boxes)
+        datasets.require_identities(catalog.images, catalog.unusable, source, catalog.passed_over)
+    with workers.pool(workers.available_cores()) as run:
+        unpacked = sources.unpack(catalog.images, scratch, run)
+    blocks = _read_images(catalog, unpacked, rules, boxes)
     return len(catalog.images), catalog.unusable, blocks
 
 
-def _read_files(
-    root: str, table: pd.DataFrame, rules: images.Rules, boxes: pairs.FindBoxes
+def _read_images(
+    catalog: Catalog, unpacked: pd.DataFrame, rules: images.Rules, boxes: pairs.FindBoxes
 ) -> Iterator[Block]:
-    for start in range(0, len(table), IMAGES_PER_BLOCK):
-        rows = table.iloc[start : start + IMAGES_PER_BLOCK]
-        paths, identities = rows["path"].tolist(), rows["identity"].astype(str).tolist()
-        places = [os.path.join(root, path) for path in paths]
-        stamp: list = [rules, *map(_stamp, places)]
+    for start in range(0, len(unpacked), IMAGES_PER_BLOCK):
+        rows = slice(start, start + IMAGES_PER_BLOCK)
+        places = list(datasets.list_places(unpacked.iloc[rows]))
+        paths = [place.path for place in places]
+        identities = unpacked["identity"].iloc[rows].astype(str).tolist()
+        # Before they were unpacked, which each run does.
+        held = datasets.list_places(catalog.images.iloc[rows])
+        stamp: list = [rules, *((*place[1:], _stamp(catalog.root, place)) for place in held)]
         if isinstance(boxes, Mapping):
             stamp += [np.asarray(boxes.get(path, ()), float).tolist() for path in paths]
         sizes: dict[int, tuple[int, int]] = {}
-        find = boxes if callable(boxes) else lambda paths: boxes
+        find = boxes if callable(boxes) else lambda places: boxes
         # A detector runs when the first image of the block is read.
-        find_parts = functools.cache(functools.partial(find, paths))
-        read = functools.partial(_read_file, places, paths, rules, find_parts, sizes)
+        find_parts = functools.cache(functools.partial(find, places))
+        read = functools.partial(_read_image, catalog.root, places, rules, find_parts, sizes)
         yield Block(paths, identities, read, sizes, stamp)
 
 
-def _read_file(
-    places: Sequence[str],
-    paths: Sequence[str],
+def _read_image(
+    root: str,
+    places: Sequence[Place],
     rules: images.Rules,
     find_parts: Callable[[], pairs.Boxes | None],
     sizes: dict[int, tuple[int, int]],
     number: int,
 ) -> bytes:
-    """`Block.read` of a file."""
+    """`Block.read` of a data source."""
+    place = places[number]
     try:
-        data = files.read_bytes(places[number])
+        data, _ = sources.read_image(root, place, rules.max_pixels)
     except OSError as error:
         errors.raise_if_temporary(error)
         raise BadImage(f"cannot be read: {error.strerror}") from error
-    image = pairs.load_image(data, paths[number], rules, find_parts())
+    image = pairs.load_image(data, place.path, rules, find_parts())
     height, width = image.grey.shape
     sizes[number] = (width, height)
     return image.stored
 
 
-def _stamp(path: str) -> object:
+def _stamp(root: str, place: Place) -> object:
     """What changes with a file."""
+    path = place.file or os.path.join(root, place.path)
     with contextlib.suppress(OSError):  # reading it says why
         if files.is_remote(path):
             return files.size(path)

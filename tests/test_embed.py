@@ -11,12 +11,14 @@ import pytest
 
 from fv import embed as embed_module
 from fv import embedding_files, encoders, image_blocks
+from fv.conversion import verification_sets
 from fv.conversion.faces import FaceOptions
 from fv.embed import EmbedOptions, embed
 from fv.errors import UserError
 from fv.evaluation import pair_sources, scores
 from fv.model import checkpoint_files, model_record
 from tests import samples
+from tests.conversion import making
 
 
 @pytest.fixture(scope="module")
@@ -133,6 +135,58 @@ def test_images_that_cannot_be_used_are_listed_beside_the_file(trained, tmp_path
     assert "1 left out" in capsys.readouterr().err
 
 
+def write_source(folder: pathlib.Path, faces: str, format: str) -> tuple[str, str | None]:
+    """Writes the images of a folder in another format; returns --images and --labels."""
+    paths = sorted(pathlib.Path(faces).glob("*/*.jpg"))
+    images = [(number // 3, path.read_bytes()) for number, path in enumerate(paths)]
+    if format == "rec":
+        return str(making.records(folder / "train.rec", images)), None
+    if format == "bin":
+        encoded = [data for _, data in images]
+        verification_sets.write(str(folder / "a.bin"), encoded, [True] * (len(images) // 2))
+        return str(folder / "a.bin"), None
+    if format == "parquet":
+        pyarrow = pytest.importorskip("pyarrow")
+        pytest.importorskip("pyarrow.parquet")
+        rows = [{"bytes": data, "path": None} for _, data in images]
+        table = pyarrow.table({"image": rows, "who": [person for person, _ in images]})
+        pyarrow.parquet.write_table(table, folder / "a.parquet", row_group_size=5)
+        return str(folder / "a.parquet"), "who"
+    for number, path in enumerate(paths):
+        (folder / f"{number:02d}.jpg").write_bytes(path.read_bytes())
+    rows = [f"{number:02d}.jpg,{path.parent.name}\n" for number, path in enumerate(paths)]
+    (folder / "list.csv").write_text("".join(rows))
+    return str(folder), str(folder / "list.csv")
+
+
+@pytest.mark.parametrize("format", ["rec", "bin", "parquet", "list"])
+def test_every_data_source_gives_the_embeddings_of_folders(
+    format, trained, faces, tmp_path, small_blocks, monkeypatch
+):
+    whole = str(tmp_path / "whole.npz")
+    embed(EmbedOptions(whole, images=faces, workdir=trained.workdir))
+    (tmp_path / "source").mkdir()
+    images, labels = write_source(tmp_path / "source", faces, format)
+    output = str(tmp_path / "a.npz")
+    options = EmbedOptions(output, images=images, labels=labels, workdir=trained.workdir)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(embedding_files, "write", interrupt)
+        embed(options)
+    if format != "bin":  # whose images are new files in each run
+        monkeypatch.setattr(embed_module, "embed_block", interrupt)
+    embed(options)
+    found, expected = embedding_files.read(output), embedding_files.read(whole)
+    np.testing.assert_allclose(found.vectors, expected.vectors, atol=1e-6)
+    images_of_one = 2 if format == "bin" else 3  # genuine pairs make the people of a .bin
+    people = np.unique(found.identities, return_inverse=True)[1]
+    np.testing.assert_array_equal(people, np.arange(12) // images_of_one)
+    assert not (tmp_path / ".fv").exists()
+
+
+def interrupt(*_):
+    raise KeyboardInterrupt
+
+
 def test_an_export_embeds_as_its_workdir(trained, exported, faces, tmp_path):
     chosen = EmbedOptions("", images=faces, workdir=trained.workdir)
     found = []
@@ -165,6 +219,10 @@ def test_a_foreign_onnx_file_embeds_aligned_faces(faces, tmp_path):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
+        (
+            {"images": None, "tfrecords": "x", "labels": "y"},
+            "--labels and --identity_level are for",
+        ),
         ({"tfrecords": "x"}, "give one of --images and --tfrecords"),
         ({"workdir": None}, "give one of --workdir, --model and --onnx"),
         ({"output": "a.csv"}, r"a\.csv is neither a \.parquet nor a \.npz file"),

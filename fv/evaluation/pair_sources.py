@@ -15,6 +15,7 @@ import numpy as np
 
 from fv import detection, files, manifest, progress, record, workers
 from fv.conversion import faces, images
+from fv.conversion.datasets import Place
 from fv.errors import UserError
 from fv.evaluation import options as options_module
 from fv.evaluation import pairs as pairs_module
@@ -214,12 +215,13 @@ def choose_storage(
     def read_points() -> faces.Faces | None:
         return faces.find_faces(chosen, margin, (), folder, most, map)
 
-    def find_faces(paths: list[str]) -> Mapping[str, images.Part]:
+    def find_faces(places: list[Place]) -> Mapping[str, images.Part]:
+        paths = [place.path for place in places]
         if chosen.face_points:  # read once, also for images that come in blocks
             found = read_points()
         else:
             with workers.pool(workers.available_cores()) as run:
-                found = faces.find_faces(chosen, margin, paths, folder, most, run)
+                found = faces.find_faces(chosen, margin, paths, folder, most, run, places=places)
         assert found is not None
         return found.crop(paths).boxes or {}
 

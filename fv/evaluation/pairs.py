@@ -23,6 +23,7 @@ from fv.conversion import (
     pair_lists,
     verification_sets,
 )
+from fv.conversion.datasets import Place
 from fv.conversion.formats import BadImage
 from fv.conversion.images import Rules
 from fv.errors import UserError
@@ -30,7 +31,7 @@ from fv.preprocessing import Preprocessing
 
 _CONVERTER = options.ConvertOptions(images="")  # its defaults
 Boxes = Mapping[str, images.Part]
-FindBoxes = Boxes | Callable[[list[str]], Boxes] | None
+FindBoxes = Boxes | Callable[[list[Place]], Boxes] | None
 MAX_PIXELS = _CONVERTER.max_pixels
 _HASH_BYTES = 8  # of an image's path
 _HASH_FACTOR = np.uint64(0x9E3779B97F4A7C15)  # odd: a pair's key changes with either path
@@ -141,7 +142,7 @@ def read_listed_pairs(
       is_csv: whether the list is a CSV; its pairs are one fold.
       allow_missing: leave out the pairs of missing images.
       boxes: the part of each image to use, by its path below `folder`, or a function that gives
-        them for the paths of the list; an image without one is broken.
+        them for the images of the list; an image without one is broken.
       identity_level: which folder of an image's path names the person; None for the first, if that
         is plausible.
       merge_names: whether names that differ only in spelling are one person's; None to refuse them.
@@ -240,7 +241,7 @@ def _reader(
     paths: np.ndarray, folder: str, rules: Rules, boxes: FindBoxes
 ) -> Callable[[int], bytes]:
     """The `Images.read` of the images of a folder."""
-    parts = boxes(paths.tolist()) if callable(boxes) else boxes
+    parts = boxes(list(map(Place, paths.tolist()))) if callable(boxes) else boxes
 
     def read(number: int) -> bytes:
         data = files.read_bytes(os.path.join(folder, paths[number]))
