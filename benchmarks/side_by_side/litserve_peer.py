@@ -52,5 +52,9 @@ if __name__ == "__main__":
     api = Verifier(max_batch_size=_MOST_PAIRS, batch_timeout=_WAIT_S)
     server = litserve.LitServer(api, accelerator="cpu")
     server.run(
-        host="127.0.0.1", port=int(sys.argv[1]), num_api_servers=1, generate_client_file=False
+        host="127.0.0.1",
+        port=int(sys.argv[1]),
+        num_api_servers=1,
+        generate_client_file=False,
+        log_level="warning",
     )

@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 import tf_keras
 
-from fv import embedding, files, image_ops, metrics, quiet_tensorflow, workers
+from fv import embedding, files, image_ops, manifest, metrics, quiet_tensorflow, workers
 from fv.encoders import OnnxEncoder
 from fv.errors import UserError
 from fv.evaluation import pair_sources
@@ -182,7 +182,7 @@ def compare_formats(
 ) -> list[dict]:
     """Measures the trained encoder and each file on the pairs that fv.evaluate scored.
 
-    Without an evaluation it measures them on the held-out pairs.
+    Without an evaluation, or without its shards, it measures them on the held-out pairs.
 
     Args:
       paths: files that `write_formats` wrote.
@@ -209,9 +209,10 @@ def compare_formats(
         return model.head.similarity(embeddings[pairs.first], embeddings[pairs.second]).numpy()
 
     chosen_on = pairs = pair_sources.read_shard_pairs(held_out.tfrecords, held_out.split)
-    if held_out.figures is not None:
-        scored = held_out.figures["tfrecords"], held_out.figures["split"]
-        pairs = pair_sources.read_shard_pairs(*scored)
+    scored = (held_out.figures or {}).get("tfrecords")
+    if scored and files.exists(os.path.join(scored, manifest.FILE_NAME)):
+        assert held_out.figures is not None
+        pairs = pair_sources.read_shard_pairs(scored, held_out.figures["split"])
     engines = {_TRAINED: embed_trained} | {path: open_engine(path) for path in paths}
     found = _embed_images(engines, pairs, options)
     choosing = _embed_images(engines, chosen_on, options)
