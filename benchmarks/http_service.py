@@ -32,7 +32,7 @@ from fv import cli
 from fv.errors import UserError
 from fv.options import option, required
 
-PARTS = ("load", "fuzz")
+PARTS = ("load", "soak", "fuzz")
 CALLERS = (1, 4, 16, 64)
 ENGINES = ("tensorflow", "onnx")
 PEER = "benchmarks/side_by_side/litserve_peer.py"
@@ -55,6 +55,7 @@ class BenchmarkOptions:
     images: str = required("folder that holds one folder of JPEG images per person")
     parts: str = option(",".join(PARTS), f"Which parts to run, of {', '.join(PARTS)}, with commas.")
     seconds: float = option(5.0, "Of one round of load.", lower=0.5)
+    soak: float = option(1800.0, "Seconds of load on each engine in `soak`.", lower=1.0)
     rounds: int = option(3, "Of load, in turn with the SavedModel in process.", lower=1)
     peer: str | None = option(
         None, "Python that has litserve, onnxruntime and pillow; no peer is measured without."
@@ -66,7 +67,7 @@ class BenchmarkOptions:
 
 def main(options: BenchmarkOptions) -> None:
     """Runs the parts one after the other."""
-    measures = {"load": measure_load, "fuzz": measure_fuzz}
+    measures = {"load": measure_load, "soak": measure_soak, "fuzz": measure_fuzz}
     parts.run(options.parts, PARTS, lambda part: measures[part](options), options.json)
 
 
@@ -217,6 +218,29 @@ def _call(ask, callers: int, seconds: float) -> None:
     taken = time.perf_counter() - begun
     p50, p99 = np.percentile(latencies, (50, 99)) * 1e3
     print(json.dumps({"pairs_per_second": len(latencies) / taken, "p50_ms": p50, "p99_ms": p99}))
+
+
+# Part `soak`.
+
+
+def measure_soak(options: BenchmarkOptions) -> dict:
+    """Returns the memory of the service, MB, at eleven times of a long saturating load."""
+    found = {}
+    for engine in ENGINES:
+        with run_server(options.model, engine) as (port, process):
+            given = [str(port), options.images, str(CALLERS[-1]), str(options.soak)]
+            calling = subprocess.Popen(
+                [sys.executable, "-c", CALL, *given], stdout=subprocess.PIPE, text=True
+            )
+            memory = []
+            for _ in range(11):
+                tree = [process, *process.children(recursive=True)]
+                memory.append(sum(each.memory_full_info().uss for each in tree) >> 20)
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    calling.wait(options.soak / 10)
+            figures = json.loads(calling.communicate()[0])
+            found[engine] = {"memory_mb": memory, **figures}
+    return found
 
 
 # Part `fuzz`.

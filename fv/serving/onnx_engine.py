@@ -36,7 +36,6 @@ _CARD = "model_card.json"
 _FORMATS = (contract.JPEG, contract.PNG, contract.BMP, contract.GIF)
 _SCAN, _MOST_SCANS = b"\xff\xda", 100  # as in `fv.serving.decoding`
 _LENGTH_TOLERANCE = 0.01  # of an embedding, as in `fv.serving.signatures`
-_SUBSAMPLING = "420"  # of stored images
 _IMAGES_AT_ONCE = 64  # through the network; bounds memory
 _PAIRS = {"serving_default": (IMAGE_A, IMAGE_B), "compare": (EMBEDDING_A, EMBEDDING_B)}
 
@@ -171,10 +170,7 @@ class OnnxEngine:
                 part = stored.alignment.align(rgb, points, stored.store_size)
             else:
                 part = images.cut_and_resize(rgb, stored.store_size, stored.crop_fraction)
-            encoded = simplejpeg.encode_jpeg(
-                np.ascontiguousarray(part), stored.jpeg_quality, "RGB", _SUBSAMPLING, fastdct=False
-            )
-            rgb = simplejpeg.decode_jpeg(encoded, "RGB")
+            rgb = compress(part, stored.jpeg_quality)
         top, left, side = jpeg_loader.centre_window(rgb.shape[0], rgb.shape[1], self._crop)
         square = rgb[top : top + side, left : left + side]
         if side == self._side:
@@ -187,6 +183,16 @@ class OnnxEngine:
             interpolation=cv2.INTER_AREA if averaged else cv2.INTER_LINEAR,
         )
         return np.rint(resized).astype(np.uint8)
+
+
+def compress(rgb: np.ndarray, quality: int) -> np.ndarray:
+    """Encodes and decodes uint8 [height, width, 3] as JPEG, bit for bit as `image_ops.store`.
+
+    simplejpeg would encode with libjpeg's fast DCT.
+    """
+    bgr = cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR)
+    _, encoded = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, quality])
+    return simplejpeg.decode_jpeg(encoded, "RGB")
 
 
 def _open(path: str, threads: int) -> Callable[[np.ndarray], np.ndarray]:

@@ -9,10 +9,13 @@ import sys
 import numpy as np
 import psutil
 import pytest
+import tensorflow as tf
 
 import fv
+from fv import image_ops
 from fv.errors import TemporaryError, UserError
-from fv.serving import engine, export
+from fv.preprocessing import Preprocessing
+from fv.serving import engine, export, onnx_engine
 from fv.serving.contract import InputError
 from fv.serving.export import ExportOptions
 from tests import waiting
@@ -30,6 +33,15 @@ def test_an_export_without_onnx_says_how_to_get_it(exported):
 def test_the_engine_needs_no_tensorflow():
     code = "import sys, fv.serving.engine_processes; sys.exit('tensorflow' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+@pytest.mark.parametrize("quality", [75, 95])
+def test_images_are_stored_bit_for_bit_as_in_the_graph(quality):
+    pixels = np.asarray(making.picture())
+    stored = Preprocessing(store_size=min(pixels.shape[:2]), jpeg_quality=quality)
+    wanted = image_ops.store(tf.constant(pixels), stored).numpy()
+    np.testing.assert_array_equal(onnx_engine.compress(pixels, quality), wanted)
+    assert (wanted != pixels).any()
 
 
 @pytest.fixture(scope="module")
