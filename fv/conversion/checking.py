@@ -101,8 +101,12 @@ def check_images(
       UserError: `strict` and an image is refused, or the images folder vanished.
       OSError: the scratch folder cannot be written, or a network file system failed for a moment.
     """
-    paths = catalog["path"].to_numpy()
-    results, done = np.zeros(len(catalog), _RESULT), 0
+    paths = catalog["path"].array
+    columns = {
+        name: np.zeros((len(catalog), *kind.shape), kind.base)
+        for name, kind in ((name, _RESULT[name]) for name in _RESULT.names or ())
+    }
+    done = 0
     reasons: dict[int, str] = {}
     with progress.progress(len(catalog), "check", "image") as bar:
         for found, refused in run(check_task, _tasks(catalog, root, scratch, rules, crop)):
@@ -110,20 +114,22 @@ def check_images(
                 place, reason = min(refused.items())
                 advice = "--strict stops here; without it the image is left out"
                 raise UserError(f"{paths[done + place]}: {reason} ({advice})")
-            results[done : done + len(found)] = found
+            for name, column in columns.items():
+                column[done : done + len(found)] = found[name]
             reasons |= {done + place: reason for place, reason in refused.items()}
             done += len(found)
             bar.update(len(found))
     is_sound = np.ones(len(catalog), bool)
     is_sound[list(reasons)] = False
-    results = results[is_sound] if reasons else results  # a copy takes 66 bytes an image
-    sound = catalog[is_sound].drop(columns=["place", "span"], errors="ignore")
-    return Checked(
-        sound.assign(**{name: results[name] for name in KEPT_COLUMNS}),
-        pd.DataFrame({"path": paths[~is_sound], "reason": list(reasons.values())}, dtype=object),
-        results["digest"].copy(),  # without the columns that `sound` holds
-        results["hash"].copy(),
-    )
+    sound = catalog.drop(columns=["place", "span"], errors="ignore")
+    if reasons:
+        columns = {name: column[is_sound] for name, column in columns.items()}
+        sound = sound[is_sound]
+    sound = sound.copy(deep=False)
+    for name in KEPT_COLUMNS:
+        sound[name] = columns.pop(name)  # which is copied, so free it
+    refused = pd.DataFrame({"path": paths[~is_sound], "reason": list(reasons.values())})
+    return Checked(sound, refused.astype(object), columns["digest"], columns["hash"])
 
 
 def check_task(task: Task) -> tuple[np.ndarray, dict[int, str]]:

@@ -297,7 +297,7 @@ def _check_images(
 ) -> tuple[checking.Checked, pd.DataFrame, faces.Faces | None]:
     """Checks the images; returns the result, images without a box or face, and the faces."""
     crop = images_module.parse_crop(chosen.crop)
-    images, paths = catalog.images, catalog.images["path"].tolist()
+    images, paths = catalog.images, catalog.images["path"].array
     blocks = os.path.join(ownership.private_folder(chosen.output), faces.BLOCKS)
     found = faces.find_faces(
         chosen.faces,

@@ -13,6 +13,7 @@ import pandas as pd
 
 from fv import files
 from fv.conversion import identities, passed_over
+from fv.conversion.packed_strings import PackedStrings
 from fv.errors import UserError
 
 SUFFIXES = tuple(".jpg .jpeg .jpe .jfif .png .pgm .ppm .pnm .bmp .webp .tif .tiff .gif".split())
@@ -174,7 +175,9 @@ def holds_people(folder: str) -> bool:
 
 
 def list_images(
-    paths: Iterable[str], names: Sequence[str] | pd.Categorical, merge_names: bool = False
+    paths: Sequence[str] | PackedStrings,
+    names: Sequence[str] | pd.Categorical,
+    merge_names: bool = False,
 ) -> pd.DataFrame:
     """Makes the table of `Catalog.images` from paths and names of identities."""
     if merge_names:
@@ -186,7 +189,8 @@ def list_images(
         codes = {name: code for code, name in enumerate(known)}
         found = np.fromiter((codes[name] for name in names), np.int32, len(names))
         names = pd.Categorical.from_codes(found, pd.Index(known, dtype=object))
-    return pd.DataFrame({"path": pd.Series(paths, dtype=object), "identity": names})
+    held = paths if isinstance(paths, PackedStrings) else pd.Series(paths, dtype=object)
+    return pd.DataFrame({"path": held, "identity": names})
 
 
 def list_held_images(

@@ -26,7 +26,7 @@ _WORD_BITS = 64
 def find_copies(checked: Checked, distance: int) -> pd.DataFrame:
     """The duplicates among the sound images, with their paths: see `find_duplicates`."""
     found = find_duplicates(checked.digests, checked.hashes, _codes(checked), distance)
-    return name_duplicates(found, checked.sound["path"].to_numpy())
+    return name_duplicates(found, checked.sound["path"])
 
 
 def drop_copies(checked: Checked, copies: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -45,7 +45,7 @@ def drop_copies(checked: Checked, copies: pd.DataFrame) -> tuple[pd.DataFrame, p
     others = "'" + _copy_of(copies).reindex(rows).to_numpy(object) + "'"
     start = np.where(doubtful[rows], "the same picture as ", "the same bytes as ").astype(object)
     end = np.where(doubtful[rows], ", and two identities have it", "").astype(object)
-    paths = checked.sound["path"].to_numpy()[rows]
+    paths = checked.sound["path"].iloc[rows].to_numpy(object)
     dropped = pd.DataFrame({"path": paths, "reason": start + others + end}, dtype=object)
     return checked.sound[~(doubtful | redundant)], dropped
 
@@ -86,9 +86,10 @@ def find_duplicates(
     )
 
 
-def name_duplicates(copies: pd.DataFrame, paths: np.ndarray) -> pd.DataFrame:
+def name_duplicates(copies: pd.DataFrame, paths: pd.Series) -> pd.DataFrame:
     """The duplicates with columns `first_path` and `second_path`, from the images' paths [n]."""
-    return copies.assign(first_path=paths[copies["first"]], second_path=paths[copies["second"]])
+    first, second = (paths.iloc[copies[end]].to_numpy(object) for end in ("first", "second"))
+    return copies.assign(first_path=first, second_path=second)
 
 
 def under_two_identities(copies: pd.DataFrame, identities: np.ndarray) -> np.ndarray:

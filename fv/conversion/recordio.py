@@ -21,6 +21,7 @@ from fv import files, progress
 from fv.conversion import datasets
 from fv.conversion.datasets import Catalog, Place
 from fv.conversion.formats import BadImage
+from fv.conversion.packed_strings import PackedStrings
 from fv.errors import UserError
 
 SUFFIX = ".rec"
@@ -73,7 +74,7 @@ def list_images(path: str) -> Catalog:
     identity = pd.Categorical.from_codes(np.argsort(order)[codes], pd.Index(names[order], object))
     base = os.path.basename(path)
     blocks = np.array_split(keys[rows], len(rows) // _BLOCK + 1)  # a Python int takes 40 bytes
-    paths = (f"{base}/{key}" for block in blocks for key in block.tolist())
+    paths = PackedStrings.pack(f"{base}/{key}" for block in blocks for key in block.tolist())
     images = datasets.list_images(paths, identity)
     bad = [(f"{base}/{key}", reason) for key, reason in unusable]
     return datasets.list_held_images(

@@ -289,8 +289,9 @@ def _draw_pairs(chosen: ConvertOptions, selection: Selection, scratch: str) -> b
     """Draws a sheet of sampled pairs, as they are stored."""
     rows = contact_sheets.choose_pairs(selection.tables, _PAIRS_SHOWN, chosen.seed)
     used, ends = np.unique(rows[["a", "b"]].to_numpy(), return_inverse=True)
-    stored = shards.stored_images(selection.images.loc[used], selection.root, scratch)
-    names = selection.images["identity"].loc[used].astype(str).to_numpy()
+    chosen_images = selection.images.iloc[shards.find_rows(selection.images, used)]
+    stored = shards.stored_images(chosen_images, selection.root, scratch)
+    names = chosen_images["identity"].astype(str).to_numpy()
     pairs = [
         contact_sheets.Pair(stored.read(a), stored.read(b), label, names[a], names[b])
         for (a, b), label in zip(ends.reshape(-1, 2), rows["label"], strict=True)

@@ -11,6 +11,7 @@ import pandas as pd
 
 from fv import files, manifest, ownership, record
 from fv.conversion import checking, output, pairs
+from fv.conversion.packed_strings import PackedStrings
 
 DEFAULT_SHARDS = 8  # of the largest split: enough to interleave, and for workers of a small cluster
 # Long enough to read at a disk's full rate, short enough to shuffle whole shards.
@@ -27,7 +28,7 @@ class Images:
     Attributes:
       root: the images folder.
       scratch: the folder of packs, which hold images that were written anew.
-      paths: of the images, object [n].
+      paths: of the images.
       files: that hold them, object [n]; None where `paths` are files below `root`.
       identities: object [n].
       numbers: of the images in the catalog, int64 [n].
@@ -38,7 +39,7 @@ class Images:
 
     root: str
     scratch: str
-    paths: np.ndarray
+    paths: PackedStrings
     files: np.ndarray | None
     identities: np.ndarray
     numbers: np.ndarray
@@ -67,7 +68,8 @@ class Images:
 
 def stored_images(images: pd.DataFrame, root: str, scratch: str) -> Images:
     """Returns the images of a table with the columns of `_COLUMNS`; its index numbers them."""
-    paths, identities, *numbers = (images[name].to_numpy() for name in _COLUMNS)
+    paths = PackedStrings.pack(images["path"])
+    identities, *numbers = (images[name].to_numpy() for name in _COLUMNS[1:])
     held_in = images[_FILE].to_numpy() if _FILE in images else None
     return Images(root, scratch, paths, held_in, identities, images.index.to_numpy(), *numbers)
 
@@ -107,10 +109,17 @@ def count_shards(
     """
     largest = max(tables.values(), key=len)
     if wanted is None:
-        size = sum(int(images["bytes"].loc[largest[column]].sum()) for column in ("a", "b"))
+        sizes = images["bytes"].to_numpy()
+        size = sum(int(sizes[find_rows(images, largest[end])].sum()) for end in ("a", "b"))
         wanted = max(DEFAULT_SHARDS, -(-size // LARGEST_DEFAULT_BYTES))
     wanted = min(wanted, len(largest))
     return {name: max(1, -(-wanted * len(table) // len(largest))) for name, table in tables.items()}
+
+
+def find_rows(images: pd.DataFrame, numbers: np.ndarray | pd.Series) -> np.ndarray:
+    """The rows of images by their numbers. A look-up by label would take 27 bytes an image."""
+    assert images.index.is_monotonic_increasing
+    return images.index.searchsorted(numbers)
 
 
 def plan_split(
@@ -138,7 +147,7 @@ def plan_split(
         rows = table.iloc[part]
         used, ends = np.unique(rows[["a", "b"]].to_numpy(), return_inverse=True)
         a, b = ends.reshape(-1, 2).T
-        members = stored_images(images.loc[used, columns], root, scratch)
+        members = stored_images(images.iloc[find_rows(images, used)][columns], root, scratch)
         name = manifest.shard_name(split, index, count)
         yield Task(folder, name, members, a, b, rows["label"].to_numpy())
 

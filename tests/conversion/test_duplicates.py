@@ -3,6 +3,7 @@ import time
 
 import cv2
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 
@@ -268,5 +269,5 @@ def test_masses_of_equal_or_nearly_equal_images_are_one_group_in_time(spread):
 
 def test_paths_are_added_to_copies():
     found = find([making.jpeg(1), making.jpeg(2), making.jpeg(1)], [0, 0, 0])
-    named = duplicates.name_duplicates(found, np.array(["a", "b", "c"], object))
+    named = duplicates.name_duplicates(found, pd.Series(["a", "b", "c"]))
     assert named[["first_path", "second_path"]].to_numpy().tolist() == [["a", "c"]]

@@ -51,7 +51,7 @@ def copies(digests, identities, paths):
     hashes = rng.integers(0, 2**64, (20, checking.HASH_WORDS), dtype=np.uint64)[digests]
     digests = np.array(digests, np.uint64)
     found = duplicates.find_duplicates(digests, hashes, np.array(identities), 12)
-    return duplicates.name_duplicates(found, np.array(paths, object))
+    return duplicates.name_duplicates(found, pd.Series(paths, dtype=object))
 
 
 @pytest.fixture
