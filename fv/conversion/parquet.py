@@ -15,6 +15,7 @@ import pandas as pd
 from fv import files, progress, workers
 from fv.conversion import datasets
 from fv.conversion.datasets import Catalog
+from fv.conversion.packed_strings import PackedStrings
 from fv.errors import UserError
 
 SUFFIX = ".parquet"
@@ -54,7 +55,7 @@ def list_images(
             counts.append(len(rows))
             bar.update()
     identity = pd.api.types.union_categoricals(labels, sort_categories=True)
-    images = datasets.list_images(found, identity, merge_names)
+    images = datasets.list_images(PackedStrings.pack(found), identity, merge_names)
     codes, rows = np.repeat(np.arange(len(paths)), counts), np.concatenate(places)
     return datasets.list_held_images(images, paths, codes, rows, np.zeros(len(rows)), unusable)
 

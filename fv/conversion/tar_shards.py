@@ -18,6 +18,7 @@ import numpy as np
 from fv import files, progress
 from fv.conversion import datasets, passed_over
 from fv.conversion.datasets import Catalog
+from fv.conversion.packed_strings import PackedStrings
 from fv.errors import UserError
 
 SUFFIX = ".tar"
@@ -73,7 +74,7 @@ def list_images(
             f"{paths[0]}: no image with a label in a .cls, .json or .txt beside it; the first "
             f"image is {unusable[0][0]}: unpack a tar of folders, and give the folder"
         )
-    images = datasets.list_images(found, names, merge_names)
+    images = datasets.list_images(PackedStrings.pack(found), names, merge_names)
     return datasets.list_held_images(images, paths, codes, places, sizes, unusable)
 
 
