@@ -25,6 +25,7 @@ Map = Callable[[Callable[[Task], Result], Iterable[Task]], Iterator[Result]]
 
 _TASKS_AHEAD = 2  # tasks submitted per worker; more would only take memory
 _EXIT_ORPHAN = 1
+_GROUP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _CACHE_SHARE = 0.8  # of the available memory; batches, weights and other processes need the rest
 
 # A container sees its own control group here, with files of cgroup v2 or v1.
@@ -38,6 +39,27 @@ _MEMORY_FILES = (  # limit, usage, statistics
     ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes", "memory/memory.stat"),
 )
 _PAGE_CACHE = ("inactive_file", "total_inactive_file")  # in the usage, but free to take
+
+
+@contextlib.contextmanager
+def block_group_signals() -> Iterator[None]:
+    """Blocks SIGINT and SIGTERM for processes that the block starts, from their first instruction.
+
+    Launchers signal a whole process group. The parent handles the signal; a child that ended first
+    would look like a fault. See `ignore_group_signals`.
+    """
+    earlier = signal.pthread_sigmask(signal.SIG_BLOCK, _GROUP_SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, earlier)
+
+
+def ignore_group_signals() -> None:
+    """Ignores SIGINT and SIGTERM in a process that was started under `block_group_signals`."""
+    for number in _GROUP_SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _GROUP_SIGNALS)
 
 
 @contextlib.contextmanager

@@ -17,7 +17,6 @@ import gc
 import mmap
 import os
 import queue
-import signal
 import subprocess
 import sys
 import tempfile
@@ -44,7 +43,6 @@ _NO_NAMES = (b"",) * 4  # of a pair that could not be parsed
 # Of each process: while it decodes one batch the next one waits, so that no core is idle.
 _CONNECTIONS = 2
 _MAPPED_BATCHES = 256  # more than there are at one time
-_GROUP_SIGNALS = (signal.SIGINT, signal.SIGTERM)  # sent to the whole process group
 _MADV_REMOVE = getattr(mmap, "MADV_REMOVE", None)  # Linux's
 
 _MODULE = "fv.pipeline.decoding_processes"
@@ -67,13 +65,14 @@ class DecodingProcesses:
         self._memory = SharedFile()
         ours, theirs = zip(*(connection.Pipe() for _ in range(count * _CONNECTIONS)), strict=True)
         inherited = (self._memory.descriptor, *(end.fileno() for end in theirs))
-        self._server = subprocess.Popen(
-            [sys.executable, "-m", _MODULE, *map(str, inherited)],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            pass_fds=inherited,
-            env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)} | _ONE_THREAD,
-        )
+        with workers.block_group_signals():
+            self._server = subprocess.Popen(
+                [sys.executable, "-m", _MODULE, *map(str, inherited)],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                pass_fds=inherited,
+                env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)} | _ONE_THREAD,
+            )
         for end in theirs:
             end.close()
         self._idle: queue.SimpleQueue[connection.Connection] = queue.SimpleQueue()
@@ -196,8 +195,7 @@ def _open_unnamed() -> int:
 
 def main() -> None:
     """Forks a process for every two connections; each answers until its parent is gone."""
-    for number in _GROUP_SIGNALS:  # the parent handles them, and its end is the end of all
-        signal.signal(number, signal.SIG_IGN)
+    workers.ignore_group_signals()  # the parent handles them, and its end is the end of all
     memory, *descriptors = map(int, sys.argv[1:])
     gc.freeze()
     gc.disable()  # nothing here refers to itself

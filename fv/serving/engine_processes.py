@@ -7,7 +7,6 @@ imports no TensorFlow and ends when its parent does.
 """
 
 import queue
-import signal
 import subprocess
 import sys
 import threading
@@ -17,6 +16,7 @@ from typing import Any
 
 from absl import logging
 
+from fv import workers
 from fv.errors import TemporaryError
 from fv.serving.contract import InputError, Inputs, Outputs
 from fv.serving.onnx_engine import OnnxEngine
@@ -43,8 +43,7 @@ class EngineProcesses:
         self.path, self.card, self.threshold = path, held.card, held.threshold
         self.embedding_size, self.calls_at_once = held.embedding_size, count
         self._idle: queue.SimpleQueue[connection.Connection] = queue.SimpleQueue()
-        workers = [_start(path) for _ in range(count)]
-        for worker in workers:
+        for worker in [_start(path) for _ in range(count)]:
             self._add(worker)
 
     def run(self, signature: str, inputs: Inputs) -> Outputs:
@@ -86,7 +85,8 @@ class EngineProcesses:
 
 def _start(path: str) -> connection.Connection:
     ours, theirs = connection.Pipe()
-    with theirs:  # the worker's death closes the other end only if nobody else holds it
+    # The worker's death closes the other end only if nobody else holds it.
+    with theirs, workers.block_group_signals():
         subprocess.Popen(
             [sys.executable, "-m", _MODULE, str(theirs.fileno()), path],
             stdin=subprocess.DEVNULL,
@@ -97,8 +97,7 @@ def _start(path: str) -> connection.Connection:
 
 def _work(number: int, path: str) -> None:
     """Answers calls until the connection ends."""
-    for one in (signal.SIGINT, signal.SIGTERM):  # of the whole group: the parent drains first
-        signal.signal(one, signal.SIG_IGN)
+    workers.ignore_group_signals()  # the parent drains first
     parent = connection.Connection(number)
     engine = OnnxEngine(path, 1)
     engine.warm_up()

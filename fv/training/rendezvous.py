@@ -18,6 +18,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from fv import options as fv_options
+from fv import workers
 from fv.errors import UserError
 from fv.training.cluster import Cluster, split_address
 
@@ -92,7 +93,9 @@ def exit_after(seconds: float, message: str) -> Iterator[None]:
     """
     watched = [str(os.getpid()), str(seconds), f"fv: error: {message}"]
     command = [sys.executable, "-S", "-c", _WATCH, *watched]
-    with subprocess.Popen(command, stdin=subprocess.PIPE):
+    with workers.block_group_signals():
+        process = subprocess.Popen(command, stdin=subprocess.PIPE)
+    with process:
         yield
 
 

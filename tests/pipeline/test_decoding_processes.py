@@ -203,6 +203,15 @@ def test_they_outlive_signals_to_the_whole_group_but_not_their_parent():
     assert wait_until(lambda: not any(map(is_running, all_below)))
 
 
+def test_signals_to_the_group_do_not_end_a_process_that_still_starts(encoded):
+    processes = DecodingProcesses(1)
+    os.kill(processes.pid, signal.SIGTERM)
+    os.kill(processes.pid, signal.SIGINT)
+    memory = processes.batch_memory((1, 2, SIDE, SIDE, 3))
+    _, (labels, _) = processes.decode(memory, 1.0, [encoded])
+    assert list(labels) in ([0], [1])
+
+
 def is_running(pid: int) -> bool:
     try:
         return "State:\tZ" not in pathlib.Path(f"/proc/{pid}/status").read_text()

@@ -165,10 +165,12 @@ def test_strangers_at_the_port_do_no_harm():
 
 
 HANGING = """
-import ctypes
+import ctypes, os, signal
 from fv import quiet_tensorflow
 from fv.training import rendezvous
+signal.signal(signal.SIGTERM, lambda *_: None)
 with rendezvous.exit_after(0.5, "it took too long"):
+    os.killpg(0, signal.SIGTERM)  # as Slurm does
     ctypes.PyDLL(None).sleep(60)  # holds Python's lock, as TensorFlow does
 """
 
@@ -176,7 +178,11 @@ with rendezvous.exit_after(0.5, "it took too long"):
 def test_a_block_that_holds_pythons_lock_too_long_ends_the_process():
     began = time.monotonic()
     done = subprocess.run(
-        [sys.executable, "-c", HANGING], capture_output=True, text=True, check=False
+        [sys.executable, "-c", HANGING],
+        capture_output=True,
+        text=True,
+        check=False,
+        start_new_session=True,
     )
     assert done.returncode == -9 and time.monotonic() - began < 20
     assert done.stderr == "fv: error: it took too long\n"
