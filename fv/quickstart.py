@@ -4,8 +4,8 @@ It converts the images, trains a small network for a first verdict, then trains,
 exports the model itself. It prints every command that it runs, and chooses their flags by these
 rules:
 
-- Crop: the centre square (all of the shorter side, 0.8 or 0.6 of it) whose pixels tell the people
-  apart best.
+- Crop: the centre square (all of the shorter side, 0.8 or 0.6 of it) whose pixels distinguish the
+  people best.
 - Network: conv8 at 48 pixels on a CPU, InceptionV3 in bfloat16 on a GPU. InceptionV3 sees 139
   pixels there, or, as on a CPU and for small faces, 75 pixels up to its layer mixed7.
 - Loss: softmax over the people plus n_pairs, on genuine pairs alone. With more than 20,000 people,
@@ -59,7 +59,10 @@ _VERDICTS = (0, 1)  # exit codes of fv.verify
 class QuickstartOptions:
     """What to train on, and for how long."""
 
-    images: str = required("what tools/make_tfrecords.py takes, such as a folder for each person")
+    images: str = required(
+        "folder with one folder of images per person, or other images that "
+        "tools/make_tfrecords.py reads."
+    )
     output: str = option("quickstart", "Folder for everything that is made.")
     minutes: float = option(15.0, "Time for all stages together.", lower=1.0)
     steps: int | None = option(
