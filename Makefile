@@ -67,7 +67,7 @@ $(INSTALLED): pyproject.toml setup.py constraints.txt
 	elif test -z "$$python"; then \
 	  fail "$$incomplete has no ensurepip or venv module: install it (on Debian and Ubuntu: apt install python3-venv)"; \
 	fi; \
-	echo "making .venv with $$python and installing into it: 2.4 GB, one to three minutes"; \
+	echo "making .venv with $$python and installing into it: 2.5 GB, one to three minutes"; \
 	"$$python" -m venv $(CLEAR) .venv >&2 || fail "$$python could not make .venv"; \
 	$(call install,.[serve]); \
 	echo "$$python" >$@
