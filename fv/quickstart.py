@@ -7,14 +7,14 @@ rules:
 - Crop: the centre square (all of the shorter side, 0.8 or 0.6 of it) whose pixels distinguish the
   people best.
 - Network: conv8 at 48 pixels on a CPU, InceptionV3 in bfloat16 on a GPU. InceptionV3 sees 139
-  pixels there, or, as on a CPU and for small faces, 75 pixels up to its layer mixed7.
+  pixels on a GPU. On a CPU, and for small faces, it sees 75 pixels and ends at its layer mixed7.
 - Loss: softmax over the people plus n_pairs, on genuine pairs alone. With more than 20,000 people,
   the softmax samples 8,192 of them in each step.
 - Steps: as many as fit into --minutes at the measured speed, and at most 300 views of each image.
   From 300 steps on, the augmentation is strong.
 - Splits: a tenth of the people for validation and a tenth for the test, more if there are few.
 
-The same command continues where it was stopped. To change what it chose, edit OUTPUT/run.flags and
+The same command continues a run that was stopped. To change the choices, edit OUTPUT/run.flags and
 give the command again, or run the printed commands.
 """
 
