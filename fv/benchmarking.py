@@ -37,8 +37,8 @@ class BenchmarkOptions(TrainOptions):
     Neither first weights nor averages nor a teacher are part of the measured step.
     """
 
-    workdir: str = option("", "Not used, like all flags that do not change a step's speed.")
-    seconds: float = option(5.0, "How long each of the three is measured.", lower=0.01)
+    workdir: str = option("", "Not used, as all flags that do not change the speed of a step.")
+    seconds: float = option(5.0, "Seconds of each of the three measurements.", lower=0.01)
     json: str | None = option(None, "File to write the figures to.")
 
 

@@ -130,7 +130,7 @@ def _print_help(
     print(f"{description.strip()}\n\nusage: {' '.join([program, '[flags]', *positional])}\n")
     for flag, text in fv_options.describe(options_class):
         print(f"  {flag}\n{textwrap.indent(textwrap.fill(text, 100), '      ')}")
-    print("  --flagfile=\n      Read flags from this file; give it first, since later flags win.")
+    print("  --flagfile=\n      Read flags from this file. Flags after it override it.")
 
 
 def _fail(program: str, message: str, code: int = EXIT_ERROR) -> int:

@@ -1,11 +1,11 @@
 """Converts face images to shards of image pairs.
 
-Reads folders, one per person; RecordIO; a folder and a list; tars; Parquet. Writes
-OUTPUT/{train,val,test}-NNNNN-of-NNNNN.tfrecord, OUTPUT/manifest.json, OUTPUT/report.html and
-report.json, which describe the images, and OUTPUT/left_out.csv if images were not used. Pairs are
-sampled, or come from an LFW pairs file or a CSV. After a kill, the same command writes the shards
-that are missing. A file in OUTPUT that fv did not write is never replaced. tfrecords/README.md
-documents the record.
+Reads a folder per person, RecordIO, a folder with a list, tars, or Parquet. Writes
+OUTPUT/{train,val,test}-NNNNN-of-NNNNN.tfrecord and OUTPUT/manifest.json, OUTPUT/report.html and
+report.json about the images, and OUTPUT/left_out.csv if images were not used. Pairs are sampled, or
+come from an LFW pairs file, a CSV or a .bin file. After a kill, the same command writes the missing
+shards. fv never replaces a file in OUTPUT that it did not write. tfrecords/README.md documents the
+record.
 """
 
 import os

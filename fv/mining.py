@@ -41,22 +41,27 @@ class MineOptions:
     )
     workdir: str = required("folder that fv.train wrote: the model that says what is hard.")
     output: str = required("folder for the shards and manifest.json.")
-    images: str | None = option(None, "Where the images are now, if they were moved.")
+    images: str | None = option(
+        None, "Folder of the images, if they were moved after the conversion."
+    )
     checkpoint: str = checkpoint_flag()
     pairs: int | None = option(
         None, "Training pairs; as many as the data set's if not given.", lower=2
     )
     hard_share: float = option(
-        0.5, "Share of mined pairs of each label; the others are random.", lower=0.0, upper=1.0
+        0.5,
+        "Share of mined pairs among the pairs of each label; the others are random.",
+        lower=0.0,
+        upper=1.0,
     )
     partners: int = option(
-        20, "Partners of each image that are considered for each label.", lower=1
+        20, "Nearest impostors and farthest genuine partners to consider for each image.", lower=1
     )
     skip_nearest: int = option(
         1, "Nearest impostors of each image to skip: they may be mislabelled.", lower=0
     )
     batch_size: int = option(64, "Images embedded at once.", lower=1)
-    seed: int = option(0, "Of the choice of pairs; splits keep the data set's seed.", lower=0)
+    seed: int = option(0, "Seed of the choice of pairs; splits keep the data set's seed.", lower=0)
     overwrite: bool = option(False, "Replace a finished data set in the output folder.")
     workers: int | None = option(None, "Processes; one per core if not given.", lower=1)
 

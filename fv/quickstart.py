@@ -4,17 +4,17 @@ It converts the images, trains a small network for a first verdict, then trains,
 exports the model itself. It prints every command that it runs, and chooses their flags by these
 rules:
 
-- Crop: the centre square (all of the shorter side, 0.8 or 0.6 of it) whose pixels tell the people
-  apart best.
+- Crop: the centre square (all of the shorter side, 0.8 or 0.6 of it) whose pixels distinguish the
+  people best.
 - Network: conv8 at 48 pixels on a CPU, InceptionV3 in bfloat16 on a GPU. InceptionV3 sees 139
-  pixels there, or, as on a CPU and for small faces, 75 pixels up to its layer mixed7.
+  pixels on a GPU. On a CPU, and for small faces, it sees 75 pixels and ends at its layer mixed7.
 - Loss: softmax over the people plus n_pairs, on genuine pairs alone. With more than 20,000 people,
   the softmax samples 8,192 of them in each step.
 - Steps: as many as fit into --minutes at the measured speed, and at most 300 views of each image.
   From 300 steps on, the augmentation is strong.
 - Splits: a tenth of the people for validation and a tenth for the test, more if there are few.
 
-The same command continues where it was stopped. To change what it chose, edit OUTPUT/run.flags and
+The same command continues a run that was stopped. To change the choices, edit OUTPUT/run.flags and
 give the command again, or run the printed commands.
 """
 
@@ -59,7 +59,10 @@ _VERDICTS = (0, 1)  # exit codes of fv.verify
 class QuickstartOptions:
     """What to train on, and for how long."""
 
-    images: str = required("what tools/make_tfrecords.py takes, such as a folder for each person")
+    images: str = required(
+        "folder with one folder of images per person, or other images that "
+        "tools/make_tfrecords.py reads."
+    )
     output: str = option("quickstart", "Folder for everything that is made.")
     minutes: float = option(15.0, "Time for all stages together.", lower=1.0)
     steps: int | None = option(

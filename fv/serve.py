@@ -1,7 +1,7 @@
 """Serves an export over HTTP: python -m fv.serve --model=export
 
-It speaks TensorFlow Serving's REST API at /v1/models/fv, takes files at /verify and /embed, and
-shows a web page at /.
+It has TensorFlow Serving's REST API at /v1/models/fv, takes files at /verify and /embed, and shows
+a web page at /.
 """
 
 import dataclasses
@@ -40,8 +40,8 @@ class ServeOptions:
     """What is served, where, and what a client may take."""
 
     model: str = required(
-        "folder of versions that fv.export wrote, whose highest valid version answers, also a new "
-        "one; or one version folder."
+        "folder of versions that fv.export wrote, whose highest valid version answers, also one "
+        "that is added later; or one version folder."
     )
     engine: str = option(
         TENSORFLOW,
@@ -53,15 +53,15 @@ class ServeOptions:
     host: str = option("127.0.0.1", "Address to listen on; 0.0.0.0 for all, behind a proxy.")
     port: int = option(8501, "Port; 0 takes a free one.", lower=0, upper=65535)
     token_file: str | None = option(
-        None, "File with a bearer token that every request for an answer has to carry."
+        None, "File with a bearer token that every request for an answer must carry."
     )
     max_body_mb: float = option(64.0, "Largest body of a request, in megabytes.", lower=0.001)
     max_images: int = option(64, "Images or embeddings in one request.", lower=2)
     max_requests: int = option(
-        128, "Requests that wait or run at once; further ones get status 429.", lower=1
+        128, "Requests that wait or run at once; more get status 429.", lower=1
     )
     timeout_s: float = option(30.0, "Seconds that a request may take, body included.", lower=0.1)
-    poll_s: float = option(2.0, "Seconds between two looks for a new version.", lower=0.1)
+    poll_s: float = option(2.0, "Seconds between two checks for a new version.", lower=0.1)
 
 
 def make_app(options: ServeOptions) -> "Starlette":

@@ -54,11 +54,12 @@ class SweepOptions:
     output: str = required("folder of the runs and sweep.json; a stopped sweep continues there.")
     train_flags: str = option(
         "",
-        "Flags of fv.train for every run: '--flagfile=configs/lfw.flags --steps=500'. In them and "
-        "in variants, {seed} is the run's seed: --teacher=runs/light/baseline/seed_{seed}.",
+        "Flags of fv.train for every run, such as '--flagfile=configs/lfw.flags --steps=500'. "
+        "Here and in variants, {seed} is the run's seed: "
+        "--teacher=runs/light/baseline/seed_{seed}.",
     )
     variants: str | None = option(
-        None, "Text file of variants, 'name: --flag=… --flag=…' on a line, the baseline first."
+        None, "Text file with one variant per line, 'name: --flag=… --flag=…', the baseline first."
     )
     seeds: int = option(3, "Seeds of each variant, from 0 on.", lower=1)
     evaluate_flags: str = option(

@@ -2,10 +2,10 @@
 
     python -m fv.train --flagfile=configs/X.flags --tfrecords=DIR --workdir=DIR
 
-The same command continues a run that was killed. SIGTERM and Ctrl-C save first and end the run
-within seconds with exit code 138; a second signal ends it at once. Exit codes 138 (also after
-another worker was lost) and 75 (a disk or the network failed for a moment) mean: start it again.
-docs/cluster.md lists all exit codes.
+The same command continues a run that was interrupted or killed. SIGTERM and Ctrl-C save a
+checkpoint and end the run within seconds with exit code 138. A second signal ends it at once. Run
+the command again after exit code 138, which also means that another worker was lost, and after 75,
+a temporary error of a disk or the network. docs/cluster.md lists all exit codes.
 """
 
 import ctypes

@@ -34,12 +34,12 @@ class VerifyOptions:
     """Which model answers, and how."""
 
     model: str = required(
-        "version folder that fv.export wrote, such as export/1, or the folder above: its highest "
-        "version."
+        "version folder that fv.export wrote, such as export/1, or the folder above it for its "
+        "highest version."
     )
     threshold: float | None = option(
         None,
-        "Similarity from which on two images are the same person; the model's by default.",
+        "Lowest similarity of two images of the same person; the model's threshold by default.",
         lower=0.0,
         upper=1.0,
     )
@@ -51,16 +51,18 @@ class VerifyOptions:
     json: bool = option(False, "Print one JSON object instead of text.")
     picture: str | None = option(None, "Write a PNG of both images and the score on its scale.")
     pairs_csv: str | None = option(
-        None, "CSV with columns image_a and image_b, paths from its own folder on: many pairs."
+        None,
+        "CSV of many pairs, with the columns image_a and image_b; paths are relative to its own "
+        "folder.",
     )
     faces: FinderOptions = group(FinderOptions)
     face_points: str | None = option(
         None,
-        "CSV of faces, as of the converter, with paths from its own folder on; other images go "
-        "through the detector.",
+        "File of faces, as for the converter, with paths relative to its own folder; the "
+        "detector finds the faces of other images.",
     )
     output: str | None = option(
-        None, "CSV of verdicts on --pairs_csv; its name with -verdicts before .csv by default."
+        None, "CSV for the verdicts on --pairs_csv; by default its name with -verdicts before .csv."
     )
 
 

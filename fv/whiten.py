@@ -2,9 +2,9 @@
 
 python -m fv.whiten --workdir=DIR --tfrecords=DIR --output=NEW_DIR
 
-What images of one person differ in, such as light or pose, counts for less in the similarity; what
-they share counts for more. The matrix becomes part of the last layer, so the model is as fast as
-before. fv.evaluate, fv.export and --teacher take the new folder like the first.
+Features in which images of one person differ, such as light or pose, get a lower weight in the
+similarity. The matrix becomes part of the last layer, so the model is as fast as before. The output
+is a workdir for fv.evaluate, fv.export and --teacher.
 """
 
 from fv import quiet_tensorflow  # noqa: F401, I001  TensorFlow first, without its start-up noise
@@ -39,7 +39,10 @@ class WhitenOptions:
     output: str = required("new folder for the whitened model, a workdir like the first.")
     checkpoint: str = checkpoint_flag()
     shrinkage: float = option(
-        0.2, "Share of a sphere in the within-class covariance, (0, 1].", lower=0.001, upper=1.0
+        0.2,
+        "Shrinkage of the within-class covariance to a multiple of the identity matrix, in (0, 1].",
+        lower=0.001,
+        upper=1.0,
     )
     batch_size: int = option(64, "Images embedded at once.", lower=1)
 

@@ -31,7 +31,7 @@ BEST = "best"  # likewise, and the folder of that checkpoint
 
 def checkpoint_flag() -> str:
     """Makes the field of an options dataclass for --checkpoint."""
-    text = "Which checkpoint: the last one, or the one that validated best."
+    text = "Checkpoint to use: the last one, or the one that validated best."
     return option(LAST, text, choices=(LAST, BEST))
 
 

@@ -1,10 +1,10 @@
-"""Measures your shards, host and model: which of input and model is the bottleneck.
+"""Measures whether the input or the model is the bottleneck, with your shards on this host.
 
 python tools/benchmark.py --flagfile=configs/lfw.flags --tfrecords=DIR
 python tools/benchmark.py --tfrecords=DIR --backbone=inception_v3 --global_batch_size=64
 
-All flags of fv.train are accepted, so any flagfile of a training run is, too. Flags of first
-weights, averages, teacher, checkpoints and validation have no effect.
+It takes all flags and flagfiles of fv.train. Flags of initial weights, averages, teacher,
+checkpoints and validation have no effect.
 """
 
 import os

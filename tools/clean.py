@@ -1,12 +1,12 @@
-"""Lists doubtful labels of a folder of faces: by the embeddings that fv.embed wrote.
+"""Lists doubtful labels of a folder of faces, from the embeddings that fv.embed wrote.
 
 python -m fv.embed --workdir=runs/lfw --images=lfw --output=lfw.parquet
 python tools/clean.py --embeddings=lfw.parquet --images=lfw --output=doubts
 python tools/make_tfrecords.py --images=lfw --exclude=doubts/doubts.csv --output=tfrecords/lfw
 
-Finds images that are far from their person (far), folders of two people (two_people), and people
-with two folders (same_person). Look at the contact sheets, and remove the rows of doubts.csv that
-are wrong: the converter leaves out the images of the others. A better model finds more.
+It finds images far from their person (far), folders of two people (two_people), and people with two
+folders (same_person). Look at the contact sheets, and remove the rows of doubts.csv that you
+disagree with. The converter leaves out the images of the other rows. A better model finds more.
 """
 
 import dataclasses

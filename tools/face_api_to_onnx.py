@@ -1,4 +1,4 @@
-"""Rebuilds npm's face recognition network as an ONNX file: a teacher for fv.train, or for fv.embed.
+"""Writes the face recognition network of an npm package as an ONNX file, for fv.train and fv.embed.
 
 npm pack @vladmandic/face-api && tar xzf vladmandic-face-api-*.tgz
 python tools/face_api_to_onnx.py --model=package/model --output=face_api.onnx
@@ -6,8 +6,8 @@ python tools/face_api_to_onnx.py --model=package/model --output=face_api.onnx
 The weights (MIT licence, 6.4 MB) are dlib's ResNet of 29 layers, which was trained on about three
 million faces of 7,485 people. Who they are is not known: some may be in your test data.
 
-The network expects squares of the face, not turned upright. With --faces, a file of face points as
-the converter's faces.csv, the tool also writes these squares as a CSV for --crop:
+The network expects squares around the face, without rotation. With --faces, a file of face points
+such as the converter's faces.csv, the tool also writes these squares as a CSV for --crop:
 
 python tools/face_api_to_onnx.py … --faces=tfrecords/lfw/faces.csv --boxes=boxes.csv
 python -m fv.embed --images=lfw --onnx=face_api.onnx --crop=boxes.csv --store_size=150 …

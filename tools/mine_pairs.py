@@ -1,9 +1,9 @@
-"""Mines hard training pairs with a trained model: the same data set again, with other pairs.
+"""Writes a data set again, with training pairs that are hard for a trained model.
 
 python tools/mine_pairs.py --tfrecords=tfrecords/lfw --workdir=runs/lfw --output=tfrecords/lfw_hard
 
-The model embeds every training image once. The shards hold mined and random pairs in the shares
-that --hard_share says. Validation and test shards keep their bytes. docs/train.md says more.
+The model embeds every training image once. --hard_share is the share of mined pairs, and the other
+pairs are random. Validation and test shards keep their bytes.
 """
 
 from fv import cli

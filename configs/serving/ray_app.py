@@ -11,14 +11,14 @@ from fv.serve import ServeOptions, make_app
 
 
 def build():
-    """Each replica loads the model itself."""
+    """Makes the application in each replica, which loads the model."""
     return make_app(ServeOptions(model=os.environ["FV_MODEL"]))
 
 
 @serve.deployment(num_replicas=2, max_ongoing_requests=64)
 @serve.ingress(build)
 class Service:
-    """Ray's proxy sends requests to the replicas; limits and metrics are those of a replica."""
+    """Ray's proxy distributes requests. Limits and metrics are those of one replica."""
 
 
 app = Service.bind()  # type: ignore[attr-defined]

@@ -1,9 +1,11 @@
 #!/bin/bash
-# One task of train.sbatch: runs the command that it is given, and says on stdout with which code that ended. srun itself hands
-# on the highest code of all tasks, in which one worker's mistake (2) hides behind the 138 of those that then lost it.
+# One task of train.sbatch: runs its arguments as a command and prints the exit code on stdout. srun
+# returns only the highest code of all tasks, so a user error (2) would hide behind the 138 of the
+# other workers.
 
-# Slurm may signal this shell alone, or the command as well, which takes two signals at once for one. The trap comes first:
-# a signal that arrives while the command starts is handed on once its process is known.
+# Slurm may signal this shell only, or the command too: fv.train takes two signals at once for one.
+# The trap is set first: a signal that arrives while the command starts is passed on when its
+# process is known.
 stopped= command=
 trap 'stopped=1; kill -TERM "$command" 2>/dev/null' TERM
 "$@" &

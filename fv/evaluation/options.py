@@ -28,14 +28,14 @@ class EvaluateOptions:
     )
     identity_level: int | None = option(
         None,
-        "Which folder below --images names the person, as in the converter; 1, the first, if not "
-        "given.",
+        "Level of the folder below --images that names the person, from 1, as in the converter; "
+        "1 if not given.",
         lower=1,
     )
     merge_names: bool | None = option(
         None,
         "Treat names that differ only in spelling as one person, as in the converter. "
-        "--nomerge_names treats them as different people, also when they are compared with the "
+        "--nomerge_names treats them as different people, also in the comparison with the "
         "training identities.",
     )
     pairs_file: str | None = option(
@@ -53,8 +53,8 @@ class EvaluateOptions:
     )
     scores: str | None = option(
         None,
-        "CSV of scores to evaluate instead of a model, with the columns label and score (higher is "
-        "more alike) and, for intervals and folds of people, identity_a and identity_b.",
+        "CSV of scores to evaluate instead of a model, with the columns label and score (higher "
+        "means more similar) and, for intervals and folds of people, identity_a and identity_b.",
     )
     threshold_scores: str | None = option(
         None, "CSV of scores to choose the threshold on; not needed with --folds."
@@ -75,19 +75,20 @@ class EvaluateOptions:
     folds: int | None = option(
         None,
         "Split the people into this many folds and choose each fold's threshold on the others. "
-        "A list with folds needs none. A verification set has ten, in the order of its pairs.",
+        "Not needed for a list with folds. A verification set has ten, in the order of its "
+        "pairs.",
         lower=2,
         upper=1000,
     )
     crop: str | None = option(
         None,
-        "Part of a list's images to use, as in the converter: none, the side of a centre square, "
-        "or a CSV of boxes. The crop of the training images if not given.",
+        "Part of a list's images to use, as in the converter: none, the side of a centre "
+        "square, or a CSV of boxes; the crop of the training images if not given.",
     )
     store_size: int | None = option(
         None,
-        "Size that a list's images are reduced to, as in the converter; that of the training "
-        "images if not given.",
+        "Shorter side in pixels to which a list's images are reduced, as in the converter; that "
+        "of the training images if not given.",
         lower=8,
     )
     faces: FaceOptions = group(FaceOptions)
@@ -100,10 +101,10 @@ class EvaluateOptions:
     )
     seed: int = option(0, "Seed of the bootstrap, the folds and the untrained network.", lower=0)
     allow_missing: bool = option(
-        False, "Leave out pairs of a list whose images are missing or broken, and note it."
+        False, "Leave out pairs of a list whose images are missing or broken, and mark the report."
     )
     allow_seen_identities: bool = option(
-        False, "Evaluate on people that the model was trained on, and note it."
+        False, "Evaluate on people that the model was trained on, and mark the report."
     )
     compare: str | None = option(
         None, "Compare finished evaluations: --compare RUN RUN …, folders with metrics.json."

@@ -25,7 +25,8 @@ class ModelOptions:
         "inception_v3", "Convolutional network under the embedding.", choices=BACKBONES
     )
     feature_layer: str | None = option(
-        None, "Cut the backbone behind this layer (such as mixed7); its last by default."
+        None,
+        "Last layer of the backbone that the model uses, such as mixed7; all layers by default.",
     )
     pooling: str = option(
         "average", "How the backbone's last map becomes a vector.", choices=POOLINGS
@@ -38,48 +39,53 @@ class ModelOptions:
     )
     crop_fraction: float = option(
         1.0,
-        "Side of the centre square that is used, over the image's shorter side, (0, 1].",
+        "Side of the centre square that the model uses, as a fraction of the image's shorter "
+        "side, in (0, 1].",
         lower=0.01,
         upper=1.0,
     )
     embedding_size: int = option(128, "Numbers in an embedding.", lower=2, upper=8192)
     dropout: float = option(
         0.0,
-        "Share of features dropped before the embedding in training, [0, 1).",
+        "Share of features dropped before the embedding in training, in [0, 1).",
         lower=0.0,
         upper=0.99,
     )
     batch_norm_momentum: float = option(
         0.99,
-        "Of the moving statistics; short runs need less, such as 0.9, [0, 1).",
+        "Momentum of BatchNorm's moving statistics, in [0, 1); short runs need less, such as 0.9.",
         lower=0.0,
         upper=0.9999,
     )
     head: str = option(
         "softmax",
-        "What the embeddings are trained by: a binary classifier of the pair (sigmoid), "
-        "contrastive loss on the pair's distance (distance), a cosine softmax with margin over the "
-        "training identities (softmax), or, over all images of a replica's batch, contrastive loss "
-        "of every pair (all_distances), N-pairs, or triplets (tensorflow-addons).",
+        "Loss on the embeddings. sigmoid: a binary classifier of the pair. distance: "
+        "contrastive loss on the pair's distance. softmax: cosine softmax with margin over the "
+        "training identities. all_distances, n_pairs, triplet_semihard, triplet_hard: "
+        "contrastive, N-pairs or triplet loss over all images of a replica's batch; triplets "
+        "need tensorflow-addons.",
         choices=HEADS,
     )
     second_head: str = option(
-        "none", "Another one whose loss is added; --head still scores.", choices=("none", *HEADS)
+        "none",
+        "A second head, whose loss is added. --head gives the similarity.",
+        choices=("none", *HEADS),
     )
     second_head_weight: float = option(1.0, "Factor on the second head's loss.", lower=0.0)
     softmax_scale: float = option(
-        16.0, "Softmax and n_pairs: factor on the cosines.", lower=1.0, upper=128.0
+        16.0, "Factor on the cosines of softmax and n_pairs.", lower=1.0, upper=128.0
     )
     softmax_margin: tuple[float, float] = option(
         (0.1, 0.0),
-        "A or A,B: Softmax: subtracted from the true identity's cosine, as in CosFace, [0, 1], and "
-        "added to its angle in radians, as in ArcFace, [0, 1.5].",
+        "A or A,B: margins of the softmax. A is subtracted from the cosine of the true "
+        "identity, as in CosFace, [0, 1]. B is added to its angle in radians, as in ArcFace, "
+        "[0, 1.5].",
         lower=(0.0, 0.0),
         upper=(1.0, 1.5),
     )
     softmax_sample: int = option(
         0,
-        "Softmax: other identities, drawn anew in each step, that a batch's own are told from; "
-        "0 for all.",
+        "Other identities that the softmax samples in each step, beside those of the batch; 0 "
+        "for all.",
         lower=0,
     )

@@ -37,33 +37,34 @@ class AugmentOptions:
     flip: bool = option(True, "Mirror half of the training images left to right.")
     scale: tuple[float, float] = option(
         (0.85, 1.0),
-        "A,B: random crops keep from A to B times the side that evaluation sees. Over 1, crops "
-        "reach beyond that side, so that faces are on average as large as in evaluation. "
-        "A in (0, 1]; B in [1, 2], at most 1 / --crop_fraction.",
+        "A,B: side of random crops, as a multiple of the side that evaluation sees. With B over "
+        "1, faces are on average as large as in evaluation. A in (0, 1]; B in [1, 2], at most 1 "
+        "/ --crop_fraction.",
         lower=(0.05, 1.0),
         upper=(1.0, 2.0),
     )
     color_jitter: tuple[float, float, float] = option(
         (0.15, 0.2, 0.0),
-        "A,B,C: brightness, add up to ± A times 255 to the pixels; contrast, stretch them around "
-        "their image's mean by 1 ± B; saturation, stretch colours around grey by 1 ± C; each in "
-        "[0, 1].",
+        "A,B,C, each in [0, 1]: brightness, add up to ± A × 255; contrast, scale around the "
+        "image's mean by 1 ± B; saturation, scale around grey by 1 ± C.",
         lower=(0.0, 0.0, 0.0),
         upper=(1.0, 1.0, 1.0),
     )
     rotation: float = option(
-        0.0, "Turn by up to ± this many degrees, [0, 45].", lower=0.0, upper=45.0
+        0.0, "Rotate by up to ± this many degrees, in [0, 45].", lower=0.0, upper=45.0
     )
     degrade: float = option(
         0.0,
-        "Blur up to this share of a Gaussian of one pixel, and round as JPEG does, by up to twice "
-        "this times its tables at quality 50: 0.5 is 50, 1 is 25; [0, 1].",
+        "Blur by up to this share of a Gaussian of one pixel, and round as JPEG does, with up "
+        "to twice this times its tables of quality 50 (0.5 gives quality 50, 1 gives 25); in "
+        "[0, 1].",
         lower=0.0,
         upper=1.0,
     )
     cutout: float = option(
         0.0,
-        "Blank a square of this times the side, [0, 1); needs tensorflow-addons.",
+        "Side of a blank square, as a fraction of the image's side, in [0, 1); needs "
+        "tensorflow-addons.",
         lower=0.0,
         upper=0.99,
     )

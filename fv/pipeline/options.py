@@ -21,46 +21,46 @@ class InputOptions:
 
     decoder: str = option(
         "auto",
-        "What decodes JPEGs: TensorFlow's kernels, or simplejpeg and OpenCV in processes of their "
-        "own (host). auto takes the faster: tensorflow where crop_fraction is under 0.7, since it "
-        "decodes no more than the crop, else host; host wherever another flag needs it.",
+        "Decoder of JPEGs: TensorFlow's kernels, or simplejpeg and OpenCV in processes of their "
+        "own (host). auto takes host if crop_fraction is at least 0.7 or another flag needs it, "
+        "else tensorflow, which decodes only the crop.",
         choices=DECODERS,
     )
     load_size: int | None = option(
         None,
-        "Side in pixels of the images that leave the host; the device resizes them to image_size. "
-        "By default the stored side where all stored images are squares of one size of at most "
-        "1.5 × image_size, else image_size.",
+        "Side in pixels of the images that leave the host; the device resizes them to "
+        "image_size. By default the stored side if all stored images are squares of one size of "
+        "at most 1.5 × image_size, else image_size.",
         lower=8,
         upper=4096,
     )
     cache: str = option(
         "none",
-        "What memory holds after one pass over the shards: their records (encoded), or the pixels "
-        "of every distinct image, once (decoded). Refused at the start where it will not fit.",
+        "What to hold in memory after one pass over the shards: the records (encoded), or the "
+        "pixels of each distinct image (decoded). A cache that does not fit is refused at the "
+        "start.",
         choices=CACHES,
     )
     max_bad_records: int = option(
         0,
-        "Damaged records that an input worker may skip, each is reported; the next one stops the "
-        "run.",
+        "Damaged records that an input worker may skip and report; the next one stops the run.",
         lower=0,
     )
     genuine_only: bool = option(
         False,
-        "Show the genuine pairs alone, every one as often. For a softmax over identities, which "
-        "needs no impostor pairs: all images are then of people who have several.",
+        "Use genuine pairs only, each equally often; for losses that need no impostor pairs, "
+        "such as a softmax over identities.",
     )
     images_per_identity: int = option(
         0,
-        "Balance batches: so many images of each identity in them, in genuine pairs alone, every "
-        "identity as often. For a head that tells all images of a batch apart by identity; 0 takes "
-        "the pairs as they come.",
+        "Balance batches: this many images of each identity, in genuine pairs only, and each "
+        "identity equally often; for heads that compare all images of a batch. 0 takes the "
+        "pairs as they come.",
         lower=0,
     )
     data_service: str = option(
         "",
-        "Let a tf.data service decode: its dispatcher's address, grpc://HOST:PORT (see "
+        "Decode on other hosts by a tf.data service: grpc://HOST:PORT of its dispatcher (see "
         "tools/data_service.py).",
     )
 

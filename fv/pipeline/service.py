@@ -41,7 +41,7 @@ class ServiceOptions:
     """Which process of the service to run, and where it listens."""
 
     role: str = required(
-        "dispatcher, which deals out shards, or worker, which reads and decodes them."
+        "dispatcher, which distributes shards, or worker, which reads and decodes them."
     )
     port: int = option(
         0, "Port to listen on; 0 for any that is free.", lower=0, upper=_HIGHEST_PORT

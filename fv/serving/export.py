@@ -48,13 +48,13 @@ class ExportOptions:
     )
     threshold: float | None = option(
         None,
-        "Similarity from which on two images are the same person; the most accurate by default.",
+        "Lowest similarity of two images of the same person; the most accurate one by default.",
         lower=0.0,
         upper=1.0,
     )
     target_far: float | None = option(
         None,
-        "Choose the threshold by this share of impostor validation pairs accepted instead.",
+        "False-accept rate on the validation pairs by which the threshold is chosen instead.",
         lower=0.0,
         upper=1.0,
     )
@@ -63,15 +63,17 @@ class ExportOptions:
         "Exports kept in --output; older ones that are unchanged are removed. 0 keeps all.",
         lower=0,
     )
-    max_megapixels: float = option(50.0, "Largest image taken, in millions of pixels.", lower=0.001)
+    max_megapixels: float = option(
+        50.0, "Largest image that the export takes, in megapixels.", lower=0.001
+    )
     merge_images: int = option(
         64,
-        "Images of requests that arrive together which go through the network at once; "
-        "0: each request alone.",
+        "Most images of concurrent requests that go through the network together; 0 for each "
+        "request alone.",
         lower=0,
     )
     formats: str = option(
-        "saved_model", "What is written, separated by commas: saved_model, tflite, onnx."
+        "saved_model", "Formats to write, separated by commas: saved_model, tflite, onnx."
     )
 
 

@@ -28,14 +28,14 @@ class FinderOptions:
 
     detector: str = option(
         detection.MTCNN,
-        "Finds the face in each image, for a model of aligned faces: mtcnn (pip install "
-        "'fv[align]'), yunet, or none where images are aligned crops.",
+        "Detector of the face in each image, for a model of aligned faces: mtcnn (pip install "
+        "'fv[align]'), yunet, or none if images are aligned crops.",
         choices=(*detection.DETECTORS, CROPS),
     )
     detector_model: str | None = option(None, "ONNX file of --detector=yunet.")
     no_face: str = option(
         REFUSE,
-        "What becomes of an image without a face: refuse, or crop, which takes its centre square.",
+        "What to do with an image without a face: refuse it, or crop its centre square.",
         choices=(REFUSE, CROP),
     )
 

@@ -23,24 +23,25 @@ class StrategyOptions:
         choices=STRATEGIES,
     )
     num_gpus: int | None = option(
-        None, "Use only the first so many GPUs of this process; all by default.", lower=1
+        None, "Use only this many GPUs of this process, from the first; all by default.", lower=1
     )
     virtual_devices: int = option(
-        1, "Split the CPU into this many devices, to try mirrored runs anywhere.", lower=1, upper=64
+        1, "Split the CPU into this many devices, to try mirrored without GPUs.", lower=1, upper=64
     )
     workers: str = option(
         "",
-        "The workers of a multi_worker run. HOST:PORT of each, the same list for all; "
-        "node[1-4]:12345 stands for four of them. slurm: those of the Slurm job; slurm:PORT sets "
-        "the port of each node's first worker, the next workers take the next ports. By default "
-        "the environment variable TF_CONFIG names them.",
+        "Workers of a multi_worker run: HOST:PORT of each, the same list for all; "
+        "node[1-4]:12345 means four workers. slurm takes the workers of the Slurm job. "
+        "slurm:PORT also sets the port of each node's first worker; further workers of the node "
+        "take the next ports. By default the environment variable TF_CONFIG names the workers.",
     )
     worker_index: int | None = option(
-        None, "Place of this process in --workers, from 0; the first is the chief.", lower=0
+        None, "Place of this process in --workers, from 0; 0 is the chief.", lower=0
     )
     startup_timeout: float = option(
         600.0,
-        "Seconds that a worker waits for the others; then it names the missing ones and exits.",
+        "Seconds to wait for the other workers; after that, a worker names the missing ones and "
+        "exits.",
         lower=1.0,
     )
     precision: str = option(
@@ -94,8 +95,8 @@ class ReportOptions:
 
     log_every: int = option(
         20,
-        "Steps between two log entries; the host is not needed in between. Lines on stderr come at "
-        "most every 10 s.",
+        "Steps between two log entries; the device runs them without the host. Lines on stderr "
+        "come at most every 10 s.",
         lower=1,
     )
     validate_every: int = option(200, "Steps between validations; 0 for only at the end.", lower=0)
@@ -119,7 +120,8 @@ class OptimizerOptions:
     learning_rate: float = option(1e-3, "Peak learning rate.", lower=0.0)
     scale_learning_rate: str = option(
         "none",
-        "Multiply the rate by --global_batch_size / 256, or by the square root of that.",
+        "Multiply the learning rate by --global_batch_size / 256 (linear), or by its square "
+        "root (sqrt).",
         choices=RATE_SCALINGS,
     )
     warmup_steps: int = option(50, "Steps over which the learning rate rises from 0.", lower=0)
@@ -171,19 +173,20 @@ class TeacherOptions:
 
     teacher: str | None = option(
         None,
-        "Workdir of a run on people of this training split; the model imitates its embeddings.",
+        "Workdir of a model whose embeddings the model imitates; it was trained on people of "
+        "this training split.",
     )
     teacher_embeddings: str | None = option(
         None,
-        "File of fv.embed, or another with columns path and embedding, of any length, that the "
-        "model imitates.",
+        "File of embeddings of any length that the model imitates: of fv.embed, or another with "
+        "the columns path and embedding.",
     )
     teacher_onnx: str | None = option(
-        None, "As --teacher_embeddings, by an ONNX file that embeds the augmented images."
+        None, "ONNX file of a model to imitate, which embeds the augmented images."
     )
     teacher_weight: float = option(
         10.0,
-        "Weight of the imitation's loss, 1 − cosine to the teacher's embedding.",
+        "Weight of the distillation loss, 1 − cosine to the teacher's embedding.",
         lower=0.0,
     )
 
@@ -199,15 +202,15 @@ class TrainOptions:
 
     tfrecords: str = required("folder of shards that tools/make_tfrecords.py wrote.")
     workdir: str = required(
-        "folder for checkpoints, flags and logs; a run that was interrupted there goes on."
+        "folder for checkpoints, flags and logs; an interrupted run in it continues."
     )
     model: ModelOptions = group(ModelOptions)
     init_weights: str = option(
         "none",
-        "Initial weights: none (random), imagenet (downloaded), or the path of another workdir, an "
-        "export's version, or a tf_keras weights file of the backbone. WORKDIR is for its last "
-        "checkpoint, WORKDIR@best for the one that validated best. Layers that fit are loaded, the "
-        "others are named.",
+        "Initial weights: none (random), imagenet (downloaded), or a path of another workdir, "
+        "an export's version, or a tf_keras weights file of the backbone. WORKDIR takes the "
+        "last checkpoint, WORKDIR@best the one that validated best. Layers that fit are loaded, "
+        "and the others are named.",
     )
     sync_batch_norm: bool = option(False, "Normalise by the statistics of all replicas together.")
     augmentation: AugmentOptions = group(AugmentOptions)
