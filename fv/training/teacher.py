@@ -9,25 +9,23 @@ An external teacher's embeddings may have another length; a fixed matrix gives t
 
 import os
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import numpy as np
 import tensorflow as tf
 from absl import logging
 
+from fv import embedding_files, progress, record, workdir
 from fv import manifest as manifests
-from fv import progress, record, workdir
 from fv.errors import UserError
 from fv.model import checkpoint_files, model_record
 from fv.model.model_record import ModelRecord
 from fv.model.options import ModelOptions
 from fv.model.siamese import Siamese
+from fv.onnx_encoder import OnnxEncoder
 from fv.pipeline import augment
 from fv.preprocessing import Preprocessing
 from fv.training.options import TeacherOptions
-
-if TYPE_CHECKING:  # a run without an external teacher does not load it
-    from fv.encoders import OnnxEncoder
 
 _SAME_CROP = 0.01  # of the shorter side: crops that differ by no more are the same
 
@@ -102,7 +100,7 @@ class ExternalTeacher:
     def __init__(
         self,
         weight: float,
-        network: "OnnxEncoder | None" = None,
+        network: OnnxEncoder | None = None,
         table: np.ndarray | None = None,
         owners: np.ndarray | None = None,
     ):
@@ -171,9 +169,6 @@ def load_external(options: TeacherOptions, paths: Mapping[str, int]) -> External
     """
     if options.external is None:
         return None
-    from fv import embedding_files
-    from fv.encoders import OnnxEncoder
-
     if options.teacher_onnx:
         return ExternalTeacher(options.teacher_weight, OnnxEncoder(options.teacher_onnx))
     path = str(options.teacher_embeddings)
