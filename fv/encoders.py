@@ -47,7 +47,7 @@ def load_workdir(folder: str, checkpoint: str) -> Encoder:
     def embed(pixels: tf.Tensor) -> np.ndarray:
         return embedding.apply_encoder(model.encoder, pixels).numpy()
 
-    digest = embedding.digest_weights(model.encoder, held.options, 0).hex()
+    digest = embedding.digest_weights(model.encoder, held.options).hex()
     return Encoder(embed, held, folder, digest)
 
 
