@@ -33,11 +33,18 @@ PREDICT = "/v1/models/fv:predict"
 TOKEN = "t" * 32
 
 
+@pytest.fixture(autouse=True, scope="module")
+def poll_often():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(server, "_POLL_SECONDS", 0.05)
+        yield
+
+
 class Running:
     """A service in a thread of this process."""
 
     def __init__(self, model: updates.ServedModel, monitor: Monitor, bounds: Limits):
-        app = server.make_app(model, monitor, bounds, max_images=8, poll_seconds=0.05)
+        app = server.make_app(model, monitor, bounds, max_images=8)
         self.model = model
         self._socket = socket.create_server(("127.0.0.1", 0))
         config = uvicorn.Config(app, http=limits.TimedProtocol, ws="none", log_config=None)
