@@ -315,7 +315,7 @@ def _make_requests(size: int, embedding_size: int, aligns: bool) -> dict[str, In
     rng = np.random.default_rng(size)
     shape = (size, _WARM_UP_SIDE, _WARM_UP_SIDE, image_ops.CHANNELS)
     pixels = rng.integers(0, 256, shape, dtype=np.uint8)
-    jpegs = [tf.io.encode_jpeg(image).numpy() for image in pixels]
+    jpegs = [tf.io.encode_jpeg(image, quality=75).numpy() for image in pixels]
     pngs = [tf.io.encode_png(image).numpy() for image in pixels]
     noise = rng.normal(size=(size, embedding_size))
     embeddings = (noise / np.linalg.norm(noise, axis=1, keepdims=True)).astype(np.float32)
