@@ -68,11 +68,7 @@ def share_cores_by_image() -> None:
 class TensorFlowEngine:
     """A SavedModel that `fv.export` wrote. Threads may share it.
 
-    Attributes:
-      path: the version folder.
-      card: content of the model card, {} if there is none.
-      threshold: similarity from which on two images show the same person.
-      embedding_size: numbers in an embedding.
+    Attributes: those of `contract.Engine`.
     """
 
     def __init__(self, path: str):

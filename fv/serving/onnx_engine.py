@@ -42,7 +42,7 @@ _PAIRS = {"serving_default": (IMAGE_A, IMAGE_B), "compare": (EMBEDDING_A, EMBEDD
 class OnnxEngine:
     """The encoder of an export in ONNX Runtime. Threads may share it.
 
-    Attributes: those of `TensorFlowEngine`.
+    Attributes: those of `contract.Engine`.
     """
 
     def __init__(self, path: str, threads: int | None = None):
