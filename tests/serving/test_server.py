@@ -414,10 +414,12 @@ def test_a_new_version_answers_without_a_lost_request(start, exported, tmp_path)
 
     with concurrent.futures.ThreadPoolExecutor(4) as pool:
         asking = [pool.submit(ask) for _ in range(4)]
-        waiting.until(lambda: len(seen) > 8)
-        copy_version(exported, tmp_path, 10)
-        waiting.until(lambda: (200, "10") in seen)
-        stop.set()
+        try:
+            waiting.until(lambda: len(seen) > 8)
+            copy_version(exported, tmp_path, 10)
+            waiting.until(lambda: (200, "10") in seen)
+        finally:  # else a failure would wait for the callers
+            stop.set()
         assert all(one.result() is None for one in asking)
     assert set(seen) == {(200, "1"), (200, "10")}
     assert service.get("/v1/models/fv/versions/1").status_code == 404
