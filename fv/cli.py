@@ -1,8 +1,12 @@
-"""Runs an entry point: parses its flags, reports errors in one line and sets the exit code."""
+"""Runs entry points: parses their flags, reports errors in one line and sets the exit code."""
 
 import atexit
 import contextlib
 import os
+import shlex
+import shutil
+import signal
+import subprocess
 import sys
 import textwrap
 import threading
@@ -136,3 +140,32 @@ def _print_help(
 def _fail(program: str, message: str, code: int = EXIT_ERROR) -> int:
     print(f"{program}: error: {' '.join(message.split())}", file=sys.stderr)
     return code
+
+
+def run_module(*arguments: str, accepted: Sequence[int] = (0,)) -> None:
+    """Prints and runs `python -m`, which gets the time to save when this process is stopped.
+
+    Raises:
+      SystemExit: its exit code is not among the accepted ones.
+    """
+    print(f"$ {program('python')} -m {shlex.join(arguments)}", flush=True)
+    with subprocess.Popen([sys.executable, "-m", *arguments]) as child:
+        # Ctrl-C reaches the child by itself.
+        before = {
+            signal.SIGINT: signal.signal(signal.SIGINT, lambda *_: None),
+            signal.SIGTERM: signal.signal(signal.SIGTERM, lambda *_: child.terminate()),
+        }
+        code = child.wait()
+    for number, handler in before.items():
+        signal.signal(number, handler)
+    if code not in accepted:
+        print("\nfv: a stage stopped, as it says above; the same command continues", flush=True)
+        # A negative code is a signal, which a shell reports as 128 and its number.
+        sys.exit(code if code > 0 else 128 - code)
+
+
+def program(name: str) -> str:
+    """Returns what starts a program of this environment from the current folder."""
+    path = os.path.join(os.path.dirname(sys.executable), name)
+    found = shutil.which(name)
+    return name if found and os.path.samefile(found, path) else os.path.relpath(path)

@@ -23,6 +23,7 @@ from fv.errors import UserError
 from fv.model.options import ModelOptions
 
 _IMAGES_PER_BLOCK = 2048  # a killed run repeats one block at most
+_BATCH_SIZE = 64  # images embedded at once
 _DECODED_AT_ONCE = 16
 _BATCHES_AHEAD = 2
 
@@ -64,7 +65,6 @@ def embed(
     options: ModelOptions,
     images: Images,
     *,
-    batch_size: int,
     folder: str | None = None,
     checksums: np.ndarray | None = None,
 ) -> np.ndarray:
@@ -74,9 +74,8 @@ def embed(
       encoder: the trained encoder.
       options: of its model.
       images: what to embed.
-      batch_size: images embedded at once.
       folder: keeps embeddings in blocks of 2,048 images, so that a killed run continues. A block
-        is found again if encoder, batch size and checksums are the same.
+        is found again if encoder and checksums are the same.
       checksums: integers [n, …] that identify the bytes of each image; needed with `folder`.
 
     Returns:
@@ -89,7 +88,7 @@ def embed(
     weights = b""
     if folder is not None:
         files.make_folder(folder)
-        weights = digest_weights(encoder, options, batch_size)
+        weights = digest_weights(encoder, options)
     with progress.progress(len(found), "embed", "image") as line:
         for start in range(0, len(found), _IMAGES_PER_BLOCK):
             block = slice(start, min(start + _IMAGES_PER_BLOCK, len(found)))
@@ -101,7 +100,7 @@ def embed(
                 with files.open_bytes(path) as file:
                     found[block] = np.load(file)
             else:
-                _embed_block(encoder, options, images, block, batch_size, found)
+                _embed_block(encoder, options, images, block, found)
                 if path:
                     with files.atomic_open(path, "wb") as file:
                         np.save(file, found[block])
@@ -207,16 +206,11 @@ def require_finite(
 
 
 def _embed_block(
-    encoder: tf_keras.Model,
-    options: ModelOptions,
-    images: Images,
-    block: slice,
-    batch_size: int,
-    found: np.ndarray,
+    encoder: tf_keras.Model, options: ModelOptions, images: Images, block: slice, found: np.ndarray
 ) -> None:
     broken: dict[int, str] = {}
     numbers = range(block.start, block.stop)
-    for batch in load_batches(images, numbers, options, batch_size, broken):
+    for batch in load_batches(images, numbers, options, _BATCH_SIZE, broken):
         found[batch.numbers] = apply_encoder(encoder, batch.pixels).numpy()
     for number, reason in broken.items():
         raise UserError(f"{images.paths[number]} cannot be embedded: {reason}; convert it again")
@@ -240,9 +234,9 @@ def _decode(
     )
 
 
-def digest_weights(encoder: tf_keras.Model, options: ModelOptions, batch_size: int) -> bytes:
+def digest_weights(encoder: tf_keras.Model, options: ModelOptions) -> bytes:
     """Returns a digest of all that decides an image's embedding except its bytes."""
-    digest = hashlib.sha256(repr((options, batch_size)).encode())
+    digest = hashlib.sha256(repr(options).encode())
     for variable in encoder.variables:
         digest.update(variable.numpy().tobytes())
     return digest.digest()

@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import re
+from collections.abc import Iterator
 from typing import Any
 
 from fv import files, ownership, record
@@ -140,6 +141,18 @@ def read(folder: str) -> Manifest:
         return _parse(fields, path)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{path} is not a manifest of fv ({error!r}): {_AGAIN}") from error
+
+
+def read_pairs(folder: str, split: Split) -> Iterator[record.Pair]:
+    """Yields the pairs of a split in the order of the shards.
+
+    Raises:
+      DamagedShardError: as `record.read_records`.
+    """
+    for shard in split.shards:
+        path = os.path.join(folder, shard.name)
+        for _, pair in record.read_records(path, shard.records, record.parse_pair):
+            yield pair
 
 
 def _parse(fields: dict[str, Any], path: str) -> Manifest:

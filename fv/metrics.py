@@ -7,27 +7,23 @@ of impostor pairs, as in IJB-A (Klare et al., CVPR 2015).
 
 import dataclasses
 import math
-from collections.abc import Sequence
 
 import numpy as np
 
 from fv.errors import UserError
 
-FARS = (0.1, 0.01, 0.001, 0.0001)  # the default FARs of TAR at FAR
+FARS = (0.1, 0.01, 0.001, 0.0001)  # of TAR at FAR
 NARROWEST_RANGE = 1e-6  # similarities that span less count as constant
 _SAMPLED_POINTS = 4096  # of a curve along its length, and as many again near its two ends
 
 
-def evaluate(
-    similarities: np.ndarray, labels: np.ndarray, threshold: float, fars: Sequence[float] = FARS
-) -> dict:
+def evaluate(similarities: np.ndarray, labels: np.ndarray, threshold: float) -> dict:
     """Computes all metrics: the top level of metrics.json.
 
     Args:
       similarities: float [n].
       labels: int or bool [n], 1 for a genuine pair and 0 for an impostor pair.
       threshold: decides accuracy; it must be chosen on other pairs.
-      fars: where TAR is measured, each above 0 and at most 1.
 
     Returns:
       `accuracy`, `accuracy_standard_error` (binomial, sqrt(p (1 - p) / n), too small if pairs share
@@ -46,7 +42,7 @@ def evaluate(
         threshold=float(threshold),
         auc=curve.auc(),
         eer=curve.eer(),
-        tar_at_far={str(float(far)): dataclasses.asdict(curve.tar_at_far(far)) for far in fars},
+        tar_at_far={str(float(far)): dataclasses.asdict(curve.tar_at_far(far)) for far in FARS},
         pairs=pairs,
         genuine=curve.genuine,
         impostor=curve.impostors,

@@ -30,6 +30,7 @@ _TRAIN = "train"
 _EMBEDDINGS = "embeddings"  # folder in the output's .fv/
 _NAMES = {record.GENUINE: "genuine", record.IMPOSTOR: "impostor"}
 _PAIRS_AT_ONCE = 1 << 16  # whose cosines are averaged
+_PARTNERS = 20  # of each image that are considered for each label
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,22 +46,15 @@ class MineOptions:
         None, "Folder of the images, if they were moved after the conversion."
     )
     checkpoint: str = checkpoint_flag()
-    pairs: int | None = option(
-        None, "Training pairs; as many as the data set's if not given.", lower=2
-    )
     hard_share: float = option(
         0.5,
         "Share of mined pairs among the pairs of each label; the others are random.",
         lower=0.0,
         upper=1.0,
     )
-    partners: int = option(
-        20, "Nearest impostors and farthest genuine partners to consider for each image.", lower=1
-    )
     skip_nearest: int = option(
         1, "Nearest impostors of each image to skip: they may be mislabelled.", lower=0
     )
-    batch_size: int = option(64, "Images embedded at once.", lower=1)
     seed: int = option(0, "Seed of the choice of pairs; splits keep the data set's seed.", lower=0)
     overwrite: bool = option(False, "Replace a finished data set in the output folder.")
     workers: int | None = option(None, "Processes; one per core if not given.", lower=1)
@@ -177,7 +171,8 @@ def choose_genuine(
     """
     # Both images of a pair count, and they are of one identity.
     capacity = Capacity(sizes, caps._replace(identity=2 * caps.identity))
-    hard = _take_hard(partners, capacity, round(hard_share * count), rng)
+    ordered = order_by_rank(partners, rng)
+    hard = pair_sampling.take_within_caps(ordered, capacity, round(hard_share * count))
     most = pair_sampling.count_genuine(sizes, caps)
     others = pair_sampling.sample_genuine(sizes, most, caps, rng)
     others = _without(others[rng.permutation(len(others))], hard, len(partners))
@@ -193,18 +188,13 @@ def choose_impostors(
     rng: np.random.Generator,
 ) -> Chosen:
     """Chooses impostor pairs; arguments as in `choose_genuine`."""
-    images = len(partners)
-    hard = _take_hard(partners, Capacity(sizes, caps), round(hard_share * count), rng)
+    images, capacity = len(partners), Capacity(sizes, caps)
+    ordered = order_by_rank(partners, rng)
+    hard = pair_sampling.take_within_caps(ordered, capacity, round(hard_share * count))
     made = pair_sampling.sample_impostors(sizes, count, caps, rng, given=hard)
     # The sampler may replace a given pair by two others.
     hard = hard[np.isin(_keys(hard, images), _keys(made, images))]
     return Chosen(hard, _without(made, hard, images))
-
-
-def _take_hard(
-    partners: np.ndarray, capacity: Capacity, count: int, rng: np.random.Generator
-) -> np.ndarray:
-    return pair_sampling.take_within_caps(order_by_rank(partners, rng), capacity, count)
 
 
 def order_by_rank(partners: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -269,18 +259,20 @@ def _mine_training_pairs(
     images = shards.stored_images(members, selected.root, scratch)
     embeddings = FixedPoint.of(_embed(options, known, images))
     find, skip = partner_search.find_partners, options.skip_nearest
-    nearest = find(embeddings, owners, options.partners + skip, genuine=False)[:, skip:]
-    farthest = find(embeddings, owners, options.partners, genuine=True)
+    nearest = find(embeddings, owners, _PARTNERS + skip, genuine=False)[:, skip:]
+    farthest = find(embeddings, owners, _PARTNERS, genuine=True)
     partners = {record.GENUINE: farthest, record.IMPOSTOR: nearest}
-    count = options.pairs or source.split(_TRAIN).pairs
+    count = source.split(_TRAIN).pairs
     by_label = _choose(options, chosen, sizes.astype(np.int64), partners, count)
-    described = {}
-    for label, found in by_label.items():
-        cosines = {
+    described = {
+        _NAMES[label]: {
+            "pairs": len(found.pairs),
+            "hard": len(found.hard),
             "hard_cosine": _mean_cosine(found.hard, embeddings),
             "other_cosine": _mean_cosine(found.others, embeddings),
         }
-        described[_NAMES[label]] = {"pairs": len(found.pairs), "hard": len(found.hard), **cosines}
+        for label, found in by_label.items()
+    }
     ends = {label: found.pairs for label, found in by_label.items()}
     sides = pairs_module.random_generator(options.seed, "mining", "sides")
     return pairs_module.make_table(members, ends, sides), described
@@ -296,7 +288,6 @@ def _embed(options: MineOptions, known: ModelRecord, images: shards.Images) -> n
         model.encoder,
         known.options,
         images,
-        batch_size=options.batch_size,
         folder=os.path.join(ownership.private_folder(options.output), _EMBEDDINGS),
         checksums=np.stack([images.sizes, images.crcs], axis=1),
     )

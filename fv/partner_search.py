@@ -15,7 +15,7 @@ import numpy as np
 from fv import progress
 
 NOBODY = -1  # in place of a partner
-TILE_BYTES = 256_000_000  # of similarities that are held at once
+_TILE_BYTES = 256_000_000  # of similarities that are held at once
 _EXACT = 1 << 12  # float32 holds integers up to its square
 _BYTES_PER_CELL = 9  # of a tile: a product, the copy that is partitioned, a mask
 
@@ -35,28 +35,22 @@ class FixedPoint(NamedTuple):
 
 
 def find_partners(
-    embeddings: FixedPoint,
-    owners: np.ndarray,
-    count: int,
-    *,
-    genuine: bool,
-    tile_bytes: int = TILE_BYTES,
+    embeddings: FixedPoint, owners: np.ndarray, count: int, *, genuine: bool
 ) -> np.ndarray:
     """Finds the nearest impostors, or the farthest genuine partners, of each image.
 
-    Memory beside the embeddings: `tile_bytes`, and 4 bytes for each of n · count partners.
+    Memory beside the embeddings: 256 MB, and 4 bytes for each of n · count partners.
 
     Args:
       embeddings: of n images, those of one identity in a row.
       owners: int [n], ascending, the number of each image's identity.
       count: partners of each image.
       genuine: find farthest genuine partners instead of nearest impostors.
-      tile_bytes: memory of one tile of similarities.
 
     Returns:
       int32 [n, count], the hardest first, `NOBODY` where there are no more.
     """
-    numbers, side = embeddings.numbers, max(1, math.isqrt(tile_bytes // _BYTES_PER_CELL))
+    numbers, side = embeddings.numbers, max(1, math.isqrt(_TILE_BYTES // _BYTES_PER_CELL))
     found = np.full((len(owners), count), NOBODY, np.int32)
     edges = [0, *(np.flatnonzero(np.diff(owners)) + 1).tolist(), len(owners)]
     within: Iterable[tuple[int, int]] = itertools.pairwise(edges) if genuine else [(0, len(owners))]

@@ -23,13 +23,8 @@ import dataclasses
 import os
 import pathlib
 import shlex
-import shutil
-import signal
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 from fv import cli, files, gpus, manifest, recipe, record, workdir, workers
 from fv import options as fv_options
@@ -52,7 +47,6 @@ _SPEEDS = {CONV8: 0.45, INCEPTION: 0.3}
 # export and verdict.
 _TIMES_AROUND = {CONV8: 4.0, INCEPTION: 6.0}
 _WEAK_AUC = 0.6  # of pixels
-_VERDICTS = (0, 1)  # exit codes of fv.verify
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,9 +96,8 @@ class _Quickstart:
         self._gpu = gpus.find(os.environ)
         is_small = options.backbone == CONV8 or (options.backbone == "auto" and not self._gpu)
         self._backbone = CONV8 if is_small else INCEPTION
-        names = ("tfrecords", "first", "first_export", "run", "export")
-        self._shards, self._first, self._first_export, self._main, self._export = (
-            self._path(name) for name in names
+        self._shards, self._first, self._first_export, self._main, self._export = map(
+            self._path, ("tfrecords", "first", "first_export", "run", "export")
         )
 
     def run(self) -> None:
@@ -117,7 +110,7 @@ class _Quickstart:
         self._crop = self._choose_crop()
         first = "2/5 train a small network for a first verdict: about a minute"
         with _stage(first, self._first_export):
-            self._train(self._first, recipe.FIRST, recipe.FEWEST_STEPS)
+            rate = self._train(self._first, recipe.FIRST, recipe.FEWEST_STEPS)
             began = time.monotonic()
             self._export_run(self._first, self._first_export)
             genuine, impostor = self._pair_files()
@@ -125,14 +118,14 @@ class _Quickstart:
             answering = time.monotonic() - began
         face_pixels = self._crop * (data.image_side or _STORE_SIZE)
         network = recipe.choose_network(self._backbone, bool(self._gpu), face_pixels)
-        steps, plan = self._plan(network, answering)
+        steps, plan = self._plan(network, rate, answering)
         with _stage(f"3/5 train {self._backbone}{plan}", self._main):
             self._train(self._main, network, steps)
         report = f"{self._main}/report.html"
         with _stage("4/5 evaluate it on people that training never saw: half a minute", report):
             if not _is_newer(f"{self._main}/{workdir.METRICS}", f"{self._main}/{workdir.RUN}"):
                 where = (f"--workdir={self._main}", f"--tfrecords={self._shards}")
-                _run("-m", "fv.evaluate", *where, "--split=test")
+                cli.run_module("fv.evaluate", *where, "--split=test")
         with _stage("5/5 export it, and verify two pairs of test images: a minute", self._export):
             self._export_run(self._main, self._export)
             for pair in (genuine, impostor):
@@ -167,21 +160,19 @@ class _Quickstart:
         """
         if files.exists(f"{self._shards}/{manifest.FILE_NAME}"):
             return
-        given = self._convert_flags
         flags = [
             f"--images={self._options.images}",
             f"--output={self._shards}",
             f"--seed={self._options.seed}",
             f"--store_size={_STORE_SIZE}",
         ]
-        values, _ = cli.parse(ConvertOptions, ["fv-make-tfrecords", *flags, *given])
+        values, _ = cli.parse(ConvertOptions, ["", *flags, *self._convert_flags])
         chosen = fv_options.from_flags(ConvertOptions, values)
         try:
             images, people = _count(chosen)
         except UserError as error:
-            raise UserError(
-                f"{error} (flags of the converter go into --convert_flags='…')"
-            ) from error
+            hint = "flags of the converter go into --convert_flags='…'"
+            raise UserError(f"{error} ({hint})") from error
         share = min(1 / 3, max(0.1, _SPLIT_PEOPLE / people))
         flags += [f"--val_fraction={share:.3g}", f"--test_fraction={share:.3g}"]
         most = max(2, _PAIRS // (2 * people))  # of one person and label
@@ -189,13 +180,13 @@ class _Quickstart:
             flags.append(f"--max_pairs_per_identity={most}")
         duration = _about(images / _CONVERTED_PER_SECOND / workers.available_cores())
         with _stage(f"1/5 convert {images:,} images to shards of pairs: {duration}", self._shards):
-            _run("-m", "fv.make_tfrecords", *flags, *given)  # of equal flags, the last one counts
+            # Of equal flags, the last one counts.
+            cli.run_module("fv.make_tfrecords", *flags, *self._convert_flags)
 
     def _choose_crop(self) -> float:
         """Returns the crop whose pixels tell training people apart best; 1 if they were cropped."""
-        if self._data.preprocessing.cuts:
-            return 1.0
-        aucs = recipe.measure_crops(self._read_pairs("train", record.parse_pair))
+        pairs = manifest.read_pairs(self._shards, self._data.split("train"))
+        aucs = {} if self._data.preprocessing.cuts else recipe.measure_crops(pairs)
         if not aucs:
             return 1.0
         best = max(aucs, key=lambda crop: aucs[crop])
@@ -208,70 +199,61 @@ class _Quickstart:
             )
         return best
 
-    def _plan(self, network: Network, answering: float) -> tuple[int, str]:
+    def _plan(self, network: Network, rate: float, answering: float) -> tuple[int, str]:
         """Returns the steps of the main run, and a text about them and their time.
 
         Args:
           network: what it trains.
+          rate: pairs a second of the small network's training.
           answering: seconds of the small network's export and verdict.
         """
         if os.path.exists(f"{self._main}.flags"):
             return 0, f" with {self._main}.flags"
-        steps, rate = self._options.steps, _pairs_per_second(self._first) * _SPEEDS[self._backbone]
+        steps, rate = self._options.steps, rate * _SPEEDS[self._backbone]
         if self._gpu and steps is None:
             _say(f"measures the speed of {self._backbone}")
-            trial = self._path("trial")
-            self._train(trial, network, _TRIAL_STEPS)
-            rate = _pairs_per_second(trial)
+            rate = self._train(self._path("trial"), network, _TRIAL_STEPS)
         if steps is None:
             left = self._options.minutes * 60 - (time.monotonic() - self._began)
             left -= _TIMES_AROUND[self._backbone] * answering
-            fitting = int(left * rate / network.batch)
-            steps = min(fitting, recipe.most_steps(self._data, network.batch))
-            steps = max(recipe.FEWEST_STEPS, steps)
+            steps = recipe.choose_steps(self._data, network.batch, left * rate)
         duration = "" if self._gpu else f": {_about(steps * network.batch / rate)}"
         return steps, f", {steps:,} steps{duration}"
 
-    def _train(self, folder: str, network: Network, steps: int) -> None:
-        """Trains into a folder by FOLDER.flags, which is written unless it exists."""
+    def _train(self, folder: str, network: Network, steps: int) -> float:
+        """Trains into a folder by FOLDER.flags, which is written unless it exists.
+
+        Returns:
+          The speed of the last start, in pairs a second.
+        """
         flagfile = f"{folder}.flags"
         if not os.path.exists(flagfile):
+            gpu, seed = bool(self._gpu), self._options.seed
             flags = recipe.flags(
-                self._data,
-                network,
-                crop=self._crop,
-                steps=steps,
-                gpu=bool(self._gpu),
-                seed=self._options.seed,
+                self._data, network, crop=self._crop, steps=steps, gpu=gpu, seed=seed
             )
-            lines = [f"--{name}={fv_options.to_text(value)}" for name, value in flags.items()]
-            header = "# Chosen by fv.quickstart; edit it as you like."
+            lines = [f"--{name}={fv_options.to_text(value)}\n" for name, value in flags.items()]
             with files.atomic_open(flagfile) as file:
-                file.write("\n".join([header, *lines, ""]))
+                file.writelines(["# Chosen by fv.quickstart; edit it as you like.\n", *lines])
         ended = [start["ended"] for start in workdir.starts(folder)]
         is_finished = ended and ended[-1] and ended[-1]["reason"] == "finished"
         if not (is_finished and _is_newer(f"{folder}/{workdir.RUN}", flagfile)):
             where = (f"--tfrecords={self._shards}", f"--workdir={folder}")
-            _run("-m", "fv.train", f"--flagfile={flagfile}", *where)
+            cli.run_module("fv.train", f"--flagfile={flagfile}", *where)
+        return workdir.starts(folder)[-1]["ended"]["pairs_per_second"]
 
     def _export_run(self, run: str, folder: str) -> None:
         """Exports a run unless the export has a newer version."""
         models = pathlib.Path(folder).glob("[0-9]*/saved_model.pb")
         if not any(_is_newer(str(model), f"{run}/{workdir.RUN}") for model in models):
             where = (f"--workdir={run}", f"--tfrecords={self._shards}", f"--output={folder}")
-            _run("-m", "fv.export", *where)
+            cli.run_module("fv.export", *where)
 
     def _verify(self, model: str, pair: Sequence[str]) -> None:
         """Verifies two image files, with the converter's flags about faces."""
         names = {field.name for field in dataclasses.fields(FaceOptions)}
         faces = [flag for flag in self._convert_flags if flag.lstrip("-").split("=")[0] in names]
-        _run("-m", "fv.verify", f"--model={model}", *faces, *pair, accepted=_VERDICTS)
-
-    def _read_pairs(self, split: str, parse: Callable[[bytes], Any]) -> Iterator[Any]:
-        for shard in self._data.split(split).shards:
-            path = os.path.join(self._shards, shard.name)
-            for _, pair in record.read_records(path, shard.records, parse):
-                yield pair
+        cli.run_module("fv.verify", f"--model={model}", *faces, *pair, accepted=(0, 1))  # verdicts
 
     def _pair_files(self) -> tuple[list[str], list[str]]:
         """Returns the files of a genuine and an impostor pair of test people.
@@ -279,13 +261,11 @@ class _Quickstart:
         They are the files in the images folder, or, where there are none, copies in the output.
         """
         found: dict[int, list[str]] = {}
-        for pair in self._read_pairs("test", record.decode_pair):
-            label = pair[record.LABEL]
-            if label not in found:
-                sides = zip("ab", (record.PATH_A, record.PATH_B), record.IMAGES, strict=True)
-                found[label] = [
-                    self._image_file(pair[path].decode(), pair[image], f"pair_{label}{side}.jpg")
-                    for side, path, image in sides
+        for pair in manifest.read_pairs(self._shards, self._data.split("test")):
+            if pair.label not in found:
+                found[pair.label] = [
+                    self._image_file(path.decode(), encoded, f"pair_{pair.label}{side}.jpg")
+                    for side, path, encoded in zip("ab", pair.names[2:], pair.images, strict=True)
                 ]
             if len(found) == 2:
                 break
@@ -302,7 +282,7 @@ class _Quickstart:
     def _summary(self, pair: Sequence[str]) -> str:
         figures = files.load_json(f"{self._main}/{workdir.METRICS}")
         people = len(self._data.split("test").identities)
-        run, export, python = self._main, self._export, _python()
+        run, export, python = self._main, self._export, cli.program("python")
         rows = [
             ("accuracy", f"{figures['accuracy']:.4f}"),
             ("AUC, EER", f"{figures['auc']:.4f}, {figures['eer']:.4f}"),
@@ -314,7 +294,7 @@ class _Quickstart:
             ("test", f"{figures['pairs']:,} pairs of {people} people that training never saw"),
             ("time", f"{(time.monotonic() - self._began) / 60:.1f} minutes"),
             ("look at", f"{run}/report.html and {self._shards}/report.html"),
-            ("curves", f"{_program('tensorboard')} --logdir {run}/{workdir.TENSORBOARD}"),
+            ("curves", f"{cli.program('tensorboard')} --logdir {run}/{workdir.TENSORBOARD}"),
             ("verify", f"{python} -m fv.verify --model={export} {shlex.join(pair)}"),
             ("web page", f"{python} -m fv.serve --model={export}"),
             ("train again", f"{python} -m fv.train --flagfile={run}.flags \\"),
@@ -330,21 +310,15 @@ def _count(chosen: ConvertOptions) -> tuple[int, int]:
       UserError: the images cannot be used, or there are too few people.
     """
     catalog = convert.list_images(chosen)
-    images = catalog.images
-    convert.check_identities(chosen, catalog, images)
-    people = int((images["identity"].value_counts() >= 2).sum())
+    convert.check_identities(chosen, catalog, catalog.images)
+    people = int((catalog.images["identity"].value_counts() >= 2).sum())
     if people < MIN_PEOPLE:
         raise UserError(
             f"--images={chosen.images} holds {people} people with two images or more, and "
             f"{MIN_PEOPLE} are needed, two each for training, validation and test: add images of "
             "more people, or run 'make demo' to see fv on people who do not exist"
         )
-    return len(images), people
-
-
-def _pairs_per_second(folder: str) -> float:
-    """The speed of a run's last start."""
-    return workdir.starts(folder)[-1]["ended"]["pairs_per_second"]
+    return len(catalog.images), people
 
 
 def _is_newer(path: str, other: str) -> bool:
@@ -358,44 +332,11 @@ def _stage(what: str, product: str) -> Iterator[None]:
     began = time.monotonic()
     _say(what)
     yield
-    _say(f"made {product} in {time.monotonic() - began:.0f} s", before="")
+    print(f"fv: made {product} in {time.monotonic() - began:.0f} s", flush=True)
 
 
-def _say(text: str, before: str = "\n") -> None:
-    print(f"{before}fv: {text}", flush=True)
-
-
-def _run(*arguments: str, accepted: tuple[int, ...] = (0,)) -> None:
-    """Prints and runs a command of this Python, which gets the time to save when it is stopped.
-
-    Raises:
-      SystemExit: its exit code is not among the accepted ones.
-    """
-    print(f"$ {_python()} {shlex.join(arguments)}", flush=True)
-    with subprocess.Popen([sys.executable, *arguments]) as child:
-        # Ctrl-C reaches the child by itself.
-        before = {
-            signal.SIGINT: signal.signal(signal.SIGINT, lambda *_: None),
-            signal.SIGTERM: signal.signal(signal.SIGTERM, lambda *_: child.terminate()),
-        }
-        code = child.wait()
-    for number, handler in before.items():
-        signal.signal(number, handler)
-    if code not in accepted:
-        _say("a stage stopped, as it says above; the same command continues")
-        # A negative code is a signal, which a shell reports as 128 and its number.
-        sys.exit(code if code > 0 else 128 - code)
-
-
-def _python() -> str:
-    return _program("python")
-
-
-def _program(name: str) -> str:
-    """Returns what starts a program of this environment from the current folder."""
-    path = os.path.join(os.path.dirname(sys.executable), name)
-    found = shutil.which(name)
-    return name if found and os.path.samefile(found, path) else os.path.relpath(path)
+def _say(text: str) -> None:
+    print(f"\nfv: {text}", flush=True)
 
 
 def _about(seconds: float) -> str:

@@ -65,9 +65,16 @@ def choose_network(backbone: str, gpu: bool, face_pixels: float) -> Network:
     return Network(INCEPTION, *((139, 128) if gpu and face_pixels >= 120 else (75, 32)))
 
 
-def most_steps(data: Manifest, batch: int) -> int:
-    """Returns the steps in which every training image is seen as often as it is useful."""
-    return math.ceil(_MAX_VIEWS * data.split("train").images / (2 * batch))
+def choose_steps(data: Manifest, batch: int, pairs: float) -> int:
+    """Chooses the steps that `pairs` fill, but no more than show each image as often as is useful.
+
+    Args:
+      data: the shards.
+      batch: pairs in a step.
+      pairs: that there is time for.
+    """
+    most = math.ceil(_MAX_VIEWS * data.split("train").images / (2 * batch))
+    return max(FEWEST_STEPS, min(int(pairs / batch), most))
 
 
 def flags(

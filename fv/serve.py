@@ -61,7 +61,6 @@ class ServeOptions:
         128, "Requests that wait or run at once; more get status 429.", lower=1
     )
     timeout_s: float = option(30.0, "Seconds that a request may take, body included.", lower=0.1)
-    poll_s: float = option(2.0, "Seconds between two checks for a new version.", lower=0.1)
 
 
 def make_app(options: ServeOptions) -> "Starlette":
@@ -92,7 +91,7 @@ def make_app(options: ServeOptions) -> "Starlette":
     bounds = limits.Limits(body_bytes, options.max_requests, options.timeout_s, token)
     monitor = Monitor()
     model = updates.ServedModel(options.model, load, monitor, options.faces)
-    app = server.make_app(model, monitor, bounds, options.max_images, options.poll_s)
+    app = server.make_app(model, monitor, bounds, options.max_images)
     app.state.model = model
     for name in _QUIET_LOGGERS:
         logging.getLogger(name).setLevel(logging.ERROR)

@@ -217,10 +217,10 @@ def _is_done(run: Run, stage: str) -> bool:
         return ended.get("reason") == "finished" and ended.get("step", 0) >= run.training.steps
     if stage == "whiten":
         return files.exists(os.path.join(run.training.workdir, WHITENED, workdir.MODEL))
-    return read_metrics(run) is not None
+    return _read_metrics(run) is not None
 
 
-def read_metrics(run: Run) -> dict | None:
+def _read_metrics(run: Run) -> dict | None:
     """Reads the metrics.json of a run; None unless it was trained and evaluated with its flags."""
     # fv.evaluate writes its flags after its figures, so the flags vouch for the figures.
     names = (workdir.EVALUATE_FLAGS, workdir.METRICS)
@@ -283,7 +283,7 @@ def _raise_stopped(number: int, frame: FrameType | None) -> None:
 
 def _collect(runs: Sequence[Run], failures: Mapping[Run, str]) -> dict:
     """The content of sweep.json: the scored pairs, the figures of each variant, the runs."""
-    metrics = {run: found for run in runs if (found := read_metrics(run))}
+    metrics = {run: found for run in runs if (found := _read_metrics(run))}
     rows = {(run.variant, run.seed): _figures(found) for run, found in metrics.items()}
     table = pd.DataFrame(rows).T.astype(float)
     by_variant = {run.variant: table.loc[run.variant] for run in metrics}
@@ -320,20 +320,18 @@ def compare(figures: pd.DataFrame, baseline: pd.DataFrame) -> dict[str, dict]:
       baseline: likewise, of the baseline; may be empty.
 
     Returns:
-      By figure, what `summarise` returns, and in it `difference`: the same for the differences.
+      By figure, `seeds`, `mean`, sample `deviation` and `standard_error`, and the same of the
+      differences as `difference`.
     """
     differences = figures.sub(baseline)  # aligned by seed; NaN where the baseline has none
     return {
-        name: summarise(column) | {"difference": summarise(differences[name])}
+        name: _summarise(column) | {"difference": _summarise(differences[name])}
         for name, column in figures.dropna(axis="columns").items()
     }
 
 
-def summarise(values: pd.Series) -> dict:
-    """Returns `seeds`, `mean`, sample `deviation` and `standard_error` of values; NaN is left out.
-
-    Unknown ones are None: mean, deviation and error of no value, deviation and error of one.
-    """
+def _summarise(values: pd.Series) -> dict:
+    """Figures of values without NaN; None where there are too few values for one."""
     found = {"mean": values.mean(), "deviation": values.std(), "standard_error": values.sem()}
     known = {name: None if pd.isna(value) else value for name, value in found.items()}
     return {"seeds": int(values.count()), **known}

@@ -44,7 +44,6 @@ class WhitenOptions:
         lower=0.001,
         upper=1.0,
     )
-    batch_size: int = option(64, "Images embedded at once.", lower=1)
 
 
 def whiten(options: WhitenOptions) -> None:
@@ -152,7 +151,7 @@ def _embed_genuine_pairs(
         paths=[pairs.images.paths[number] for number in used],
         read=lambda number: pairs.images.read(used[number]),
     )
-    found = embedding.embed(model.encoder, held.options, images, batch_size=options.batch_size)
+    found = embedding.embed(model.encoder, held.options, images)
     embeddings_a, embeddings_b = found[ends.reshape(2, -1)]
     require_telling(embeddings_a, embeddings_b)
     return embeddings_a, embeddings_b

@@ -1,14 +1,20 @@
 """Tests of fv.cli."""
 
 import dataclasses
+import os
+import pathlib
+import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
 from fv import cli
 from fv.errors import Stopped, TemporaryError, UserError
 from fv.options import group, option, required
+
+ROOT = pathlib.Path(__file__).parent.parent
 
 
 @dataclasses.dataclass(frozen=True)
@@ -222,3 +228,27 @@ def test_output_to_a_full_disk_is_an_error_of_the_user():
         )
     assert done.returncode == 2
     assert done.stderr.startswith("fv-command: error: [Errno 28] No space left on device")
+
+
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+def test_a_stopped_command_gets_the_time_to_save(sent, tmp_path):
+    """Ctrl-C goes to the whole process group, SIGTERM to the first process alone."""
+    (tmp_path / "stage.py").write_text(
+        "import pathlib, signal, sys, time\n"
+        "def save(*_):\n"
+        "    time.sleep(1)\n"
+        "    sys.exit(138)\n"
+        f"signal.signal({int(sent)}, save)\n"
+        f"pathlib.Path({str(tmp_path / 'started')!r}).touch()\n"
+        "time.sleep(60)\n"
+    )
+    program = "from fv import cli; cli.run_module('stage')"
+    environment = os.environ | {"PYTHONPATH": f"{ROOT}:{tmp_path}"}
+    process = subprocess.Popen(
+        [sys.executable, "-c", program], start_new_session=True, env=environment
+    )
+    while not (tmp_path / "started").exists():
+        time.sleep(0.05)
+    send = os.killpg if sent == signal.SIGINT else os.kill
+    send(process.pid, sent)
+    assert process.wait(timeout=60) == 138

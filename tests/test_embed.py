@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from fv import embed as embed_module
-from fv import embedding_files, encoders, image_blocks
+from fv import embedding_files, image_blocks, onnx_encoder
 from fv.conversion import verification_sets
 from fv.conversion.faces import FaceOptions
 from fv.embed import EmbedOptions, embed
@@ -198,7 +198,7 @@ def test_an_export_embeds_as_its_workdir(trained, exported, faces, tmp_path):
 
 
 def test_a_foreign_onnx_file_gets_rgb_pixels_from_minus_one_to_one(tmp_path):
-    network = encoders.OnnxEncoder(write_onnx(tmp_path / "net.onnx", 16))
+    network = onnx_encoder.OnnxEncoder(write_onnx(tmp_path / "net.onnx", 16))
     assert (network.image_size, network.embedding_size) == (16, 3)
     pixels = np.zeros((2, 16, 16, 3), np.uint8)
     pixels[0] = (255, 0, 0)

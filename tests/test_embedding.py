@@ -35,12 +35,13 @@ def encoder():
 @pytest.fixture
 def small_blocks(monkeypatch):
     monkeypatch.setattr(embedding, "_IMAGES_PER_BLOCK", 4)
+    monkeypatch.setattr(embedding, "_BATCH_SIZE", 3)
 
 
 def test_each_image_is_read_once_and_embedded_as_alone(encoder, small_blocks):
     images, read = make_images(), []
     counted = dataclasses.replace(images, read=lambda n: read.append(n) or images.read(n))
-    found = embedding.embed(encoder, TINY, counted, batch_size=3)
+    found = embedding.embed(encoder, TINY, counted)
     assert sorted(read) == list(range(COUNT))
     assert found.shape == (COUNT, TINY.embedding_size) and found.dtype == np.float32
     pixels = [
@@ -58,9 +59,7 @@ def test_finished_blocks_are_not_embedded_again(encoder, small_blocks, tmp_path)
     def embed(read: Callable[[int], bytes], checksums: np.ndarray) -> np.ndarray:
         chosen = dataclasses.replace(images, read=read)
         folder = str(tmp_path / "blocks")
-        return embedding.embed(
-            encoder, TINY, chosen, batch_size=3, folder=folder, checksums=checksums
-        )
+        return embedding.embed(encoder, TINY, chosen, folder=folder, checksums=checksums)
 
     def die_at_nine(number: int) -> bytes:
         if number == 9:
@@ -72,7 +71,7 @@ def test_finished_blocks_are_not_embedded_again(encoder, small_blocks, tmp_path)
     read = []
     found = embed(lambda number: read.append(number) or images.read(number), checksums)
     assert sorted(read) == [8, 9, 10]
-    np.testing.assert_array_equal(found, embedding.embed(encoder, TINY, images, batch_size=3))
+    np.testing.assert_array_equal(found, embedding.embed(encoder, TINY, images))
     read.clear()
     checksums[5] += 1  # another image in its block
     embed(lambda number: read.append(number) or images.read(number), checksums)
@@ -81,7 +80,7 @@ def test_finished_blocks_are_not_embedded_again(encoder, small_blocks, tmp_path)
 
 def test_other_weights_find_no_block_of_the_first(encoder, tmp_path):
     images, checksums = make_images(), np.arange(COUNT)
-    kept = dict(batch_size=4, folder=str(tmp_path), checksums=checksums)
+    kept = dict(folder=str(tmp_path), checksums=checksums)
     first = embedding.embed(encoder, TINY, images, **kept)
     second = embedding.embed(siamese.build_encoder(TINY), TINY, images, **kept)
     assert not np.allclose(first, second)
@@ -105,7 +104,7 @@ def test_broken_images_are_named_and_the_others_decoded():
 
 def test_an_image_that_cannot_be_embedded_is_one_line(encoder):
     with pytest.raises(UserError, match=r"4\.jpg cannot be embedded: no whole JPEG"):
-        embedding.embed(encoder, TINY, make_images({4: b"no image"}), batch_size=3)
+        embedding.embed(encoder, TINY, make_images({4: b"no image"}))
 
 
 def test_embeddings_that_are_not_finite_name_their_first_image():

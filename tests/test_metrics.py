@@ -200,9 +200,7 @@ def test_larger_far_never_lowers_tar():
 
 def test_evaluate_gives_every_figure_in_plain_python_that_json_takes():
     similarities, labels = sample(0, 1)
-    figures = metrics.evaluate(
-        similarities.astype(np.float32), labels == 1, np.float32(0.5), fars=(0.1, 0.01, 0.001)
-    )
+    figures = metrics.evaluate(similarities.astype(np.float32), labels == 1, np.float32(0.5))
     assert json.loads(json.dumps(figures, allow_nan=False)) == figures
     names = [
         "accuracy",
@@ -216,7 +214,7 @@ def test_evaluate_gives_every_figure_in_plain_python_that_json_takes():
         "impostor",
     ]
     assert list(figures) == names
-    assert list(figures["tar_at_far"]) == ["0.1", "0.01", "0.001"]
+    assert list(figures["tar_at_far"]) == ["0.1", "0.01", "0.001", "0.0001"]
     assert figures["tar_at_far"]["0.001"]["tar"] is None
     assert figures["pairs"] == figures["genuine"] + figures["impostor"] == 400
     assert figures["genuine"] == labels.sum()

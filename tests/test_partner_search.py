@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from fv import partner_search
 from fv.partner_search import NOBODY, FixedPoint, find_partners
 
 SIZES = [1, 7, 2, 40, 1, 12, 3]
@@ -28,9 +29,12 @@ def brute_force(embeddings: FixedPoint, count: int, *, genuine: bool) -> list[li
 
 
 @pytest.mark.parametrize("tile_bytes", [1, 9 * 10**2, 9 * 33**2, ONE_TILE])
-def test_both_searches_equal_brute_force_however_small_the_tiles(embeddings, tile_bytes):
+def test_both_searches_equal_brute_force_however_small_the_tiles(
+    embeddings, tile_bytes, monkeypatch
+):
+    monkeypatch.setattr(partner_search, "_TILE_BYTES", tile_bytes)
     for genuine in (False, True):
-        found = find_partners(embeddings, OWNERS, 5, genuine=genuine, tile_bytes=tile_bytes)
+        found = find_partners(embeddings, OWNERS, 5, genuine=genuine)
         rows = [[image for image in row if image != NOBODY] for row in found.tolist()]
         assert rows == brute_force(embeddings, 5, genuine=genuine)
 

@@ -1,13 +1,8 @@
 """Tests of fv.quickstart."""
 
 import json
-import os
 import pathlib
 import re
-import signal
-import subprocess
-import sys
-import time
 
 import numpy as np
 import pytest
@@ -86,27 +81,6 @@ def test_a_stage_ends_the_run_with_its_own_exit_code(tmp_path, capfd):
 def test_flags_with_an_open_quotation_are_refused(tmp_path):
     message = refusal(tmp_path, tmp_path / "output", convert_flags="--images='a")
     assert message == "--convert_flags=--images='a: No closing quotation"
-
-
-@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
-def test_a_stopped_stage_gets_the_time_to_save(sent, tmp_path):
-    """Ctrl-C goes to the whole process group, SIGTERM to the quickstart alone."""
-    stage = (
-        "import pathlib, signal, sys, time\n"
-        "def save(*_):\n"
-        "    time.sleep(1)\n"
-        "    sys.exit(138)\n"
-        f"signal.signal({int(sent)}, save)\n"
-        f"pathlib.Path({str(tmp_path / 'started')!r}).touch()\n"
-        "time.sleep(60)\n"
-    )
-    program = f"from fv import quickstart; quickstart._run('-c', {stage!r})"
-    process = subprocess.Popen([sys.executable, "-c", program], start_new_session=True)
-    while not (tmp_path / "started").exists():
-        time.sleep(0.05)
-    send = os.killpg if sent == signal.SIGINT else os.kill
-    send(process.pid, sent)
-    assert process.wait(timeout=60) == 138
 
 
 @pytest.mark.slow

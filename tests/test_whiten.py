@@ -33,7 +33,6 @@ def options(tiny_run, tmp_path_factory) -> WhitenOptions:
         tiny_run.tfrecords,
         str(folder / "whitened"),
         shrinkage=SHRINKAGE,
-        batch_size=24,
     )
 
 

@@ -57,7 +57,6 @@ def extract_features(
     *,
     untrained: Siamese | None,
     flip: bool,
-    batch_size: int = _BATCH_SIZE,
 ) -> ImageFeatures:
     """Extracts the features of every image, with the preprocessing of training and export.
 
@@ -68,7 +67,6 @@ def extract_features(
       options: of the model.
       untrained: the same model before training; None for no baselines.
       flip: add the embedding of the mirrored image to each embedding, and normalise the sum.
-      batch_size: images embedded at once.
 
     Raises:
       UserError: an embedding is not finite.
@@ -80,7 +78,7 @@ def extract_features(
     brightness, sharpness = np.zeros(count, np.float32), np.zeros(count, np.float32)
     side = np.zeros(count, np.int32)
     broken: dict[int, str] = {}
-    batches = embedding.load_batches(images, range(count), options, batch_size, broken)
+    batches = embedding.load_batches(images, range(count), options, _BATCH_SIZE, broken)
     with progress.progress(count, f"embed {name}", "image") as line:
         for numbers, pixels, side_of_batch in batches:
             embeddings[numbers] = _embed(model, pixels, flip)

@@ -31,6 +31,10 @@ from fv.pipeline.shard_reader import ShardReader
 from fv.pipeline.slices import PairSource, Slice
 
 BATCHES_AHEAD = 2  # decoded batches that wait for the step
+# To delete an iterator takes up to a minute: TensorFlow waits until the thread that tunes the
+# pipeline wakes. No run waits for it: `iterate` leaves it to a thread, and `keep_iterator` does not
+# delete, since the frames of a step hold the iterator too.
+_KEPT_ITERATORS: list[Iterator] = []
 
 
 def training_batches(
@@ -135,11 +139,14 @@ def evaluation_batches(
     return batches.take(replicas * steps).prefetch(BATCHES_AHEAD)
 
 
-def iterate(batches: Iterable) -> Iterator:
-    """Yields the batches of a dataset, then deletes its iterator in a thread of its own.
+def keep_iterator(batches: Iterable) -> Iterator:
+    """Returns an iterator of a dataset, for a tf.function; it lives as long as the process."""
+    _KEPT_ITERATORS.append(iter(batches))
+    return _KEPT_ITERATORS[-1]
 
-    The deletion can take a minute: TensorFlow waits until the thread that tunes the pipeline wakes.
-    """
+
+def iterate(batches: Iterable) -> Iterator:
+    """Yields the batches of a dataset, then deletes its iterator in a thread of its own."""
     held = [iter(batches)]  # the only reference: no frame keeps another one
     try:
         while (batch := next(held[0], None)) is not None:

@@ -5,14 +5,12 @@ and `fv.Verifier` use nothing else of it. `load_engine` chooses between TensorFl
 """
 
 import contextlib
-import io
 import os
 import re
 import sys
 
 import numpy as np
 import tensorflow as tf
-from PIL import Image
 
 from fv import alignment, errors, files
 from fv.errors import UserError
@@ -70,11 +68,7 @@ def share_cores_by_image() -> None:
 class TensorFlowEngine:
     """A SavedModel that `fv.export` wrote. Threads may share it.
 
-    Attributes:
-      path: the version folder.
-      card: content of the model card, {} if there is none.
-      threshold: similarity from which on two images show the same person.
-      embedding_size: numbers in an embedding.
+    Attributes: those of `contract.Engine`.
     """
 
     def __init__(self, path: str):
@@ -136,7 +130,8 @@ class TensorFlowEngine:
         """
         noise = np.random.default_rng(0).integers(0, 256, (_WARM_UP_SIDE, _WARM_UP_SIDE, 3))
         pixels = noise.astype(np.uint8)
-        for encoded in (_encode(pixels, "JPEG"), _encode(pixels, "PNG"), b"no image"):
+        jpeg, png = tf.io.encode_jpeg(pixels).numpy(), tf.io.encode_png(pixels).numpy()
+        for encoded in (jpeg, png, b"no image"):
             images = [encoded, encoded]
             self._warm_up_images("serving_default", (contract.IMAGE_A, contract.IMAGE_B), images)
             self._warm_up_images("embed", (contract.IMAGE,), images)
@@ -166,9 +161,3 @@ class TensorFlowEngine:
                     f"{self.path}: {signature} gives an answer that is no finite number: its "
                     "weights diverged, export again"
                 )
-
-
-def _encode(pixels: np.ndarray, form: str) -> bytes:
-    encoded = io.BytesIO()
-    Image.fromarray(pixels).save(encoded, form)
-    return encoded.getvalue()

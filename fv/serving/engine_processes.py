@@ -28,7 +28,7 @@ _RETRY_SECONDS = 1.0  # until a worker that did not start is started again
 class EngineProcesses:
     """An engine whose calls run in worker processes, one call in each. Threads may share it.
 
-    Attributes: those of `TensorFlowEngine`, and:
+    Attributes: those of `contract.Engine`, and:
       calls_at_once: how many calls run at the same time.
     """
 

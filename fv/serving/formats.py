@@ -14,12 +14,12 @@ import tensorflow as tf
 import tf_keras
 
 from fv import embedding, files, image_ops, manifest, metrics, quiet_tensorflow, workers
-from fv.encoders import OnnxEncoder
 from fv.errors import UserError
 from fv.evaluation import pair_sources
 from fv.evaluation.pairs import PairSet
 from fv.model.options import ModelOptions
 from fv.model.siamese import Siamese
+from fv.onnx_encoder import OnnxEncoder
 from fv.pipeline import input_pipeline
 from fv.pipeline.input_pipeline import PairSource
 from fv.serving.validation import HeldOut, OperatingPoint

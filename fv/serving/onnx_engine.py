@@ -3,17 +3,15 @@
 Limits and answers are those of the exported graph (`fv.serving.signatures`).
 """
 
-import importlib.util
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from concurrent import futures
-from typing import Any
 
 import cv2
 import numpy as np
 import simplejpeg
 
-from fv import files, jpeg_loader, workers
+from fv import files, jpeg_loader, onnx_encoder, workers
 from fv.conversion import images
 from fv.conversion.formats import BadImage
 from fv.errors import UserError
@@ -43,7 +41,7 @@ _PAIRS = {"serving_default": (IMAGE_A, IMAGE_B), "compare": (EMBEDDING_A, EMBEDD
 class OnnxEngine:
     """The encoder of an export in ONNX Runtime. Threads may share it.
 
-    Attributes: those of `TensorFlowEngine`.
+    Attributes: those of `contract.Engine`.
     """
 
     def __init__(self, path: str, threads: int | None = None):
@@ -56,10 +54,6 @@ class OnnxEngine:
         Raises:
           UserError: ONNX Runtime or the file is missing, or the head has weights of its own.
         """
-        if importlib.util.find_spec("onnxruntime") is None:
-            raise UserError(
-                "--engine=onnx needs onnxruntime, which is not installed: pip install 'fv[onnx]'"
-            )
         self.path = path
         encoder = os.path.join(path, ENCODER)
         if not os.path.exists(encoder):
@@ -73,7 +67,8 @@ class OnnxEngine:
         except (KeyError, TypeError, ValueError) as error:
             raise UserError(f"{path}/{_CARD} is no card of this fv, or damaged") from error
         threads = threads or workers.available_cores()
-        self._encode = _open(encoder, threads)
+        self._session = onnx_encoder.open_session(encoder, threads, gpu=False)
+        self._input = self._session.get_inputs()[0].name
         self._pool = futures.ThreadPoolExecutor(threads, "fv-decode")
 
     def _read_card(self) -> None:
@@ -129,7 +124,8 @@ class OnnxEngine:
         batch = np.array(list(pixels), np.uint8).reshape(-1, self._side, self._side, 3)
         found = [np.zeros((0, self.embedding_size), np.float32)]
         for start in range(0, len(batch), _IMAGES_AT_ONCE):
-            found.append(self._encode(batch[start : start + _IMAGES_AT_ONCE]))
+            part = batch[start : start + _IMAGES_AT_ONCE]
+            found += self._session.run(None, {self._input: part})
         return np.concatenate(found)
 
     def _answer(self, first: np.ndarray, second: np.ndarray) -> Outputs:
@@ -193,21 +189,6 @@ def compress(rgb: np.ndarray, quality: int) -> np.ndarray:
     bgr = cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR)
     _, encoded = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, quality])
     return simplejpeg.decode_jpeg(encoded, "RGB")
-
-
-def _open(path: str, threads: int) -> Callable[[np.ndarray], np.ndarray]:
-    import onnxruntime  # an extra
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    try:
-        session: Any = onnxruntime.InferenceSession(
-            path, options, providers=["CPUExecutionProvider"]
-        )
-    except Exception as error:  # its errors have no common class
-        raise UserError(f"{path} cannot be loaded ({error}): export again") from error
-    name = session.get_inputs()[0].name
-    return lambda pixels: session.run(None, {name: pixels})[0]
 
 
 def _check_unit(batch: np.ndarray, name: str) -> None:

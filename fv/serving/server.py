@@ -47,6 +47,7 @@ _LARGE_PIXELS = 4_000_000  # images beyond that decode in a lane of their own
 _FINDERS, _LARGE_FINDERS = 2, 1  # threads that find faces
 _PHOTOGRAPHS = "Photographs: the largest face near the centre of each is found and aligned."
 T = TypeVar("T")
+_POLL_SECONDS = 2.0  # between two looks for a newer version
 _SECURITY_HEADERS = {
     "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
     "img-src 'self' blob:; connect-src 'self'; base-uri 'none'; form-action 'none'; "
@@ -58,13 +59,7 @@ _SECURITY_HEADERS = {
 }
 
 
-def make_app(
-    model: ServedModel,
-    monitor: Monitor,
-    bounds: Limits,
-    max_images: int = 64,
-    poll_seconds: float = 2.0,
-) -> Starlette:
+def make_app(model: ServedModel, monitor: Monitor, bounds: Limits, max_images: int) -> Starlette:
     """Returns the service as an ASGI application.
 
     Args:
@@ -72,13 +67,12 @@ def make_app(
       monitor: gets the counts.
       bounds: what a client may take.
       max_images: images or embeddings in one request.
-      poll_seconds: between two looks for a newer version.
     """
     service = _Service(model, monitor, bounds, max_images)
 
     @contextlib.asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
-        watching = asyncio.create_task(model.watch(poll_seconds))
+        watching = asyncio.create_task(model.watch(_POLL_SECONDS))
         yield
         watching.cancel()
         service.close()

@@ -4,20 +4,16 @@ Names, dtypes, shapes and meaning of inputs and outputs are a contract (docs/ser
 """
 
 import dataclasses
-import hashlib
-import io
 import os
-from collections.abc import Callable
 
 import numpy as np
 import tensorflow as tf
-from PIL import Image
 
 from fv import alignment, image_ops, record
 from fv.calibration import Calibration
 from fv.model.options import ModelOptions
 from fv.model.siamese import Siamese
-from fv.serving import decoding, folding
+from fv.serving import decoding, inference
 from fv.serving.contract import (
     EMBEDDING,
     EMBEDDING_A,
@@ -29,6 +25,7 @@ from fv.serving.contract import (
     POINTS,
     POINTS_A,
     POINTS_B,
+    Inputs,
 )
 from fv.serving.decoding import Rules
 
@@ -38,22 +35,11 @@ _EMBED = [tf.TensorSpec([None], tf.string, IMAGE)]
 _POINTS = [tf.TensorSpec([None, 5, 2], tf.float32, name) for name in (POINTS_A, POINTS_B)]
 _EMBED_POINTS = [*_EMBED, tf.TensorSpec([None, 5, 2], tf.float32, POINTS)]
 _EMBED_PIXELS = [tf.TensorSpec([None, None, None, image_ops.CHANNELS], tf.uint8, IMAGE)]
-_BATCHES_AT_ONCE = 1  # on all cores; what arrives meanwhile makes up the next batch
-_WAIT_MICROSECONDS = 0  # requests merge only while they wait for the batch before theirs
-_MOST_WAITING = 1 << 16  # batches; further requests are refused
-_MOST_ROWS = 1 << 30  # of a call, which is split
-_QUEUE = "images"
-# Cores share a batch better by images than inside an op: two cores take 64 images in 154 ms by
-# eight, in 220 ms at once. oneDNN also makes its kernels for eight sizes only.
-_PART_ROWS = 8
-_PARTS_AT_ONCE = 64
 WARM_UP = os.path.join("assets.extra", "tf_serving_warmup_requests")
 BATCH_SIZES = (1, 8)  # of the warm-up requests
 _WARM_UP_SIDE = 160  # pixels, of their images
 
-Encode = Callable[[tf.Tensor], tf.Tensor]
 Answers = dict[str, tf.Tensor]
-Inputs = dict[str, np.ndarray | list[bytes]]
 
 
 class ServedVerifier(tf.Module):
@@ -90,7 +76,7 @@ class ServedVerifier(tf.Module):
         scoring = model.head.scoring
         self.weights = [*model.encoder.variables, *(scoring.variables if scoring else [])]
         self._similarity = model.head.similarity
-        self._encode = _make_encode(model, options, merged_images)
+        self._encode = inference.make_encode(model.encoder, options, merged_images)
         self._load = decoding.batch_loader(rules)
         self._load_aligned = decoding.aligned_loader(rules)
 
@@ -221,78 +207,6 @@ class ServedVerifier(tf.Module):
         }
 
 
-def _make_encode(model: Siamese, options: ModelOptions, merged_images: int) -> Encode:
-    """A function of uint8 [n, side, side, 3] to embeddings, float32 [n, d]."""
-    side = options.image_size
-    pixels = tf.TensorSpec([None, side, side, image_ops.CHANNELS], tf.uint8)
-    frozen = folding.freeze(folding.fold_batch_norm(model.encoder))
-
-    @tf.function(input_signature=[pixels], autograph=False)
-    def encode(pixels):
-        count = tf.shape(pixels)[0]
-        parts = (count + _PART_ROWS - 1) // _PART_ROWS
-
-        def encode_part(part, found):
-            rows = pixels[count * part // parts : count * (part + 1) // parts]
-            return part + 1, found.write(part, frozen(rows)[0])
-
-        shape = [None, options.embedding_size]
-        found = tf.TensorArray(tf.float32, parts, infer_shape=False, element_shape=shape)
-        _, found = tf.while_loop(
-            lambda part, _: part < parts,
-            encode_part,
-            (0, found),
-            parallel_iterations=_PARTS_AT_ONCE,
-        )
-        return tf.ensure_shape(found.concat(), shape)
-
-    @tf.function(input_signature=[pixels], autograph=False)
-    def encode_merged(pixels):
-        # Grappler optimises a call inside, but not the batched function itself: 15 % slower.
-        return encode(pixels)
-
-    if not merged_images:
-        return lambda pixels: encode(pixels)
-    digest = hashlib.sha256(repr(options).encode())
-    for weight in model.encoder.variables:
-        digest.update(weight.numpy())
-    concrete = encode_merged.get_concrete_function()
-    return merge_requests(concrete, merged_images, f"fv-{digest.hexdigest()}")
-
-
-def merge_requests(encode: tf.types.experimental.ConcreteFunction, most: int, name: str) -> Encode:
-    """Returns a function that sends the rows of concurrent calls through `encode` together.
-
-    It merges behind the decoders, so a bad image fails only its own request. A server that merges
-    whole requests (TensorFlow Serving with --enable_batching) fails all of them.
-
-    Args:
-      encode: one tensor [n, …] → one tensor [n, …], row by row, for n > 0.
-      most: rows at once; a call with more is split.
-      name: of the queue in this process. Another `encode`, or other weights, need another name;
-        `tf.nondifferentiable_batch_function` uses one name for all, which mixes their answers.
-    """
-
-    def call(rows):
-        (answers,) = tf.raw_ops.BatchFunction(
-            in_tensors=[rows],
-            captured_tensors=encode.captured_inputs,
-            f=encode,
-            Tout=[encode.outputs[0].dtype],
-            num_batch_threads=_BATCHES_AT_ONCE,
-            max_batch_size=_MOST_ROWS,
-            allowed_batch_sizes=list(range(1, most + 1)),  # other sizes would be padded
-            batch_timeout_micros=_WAIT_MICROSECONDS,
-            max_enqueued_batches=_MOST_WAITING,
-            enable_large_batch_splitting=True,
-            shared_name=name,
-            batching_queue=_QUEUE,
-        )
-        return tf.ensure_shape(answers, encode.outputs[0].shape)
-
-    return call
-
-
 def _names(name: str, batch: tf.Tensor) -> tf.Tensor:
     """name[0], name[1] and so on, string [batch]."""
     return tf.strings.join([f"{name}[", tf.strings.as_string(tf.range(tf.shape(batch)[0])), "]"])
@@ -371,7 +285,7 @@ message_type {
 _PredictionLog = record.message_class(_PREDICTION_LOG, "tensorflow.serving.PredictionLog")
 
 
-def write_warm_up(folder: str, embedding_size: int, aligns: bool = False) -> None:
+def write_warm_up(folder: str, embedding_size: int, aligns: bool) -> None:
     """Writes warm-up requests, so that the first caller of a server does not wait.
 
     TensorFlow Serving replays them when it loads a version: noise for every signature, at batch
@@ -401,7 +315,8 @@ def _make_requests(size: int, embedding_size: int, aligns: bool) -> dict[str, In
     rng = np.random.default_rng(size)
     shape = (size, _WARM_UP_SIDE, _WARM_UP_SIDE, image_ops.CHANNELS)
     pixels = rng.integers(0, 256, shape, dtype=np.uint8)
-    jpegs, pngs = [[_encode(image, form) for image in pixels] for form in ("JPEG", "PNG")]
+    jpegs = [tf.io.encode_jpeg(image, quality=75).numpy() for image in pixels]
+    pngs = [tf.io.encode_png(image).numpy() for image in pixels]
     noise = rng.normal(size=(size, embedding_size))
     embeddings = (noise / np.linalg.norm(noise, axis=1, keepdims=True)).astype(np.float32)
     points = np.tile(np.float32(alignment.TEMPLATE), (size, 1, 1))
@@ -415,9 +330,3 @@ def _make_requests(size: int, embedding_size: int, aligns: bool) -> dict[str, In
         "embed_pixels": {IMAGE: pixels},
         "compare": {EMBEDDING_A: embeddings, EMBEDDING_B: embeddings},
     }
-
-
-def _encode(pixels: np.ndarray, form: str) -> bytes:
-    encoded = io.BytesIO()
-    Image.fromarray(pixels).save(encoded, form)
-    return encoded.getvalue()

@@ -1,13 +1,14 @@
 """The held-out pairs of an export: where they are, their scores, and the threshold they choose."""
 
 import dataclasses
+import itertools
 import math
 import os
 
 import numpy as np
 import tensorflow as tf
 
-from fv import files, manifest, metrics, progress, record, workdir
+from fv import files, manifest, metrics, progress, workdir
 from fv.errors import UserError
 from fv.evaluation import pair_sources
 from fv.model.model_record import ModelRecord
@@ -139,11 +140,8 @@ def score_pairs(pairs: PairSource, model: Siamese) -> tuple[np.ndarray, np.ndarr
 
 def first_images(pairs: PairSource, count: int) -> tuple[list[bytes], list[bytes]]:
     """Reads the encoded images of the first `count` pairs, or of all if there are fewer."""
-    paths = [os.path.join(pairs.folder, shard.name) for shard in pairs.split.shards]
-    records = [
-        record.parse_pair(data.numpy()) for data in tf.data.TFRecordDataset(paths).take(count)
-    ]
-    return [pair.images[0] for pair in records], [pair.images[1] for pair in records]
+    first = list(itertools.islice(manifest.read_pairs(pairs.folder, pairs.split), count))
+    return [pair.images[0] for pair in first], [pair.images[1] for pair in first]
 
 
 def choose_threshold(

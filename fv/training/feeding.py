@@ -22,9 +22,6 @@ BOUND_SHARE = 0.1  # share of the time spent waiting from which on a run is inpu
 _PAIR_HEADS = ("sigmoid", "distance")  # learn from the labels of pairs, and so need impostor pairs
 _SHUFFLE_BUFFER = 2048  # pairs among which an input worker draws the next one
 _ROOM_DIGITS = 1000  # a message rounds a scale down to its thousandth
-# Kept to the end of the process: deleting an iterator waits up to a minute for the thread with
-# which TensorFlow tunes its pipeline.
-_ITERATORS: list[Iterator] = []
 
 
 def pair_sources(options: TrainOptions) -> tuple[PairSource, PairSource | None]:
@@ -104,9 +101,7 @@ def training_batches(
             **_share(context, options),
         )
 
-    iterator = iter(strategy.distribute_datasets_from_function(batches))
-    _ITERATORS.append(iterator)
-    return iterator
+    return input_pipeline.keep_iterator(strategy.distribute_datasets_from_function(batches))
 
 
 def validation_batches(

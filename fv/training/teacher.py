@@ -7,27 +7,24 @@ embeddings of a shallow one as targets. Source: Romero et al., FitNets: Hints fo
 An external teacher's embeddings may have another length; a fixed matrix gives them the student's.
 """
 
-import os
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import numpy as np
 import tensorflow as tf
 from absl import logging
 
+from fv import embedding_files, progress, record, workdir
 from fv import manifest as manifests
-from fv import progress, record, workdir
 from fv.errors import UserError
 from fv.model import checkpoint_files, model_record
 from fv.model.model_record import ModelRecord
 from fv.model.options import ModelOptions
 from fv.model.siamese import Siamese
+from fv.onnx_encoder import OnnxEncoder
 from fv.pipeline import augment
 from fv.preprocessing import Preprocessing
 from fv.training.options import TeacherOptions
-
-if TYPE_CHECKING:  # a run without an external teacher does not load it
-    from fv.encoders import OnnxEncoder
 
 _SAME_CROP = 0.01  # of the shorter side: crops that differ by no more are the same
 
@@ -102,7 +99,7 @@ class ExternalTeacher:
     def __init__(
         self,
         weight: float,
-        network: "OnnxEncoder | None" = None,
+        network: OnnxEncoder | None = None,
         table: np.ndarray | None = None,
         owners: np.ndarray | None = None,
     ):
@@ -171,9 +168,6 @@ def load_external(options: TeacherOptions, paths: Mapping[str, int]) -> External
     """
     if options.external is None:
         return None
-    from fv import embedding_files
-    from fv.encoders import OnnxEncoder
-
     if options.teacher_onnx:
         return ExternalTeacher(options.teacher_weight, OnnxEncoder(options.teacher_onnx))
     path = str(options.teacher_embeddings)
@@ -203,16 +197,14 @@ def read_paths(folder: str, split: manifests.Split) -> dict[str, int]:
     indices = {name: index for index, name in enumerate(split.identities)}
     found: dict[str, int] = {}
     with progress.progress(split.pairs, "read paths", "pair") as line:
-        for shard in split.shards:
-            path = os.path.join(folder, shard.name)
-            try:
-                for _, pair in record.read_records(path, shard.records, record.parse_pair):
-                    names = [name.decode() for name in pair.names]
-                    for name, place in zip(names[:2], names[2:], strict=True):
-                        found[place] = indices.get(name, record.NO_IDENTITY)
-                    line.update()
-            except record.DamagedShardError as error:
-                raise UserError(f"{error}: convert again, or train without this file") from error
+        try:
+            for pair in manifests.read_pairs(folder, split):
+                names = [name.decode() for name in pair.names]
+                for name, place in zip(names[:2], names[2:], strict=True):
+                    found[place] = indices.get(name, record.NO_IDENTITY)
+                line.update()
+        except record.DamagedShardError as error:
+            raise UserError(f"{error}: convert again, or train without this file") from error
     return found
 
 

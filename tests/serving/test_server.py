@@ -33,11 +33,18 @@ PREDICT = "/v1/models/fv:predict"
 TOKEN = "t" * 32
 
 
+@pytest.fixture(autouse=True, scope="module")
+def poll_often():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(server, "_POLL_SECONDS", 0.05)
+        yield
+
+
 class Running:
     """A service in a thread of this process."""
 
     def __init__(self, model: updates.ServedModel, monitor: Monitor, bounds: Limits):
-        app = server.make_app(model, monitor, bounds, max_images=8, poll_seconds=0.05)
+        app = server.make_app(model, monitor, bounds, max_images=8)
         self.model = model
         self._socket = socket.create_server(("127.0.0.1", 0))
         config = uvicorn.Config(app, http=limits.TimedProtocol, ws="none", log_config=None)
@@ -407,10 +414,12 @@ def test_a_new_version_answers_without_a_lost_request(start, exported, tmp_path)
 
     with concurrent.futures.ThreadPoolExecutor(4) as pool:
         asking = [pool.submit(ask) for _ in range(4)]
-        waiting.until(lambda: len(seen) > 8)
-        copy_version(exported, tmp_path, 10)
-        waiting.until(lambda: (200, "10") in seen)
-        stop.set()
+        try:
+            waiting.until(lambda: len(seen) > 8)
+            copy_version(exported, tmp_path, 10)
+            waiting.until(lambda: (200, "10") in seen)
+        finally:  # else a failure would wait for the callers
+            stop.set()
         assert all(one.result() is None for one in asking)
     assert set(seen) == {(200, "1"), (200, "10")}
     assert service.get("/v1/models/fv/versions/1").status_code == 404

@@ -1,7 +1,6 @@
 """The contract of docs/serve.md: names, dtypes, shapes and meaning of inputs and outputs."""
 
 import concurrent.futures
-import threading
 
 import numpy as np
 import pytest
@@ -13,59 +12,6 @@ from fv.serving import signatures
 from tests import samples
 from tests.conftest import TINY
 from tests.serving import making
-
-SIDE = 4
-SPEC = tf.TensorSpec([None, SIDE], tf.float32)
-
-
-def merged(factor: float, name: str, most: int = 8):
-    """Rows times a variable, and the sizes of the batches that went through."""
-    weight, sizes = tf.Variable(factor), tf.Variable(0)
-
-    @tf.function(input_signature=[SPEC], autograph=False)
-    def encode(rows):
-        sizes.assign(tf.maximum(sizes, tf.shape(rows)[0]))
-        return rows * weight
-
-    call = signatures.merge_requests(encode.get_concrete_function(), most, name)
-    return tf.function(call, input_signature=[SPEC], autograph=False), sizes, weight
-
-
-def call_at_once(call, values) -> list[np.ndarray]:
-    """Answers to rows of each of the values, from as many threads that start together."""
-    start = threading.Barrier(len(values))
-
-    def one(value):
-        start.wait()
-        return call(tf.fill([2, SIDE], float(value))).numpy()
-
-    with concurrent.futures.ThreadPoolExecutor(len(values)) as pool:
-        return list(pool.map(one, values))
-
-
-def test_every_caller_gets_its_own_rows_and_batches_are_limited():
-    call, sizes, _ = merged(3.0, "own rows", most=8)
-    for _ in range(20):
-        answers = call_at_once(call, range(16))
-        np.testing.assert_array_equal([answer[0, 0] for answer in answers], 3.0 * np.arange(16))
-    assert 2 <= sizes.numpy() <= 8
-
-
-def test_a_call_larger_than_a_batch_is_split_and_comes_back_in_order():
-    call, sizes, _ = merged(2.0, "split", most=8)
-    rows = np.arange(100 * SIDE, dtype=np.float32).reshape(100, SIDE)
-    np.testing.assert_array_equal(call(tf.constant(rows)), 2 * rows)
-    assert sizes.numpy() <= 8
-
-
-def test_two_models_of_one_process_do_not_merge():
-    (twice, *_), (thrice, *_) = kept = merged(2.0, "twice"), merged(3.0, "thrice")
-    for _ in range(20):
-        with concurrent.futures.ThreadPoolExecutor(2) as pool:
-            two, three = pool.map(lambda call: call_at_once(call, range(6)), (twice, thrice))
-        np.testing.assert_array_equal([answer[0, 0] for answer in two], 2.0 * np.arange(6))
-        np.testing.assert_array_equal([answer[0, 0] for answer in three], 3.0 * np.arange(6))
-    assert len(kept) == 2
 
 
 def test_a_bad_image_fails_its_own_request_alone(model):

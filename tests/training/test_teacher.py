@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from fv import embedding_files, encoders, manifest
+from fv import embedding_files, manifest, onnx_encoder
 from fv.errors import UserError
 from fv.evaluation import trained_model
 from fv.model import checkpoint_files, model_record
@@ -183,7 +183,7 @@ def test_a_run_with_an_external_teacher_says_so_in_its_record(trained, shards, t
 
 
 def test_an_onnx_teacher_embeds_the_augmented_pixels(tmp_path):
-    network = encoders.OnnxEncoder(write_onnx(tmp_path / "net.onnx", 16))
+    network = onnx_encoder.OnnxEncoder(write_onnx(tmp_path / "net.onnx", 16))
     batch = {"identities": tf.zeros((4, 2), tf.int32)}
     images = tf.cast(PIXELS, tf.float32)
     _, taught = tf.function(ExternalTeacher(1.0, network).teach)(batch, images)
