@@ -49,7 +49,7 @@ class EvaluationPairs:
     threshold_rule: str
 
 
-def read_pairs(options: EvaluateOptions, record: ModelRecord) -> EvaluationPairs:
+def read_pairs(options: EvaluateOptions, trained: ModelRecord) -> EvaluationPairs:
     """Reads the pairs of checked options that a model is scored on.
 
     Raises:
@@ -59,11 +59,11 @@ def read_pairs(options: EvaluateOptions, record: ModelRecord) -> EvaluationPairs
     if options.pairs_list:
         is_csv = bool(options.pairs_csv)
         is_bin = bool(options.pairs_bin)
-        scored = _read_list(options.pairs_list, options, record, is_csv=is_csv, is_bin=is_bin)
+        scored = _read_list(options.pairs_list, options, trained, is_csv=is_csv, is_bin=is_bin)
     else:
         assert options.tfrecords is not None
-        scored = _read_shards(options.tfrecords, options.split, options, record)
-    choosing = _read_choosing(options, record)
+        scored = _read_shards(options.tfrecords, options.split, options, trained)
+    choosing = _read_choosing(options, trained)
     if choosing:
         if choosing.digest() == scored.digest():
             raise UserError(
@@ -82,14 +82,14 @@ def read_pairs(options: EvaluateOptions, record: ModelRecord) -> EvaluationPairs
     return EvaluationPairs(scored, None, f"chosen on the other of {folds} folds")
 
 
-def with_training_crop(options: EvaluateOptions, trained: Preprocessing) -> EvaluateOptions:
+def with_training_crop(options: EvaluateOptions, preprocessing: Preprocessing) -> EvaluateOptions:
     """Fills in --crop, --store_size and --detector of --images from the training images.
 
     Raises:
       UserError: the training images were cut to boxes or aligned, and it is not said how to cut
         these.
     """
-    made = trained.alignment
+    made = preprocessing.alignment
     if options.faces.given and made is None:
         raise UserError(
             f"{options.workdir} was not trained on aligned faces: leave out {options.faces.source}"
@@ -111,16 +111,16 @@ def with_training_crop(options: EvaluateOptions, trained: Preprocessing) -> Eval
             )
         chosen = dataclasses.replace(options.faces, detector=detection.MTCNN)
         options = dataclasses.replace(options, faces=chosen)
-    if crop is None and trained.boxes:
+    if crop is None and preprocessing.boxes:
         raise UserError(
             f"{options.workdir} was trained on images cut to boxes: give --crop=CSV with the boxes "
             f"of {options.images or 'the images'}, or --crop=none if they are cut already"
         )
     if crop is None:
-        fraction = trained.crop_fraction
+        fraction = preprocessing.crop_fraction
         crop = images.WHOLE if fraction is None else str(fraction)
     return dataclasses.replace(
-        options, crop=crop, store_size=options.store_size or trained.store_size
+        options, crop=crop, store_size=options.store_size or preprocessing.store_size
     )
 
 
@@ -149,13 +149,13 @@ def leave_out_broken(
     return pairs.select(whole, note)
 
 
-def _read_choosing(options: EvaluateOptions, record: ModelRecord) -> PairSet | None:
+def _read_choosing(options: EvaluateOptions, trained: ModelRecord) -> PairSet | None:
     if options.folds:
         return None
     path = options.threshold_pairs
     if path:
         is_csv, is_bin = path.endswith(".csv"), options_module.is_bin(path)
-        return _read_list(path, options, record, is_csv=is_csv, is_bin=is_bin)
+        return _read_list(path, options, trained, is_csv=is_csv, is_bin=is_bin)
     folder, split = options.threshold_tfrecords or options.tfrecords, options.threshold_split
     if folder is None:
         return None
@@ -164,13 +164,13 @@ def _read_choosing(options: EvaluateOptions, record: ModelRecord) -> PairSet | N
             f"{folder} holds no '{split}' pairs to choose the threshold on: name shards that do by "
             "--threshold_tfrecords, or let folds of the scored people choose it by --folds=10"
         )
-    return _read_shards(folder, split, options, record)
+    return _read_shards(folder, split, options, trained)
 
 
 def _read_list(
-    path: str, options: EvaluateOptions, record: ModelRecord, *, is_csv: bool, is_bin: bool
+    path: str, options: EvaluateOptions, trained: ModelRecord, *, is_csv: bool, is_bin: bool
 ) -> PairSet:
-    rules, boxes = choose_storage(options, record.preprocessing)
+    rules, boxes = choose_storage(options, trained.preprocessing)
     if is_bin:
         if boxes is not None:
             raise UserError(
@@ -192,21 +192,21 @@ def _read_list(
 
 
 def choose_storage(
-    options: EvaluateOptions, trained: Preprocessing
+    options: EvaluateOptions, preprocessing: Preprocessing
 ) -> tuple[images.Rules, FindBoxes]:
     """Returns how --images are stored before preprocessing, and what part of each.
 
     Args:
       options: from `with_training_crop`.
-      trained: what was done to the training images.
+      preprocessing: what was done to the training images.
     """
     assert options.crop is not None
     crop = images.parse_crop(options.crop)
     folder, chosen = options.images, options.faces
     if not chosen.given:
-        rules = pairs_module.storage_rules(crop, options.store_size, trained.jpeg_quality)
+        rules = pairs_module.storage_rules(crop, options.store_size, preprocessing.jpeg_quality)
         return rules, crop.boxes
-    alignment = trained.alignment
+    alignment = preprocessing.alignment
     assert alignment is not None and folder is not None
 
     most, margin = pairs_module.MAX_PIXELS, alignment.margin
@@ -225,11 +225,15 @@ def choose_storage(
         assert found is not None
         return found.crop(paths).boxes or {}
 
-    rules = pairs_module.storage_rules(crop, options.store_size, trained.jpeg_quality, alignment)
+    rules = pairs_module.storage_rules(
+        crop, options.store_size, preprocessing.jpeg_quality, alignment
+    )
     return rules, find_faces
 
 
-def _read_shards(folder: str, split: str, options: EvaluateOptions, record: ModelRecord) -> PairSet:
+def _read_shards(
+    folder: str, split: str, options: EvaluateOptions, trained: ModelRecord
+) -> PairSet:
     """Reads a split whose images fit the model, or whose flags confirm that they are meant."""
     found = manifest.read(folder)
     stored = found.preprocessing
@@ -239,7 +243,7 @@ def _read_shards(folder: str, split: str, options: EvaluateOptions, record: Mode
             "give shards that were converted as the training shards, or confirm these by "
             f"{_confirming_flags(found)}"
         )
-        model_record.check_images(record, options.workdir, stored, folder, advice)
+        model_record.check_images(trained, options.workdir, stored, folder, advice)
     return read_shard_pairs(folder, split)
 
 
