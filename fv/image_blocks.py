@@ -37,7 +37,7 @@ class Block(NamedTuple):
 
 
 def read_source(
-    catalog: Catalog, source: str, scratch: str, rules: images.Rules, boxes: pairs.FindBoxes
+    catalog: Catalog, source: str, scratch: str, rules: images.StorageRules, boxes: pairs.FindBoxes
 ) -> tuple[int, pd.DataFrame, Iterator[Block]]:
     """Lists the images of a data source, as the converter does.
 
@@ -63,7 +63,7 @@ def read_source(
 
 
 def _read_images(
-    catalog: Catalog, unpacked: pd.DataFrame, rules: images.Rules, boxes: pairs.FindBoxes
+    catalog: Catalog, unpacked: pd.DataFrame, rules: images.StorageRules, boxes: pairs.FindBoxes
 ) -> Iterator[Block]:
     for start in range(0, len(unpacked), IMAGES_PER_BLOCK):
         rows = slice(start, start + IMAGES_PER_BLOCK)
@@ -86,7 +86,7 @@ def _read_images(
 def _read_image(
     root: str,
     places: Sequence[Place],
-    rules: images.Rules,
+    rules: images.StorageRules,
     find_parts: Callable[[], pairs.Boxes | None],
     sizes: dict[int, tuple[int, int]],
     number: int,

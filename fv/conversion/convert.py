@@ -318,7 +318,7 @@ def _check_images(
     preprocessing = Preprocessing.from_flags(chosen.crop, chosen.store_size, chosen.jpeg_quality)
     if found:
         preprocessing = dataclasses.replace(preprocessing, alignment=found.alignment)
-    rules = images_module.Rules(chosen.max_pixels, preprocessing)
+    rules = images_module.StorageRules(chosen.max_pixels, preprocessing)
     checked = checking.check_images(boxed, catalog.root, scratch, rules, crop, run, strict)
     return checked, boxless, found
 

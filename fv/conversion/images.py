@@ -57,7 +57,7 @@ class Crop:
 
 
 @dataclasses.dataclass(frozen=True)
-class Rules:
+class StorageRules:
     """What an image may be and becomes.
 
     Attributes:
@@ -84,7 +84,7 @@ class SoundImage:
     stored_size: tuple[int, int]
 
 
-def load_sound_jpeg(data: bytes, rules: Rules, box: Part | None = None) -> SoundImage:
+def load_sound_jpeg(data: bytes, rules: StorageRules, box: Part | None = None) -> SoundImage:
     """Decodes a whole image and gives the JPEG bytes to store.
 
     Baseline and progressive JPEG, RGB or grey, upright, comes back untouched, up to its end marker.
@@ -206,7 +206,7 @@ def _refuse_damaged() -> Iterator[None]:
         raise BadImage(f"damaged JPEG: {error}") from error
 
 
-def _load_jpeg(data: bytes, rules: Rules, box: Part | None) -> SoundImage:
+def _load_jpeg(data: bytes, rules: StorageRules, box: Part | None) -> SoundImage:
     """As `load_sound_jpeg`, of a JPEG. Raises ValueError where it is damaged."""
     data, head = _read_head(data, rules.max_pixels)
     # Strict decoding finds damage; without it, decoders fill what is missing with grey. Every JPEG
@@ -235,7 +235,7 @@ def _decode_upright(data: bytes, head: jpeg.Head, max_pixels: int) -> np.ndarray
     return formats.turn_upright(rgb, head.orientation)
 
 
-def _encode(rgb: np.ndarray, rules: Rules, box: Part | None) -> SoundImage:
+def _encode(rgb: np.ndarray, rules: StorageRules, box: Part | None) -> SoundImage:
     """Cuts, resizes and encodes the pixels of an upright image, uint8 [height, width, 3]."""
     part, subsampling, preprocessing = rgb, _WHOLE_SUBSAMPLING, rules.preprocessing
     if preprocessing.alignment:

@@ -193,7 +193,7 @@ def _read_list(
 
 def choose_storage(
     options: EvaluateOptions, preprocessing: Preprocessing
-) -> tuple[images.Rules, FindBoxes]:
+) -> tuple[images.StorageRules, FindBoxes]:
     """Returns how --images are stored before preprocessing, and what part of each.
 
     Args:

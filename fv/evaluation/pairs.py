@@ -25,7 +25,7 @@ from fv.conversion import (
 )
 from fv.conversion.datasets import Place
 from fv.conversion.formats import BadImage
-from fv.conversion.images import Rules
+from fv.conversion.images import StorageRules
 from fv.errors import UserError
 from fv.preprocessing import Preprocessing
 
@@ -125,7 +125,7 @@ class PairSet:
 def read_listed_pairs(
     path: str,
     folder: str,
-    rules: Rules,
+    rules: StorageRules,
     *,
     is_csv: bool,
     allow_missing: bool,
@@ -203,7 +203,7 @@ def _join_people(path: str, images: np.ndarray, first: np.ndarray, second: np.nd
     return [f"{stem}-{images[root]}" for root in people.roots(np.arange(len(images)))]
 
 
-def read_verification_set(path: str, rules: Rules, folds: int | None = None) -> PairSet:
+def read_verification_set(path: str, rules: StorageRules, folds: int | None = None) -> PairSet:
     """Reads a verification set (.bin), whose people have no names.
 
     Args:
@@ -238,7 +238,7 @@ def read_verification_set(path: str, rules: Rules, folds: int | None = None) -> 
 
 
 def _reader(
-    paths: np.ndarray, folder: str, rules: Rules, boxes: FindBoxes
+    paths: np.ndarray, folder: str, rules: StorageRules, boxes: FindBoxes
 ) -> Callable[[int], bytes]:
     """The `Images.read` of the images of a folder."""
     parts = boxes(list(map(Place, paths.tolist()))) if callable(boxes) else boxes
@@ -250,7 +250,9 @@ def _reader(
     return read
 
 
-def load_image(data: bytes, path: str, rules: Rules, parts: Boxes | None) -> images.SoundImage:
+def load_image(
+    data: bytes, path: str, rules: StorageRules, parts: Boxes | None
+) -> images.SoundImage:
     """Prepares an image as training images were.
 
     Args:
@@ -277,7 +279,7 @@ def storage_rules(
     store_size: int | None,
     jpeg_quality: int = _CONVERTER.jpeg_quality,
     alignment: Alignment | None = None,
-) -> Rules:
+) -> StorageRules:
     """How images are stored before preprocessing, by the converter's flags of the same names.
 
     Raises:
@@ -294,7 +296,7 @@ def storage_rules(
         jpeg_quality=jpeg_quality,
         alignment=alignment,
     )
-    return Rules(_CONVERTER.max_pixels, preprocessing)
+    return StorageRules(_CONVERTER.max_pixels, preprocessing)
 
 
 def note_missing(

@@ -18,8 +18,8 @@ from fv.errors import UserError
 from fv.preprocessing import Preprocessing
 from tests.conversion import making
 
-RULES = images.Rules(max_pixels=10_000)
-SPACIOUS = images.Rules(max_pixels=1_000_000)
+RULES = images.StorageRules(max_pixels=10_000)
+SPACIOUS = images.StorageRules(max_pixels=1_000_000)
 LUMA = (0.299, 0.587, 0.114)
 PICTURE = Image.fromarray(making.pixels(1))
 
@@ -183,7 +183,7 @@ def test_a_damaged_jpeg_is_bad_whatever_is_stored_of_it(mode, store_size):
     data = making.encode(Image.fromarray(making.pixels(1, 200)).convert(mode))
     middle = (data.index(b"\xff\xda") + len(data)) // 2
     with pytest.raises(formats.BadImage, match="damaged JPEG"):
-        rules = images.Rules(1_000_000, Preprocessing(store_size=store_size))
+        rules = images.StorageRules(1_000_000, Preprocessing(store_size=store_size))
         images.load_sound_jpeg(data[:middle] + bytes(512) + data[middle + 512 :], rules)
 
 
@@ -295,7 +295,7 @@ def test_bit_flips_are_refused_or_leave_a_jpeg_for_tensorflow():
 
 @pytest.mark.parametrize("form", ["JPEG", "PNG"])
 def test_a_stored_size_is_cut_and_made_small_by_area_averages(form):
-    rules = images.Rules(10_000, Preprocessing(0.8, store_size=8, jpeg_quality=100))
+    rules = images.StorageRules(10_000, Preprocessing(0.8, store_size=8, jpeg_quality=100))
     sound = images.load_sound_jpeg(
         making.encode(Image.fromarray(making.pixels(1, 40)), form, quality=95), rules
     )
@@ -307,7 +307,7 @@ def test_a_stored_size_is_cut_and_made_small_by_area_averages(form):
 
 
 def test_a_box_is_stored_with_its_proportions():
-    rules = images.Rules(10_000, Preprocessing(store_size=10))
+    rules = images.StorageRules(10_000, Preprocessing(store_size=10))
     sound = images.load_sound_jpeg(making.jpeg(1, 60), rules, images.Box(10, 20, 40, 20))
     assert sound.stored_size == (20, 10) == Image.open(io.BytesIO(sound.stored)).size
     with pytest.raises(formats.BadImage, match="lies outside"):
@@ -316,7 +316,7 @@ def test_a_box_is_stored_with_its_proportions():
 
 def test_an_image_smaller_than_the_stored_size_is_not_enlarged():
     assert images.load_sound_jpeg(
-        making.jpeg(1, 24), images.Rules(10_000, Preprocessing(store_size=100))
+        making.jpeg(1, 24), images.StorageRules(10_000, Preprocessing(store_size=100))
     ).stored_size == (24, 24)
 
 

@@ -11,7 +11,7 @@ from tests import conformance, samples
 from tests.serving import making
 
 SIDE = 32
-RULES = decoding.Rules(image_size=SIDE, crop_fraction=0.9, max_pixels=1_000_000)
+RULES = decoding.DecodingRules(image_size=SIDE, crop_fraction=0.9, max_pixels=1_000_000)
 
 
 @pytest.fixture(scope="module")
