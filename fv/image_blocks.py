@@ -98,7 +98,7 @@ def _read_image(
     except OSError as error:
         errors.raise_if_temporary(error)
         raise BadImage(f"cannot be read: {error.strerror}") from error
-    image = pairs.load_image(data, place.path, rules, find_parts())
+    image = pairs.prepare_part(data, place.path, rules, find_parts())
     height, width = image.grey.shape
     sizes[number] = (width, height)
     return image.stored

@@ -716,13 +716,13 @@ class EntryPoints:
             return self._through_graph(self._encode(file, entry))
         quality = options_module.ConvertOptions.jpeg_quality if entry == EVALUATE else 100
         try:
-            stored = images.load_sound_jpeg(
+            stored = images.prepare_image(
                 file.data, images.StorageRules(PIXELS, Preprocessing(jpeg_quality=quality))
             ).stored
         except formats.BadImage as error:
             raise Refused(str(error)) from error
         if entry == TENSORFLOW:
-            return image_ops.load_jpeg(tf.constant(stored), SIDE, 1.0).numpy().astype(int)
+            return image_ops.jpeg_to_input(tf.constant(stored), SIDE, 1.0).numpy().astype(int)
         result = np.zeros((SIDE, SIDE, 3), np.uint8)
         image_ops.load_on_host(stored, 1.0, result)
         return result.astype(int)

@@ -220,7 +220,7 @@ def _check_image(
 ) -> tuple:
     """The fields of `_RESULT` of one image; bytes that had to be made are added to the pack."""
     data, offset = sources.read_image(root, place, rules.max_pixels)
-    image = images.load_sound_jpeg(data, rules, box)
+    image = images.prepare_image(data, rules, box)
     if image.stored is not data or offset is None:
         offset = ~len(pack)
         pack += image.stored

@@ -337,6 +337,6 @@ def _read_picture(root: str, place: datasets.Place, rules: images.StorageRules) 
     """The JPEG bytes of an image; b"", drawn as not decodable, if it changed since the check."""
     try:
         data, _ = sources.read_image(root, place, rules.max_pixels)
-        return images.load_sound_jpeg(data, rules).stored
+        return images.prepare_image(data, rules).stored
     except (OSError, formats.BadImage):
         return b""

@@ -224,7 +224,7 @@ def read_verification_set(path: str, rules: StorageRules, folds: int | None = No
     unknown = np.zeros(len(owners), np.int64)
 
     def read(number: int) -> bytes:
-        return images.load_sound_jpeg(found.images[number], rules).stored
+        return images.prepare_image(found.images[number], rules).stored
 
     return PairSet(
         os.path.basename(path),
@@ -245,14 +245,14 @@ def _reader(
 
     def read(number: int) -> bytes:
         data = files.read_bytes(os.path.join(folder, paths[number]))
-        return load_image(data, paths[number], rules, parts).stored
+        return prepare_part(data, paths[number], rules, parts).stored
 
     return read
 
 
-def load_image(
+def prepare_part(
     data: bytes, path: str, rules: StorageRules, parts: Boxes | None
-) -> images.SoundImage:
+) -> images.PreparedImage:
     """Prepares an image as training images were.
 
     Args:
@@ -271,7 +271,7 @@ def load_image(
             raise BadImage(
                 "no face" if rules.preprocessing.alignment else "no box in the CSV of --crop"
             )
-    return images.load_sound_jpeg(data, rules, box)
+    return images.prepare_image(data, rules, box)
 
 
 def storage_rules(

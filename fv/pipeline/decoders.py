@@ -189,7 +189,7 @@ class TensorFlowDecoder:
         del index
         pair = parse_record(encoded)
         images = [
-            image_ops.load_jpeg(pair[name], self._image_size, self._crop_fraction)
+            image_ops.jpeg_to_input(pair[name], self._image_size, self._crop_fraction)
             for name in record.IMAGES
         ]
         names = tf.stack([pair[name] for name in self._names], axis=-1)

@@ -127,10 +127,10 @@ def _load_plain_jpegs(encoded: tf.Tensor, rules: DecodingRules) -> tf.Tensor:
     def load_one(image):
         shape = tf.io.extract_jpeg_shape(image)
         fits = tf.cast(shape[0], tf.int64) * tf.cast(shape[1], tf.int64) <= rules.max_pixels
-        fits &= shape[2] <= image_ops.CHANNELS  # `_load_jpeg` looks at CMYK
+        fits &= shape[2] <= image_ops.CHANNELS  # `_check_and_decode_jpeg` looks at CMYK
         # The raw op: tf.debugging.Assert adds a branch.
         with tf.control_dependencies([tf.raw_ops.Assert(condition=fits, data=["large"])]):
-            return _decode_jpeg(tf.identity(image), rules)
+            return _jpeg_to_input(tf.identity(image), rules)
 
     def load_all(batch):
         spec = tf.TensorSpec(rules.input_shape, tf.uint8)
@@ -149,7 +149,7 @@ def _load_each(
 
     def load_one(index, image, *points):
         own_rules = dataclasses.replace(rules, points=points[0]) if points else rules
-        pixels, refusal = _load_image(image, own_rules)
+        pixels, refusal = _check_and_decode(image, own_rules)
         return index, refusal, tf.ensure_shape(pixels, rules.input_shape)
 
     each = (tf.range(count), encoded) if points is None else (tf.range(count), encoded, points)
@@ -168,14 +168,19 @@ def _load_each(
         return pixels[:-1]
 
 
-def _load_image(encoded: tf.Tensor, rules: DecodingRules) -> Loaded:
+def _check_and_decode(encoded: tf.Tensor, rules: DecodingRules) -> Loaded:
     """Decodes one image by its format.
 
     A refusal is a value, so that the caller can name the image. The ops raise
     InvalidArgumentError for damage that only the decoder finds.
     """
     head = image_bytes.head_bytes(encoded, _HEAD_BYTES)
-    loaders = {JPEG: _load_jpeg, PNG: _load_png, BMP: _load_bmp, GIF: _load_gif}
+    loaders = {
+        JPEG: _check_and_decode_jpeg,
+        PNG: _check_and_decode_png,
+        BMP: _check_and_decode_bmp,
+        GIF: _check_and_decode_gif,
+    }
     is_format = [
         tf.reduce_all(head[: len(magic)] == tf.constant(tuple(magic), tf.uint8))
         for magic in loaders
@@ -186,7 +191,7 @@ def _load_image(encoded: tf.Tensor, rules: DecodingRules) -> Loaded:
     return tf.switch_case(index, [functools.partial(load, encoded, rules) for load in branches])
 
 
-def _load_jpeg(encoded: tf.Tensor, rules: DecodingRules) -> Loaded:
+def _check_and_decode_jpeg(encoded: tf.Tensor, rules: DecodingRules) -> Loaded:
     shape = tf.io.extract_jpeg_shape(encoded)
     refusal = _refuse_size(shape[1], shape[0], rules)
     has_adobe = image_bytes.any_contains(encoded[tf.newaxis], jpeg.ADOBE)
@@ -210,12 +215,12 @@ def _load_jpeg(encoded: tf.Tensor, rules: DecodingRules) -> Loaded:
         if rules.points is not None:
             return decode_and_turn()
         is_upright = orientation == image_bytes.UPRIGHT
-        return tf.cond(is_upright, lambda: _decode_jpeg(encoded, rules), decode_and_turn)
+        return tf.cond(is_upright, lambda: _jpeg_to_input(encoded, rules), decode_and_turn)
 
     return _decode_unless(refusal, decode, rules)
 
 
-def _load_png(encoded: tf.Tensor, rules: DecodingRules) -> Loaded:
+def _check_and_decode_png(encoded: tf.Tensor, rules: DecodingRules) -> Loaded:
     head = image_bytes.head_bytes(encoded, _HEAD_BYTES)
     width, height = (
         image_bytes.big_endian(head[at : at + 4]) for at in (_PNG_SIZE_AT, _PNG_SIZE_AT + 4)
@@ -242,7 +247,7 @@ def _load_png(encoded: tf.Tensor, rules: DecodingRules) -> Loaded:
     return _decode_unless(_refuse_size(width, height, rules), decode, rules)
 
 
-def _load_bmp(encoded: tf.Tensor, rules: DecodingRules) -> Loaded:
+def _check_and_decode_bmp(encoded: tf.Tensor, rules: DecodingRules) -> Loaded:
     header = gif_bmp.read_bmp_header(encoded)
     of_size = _refuse_size(header.width, header.height, rules)
     refusal = tf.where(header.refusal == "", of_size, header.refusal)
@@ -253,7 +258,7 @@ def _load_bmp(encoded: tf.Tensor, rules: DecodingRules) -> Loaded:
     return _decode_unless(refusal, decode, rules)
 
 
-def _load_gif(encoded: tf.Tensor, rules: DecodingRules) -> Loaded:
+def _check_and_decode_gif(encoded: tf.Tensor, rules: DecodingRules) -> Loaded:
     frame = gif_bmp.first_gif_frame(encoded)
     refusal = _refuse_size(frame.width, frame.height, rules)
     return _decode_unless(refusal, lambda: _to_input(gif_bmp.decode_gif(frame), rules), rules)
@@ -293,9 +298,11 @@ def _decode_unless(
     return tf.cond(refusal == "", decode, lambda: _blank(rules)), refusal
 
 
-def _decode_jpeg(encoded: tf.Tensor, rules: DecodingRules) -> tf.Tensor:
+def _jpeg_to_input(encoded: tf.Tensor, rules: DecodingRules) -> tf.Tensor:
     """Decodes an upright JPEG by the ops of training, to the network's input."""
-    return image_ops.load_jpeg(encoded, rules.image_size, rules.crop_fraction, rules.preprocessing)
+    return image_ops.jpeg_to_input(
+        encoded, rules.image_size, rules.crop_fraction, rules.preprocessing
+    )
 
 
 def _lay_on_white(image: tf.Tensor) -> tf.Tensor:

@@ -176,16 +176,16 @@ def _check_preprocessing(rules: DecodingRules) -> None:
     # Of an image that is cut already, if the model takes aligned faces.
     crops = dataclasses.replace(preprocessing, alignment=None)
     stored_by = conversion.StorageRules(rules.max_pixels, crops)
-    stored = conversion.load_sound_jpeg(encoded, stored_by).stored
-    wanted = image_ops.load_jpeg(tf.constant(stored), rules.image_size, rules.crop_fraction)
+    stored = conversion.prepare_image(encoded, stored_by).stored
+    wanted = image_ops.jpeg_to_input(tf.constant(stored), rules.image_size, rules.crop_fraction)
     batch, names = tf.constant([encoded]), tf.constant(["image"])
     _require_equal(decoding.batch_loader(rules)(batch, names)[0], wanted, preprocessing)
     if preprocessing.alignment:
         # A face that is turned and as large as half of the image.
         points = side / 224 * alignment.TEMPLATE @ np.array([[0.9, 0.4], [-0.4, 0.9]]) + side / 3
         stored_by = conversion.StorageRules(rules.max_pixels, preprocessing)
-        stored = conversion.load_sound_jpeg(encoded, stored_by, points).stored
-        wanted = image_ops.load_jpeg(tf.constant(stored), rules.image_size, rules.crop_fraction)
+        stored = conversion.prepare_image(encoded, stored_by, points).stored
+        wanted = image_ops.jpeg_to_input(tf.constant(stored), rules.image_size, rules.crop_fraction)
         given = tf.constant(points[np.newaxis], tf.float32)
         found = decoding.aligned_loader(rules)(batch, given, names)[0]
         _require_equal(found, wanted, preprocessing)

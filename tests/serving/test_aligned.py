@@ -120,7 +120,7 @@ def test_the_graph_embeds_an_aligned_photograph_as_the_stored_face(verifier):
     for form in ("JPEG", "PNG"):
         data = samples.encode(picture(3), form)
         rules = conversion.StorageRules(10**7, ALIGNED)
-        stored = conversion.load_sound_jpeg(data, rules, POINTS).stored
+        stored = conversion.prepare_image(data, rules, POINTS).stored
         points = tf.constant(POINTS[np.newaxis], tf.float32)
         photo = signatures["embed_aligned"](image=tf.constant([data]), points=points)["embedding"]
         crop = signatures["embed"](image=tf.constant([stored]))["embedding"]
@@ -234,7 +234,7 @@ def test_a_list_is_aligned_as_the_converter_aligns_shards(aligned_run, tmp_path)
     pairs = pair_sources.read_pairs(filled, record).scored
     rules = conversion.StorageRules(10**8, ALIGNED)
     data = pathlib.Path(folder, paths[1]).read_bytes()
-    stored = conversion.load_sound_jpeg(data, rules, POINTS.round(2)).stored
+    stored = conversion.prepare_image(data, rules, POINTS.round(2)).stored
     assert pairs.images.read(pairs.images.paths.index(paths[1])) == stored
     with pytest.raises(conversion.BadImage, match="no face"):
         pairs.images.read(pairs.images.paths.index(paths[5]))
