@@ -7,13 +7,12 @@ import array
 import collections
 import dataclasses
 import functools
-import os
 import shlex
 from collections.abc import Mapping
 
 import numpy as np
 
-from fv import detection, files, manifest, progress, record, workers
+from fv import detection, manifest, progress, workers
 from fv.conversion import faces, images
 from fv.conversion.datasets import Place
 from fv.errors import UserError
@@ -24,13 +23,7 @@ from fv.evaluation.options import EvaluateOptions
 from fv.evaluation.pairs import FindBoxes, Images, PairSet
 from fv.model import model_record
 from fv.model.model_record import ModelRecord
-from fv.pipeline import damage
 from fv.preprocessing import Preprocessing
-
-SIDES = (
-    (record.PATH_A, record.IDENTITY_A, record.IMAGE_A),
-    (record.PATH_B, record.IDENTITY_B, record.IMAGE_B),
-)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -273,48 +266,24 @@ def read_shard_pairs(folder: str, split: str) -> PairSet:
       UserError: no such shards, or a record is damaged.
     """
     held = manifest.load(folder).split(split)
-    index = _Index()
+    stored: list[manifest.StoredImage] = []
+    numbers: dict[str, int] = {}  # by path, of an image in `stored`
+    ends, labels = array.array("q"), array.array("b")
     with progress.progress(held.pairs, f"read {split}", "pair") as line:
-        try:
-            for shard in held.shards:
-                path = os.path.join(folder, shard.name)
-                for frame, pair in record.read_records(path, shard.records, record.decode_pair):
-                    place = (path, frame.offset + record.HEAD_BYTES, len(frame.data))
-                    index.add(pair, place)
-                    line.update()
-        except record.DamagedShardError as error:
-            raise UserError(damage.line_of_damage(folder, str(error), skippable=False)) from error
-    ends = np.array(index.ends, np.int64).reshape(-1, 2)
-    labels = np.array(index.labels, np.int64)
+        for label, pair in manifest.list_images(folder, held.shards):
+            labels.append(label)
+            for image in pair:
+                number = numbers.setdefault(image.path, len(stored))
+                if number == len(stored):
+                    stored.append(image)
+                ends.append(number)
+            line.update()
+    identities = [image.identity for image in stored]
+    counts = collections.Counter(identities)
+    images_of_identity = np.array([counts[name] for name in identities])
+    found = Images(
+        list(numbers), identities, images_of_identity, lambda number: stored[number].read()
+    )
+    first, second = np.array(ends, np.int64).reshape(-1, 2).T
     folds = np.zeros(len(labels), np.int64)
-    return PairSet(split, index.images(), ends[:, 0], ends[:, 1], labels, folds)
-
-
-class _Index:
-    """The images met so far, and the record and field that holds each."""
-
-    def __init__(self):
-        self.ends, self.labels = array.array("q"), array.array("b")
-        self._numbers: dict[str, int] = {}
-        self._identities: list[str] = []
-        self._places: list[tuple[str, int, int, str]] = []  # shard, first byte, bytes, field
-
-    def add(self, pair: dict, place: tuple[str, int, int]) -> None:
-        self.labels.append(pair[record.LABEL])
-        for path, identity, image in SIDES:
-            name = pair[path].decode(errors="replace")
-            if name not in self._numbers:
-                self._numbers[name] = len(self._places)
-                self._identities.append(pair[identity].decode(errors="replace"))
-                self._places.append((*place, image))
-            self.ends.append(self._numbers[name])
-
-    def images(self) -> Images:
-        counts = collections.Counter(self._identities)
-        images_of_identity = np.array([counts[name] for name in self._identities])
-        return Images(list(self._numbers), self._identities, images_of_identity, self._load)
-
-    def _load(self, number: int) -> bytes:
-        path, offset, length, image = self._places[number]
-        pair: dict = record.decode_pair(files.read_bytes(path, offset, length))
-        return pair[image]
+    return PairSet(split, found, first, second, np.array(labels, np.int64), folds)

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 
 import tensorflow as tf
 
-from fv import errors, progress, record
+from fv import errors, manifest, progress, record
 from fv.errors import TemporaryError, UserError
 from fv.manifest import Shard
 from fv.pipeline import order
@@ -58,7 +58,7 @@ class BadRecords:
                 which = ""
                 if self.allowed and self.count > self.allowed:
                     which = f"{self.count:,} records, {self.allowed:,} allowed, the last "
-                self.error = UserError(line_of_damage(self._folder, line, which))
+                self.error = UserError(manifest.damage_message(self._folder, line, which))
                 raise self.error
             skipped = f"skipped {line} ({self.count} of at most {self.allowed})"
             print(skipped, file=sys.stderr, flush=True)
@@ -97,25 +97,7 @@ def report_damaged_record(
             raise
         if bad:
             bad.add(found.path, found.number, found.offset, found.reason, skippable=False)
-        raise UserError(line_of_damage(folder, str(found), skippable=False)) from error
-
-
-def line_of_damage(folder: str, line: str, which: str = "", *, skippable: bool = True) -> str:
-    """The message that a command ends with.
-
-    Args:
-      folder: where the shards are.
-      line: names the record, and says what is wrong with it.
-      which: how many there were.
-      skippable: whether the command has --max_bad_records.
-    """
-    way = (
-        "--max_bad_records=N skips up to N records"
-        if skippable
-        else "converting again with --overwrite mends it"
-    )
-    advice = f"python tools/inspect_tfrecords.py {folder} checks the whole set, {way}"
-    return f"the shards in {folder} are damaged: {which}{line}; {advice}"
+        raise UserError(manifest.damage_message(folder, str(found), skippable=False)) from error
 
 
 def describe_undecodable(field: str) -> str:

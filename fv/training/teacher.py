@@ -7,7 +7,6 @@ embeddings of a shallow one as targets. Source: Romero et al., FitNets: Hints fo
 An external teacher's embeddings may have another length; a fixed matrix gives them the student's.
 """
 
-import os
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
@@ -203,16 +202,10 @@ def read_paths(folder: str, split: manifests.Split) -> dict[str, int]:
     indices = {name: index for index, name in enumerate(split.identities)}
     found: dict[str, int] = {}
     with progress.progress(split.pairs, "read paths", "pair") as line:
-        for shard in split.shards:
-            path = os.path.join(folder, shard.name)
-            try:
-                for _, pair in record.read_records(path, shard.records, record.parse_pair):
-                    names = [name.decode() for name in pair.names]
-                    for name, place in zip(names[:2], names[2:], strict=True):
-                        found[place] = indices.get(name, record.NO_IDENTITY)
-                    line.update()
-            except record.DamagedShardError as error:
-                raise UserError(f"{error}: convert again, or train without this file") from error
+        for _, pair in manifests.list_images(folder, split.shards):
+            for image in pair:
+                found[image.path] = indices.get(image.identity, record.NO_IDENTITY)
+            line.update()
     return found
 
 
