@@ -12,7 +12,7 @@ from absl import logging
 
 from fv import files, progress, workdir
 from fv.errors import Stopped
-from fv.pipeline.damage import BadRecords
+from fv.pipeline.damage import DamagedRecords
 from fv.training import feeding, run_record
 from fv.training import validation as validations
 from fv.training.feeding import StallMeter
@@ -40,7 +40,7 @@ class Reporter:
         epoch_pairs: int,
         schedule: WarmupThenDecay,
         meter: StallMeter,
-        bad: BadRecords,
+        damaged: DamagedRecords,
     ):
         """Args:
         options: of the run.
@@ -50,11 +50,11 @@ class Reporter:
         epoch_pairs: pairs in an epoch.
         schedule: step → learning rate.
         meter: counts the time that the run waits for its input.
-        bad: counts the records that were skipped.
+        damaged: counts the records that were skipped.
         """
         self._options, self._start, self._chief = options, start, start is not None
         self._first_step, self._position, self._epoch_pairs = first_step, position, epoch_pairs
-        self._schedule, self._bad = schedule, bad
+        self._schedule, self._damaged = schedule, damaged
         self._meter, self._logged_meter = meter, dataclasses.replace(meter)
         self._writer = tf.summary.create_noop_writer()
         if self._chief:
@@ -127,8 +127,8 @@ class Reporter:
             f"epoch {epoch:.2f}, loss {self._loss:.4f}, lr {learning_rate:.2g}, "
             f"{rate:.0f} pairs/s, input {stalled:.0%}"
         )
-        if self._bad.count:
-            line += f", {self._bad.count} bad records skipped"
+        if self._damaged.count:
+            line += f", {self._damaged.count} damaged records skipped"
         self._bar.update(new_steps)
         self._bar.set_postfix_str(line)
         is_due = time.perf_counter() - self._last_line >= _LOG_SECONDS
@@ -142,7 +142,7 @@ class Reporter:
             pairs_per_second=rate,
             epoch=epoch,
             input_share=stalled,
-            bad_records=self._bad.count,
+            bad_records=self._damaged.count,
         )
 
     def log_validation(self, step: int, result: Validation) -> None:
@@ -181,7 +181,7 @@ class Reporter:
             "pairs_per_second": rate and round(rate, 2),
             "input_share": round(self._meter.share, 4),
             "input_verdict": self._meter.verdict(advice) if steps else None,
-            "bad_records": self._bad.count,
+            "bad_records": self._damaged.count,
             "seconds": round(time.perf_counter() - self._began, 2),
         }
 
@@ -227,9 +227,9 @@ class Reporter:
         steps = max(0, self._options.steps - self._first_step)
         last = max(self._first_step, self._options.steps)
         print(f"{self._options.workdir}: trained to step {last}, {steps} steps in this start")
-        if self._bad.count:
+        if self._damaged.count:
             print(
-                f"{self._bad.count:,} damaged records were skipped, each is named above: "
+                f"{self._damaged.count:,} damaged records were skipped, each is named above: "
                 "remove their shards and convert again with --overwrite"
             )
 

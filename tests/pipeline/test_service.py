@@ -59,7 +59,7 @@ def test_a_damaged_record_that_a_worker_meets_is_one_line_here(shards, address, 
     source = source_of(folder)
     with (
         pytest.raises(UserError) as error,
-        damage.report_damaged_record(source.folder, source.split.shards),
+        damage.name_damaged_record(source.folder, source.split.shards),
     ):
         collections.deque(drawn(source, address, epochs=1), maxlen=0)
     assert f"{path}: record " in str(error.value) and f" at byte {last}: " in str(error.value)
