@@ -22,6 +22,10 @@ from fv.training.run_record import Position
 from fv.training.validation import Validation
 
 _LOG_SECONDS = 10.0  # between two log lines, at least
+_LOG_LINE = (
+    "epoch {epoch:.2f}, loss {loss:.4f}, lr {learning_rate:.2g}, {pairs_per_second:.0f} pairs/s, "
+    "input {input_share:.0%}"
+)
 
 
 class Reporter:
@@ -33,8 +37,9 @@ class Reporter:
     def __init__(
         self,
         options: TrainOptions,
-        start: int | None,
         *,
+        chief: bool,
+        start: int,
         first_step: int,
         position: Position,
         epoch_pairs: int,
@@ -44,15 +49,16 @@ class Reporter:
     ):
         """Args:
         options: of the run.
-        start: of `run_record.begin_run`; None in every worker but the chief.
+        chief: whether this worker is the chief.
+        start: index of this start in run.json, from `run_record.begin_run`; read by the chief only.
         first_step: steps that earlier starts did.
         position: where this start begins in the stream of pairs.
         epoch_pairs: pairs in an epoch.
         schedule: step → learning rate.
         meter: counts the time that the run waits for its input.
-        damaged: counts the records that were skipped.
+        damaged: counts the records that this process skipped.
         """
-        self._options, self._start, self._chief = options, start, start is not None
+        self._options, self._chief, self._start = options, chief, start
         self._first_step, self._position, self._epoch_pairs = first_step, position, epoch_pairs
         self._schedule, self._damaged = schedule, damaged
         self._meter, self._logged_meter = meter, dataclasses.replace(meter)
@@ -77,7 +83,7 @@ class Reporter:
     def __exit__(self, kind: type[BaseException] | None, *exception) -> None:
         """Prints the summary, adds it to run.json, and closes TensorBoard's file."""
         try:
-            if self._start is not None:
+            if self._chief:
                 if kind is None:
                     reason = "finished"
                     self._print_progress()
@@ -120,13 +126,16 @@ class Reporter:
         self._loss = float(losses.mean())
         if not self._chief:
             return
-        stalled = self._meter.since(self._logged_meter).share
+        figures = {
+            "loss": self._loss,
+            "learning_rate": float(self._schedule(step)),
+            "pairs_per_second": rate,
+            "epoch": self._pairs_done() / self._epoch_pairs,
+            "input_share": self._meter.since(self._logged_meter).share,
+            "bad_records": self._damaged.count,
+        }
         self._logged_meter = dataclasses.replace(self._meter)
-        learning_rate, epoch = float(self._schedule(step)), self._pairs_done() / self._epoch_pairs
-        line = (
-            f"epoch {epoch:.2f}, loss {self._loss:.4f}, lr {learning_rate:.2g}, "
-            f"{rate:.0f} pairs/s, input {stalled:.0%}"
-        )
+        line = _LOG_LINE.format(**figures)
         if self._damaged.count:
             line += f", {self._damaged.count} damaged records skipped"
         self._bar.update(new_steps)
@@ -135,15 +144,7 @@ class Reporter:
         if self._bar.disable and (is_due or step == self._options.steps):
             self._last_line = time.perf_counter()
             logging.info("%s: %s%s", self._step_of_all(step), line, self._time_left())
-        self._write_scalars(
-            step,
-            loss=self._loss,
-            learning_rate=learning_rate,
-            pairs_per_second=rate,
-            epoch=epoch,
-            input_share=stalled,
-            bad_records=self._damaged.count,
-        )
+        self._write_scalars(step, **figures)
 
     def log_validation(self, step: int, result: Validation) -> None:
         """Reports a validation, whose time does not count in the training rate."""

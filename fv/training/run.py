@@ -121,10 +121,11 @@ def _train(
         validator = Validator(strategy, learner.eval_model, validation, options, damaged)
 
     # The loop.
-    start = run_record.begin_run(options, strategy, first_step, position) if chief else None
+    start = run_record.begin_run(options, strategy, first_step, position) if chief else 0
     reporter = Reporter(
         options,
-        start,
+        chief=chief,
+        start=start,
         first_step=first_step,
         position=position,
         epoch_pairs=epoch_pairs,

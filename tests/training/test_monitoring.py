@@ -34,7 +34,8 @@ def make_reporter(
         pathlib.Path(folder, "run.json").write_text('{"starts": [{}]}')
     return Reporter(
         options,
-        0 if chief else None,
+        chief=chief,
+        start=0,
         first_step=first_step,
         position=Position(),
         epoch_pairs=PAIRS,
