@@ -18,7 +18,6 @@ from fv.conversion import (
     duplicates,
     identities,
     images,
-    options,
     pair_checks,
     pair_lists,
     verification_sets,
@@ -26,13 +25,13 @@ from fv.conversion import (
 from fv.conversion.datasets import Place
 from fv.conversion.formats import BadImage
 from fv.conversion.images import StorageRules
+from fv.conversion.options import ConvertOptions
 from fv.errors import UserError
 from fv.preprocessing import Preprocessing
 
-_CONVERTER = options.ConvertOptions(images="")  # its defaults
 Boxes = Mapping[str, images.Part]
 FindBoxes = Boxes | Callable[[list[Place]], Boxes] | None
-MAX_PIXELS = _CONVERTER.max_pixels
+MAX_PIXELS = int(ConvertOptions.max_megapixels * 1e6)  # of an image: the converter's default
 _HASH_BYTES = 8  # of an image's path
 _HASH_FACTOR = np.uint64(0x9E3779B97F4A7C15)  # odd: a pair's key changes with either path
 _NAMED = 5  # images in a message
@@ -277,7 +276,7 @@ def prepare_part(
 def storage_rules(
     crop: images.Crop,
     store_size: int | None,
-    jpeg_quality: int = _CONVERTER.jpeg_quality,
+    jpeg_quality: int = ConvertOptions.jpeg_quality,
     alignment: Alignment | None = None,
 ) -> StorageRules:
     """How images are stored before preprocessing, by the converter's flags of the same names.
@@ -296,7 +295,7 @@ def storage_rules(
         jpeg_quality=jpeg_quality,
         alignment=alignment,
     )
-    return StorageRules(_CONVERTER.max_pixels, preprocessing)
+    return StorageRules(MAX_PIXELS, preprocessing)
 
 
 def note_missing(
