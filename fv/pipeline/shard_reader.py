@@ -87,9 +87,8 @@ class ShardReader:
 class ShardIndex:
     """The byte offsets of a shard's records, eight bytes of memory each.
 
-    A shard is indexed in order, a little further than the records asked for. A training stream asks
-    in nearly that order, so its first batch waits for a part of a few shards, however large they
-    are.
+    It reads a shard only a little further than the records that were asked for. So the first batch
+    of a training stream waits for the beginning of a few shards, however large they are.
     """
 
     def __init__(self, path: str):
@@ -100,9 +99,11 @@ class ShardIndex:
         self._lock = threading.Lock()
 
     def span(self, number: int) -> tuple[int, int, str]:
-        """(byte at which record `number` begins, byte at which it ends, why both are unknown).
+        """Finds the frame of record `number`, without checking its data.
 
-        Unknown offsets are given as the end of the last known record. The data is not checked.
+        Returns:
+          The byte at which the frame begins, the byte at which it ends, and an empty string. If the
+          record cannot be found: twice the end of the last record that was found, and the reason.
 
         Raises:
           OSError: the shard cannot be read.
