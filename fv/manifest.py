@@ -180,6 +180,7 @@ def list_images(
 
     Raises:
       UserError: a record is damaged.
+      TemporaryError: reading failed, and may succeed later.
     """
     try:
         for shard in shards:
