@@ -147,7 +147,7 @@ def _read_pairs(folder: str) -> Iterator[dict]:
 # Part `rates`: checking beside decoding alone, writing beside a plain copy with fsync.
 
 FILES_PER_TASK = 64
-RULES = images_module.Rules(max_pixels=64_000_000)
+RULES = images_module.StorageRules(max_pixels=64_000_000)
 
 
 def measure_rates(options: BenchmarkOptions, folder: str) -> dict:

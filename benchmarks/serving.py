@@ -145,7 +145,7 @@ def _load_bare(workdir: str) -> tuple[Callable, Callable]:
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string)], autograph=False)
     def decode(batch):
         def load(one):
-            return image_ops.load_jpeg(one, side, crop)
+            return image_ops.jpeg_to_input(one, side, crop)
 
         return tf.map_fn(load, batch, fn_output_signature=spec)
 

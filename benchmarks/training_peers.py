@@ -54,12 +54,15 @@ def bare_step(work: Work) -> Iterator[None]:
     optimizer = _sgd()
     batch = {name: tf.constant(part) for name, part in _batch(work).items()}
     variables = model.trainable_variables
+    seed_and_step = tf.constant([0, 0])
 
     @tf.function
     def step() -> tf.Tensor:
         with tf.GradientTape() as tape:
             embeddings = model.embed_pairs(batch["images"], training=True)
-            losses = model.head.pair_losses(embeddings, batch["label"], batch["identities"])
+            losses = model.head.pair_losses(
+                embeddings, batch["label"], batch["identities"], seed_and_step
+            )
             loss = tf.reduce_mean(losses)
         optimizer.apply_gradients(zip(tape.gradient(loss, variables), variables, strict=True))
         return loss

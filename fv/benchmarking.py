@@ -15,7 +15,7 @@ from fv.metering import Rate
 from fv.model import siamese
 from fv.options import option
 from fv.pipeline import damage
-from fv.pipeline.damage import BadRecords
+from fv.pipeline.damage import DamagedRecords
 from fv.training import feeding, optimizers
 from fv.training import strategy as strategies
 from fv.training.optimizers import Updater
@@ -152,9 +152,9 @@ def benchmark(options: BenchmarkOptions) -> Report:
     source = dataclasses.replace(source, paths={})  # which are for a teacher
     strategy = strategies.start_strategy(compute, options.seed)
     strategies.check_divides(strategy, options.global_batch_size, parts)
-    bad = BadRecords(options.tfrecords, options.input.max_bad_records)
-    with damage.report_damaged_record(source.folder, source.split.shards, bad):
-        batches = feeding.training_batches(strategy, source, options, Position(), bad)
+    damaged = DamagedRecords(options.tfrecords, options.input.max_bad_records)
+    with damage.name_damaged_record(source.folder, source.split.shards, damaged):
+        batches = feeding.training_batches(strategy, source, options, Position(), damaged)
         images = 2 * options.global_batch_size // parts  # each part of a step takes a batch
         host = metering.measure(
             batches, lambda _: images, seconds=options.seconds, warm_up_s=WARM_UP_S

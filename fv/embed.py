@@ -195,8 +195,8 @@ def find_images(
     Raises:
       UserError: there are none, or they do not fit the model.
     """
-    folder, trained = options.tfrecords, encoder.record.preprocessing
-    is_foreign = options.onnx and trained == Preprocessing()  # nothing says how to cut images
+    folder, preprocessing = options.tfrecords, encoder.record.preprocessing
+    is_foreign = options.onnx and preprocessing == Preprocessing()  # nothing says how to cut images
     if folder:
         held = manifest.load(folder)
         splits = [held.split(options.split)] if options.split else list(held.splits.values())
@@ -208,7 +208,7 @@ def find_images(
         return total, none, image_blocks.read_shards(folder, splits)
     size = options.store_size
     if is_foreign and options.faces.given:
-        trained = Preprocessing(alignment=Alignment(options.align_margin))
+        preprocessing = Preprocessing(alignment=Alignment(options.align_margin))
         size = size or encoder.record.options.image_size
     images = options.images or ""
     if verification_sets.is_verification_set(images):
@@ -220,8 +220,8 @@ def find_images(
         catalog = sources.find_images(images, options.labels, level, merge_names)
     given: Any = dict(images=catalog.root, crop=options.crop, store_size=size, faces=options.faces)
     chosen = EvaluateOptions(encoder.source, **given)
-    chosen = pair_sources.with_training_crop(chosen, trained)
-    rules, boxes = pair_sources.choose_storage(chosen, trained)
+    chosen = pair_sources.with_training_crop(chosen, preprocessing)
+    rules, boxes = pair_sources.choose_storage(chosen, preprocessing)
     return image_blocks.read_source(catalog, images, _make_scratch(options), rules, boxes)
 
 

@@ -1,7 +1,7 @@
 """Embeds the images of a data set: each one once, in batches, in memory that does not grow.
 
 Only the result grows with the number of images. Images are decoded by the ops of training and
-export (`fv.image_ops.load_jpeg`), while the batch before is embedded.
+export (`fv.image_ops.jpeg_to_input`), while the batch before is embedded.
 """
 
 import collections
@@ -224,7 +224,7 @@ def _decode(
 
     def load(data: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         side = tf.reduce_min(tf.io.extract_jpeg_shape(data)[:2])
-        return image_ops.load_jpeg(data, image_size, crop_fraction), side
+        return image_ops.jpeg_to_input(data, image_size, crop_fraction), side
 
     return tf.map_fn(
         load,

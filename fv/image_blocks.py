@@ -2,19 +2,22 @@
 
 import contextlib
 import functools
+import hashlib
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from fv import errors, files, manifest, record, workers
+from fv import errors, files, manifest, workers
 from fv.conversion import datasets, images, jpeg, sources
 from fv.conversion.datasets import Catalog, Place
 from fv.conversion.formats import BadImage
-from fv.evaluation import pair_sources, pairs
+from fv.evaluation import pairs
+from fv.manifest import StoredImage
 
+_DIGEST_BYTES = 16  # of a path: no two of them have the same
 IMAGES_PER_BLOCK = 1024  # a killed run repeats one block at most
 
 
@@ -37,7 +40,7 @@ class Block(NamedTuple):
 
 
 def read_source(
-    catalog: Catalog, source: str, scratch: str, rules: images.Rules, boxes: pairs.FindBoxes
+    catalog: Catalog, source: str, scratch: str, rules: images.StorageRules, boxes: pairs.FindBoxes
 ) -> tuple[int, pd.DataFrame, Iterator[Block]]:
     """Lists the images of a data source, as the converter does.
 
@@ -63,7 +66,7 @@ def read_source(
 
 
 def _read_images(
-    catalog: Catalog, unpacked: pd.DataFrame, rules: images.Rules, boxes: pairs.FindBoxes
+    catalog: Catalog, unpacked: pd.DataFrame, rules: images.StorageRules, boxes: pairs.FindBoxes
 ) -> Iterator[Block]:
     for start in range(0, len(unpacked), IMAGES_PER_BLOCK):
         rows = slice(start, start + IMAGES_PER_BLOCK)
@@ -86,7 +89,7 @@ def _read_images(
 def _read_image(
     root: str,
     places: Sequence[Place],
-    rules: images.Rules,
+    rules: images.StorageRules,
     find_parts: Callable[[], pairs.Boxes | None],
     sizes: dict[int, tuple[int, int]],
     number: int,
@@ -98,7 +101,7 @@ def _read_image(
     except OSError as error:
         errors.raise_if_temporary(error)
         raise BadImage(f"cannot be read: {error.strerror}") from error
-    image = pairs.load_image(data, place.path, rules, find_parts())
+    image = pairs.prepare_part(data, place.path, rules, find_parts())
     height, width = image.grey.shape
     sizes[number] = (width, height)
     return image.stored
@@ -116,39 +119,37 @@ def _stamp(root: str, place: Place) -> object:
 
 
 def read_shards(folder: str, splits: list[manifest.Split]) -> Iterator[Block]:
-    """The distinct images of shards, in their order; memory holds a hash of each path."""
-    seen: set[int] = set()
-    rows: list[tuple[str, str, tuple[str, int, int, str]]] = []
+    """The distinct images of shards, in their order; memory holds a digest of each path.
 
-    def make_block() -> Block:
-        paths, identities, places = map(list, zip(*rows, strict=True))
-        sizes: dict[int, tuple[int, int]] = {}
-
-        def read(number: int) -> bytes:
-            path, offset, length, field = places[number]
-            data = record.decode_pair(files.read_bytes(path, offset, length))[field]
-            assert isinstance(data, bytes)
-            with contextlib.suppress(ValueError):  # decoding it says why
-                head = jpeg.read_head(data)
-                sizes[number] = (head.width, head.height)
-            return data
-
-        return Block(paths, identities, read, sizes, [shard.sha256 for shard in shards])
-
+    Raises:
+      UserError: a record is damaged.
+    """
     shards = [shard for split in splits for shard in split.shards]
-    for shard in shards:
-        path = os.path.join(folder, shard.name)
-        for frame, pair in record.read_records(path, shard.records, record.decode_pair):
-            data: Any = pair
-            place = (path, frame.offset + record.HEAD_BYTES, len(frame.data))
-            for name, identity, image in pair_sources.SIDES:
-                key = hash(data[name])
-                if key not in seen:
-                    seen.add(key)
-                    texts = (data[each].decode(errors="replace") for each in (name, identity))
-                    rows.append((*texts, (*place, image)))
-            if len(rows) >= IMAGES_PER_BLOCK:
-                yield make_block()
-                rows = []
-    if rows:
-        yield make_block()
+    stamp = [shard.sha256 for shard in shards]
+    seen: set[bytes] = set()
+    stored: list[StoredImage] = []
+    for _, pair in manifest.list_images(folder, shards):
+        for image in pair:
+            key = hashlib.blake2b(image.path.encode(), digest_size=_DIGEST_BYTES).digest()
+            if key not in seen:
+                seen.add(key)
+                stored.append(image)
+        if len(stored) >= IMAGES_PER_BLOCK:
+            yield _block_of_shards(stored, stamp)
+            stored = []
+    if stored:
+        yield _block_of_shards(stored, stamp)
+
+
+def _block_of_shards(stored: list[StoredImage], stamp: object) -> Block:
+    sizes: dict[int, tuple[int, int]] = {}
+
+    def read(number: int) -> bytes:
+        data = stored[number].read()
+        with contextlib.suppress(ValueError):  # decoding it says why
+            head = jpeg.read_head(data)
+            sizes[number] = (head.width, head.height)
+        return data
+
+    paths, identities = zip(*((image.path, image.identity) for image in stored), strict=True)
+    return Block(list(paths), list(identities), read, sizes, stamp)

@@ -18,7 +18,7 @@ DCT = "INTEGER_ACCURATE"
 _MARGIN = 1
 
 
-def load_jpeg(
+def jpeg_to_input(
     encoded: tf.Tensor,
     image_size: int,
     crop_fraction: float,
@@ -55,20 +55,20 @@ def _decode_window(encoded: tf.Tensor, shape: tf.Tensor, window: tf.Tensor) -> t
 
 
 def load_on_host(encoded: bytes, crop_fraction: float, result: np.ndarray) -> None:
-    """As `load_jpeg`, in simplejpeg and OpenCV wherever these decode the image.
+    """As `jpeg_to_input`, in simplejpeg and OpenCV wherever these decode the image.
 
     Args:
       encoded: the bytes of a JPEG.
-      crop_fraction: as in `load_jpeg`.
+      crop_fraction: as in `jpeg_to_input`.
       result: uint8 [image_size, image_size, 3], which is written.
 
     Raises:
       tf.errors.InvalidArgumentError: TensorFlow's decoder refuses the image, too.
     """
     try:
-        jpeg_loader.load_jpeg(encoded, crop_fraction, result)
+        jpeg_loader.load_into(encoded, crop_fraction, result)
     except ValueError:
-        result[:] = load_jpeg(tf.constant(encoded), result.shape[0], crop_fraction).numpy()
+        result[:] = jpeg_to_input(tf.constant(encoded), result.shape[0], crop_fraction).numpy()
 
 
 def to_input(
@@ -83,7 +83,7 @@ def to_input(
       image: uint8 [height, width, 3], upright.
       image_size: side of the result in pixels.
       crop_fraction: side of the centre square over the image's shorter side, in (0, 1].
-      preprocessing: as in `load_jpeg`.
+      preprocessing: as in `jpeg_to_input`.
 
     Returns:
       uint8 [image_size, image_size, 3].

@@ -28,7 +28,7 @@ class Loader:
         self._window: tuple[slice, slice] | None = None
 
     def load(self, encoded: bytes, crop_fraction: float, result: np.ndarray) -> None:
-        """As `load_jpeg`; not for several threads at once."""
+        """As `load_into`; not for several threads at once."""
         in_place = self._shape == result.shape and crop_fraction == 1.0
         image = _decode_over(encoded, result) if in_place else self._decode(encoded)
         if image is result:
@@ -69,8 +69,8 @@ class _ThreadLoader(threading.local):
 _thread = _ThreadLoader()
 
 
-def load_jpeg(encoded: bytes, crop_fraction: float, result: np.ndarray) -> None:
-    """`fv.image_ops.load_jpeg` in simplejpeg and OpenCV: faster, and without TensorFlow.
+def load_into(encoded: bytes, crop_fraction: float, result: np.ndarray) -> None:
+    """`fv.image_ops.jpeg_to_input` in simplejpeg and OpenCV: faster, and without TensorFlow.
 
     Decoded pixels are equal bit for bit, resized ones to within one level of 255. The interpreter's
     lock is free meanwhile.

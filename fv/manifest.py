@@ -1,10 +1,13 @@
-"""The manifest of a folder of shards. It is written last, so a folder with a manifest is whole."""
+"""The manifest of a folder of shards, and the images of its records.
+
+The manifest is written last, so a folder with a manifest is whole.
+"""
 
 import dataclasses
 import os
 import re
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
 
 from fv import files, ownership, record
 from fv.errors import UserError
@@ -40,6 +43,31 @@ class Split:
     def pairs(self) -> int:
         """Number of pairs, which is the number of records."""
         return self.genuine + self.impostor
+
+
+class StoredImage(NamedTuple):
+    """Where a record holds an image.
+
+    Attributes:
+      path: of the image, relative to the images folder.
+      identity: name of the person on it.
+      shard: path of the shard.
+      offset: byte of the shard at which the record's data begins.
+      length: bytes of the record's data.
+      side: 0 for the first image of the pair, 1 for the second.
+    """
+
+    path: str
+    identity: str
+    shard: str
+    offset: int
+    length: int
+    side: int
+
+    def read(self) -> bytes:
+        """Reads the JPEG bytes."""
+        data = files.read_bytes(self.shard, self.offset, self.length)
+        return record.parse_pair(data).images[self.side]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -153,6 +181,47 @@ def read_pairs(folder: str, split: Split) -> Iterator[record.Pair]:
         path = os.path.join(folder, shard.name)
         for _, pair in record.read_records(path, shard.records, record.parse_pair):
             yield pair
+
+
+def list_images(
+    folder: str, shards: Sequence[Shard]
+) -> Iterator[tuple[int, tuple[StoredImage, StoredImage]]]:
+    """Yields the label of every pair of shards, and where its two images are.
+
+    An image that is in several pairs comes with each of them.
+
+    Raises:
+      UserError: a record is damaged.
+      TemporaryError: reading failed, and may succeed later.
+    """
+    try:
+        for shard in shards:
+            path = os.path.join(folder, shard.name)
+            for frame, pair in record.read_records(path, shard.records, record.parse_pair):
+                place = (path, frame.offset + record.HEAD_BYTES, len(frame.data))
+                names = [name.decode(errors="replace") for name in pair.names]
+                first = StoredImage(names[2], names[0], *place, 0)
+                yield pair.label, (first, StoredImage(names[3], names[1], *place, 1))
+    except record.DamagedShardError as error:
+        raise UserError(damage_message(folder, str(error), skippable=False)) from error
+
+
+def damage_message(folder: str, line: str, which: str = "", *, skippable: bool = True) -> str:
+    """The message of a command that ends at a damaged record.
+
+    Args:
+      folder: where the shards are.
+      line: names the record, and says what is wrong with it.
+      which: how many there were.
+      skippable: whether the command has --max_bad_records.
+    """
+    way = (
+        "--max_bad_records=N skips up to N records"
+        if skippable
+        else "converting again with --overwrite mends it"
+    )
+    advice = f"python tools/inspect_tfrecords.py {folder} checks the whole set, {way}"
+    return f"the shards in {folder} are damaged: {which}{line}; {advice}"
 
 
 def _parse(fields: dict[str, Any], path: str) -> Manifest:

@@ -693,7 +693,7 @@ class EntryPoints:
 
     def __init__(self, folder: pathlib.Path):
         """Makes the graph; files are written to `folder` where an entry point takes paths."""
-        load = decoding.batch_loader(decoding.Rules(SIDE, 1.0, PIXELS))
+        load = decoding.batch_loader(decoding.DecodingRules(SIDE, 1.0, PIXELS))
         self._folder = folder
         self._through_graph = functools.cache(
             self._run_graph
@@ -716,13 +716,13 @@ class EntryPoints:
             return self._through_graph(self._encode(file, entry))
         quality = options_module.ConvertOptions.jpeg_quality if entry == EVALUATE else 100
         try:
-            stored = images.load_sound_jpeg(
-                file.data, images.Rules(PIXELS, Preprocessing(jpeg_quality=quality))
+            stored = images.prepare_image(
+                file.data, images.StorageRules(PIXELS, Preprocessing(jpeg_quality=quality))
             ).stored
         except formats.BadImage as error:
             raise Refused(str(error)) from error
         if entry == TENSORFLOW:
-            return image_ops.load_jpeg(tf.constant(stored), SIDE, 1.0).numpy().astype(int)
+            return image_ops.jpeg_to_input(tf.constant(stored), SIDE, 1.0).numpy().astype(int)
         result = np.zeros((SIDE, SIDE, 3), np.uint8)
         image_ops.load_on_host(stored, 1.0, result)
         return result.astype(int)

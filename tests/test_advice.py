@@ -37,7 +37,7 @@ from fv.evaluation.options import EvaluateOptions
 from fv.faces.dataset import FacesOptions
 from fv.mining import MineOptions
 from fv.model import initial_weights
-from fv.pipeline.damage import BadRecords
+from fv.pipeline.damage import DamagedRecords
 from fv.pipeline.service import ServiceOptions
 from fv.quickstart import QuickstartOptions
 from fv.serving import formats, validation, versions
@@ -367,7 +367,7 @@ def prepare(options: TrainOptions) -> None:
         initial_weights.find_weights(options.init_weights, options.model)
     next(
         feeding.training_batches(
-            strategy, source, options, Position(), BadRecords(options.tfrecords)
+            strategy, source, options, Position(), DamagedRecords(options.tfrecords)
         )
     )
 

@@ -45,7 +45,7 @@ def test_each_image_is_read_once_and_embedded_as_alone(encoder, small_blocks):
     assert sorted(read) == list(range(COUNT))
     assert found.shape == (COUNT, TINY.embedding_size) and found.dtype == np.float32
     pixels = [
-        image_ops.load_jpeg(images.read(number), TINY.image_size, TINY.crop_fraction)
+        image_ops.jpeg_to_input(images.read(number), TINY.image_size, TINY.crop_fraction)
         for number in range(COUNT)
     ]
     expected = encoder(np.stack(pixels), training=False).numpy()

@@ -24,19 +24,21 @@ def decoded(data: bytes) -> np.ndarray:
 
 def test_a_jpeg_at_its_own_size_is_bit_exact_with_pillow():
     data = encoded(PIXELS[:, 8:32], "JPEG", quality=95)
-    np.testing.assert_array_equal(image_ops.load_jpeg(data, 24, 1.0), decoded(data))
+    np.testing.assert_array_equal(image_ops.jpeg_to_input(data, 24, 1.0), decoded(data))
 
 
 def test_the_centre_square_of_the_shorter_side_is_kept():
     data = encoded(PIXELS, "JPEG", quality=95)
-    np.testing.assert_array_equal(image_ops.load_jpeg(data, 24, 1.0), decoded(data)[:, 8:32])
-    np.testing.assert_array_equal(image_ops.load_jpeg(data, 12, 0.5), decoded(data)[6:18, 14:26])
+    np.testing.assert_array_equal(image_ops.jpeg_to_input(data, 24, 1.0), decoded(data)[:, 8:32])
+    np.testing.assert_array_equal(
+        image_ops.jpeg_to_input(data, 12, 0.5), decoded(data)[6:18, 14:26]
+    )
 
 
 def test_halving_the_side_averages_two_by_two_pixels():
     data = encoded(PIXELS[:, :24], "JPEG", quality=95)
     blocks = decoded(data).reshape(12, 2, 12, 2, 3).mean(axis=(1, 3))
-    assert np.abs(image_ops.load_jpeg(data, 12, 1.0).numpy() - blocks).max() <= 0.5
+    assert np.abs(image_ops.jpeg_to_input(data, 12, 1.0).numpy() - blocks).max() <= 0.5
 
 
 @pytest.mark.parametrize("size", [6, 9, 12])
@@ -47,21 +49,21 @@ def test_at_half_the_side_or_less_every_pixel_counts_by_its_area(size):
         decoded(data).repeat(size, axis=0).repeat(size, axis=1)
     )  # 24 · size is a multiple of both sides
     blocks = fine.reshape(size, 24, size, 24, 3).mean(axis=(1, 3))
-    for loaded in (image_ops.load_jpeg(data, size, 1.0).numpy(), on_host(data, size, 1.0)):
+    for loaded in (image_ops.jpeg_to_input(data, size, 1.0).numpy(), on_host(data, size, 1.0)):
         assert np.abs(loaded - blocks).max() <= 0.501
 
 
 def test_grey_images_get_three_equal_channels():
-    result = image_ops.load_jpeg(encoded(PIXELS[..., 0], "JPEG"), 16, 1.0).numpy()
+    result = image_ops.jpeg_to_input(encoded(PIXELS[..., 0], "JPEG"), 16, 1.0).numpy()
     np.testing.assert_array_equal(result[..., 0], result[..., 2])
 
 
 def test_the_same_pixels_come_out_eagerly_and_inside_tf_data():
     data = encoded(PIXELS, "JPEG")
     mapped = tf.data.Dataset.from_tensors(data).map(
-        lambda image: image_ops.load_jpeg(image, 16, 0.8)
+        lambda image: image_ops.jpeg_to_input(image, 16, 0.8)
     )
-    np.testing.assert_array_equal(next(iter(mapped)), image_ops.load_jpeg(data, 16, 0.8))
+    np.testing.assert_array_equal(next(iter(mapped)), image_ops.jpeg_to_input(data, 16, 0.8))
 
 
 @pytest.mark.parametrize(
@@ -69,7 +71,7 @@ def test_the_same_pixels_come_out_eagerly_and_inside_tf_data():
 )
 def test_what_is_no_whole_jpeg_raises(data):
     with pytest.raises(tf.errors.InvalidArgumentError):
-        image_ops.load_jpeg(data, 16, 1.0)
+        image_ops.jpeg_to_input(data, 16, 1.0)
 
 
 def on_host(data: bytes, size: int, fraction: float) -> np.ndarray:
@@ -94,7 +96,7 @@ def test_both_decoders_give_the_same_pixels_bit_for_bit(form, shape):
     for image in (pixels, pixels[..., 0]):
         data, side = encoded(image, "JPEG", **FORMS[form]), min(shape)
         np.testing.assert_array_equal(
-            on_host(data, side, 1.0), image_ops.load_jpeg(data, side, 1.0)
+            on_host(data, side, 1.0), image_ops.jpeg_to_input(data, side, 1.0)
         )
 
 
@@ -107,7 +109,10 @@ def test_a_crop_is_bit_for_bit_the_middle_of_the_whole_image():
         )
         top, left, _ = jpeg_loader.centre_window(51, 37, fraction)
         window = decoded(data)[top : top + side, left : left + side]
-        for loaded in (image_ops.load_jpeg(data, side, fraction), on_host(data, side, fraction)):
+        for loaded in (
+            image_ops.jpeg_to_input(data, side, fraction),
+            on_host(data, side, fraction),
+        ):
             np.testing.assert_array_equal(loaded, window)
 
 
@@ -118,7 +123,7 @@ def test_both_resizes_agree_within_a_level(size, fraction):
         np.random.default_rng(2).integers(0, 256, (51, 37, 3), dtype=np.uint8), "JPEG", quality=95
     )
     difference = np.int32(on_host(data, size, fraction)) - np.int32(
-        image_ops.load_jpeg(data, size, fraction)
+        image_ops.jpeg_to_input(data, size, fraction)
     )
     assert np.abs(difference).max() <= samples.RESIZE_TOLERANCE
 
@@ -136,14 +141,16 @@ def test_both_cut_the_same_window_of_any_size():
 def test_an_image_larger_than_any_before_grows_the_thread_s_memory():
     pixels = np.random.default_rng(3).integers(0, 256, (700, 650, 3), dtype=np.uint8)
     data = encoded(pixels, "JPEG")
-    np.testing.assert_array_equal(on_host(data, 650, 1.0), image_ops.load_jpeg(data, 650, 1.0))
+    np.testing.assert_array_equal(on_host(data, 650, 1.0), image_ops.jpeg_to_input(data, 650, 1.0))
 
 
 def test_images_of_any_size_come_right_behind_one_as_large_as_the_result():
     pixels = np.random.default_rng(4).integers(0, 256, (40, 40, 3), dtype=np.uint8)
     for side in (24, 24, 12, 24, 40, 24):
         data = encoded(pixels[:side, :side], "JPEG")
-        difference = np.int32(on_host(data, 24, 1.0)) - np.int32(image_ops.load_jpeg(data, 24, 1.0))
+        difference = np.int32(on_host(data, 24, 1.0)) - np.int32(
+            image_ops.jpeg_to_input(data, 24, 1.0)
+        )
         assert np.abs(difference).max() <= (0 if side == 24 else samples.RESIZE_TOLERANCE)
 
 
@@ -152,7 +159,7 @@ def test_what_simplejpeg_refuses_is_tensorflow_s_to_decide():
     noisy = (
         sound[:20] + b"\0\0" + sound[20:]
     )  # stray bytes between segments: libjpeg warns and reads on
-    np.testing.assert_array_equal(on_host(noisy, 16, 1.0), image_ops.load_jpeg(noisy, 16, 1.0))
+    np.testing.assert_array_equal(on_host(noisy, 16, 1.0), image_ops.jpeg_to_input(noisy, 16, 1.0))
     for data in (b"", b"no image", sound[:300]):
         with pytest.raises(tf.errors.InvalidArgumentError):
             on_host(data, 16, 1.0)

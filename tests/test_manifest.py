@@ -1,8 +1,9 @@
 import json
+import shutil
 
 import pytest
 
-from fv import manifest
+from fv import manifest, record
 from fv.errors import UserError
 
 
@@ -76,3 +77,28 @@ def test_another_schema_is_refused(saved):
     (folder / manifest.FILE_NAME).write_text(json.dumps({**fields, "schema_version": 2}))
     with pytest.raises(UserError, match="has schema 2, this fv reads 1"):
         manifest.load(str(folder))
+
+
+def test_images_are_listed_by_pair_and_read_from_their_place(shards):
+    split = manifest.load(str(shards)).split("val")
+    listed = list(manifest.list_images(str(shards), split.shards))
+    stored = [
+        pair
+        for shard in split.shards
+        for _, pair in record.read_records(
+            str(shards / shard.name), shard.records, record.parse_pair
+        )
+    ]
+    assert [label for label, _ in listed] == [pair.label for pair in stored]
+    for (_, (first, second)), pair in zip(listed, stored, strict=True):
+        names = (first.identity, second.identity, first.path, second.path)
+        assert tuple(name.encode() for name in names) == pair.names
+        assert (first.read(), second.read()) == pair.images
+
+
+def test_listing_images_names_a_damaged_record(shards, tmp_path):
+    folder = shutil.copytree(shards, tmp_path / "damaged")
+    shard = manifest.load(str(folder)).split("val").shards[1]
+    (folder / shard.name).write_bytes(b"no record")
+    with pytest.raises(UserError, match=rf"are damaged: .*{shard.name}: record 0 at byte 0: "):
+        list(manifest.list_images(str(folder), [shard]))

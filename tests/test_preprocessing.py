@@ -312,7 +312,7 @@ def test_the_graph_s_averages_are_the_converter_s_within_one_level(size, preproc
 
 
 def test_a_graph_that_cuts_otherwise_than_the_converter_is_not_exported(monkeypatch):
-    rules = decoding.Rules(32, 1.0, 1_000_000, CUT)
+    rules = decoding.DecodingRules(32, 1.0, 1_000_000, CUT)
     exports._check_preprocessing(rules)
     window = image_ops._stored_window
     monkeypatch.setattr(

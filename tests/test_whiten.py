@@ -52,7 +52,7 @@ def embedded(folder: str, shards: str) -> tuple[np.ndarray, np.ndarray]:
 
     def embed(name: str) -> np.ndarray:
         loaded = [
-            image_ops.load_jpeg(pair[name], held.options.image_size, held.options.crop_fraction)
+            image_ops.jpeg_to_input(pair[name], held.options.image_size, held.options.crop_fraction)
             for pair in genuine
         ]
         return model.encoder(np.stack(loaded), training=False).numpy()

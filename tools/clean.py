@@ -92,7 +92,7 @@ def _to_pair(finding: Finding, held: Embeddings, folder: str) -> Pair:
     for image in finding.shown:
         try:
             data = files.read_bytes(os.path.join(folder, held.paths[image]))
-            pictures.append(images.load_sound_jpeg(data, images.Rules(_MAX_PIXELS)).stored)
+            pictures.append(images.prepare_image(data, images.StorageRules(_MAX_PIXELS)).stored)
         except (OSError, BadImage):
             pictures.append(b"")  # the sheet says that it cannot be decoded
     first, second = (held.paths[image] for image in finding.shown)

@@ -91,7 +91,7 @@ class _Loader:
 
     def load(self) -> None:
         for given in self._given:
-            jpeg_loader.load_jpeg(*given)
+            jpeg_loader.load_into(*given)
 
 
 def _seconds(part: Callable[[], object]) -> float:

@@ -57,7 +57,7 @@ class Task:
     boxes: tuple[images.Part | None, ...]
     first: int
     scratch: str
-    rules: images.Rules
+    rules: images.StorageRules
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,7 +81,7 @@ def check_images(
     catalog: pd.DataFrame,
     root: str,
     scratch: str,
-    rules: images.Rules,
+    rules: images.StorageRules,
     crop: images.Crop,
     run: workers.Map,
     strict: bool,
@@ -222,11 +222,11 @@ _COSINES, _ORDER = _cosines(), _order()
 
 
 def _check_image(
-    root: str, place: Place, rules: images.Rules, box: images.Part | None, pack: bytearray
+    root: str, place: Place, rules: images.StorageRules, box: images.Part | None, pack: bytearray
 ) -> tuple:
     """The fields of `_RESULT` of one image; bytes that had to be made are added to the pack."""
     data, offset = sources.read_image(root, place, rules.max_pixels)
-    image = images.load_sound_jpeg(data, rules, box)
+    image = images.prepare_image(data, rules, box)
     if image.stored is not data or offset is None:
         offset = ~len(pack)
         pack += image.stored
@@ -245,7 +245,7 @@ def _check_image(
 
 
 def _tasks(
-    catalog: pd.DataFrame, root: str, scratch: str, rules: images.Rules, crop: images.Crop
+    catalog: pd.DataFrame, root: str, scratch: str, rules: images.StorageRules, crop: images.Crop
 ) -> Iterator[Task]:
     places = datasets.list_places(catalog)
     for first in range(0, len(catalog), _IMAGES_PER_TASK):

@@ -120,14 +120,10 @@ def _convert(
     """As `convert`; `listed` are the pairs of the catalog."""
     if chosen.faces.detector:
         faces.require_own_file(chosen.output)
-    # Before the images are read: the CSV of boxes may change meanwhile.
-    preprocessing = options_module.preprocessing_of(chosen)
     if listed is None:
         selection = select(chosen, catalog, scratch, run)
     else:
         selection = _select_listed(chosen, catalog, chosen.images, scratch, run, listed)
-    if selection.faces:
-        preprocessing = dataclasses.replace(preprocessing, alignment=selection.faces.alignment)
     if reselect:
         selection = reselect(selection, scratch)
     counts = shards.count_shards(selection.tables, selection.images, chosen.shards)
@@ -148,7 +144,7 @@ def _convert(
         options.to_flagfile(chosen),
         {split: _describe_split(selection, split, written[split]) for split in written},
         _image_side(selection),
-        preprocessing=preprocessing,
+        preprocessing=selection.preprocessing,
     )
     report.write_reports(chosen, catalog, selection, made, scratch)
     manifest.save(made, chosen.output)
@@ -205,7 +201,7 @@ def _select_sampled(
     catalog = catalog._replace(images=images)
     findings = check_identities(chosen, catalog, images)
     shares = pairs.split_fractions(chosen.val_fraction, chosen.test_fraction)
-    checked, boxless, found = _check_images(chosen, catalog, scratch, run, chosen.strict)
+    checked, boxless, found, made = _check_images(chosen, catalog, scratch, run, chosen.strict)
     copies = duplicates.find_copies(checked, checking.DISTANCE)
     sound, dropped = checked.sound, boxless.iloc[:0]
     if not chosen.keep_duplicates:
@@ -227,7 +223,8 @@ def _select_sampled(
     wanted = pairs.Wanted(chosen.pairs, chosen.genuine_fraction, caps)
     owners = sound[["identity", "split"]]
     sampled = pairs.sample_pairs(owners, pairs.plan_quotas(owners, wanted), wanted, chosen.seed)
-    return Selection(sound, sampled, members, left_out, copies, findings, found, catalog.root)
+    root = catalog.root
+    return Selection(sound, sampled, members, left_out, copies, findings, found, made, root)
 
 
 def _exclude(chosen: ConvertOptions, images: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -273,7 +270,7 @@ def _select_listed(
     used = pair_checks.select_images(listed, catalog.images, odd, source)
     # Not strict: the refusal of a bad image names the line of the list.
     catalog = catalog._replace(images=used)
-    checked, boxless, found = _check_images(chosen, catalog, scratch, run, strict=False)
+    checked, boxless, found, made = _check_images(chosen, catalog, scratch, run, strict=False)
     left_out = pd.concat([boxless, checked.refused])
     table = pair_checks.pairs_to_indices(listed, checked.sound, left_out, source)
     members = tuple(sorted(checked.sound["identity"].unique()))
@@ -281,7 +278,7 @@ def _select_listed(
     copies = duplicates.find_copies(checked, checking.DISTANCE)
     tables, members_of = {chosen.pairs_split: table}, {chosen.pairs_split: members}
     root = catalog.root
-    return Selection(sound, tables, members_of, left_out, copies, findings, found, root)
+    return Selection(sound, tables, members_of, left_out, copies, findings, found, made, root)
 
 
 def check_identities(
@@ -294,8 +291,14 @@ def check_identities(
 
 def _check_images(
     chosen: ConvertOptions, catalog: Catalog, scratch: str, run: workers.Map, strict: bool
-) -> tuple[checking.Checked, pd.DataFrame, faces.Faces | None]:
-    """Checks the images; returns the result, images without a box or face, and the faces."""
+) -> tuple[checking.Checked, pd.DataFrame, faces.Faces | None, Preprocessing]:
+    """Checks the images.
+
+    Returns:
+      The result; images without a box or face; the faces; and how the images are stored.
+    """
+    # Before the images are read: the CSV of boxes may change meanwhile.
+    preprocessing = options_module.preprocessing_of(chosen)
     crop = images_module.parse_crop(chosen.crop)
     images, paths = catalog.images, catalog.images["path"].array
     blocks = os.path.join(ownership.private_folder(chosen.output), faces.BLOCKS)
@@ -314,13 +317,10 @@ def _check_images(
     boxed, boxless = images_module.require_boxes(images, crop, chosen.crop)
     if found:
         boxless = boxless.assign(reason=found.missing)
-    # Not `preprocessing_of`, which reads the file of boxes again.
-    preprocessing = Preprocessing.from_flags(chosen.crop, chosen.store_size, chosen.jpeg_quality)
-    if found:
         preprocessing = dataclasses.replace(preprocessing, alignment=found.alignment)
-    rules = images_module.Rules(chosen.max_pixels, preprocessing)
+    rules = images_module.StorageRules(chosen.max_pixels, preprocessing)
     checked = checking.check_images(boxed, catalog.root, scratch, rules, crop, run, strict)
-    return checked, boxless, found
+    return checked, boxless, found, preprocessing
 
 
 def write_shards(

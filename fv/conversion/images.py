@@ -57,7 +57,7 @@ class Crop:
 
 
 @dataclasses.dataclass(frozen=True)
-class Rules:
+class StorageRules:
     """What an image may be and becomes.
 
     Attributes:
@@ -70,7 +70,7 @@ class Rules:
 
 
 @dataclasses.dataclass(frozen=True)
-class SoundImage:
+class PreparedImage:
     """An image that every JPEG decoder reads the same way.
 
     Attributes:
@@ -84,8 +84,8 @@ class SoundImage:
     stored_size: tuple[int, int]
 
 
-def load_sound_jpeg(data: bytes, rules: Rules, box: Part | None = None) -> SoundImage:
-    """Decodes a whole image and gives the JPEG bytes to store.
+def prepare_image(data: bytes, rules: StorageRules, box: Part | None = None) -> PreparedImage:
+    """Decodes a whole image and makes the JPEG bytes to store.
 
     Baseline and progressive JPEG, RGB or grey, upright, comes back untouched, up to its end marker.
     All else becomes RGB JPEG without chroma subsampling: transparency on white, the first frame of
@@ -105,11 +105,11 @@ def load_sound_jpeg(data: bytes, rules: Rules, box: Part | None = None) -> Sound
     if not data.startswith(jpeg.START):
         return _encode(formats.decode(data, rules.max_pixels), rules, box)
     with _refuse_damaged():
-        return _load_jpeg(data, rules, box)
+        return _prepare_jpeg(data, rules, box)
 
 
 def decode_upright(data: bytes, max_pixels: int) -> np.ndarray:
-    """Decodes an image as `load_sound_jpeg` does: uint8 [height, width, 3].
+    """Decodes an image as `prepare_image` does: uint8 [height, width, 3].
 
     Raises:
       BadImage: as there.
@@ -206,8 +206,8 @@ def _refuse_damaged() -> Iterator[None]:
         raise BadImage(f"damaged JPEG: {error}") from error
 
 
-def _load_jpeg(data: bytes, rules: Rules, box: Part | None) -> SoundImage:
-    """As `load_sound_jpeg`, of a JPEG. Raises ValueError where it is damaged."""
+def _prepare_jpeg(data: bytes, rules: StorageRules, box: Part | None) -> PreparedImage:
+    """Prepares a JPEG. Raises ValueError where it is damaged."""
     data, head = _read_head(data, rules.max_pixels)
     # Strict decoding finds damage; without it, decoders fill what is missing with grey. Every JPEG
     # is decoded strictly, also where other pixels are stored.
@@ -215,7 +215,7 @@ def _load_jpeg(data: bytes, rules: Rules, box: Part | None) -> SoundImage:
         grey = simplejpeg.decode_jpeg(data, "GRAY", strict=True)[:, :, 0]
         end = jpeg.find_end(data, head.scan)
         stored = data if end == len(data) else data[:end]
-        return SoundImage(stored, grey, (head.width, head.height))
+        return PreparedImage(stored, grey, (head.width, head.height))
     return _encode(_decode_upright(data, head, rules.max_pixels), rules, box)
 
 
@@ -235,7 +235,7 @@ def _decode_upright(data: bytes, head: jpeg.Head, max_pixels: int) -> np.ndarray
     return formats.turn_upright(rgb, head.orientation)
 
 
-def _encode(rgb: np.ndarray, rules: Rules, box: Part | None) -> SoundImage:
+def _encode(rgb: np.ndarray, rules: StorageRules, box: Part | None) -> PreparedImage:
     """Cuts, resizes and encodes the pixels of an upright image, uint8 [height, width, 3]."""
     part, subsampling, preprocessing = rgb, _WHOLE_SUBSAMPLING, rules.preprocessing
     if preprocessing.alignment:
@@ -252,7 +252,7 @@ def _encode(rgb: np.ndarray, rules: Rules, box: Part | None) -> SoundImage:
     stored = simplejpeg.encode_jpeg(
         np.ascontiguousarray(part), preprocessing.jpeg_quality, "RGB", subsampling, fastdct=False
     )
-    return SoundImage(stored, cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY), (width, height))
+    return PreparedImage(stored, cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY), (width, height))
 
 
 def _read_boxes(path: str) -> dict[str, Box]:

@@ -13,6 +13,7 @@ from fv.conversion import identities as identities_module
 from fv.conversion import pair_sampling
 from fv.conversion.pair_sampling import Caps
 from fv.errors import UserError
+from fv.preprocessing import Preprocessing
 
 _SMALLEST_FRACTION = 1e-9  # smaller fractions are rounding errors of 1 − val − test
 _HASH_BYTES = 8
@@ -31,6 +32,7 @@ class Selection:
       copies: copies among the sound images, from `duplicates.find_copies`.
       findings: doubts about the identities, from `identities.check`.
       faces: of the images, from `faces.find_faces`; None where they are not aligned.
+      preprocessing: how the images are stored.
       root: as `datasets.Catalog.root`.
     """
 
@@ -41,6 +43,7 @@ class Selection:
     copies: pd.DataFrame
     findings: tuple[identities_module.Finding, ...] = ()
     faces: faces_module.Faces | None = None
+    preprocessing: Preprocessing = Preprocessing()
     root: str = ""
 
 

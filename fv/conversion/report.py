@@ -323,7 +323,7 @@ def _draw_suspects(
     """Draws a sheet of the first pictures found under two identities; None if there are none."""
     if not listed:
         return None
-    rules = images.Rules(chosen.max_pixels, Preprocessing(jpeg_quality=chosen.jpeg_quality))
+    rules = images.StorageRules(chosen.max_pixels, Preprocessing(jpeg_quality=chosen.jpeg_quality))
     shown = [(row["first_path"], row["second_path"]) for row in listed[:_SUSPECTS_SHOWN]]
     used = catalog.images[catalog.images["path"].isin({path for both in shown for path in both})]
     places = {place.path: place for place in datasets.list_places(used)}
@@ -334,10 +334,10 @@ def _draw_suspects(
     return contact_sheets.to_jpeg(contact_sheets.draw_pairs(pairs, _COLUMNS, headings=_SUSPECT))
 
 
-def _read_picture(root: str, place: datasets.Place, rules: images.Rules) -> bytes:
+def _read_picture(root: str, place: datasets.Place, rules: images.StorageRules) -> bytes:
     """The JPEG bytes of an image; b"", drawn as not decodable, if it changed since the check."""
     try:
         data, _ = sources.read_image(root, place, rules.max_pixels)
-        return images.load_sound_jpeg(data, rules).stored
+        return images.prepare_image(data, rules).stored
     except (OSError, formats.BadImage):
         return b""

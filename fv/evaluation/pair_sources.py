@@ -7,13 +7,12 @@ import array
 import collections
 import dataclasses
 import functools
-import os
 import shlex
 from collections.abc import Mapping
 
 import numpy as np
 
-from fv import detection, files, manifest, progress, record, workers
+from fv import detection, manifest, progress, workers
 from fv.conversion import faces, images
 from fv.conversion.datasets import Place
 from fv.errors import UserError
@@ -24,13 +23,7 @@ from fv.evaluation.options import EvaluateOptions
 from fv.evaluation.pairs import FindBoxes, Images, PairSet
 from fv.model import model_record
 from fv.model.model_record import ModelRecord
-from fv.pipeline import damage
 from fv.preprocessing import Preprocessing
-
-SIDES = (
-    (record.PATH_A, record.IDENTITY_A, record.IMAGE_A),
-    (record.PATH_B, record.IDENTITY_B, record.IMAGE_B),
-)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,7 +42,7 @@ class EvaluationPairs:
     threshold_rule: str
 
 
-def read_pairs(options: EvaluateOptions, record: ModelRecord) -> EvaluationPairs:
+def read_pairs(options: EvaluateOptions, trained: ModelRecord) -> EvaluationPairs:
     """Reads the pairs of checked options that a model is scored on.
 
     Raises:
@@ -59,11 +52,11 @@ def read_pairs(options: EvaluateOptions, record: ModelRecord) -> EvaluationPairs
     if options.pairs_list:
         is_csv = bool(options.pairs_csv)
         is_bin = bool(options.pairs_bin)
-        scored = _read_list(options.pairs_list, options, record, is_csv=is_csv, is_bin=is_bin)
+        scored = _read_list(options.pairs_list, options, trained, is_csv=is_csv, is_bin=is_bin)
     else:
         assert options.tfrecords is not None
-        scored = _read_shards(options.tfrecords, options.split, options, record)
-    choosing = _read_choosing(options, record)
+        scored = _read_shards(options.tfrecords, options.split, options, trained)
+    choosing = _read_choosing(options, trained)
     if choosing:
         if choosing.digest() == scored.digest():
             raise UserError(
@@ -82,14 +75,14 @@ def read_pairs(options: EvaluateOptions, record: ModelRecord) -> EvaluationPairs
     return EvaluationPairs(scored, None, f"chosen on the other of {folds} folds")
 
 
-def with_training_crop(options: EvaluateOptions, trained: Preprocessing) -> EvaluateOptions:
+def with_training_crop(options: EvaluateOptions, preprocessing: Preprocessing) -> EvaluateOptions:
     """Fills in --crop, --store_size and --detector of --images from the training images.
 
     Raises:
       UserError: the training images were cut to boxes or aligned, and it is not said how to cut
         these.
     """
-    made = trained.alignment
+    made = preprocessing.alignment
     if options.faces.given and made is None:
         raise UserError(
             f"{options.workdir} was not trained on aligned faces: leave out {options.faces.source}"
@@ -111,16 +104,16 @@ def with_training_crop(options: EvaluateOptions, trained: Preprocessing) -> Eval
             )
         chosen = dataclasses.replace(options.faces, detector=detection.MTCNN)
         options = dataclasses.replace(options, faces=chosen)
-    if crop is None and trained.boxes:
+    if crop is None and preprocessing.boxes:
         raise UserError(
             f"{options.workdir} was trained on images cut to boxes: give --crop=CSV with the boxes "
             f"of {options.images or 'the images'}, or --crop=none if they are cut already"
         )
     if crop is None:
-        fraction = trained.crop_fraction
+        fraction = preprocessing.crop_fraction
         crop = images.WHOLE if fraction is None else str(fraction)
     return dataclasses.replace(
-        options, crop=crop, store_size=options.store_size or trained.store_size
+        options, crop=crop, store_size=options.store_size or preprocessing.store_size
     )
 
 
@@ -149,13 +142,13 @@ def leave_out_broken(
     return pairs.select(whole, note)
 
 
-def _read_choosing(options: EvaluateOptions, record: ModelRecord) -> PairSet | None:
+def _read_choosing(options: EvaluateOptions, trained: ModelRecord) -> PairSet | None:
     if options.folds:
         return None
     path = options.threshold_pairs
     if path:
         is_csv, is_bin = path.endswith(".csv"), options_module.is_bin(path)
-        return _read_list(path, options, record, is_csv=is_csv, is_bin=is_bin)
+        return _read_list(path, options, trained, is_csv=is_csv, is_bin=is_bin)
     folder, split = options.threshold_tfrecords or options.tfrecords, options.threshold_split
     if folder is None:
         return None
@@ -164,13 +157,13 @@ def _read_choosing(options: EvaluateOptions, record: ModelRecord) -> PairSet | N
             f"{folder} holds no '{split}' pairs to choose the threshold on: name shards that do by "
             "--threshold_tfrecords, or let folds of the scored people choose it by --folds=10"
         )
-    return _read_shards(folder, split, options, record)
+    return _read_shards(folder, split, options, trained)
 
 
 def _read_list(
-    path: str, options: EvaluateOptions, record: ModelRecord, *, is_csv: bool, is_bin: bool
+    path: str, options: EvaluateOptions, trained: ModelRecord, *, is_csv: bool, is_bin: bool
 ) -> PairSet:
-    rules, boxes = choose_storage(options, record.preprocessing)
+    rules, boxes = choose_storage(options, trained.preprocessing)
     if is_bin:
         if boxes is not None:
             raise UserError(
@@ -192,21 +185,21 @@ def _read_list(
 
 
 def choose_storage(
-    options: EvaluateOptions, trained: Preprocessing
-) -> tuple[images.Rules, FindBoxes]:
+    options: EvaluateOptions, preprocessing: Preprocessing
+) -> tuple[images.StorageRules, FindBoxes]:
     """Returns how --images are stored before preprocessing, and what part of each.
 
     Args:
       options: from `with_training_crop`.
-      trained: what was done to the training images.
+      preprocessing: what was done to the training images.
     """
     assert options.crop is not None
     crop = images.parse_crop(options.crop)
     folder, chosen = options.images, options.faces
     if not chosen.given:
-        rules = pairs_module.storage_rules(crop, options.store_size, trained.jpeg_quality)
+        rules = pairs_module.storage_rules(crop, options.store_size, preprocessing.jpeg_quality)
         return rules, crop.boxes
-    alignment = trained.alignment
+    alignment = preprocessing.alignment
     assert alignment is not None and folder is not None
 
     most, margin = pairs_module.MAX_PIXELS, alignment.margin
@@ -225,11 +218,15 @@ def choose_storage(
         assert found is not None
         return found.crop(paths).boxes or {}
 
-    rules = pairs_module.storage_rules(crop, options.store_size, trained.jpeg_quality, alignment)
+    rules = pairs_module.storage_rules(
+        crop, options.store_size, preprocessing.jpeg_quality, alignment
+    )
     return rules, find_faces
 
 
-def _read_shards(folder: str, split: str, options: EvaluateOptions, record: ModelRecord) -> PairSet:
+def _read_shards(
+    folder: str, split: str, options: EvaluateOptions, trained: ModelRecord
+) -> PairSet:
     """Reads a split whose images fit the model, or whose flags confirm that they are meant."""
     found = manifest.read(folder)
     stored = found.preprocessing
@@ -239,7 +236,7 @@ def _read_shards(folder: str, split: str, options: EvaluateOptions, record: Mode
             "give shards that were converted as the training shards, or confirm these by "
             f"{_confirming_flags(found)}"
         )
-        model_record.check_images(record, options.workdir, stored, folder, advice)
+        model_record.check_images(trained, options.workdir, stored, folder, advice)
     return read_shard_pairs(folder, split)
 
 
@@ -269,48 +266,24 @@ def read_shard_pairs(folder: str, split: str) -> PairSet:
       UserError: no such shards, or a record is damaged.
     """
     held = manifest.load(folder).split(split)
-    index = _Index()
+    stored: list[manifest.StoredImage] = []
+    numbers: dict[str, int] = {}  # by path, of an image in `stored`
+    ends, labels = array.array("q"), array.array("b")
     with progress.progress(held.pairs, f"read {split}", "pair") as line:
-        try:
-            for shard in held.shards:
-                path = os.path.join(folder, shard.name)
-                for frame, pair in record.read_records(path, shard.records, record.decode_pair):
-                    place = (path, frame.offset + record.HEAD_BYTES, len(frame.data))
-                    index.add(pair, place)
-                    line.update()
-        except record.DamagedShardError as error:
-            raise UserError(damage.line_of_damage(folder, str(error), skippable=False)) from error
-    ends = np.array(index.ends, np.int64).reshape(-1, 2)
-    labels = np.array(index.labels, np.int64)
+        for label, pair in manifest.list_images(folder, held.shards):
+            labels.append(label)
+            for image in pair:
+                number = numbers.setdefault(image.path, len(stored))
+                if number == len(stored):
+                    stored.append(image)
+                ends.append(number)
+            line.update()
+    identities = [image.identity for image in stored]
+    counts = collections.Counter(identities)
+    images_of_identity = np.array([counts[name] for name in identities])
+    found = Images(
+        list(numbers), identities, images_of_identity, lambda number: stored[number].read()
+    )
+    first, second = np.array(ends, np.int64).reshape(-1, 2).T
     folds = np.zeros(len(labels), np.int64)
-    return PairSet(split, index.images(), ends[:, 0], ends[:, 1], labels, folds)
-
-
-class _Index:
-    """The images met so far, and the record and field that holds each."""
-
-    def __init__(self):
-        self.ends, self.labels = array.array("q"), array.array("b")
-        self._numbers: dict[str, int] = {}
-        self._identities: list[str] = []
-        self._places: list[tuple[str, int, int, str]] = []  # shard, first byte, bytes, field
-
-    def add(self, pair: dict, place: tuple[str, int, int]) -> None:
-        self.labels.append(pair[record.LABEL])
-        for path, identity, image in SIDES:
-            name = pair[path].decode(errors="replace")
-            if name not in self._numbers:
-                self._numbers[name] = len(self._places)
-                self._identities.append(pair[identity].decode(errors="replace"))
-                self._places.append((*place, image))
-            self.ends.append(self._numbers[name])
-
-    def images(self) -> Images:
-        counts = collections.Counter(self._identities)
-        images_of_identity = np.array([counts[name] for name in self._identities])
-        return Images(list(self._numbers), self._identities, images_of_identity, self._load)
-
-    def _load(self, number: int) -> bytes:
-        path, offset, length, image = self._places[number]
-        pair: dict = record.decode_pair(files.read_bytes(path, offset, length))
-        return pair[image]
+    return PairSet(split, found, first, second, np.array(labels, np.int64), folds)

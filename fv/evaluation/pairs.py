@@ -18,21 +18,20 @@ from fv.conversion import (
     duplicates,
     identities,
     images,
-    options,
     pair_checks,
     pair_lists,
     verification_sets,
 )
 from fv.conversion.datasets import Place
 from fv.conversion.formats import BadImage
-from fv.conversion.images import Rules
+from fv.conversion.images import StorageRules
+from fv.conversion.options import ConvertOptions
 from fv.errors import UserError
 from fv.preprocessing import Preprocessing
 
-_CONVERTER = options.ConvertOptions(images="")  # its defaults
 Boxes = Mapping[str, images.Part]
 FindBoxes = Boxes | Callable[[list[Place]], Boxes] | None
-MAX_PIXELS = _CONVERTER.max_pixels
+MAX_PIXELS = int(ConvertOptions.max_megapixels * 1e6)  # of an image: the converter's default
 _HASH_BYTES = 8  # of an image's path
 _HASH_FACTOR = np.uint64(0x9E3779B97F4A7C15)  # odd: a pair's key changes with either path
 _NAMED = 5  # images in a message
@@ -125,7 +124,7 @@ class PairSet:
 def read_listed_pairs(
     path: str,
     folder: str,
-    rules: Rules,
+    rules: StorageRules,
     *,
     is_csv: bool,
     allow_missing: bool,
@@ -203,7 +202,7 @@ def _join_people(path: str, images: np.ndarray, first: np.ndarray, second: np.nd
     return [f"{stem}-{images[root]}" for root in people.roots(np.arange(len(images)))]
 
 
-def read_verification_set(path: str, rules: Rules, folds: int | None = None) -> PairSet:
+def read_verification_set(path: str, rules: StorageRules, folds: int | None = None) -> PairSet:
     """Reads a verification set (.bin), whose people have no names.
 
     Args:
@@ -224,7 +223,7 @@ def read_verification_set(path: str, rules: Rules, folds: int | None = None) -> 
     unknown = np.zeros(len(owners), np.int64)
 
     def read(number: int) -> bytes:
-        return images.load_sound_jpeg(found.images[number], rules).stored
+        return images.prepare_image(found.images[number], rules).stored
 
     return PairSet(
         os.path.basename(path),
@@ -238,19 +237,21 @@ def read_verification_set(path: str, rules: Rules, folds: int | None = None) -> 
 
 
 def _reader(
-    paths: np.ndarray, folder: str, rules: Rules, boxes: FindBoxes
+    paths: np.ndarray, folder: str, rules: StorageRules, boxes: FindBoxes
 ) -> Callable[[int], bytes]:
     """The `Images.read` of the images of a folder."""
     parts = boxes(list(map(Place, paths.tolist()))) if callable(boxes) else boxes
 
     def read(number: int) -> bytes:
         data = files.read_bytes(os.path.join(folder, paths[number]))
-        return load_image(data, paths[number], rules, parts).stored
+        return prepare_part(data, paths[number], rules, parts).stored
 
     return read
 
 
-def load_image(data: bytes, path: str, rules: Rules, parts: Boxes | None) -> images.SoundImage:
+def prepare_part(
+    data: bytes, path: str, rules: StorageRules, parts: Boxes | None
+) -> images.PreparedImage:
     """Prepares an image as training images were.
 
     Args:
@@ -269,15 +270,15 @@ def load_image(data: bytes, path: str, rules: Rules, parts: Boxes | None) -> ima
             raise BadImage(
                 "no face" if rules.preprocessing.alignment else "no box in the CSV of --crop"
             )
-    return images.load_sound_jpeg(data, rules, box)
+    return images.prepare_image(data, rules, box)
 
 
 def storage_rules(
     crop: images.Crop,
     store_size: int | None,
-    jpeg_quality: int = _CONVERTER.jpeg_quality,
+    jpeg_quality: int = ConvertOptions.jpeg_quality,
     alignment: Alignment | None = None,
-) -> Rules:
+) -> StorageRules:
     """How images are stored before preprocessing, by the converter's flags of the same names.
 
     Raises:
@@ -294,7 +295,7 @@ def storage_rules(
         jpeg_quality=jpeg_quality,
         alignment=alignment,
     )
-    return Rules(_CONVERTER.max_pixels, preprocessing)
+    return StorageRules(MAX_PIXELS, preprocessing)
 
 
 def note_missing(

@@ -37,19 +37,19 @@ def evaluate_model(options: EvaluateOptions) -> None:
     """
     folder = options.workdir
     assert folder is not None
-    record = model_record.load(folder)
+    trained = model_record.load(folder)
     if options.pairs_list or options.threshold_pairs:
-        options = pair_sources.with_training_crop(options, record.preprocessing)
-    pairs = pair_sources.read_pairs(options, record)
+        options = pair_sources.with_training_crop(options, trained.preprocessing)
+    pairs = pair_sources.read_pairs(options, trained)
     output = _output_folder(options, folder, pairs)
     # before anything is computed, which takes minutes
     report.claim_outputs(output, report.OF_MODEL, options)
     exact = options.merge_names is False
     seen = find_training_identities(
-        record, folder, pairs.scored, allowed=options.allow_seen_identities, exact=exact
+        trained, folder, pairs.scored, allowed=options.allow_seen_identities, exact=exact
     )
-    model, step = checkpoint_files.load_model(folder, record, options.checkpoint)
-    scored, choosing, features, decisions = _score_and_decide(pairs, model, options, record)
+    model, step = checkpoint_files.load_model(folder, trained, options.checkpoint)
+    scored, choosing, features, decisions = _score_and_decide(pairs, model, options, trained)
     of_model = decisions.pop(scores.MODEL)
     people = scored.people() if scored.named else None
     measured = figures.measure(of_model, decisions, people, options.bootstrap, options.seed)
@@ -68,14 +68,14 @@ def evaluate_model(options: EvaluateOptions) -> None:
         "step": step,
         "tfrecords": options.tfrecords,
         "threshold_tfrecords": options.threshold_tfrecords or options.tfrecords,
-        "run": describe_run(options, record),
+        "run": describe_run(options, trained),
         "seen_identities": seen,
     }
     notes = [
         *figures.note_similarities(of_model, decisions),
         note_training_identities(seen, scored),
-        note_external_teachers(record),
-        *(note_choosing_pairs(record, scored, choosing, exact) if choosing else ()),
+        note_external_teachers(trained),
+        *(note_choosing_pairs(trained, scored, choosing, exact) if choosing else ()),
         scored.note,
         choosing.note if choosing else "",
     ]
@@ -104,13 +104,13 @@ def _output_folder(options: EvaluateOptions, workdir: str, pairs: EvaluationPair
 
 
 def _score_and_decide(
-    pairs: EvaluationPairs, model: siamese.Siamese, options: EvaluateOptions, record: ModelRecord
+    pairs: EvaluationPairs, model: siamese.Siamese, options: EvaluateOptions, trained: ModelRecord
 ) -> tuple[PairSet, PairSet | None, ImageFeatures, dict[str, Decisions]]:
     """Returns the pairs without broken images, the scored images, and decisions by scorer."""
     untrained = None
     if options.baselines:
         tf_keras.utils.set_random_seed(options.seed)
-        untrained = siamese.build_siamese(record.options, record.identities)
+        untrained = siamese.build_siamese(trained.options, trained.identities)
 
     def score(
         wanted: PairSet, in_list: bool
@@ -119,7 +119,7 @@ def _score_and_decide(
             wanted.images,
             wanted.name,
             model,
-            record.options,
+            trained.options,
             untrained=untrained,
             flip=options.flip,
         )
@@ -209,12 +209,12 @@ def _write_scores(path: str, scored: PairSet, decisions: Decisions) -> None:
 
 
 def find_training_identities(
-    record: ModelRecord, folder: str, scored: PairSet, *, allowed: bool, exact: bool = False
+    trained: ModelRecord, folder: str, scored: PairSet, *, allowed: bool, exact: bool = False
 ) -> dict[str, bool | int]:
     """Looks for training identities among the people of the scored pairs.
 
     Args:
-      record: of the model.
+      trained: the record of the model.
       folder: its workdir, for messages.
       scored: the pairs.
       allowed: whether training identities may be scored.
@@ -228,7 +228,7 @@ def find_training_identities(
       UserError: there are such people or the workdir does not list them, and that is not allowed.
     """
     people = scored.identities()
-    if record.identity_hashes is None:
+    if trained.identity_hashes is None:
         if not (allowed or not scored.named):
             raise UserError(
                 f"{folder} does not say whom it was trained on (its first weights are an "
@@ -236,9 +236,9 @@ def find_training_identities(
                 "that check"
             )
         return dict(known=False, people=len(people), seen=0)
-    seen = record.trained_on(people, exact)
+    seen = trained.trained_on(people, exact)
     if seen and not allowed:
-        respelled = sorted(set(seen) - set(record.trained_on(people, exact=True)))
+        respelled = sorted(set(seen) - set(trained.trained_on(people, exact=True)))
         remedy = ""
         if respelled:
             remedy = f", or --nomerge_names if {_shorten(respelled)} only has a name like theirs"
@@ -270,11 +270,11 @@ def note_training_identities(found: dict, scored: PairSet) -> str:
     )
 
 
-def note_external_teachers(record: ModelRecord) -> str:
+def note_external_teachers(trained: ModelRecord) -> str:
     """The note on teachers from files; "" if there are none."""
-    if not record.external_teachers:
+    if not trained.external_teachers:
         return ""
-    names = ", ".join(record.external_teachers)
+    names = ", ".join(trained.external_teachers)
     return (
         f"The model imitated {names}. The people that this teacher was trained on are not known: "
         "some may be among the people of these pairs."
@@ -282,7 +282,7 @@ def note_external_teachers(record: ModelRecord) -> str:
 
 
 def note_choosing_pairs(
-    record: ModelRecord, scored: PairSet, choosing: PairSet, exact: bool = False
+    trained: ModelRecord, scored: PairSet, choosing: PairSet, exact: bool = False
 ) -> list[str]:
     """Notes on pairs and people that choose the threshold and are scored or trained on."""
     notes = [protocols.note_shared(scored.keys(), choosing.keys())]
@@ -293,7 +293,7 @@ def note_choosing_pairs(
             f"The threshold was chosen on pairs of {len(both):,} people who are scored too "
             f"({_shorten(both)})."
         )
-    seen = record.trained_on(people, exact) if record.identity_hashes is not None else []
+    seen = trained.trained_on(people, exact) if trained.identity_hashes is not None else []
     if seen:
         notes.append(
             f"The threshold was chosen on {choosing.name}, where {len(seen):,} of {len(people):,} "
@@ -303,7 +303,7 @@ def note_choosing_pairs(
     return notes
 
 
-def describe_run(options: EvaluateOptions, record: ModelRecord) -> dict:
+def describe_run(options: EvaluateOptions, trained: ModelRecord) -> dict:
     """The `run` of metrics.json: model, training run, versions and flags."""
     assert options.workdir is not None
     devices = [device.device_type for device in tf.config.list_physical_devices()]
@@ -312,9 +312,9 @@ def describe_run(options: EvaluateOptions, record: ModelRecord) -> dict:
         fv=fv.__version__,
         tensorflow=tf.__version__,
         devices=", ".join(sorted(set(devices))),
-        model=dataclasses.asdict(record.options),
+        model=dataclasses.asdict(trained.options),
         training=read_training(options.workdir),
-        training_identities=record.identities,
+        training_identities=trained.identities,
         training_input=input_verdict(options.workdir),
         flags=options.given_flags(),
     )

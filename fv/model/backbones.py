@@ -2,6 +2,11 @@
 
 To add one: enter its builder and its normalisation of pixels in `_BACKBONES`, at the end of this
 file, and its name in `BACKBONES` in `options.py`. `tests/model/test_backbones.py` builds it.
+
+Some networks of tf_keras.applications scale pixels themselves: EfficientNet, EfficientNetV2,
+MobileNetV3 and ConvNeXt. A normalisation in front of that would scale them twice. Pass
+`include_preprocessing=False`, as `_build_efficient` does. EfficientNet has no such argument: enter
+`lambda images: images` as its normalisation.
 """
 
 from collections.abc import Callable, Sequence
@@ -65,8 +70,9 @@ def build_plain(name: str, shape: tuple[int, int, int], weights: str | None) -> 
     Raises:
       UserError: the backbone has no such size or weights, or these cannot be downloaded.
     """
+    build = _BACKBONES[name].build
     try:
-        return _BACKBONES[name].build(include_top=False, weights=weights, input_shape=shape)
+        return build(include_top=False, weights=weights, input_shape=shape)
     except UserError:
         raise
     except Exception as error:  # a bad size; tf_keras raises a bare one where a download fails

@@ -16,8 +16,6 @@ from fv.model import losses
 from fv.model.losses import Margins
 from fv.model.options import ModelOptions
 
-_START = (0, 0)  # seed and step
-
 
 def build_head(options: ModelOptions, identities: int) -> "Head":
     """Builds the head that the options name, for that many training identities."""
@@ -59,7 +57,7 @@ class Head(tf.Module):
         embeddings: tf.Tensor,
         label: tf.Tensor,
         identities: tf.Tensor,
-        seed_and_step: tf.Tensor | tuple[int, int] = _START,
+        seed_and_step: tf.Tensor,
     ) -> tf.Tensor:
         """Computes the loss of each pair.
 
@@ -87,7 +85,7 @@ class SigmoidHead(Head):
         self.scoring = tf_keras.layers.Dense(1, dtype="float32", name="pair_logit")
         self.scoring.build((None, 2 * embedding_size))
 
-    def pair_losses(self, embeddings, label, identities, seed_and_step=_START):
+    def pair_losses(self, embeddings, label, identities, seed_and_step):
         logits = self._logits(embeddings[:, 0], embeddings[:, 1])
         return losses.binary_cross_entropy_loss(logits, label)
 
@@ -106,7 +104,7 @@ class SigmoidHead(Head):
 class DistanceHead(Head):
     """Contrastive loss on the Euclidean distance of the pair."""
 
-    def pair_losses(self, embeddings, label, identities, seed_and_step=_START):
+    def pair_losses(self, embeddings, label, identities, seed_and_step):
         first, second = embeddings[:, 0], embeddings[:, 1]
         return losses.contrastive_loss(first, second, label, losses.CONTRASTIVE_MARGIN)
 
@@ -124,7 +122,7 @@ class SoftmaxHead(Head):
         initial = tf_keras.initializers.GlorotUniform()((identities, options.embedding_size))
         self.centres = tf.Variable(initial, name="identity_centres")
 
-    def pair_losses(self, embeddings, label, identities, seed_and_step=_START):
+    def pair_losses(self, embeddings, label, identities, seed_and_step):
         flat, identities = _flatten_pairs(embeddings, tf.maximum(identities, 0))
         if 0 < self._sample < self._identities:
             drawn = losses.sample_classes(self._identities, self._sample, seed_and_step)
@@ -148,7 +146,7 @@ class BatchHead(Head):
         super().__init__(name=f"{name}_head")
         self._loss = loss
 
-    def pair_losses(self, embeddings, label, identities, seed_and_step=_START):
+    def pair_losses(self, embeddings, label, identities, seed_and_step):
         flat, identities = _flatten_pairs(embeddings, identities)
         known = identities >= 0
         loss = self._loss(tf.boolean_mask(flat, known), tf.boolean_mask(identities, known))
@@ -163,7 +161,7 @@ class SumHead(Head):
         self._first, self._second, self._weight = first, second, weight
         self.scoring = first.scoring
 
-    def pair_losses(self, embeddings, label, identities, seed_and_step=_START):
+    def pair_losses(self, embeddings, label, identities, seed_and_step):
         first = self._first.pair_losses(embeddings, label, identities, seed_and_step)
         second = self._second.pair_losses(embeddings, label, identities, seed_and_step)
         return first + self._weight * second

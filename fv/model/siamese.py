@@ -110,7 +110,7 @@ def apply_whitening(encoder: tf_keras.Model, matrix: np.ndarray) -> None:
 
 
 class StatelessDropout(tf_keras.layers.Layer):
-    """Drops features in training and scales the others up; training calls need `seeded`.
+    """Drops features in training and scales the others up. Train inside `seeded`.
 
     A mask depends on the seed and on the row in the global batch alone. So two replicas drop what
     one would drop, and a resumed run drops what the interrupted one would have dropped.
@@ -124,7 +124,12 @@ class StatelessDropout(tf_keras.layers.Layer):
 
     @contextlib.contextmanager
     def seeded(self, seed: tf.Tensor, first_row: tf.Tensor) -> Iterator[None]:
-        """Sets the seed, int [2], and the global batch's row of the first input, in this thread."""
+        """Makes calls of this thread in the block draw their masks from a seed.
+
+        Args:
+          seed: int [2].
+          first_row: row in the global batch of the first row of the calls' inputs.
+        """
         self._local.place = seed, first_row
         try:
             yield

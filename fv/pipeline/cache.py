@@ -11,7 +11,7 @@ import tensorflow as tf
 from fv import image_ops, progress, record, workers
 from fv.errors import UserError
 from fv.pipeline import damage, decoders, slices
-from fv.pipeline.damage import BadRecords
+from fv.pipeline.damage import DamagedRecords
 from fv.pipeline.shard_reader import ShardReader
 from fv.pipeline.slices import PairSource, Slice
 
@@ -21,7 +21,10 @@ _ALIGNMENT = 64  # bytes; TensorFlow takes over an array that is aligned so, and
 
 
 def hold_encoded(
-    source: PairSource, parts: Sequence[Slice], records: Iterable[bytes | None], bad: BadRecords
+    source: PairSource,
+    parts: Sequence[Slice],
+    records: Iterable[bytes | None],
+    damaged: DamagedRecords,
 ) -> list[bytes | None]:
     """Holds the records of a worker's slices for the host's decoder.
 
@@ -29,7 +32,7 @@ def hold_encoded(
       source: the pairs.
       parts: the slices.
       records: theirs in order, None for one that was skipped.
-      bad: counts damaged records.
+      damaged: counts damaged records.
 
     Raises:
       UserError: they do not fit in memory, or more records are damaged than may be skipped.
@@ -37,7 +40,7 @@ def hold_encoded(
     count, shards = slices.count_records(parts), source.split.shards
     stored = sum(shard.bytes for shard in shards), sum(shard.records for shard in shards)
     workers.require_memory("--cache=encoded", stored[0] * count // stored[1], f"{count:,} records")
-    with damage.report_damaged_record(source.folder, shards, bad):
+    with damage.name_damaged_record(source.folder, shards, damaged):
         return list(records)
 
 
@@ -80,7 +83,7 @@ class DecodedCache:
         self._labels = np.full(count, record.IMPOSTOR, np.int32)
         self._identities = np.full((count, 2), record.NO_IDENTITY, np.int32)
         self._valid = np.zeros(count, bool)
-        with damage.report_damaged_record(source.folder, source.split.shards, reader.bad):
+        with damage.name_damaged_record(source.folder, source.split.shards, reader.damaged):
             self._fill(records, source.crop_fraction, index_of, reader)
 
     def batches(self, indices: tf.data.Dataset, batch_size: int) -> tf.data.Dataset:
@@ -121,11 +124,11 @@ class DecodedCache:
                         if encoded is not None:
                             pairs[index] = record.parse_pair(encoded)
                     except record.DamagedRecordError as error:
-                        reader.report(index, str(error))
+                        reader.count_damaged(index, str(error))
                 rows = images.add([pair.images for pair in pairs.values()])
                 for (index, pair), row in zip(pairs.items(), rows, strict=True):
-                    if field := images.undecodable_field(row):
-                        reader.report(index, damage.describe_undecodable(field))
+                    if field := images.damaged_field(row):
+                        reader.count_damaged(index, damage.describe_damaged_image(field))
                         continue
                     self._rows[index], self._labels[index] = row, pair.label
                     self._identities[index] = index_of(pair.names)
@@ -139,7 +142,7 @@ class _DistinctImages:
     def __init__(self, images: np.ndarray, crop_fraction: float, threads: futures.Executor):
         self._images, self._crop_fraction, self._threads = images, crop_fraction, threads
         self._row_of: dict[bytes, int] = {}
-        self._undecodable: set[int] = set()
+        self._damaged_rows: set[int] = set()
 
     def add(self, pairs: Sequence[tuple[bytes, bytes]]) -> list[list[int]]:
         """Rows of both images of each pair; those not seen before are decoded."""
@@ -149,10 +152,10 @@ class _DistinctImages:
             decoded.result()
         return rows
 
-    def undecodable_field(self, rows: Sequence[int]) -> str | None:
-        """The first field of a pair whose image did not decode."""
+    def damaged_field(self, rows: Sequence[int]) -> str | None:
+        """The first field of a pair whose image is damaged."""
         fields = zip(record.IMAGES, rows, strict=True)
-        return next((field for field, row in fields if row in self._undecodable), None)
+        return next((field for field, row in fields if row in self._damaged_rows), None)
 
     def _row(self, data: bytes, decoding: list[futures.Future]) -> int:
         # By content: a path does not say what the bytes are.
@@ -172,7 +175,7 @@ class _DistinctImages:
         try:
             image_ops.load_on_host(data, self._crop_fraction, self._images[row])
         except tf.errors.InvalidArgumentError:
-            self._undecodable.add(row)
+            self._damaged_rows.add(row)
 
 
 def _aligned_array(shape: tuple[int, ...]) -> np.ndarray:

@@ -1,8 +1,8 @@
 """Damaged records: how many a run has met, how many it may skip, and the one line that names each.
 
-Whatever reads or decodes counts a damaged record by `BadRecords`. The host's reader and decoder
-report each one themselves. TensorFlow's do not say which record failed, and none of theirs may be
-skipped: `report_damaged_record` searches the shards for it and counts it.
+The host's reader and decoder count each damaged record by `DamagedRecords`. TensorFlow's do not say
+which record failed, and none of theirs may be skipped: `name_damaged_record` searches the shards
+for it.
 """
 
 import contextlib
@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 
 import tensorflow as tf
 
-from fv import errors, progress, record
+from fv import errors, manifest, progress, record
 from fv.errors import TemporaryError, UserError
 from fv.manifest import Shard
 from fv.pipeline import order
@@ -24,7 +24,7 @@ _READ_ERRORS = (*_FILE_ERRORS, tf.errors.InvalidArgumentError, tf.errors.Unknown
 _RECORD_WORDS = ("JPEG", "Example", "example", order.CUT_SHORT)
 
 
-class BadRecords:
+class DamagedRecords:
     """The damaged records that a process has met, each counted once however many epochs meet it."""
 
     def __init__(self, folder: str, allowed: int = 0):
@@ -40,13 +40,13 @@ class BadRecords:
         """Number of damaged records so far."""
         return len(self._found)
 
-    def add(
+    def count_one(
         self, path: str, number: int, offset: int, reason: str, *, skippable: bool = True
     ) -> None:
-        """Counts record `number`, at byte `offset` of the shard `path`, and reports it on stderr.
+        """Counts record `number`, at byte `offset` of a shard, and names it on stderr as skipped.
 
         Raises:
-          UserError: it is one more than may be skipped, or is not `skippable`.
+          UserError: it is one more than may be skipped, or is not `skippable`; it ends the run.
         """
         with self._lock:
             known = (path, number) in self._found
@@ -58,7 +58,7 @@ class BadRecords:
                 which = ""
                 if self.allowed and self.count > self.allowed:
                     which = f"{self.count:,} records, {self.allowed:,} allowed, the last "
-                self.error = UserError(line_of_damage(self._folder, line, which))
+                self.error = UserError(manifest.damage_message(self._folder, line, which))
                 raise self.error
             skipped = f"skipped {line} ({self.count} of at most {self.allowed})"
             print(skipped, file=sys.stderr, flush=True)
@@ -73,15 +73,15 @@ class BadRecords:
 
 
 @contextlib.contextmanager
-def report_damaged_record(
-    folder: str, shards: Sequence[Shard], bad: BadRecords | None = None
+def name_damaged_record(
+    folder: str, shards: Sequence[Shard], damaged: DamagedRecords | None = None
 ) -> Iterator[None]:
     """Turns the error of a damaged record, met while the block reads, into one that names it.
 
     Args:
       folder: where the shards are.
       shards: those that the block reads.
-      bad: counts the block's damaged records; None for a command without --max_bad_records.
+      damaged: counts the block's damaged records; None for a command without --max_bad_records.
 
     Raises:
       UserError: a record is damaged, or more than may be skipped.
@@ -90,35 +90,17 @@ def report_damaged_record(
     try:
         yield
     except _READ_ERRORS as error:
-        if bad and bad.error:
-            raise bad.error from error
+        if damaged and damaged.error:
+            raise damaged.error from error
         found = _find_damage(folder, shards) if _is_about_records(error) else None
         if found is None:
             raise
-        if bad:
-            bad.add(found.path, found.number, found.offset, found.reason, skippable=False)
-        raise UserError(line_of_damage(folder, str(found), skippable=False)) from error
+        if damaged:
+            damaged.count_one(found.path, found.number, found.offset, found.reason, skippable=False)
+        raise UserError(manifest.damage_message(folder, str(found), skippable=False)) from error
 
 
-def line_of_damage(folder: str, line: str, which: str = "", *, skippable: bool = True) -> str:
-    """The message that a command ends with.
-
-    Args:
-      folder: where the shards are.
-      line: names the record, and says what is wrong with it.
-      which: how many there were.
-      skippable: whether the command has --max_bad_records.
-    """
-    way = (
-        "--max_bad_records=N skips up to N records"
-        if skippable
-        else "converting again with --overwrite mends it"
-    )
-    advice = f"python tools/inspect_tfrecords.py {folder} checks the whole set, {way}"
-    return f"the shards in {folder} are damaged: {which}{line}; {advice}"
-
-
-def describe_undecodable(field: str) -> str:
+def describe_damaged_image(field: str) -> str:
     """The reason that is given for an image that does not decode."""
     return f"{field} is no whole JPEG"
 
@@ -153,4 +135,4 @@ def _decode_images(data: bytes) -> None:
         try:
             tf.io.decode_jpeg(pair[name])
         except tf.errors.InvalidArgumentError as error:
-            raise record.DamagedRecordError(describe_undecodable(name)) from error
+            raise record.DamagedRecordError(describe_damaged_image(name)) from error

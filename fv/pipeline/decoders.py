@@ -93,7 +93,7 @@ class HostDecoder:
                 memory, self._crop_fraction, sources
             )
         except UserError as error:
-            self._reader.bad.error = error
+            self._reader.damaged.error = error
             raise
         labels = np.frombuffer(label_bytes, np.int8).astype(np.int32)
         identities = np.array(self._index_of(names), np.int32).reshape(-1, 2)
@@ -127,7 +127,7 @@ class HostDecoder:
             for name, image, result in zip(record.IMAGES, pair.images, images, strict=True):
                 decode_image(name, image, self._crop_fraction, result)
         except record.DamagedRecordError as error:
-            self._reader.report(index, str(error))
+            self._reader.count_damaged(index, str(error))
             return None
         return pair
 
@@ -141,7 +141,7 @@ def decode_image(field: str, encoded: bytes, crop_fraction: float, result: np.nd
     try:
         image_ops.load_on_host(encoded, crop_fraction, result)
     except tf.errors.InvalidArgumentError as error:
-        raise record.DamagedRecordError(damage.describe_undecodable(field)) from error
+        raise record.DamagedRecordError(damage.describe_damaged_image(field)) from error
 
 
 class TensorFlowDecoder:
@@ -189,7 +189,7 @@ class TensorFlowDecoder:
         del index
         pair = parse_record(encoded)
         images = [
-            image_ops.load_jpeg(pair[name], self._image_size, self._crop_fraction)
+            image_ops.jpeg_to_input(pair[name], self._image_size, self._crop_fraction)
             for name in record.IMAGES
         ]
         names = tf.stack([pair[name] for name in self._names], axis=-1)

@@ -37,7 +37,9 @@ RecordSource = bytes | FrameLocation | None
 # Labels (int8) of all pairs, and the names of both people of each.
 Decoded = tuple[bytes, list[bytes]]
 
-UNDECODED = -1  # label of a pair that was not decoded
+# Label of a place that these processes did not fill: padding, a damaged record, or an image that
+# only TensorFlow decodes.
+UNDECODED = -1
 _NO_NAMES = (b"",) * 4  # of a pair that could not be parsed
 
 # Of each process: while it decodes one batch the next one waits, so that no core is idle.

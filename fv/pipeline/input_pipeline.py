@@ -23,7 +23,7 @@ from fv import files, progress, record
 from fv.errors import UserError
 from fv.pipeline import cache, decoders, order, service, slices
 from fv.pipeline.cache import DecodedCache
-from fv.pipeline.damage import BadRecords
+from fv.pipeline.damage import DamagedRecords
 from fv.pipeline.decoders import HostDecoder, TensorFlowDecoder
 from fv.pipeline.options import InputOptions
 from fv.pipeline.order import SliceReader
@@ -48,7 +48,7 @@ def training_batches(
     worker: int = 0,
     workers: int = 1,
     options: InputOptions = InputOptions(),  # noqa: B008  frozen
-    bad: BadRecords | None = None,
+    damaged: DamagedRecords | None = None,
 ) -> tf.data.Dataset:
     """Shuffled batches without end.
 
@@ -67,14 +67,14 @@ def training_batches(
       worker: index of this input worker.
       workers: number of input workers.
       options: how the pairs are read and decoded.
-      bad: counts damaged records; by default none may be skipped.
+      damaged: counts damaged records; by default none may be skipped.
 
     Raises:
       UserError: options exclude each other, a cache does not fit in memory, or a record that is
         read here is damaged.
     """
     options.check()
-    bad = bad or BadRecords(source.folder)
+    damaged = damaged or DamagedRecords(source.folder)
     if options.data_service:
         batches = service.service_batches(
             source,
@@ -88,16 +88,16 @@ def training_batches(
     if options.genuine_pairs_flag:
         pairs = _pairs_per_group(source, batch_size, options)
         parts = source.worker_slices(0, 1)  # identities are dealt to the workers, not records
-        groups = group_by_identity(parts, bad, seed, worker, workers)
+        groups = group_by_identity(parts, damaged, seed, worker, workers)
         if options.genuine_only:  # each pair is a group of its own: every pair is equally frequent
             groups = [np.array([index]) for index in np.concatenate(groups)]
-        _, decoder = _make_decoder(source, parts, options, bad)
+        _, decoder = _make_decoder(source, parts, options, damaged)
         # At least as many passes as the earlier epochs can have shown.
         passes = first_epoch * (slices.count_records(parts) // (len(groups) * pairs) + 1)
         records = repeat_balanced(groups, pairs, seed, start_record, first_pass=passes)
     else:
         parts = source.worker_slices(worker, workers)
-        read, decoder = _make_decoder(source, parts, options, bad)
+        read, decoder = _make_decoder(source, parts, options, damaged)
         records = order.repeat_epochs(
             parts, seed, shuffle_buffer, read, start=start_record, first_epoch=first_epoch
         )
@@ -111,12 +111,12 @@ def evaluation_batches(
     worker: int = 0,
     workers: int = 1,
     replicas: int = 1,
-    bad: BadRecords | None = None,
+    damaged: DamagedRecords | None = None,
 ) -> tf.data.Dataset:
     """Every pair of the source exactly once, in the shards' order, in full batches.
 
     The last batches are padded, so that each of the worker's replicas gets one in every step.
-    TensorFlow's kernels decode, as in the exported graph; the host does where `bad` lets records be
+    TensorFlow's kernels decode, as in the exported graph; the host does where records may be
     skipped.
 
     Args:
@@ -125,14 +125,14 @@ def evaluation_batches(
       worker: index of this input worker.
       workers: number of input workers, all of which get the same number of batches.
       replicas: number of replicas that share this worker's batches.
-      bad: counts damaged records; by default none may be skipped.
+      damaged: counts damaged records; by default none may be skipped.
     """
     parts = source.worker_slices(worker, workers)
-    bad = bad or BadRecords(source.folder)
+    damaged = damaged or DamagedRecords(source.folder)
     options = InputOptions(
-        decoder="host" if bad.allowed else "tensorflow", max_bad_records=bad.allowed
+        decoder="host" if damaged.allowed else "tensorflow", max_bad_records=damaged.allowed
     )
-    read, decoder = _make_decoder(source, parts, options, bad)
+    read, decoder = _make_decoder(source, parts, options, damaged)
     assert isinstance(decoder, HostDecoder | TensorFlowDecoder)  # evaluation has no cache
     batches = decoder.padded_batches(order.stored_order(parts, read), batch_size)
     steps = evaluation_steps(source, batch_size * replicas, workers)
@@ -164,7 +164,7 @@ def evaluation_steps(source: PairSource, batch_size: int, workers: int = 1) -> i
 
 
 def _make_decoder(
-    source: PairSource, parts: Sequence[Slice], options: InputOptions, bad: BadRecords
+    source: PairSource, parts: Sequence[Slice], options: InputOptions, damaged: DamagedRecords
 ) -> tuple[SliceReader, HostDecoder | TensorFlowDecoder | DecodedCache]:
     """What the order reads of each record, and what makes batches of that. Fills a cache.
 
@@ -175,7 +175,7 @@ def _make_decoder(
     if not options.decodes_on_host(source.crop_fraction):
         lookup = decoders.identity_lookup(list(source.paths) or source.identities)
         return order.read_records, TensorFlowDecoder(*pixels, lookup, by_path=bool(source.paths))
-    reader, remote = ShardReader(parts, bad), files.is_remote(source.folder)
+    reader, remote = ShardReader(parts, damaged), files.is_remote(source.folder)
     index_of = record.identity_indexer(source.identities, list(source.paths))
     if options.cache == "none":
         read = order.read_records if remote else order.read_indices
@@ -188,7 +188,7 @@ def _make_decoder(
         records = map(reader.read, range(slices.count_records(parts)))
     if options.cache == "decoded":
         return order.read_indices, DecodedCache(source, parts, records, index_of, reader)
-    held = cache.hold_encoded(source, parts, records, bad)
+    held = cache.hold_encoded(source, parts, records, damaged)
     return order.read_indices, HostDecoder(*pixels, index_of, reader, held)
 
 
@@ -213,7 +213,7 @@ def _pairs_per_group(source: PairSource, batch_size: int, options: InputOptions)
 
 
 def group_by_identity(
-    parts: Sequence[Slice], bad: BadRecords, seed: int, worker: int, workers: int
+    parts: Sequence[Slice], damaged: DamagedRecords, seed: int, worker: int, workers: int
 ) -> list[np.ndarray]:
     """The genuine pairs of each of a worker's identities, as indices of records, int64.
 
@@ -221,7 +221,7 @@ def group_by_identity(
 
     Args:
       parts: slices of all records, each of which is read once.
-      bad: counts damaged records, which are in no group.
+      damaged: counts damaged records, which are in no group.
       seed: of the order.
       worker: index of this input worker.
       workers: number of input workers, to which the identities are dealt.
@@ -231,7 +231,7 @@ def group_by_identity(
         may be skipped.
     """
     members: dict[bytes, list[int]] = {}
-    reader, count = ShardReader(parts, bad), slices.count_records(parts)
+    reader, count = ShardReader(parts, damaged), slices.count_records(parts)
     with progress.progress(count, "index identities", "pair") as line:
         for index in range(count):
             line.update()
@@ -239,7 +239,7 @@ def group_by_identity(
             try:
                 pair = record.parse_pair(data) if data is not None else None
             except record.DamagedRecordError as error:
-                reader.report(index, str(error))
+                reader.count_damaged(index, str(error))
                 continue
             if pair and pair.label == record.GENUINE:
                 members.setdefault(pair.names[0], []).append(index)

@@ -1,7 +1,7 @@
 """The order of a worker's records: a pure function of (seed, epoch, slices).
 
-The order does not depend on what is read of each record: `read_records` gives the records, and
-`read_indices` their indices only.
+A slice reader says what is read of each record, which does not change the order: `read_records`
+yields whole records, and `read_indices` their indices only.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,7 +14,9 @@ from fv.pipeline.slices import Slice
 
 CUT_SHORT = "a shard holds fewer records than its manifest says"
 
-# (path, skip, take, index of the slice's first record) → one element per record of the slice.
+# Makes a data set of one element for each record of a slice. The arguments are scalars: the shard's
+# path; how many records of the shard come before the slice; how many are in the slice; and how many
+# are in the worker's slices before it, which is the index of its first record.
 SliceReader = Callable[[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor], tf.data.Dataset]
 
 _READ_BUFFER_BYTES = 1 << 20

@@ -3,8 +3,7 @@
 It guarantees what tf.data's dynamic sharding does. In an epoch without failures every record comes
 exactly once, in no fixed order. A worker that dies takes what it held out of that epoch: its open
 shards and its shuffle buffer. TensorFlow documents that nothing of it comes twice. The remaining
-workers continue with all records; a stream with a counted number of epochs then has no end. A
-restarted training run begins a new epoch.
+workers continue with all records. A restarted training run begins a new epoch.
 """
 
 import dataclasses
@@ -60,9 +59,8 @@ def service_batches(
     batch_size: int,
     seed: int,
     shuffle_buffer: int,
-    epochs: int | None = None,
 ) -> tf.data.Dataset:
-    """Batches of `input_pipeline.training_batches`, decoded by a service.
+    """Endless batches of `input_pipeline.training_batches`, decoded by a service.
 
     Args:
       source: the pairs.
@@ -71,7 +69,6 @@ def service_batches(
       batch_size: pairs in one batch.
       seed: of the order in which shards are dealt and records are shuffled.
       shuffle_buffer: records that each worker holds for shuffling.
-      epochs: how often the shards are dealt; without end by default.
     """
     # The service decodes with identities' names: a lookup table cannot travel.
     by_path = bool(source.paths)
@@ -82,7 +79,7 @@ def service_batches(
     # Not shuffled by tf.data: with a buffer, the first worker would take all of them.
     records = (
         order.slice_dataset(dealt)
-        .repeat(epochs)
+        .repeat()
         .interleave(order.read_records, cycle_length=_SHARDS_READ_AT_ONCE)
         .shuffle(shuffle_buffer, seed=seed)
     )

@@ -16,7 +16,7 @@ from fv import files, record
 from fv.pipeline.slices import Slice
 
 if TYPE_CHECKING:  # it imports TensorFlow, which decoding processes must not
-    from fv.pipeline.damage import BadRecords
+    from fv.pipeline.damage import DamagedRecords
 
 # Path of the shard, byte at which the record's frame begins, byte at which it ends.
 FrameLocation = tuple[str, int, int]
@@ -28,11 +28,11 @@ _READ_BUFFER_BYTES = 1 << 18  # the disk reads in sequence though only frame hea
 
 
 class ShardReader:
-    """Reads the records of a worker's slices and reports damaged ones."""
+    """Reads the records of a worker's slices and counts damaged ones."""
 
-    def __init__(self, parts: Sequence[Slice], bad: "BadRecords"):
+    def __init__(self, parts: Sequence[Slice], damaged: "DamagedRecords"):
         """Args: the slices, and what counts their damaged records."""
-        self.bad = bad
+        self.damaged = damaged
         self._parts = parts
         self._firsts = [0, *itertools.accumulate(part.take for part in parts)]
         self._indexes = [ShardIndex(part.path) for part in parts]
@@ -63,12 +63,12 @@ class ShardReader:
         except record.DamagedRecordError as error:
             reason = str(error)
         except OSError as error:
-            self.bad.raise_if_temporary(error)
+            self.damaged.raise_if_temporary(error)
             reason = f"cannot be read ({error.strerror})"
-        self.bad.add(path, number, begin, reason)
+        self.damaged.count_one(path, number, begin, reason)
         return None
 
-    def report(self, index: int, reason: str) -> None:
+    def count_damaged(self, index: int, reason: str) -> None:
         """Counts record `index` of the slices as damaged, for a reason that `read` cannot see.
 
         Raises:
@@ -76,7 +76,7 @@ class ShardReader:
         """
         part, number = self._part_and_number(index)
         begin, _, _ = self._indexes[part].span(number)
-        self.bad.add(self._parts[part].path, number, begin, reason)
+        self.damaged.count_one(self._parts[part].path, number, begin, reason)
 
     def _part_and_number(self, index: int) -> tuple[int, int]:
         """(place of the record's slice among the slices, number of the record in the shard)."""
@@ -87,9 +87,8 @@ class ShardReader:
 class ShardIndex:
     """The byte offsets of a shard's records, eight bytes of memory each.
 
-    A shard is indexed in order, a little further than the records asked for. A training stream asks
-    in nearly that order, so its first batch waits for a part of a few shards, however large they
-    are.
+    It reads a shard only a little further than the records that were asked for. So the first batch
+    of a training stream waits for the beginning of a few shards, however large they are.
     """
 
     def __init__(self, path: str):
@@ -100,9 +99,11 @@ class ShardIndex:
         self._lock = threading.Lock()
 
     def span(self, number: int) -> tuple[int, int, str]:
-        """(byte at which record `number` begins, byte at which it ends, why both are unknown).
+        """Finds the frame of record `number`, without checking its data.
 
-        Unknown offsets are given as the end of the last known record. The data is not checked.
+        Returns:
+          The byte at which the frame begins, the byte at which it ends, and an empty string. If the
+          record cannot be found: twice the end of the last record that was found, and the reason.
 
         Raises:
           OSError: the shard cannot be read.

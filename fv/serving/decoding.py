@@ -38,7 +38,7 @@ Loaded = tuple[tf.Tensor, tf.Tensor]  # pixels, and why they are refused: a stri
 
 
 @dataclasses.dataclass(frozen=True)
-class Rules:
+class DecodingRules:
     """Which images are decoded, and what they become.
 
     Attributes:
@@ -66,7 +66,7 @@ class Rules:
         return self.image_size, self.image_size, image_ops.CHANNELS
 
 
-def batch_loader(rules: Rules) -> Load:
+def batch_loader(rules: DecodingRules) -> Load:
     """Returns a function that decodes a batch of images in a graph.
 
     Returns:
@@ -93,7 +93,7 @@ def batch_loader(rules: Rules) -> Load:
     return load
 
 
-def aligned_loader(rules: Rules) -> Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor]:
+def aligned_loader(rules: DecodingRules) -> Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor]:
     """As `batch_loader`, for whole images and the points of a face in each.
 
     Returns:
@@ -121,16 +121,16 @@ def aligned_loader(rules: Rules) -> Callable[[tf.Tensor, tf.Tensor, tf.Tensor], 
 # one. Starting it takes time, so plain JPEGs go through it as a single element.
 
 
-def _load_plain_jpegs(encoded: tf.Tensor, rules: Rules) -> tf.Tensor:
+def _load_plain_jpegs(encoded: tf.Tensor, rules: DecodingRules) -> tf.Tensor:
     """Decodes upright RGB or grey JPEGs; no pixels at all if one is damaged or too large."""
 
     def load_one(image):
         shape = tf.io.extract_jpeg_shape(image)
         fits = tf.cast(shape[0], tf.int64) * tf.cast(shape[1], tf.int64) <= rules.max_pixels
-        fits &= shape[2] <= image_ops.CHANNELS  # `_load_jpeg` looks at CMYK
+        fits &= shape[2] <= image_ops.CHANNELS  # `_check_and_decode_jpeg` looks at CMYK
         # The raw op: tf.debugging.Assert adds a branch.
         with tf.control_dependencies([tf.raw_ops.Assert(condition=fits, data=["large"])]):
-            return _decode_jpeg(tf.identity(image), rules)
+            return _jpeg_to_input(tf.identity(image), rules)
 
     def load_all(batch):
         spec = tf.TensorSpec(rules.input_shape, tf.uint8)
@@ -142,14 +142,14 @@ def _load_plain_jpegs(encoded: tf.Tensor, rules: Rules) -> tf.Tensor:
 
 
 def _load_each(
-    encoded: tf.Tensor, names: tf.Tensor, rules: Rules, points: tf.Tensor | None = None
+    encoded: tf.Tensor, names: tf.Tensor, rules: DecodingRules, points: tf.Tensor | None = None
 ) -> tf.Tensor:
     """Decodes images of any format; raises InvalidArgumentError for the first bad one."""
     count = tf.size(encoded, tf.int64)
 
     def load_one(index, image, *points):
         own_rules = dataclasses.replace(rules, points=points[0]) if points else rules
-        pixels, refusal = _load_image(image, own_rules)
+        pixels, refusal = _check_and_decode(image, own_rules)
         return index, refusal, tf.ensure_shape(pixels, rules.input_shape)
 
     each = (tf.range(count), encoded) if points is None else (tf.range(count), encoded, points)
@@ -168,14 +168,19 @@ def _load_each(
         return pixels[:-1]
 
 
-def _load_image(encoded: tf.Tensor, rules: Rules) -> Loaded:
+def _check_and_decode(encoded: tf.Tensor, rules: DecodingRules) -> Loaded:
     """Decodes one image by its format.
 
     A refusal is a value, so that the caller can name the image. The ops raise
     InvalidArgumentError for damage that only the decoder finds.
     """
     head = image_bytes.head_bytes(encoded, _HEAD_BYTES)
-    loaders = {JPEG: _load_jpeg, PNG: _load_png, BMP: _load_bmp, GIF: _load_gif}
+    loaders = {
+        JPEG: _check_and_decode_jpeg,
+        PNG: _check_and_decode_png,
+        BMP: _check_and_decode_bmp,
+        GIF: _check_and_decode_gif,
+    }
     is_format = [
         tf.reduce_all(head[: len(magic)] == tf.constant(tuple(magic), tf.uint8))
         for magic in loaders
@@ -186,7 +191,7 @@ def _load_image(encoded: tf.Tensor, rules: Rules) -> Loaded:
     return tf.switch_case(index, [functools.partial(load, encoded, rules) for load in branches])
 
 
-def _load_jpeg(encoded: tf.Tensor, rules: Rules) -> Loaded:
+def _check_and_decode_jpeg(encoded: tf.Tensor, rules: DecodingRules) -> Loaded:
     shape = tf.io.extract_jpeg_shape(encoded)
     refusal = _refuse_size(shape[1], shape[0], rules)
     has_adobe = image_bytes.any_contains(encoded[tf.newaxis], jpeg.ADOBE)
@@ -210,12 +215,12 @@ def _load_jpeg(encoded: tf.Tensor, rules: Rules) -> Loaded:
         if rules.points is not None:
             return decode_and_turn()
         is_upright = orientation == image_bytes.UPRIGHT
-        return tf.cond(is_upright, lambda: _decode_jpeg(encoded, rules), decode_and_turn)
+        return tf.cond(is_upright, lambda: _jpeg_to_input(encoded, rules), decode_and_turn)
 
     return _decode_unless(refusal, decode, rules)
 
 
-def _load_png(encoded: tf.Tensor, rules: Rules) -> Loaded:
+def _check_and_decode_png(encoded: tf.Tensor, rules: DecodingRules) -> Loaded:
     head = image_bytes.head_bytes(encoded, _HEAD_BYTES)
     width, height = (
         image_bytes.big_endian(head[at : at + 4]) for at in (_PNG_SIZE_AT, _PNG_SIZE_AT + 4)
@@ -242,7 +247,7 @@ def _load_png(encoded: tf.Tensor, rules: Rules) -> Loaded:
     return _decode_unless(_refuse_size(width, height, rules), decode, rules)
 
 
-def _load_bmp(encoded: tf.Tensor, rules: Rules) -> Loaded:
+def _check_and_decode_bmp(encoded: tf.Tensor, rules: DecodingRules) -> Loaded:
     header = gif_bmp.read_bmp_header(encoded)
     of_size = _refuse_size(header.width, header.height, rules)
     refusal = tf.where(header.refusal == "", of_size, header.refusal)
@@ -253,18 +258,18 @@ def _load_bmp(encoded: tf.Tensor, rules: Rules) -> Loaded:
     return _decode_unless(refusal, decode, rules)
 
 
-def _load_gif(encoded: tf.Tensor, rules: Rules) -> Loaded:
+def _check_and_decode_gif(encoded: tf.Tensor, rules: DecodingRules) -> Loaded:
     frame = gif_bmp.first_gif_frame(encoded)
     refusal = _refuse_size(frame.width, frame.height, rules)
     return _decode_unless(refusal, lambda: _to_input(gif_bmp.decode_gif(frame), rules), rules)
 
 
-def _refuse_unknown(encoded: tf.Tensor, rules: Rules) -> Loaded:
+def _refuse_unknown(encoded: tf.Tensor, rules: DecodingRules) -> Loaded:
     unknown = "is no JPEG, PNG, BMP or GIF: its first bytes are those of none"
     return _blank(rules), tf.where(encoded == "", "is empty", unknown)
 
 
-def _refuse_size(width: tf.Tensor, height: tf.Tensor, rules: Rules) -> tf.Tensor:
+def _refuse_size(width: tf.Tensor, height: tf.Tensor, rules: DecodingRules) -> tf.Tensor:
     """Why an image of a size is refused; empty if it is not."""
     width, height = tf.cast(width, tf.int64), tf.cast(height, tf.int64)
     size = tf.strings.join(
@@ -283,7 +288,9 @@ def _have_few_scans(encoded: tf.Tensor) -> tf.Tensor:
     return image_bytes.count_marker(encoded, _SCAN, _MOST_SCANS + 1) <= _MOST_SCANS
 
 
-def _decode_unless(refusal: tf.Tensor, decode: Callable[[], tf.Tensor], rules: Rules) -> Loaded:
+def _decode_unless(
+    refusal: tf.Tensor, decode: Callable[[], tf.Tensor], rules: DecodingRules
+) -> Loaded:
     if rules.points is not None:
         spread = tf.reduce_sum(tf.math.reduce_variance(rules.points, axis=0))
         is_face = tf.reduce_all(tf.math.is_finite(rules.points)) & (spread > _SMALLEST_SPREAD)
@@ -291,9 +298,11 @@ def _decode_unless(refusal: tf.Tensor, decode: Callable[[], tf.Tensor], rules: R
     return tf.cond(refusal == "", decode, lambda: _blank(rules)), refusal
 
 
-def _decode_jpeg(encoded: tf.Tensor, rules: Rules) -> tf.Tensor:
+def _jpeg_to_input(encoded: tf.Tensor, rules: DecodingRules) -> tf.Tensor:
     """Decodes an upright JPEG by the ops of training, to the network's input."""
-    return image_ops.load_jpeg(encoded, rules.image_size, rules.crop_fraction, rules.preprocessing)
+    return image_ops.jpeg_to_input(
+        encoded, rules.image_size, rules.crop_fraction, rules.preprocessing
+    )
 
 
 def _lay_on_white(image: tf.Tensor) -> tf.Tensor:
@@ -308,7 +317,7 @@ def _lay_on_white(image: tf.Tensor) -> tf.Tensor:
     return tf.cond(tf.reduce_all(opacity == _OPAQUE), lambda: colours, blend)
 
 
-def _to_input(image: tf.Tensor, rules: Rules) -> tf.Tensor:
+def _to_input(image: tf.Tensor, rules: DecodingRules) -> tf.Tensor:
     """Crops and resizes an upright image, uint8 [height, width, 3], to the network's input."""
     if rules.points is not None:
         assert rules.preprocessing is not None
@@ -317,9 +326,9 @@ def _to_input(image: tf.Tensor, rules: Rules) -> tf.Tensor:
     return image_ops.to_input(image, rules.image_size, rules.crop_fraction, rules.preprocessing)
 
 
-def _blank(rules: Rules) -> tf.Tensor:
+def _blank(rules: DecodingRules) -> tf.Tensor:
     return tf.zeros(rules.input_shape, tf.uint8)
 
 
-def _no_image(rules: Rules) -> tf.Tensor:
+def _no_image(rules: DecodingRules) -> tf.Tensor:
     return tf.zeros((0, *rules.input_shape), tf.uint8)

@@ -20,7 +20,7 @@ from fv.options import option, required
 from fv.pipeline.input_pipeline import PairSource
 from fv.preprocessing import Preprocessing
 from fv.serving import decoding, formats, model_card, signatures, validation, versions
-from fv.serving.decoding import Rules
+from fv.serving.decoding import DecodingRules
 from fv.serving.signatures import ServedVerifier
 from fv.serving.validation import HeldOut, OperatingPoint
 from fv.workdir import checkpoint_flag
@@ -118,7 +118,7 @@ def export(options: ExportOptions) -> None:
         point = choose(similarities, labels, threshold=held_out.figures["threshold"])
         point = dataclasses.replace(point, chosen_by=validation.BEST_ACCURACY)
     fitted = calibration.fit(similarities, labels)
-    rules = _rules(options, trained)
+    rules = _decoding_rules(options, trained)
     served = ServedVerifier(
         model, trained.options, rules, point.threshold, fitted, options.merge_images
     )
@@ -142,8 +142,8 @@ def export(options: ExportOptions) -> None:
     versions.remove_oldest(options.output, options.keep)
 
 
-def _rules(options: ExportOptions, trained: ModelRecord) -> Rules:
-    return Rules(
+def _decoding_rules(options: ExportOptions, trained: ModelRecord) -> DecodingRules:
+    return DecodingRules(
         image_size=trained.options.image_size,
         crop_fraction=trained.options.crop_fraction,
         max_pixels=round(options.max_megapixels * _PIXELS_PER_MEGAPIXEL),
@@ -166,7 +166,7 @@ def _check_similarities(
         )
 
 
-def _check_preprocessing(rules: Rules) -> None:
+def _check_preprocessing(rules: DecodingRules) -> None:
     """Checks that the graph makes of a whole image what the converter and the evaluator make."""
     preprocessing = rules.preprocessing
     if preprocessing is None or preprocessing.store_size is None:
@@ -177,17 +177,17 @@ def _check_preprocessing(rules: Rules) -> None:
     encoded = tf.io.encode_jpeg(pixels, quality=95, chroma_downsampling=False).numpy()
     # Of an image that is cut already, if the model takes aligned faces.
     crops = dataclasses.replace(preprocessing, alignment=None)
-    stored_by = conversion.Rules(rules.max_pixels, crops)
-    stored = conversion.load_sound_jpeg(encoded, stored_by).stored
-    wanted = image_ops.load_jpeg(tf.constant(stored), rules.image_size, rules.crop_fraction)
+    stored_by = conversion.StorageRules(rules.max_pixels, crops)
+    stored = conversion.prepare_image(encoded, stored_by).stored
+    wanted = image_ops.jpeg_to_input(tf.constant(stored), rules.image_size, rules.crop_fraction)
     batch, names = tf.constant([encoded]), tf.constant(["image"])
     _require_equal(decoding.batch_loader(rules)(batch, names)[0], wanted, preprocessing)
     if preprocessing.alignment:
         # A face that is turned and as large as half of the image.
         points = side / 224 * alignment.TEMPLATE @ np.array([[0.9, 0.4], [-0.4, 0.9]]) + side / 3
-        stored_by = conversion.Rules(rules.max_pixels, preprocessing)
-        stored = conversion.load_sound_jpeg(encoded, stored_by, points).stored
-        wanted = image_ops.load_jpeg(tf.constant(stored), rules.image_size, rules.crop_fraction)
+        stored_by = conversion.StorageRules(rules.max_pixels, preprocessing)
+        stored = conversion.prepare_image(encoded, stored_by, points).stored
+        wanted = image_ops.jpeg_to_input(tf.constant(stored), rules.image_size, rules.crop_fraction)
         given = tf.constant(points[np.newaxis], tf.float32)
         found = decoding.aligned_loader(rules)(batch, given, names)[0]
         _require_equal(found, wanted, preprocessing)

@@ -27,7 +27,7 @@ from fv.serving.contract import (
     POINTS_B,
     Inputs,
 )
-from fv.serving.decoding import Rules
+from fv.serving.decoding import DecodingRules
 
 _LENGTH_TOLERANCE = 0.01  # of an embedding, whose length should be 1; float16 keeps 0.001
 _SERVE = [tf.TensorSpec([None], tf.string, name) for name in (IMAGE_A, IMAGE_B)]
@@ -54,7 +54,7 @@ class ServedVerifier(tf.Module):
         self,
         model: Siamese,
         options: ModelOptions,
-        rules: Rules,
+        rules: DecodingRules,
         threshold: float,
         calibration: Calibration,
         merged_images: int,

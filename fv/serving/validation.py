@@ -132,7 +132,7 @@ def score_pairs(pairs: PairSource, model: Siamese) -> tuple[np.ndarray, np.ndarr
     batches = input_pipeline.evaluation_batches(pairs, batch_size=_BATCH_SIZE)
     steps = input_pipeline.evaluation_steps(pairs, _BATCH_SIZE)
     with (
-        damage.report_damaged_record(pairs.folder, pairs.split.shards),
+        damage.name_damaged_record(pairs.folder, pairs.split.shards),
         progress.progress(steps, "calibrate", "batch") as line,
     ):
         return PairScorer(tf.distribute.get_strategy(), model).score(batches, line.update)

@@ -46,23 +46,14 @@ _WORKER_ERRORS = (
 class Checkpoints:
     """The checkpoints of a training run: the last few, and the one that validated best."""
 
-    def __init__(
-        self,
-        workdir: str,
-        agreement: Agreement,
-        *,
-        chief: bool,
-        keep: int = _KEPT,
-        **parts: tf.Module,
-    ):
+    def __init__(self, workdir: str, agreement: Agreement, *, chief: bool, **parts: tf.Module):
         """Args:
         workdir: of the run.
         agreement: between the workers.
         chief: whether this process writes them; all workers take part in saving.
-        keep: how many of the last checkpoints are kept.
         parts: what is saved, each with all its variables made.
         """
-        self._workdir, self._agreement, self._keep, self._chief = workdir, agreement, keep, chief
+        self._workdir, self._agreement, self._chief = workdir, agreement, chief
         self._folder = os.path.join(workdir, workdirs.CHECKPOINTS)
         self._written_into = workdir if chief else tempfile.gettempdir()
         self._step = tf.Variable(0, dtype=tf.int64, trainable=False, name="step")
@@ -133,7 +124,7 @@ class Checkpoints:
         self._write(path, step)
         self._kept.append(path)
         self._saved = time.monotonic()
-        surplus, self._kept = self._kept[: -self._keep], self._kept[-self._keep :]
+        surplus, self._kept = self._kept[:-_KEPT], self._kept[-_KEPT:]
         if self._chief:
             with self._explain_write_errors(step):
                 checkpoint_files.list_for_tensorflow(self._folder, self._kept)

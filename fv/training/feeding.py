@@ -12,7 +12,7 @@ import tensorflow as tf
 from fv import manifest as manifests
 from fv.errors import UserError
 from fv.pipeline import input_pipeline, slices
-from fv.pipeline.damage import BadRecords
+from fv.pipeline.damage import DamagedRecords
 from fv.pipeline.input_pipeline import PairSource
 from fv.training import teacher
 from fv.training.options import TrainOptions
@@ -82,11 +82,11 @@ def training_batches(
     source: PairSource,
     options: TrainOptions,
     position: Position,
-    bad: BadRecords,
+    damaged: DamagedRecords,
 ) -> Iterator:
     """The endless stream of training pairs from `position` on, in per-replica batches.
 
-    Each batch is one of a step's --accumulate_steps parts. `bad` counts the damaged records.
+    Each batch is one of a step's --accumulate_steps parts. `damaged` counts the damaged records.
     """
 
     def batches(context: tf.distribute.InputContext) -> tf.data.Dataset:
@@ -97,7 +97,7 @@ def training_batches(
             start_record=position.order_pairs // context.num_input_pipelines,
             first_epoch=position.order_epoch,
             options=options.input,
-            bad=bad,
+            damaged=damaged,
             **_share(context, options),
         )
 
@@ -105,7 +105,10 @@ def training_batches(
 
 
 def validation_batches(
-    strategy: tf.distribute.Strategy, source: PairSource, options: TrainOptions, bad: BadRecords
+    strategy: tf.distribute.Strategy,
+    source: PairSource,
+    options: TrainOptions,
+    damaged: DamagedRecords,
 ) -> tf.data.Dataset:
     """All pairs of the source once, in per-replica batches of the size of those in training."""
 
@@ -113,7 +116,7 @@ def validation_batches(
         return input_pipeline.evaluation_batches(
             source,
             replicas=context.num_replicas_in_sync // context.num_input_pipelines,
-            bad=bad,
+            damaged=damaged,
             **_share(context, options),
         )
 

@@ -12,7 +12,7 @@ from absl import logging
 
 from fv import files, progress, workdir
 from fv.errors import Stopped
-from fv.pipeline.damage import BadRecords
+from fv.pipeline.damage import DamagedRecords
 from fv.training import feeding, run_record
 from fv.training import validation as validations
 from fv.training.feeding import StallMeter
@@ -22,6 +22,10 @@ from fv.training.run_record import Position
 from fv.training.validation import Validation
 
 _LOG_SECONDS = 10.0  # between two log lines, at least
+_LOG_LINE = (
+    "epoch {epoch:.2f}, loss {loss:.4f}, lr {learning_rate:.2g}, {pairs_per_second:.0f} pairs/s, "
+    "input {input_share:.0%}"
+)
 
 
 class Reporter:
@@ -33,28 +37,30 @@ class Reporter:
     def __init__(
         self,
         options: TrainOptions,
-        start: int | None,
         *,
+        chief: bool,
+        start: int,
         first_step: int,
         position: Position,
         epoch_pairs: int,
         schedule: WarmupThenDecay,
         meter: StallMeter,
-        bad: BadRecords,
+        damaged: DamagedRecords,
     ):
         """Args:
         options: of the run.
-        start: of `run_record.begin_run`; None in every worker but the chief.
+        chief: whether this worker is the chief.
+        start: index of this start in run.json, from `run_record.begin_run`; read by the chief only.
         first_step: steps that earlier starts did.
         position: where this start begins in the stream of pairs.
         epoch_pairs: pairs in an epoch.
         schedule: step → learning rate.
         meter: counts the time that the run waits for its input.
-        bad: counts the records that were skipped.
+        damaged: counts the records that this process skipped.
         """
-        self._options, self._start, self._chief = options, start, start is not None
+        self._options, self._chief, self._start = options, chief, start
         self._first_step, self._position, self._epoch_pairs = first_step, position, epoch_pairs
-        self._schedule, self._bad = schedule, bad
+        self._schedule, self._damaged = schedule, damaged
         self._meter, self._logged_meter = meter, dataclasses.replace(meter)
         self._writer = tf.summary.create_noop_writer()
         if self._chief:
@@ -77,7 +83,7 @@ class Reporter:
     def __exit__(self, kind: type[BaseException] | None, *exception) -> None:
         """Prints the summary, adds it to run.json, and closes TensorBoard's file."""
         try:
-            if self._start is not None:
+            if self._chief:
                 if kind is None:
                     reason = "finished"
                     self._print_progress()
@@ -120,30 +126,25 @@ class Reporter:
         self._loss = float(losses.mean())
         if not self._chief:
             return
-        stalled = self._meter.since(self._logged_meter).share
+        figures = {
+            "loss": self._loss,
+            "learning_rate": float(self._schedule(step)),
+            "pairs_per_second": rate,
+            "epoch": self._pairs_done() / self._epoch_pairs,
+            "input_share": self._meter.since(self._logged_meter).share,
+            "bad_records": self._damaged.count,
+        }
         self._logged_meter = dataclasses.replace(self._meter)
-        learning_rate, epoch = float(self._schedule(step)), self._pairs_done() / self._epoch_pairs
-        line = (
-            f"epoch {epoch:.2f}, loss {self._loss:.4f}, lr {learning_rate:.2g}, "
-            f"{rate:.0f} pairs/s, input {stalled:.0%}"
-        )
-        if self._bad.count:
-            line += f", {self._bad.count} bad records skipped"
+        line = _LOG_LINE.format(**figures)
+        if self._damaged.count:
+            line += f", {self._damaged.count} damaged records skipped"
         self._bar.update(new_steps)
         self._bar.set_postfix_str(line)
         is_due = time.perf_counter() - self._last_line >= _LOG_SECONDS
         if self._bar.disable and (is_due or step == self._options.steps):
             self._last_line = time.perf_counter()
             logging.info("%s: %s%s", self._step_of_all(step), line, self._time_left())
-        self._write_scalars(
-            step,
-            loss=self._loss,
-            learning_rate=learning_rate,
-            pairs_per_second=rate,
-            epoch=epoch,
-            input_share=stalled,
-            bad_records=self._bad.count,
-        )
+        self._write_scalars(step, **figures)
 
     def log_validation(self, step: int, result: Validation) -> None:
         """Reports a validation, whose time does not count in the training rate."""
@@ -181,7 +182,7 @@ class Reporter:
             "pairs_per_second": rate and round(rate, 2),
             "input_share": round(self._meter.share, 4),
             "input_verdict": self._meter.verdict(advice) if steps else None,
-            "bad_records": self._bad.count,
+            "bad_records": self._damaged.count,
             "seconds": round(time.perf_counter() - self._began, 2),
         }
 
@@ -227,9 +228,9 @@ class Reporter:
         steps = max(0, self._options.steps - self._first_step)
         last = max(self._first_step, self._options.steps)
         print(f"{self._options.workdir}: trained to step {last}, {steps} steps in this start")
-        if self._bad.count:
+        if self._damaged.count:
             print(
-                f"{self._bad.count:,} damaged records were skipped, each is named above: "
+                f"{self._damaged.count:,} damaged records were skipped, each is named above: "
                 "remove their shards and convert again with --overwrite"
             )
 

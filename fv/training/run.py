@@ -13,7 +13,7 @@ from fv.model import checkpoint_files, initial_weights, model_record
 from fv.model.initial_weights import FirstWeights
 from fv.model.model_record import ModelRecord
 from fv.pipeline import damage
-from fv.pipeline.damage import BadRecords
+from fv.pipeline.damage import DamagedRecords
 from fv.pipeline.input_pipeline import PairSource
 from fv.training import checkpoints as checkpoints_module
 from fv.training import coordination, feeding, optimizers, rendezvous, run_record
@@ -109,28 +109,29 @@ def _train(
         teacher=learner.teacher,
         xla=options.compute.xla,
     )
-    bad = BadRecords(options.tfrecords, options.input.max_bad_records)
-    batches = feeding.training_batches(strategy, training, options, position, bad)
+    damaged = DamagedRecords(options.tfrecords, options.input.max_bad_records)
+    batches = feeding.training_batches(strategy, training, options, position, damaged)
 
     def run_steps(first: int, count: int) -> np.ndarray:
-        with damage.report_damaged_record(training.folder, training.split.shards, bad):
+        with damage.name_damaged_record(training.folder, training.split.shards, damaged):
             return step.run(batches, first, count)
 
     validator = None
     if validation:
-        validator = Validator(strategy, learner.eval_model, validation, options, bad)
+        validator = Validator(strategy, learner.eval_model, validation, options, damaged)
 
     # The loop.
-    start = run_record.begin_run(options, strategy, first_step, position) if chief else None
+    start = run_record.begin_run(options, strategy, first_step, position) if chief else 0
     reporter = Reporter(
         options,
-        start,
+        chief=chief,
+        start=start,
         first_step=first_step,
         position=position,
         epoch_pairs=epoch_pairs,
         schedule=schedule,
         meter=step.meter,
-        bad=bad,
+        damaged=damaged,
     )
     with reporter, Interruption() as interruption:
         TrainingLoop(

@@ -292,10 +292,15 @@ def _zeros_per_replica(variables: Sequence[tf.Variable]) -> dict:
 def _next_batch(
     batches: Iterator, previous_loss: tf.Tensor
 ) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
-    """The next batch, and the seconds by which it comes after the previous step's loss, at least 0.
+    """Takes the next batch, and measures how long the device waited for it.
 
-    Neither clock waits for the other: with one thread for all ops, the second would be read after
-    the step that the batch is for. Nor does the device wait for the host to read them.
+    The device waits from the end of the previous step, when `previous_loss` is known, until the
+    batch has arrived. The host's clock is read at each of the two, and the device does not wait for
+    that. Neither read depends on the other, or with one thread for all ops the second could come
+    after the step.
+
+    Returns:
+      The batch; and the wait in seconds, float64 scalar, 0 if the batch came first.
     """
     batch = next(batches)
     arrived = _host_clock(*tf.nest.flatten(batch, expand_composites=True))

@@ -197,14 +197,10 @@ def read_paths(folder: str, split: manifests.Split) -> dict[str, int]:
     indices = {name: index for index, name in enumerate(split.identities)}
     found: dict[str, int] = {}
     with progress.progress(split.pairs, "read paths", "pair") as line:
-        try:
-            for pair in manifests.read_pairs(folder, split):
-                names = [name.decode() for name in pair.names]
-                for name, place in zip(names[:2], names[2:], strict=True):
-                    found[place] = indices.get(name, record.NO_IDENTITY)
-                line.update()
-        except record.DamagedShardError as error:
-            raise UserError(f"{error}: convert again, or train without this file") from error
+        for _, pair in manifests.list_images(folder, split.shards):
+            for image in pair:
+                found[image.path] = indices.get(image.identity, record.NO_IDENTITY)
+            line.update()
     return found
 
 

@@ -9,7 +9,7 @@ import tensorflow as tf
 from fv import contact_sheets, metrics
 from fv.model.siamese import PairScorer, Siamese
 from fv.pipeline import damage, input_pipeline
-from fv.pipeline.damage import BadRecords
+from fv.pipeline.damage import DamagedRecords
 from fv.pipeline.input_pipeline import PairSource
 from fv.training import feeding
 from fv.training.options import TrainOptions
@@ -53,9 +53,14 @@ class Validator:
         model: Siamese,
         source: PairSource,
         options: TrainOptions,
-        bad: BadRecords,
+        damaged: DamagedRecords,
     ):
-        self._strategy, self._source, self._options, self._bad = strategy, source, options, bad
+        self._strategy, self._source, self._options, self._damaged = (
+            strategy,
+            source,
+            options,
+            damaged,
+        )
         self._scorer = PairScorer(strategy, model)
         self._batches: tf.data.Dataset | None = None
         self._sample_indices = self._sample_images = np.zeros(0, np.int64)
@@ -72,13 +77,13 @@ class Validator:
         batches: Iterable
         if self._batches is None:
             self._batches = feeding.validation_batches(
-                self._strategy, self._source, self._options, self._bad
+                self._strategy, self._source, self._options, self._damaged
             )
             batches = self._keep_samples(self._batches)
         else:
             batches = self._batches
         shards = self._source.split.shards
-        with damage.report_damaged_record(self._source.folder, shards, self._bad):
+        with damage.name_damaged_record(self._source.folder, shards, self._damaged):
             similarities, labels = self._scorer.score(batches, after_batch)
         curve = metrics.roc(similarities, labels)
         threshold = curve.best_threshold()

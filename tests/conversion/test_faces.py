@@ -94,8 +94,10 @@ def test_images_are_stored_as_the_template_shows_them(tmp_path):
     expected = Alignment(0.1, "given points")
     assert manifest.read(str(tmp_path / "shards")).preprocessing.alignment == expected
     data = (folder / "person_000" / "0000.jpg").read_bytes()
-    rules = images.Rules(10**7, Preprocessing(store_size=64, jpeg_quality=95, alignment=expected))
-    stored = simplejpeg.decode_jpeg(images.load_sound_jpeg(data, rules, TEMPLATE + 3).stored, "RGB")
+    rules = images.StorageRules(
+        10**7, Preprocessing(store_size=64, jpeg_quality=95, alignment=expected)
+    )
+    stored = simplejpeg.decode_jpeg(images.prepare_image(data, rules, TEMPLATE + 3).stored, "RGB")
     whole = simplejpeg.decode_jpeg(data, "RGB")
     cut = expected.align(whole, TEMPLATE + 3, 64)
     assert np.abs(stored.astype(int) - cut).mean() < 3

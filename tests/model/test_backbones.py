@@ -32,6 +32,10 @@ def backbone_of(options: ModelOptions, **arguments) -> tf_keras.Model:
     return siamese.build_encoder(options, **arguments).get_layer(backbones.NAME)
 
 
+def test_the_backbones_of_the_option_are_those_that_can_be_built():
+    assert tuple(backbones._BACKBONES) == BACKBONES
+
+
 @pytest.mark.parametrize(
     "backbone",
     [name if name in ("inception_v3", "conv8", "tiny") else slow_case(name) for name in BACKBONES],

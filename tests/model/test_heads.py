@@ -14,6 +14,7 @@ from tests.conftest import TINY, slow_case
 OPTIONS = dataclasses.replace(TINY, embedding_size=4)
 IMPOSTOR = 2 - 2 * np.cos(np.radians(30))  # the smallest squared distance of the triplets below
 PEOPLE = 7
+START = tf.constant([0, 0])  # seed and step
 
 needs_addons = pytest.mark.skipif(
     not addons.available(), reason="tensorflow-addons has no wheels for this Python"
@@ -35,7 +36,7 @@ def make_head(identities: int = 3, **changes) -> Head:
 def test_every_head_returns_one_loss_and_one_similarity_per_pair(name):
     head, embeddings = make_head(head=name), tf.constant(unit((5, 2, 4)))
     identities = tf.constant([[0, 0], [0, 1], [2, 2], [1, 0], [2, 1]])
-    found = head.pair_losses(embeddings, tf.constant([1, 0, 1, 0, 0]), identities)
+    found = head.pair_losses(embeddings, tf.constant([1, 0, 1, 0, 0]), identities, START)
     assert found.shape == (5,) and found.dtype == tf.float32 and np.all(np.isfinite(found))
     similarity = head.similarity(embeddings[:, 0], embeddings[:, 1]).numpy()
     assert similarity.shape == (5,) and np.all((similarity >= 0) & (similarity <= 1))
@@ -60,7 +61,7 @@ def test_the_softmax_head_averages_the_losses_of_a_pairs_images():
     embeddings = tf.constant([[[1.0, 0.0, 0.0, 0.0], [0.0, 1.0, 0.0, 0.0]]])
     right, wrong = (np.log(np.exp(1.0) + 1.0) - cosine for cosine in (1.0, 0.0))
     for identities, expected in (([[0, 1]], right), ([[0, 0]], (right + wrong) / 2)):
-        found = head.pair_losses(embeddings, None, tf.constant(identities))
+        found = head.pair_losses(embeddings, None, tf.constant(identities), START)
         np.testing.assert_allclose(found, [expected], rtol=1e-5)
 
 
@@ -78,7 +79,7 @@ def test_the_softmax_margins_make_the_true_identity_harder(second):
     expected = tf.reduce_mean(tf.reshape(by_hand, (-1, 2)), axis=1)
     if second:
         expected += losses.contrastive_loss(embeddings[:, 0], embeddings[:, 1], label, margin=1.0)
-    found = head.pair_losses(embeddings, label, identities)
+    found = head.pair_losses(embeddings, label, identities, START)
     np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
@@ -106,7 +107,7 @@ def test_the_softmax_head_samples_by_seed_and_step(jit):
 def test_a_sum_of_heads_adds_weighted_losses_and_scores_by_the_first():
     head = make_head(head="sigmoid", second_head="n_pairs", second_head_weight=0.5)
     alone = make_head(head="n_pairs")
-    batch = tf.constant(unit((2, 2, 4))), tf.constant([1, 0]), tf.constant([[0, 0], [0, 1]])
+    batch = tf.constant(unit((2, 2, 4))), tf.constant([1, 0]), tf.constant([[0, 0], [0, 1]]), START
     first, second = head._first.pair_losses(*batch), alone.pair_losses(*batch)
     np.testing.assert_allclose(head.pair_losses(*batch), first + 0.5 * second, rtol=1e-6)
     assert len(head.trainable_variables) == 2 and head.scoring is head._first.scoring
@@ -116,10 +117,11 @@ def test_a_sum_of_heads_adds_weighted_losses_and_scores_by_the_first():
 def test_losses_of_a_batch_ignore_images_of_unknown_identity(name):
     head, known = make_head(head=name), unit((4, 2, 4))
     label, identities = [1, 0, 1, 0], [[0, 0], [0, 1], [2, 2], [1, 2]]
-    without = head.pair_losses(tf.constant(known), tf.constant(label), tf.constant(identities))[0]
+    batch = tf.constant(known), tf.constant(label), tf.constant(identities)
+    without = head.pair_losses(*batch, START)[0]
     more = tf.constant(np.concatenate([known, known[:1]]))
     unknown = tf.constant([*identities, [-1, -1]])
-    with_unknown = head.pair_losses(more, tf.constant([*label, 0]), unknown)[0]
+    with_unknown = head.pair_losses(more, tf.constant([*label, 0]), unknown, START)[0]
     assert without > 0
     np.testing.assert_allclose(with_unknown, without, rtol=1e-6)
 
@@ -135,7 +137,7 @@ def test_a_triplet_costs_what_the_impostor_is_too_near(name, margin, loss, monke
     degrees = np.radians([[0, 60], [90, 180]])
     embeddings = np.stack([np.cos(degrees), np.sin(degrees)], axis=-1).astype(np.float32)
     found = make_head(head=name).pair_losses(
-        tf.constant(embeddings), tf.constant([1, 0]), tf.constant([[0, 0], [1, 2]])
+        tf.constant(embeddings), tf.constant([1, 0]), tf.constant([[0, 0], [1, 2]]), START
     )
     # Hard: of four anchors, only the second image's nearest impostor is too near. Semi-hard: of
     # two genuine pairs, the nearest impostor beyond the genuine image is at 2 for the first image

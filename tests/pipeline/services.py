@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 
+import pytest
 import tensorflow as tf
 
 from fv.pipeline import service
@@ -37,12 +38,17 @@ def running() -> Iterator[tuple[str, subprocess.Popen, tuple[subprocess.Popen, s
             yield address, dispatcher, (first, second)
 
 
-def drawn(source, address: str, **arguments) -> Iterator:
-    """The pairs that come from the service."""
-    batches = service.service_batches(
-        source, source.worker_slices(0, 1), address, **ARGUMENTS | arguments
-    )
+def drawn(source, address: str) -> Iterator:
+    """The pairs that come from the service, without end."""
+    batches = service.service_batches(source, source.worker_slices(0, 1), address, **ARGUMENTS)
     return (pairs_of(batch)[0] for batch in batches)
+
+
+def drawn_once(source, address: str) -> Iterator:
+    """The pairs of one epoch: the shards are dealt once."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tf.data.Dataset, "repeat", lambda dealt: dealt)
+        return drawn(source, address)
 
 
 @contextlib.contextmanager

@@ -15,11 +15,13 @@ def source_of(
     return PairSource.of(str(shards), manifest.read(str(shards)), split, image_size, crop_fraction)
 
 
-def stream(source: PairSource, pairs: int, *, bad=None, options=None, **arguments) -> list[bytes]:
+def stream(
+    source: PairSource, pairs: int, *, damaged=None, options=None, **arguments
+) -> list[bytes]:
     """The first pairs of a training stream: bytes of pixels, label, identities; b"" if invalid."""
     arguments = dict(batch_size=1, seed=3, shuffle_buffer=10) | arguments
     batches = input_pipeline.training_batches(
-        source, options=options or InputOptions(), bad=bad, **arguments
+        source, options=options or InputOptions(), damaged=damaged, **arguments
     )
     return [
         pair

@@ -9,7 +9,7 @@ import pytest
 from fv import record
 from fv.errors import UserError
 from fv.pipeline import damage, input_pipeline
-from fv.pipeline.damage import BadRecords
+from fv.pipeline.damage import DamagedRecords
 from fv.pipeline.options import CACHES, InputOptions
 from fv.pipeline.shard_reader import ShardReader
 from tests import samples
@@ -59,16 +59,16 @@ def broken(shards, tmp_path) -> Broken:
 
 def read(broken: Broken, pairs: int = RECORDS, **arguments) -> list[bytes]:
     source = source_of(broken.folder)
-    arguments.setdefault("bad", BadRecords(source.folder))
-    with damage.report_damaged_record(source.folder, source.split.shards, arguments["bad"]):
+    arguments.setdefault("damaged", DamagedRecords(source.folder))
+    with damage.name_damaged_record(source.folder, source.split.shards, arguments["damaged"]):
         return stream(source, pairs, **arguments)
 
 
-def read_two_epochs(broken: Broken, allowed: int, cache: str) -> tuple[list[bytes], BadRecords]:
+def read_two_epochs(broken: Broken, allowed: int, cache: str) -> tuple[list[bytes], DamagedRecords]:
     """The pairs of two epochs in which so many records may be skipped, and their count."""
-    bad = BadRecords(str(broken.folder), allowed)
+    damaged = DamagedRecords(str(broken.folder), allowed)
     options = InputOptions(max_bad_records=allowed, cache=cache)
-    return read(broken, 2 * RECORDS, batch_size=4, bad=bad, options=options), bad
+    return read(broken, 2 * RECORDS, batch_size=4, damaged=damaged, options=options), damaged
 
 
 def assert_named(error: pytest.ExceptionInfo, broken: Broken, place: str, reason: str) -> None:
@@ -105,7 +105,7 @@ def read_cut_at_a_frame(broken: Broken, scheme: str, **arguments) -> str:
     source = dataclasses.replace(source_of(broken.folder), folder=f"{scheme}{broken.folder}")
     with (
         pytest.raises(UserError) as error,
-        damage.report_damaged_record(source.folder, source.split.shards, arguments.get("bad")),
+        damage.name_damaged_record(source.folder, source.split.shards, arguments.get("damaged")),
     ):
         stream(source, RECORDS, **arguments)
     said = str(error.value)
@@ -122,11 +122,11 @@ def test_records_missing_at_a_shards_end_are_an_error_for_tensorflow(broken):
 
 @pytest.mark.parametrize("cache", CACHES)
 def test_records_missing_from_a_remote_shard_are_an_error(broken, cache):
-    options, bad = (
+    options, damaged = (
         InputOptions(max_bad_records=30, cache=cache),
-        BadRecords(f"file://{broken.folder}", 30),
+        DamagedRecords(f"file://{broken.folder}", 30),
     )
-    read_cut_at_a_frame(broken, "file://", options=options, bad=bad)
+    read_cut_at_a_frame(broken, "file://", options=options, damaged=damaged)
 
 
 def test_records_missing_in_evaluation_by_several_workers_are_an_error(broken):
@@ -135,7 +135,7 @@ def test_records_missing_in_evaluation_by_several_workers_are_an_error(broken):
     batches = input_pipeline.evaluation_batches(source, batch_size=4, worker=1, workers=2)
     with (
         pytest.raises(UserError, match="is missing: the file ends"),
-        damage.report_damaged_record(source.folder, source.split.shards),
+        damage.name_damaged_record(source.folder, source.split.shards),
     ):
         list(batches)
 
@@ -163,13 +163,13 @@ def test_a_shard_that_is_gone_is_named(broken, decoder):
 )
 def test_every_decoder_names_and_counts_an_image_that_does_not_decode(broken, options, image):
     broken.replace_image(2, image)
-    bad = BadRecords(str(broken.folder))
+    damaged = DamagedRecords(str(broken.folder))
     with pytest.raises(UserError) as error:
-        read(broken, options=options, bad=bad)
+        read(broken, options=options, damaged=damaged)
     assert_named(
         error, broken, f"2 at byte {broken.frames[2][0]}", "image_b/encoded is no whole JPEG"
     )
-    assert bad.count == 1 and bad.error is error.value
+    assert damaged.count == 1 and damaged.error is error.value
 
 
 @pytest.mark.parametrize("cache", ["none", "encoded", "decoded"])
@@ -180,9 +180,9 @@ def test_a_skipped_record_leaves_an_invalid_place_and_the_others_theirs(
     broken.replace_image(2, b"no image")
     offsets = [offset for offset, _ in broken.frames]
     broken.flip(offsets[4] + HEAD + 50)
-    found, bad = read_two_epochs(broken, 2, cache)
+    found, damaged = read_two_epochs(broken, 2, cache)
     holes = [place for place, pair in enumerate(found) if not pair]
-    assert len(holes) == 4 and bad.count == 2  # two in each epoch, counted once
+    assert len(holes) == 4 and damaged.count == 2  # two in each epoch, counted once
     assert all(pair in (b"", expected) for pair, expected in zip(found, sound, strict=True))
     said = capsys.readouterr().err
     assert (
@@ -199,7 +199,11 @@ def test_one_more_than_may_be_skipped_ends_reading(broken):
     with pytest.raises(
         UserError, match=r"are damaged: 3 records, 2 allowed, the last .*: record \d at byte \d+"
     ):
-        read(broken, options=InputOptions(max_bad_records=2), bad=BadRecords(str(broken.folder), 2))
+        read(
+            broken,
+            options=InputOptions(max_bad_records=2),
+            damaged=DamagedRecords(str(broken.folder), 2),
+        )
 
 
 @pytest.mark.parametrize(
@@ -215,19 +219,22 @@ def test_a_lost_length_takes_the_rest_of_its_shard_and_counts_all_of_it(
     number = len(broken.frames) - 3
     offset = broken.frames[number][0]
     broken.flip(offset) if harm == "length" else broken.cut(offset + (100 if harm == "cut" else 0))
-    found, bad = read_two_epochs(broken, 30, cache)
+    found, damaged = read_two_epochs(broken, 30, cache)
     sound = stream(source_of(shards), 2 * RECORDS)
-    assert bad.count == 3 and found.count(b"") == 6  # three in each epoch
+    assert damaged.count == 3 and found.count(b"") == 6  # three in each epoch
     assert all(pair in (b"", expected) for pair, expected in zip(found, sound, strict=True))
 
 
 def test_a_shard_is_indexed_once_for_a_record_that_every_epoch_meets(broken):
-    bad, parts = BadRecords(str(broken.folder), 1), source_of(broken.folder).worker_slices(0, 1)
-    reader = ShardReader(parts, bad)
-    reader.report(3, "harmed")
+    damaged, parts = (
+        DamagedRecords(str(broken.folder), 1),
+        source_of(broken.folder).worker_slices(0, 1),
+    )
+    reader = ShardReader(parts, damaged)
+    reader.count_damaged(3, "harmed")
     broken.path.parent.rename(broken.folder.with_name("elsewhere"))
-    reader.report(3, "harmed")
-    assert bad.count == 1
+    reader.count_damaged(3, "harmed")
+    assert damaged.count == 1
 
 
 @pytest.mark.parametrize("workers", [1, 3])
@@ -237,12 +244,12 @@ def test_with_a_skipped_record_restarts_are_exact_and_workers_share_all(broken, 
     for worker in range(workers):
         count = sum(part.take for part in source_of(shards).worker_slices(worker, workers))
         arguments = dict(worker=worker, workers=workers, options=LENIENT)
-        pairs = read(broken, count, bad=BadRecords(str(broken.folder), 30), **arguments)
+        pairs = read(broken, count, damaged=DamagedRecords(str(broken.folder), 30), **arguments)
         assert (
             read(
                 broken,
                 count - 7,
-                bad=BadRecords(str(broken.folder), 30),
+                damaged=DamagedRecords(str(broken.folder), 30),
                 start_record=7,
                 **arguments,
             )
@@ -260,7 +267,7 @@ def test_the_place_of_a_skipped_record_holds_another_pair_s_pixels(broken):
         seed=0,
         shuffle_buffer=4,
         options=LENIENT,
-        bad=BadRecords(str(broken.folder), 30),
+        damaged=DamagedRecords(str(broken.folder), 30),
     )
     batch = next(iter(input_pipeline.training_batches(source_of(broken.folder), **arguments)))
     valid, images = batch["valid"].numpy(), batch["images"].numpy()
@@ -270,8 +277,10 @@ def test_the_place_of_a_skipped_record_holds_another_pair_s_pixels(broken):
 
 def test_evaluation_leaves_out_what_may_be_skipped(broken):
     broken.replace_image(2, b"no image")
-    bad = BadRecords(str(broken.folder), 1)
-    batches = input_pipeline.evaluation_batches(source_of(broken.folder), batch_size=10, bad=bad)
+    damaged = DamagedRecords(str(broken.folder), 1)
+    batches = input_pipeline.evaluation_batches(
+        source_of(broken.folder), batch_size=10, damaged=damaged
+    )
     assert sum(bool(pair) for batch in batches for pair in pairs_of(batch)) == RECORDS - 1
 
 
@@ -279,6 +288,6 @@ def test_the_step_s_own_errors_pass_through(shards):
     source = source_of(shards)
     with (
         pytest.raises(ZeroDivisionError),
-        damage.report_damaged_record(source.folder, source.split.shards),
+        damage.name_damaged_record(source.folder, source.split.shards),
     ):
         raise ZeroDivisionError

@@ -105,7 +105,7 @@ def encoded() -> bytes:
 
 def pixels(image: bytes) -> np.ndarray:
     result = np.empty((SIDE, SIDE, 3), np.uint8)
-    jpeg_loader.load_jpeg(image, 0.8, result)
+    jpeg_loader.load_into(image, 0.8, result)
     return result
 
 

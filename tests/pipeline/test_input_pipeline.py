@@ -11,7 +11,7 @@ import tensorflow as tf
 from fv import record
 from fv.errors import UserError
 from fv.pipeline import input_pipeline
-from fv.pipeline.damage import BadRecords
+from fv.pipeline.damage import DamagedRecords
 from fv.pipeline.input_pipeline import PairSource
 from fv.pipeline.options import CACHES, InputOptions
 from tests import samples
@@ -208,7 +208,7 @@ def test_evaluation_behind_a_scheme_pads_too(input_pipeline_source):
         input_pipeline_source, folder=f"file://{input_pipeline_source.folder}"
     )
     arguments = dict(
-        batch_size=10, bad=BadRecords(remote.folder, 1)
+        batch_size=10, damaged=DamagedRecords(remote.folder, 1)
     )  # the host decodes where records may be skipped
     batches = list(input_pipeline.evaluation_batches(remote, **arguments))
     assert [len(batch["images"]) for batch in batches] == [10] * 7

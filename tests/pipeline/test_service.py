@@ -15,7 +15,7 @@ from fv.pipeline.service import ServiceOptions, run_service
 from fv.training.run import train
 from tests import samples
 from tests.pipeline import services
-from tests.pipeline.services import drawn
+from tests.pipeline.services import drawn, drawn_once
 from tests.pipeline.streams import source_of, stream
 
 RECORDS = 600
@@ -59,9 +59,9 @@ def test_a_damaged_record_that_a_worker_meets_is_one_line_here(shards, address, 
     source = source_of(folder)
     with (
         pytest.raises(UserError) as error,
-        damage.report_damaged_record(source.folder, source.split.shards),
+        damage.name_damaged_record(source.folder, source.split.shards),
     ):
-        collections.deque(drawn(source, address, epochs=1), maxlen=0)
+        collections.deque(drawn_once(source, address), maxlen=0)
     assert f"{path}: record " in str(error.value) and f" at byte {last}: " in str(error.value)
     assert "\n" not in str(error.value)
 
@@ -77,9 +77,8 @@ def test_the_service_deals_every_record_once_and_survives_a_lost_worker(
 def check_service(many_shards, address, dispatcher, first, second) -> None:
     source = source_of(many_shards)
     local = stream(source, RECORDS, options=InputOptions(decoder="tensorflow"))
-    assert sorted(drawn(source, address, epochs=1)) == sorted(
-        local
-    )  # pixels, labels and indices of identities too
+    # Pixels, labels and indices of identities too.
+    assert sorted(drawn_once(source, address)) == sorted(local)
 
     pairs = drawn(source, address)
     before = [next(pairs) for _ in range(20)]

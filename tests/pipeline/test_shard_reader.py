@@ -8,7 +8,7 @@ import pytest
 
 from fv import record
 from fv.errors import TemporaryError, UserError
-from fv.pipeline.damage import BadRecords
+from fv.pipeline.damage import DamagedRecords
 from fv.pipeline.shard_reader import ShardReader
 from fv.pipeline.slices import Slice
 
@@ -31,7 +31,8 @@ def content(shard: int, number: int) -> bytes:
 
 def reader_of(paths: list[pathlib.Path], allowed: int = 0, skip: int = 0) -> ShardReader:
     return ShardReader(
-        [Slice(str(path), skip, RECORDS - skip) for path in paths], BadRecords("folder", allowed)
+        [Slice(str(path), skip, RECORDS - skip) for path in paths],
+        DamagedRecords("folder", allowed),
     )
 
 
@@ -124,4 +125,4 @@ def test_a_disk_that_fails_for_a_moment_damages_no_record(lone, monkeypatch):
     monkeypatch.setattr(reader._frames, "read", fail)
     with pytest.raises(TemporaryError, match="Stale file handle"):
         reader.read(3)
-    assert reader.bad.count == 0 and isinstance(reader.bad.error, TemporaryError)
+    assert reader.damaged.count == 0 and isinstance(reader.damaged.error, TemporaryError)

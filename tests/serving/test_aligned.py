@@ -119,8 +119,8 @@ def test_the_graph_embeds_an_aligned_photograph_as_the_stored_face(verifier):
     signatures = verifier._engine._model.signatures
     for form in ("JPEG", "PNG"):
         data = samples.encode(picture(3), form)
-        rules = conversion.Rules(10**7, ALIGNED)
-        stored = conversion.load_sound_jpeg(data, rules, POINTS).stored
+        rules = conversion.StorageRules(10**7, ALIGNED)
+        stored = conversion.prepare_image(data, rules, POINTS).stored
         points = tf.constant(POINTS[np.newaxis], tf.float32)
         photo = signatures["embed_aligned"](image=tf.constant([data]), points=points)["embedding"]
         crop = signatures["embed"](image=tf.constant([stored]))["embedding"]
@@ -232,9 +232,9 @@ def test_a_list_is_aligned_as_the_converter_aligns_shards(aligned_run, tmp_path)
     record = model_record.load(str(aligned_run))
     filled = pair_sources.with_training_crop(options, record.preprocessing)
     pairs = pair_sources.read_pairs(filled, record).scored
-    rules = conversion.Rules(10**8, ALIGNED)
+    rules = conversion.StorageRules(10**8, ALIGNED)
     data = pathlib.Path(folder, paths[1]).read_bytes()
-    stored = conversion.load_sound_jpeg(data, rules, POINTS.round(2)).stored
+    stored = conversion.prepare_image(data, rules, POINTS.round(2)).stored
     assert pairs.images.read(pairs.images.paths.index(paths[1])) == stored
     with pytest.raises(conversion.BadImage, match="no face"):
         pairs.images.read(pairs.images.paths.index(paths[5]))

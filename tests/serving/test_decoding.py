@@ -11,7 +11,7 @@ from tests import conformance, samples
 from tests.serving import making
 
 SIDE = 32
-RULES = decoding.Rules(image_size=SIDE, crop_fraction=0.9, max_pixels=1_000_000)
+RULES = decoding.DecodingRules(image_size=SIDE, crop_fraction=0.9, max_pixels=1_000_000)
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +31,8 @@ def load():
 def test_plain_jpegs_are_loaded_as_in_training_bit_for_bit(load):
     batch = [samples.image_bytes(3, image, side) for image, side in enumerate((SIDE, 40, 100, 228))]
     trained = [
-        image_ops.load_jpeg(tf.constant(data), SIDE, RULES.crop_fraction).numpy() for data in batch
+        image_ops.jpeg_to_input(tf.constant(data), SIDE, RULES.crop_fraction).numpy()
+        for data in batch
     ]
     np.testing.assert_array_equal(load(batch), trained)
     np.testing.assert_array_equal(

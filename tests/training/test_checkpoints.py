@@ -149,17 +149,15 @@ class Weights(tf.Module):
         self.kernel = tf.Variable(tf.fill([size], value))
 
 
-def make_checkpoints(
-    workdir: pathlib.Path, model: tf.Module, keep: int = 3, *, chief: bool = True
-) -> Checkpoints:
+def make_checkpoints(workdir: pathlib.Path, model: tf.Module, *, chief: bool = True) -> Checkpoints:
     agreement = Agreement(tf.distribute.OneDeviceStrategy("CPU:0"))
-    return Checkpoints(str(workdir), agreement, keep=keep, chief=chief, model=model)
+    return Checkpoints(str(workdir), agreement, chief=chief, model=model)
 
 
-def saved(workdir: pathlib.Path, steps: list[int], keep: int = 3) -> None:
+def saved(workdir: pathlib.Path, steps: list[int]) -> None:
     """Saves a model whose weights are the step's number at each step."""
     model = Weights()
-    made = make_checkpoints(workdir, model, keep)
+    made = make_checkpoints(workdir, model)
     for step in steps:
         model.kernel.assign(tf.fill([SIZE], float(step)))
         made.save(step)
@@ -180,12 +178,11 @@ def held(workdir: pathlib.Path, folder: str = "checkpoints") -> list[int]:
 
 
 def test_the_last_ones_are_kept_and_found_by_tensorflow_too(tmp_path):
-    saved(tmp_path, [5, 10, 15, 20], keep=2)
-    assert held(tmp_path) == [15, 20] and restored(tmp_path) == (20, 20.0)
+    saved(tmp_path, [5, 10, 15, 20])
+    assert held(tmp_path) == [10, 15, 20] and restored(tmp_path) == (20, 20.0)
     assert tf.train.latest_checkpoint(str(tmp_path / "checkpoints")).endswith("ckpt-20")
-    assert (
-        len(os.listdir(tmp_path / "checkpoints")) == 5
-    )  # two of data, two indices and TensorFlow's list
+    # Three of data, three indices and TensorFlow's list.
+    assert len(os.listdir(tmp_path / "checkpoints")) == 7
 
 
 def test_an_empty_workdir_starts_at_step_0(tmp_path):
@@ -194,7 +191,7 @@ def test_an_empty_workdir_starts_at_step_0(tmp_path):
 
 @pytest.mark.parametrize("what", ["index cut", "data cut", "data gone", "one bit of data"])
 def test_a_damaged_checkpoint_is_reported_skipped_and_not_counted(tmp_path, capsys, what):
-    saved(tmp_path, [5, 10])
+    saved(tmp_path, [3, 5, 10])
     data, index = (
         tmp_path / "checkpoints" / f"ckpt-10.{name}" for name in ("data-00000-of-00001", "index")
     )
@@ -211,10 +208,10 @@ def test_a_damaged_checkpoint_is_reported_skipped_and_not_counted(tmp_path, caps
     said = capsys.readouterr().err
     assert "ckpt-10 is damaged" in said and said.count("\n") == 1
     model = Weights(7.0)
-    again = make_checkpoints(tmp_path, model, keep=2)
+    again = make_checkpoints(tmp_path, model)
     again.restore()
     again.save(7)
-    assert {5, 7} <= set(held(tmp_path))  # the damaged one takes nobody's place
+    assert {3, 5, 7} <= set(held(tmp_path))  # the damaged one takes nobody's place
     again.save(10)
     assert restored(tmp_path) == (10, 5.0)
 
@@ -259,17 +256,13 @@ def test_checkpoints_of_others_are_neither_removed_nor_replaced(tmp_path):
     for folder in ("checkpoints", "best"):
         shutil.copytree(tmp_path / "other" / "checkpoints", tmp_path / "run" / folder)
     (tmp_path / "run" / "checkpoints" / "ckpt-5.notes.txt").write_text("mine")
-    made = make_checkpoints(tmp_path / "run", Weights(), keep=1)
+    made = make_checkpoints(tmp_path / "run", Weights())
     assert made.restore() == 3
-    for step in (5, 10):
+    for step in (5, 10, 15, 20):
         made.save(step)
         made.save_best(step)
-    assert held(tmp_path / "run") == [1, 2, 3, 10] and held(tmp_path / "run", "best") == [
-        1,
-        2,
-        3,
-        10,
-    ]
+    assert held(tmp_path / "run") == [1, 2, 3, 10, 15, 20]
+    assert held(tmp_path / "run", "best") == [1, 2, 3, 20]
     assert (tmp_path / "run" / "checkpoints" / "ckpt-5.notes.txt").exists()
     with pytest.raises(
         UserError, match=r"did not write, .*: ckpt-2\.data-00000-of-00001, ckpt-2\.index;"
@@ -325,16 +318,16 @@ def test_a_worker_whose_folder_for_temporary_files_is_full_names_that_one(tmp_pa
 
 def test_the_best_is_kept_apart_and_replaced_whole(tmp_path):
     model = Weights(1.0)
-    made = make_checkpoints(tmp_path, model, keep=1)
+    made = make_checkpoints(tmp_path, model)
     made.save_best(5)
-    made.save(10)
-    made.save(15)
-    assert held(tmp_path, "best") == [5] and held(tmp_path) == [15]
-    made.save_best(15)
-    assert held(tmp_path, "best") == [15]
+    for step in (10, 15, 20, 25):
+        made.save(step)
+    assert held(tmp_path, "best") == [5] and held(tmp_path) == [15, 20, 25]
+    made.save_best(25)
+    assert held(tmp_path, "best") == [25]
     reader = tf.train.load_checkpoint(checkpoint_files.find_checkpoints(str(tmp_path / "best"))[0])
     np.testing.assert_array_equal(reader.get_tensor("model/kernel/.ATTRIBUTES/VARIABLE_VALUE"), 1.0)
-    assert reader.get_tensor("step/.ATTRIBUTES/VARIABLE_VALUE") == 15
+    assert reader.get_tensor("step/.ATTRIBUTES/VARIABLE_VALUE") == 25
 
 
 def diverged(
@@ -345,9 +338,7 @@ def diverged(
         parts = {name: Weights(1.0, size=3) for name in ("model", "averages")}
         optimizer = tf_keras.optimizers.AdamW()
         optimizer.build([parts["model"].kernel])
-    made = Checkpoints(
-        str(workdir), Agreement(strategy), keep=3, chief=True, optimizer=optimizer, **parts
-    )
+    made = Checkpoints(str(workdir), Agreement(strategy), chief=True, optimizer=optimizer, **parts)
     made.save(5)
     made.save_best(5)
     broken = optimizer.variables()[-1] if break_one == "slot" else parts[break_one].kernel
@@ -379,9 +370,7 @@ def test_slots_of_optimizers_of_the_older_kind_are_checked_too(tmp_path):
     model, optimizer = Weights(1.0, size=3), tf_keras.optimizers.legacy.SGD(momentum=0.9)
     optimizer._create_all_weights([model.kernel])
     agreement = Agreement(tf.distribute.OneDeviceStrategy("CPU:0"))
-    made = Checkpoints(
-        str(tmp_path), agreement, keep=3, chief=True, model=model, optimizer=optimizer
-    )
+    made = Checkpoints(str(tmp_path), agreement, chief=True, model=model, optimizer=optimizer)
     made.save(5)
     optimizer.get_slot(model.kernel, "momentum").assign([1.0, np.nan, 1.0])
     with pytest.raises(UserError, match="momentum.* is not finite after step 10"):
@@ -403,7 +392,7 @@ def test_a_disk_that_fails_for_a_moment_is_a_temporary_error(tmp_path, monkeypat
     with monkeypatch.context() as patch, pytest.raises(TemporaryError, match="Input/output error"):
         patch.setattr(tf.train, "load_checkpoint", fail)
         restored(tmp_path)
-    made = make_checkpoints(tmp_path, Weights(), keep=3)
+    made = make_checkpoints(tmp_path, Weights())
     made.restore()
     with monkeypatch.context() as patch, pytest.raises(TemporaryError, match="Input/output error"):
         patch.setattr(tf.io.gfile, "rename", fail)

@@ -12,7 +12,7 @@ import tensorflow as tf
 from fv.errors import UserError
 from fv.model import siamese
 from fv.pipeline.augment import AugmentOptions
-from fv.pipeline.damage import BadRecords
+from fv.pipeline.damage import DamagedRecords
 from fv.training import feeding, optimizers
 from fv.training import strategy as strategies
 from fv.training.feeding import StallMeter
@@ -169,7 +169,7 @@ def test_a_share_since_a_copy_counts_only_what_came_after():
 def batches(options, strategy):
     source, _ = feeding.pair_sources(options)
     return feeding.training_batches(
-        strategy, source, options, Position(), BadRecords(options.tfrecords)
+        strategy, source, options, Position(), DamagedRecords(options.tfrecords)
     )
 
 
@@ -199,7 +199,9 @@ def draw(options, worker: Worker, first_step: int, steps: int) -> list[np.ndarra
     """The images of a worker's next batches behind so many steps of the run."""
     source, _ = feeding.pair_sources(options)
     place = Position().advance(first_step * options.global_batch_size)
-    stream = feeding.training_batches(worker, source, options, place, BadRecords(options.tfrecords))
+    stream = feeding.training_batches(
+        worker, source, options, place, DamagedRecords(options.tfrecords)
+    )
     return [next(stream)["images"].numpy() for _ in range(steps)]
 
 

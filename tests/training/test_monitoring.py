@@ -10,7 +10,7 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 
 from fv import progress
-from fv.pipeline.damage import BadRecords
+from fv.pipeline.damage import DamagedRecords
 from fv.training import feeding
 from fv.training.feeding import StallMeter
 from fv.training.monitoring import Reporter
@@ -34,13 +34,14 @@ def make_reporter(
         pathlib.Path(folder, "run.json").write_text('{"starts": [{}]}')
     return Reporter(
         options,
-        0 if chief else None,
+        chief=chief,
+        start=0,
         first_step=first_step,
         position=Position(),
         epoch_pairs=PAIRS,
         schedule=lambda step: 0.1 / (1 + step),
         meter=meter or StallMeter(elapsed=1.0),
-        bad=BadRecords(str(folder)),
+        damaged=DamagedRecords(str(folder)),
     )
 
 

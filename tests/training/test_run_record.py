@@ -14,7 +14,7 @@ import pytest
 import tensorflow as tf
 
 from fv.errors import Stopped, UserError
-from fv.pipeline.damage import BadRecords
+from fv.pipeline.damage import DamagedRecords
 from fv.pipeline.options import InputOptions
 from fv.training import feeding, run_record
 from fv.training.feeding import StallMeter
@@ -48,7 +48,7 @@ def draw(options: TrainOptions, place: Position, pairs: int) -> list[bytes]:
     """The images of so many pairs from that place on."""
     source, _ = feeding.pair_sources(options)
     stream = feeding.training_batches(
-        Worker(0, 1), source, options, place, BadRecords(options.tfrecords)
+        Worker(0, 1), source, options, place, DamagedRecords(options.tfrecords)
     )
     batches = [next(stream)["images"].numpy() for _ in range(pairs // options.global_batch_size)]
     return [pair.tobytes() for pair in np.concatenate(batches)]

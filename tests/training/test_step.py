@@ -55,12 +55,10 @@ def test_a_step_of_parts_is_that_of_the_mean_gradient_by_hand(shards):
     batch = next(batches(shards, one_device()))
     with tf.GradientTape() as tape:
         embeddings = made.model.embed_pairs(batch["images"], training=True)
-        loss = (
-            tf.reduce_sum(
-                made.model.head.pair_losses(embeddings, batch["label"], batch["identities"])
-            )
-            / GLOBAL_BATCH
+        pair_losses = made.model.head.pair_losses(
+            embeddings, batch["label"], batch["identities"], tf.constant([0, 0])
         )
+        loss = tf.reduce_sum(pair_losses) / GLOBAL_BATCH
     variables = made.model.trainable_variables
     expected = [
         each - 1.9 * RATE * slope
@@ -214,8 +212,9 @@ def test_embeddings_losses_and_similarities_are_float32_and_weights_too(precisio
             np.random.default_rng(0).integers(0, 256, (3, 2, 32, 32, 3)).astype(np.uint8)
         )
         embeddings = model.embed_pairs(images, training=True)
+        identities = tf.constant([[0, 1], [2, 2], [3, 4]])
         found = model.head.pair_losses(
-            embeddings, tf.constant([0, 1, 0]), tf.constant([[0, 1], [2, 2], [3, 4]])
+            embeddings, tf.constant([0, 1, 0]), identities, tf.constant([0, 0])
         )
         assert {embeddings.dtype, found.dtype, model.similarities(images).dtype} == {tf.float32}
         # float16 would give 1e-3.

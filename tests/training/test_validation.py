@@ -4,7 +4,7 @@ import tensorflow as tf
 
 from fv.model import siamese
 from fv.model.siamese import PairScorer
-from fv.pipeline.damage import BadRecords
+from fv.pipeline.damage import DamagedRecords
 from fv.training import feeding, validation
 from fv.training import strategy as strategies
 from fv.training.validation import Validator
@@ -38,7 +38,7 @@ def validator(options, strategy) -> Validator:
     with strategy.scope():
         model = siamese.build_siamese(options.model, identities=6)
     _, source = feeding.pair_sources(options)
-    return Validator(strategy, model, source, options, BadRecords(options.tfrecords))
+    return Validator(strategy, model, source, options, DamagedRecords(options.tfrecords))
 
 
 @pytest.mark.parametrize(
