@@ -75,7 +75,9 @@ def _read_images(
         identities = unpacked["identity"].iloc[rows].astype(str).tolist()
         # Before they were unpacked, which each run does.
         held = datasets.list_places(catalog.images.iloc[rows])
-        stamp: list = [rules, *((*place[1:], _stamp(catalog.root, place)) for place in held)]
+        stamp_of = functools.cache(_stamp)  # one file may hold all images of the block
+        stamp: list = [rules]
+        stamp += [(*p[1:], stamp_of(p.file or os.path.join(catalog.root, p.path))) for p in held]
         if isinstance(boxes, Mapping):
             stamp += [np.asarray(boxes.get(path, ()), float).tolist() for path in paths]
         sizes: dict[int, tuple[int, int]] = {}
@@ -107,9 +109,8 @@ def _read_image(
     return image.stored
 
 
-def _stamp(root: str, place: Place) -> object:
+def _stamp(path: str) -> object:
     """What changes with a file."""
-    path = place.file or os.path.join(root, place.path)
     with contextlib.suppress(OSError):  # reading it says why
         if files.is_remote(path):
             return files.size(path)

@@ -177,10 +177,8 @@ def read_pairs(folder: str, split: Split) -> Iterator[record.Pair]:
     Raises:
       DamagedShardError: as `record.read_records`.
     """
-    for shard in split.shards:
-        path = os.path.join(folder, shard.name)
-        for _, pair in record.read_records(path, shard.records, record.parse_pair):
-            yield pair
+    for _, _, pair in _read_records(folder, split.shards):
+        yield pair
 
 
 def list_images(
@@ -195,15 +193,23 @@ def list_images(
       TemporaryError: reading failed, and may succeed later.
     """
     try:
-        for shard in shards:
-            path = os.path.join(folder, shard.name)
-            for frame, pair in record.read_records(path, shard.records, record.parse_pair):
-                place = (path, frame.offset + record.HEAD_BYTES, len(frame.data))
-                names = [name.decode(errors="replace") for name in pair.names]
-                first = StoredImage(names[2], names[0], *place, 0)
-                yield pair.label, (first, StoredImage(names[3], names[1], *place, 1))
+        for path, frame, pair in _read_records(folder, shards):
+            place = (path, frame.offset + record.HEAD_BYTES, len(frame.data))
+            names = [name.decode(errors="replace") for name in pair.names]
+            first = StoredImage(names[2], names[0], *place, 0)
+            yield pair.label, (first, StoredImage(names[3], names[1], *place, 1))
     except record.DamagedShardError as error:
         raise UserError(damage_message(folder, str(error), skippable=False)) from error
+
+
+def _read_records(
+    folder: str, shards: Sequence[Shard]
+) -> Iterator[tuple[str, record.Frame, record.Pair]]:
+    """Yields the path of the shard, the frame and the pair of each record."""
+    for shard in shards:
+        path = os.path.join(folder, shard.name)
+        for frame, pair in record.read_records(path, shard.records, record.parse_pair):
+            yield path, frame, pair
 
 
 def damage_message(folder: str, line: str, which: str = "", *, skippable: bool = True) -> str:
