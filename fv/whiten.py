@@ -39,7 +39,7 @@ class WhitenOptions:
     output: str = required("new folder for the whitened model, a workdir like the first.")
     checkpoint: str = checkpoint_flag()
     shrinkage: float = option(
-        0.2,
+        0.5,
         "Shrinkage of the within-class covariance to a multiple of the identity matrix, in (0, 1].",
         lower=0.001,
         upper=1.0,

@@ -19,7 +19,7 @@ def resolved(name: str) -> TrainOptions:
 
 
 def test_there_is_a_flagfile_for_each_way_of_running():
-    lfw = ("lfw", "lfw_cpu", "lfw_light")
+    lfw = ("lfw", "lfw_cpu", "lfw_light", "lfw_student")
     devices, stages = ("mixed_precision", "multi_gpu", "multi_worker"), ("pairs", "pretrain")
     expected = ("augmentation", *lfw, *devices, *stages, "quickstart", "tpu")
     assert [f"{name}.flags" for name in expected] == CONFIGS

@@ -17,6 +17,7 @@ import tf_keras
 
 from fv.errors import UserError
 from fv.model.options import ModelOptions
+from fv.model.regions import TakeRegion, parse_regions
 
 NAME = "backbone"  # of the layer inside the encoder
 _CONV8_WIDTHS = (32, 64, 128, 256)
@@ -32,16 +33,33 @@ _SUM = tf.distribute.ReduceOp.SUM
 def build_backbone(
     options: ModelOptions, shape: tuple[int, int, int], *, sync_batch_norm: bool
 ) -> tf_keras.Model:
-    """Builds the backbone that the options name, cut behind their layer.
+    """Builds the backbone that the options name, cut behind their layer; one for each region.
 
     Args:
-      options: backbone, layer, BatchNorm's momentum.
+      options: backbone, layer, regions, BatchNorm's momentum.
       shape: of one image.
       sync_batch_norm: normalise by the statistics of the images of all replicas together.
 
+    Returns:
+      A model from float [n, *shape] to a map of features; to a list of maps, one for each region.
+
     Raises:
-      UserError: sizes or layer do not fit the backbone.
+      UserError: sizes or layer do not fit the backbone, or the regions are none.
     """
+    regions = parse_regions(options.regions)
+    if not regions:
+        return _build_network(options, shape, sync_batch_norm, NAME)
+    images, maps = tf_keras.Input(shape), []
+    for number, region in enumerate(regions):
+        pixels = TakeRegion(region, name=f"pixels{number}")(images)
+        network = _build_network(options, pixels.shape[1:], sync_batch_norm, f"region{number}")
+        maps.append(network(pixels))
+    return tf_keras.Model(images, maps, name=NAME)
+
+
+def _build_network(
+    options: ModelOptions, shape: tuple[int, int, int], sync_batch_norm: bool, name: str
+) -> tf_keras.Model:
     backbone = _cut(build_plain(options.backbone, shape, None), options)
 
     def rebuild(layer: tf_keras.layers.Layer) -> tf_keras.layers.Layer:
@@ -55,7 +73,7 @@ def build_backbone(
 
     rebuilt = tf_keras.models.clone_model(backbone, clone_function=rebuild)
     rebuilt.set_weights(backbone.get_weights())
-    rebuilt._name = NAME
+    rebuilt._name = name
     return rebuilt
 
 

@@ -6,19 +6,41 @@ own: write a subclass of `Head` here, build it in `_build_one`, and add its name
 `tests/model/test_heads.py` checks every name in `HEADS`.
 """
 
-from collections.abc import Callable
+import dataclasses
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import tensorflow as tf
 import tf_keras
 
+from fv.errors import UserError
 from fv.model import losses
 from fv.model.losses import Margins
 from fv.model.options import ModelOptions
+from fv.model.regions import parse_regions
 
 
 def build_head(options: ModelOptions, identities: int) -> "Head":
-    """Builds the head that the options name, for that many training identities."""
+    """Builds the head that the options name, for that many training identities.
+
+    Raises:
+      UserError: the head weighs each number of an embedding, and there are regions.
+    """
+    regions = parse_regions(options.regions)
+    if not regions:
+        return _build_sum(options, identities)
+    if options.head == "sigmoid":
+        raise UserError("--regions are compared by cosine: give another --head than sigmoid")
+    size = options.embedding_size // len(regions)
+    heads = []
+    for number in range(len(regions)):
+        with tf.name_scope(f"region{number}"):
+            own = dataclasses.replace(options, embedding_size=size)
+            heads.append(_build_sum(own, identities))
+    return RegionsHead(heads)
+
+
+def _build_sum(options: ModelOptions, identities: int) -> "Head":
     head = _build_one(options.head, options, identities)
     if options.second_head == "none":
         return head
@@ -168,6 +190,22 @@ class SumHead(Head):
 
     def similarity(self, embeddings_a, embeddings_b):
         return self._first.similarity(embeddings_a, embeddings_b)
+
+
+class RegionsHead(Head):
+    """The mean of the losses of heads on equal parts of the embeddings, one for each region."""
+
+    def __init__(self, heads: Sequence[Head]):
+        super().__init__()
+        self._heads = list(heads)
+
+    def pair_losses(self, embeddings, label, identities, seed_and_step):
+        parts = tf.split(embeddings, len(self._heads), axis=-1)
+        each = [
+            head.pair_losses(tf.math.l2_normalize(part, axis=-1), label, identities, seed_and_step)
+            for head, part in zip(self._heads, parts, strict=True)
+        ]
+        return tf.add_n(each) / len(each)
 
 
 def _flatten_pairs(embeddings: tf.Tensor, identities: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:

@@ -110,9 +110,9 @@ class FirstWeights:
     def _find_misfits(self, wanted: Variables, model: Siamese) -> Reasons:
         layers = self.source.layers
         reasons = {name: _compare(weights, layers.get(name)) for name, weights in wanted.items()}
-        for name, reason in self._find_other_meanings(model).items():
-            if name in layers and name in wanted:
-                reasons[name] = reason
+        others = self._find_other_meanings(model)
+        for name in wanted.keys() & layers.keys():
+            reasons[name] = others.get(name.rpartition("/")[2], reasons[name])
         if reasons[siamese.EMBEDDING]:
             for name in _head_layers(model):
                 reasons[name] = reasons[name] or "of other embeddings"
@@ -169,8 +169,9 @@ def find_weights(where: str, options: ModelOptions) -> Source:
 
 def weights_by_layer(model: Siamese) -> Variables:
     """Returns a model's weights by layer: of its backbone by stable names, embedding and head."""
-    embedding = model.encoder.get_layer(siamese.EMBEDDING)
-    return _backbone_layers(model) | {siamese.EMBEDDING: embedding.weights} | _head_layers(model)
+    others = [layer for layer in model.encoder.layers if layer.name != backbones.NAME]
+    embedding = {layer.name: layer.weights for layer in others if layer.weights}
+    return _backbone_layers(model) | embedding | _head_layers(model)
 
 
 def stable_names(names: Sequence[str]) -> list[str]:

@@ -44,6 +44,17 @@ class ModelOptions:
         lower=0.01,
         upper=1.0,
     )
+    regions: str | None = option(
+        None,
+        "Regions of the input, each with a backbone of its own and an equal part of the embedding: "
+        "left:top:right:bottom:side, ..., edges as fractions of the input's side, side of the "
+        "backbone's input in pixels. One backbone for the whole input by default.",
+    )
+    mirror: bool = option(
+        False,
+        "Embed each image and its mirror image, and add the two, in evaluation and in the export. "
+        "It takes twice the time there.",
+    )
     embedding_size: int = option(128, "Numbers in an embedding.", lower=2, upper=8192)
     dropout: float = option(
         0.0,

@@ -9,9 +9,11 @@ import tensorflow as tf
 import tf_keras
 
 from fv import image_ops
+from fv.errors import UserError
 from fv.model import backbones, heads
 from fv.model.heads import Head
 from fv.model.options import ModelOptions
+from fv.model.regions import AddMirrorImages, MergeMirrorImages
 from fv.pipeline import input_pipeline
 
 # Name of the layer whose weights, without a bias, give the embeddings before normalisation.
@@ -81,17 +83,50 @@ def build_encoder(options: ModelOptions, *, sync_batch_norm: bool = False) -> tf
     shape = (options.image_size, options.image_size, image_ops.CHANNELS)
     images = tf_keras.Input(shape, dtype=tf.float32, name="images")
     backbone = backbones.build_backbone(options, shape, sync_batch_norm=sync_batch_norm)
-    features = backbone(backbones.normalise_pixels(options.backbone, images))
-    if options.pooling == "flatten":
-        features = tf_keras.layers.Flatten(name="pool")(features)
-    else:
-        features = tf_keras.layers.GlobalAveragePooling2D(name="pool")(features)
+    pixels = AddMirrorImages(name="mirror")(images) if options.mirror else images
+    maps = tf.nest.flatten(backbone(backbones.normalise_pixels(options.backbone, pixels)))
+    flatten, average = tf_keras.layers.Flatten, tf_keras.layers.GlobalAveragePooling2D
+    pool = (flatten if options.pooling == "flatten" else average)(name="pool")
+    pooled = [pool(each) for each in maps]
+    features = tf.concat(pooled, axis=1) if len(pooled) > 1 else pooled[0]
     if options.dropout:
         features = StatelessDropout(options.dropout, name="dropout")(features)
-    dense = tf_keras.layers.Dense(options.embedding_size, use_bias=False, name=EMBEDDING)
+    if len(pooled) > 1:
+        features = _embed_regions(features, [each.shape[1] for each in pooled], options)
+        # Whitening changes it, training does not: each region learns alone.
+        dense = _dense(options.embedding_size, EMBEDDING, "identity", trainable=False)
+    else:
+        dense = _dense(options.embedding_size, EMBEDDING)
+    embeddings = _unit_length("unit_length")(dense(features))
+    if options.mirror:
+        embeddings = MergeMirrorImages(dtype="float32", name="merge_mirror")(embeddings)
+    return tf_keras.Model(images, embeddings, name="encoder")
+
+
+def _embed_regions(features: tf.Tensor, sizes: list[int], options: ModelOptions) -> tf.Tensor:
+    """Embeds the features of each region to unit length: [n, sum of sizes] → [n, d]."""
+    size, rest = divmod(options.embedding_size, len(sizes))
+    if rest:
+        wrong = f"--embedding_size={options.embedding_size} does not divide by {len(sizes)} regions"
+        raise UserError(f"{wrong}: give a multiple")
+    embeddings = [
+        _unit_length(f"unit_length{number}")(_dense(size, f"{EMBEDDING}{number}")(part))
+        for number, part in enumerate(tf.split(features, sizes, axis=1))
+    ]
+    return tf.concat(embeddings, axis=1)
+
+
+def _dense(
+    size: int, name: str, initializer: str = "glorot_uniform", trainable: bool = True
+) -> tf_keras.layers.Dense:
+    return tf_keras.layers.Dense(
+        size, use_bias=False, kernel_initializer=initializer, trainable=trainable, name=name
+    )
+
+
+def _unit_length(name: str) -> tf_keras.layers.Layer:
     # float32: in float16 the norm of 2,048 features of 6.0 overflows to a zero vector.
-    normalise = tf_keras.layers.UnitNormalization(dtype="float32", name="unit_length")
-    return tf_keras.Model(images, normalise(dense(features)), name="encoder")
+    return tf_keras.layers.UnitNormalization(dtype="float32", name=name)
 
 
 def freeze_backbone(encoder: tf_keras.Model) -> None:

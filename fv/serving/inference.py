@@ -151,6 +151,8 @@ def _fold(network: tf_keras.Model) -> tf_keras.Model:
     norms = _find_foldable(network)
 
     def rebuild(layer: tf_keras.layers.Layer) -> tf_keras.layers.Layer:
+        if isinstance(layer, tf_keras.Model):
+            return _fold(layer)
         if layer.name in norms:
             config = {**layer.get_config(), "use_bias": True}
             return layer.__class__.from_config(config)
@@ -163,7 +165,7 @@ def _fold(network: tf_keras.Model) -> tf_keras.Model:
     for layer in network.layers:
         if layer.name in norms:
             folded.get_layer(layer.name).set_weights(_fold_weights(layer, norms[layer.name]))
-        elif layer.name not in folded_norms:
+        elif layer.name not in folded_norms and not isinstance(layer, tf_keras.Model):
             folded.get_layer(layer.name).set_weights(layer.get_weights())
     folded._name = network.name
     return folded

@@ -323,7 +323,7 @@ def _check_compilable(strategy: tf.distribute.Strategy, model: Siamese) -> None:
 
     Synchronised BatchNorm merges the replicas in the middle of what is compiled.
     """
-    layers = model.encoder.get_layer(backbones.NAME).layers
+    layers = model.encoder.get_layer(backbones.NAME).submodules
     synchronised = any(getattr(layer, "synchronized", False) for layer in layers)
     if synchronised and strategy.num_replicas_in_sync > 1:
         raise UserError(

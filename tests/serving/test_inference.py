@@ -19,8 +19,11 @@ SPEC = tf.TensorSpec([None, SIDE], tf.float32)
     "name",
     [name if name in FAST else pytest.param(name, marks=pytest.mark.slow) for name in BACKBONES],
 )
-def test_a_folded_encoder_embeds_as_the_trained_one(name):
-    encoder = siamese.build_encoder(ModelOptions(backbone=name, image_size=75))
+@pytest.mark.parametrize("regions", [None, "0:0:1:1:75,0.1:0.2:0.9:0.7:75"])
+def test_a_folded_encoder_embeds_as_the_trained_one(name, regions):
+    mirror = regions is not None
+    options = ModelOptions(backbone=name, image_size=75, regions=regions, mirror=mirror)
+    encoder = siamese.build_encoder(options)
     rng = np.random.default_rng(0)
     for layer in _norms(encoder):
         # A new layer's statistics, 0 and 1, would hide a mistake.
@@ -43,7 +46,7 @@ def test_a_batch_norm_is_kept_where_others_read_the_convolution():
 
 
 def _norms(encoder: tf_keras.Model) -> list[tf_keras.layers.Layer]:
-    layers = encoder.get_layer("backbone").layers
+    layers = encoder.get_layer("backbone").submodules
     return [layer for layer in layers if isinstance(layer, tf_keras.layers.BatchNormalization)]
 
 

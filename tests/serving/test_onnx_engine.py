@@ -12,13 +12,14 @@ import pytest
 import tensorflow as tf
 
 import fv
-from fv import image_ops
+from fv import embedding_files, image_ops
+from fv.embed import EmbedOptions, embed
 from fv.errors import TemporaryError, UserError
 from fv.preprocessing import Preprocessing
 from fv.serving import engine, export, onnx_engine
 from fv.serving.contract import InputError
 from fv.serving.export import ExportOptions
-from tests import waiting
+from tests import samples, waiting
 from tests.serving import making
 
 FORMS = ("JPEG", "PNG", "BMP", "GIF")
@@ -113,3 +114,15 @@ def test_a_killed_worker_fails_its_own_call_and_is_replaced(folder):
     gc.collect()  # what tracebacks hold
     ended = (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD)
     waiting.until(lambda: all(not one.is_running() or one.status() in ended for one in processes))
+
+
+@pytest.mark.slow
+def test_fv_embed_prepares_images_for_an_exported_onnx_file_by_its_card(folder, trained, tmp_path):
+    images = str(samples.write_images(tmp_path / "faces", 2, 2))
+    onnx = str(folder / "formats" / "encoder.onnx")
+    found = []
+    for name, model in (("workdir", trained.workdir), ("onnx", onnx)):
+        output = str(tmp_path / f"{name}.npz")
+        embed(EmbedOptions(output, images=images, **{name: model}))
+        found.append(embedding_files.read(output).vectors)
+    np.testing.assert_allclose(*found, atol=1e-5)
