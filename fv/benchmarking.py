@@ -148,6 +148,7 @@ def benchmark(options: BenchmarkOptions) -> Report:
             "which use one host"
         )
     options.input.check()
+    options.teaching.check()
     source = feeding.training_source(options, manifests.load(options.tfrecords))
     source = dataclasses.replace(source, paths={})  # which are for a teacher
     strategy = strategies.start_strategy(compute, options.seed)

@@ -68,10 +68,7 @@ def training_source(options: TrainOptions, manifest: manifests.Manifest) -> Pair
         options.input.load_size, manifest, round(options.model.image_size * reach), kept
     )
     source = PairSource.of(options.tfrecords, manifest, "train", side, kept)
-    given = options.teaching
-    if sum(map(bool, (given.teacher, given.teacher_embeddings, given.teacher_onnx))) > 1:
-        raise UserError("--teacher, --teacher_embeddings and --teacher_onnx: give one of them")
-    if given.teacher_embeddings is None:
+    if options.teaching.teacher_embeddings is None:
         return source
     paths = teacher.read_paths(options.tfrecords, source.split)
     return dataclasses.replace(source, paths=paths)
