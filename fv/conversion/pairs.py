@@ -91,6 +91,33 @@ def split_fractions(val: float, test: float) -> dict[str, float]:
     return {name: share for name, share in shares.items() if share > _SMALLEST_FRACTION}
 
 
+def split_images(
+    images: pd.DataFrame, shares: Mapping[str, float], seed: int
+) -> tuple[pd.DataFrame, dict[str, tuple[str, ...]]]:
+    """Splits images by identity.
+
+    Args:
+      images: table with the column `identity` (categorical).
+      shares: of the identities in each split.
+      seed: of `assign_splits`.
+
+    Returns:
+      The table with the column `split` (categorical), and the identities of each split, sorted.
+
+    Raises:
+      UserError: a split has fewer than two identities.
+    """
+    names = images["identity"].unique().sort_values()
+    split_of = pd.Series(assign_splits(names, shares, seed), list(names), dtype=object)
+    members = {split: tuple(split_of.index[split_of == split]) for split in shares}
+    require_two_identities({split: len(names) for split, names in members.items()})
+    # One lookup for each identity, not for each image.
+    identity, splits = images["identity"].cat, list(shares)
+    codes = pd.Categorical(split_of.reindex(identity.categories), categories=splits).codes
+    of_image = pd.Categorical.from_codes(codes[identity.codes], categories=splits)
+    return images.assign(split=of_image), members
+
+
 def assign_splits(names: Iterable[str], shares: Mapping[str, float], seed: int) -> np.ndarray:
     """Assigns each identity to a split by a hash of the seed and its name.
 

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from fv import detection, manifest, progress, workers
-from fv.conversion import faces, images
+from fv.conversion import faces, storage
 from fv.conversion.datasets import Place
 from fv.errors import UserError
 from fv.evaluation import options as options_module
@@ -111,7 +111,7 @@ def with_training_crop(options: EvaluateOptions, preprocessing: Preprocessing) -
         )
     if crop is None:
         fraction = preprocessing.crop_fraction
-        crop = images.WHOLE if fraction is None else str(fraction)
+        crop = storage.WHOLE if fraction is None else str(fraction)
     return dataclasses.replace(
         options, crop=crop, store_size=options.store_size or preprocessing.store_size
     )
@@ -186,7 +186,7 @@ def _read_list(
 
 def choose_storage(
     options: EvaluateOptions, preprocessing: Preprocessing
-) -> tuple[images.StorageRules, FindBoxes]:
+) -> tuple[storage.StorageRules, FindBoxes]:
     """Returns how --images are stored before preprocessing, and what part of each.
 
     Args:
@@ -194,7 +194,7 @@ def choose_storage(
       preprocessing: what was done to the training images.
     """
     assert options.crop is not None
-    crop = images.parse_crop(options.crop)
+    crop = storage.parse_crop(options.crop)
     folder, chosen = options.images, options.faces
     if not chosen.given:
         rules = pairs_module.storage_rules(crop, options.store_size, preprocessing.jpeg_quality)
@@ -208,7 +208,7 @@ def choose_storage(
     def read_points() -> faces.Faces | None:
         return faces.find_faces(chosen, margin, (), folder, most, map)
 
-    def find_faces(places: list[Place]) -> Mapping[str, images.Part]:
+    def find_faces(places: list[Place]) -> Mapping[str, storage.Part]:
         paths = [place.path for place in places]
         if chosen.face_points:  # read once, also for images that come in blocks
             found = read_points()

@@ -12,7 +12,7 @@ import numpy as np
 
 from fv.alignment import Face
 from fv.errors import TemporaryError, UserError
-from fv.serving import contract, face_finder, sources, verifier
+from fv.serving import contract, encoding, face_finder, verifier
 from fv.serving.contract import MODEL_NAME, InputError, Inputs, Outputs
 from fv.serving.verifier import Verifier
 
@@ -54,7 +54,7 @@ class Client(Verifier):
         if not self._faces or any(points is not None for _, points in batches.values()):
             return super()._call_on_images(signature, batches)
         images = [one for batch, _ in batches.values() for one in batch]
-        encoded = [sources.encode(one, self._max_pixels) for one in images]
+        encoded = [encoding.encode(one, self._max_pixels) for one in images]
         try:
             embeddings, found = self._server.embed_photographs(encoded)
         except InputError as error:

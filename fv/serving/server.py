@@ -30,7 +30,7 @@ from starlette.routing import Route
 
 from fv.alignment import Face
 from fv.errors import TemporaryError, UserError
-from fv.serving import contract, limits, model_card, rest, sources
+from fv.serving import contract, encoding, limits, model_card, rest
 from fv.serving.contract import InputError, Inputs, Outputs
 from fv.serving.face_finder import FaceFinder
 from fv.serving.limits import Guard, Limits
@@ -299,9 +299,9 @@ async def _encode(name: str, data: bytes, loaded: Loaded) -> bytes:
     # The others pass through unchanged.
     size = 0 if data.startswith((contract.JPEG, contract.PNG)) else _PARSED_HERE + 1
     try:
-        return await _in_thread(size, sources.encode, data, loaded.max_pixels)
+        return await _in_thread(size, encoding.encode, data, loaded.max_pixels)
     except UserError as error:
-        raise InputError(str(error).replace(sources.name(data), name)) from error
+        raise InputError(str(error).replace(encoding.name(data), name)) from error
 
 
 async def _unless_gone(request: Request, work: Coroutine[Any, Any, T]) -> T:
@@ -336,7 +336,7 @@ async def _wait_for_disconnect(request: Request) -> None:
 
 
 def _is_large(image: bytes | np.ndarray) -> bool:
-    return sources.count_pixels(image) > _LARGE_PIXELS
+    return encoding.count_pixels(image) > _LARGE_PIXELS
 
 
 def _rename(reason: str, names: dict[str, list[str]]) -> str:
