@@ -199,5 +199,5 @@ def _auc(pixels: np.ndarray, owners: np.ndarray) -> float:
     whitened = (scored - known.mean(0)) @ (vectors / np.sqrt(values))
     whitened /= np.linalg.norm(whitened, axis=1, keepdims=True)
     first, second = np.triu_indices(len(scored), 1)
-    others = owners[~is_known]
-    return metrics.auc((whitened @ whitened.T)[first, second], others[first] == others[second])
+    cosines, others = (whitened @ whitened.T)[first, second], owners[~is_known]
+    return metrics.roc(cosines, others[first] == others[second]).auc()

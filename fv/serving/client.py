@@ -12,7 +12,7 @@ import numpy as np
 
 from fv.alignment import Face
 from fv.errors import TemporaryError, UserError
-from fv.serving import contract, encoding, face_finder, verifier
+from fv.serving import contract, encoding, face_finder
 from fv.serving.contract import MODEL_NAME, InputError, Inputs, Outputs
 from fv.serving.verifier import Verifier
 
@@ -58,7 +58,8 @@ class Client(Verifier):
         try:
             embeddings, found = self._server.embed_photographs(encoded)
         except InputError as error:
-            raise UserError(verifier.name_image(str(error), {contract.IMAGE: images})) from error
+            names = {contract.IMAGE: list(map(encoding.name, images))}
+            raise UserError(contract.name_image(str(error), names)) from error
         if signature == "embed":
             return {contract.EMBEDDING: embeddings}, {contract.IMAGE: found}
         pairs = len(images) // 2

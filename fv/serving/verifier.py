@@ -1,7 +1,6 @@
 """Verdicts on pairs of images, from a SavedModel and nothing else."""
 
 import dataclasses
-import re
 from typing import Protocol
 
 import numpy as np
@@ -13,8 +12,6 @@ from fv.serving import contract, encoding, face_finder
 from fv.serving.contract import Engine, InputError, Outputs
 from fv.serving.encoding import Batch, ImageSource
 from fv.serving.face_finder import REFUSE, FinderOptions
-
-_NAMED = re.compile(r"^(\w+)\[(\d+)\] (.+)$")
 
 
 class Finder(Protocol):
@@ -226,8 +223,8 @@ class Verifier:
         try:
             return self._engine.run(aligned, inputs), faces
         except InputError as error:
-            images = {name: batch for name, (batch, _) in batches.items()}
-            raise UserError(name_image(str(error), images)) from error
+            names = {name: list(map(encoding.name, batch)) for name, (batch, _) in batches.items()}
+            raise UserError(contract.name_image(str(error), names)) from error
 
     def _verdicts(self, answer: Outputs, threshold: float | None) -> list[Verdict]:
         threshold = self.threshold if threshold is None else _check_threshold(threshold)
@@ -249,11 +246,3 @@ def _check_threshold(threshold: float) -> float:
     if not 0.0 <= threshold <= 1.0:
         raise UserError(f"the threshold {threshold} is no similarity: give one from 0 to 1")
     return float(threshold)
-
-
-def name_image(reason: str, batches: dict[str, list]) -> str:
-    """The reason, with the caller's name for an image in place of image_a[0]."""
-    named = _NAMED.match(reason)
-    if not named or named[1] not in batches:
-        return reason
-    return f"{encoding.name(batches[named[1]][int(named[2])])} {named[3]}"
