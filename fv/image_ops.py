@@ -6,8 +6,7 @@
 import numpy as np
 import tensorflow as tf
 
-from fv import alignment as alignments
-from fv import jpeg_loader
+from fv import alignment, jpeg_loader
 from fv.jpeg_loader import AVERAGED_FROM, CHANNELS
 from fv.preprocessing import Preprocessing
 
@@ -136,7 +135,7 @@ def warp(image: tf.Tensor, matrix: tf.Tensor, side: int) -> tf.Tensor:
     """`fv.alignment.warp` in a graph: uint8 [height, width, 3] to uint8 [side, side, 3]."""
     turn, shift = matrix[:, :2], matrix[:, 2]
     shrink = 1.0 / tf.norm(turn[:, 0])
-    block = tf.maximum(1, tf.cast(shrink * 2 / alignments.BLOCKS_FROM, tf.int32))
+    block = tf.maximum(1, tf.cast(shrink * 2 / alignment.BLOCKS_FROM, tf.int32))
     samples = tf.cast(tf.math.ceil(shrink / tf.cast(block, tf.float64) - 1e-3), tf.int32)
     samples = tf.maximum(1, samples)
     # The blocks that the square reaches, and a little more.

@@ -11,9 +11,8 @@ import pandas as pd
 
 from fv import files, manifest, ownership, partner_search, record
 from fv import options as fv_options
-from fv.conversion import convert, faces, pair_sampling, shards
+from fv.conversion import convert, faces, pair_sampling, pairs, shards
 from fv.conversion import options as options_module
-from fv.conversion import pairs as pairs_module
 from fv.conversion.pair_sampling import Capacity, Caps
 from fv.conversion.pairs import Selection
 from fv.errors import UserError
@@ -264,8 +263,8 @@ def _mine_training_pairs(
         for label, found in by_label.items()
     }
     ends = {label: found.pairs for label, found in by_label.items()}
-    sides = pairs_module.random_generator(options.seed, "mining", "sides")
-    return pairs_module.make_table(members, ends, sides), described
+    sides = pairs.random_generator(options.seed, "mining", "sides")
+    return pairs.make_table(members, ends, sides), described
 
 
 def _embed(options: MineOptions, known: ModelRecord, images: shards.Images) -> np.ndarray:
@@ -295,7 +294,7 @@ def _choose(
 ) -> dict[int, Chosen]:
     """Chooses pairs of each label, in the shares of the data set."""
     caps = Caps(chosen.max_pairs_per_identity, chosen.max_pairs_per_image)
-    rng = pairs_module.random_generator(options.seed, "mining", "pairs")
+    rng = pairs.random_generator(options.seed, "mining", "pairs")
     share, hard_share = chosen.genuine_fraction, options.hard_share
     wanted = round(count * share)
 

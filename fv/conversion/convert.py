@@ -13,7 +13,8 @@ from collections.abc import Callable, Iterator
 
 import pandas as pd
 
-from fv import errors, files, manifest, options, ownership, progress, record, tables, workers
+from fv import errors, files, manifest, ownership, progress, record, tables, workers
+from fv import options as fv_options
 from fv.conversion import (
     checking,
     datasets,
@@ -129,7 +130,7 @@ def _write(
     written = write_shards(chosen, selection, counts, scratch, run)
     made = manifest.Manifest(
         chosen.seed,
-        options.to_flagfile(chosen),
+        fv_options.to_flagfile(chosen),
         {split: _describe_split(selection, split, written[split]) for split in written},
         _image_side(selection),
         preprocessing=selection.preprocessing,

@@ -4,8 +4,7 @@ import dataclasses
 import os
 
 from fv import files, manifest, workers
-from fv.conversion import faces as faces_module
-from fv.conversion import sources, storage
+from fv.conversion import faces, sources, storage
 from fv.conversion.faces import FaceOptions
 from fv.errors import UserError
 from fv.options import group, option, required
@@ -180,7 +179,7 @@ def require_consistent(chosen: ConvertOptions) -> None:
         raise UserError(
             f"--crop={chosen.crop} cuts images as they are stored small: give --store_size too"
         )
-    faces_module.require_consistent(chosen.faces)
+    faces.require_consistent(chosen.faces)
     if chosen.faces.given and chosen.store_size is None:
         raise UserError(
             f"faces of {chosen.faces.source} are aligned to squares of --store_size: give it, as "

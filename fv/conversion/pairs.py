@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 
 from fv import manifest, record
-from fv.conversion import faces as faces_module
-from fv.conversion import identities as identities_module
 from fv.conversion import pair_sampling
+from fv.conversion.faces import Faces
+from fv.conversion.identities import Finding
 from fv.conversion.pair_sampling import Caps
 from fv.errors import UserError
 from fv.preprocessing import Preprocessing
@@ -41,8 +41,8 @@ class Selection:
     identities: dict[str, tuple[str, ...]]
     left_out: pd.DataFrame
     copies: pd.DataFrame
-    findings: tuple[identities_module.Finding, ...] = ()
-    faces: faces_module.Faces | None = None
+    findings: tuple[Finding, ...] = ()
+    faces: Faces | None = None
     preprocessing: Preprocessing = Preprocessing()
     root: str = ""
 

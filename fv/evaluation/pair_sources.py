@@ -17,8 +17,7 @@ from fv.conversion import faces, storage
 from fv.conversion.datasets import Place
 from fv.errors import UserError
 from fv.evaluation import options as options_module
-from fv.evaluation import pairs as pairs_module
-from fv.evaluation import protocols
+from fv.evaluation import pairs, protocols
 from fv.evaluation.options import EvaluateOptions
 from fv.evaluation.pairs import FindBoxes, Images, PairSet
 from fv.model import model_record
@@ -118,12 +117,12 @@ def with_training_crop(options: EvaluateOptions, preprocessing: Preprocessing) -
 
 
 def leave_out_broken(
-    pairs: PairSet, broken: dict[int, str], allowed: bool, *, in_list: bool
+    given: PairSet, broken: dict[int, str], allowed: bool, *, in_list: bool
 ) -> PairSet:
     """Leaves out the pairs of broken images.
 
     Args:
-      pairs: the pairs.
+      given: the pairs.
       broken: why an image cannot be decoded, by its index.
       allowed: whether pairs may be left out.
       in_list: whether the pairs come from a list, else from shards.
@@ -132,14 +131,14 @@ def leave_out_broken(
       UserError: pairs may not be left out, or no pair is left.
     """
     if not broken:
-        return pairs
+        return given
     numbers = np.array(list(broken))
-    whole = ~(np.isin(pairs.first, numbers) | np.isin(pairs.second, numbers))
-    reasons = {pairs.images.paths[number]: reason for number, reason in sorted(broken.items())}
+    whole = ~(np.isin(given.first, numbers) | np.isin(given.second, numbers))
+    reasons = {given.images.paths[number]: reason for number, reason in sorted(broken.items())}
     remedy = "mend --images" if in_list else "convert again with --overwrite"
-    remedy = "fetch the file again" if options_module.is_bin(pairs.name) else remedy
-    note = pairs_module.note_missing(reasons, whole, pairs.name, allowed, remedy)
-    return pairs.select(whole, note)
+    remedy = "fetch the file again" if options_module.is_bin(given.name) else remedy
+    note = pairs.note_missing(reasons, whole, given.name, allowed, remedy)
+    return given.select(whole, note)
 
 
 def _read_choosing(options: EvaluateOptions, trained: ModelRecord) -> PairSet | None:
@@ -170,9 +169,9 @@ def _read_list(
                 f"--crop={options.crop} has boxes by name, and the images of {path} have none: "
                 "give --crop=none if they are cut already"
             )
-        return pairs_module.read_verification_set(path, rules, options.folds)
+        return pairs.read_verification_set(path, rules, options.folds)
     assert options.images is not None
-    return pairs_module.read_listed_pairs(
+    return pairs.read_listed_pairs(
         path,
         options.images,
         rules,
@@ -197,12 +196,12 @@ def choose_storage(
     crop = storage.parse_crop(options.crop)
     folder, chosen = options.images, options.faces
     if not chosen.given:
-        rules = pairs_module.storage_rules(crop, options.store_size, preprocessing.jpeg_quality)
+        rules = pairs.storage_rules(crop, options.store_size, preprocessing.jpeg_quality)
         return rules, crop.boxes
     alignment = preprocessing.alignment
     assert alignment is not None and folder is not None
 
-    most, margin = pairs_module.MAX_PIXELS, alignment.margin
+    most, margin = pairs.MAX_PIXELS, alignment.margin
 
     @functools.cache
     def read_points() -> faces.Faces | None:
@@ -218,9 +217,7 @@ def choose_storage(
         assert found is not None
         return found.crop(paths).boxes or {}
 
-    rules = pairs_module.storage_rules(
-        crop, options.store_size, preprocessing.jpeg_quality, alignment
-    )
+    rules = pairs.storage_rules(crop, options.store_size, preprocessing.jpeg_quality, alignment)
     return rules, find_faces
 
 

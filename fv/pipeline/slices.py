@@ -6,9 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from fv import jpeg_loader
-from fv import manifest as manifests
 from fv.errors import UserError
-from fv.manifest import Manifest
+from fv.manifest import Manifest, Split
 from fv.preprocessing import Preprocessing
 
 # From this ratio to image_size on, sending the bytes to the device costs more than resizing on
@@ -40,7 +39,7 @@ class PairSource:
     """
 
     folder: str
-    split: manifests.Split
+    split: Split
     image_size: int
     crop_fraction: float
     identities: tuple[str, ...] = ()

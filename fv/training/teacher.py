@@ -16,8 +16,7 @@ import numpy as np
 import tensorflow as tf
 from absl import logging
 
-from fv import embedding_files, progress, record, workdir
-from fv import manifest as manifests
+from fv import embedding_files, manifest, progress, record, workdir
 from fv.errors import UserError
 from fv.model import checkpoint_files, model_record
 from fv.model.model_record import ModelRecord
@@ -220,7 +219,7 @@ def load_external(options: TeacherOptions, paths: Mapping[str, int]) -> External
     return ExternalTeacher(options.teacher_weight, None, table, owners, name)
 
 
-def read_paths(folder: str, split: manifests.Split) -> dict[str, int]:
+def read_paths(folder: str, split: manifest.Split) -> dict[str, int]:
     """Reads the path of each image of a split, with the index of its identity.
 
     Raises:
@@ -229,7 +228,7 @@ def read_paths(folder: str, split: manifests.Split) -> dict[str, int]:
     indices = {name: index for index, name in enumerate(split.identities)}
     found: dict[str, int] = {}
     with progress.progress(split.pairs, "read paths", "pair") as line:
-        for _, pair in manifests.list_images(folder, split.shards):
+        for _, pair in manifest.list_images(folder, split.shards):
             for image in pair:
                 found[image.path] = indices.get(image.identity, record.NO_IDENTITY)
             line.update()
