@@ -173,10 +173,8 @@ def select(chosen: ConvertOptions, catalog: Catalog, scratch: str, run: workers.
       UserError: the images, the list of pairs or the number of pairs cannot be used.
     """
     if chosen.pairs_list:
-        level, is_csv = chosen.naming[0], bool(chosen.pairs_csv)
-        listed = pair_lists.read(
-            chosen.pairs_list, catalog.images, catalog.root, level, is_csv=is_csv
-        )
+        source, level, is_csv = chosen.pairs_list, chosen.naming[0], bool(chosen.pairs_csv)
+        listed = pair_lists.read(source, catalog.images, catalog.root, level, is_csv=is_csv)
         return _select_listed(chosen, catalog, listed, scratch, run)
     return _select_sampled(chosen, catalog, scratch, run)
 
