@@ -29,7 +29,7 @@ from fv import (
     workdir,
 )
 from fv.alignment import Face
-from fv.conversion import faces, images
+from fv.conversion import faces, storage
 from fv.conversion.faces import FaceOptions
 from fv.evaluate import EvaluateOptions, evaluate
 from fv.evaluation import pair_sources
@@ -69,7 +69,7 @@ def main(options: Options) -> None:
             os.makedirs(os.path.dirname(target), exist_ok=True)
             data = files.read_bytes(os.path.join(options.images, path))
             rng = np.random.default_rng((options.seed, number))
-            photograph = place(images.decode_upright(data, _MAX_PIXELS), rng)
+            photograph = place(storage.decode_upright(data, _MAX_PIXELS), rng)
             cv2.imwrite(target, photograph[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, 95])
     listed = os.path.join(options.output, "pairs.csv")
     with files.atomic_open(listed) as file:
@@ -145,7 +145,7 @@ def count_found(options: Options, known: dict[str, Face | None]) -> dict[str, in
         face = known[path]
         assert face is not None and face.box is not None
         data = files.read_bytes(os.path.join(options.images, path))
-        image = images.decode_upright(data, _MAX_PIXELS)
+        image = storage.decode_upright(data, _MAX_PIXELS)
         left, _, width, _ = face.box
         for pixels in (12, 16, 20, 40):
             scale = pixels / width
@@ -166,7 +166,7 @@ def count_found(options: Options, known: dict[str, Face | None]) -> dict[str, in
             np.array([[1.0, 0, 195], [0, 1, 115]]),
             face.points,
         )
-        beside = alignment.warp(images.decode_upright(other, _MAX_PIXELS), np.eye(2, 3) * 0.6, 150)
+        beside = alignment.warp(storage.decode_upright(other, _MAX_PIXELS), np.eye(2, 3) * 0.6, 150)
         cases["another person at 60 % beside it"][-1][0][10:160, 10:160] = beside
     detector, found = detection.load(detection.MTCNN), {}
     for name, made in cases.items():

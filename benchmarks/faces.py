@@ -82,7 +82,7 @@ def to_grey(images: np.ndarray) -> np.ndarray:
 def _accuracy(images: np.ndarray, similarity: Callable, pairs: int) -> float:
     """Accuracy with the threshold of the other half of the people, the mean of both ways round."""
     halves = [score(images, similarity, half, pairs) for half in (0, 1)]
-    thresholds = [metrics.best_threshold(*half) for half in halves]
+    thresholds = [metrics.roc(*half).best_threshold() for half in halves]
     both = [metrics.accuracy(*halves[half], thresholds[1 - half]) for half in (0, 1)]
     return round(float(np.mean(both)), 4)
 

@@ -8,8 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 import tensorflow as tf
 
-from fv import manifest as manifests
-from fv import metering, workers
+from fv import manifest, metering, workers
 from fv.errors import UserError
 from fv.metering import Rate
 from fv.model import siamese
@@ -148,7 +147,8 @@ def benchmark(options: BenchmarkOptions) -> Report:
             "which use one host"
         )
     options.input.check()
-    source = feeding.training_source(options, manifests.load(options.tfrecords))
+    options.teaching.check()
+    source = feeding.training_source(options, manifest.load(options.tfrecords))
     source = dataclasses.replace(source, paths={})  # which are for a teacher
     strategy = strategies.start_strategy(compute, options.seed)
     strategies.check_divides(strategy, options.global_batch_size, parts)

@@ -215,9 +215,9 @@ def find_images(
         held_images = verification_sets.load(images)
         catalog = verification_sets.unpack(held_images, _make_scratch(options))
     else:
-        merge_names = False
-        level = options.identity_level
-        catalog = sources.find_images(images, options.labels, level, merge_names)
+        catalog = sources.find_images(
+            images, options.labels, options.identity_level, merge_names=False
+        )
     given: Any = dict(images=catalog.root, crop=options.crop, store_size=size, faces=options.faces)
     chosen = EvaluateOptions(encoder.source, **given)
     chosen = pair_sources.with_training_crop(chosen, preprocessing)

@@ -22,20 +22,20 @@ _ADVICE = (
 )
 
 
-def require_seen(environment: Mapping[str, str] = os.environ) -> None:
+def require_seen() -> None:
     """Checks that TensorFlow sees a GPU where this process has some.
 
     Raises:
       UserError: it sees none; the message says what names them.
     """
-    if unseen := _find_unseen(environment):
+    if unseen := _find_unseen():
         raise UserError(f"TensorFlow sees no GPU, though {unseen}: {_ADVICE}")
 
 
 @functools.cache
 def warn_of_unseen() -> None:
     """Warns on stderr, once, that TensorFlow computes on the CPU though there are GPUs."""
-    if unseen := _find_unseen(os.environ):
+    if unseen := _find_unseen():
         print(
             "fv: warning: TensorFlow sees no GPU and computes on the CPU, "
             f"though {unseen}: {_ADVICE}",
@@ -43,10 +43,10 @@ def warn_of_unseen() -> None:
         )
 
 
-def _find_unseen(environment: Mapping[str, str]) -> str | None:
+def _find_unseen() -> str | None:
     import tensorflow as tf  # slow to load, and `find` does without
 
-    found = find(environment)
+    found = find(os.environ)
     return found if found and not tf.config.list_physical_devices("GPU") else None
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from fv import errors, files, manifest, workers
-from fv.conversion import datasets, images, jpeg, sources
+from fv.conversion import datasets, jpeg, sources, storage
 from fv.conversion.datasets import Catalog, Place
 from fv.conversion.formats import BadImage
 from fv.evaluation import pairs
@@ -40,7 +40,7 @@ class Block(NamedTuple):
 
 
 def read_source(
-    catalog: Catalog, source: str, scratch: str, rules: images.StorageRules, boxes: pairs.FindBoxes
+    catalog: Catalog, source: str, scratch: str, rules: storage.StorageRules, boxes: pairs.FindBoxes
 ) -> tuple[int, pd.DataFrame, Iterator[Block]]:
     """Lists the images of a data source, as the converter does.
 
@@ -66,7 +66,7 @@ def read_source(
 
 
 def _read_images(
-    catalog: Catalog, unpacked: pd.DataFrame, rules: images.StorageRules, boxes: pairs.FindBoxes
+    catalog: Catalog, unpacked: pd.DataFrame, rules: storage.StorageRules, boxes: pairs.FindBoxes
 ) -> Iterator[Block]:
     for start in range(0, len(unpacked), IMAGES_PER_BLOCK):
         rows = slice(start, start + IMAGES_PER_BLOCK)
@@ -91,7 +91,7 @@ def _read_images(
 def _read_image(
     root: str,
     places: Sequence[Place],
-    rules: images.StorageRules,
+    rules: storage.StorageRules,
     find_parts: Callable[[], pairs.Boxes | None],
     sizes: dict[int, tuple[int, int]],
     number: int,

@@ -6,8 +6,7 @@
 import numpy as np
 import tensorflow as tf
 
-from fv import alignment as alignments
-from fv import jpeg_loader
+from fv import alignment, jpeg_loader
 from fv.jpeg_loader import AVERAGED_FROM, CHANNELS
 from fv.preprocessing import Preprocessing
 
@@ -97,9 +96,10 @@ def to_input(
 def store(image: tf.Tensor, preprocessing: Preprocessing) -> tf.Tensor:
     """Repeats on a whole image what the converter did to the training images.
 
-    The window and its size are those of `fv.conversion.images`. Averages differ from OpenCV's by at
-    most one level. The image is encoded and decoded as JPEG as there, which halves the resolution
-    of colour; libjpeg's slow DCT encodes it here, its fast one there: within a few levels.
+    The window and its size are those of `fv.conversion.storage`. Averages differ from OpenCV's by
+    at most one level. The image is encoded and decoded as JPEG as there, which halves the
+    resolution of colour; libjpeg's slow DCT encodes it here, its fast one there: within a few
+    levels.
 
     Args:
       image: uint8 [height, width, 3], upright.
@@ -135,7 +135,7 @@ def warp(image: tf.Tensor, matrix: tf.Tensor, side: int) -> tf.Tensor:
     """`fv.alignment.warp` in a graph: uint8 [height, width, 3] to uint8 [side, side, 3]."""
     turn, shift = matrix[:, :2], matrix[:, 2]
     shrink = 1.0 / tf.norm(turn[:, 0])
-    block = tf.maximum(1, tf.cast(shrink * 2 / alignments.BLOCKS_FROM, tf.int32))
+    block = tf.maximum(1, tf.cast(shrink * 2 / alignment.BLOCKS_FROM, tf.int32))
     samples = tf.cast(tf.math.ceil(shrink / tf.cast(block, tf.float64) - 1e-3), tf.int32)
     samples = tf.maximum(1, samples)
     # The blocks that the square reaches, and a little more.
@@ -184,16 +184,10 @@ def _similarity(points: tf.Tensor, target: np.ndarray) -> tf.Tensor:
 
 
 def _stored_window(shape: tf.Tensor, crop_fraction: float | None) -> tf.Tensor:
-    """`fv.conversion.images.crop_window` without a box: int32 [top, left, height, width].
-
-    In float64, as there.
-    """
-    height, width = shape[0], shape[1]
+    """`fv.conversion.storage.crop_window` without a box: int32 [top, left, height, width]."""
     if crop_fraction is None:
-        return tf.stack([0, 0, height, width])
-    shorter = tf.cast(tf.minimum(height, width), tf.float64)
-    side = tf.maximum(1, tf.cast(tf.round(shorter * crop_fraction), tf.int32))
-    return tf.stack([(height - side) // 2, (width - side) // 2, side, side])
+        return tf.stack([0, 0, shape[0], shape[1]])
+    return centre_square(shape, crop_fraction, tf.float64)
 
 
 def _shrink(part: tf.Tensor, preprocessing: Preprocessing) -> tf.Tensor:
@@ -219,15 +213,15 @@ def _average(image: tf.Tensor, store_size: int) -> tf.Tensor:
     return tf.cast(tf.round(tf.image.resize(image, size, method="area")), tf.uint8)
 
 
-def centre_square(shape: tf.Tensor, crop_fraction: float) -> tf.Tensor:
-    """The centre square of an image of int32 `shape` [height, width, …].
+def centre_square(shape: tf.Tensor, fraction: float, dtype: tf.DType = tf.float32) -> tf.Tensor:
+    """`fv.jpeg_loader.centre_square` in a graph, of an image of int32 `shape` [height, width, …].
 
     Returns:
       int32 [top, left, height, width].
     """
     height, width = shape[0], shape[1]
-    shorter = tf.cast(tf.minimum(height, width), tf.float32)
-    side = tf.maximum(1, tf.cast(tf.round(shorter * crop_fraction), tf.int32))
+    shorter = tf.cast(tf.minimum(height, width), dtype)
+    side = tf.maximum(1, tf.cast(tf.round(shorter * fraction), tf.int32))
     return tf.stack([(height - side) // 2, (width - side) // 2, side, side])
 
 

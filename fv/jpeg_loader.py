@@ -38,7 +38,7 @@ class Loader:
         if image.shape != self._shape or crop_fraction != self._crop_fraction:
             self._shape, self._crop_fraction = image.shape, crop_fraction
             height, width = image.shape[:2]
-            top, left, side = centre_window(height, width, crop_fraction)
+            top, left, side = centre_square(height, width, crop_fraction)
             self._window = slice(top, top + side), slice(left, left + side)
         window = image[self._window]
         if window.shape == result.shape:
@@ -86,9 +86,22 @@ def load_into(encoded: bytes, crop_fraction: float, result: np.ndarray) -> None:
     _thread.loader.load(encoded, crop_fraction, result)
 
 
-def centre_window(height: int, width: int, crop_fraction: float) -> tuple[int, int, int]:
-    """(top, left, side) of the centre square of an image, in float32 as in the graph."""
-    side = max(1, int(np.rint(np.float32(min(height, width)) * np.float32(crop_fraction))))
+def centre_square(
+    height: int, width: int, fraction: float, dtype: type[np.floating] = np.float32
+) -> tuple[int, int, int]:
+    """The centre square of an image, as `fv.image_ops.centre_square` cuts it in a graph.
+
+    Args:
+      height: of the image in pixels.
+      width: likewise.
+      fraction: side of the square over the shorter side, in (0, 1].
+      dtype: in which the side is computed: float32 for what a model sees, float64 for what the
+        converter stores.
+
+    Returns:
+      top, left, side.
+    """
+    side = max(1, int(np.rint(dtype(min(height, width)) * dtype(fraction))))
     return (height - side) // 2, (width - side) // 2, side
 
 

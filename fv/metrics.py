@@ -61,26 +61,6 @@ def accuracy(similarities: np.ndarray, labels: np.ndarray, threshold: float) -> 
     return float(np.mean((similarities >= float(threshold)) == same))
 
 
-def best_threshold(similarities: np.ndarray, labels: np.ndarray) -> float:
-    """`Roc.best_threshold` of these pairs; arguments and errors as `roc`."""
-    return roc(similarities, labels).best_threshold()
-
-
-def auc(similarities: np.ndarray, labels: np.ndarray) -> float:
-    """`Roc.auc` of these pairs; arguments and errors as `roc`."""
-    return roc(similarities, labels).auc()
-
-
-def eer(similarities: np.ndarray, labels: np.ndarray) -> float:
-    """`Roc.eer` of these pairs; arguments and errors as `roc`."""
-    return roc(similarities, labels).eer()
-
-
-def tar_at_far(similarities: np.ndarray, labels: np.ndarray, far: float) -> "TarAtFar":
-    """`Roc.tar_at_far` of these pairs; arguments and errors as `roc`."""
-    return roc(similarities, labels).tar_at_far(far)
-
-
 def roc(similarities: np.ndarray, labels: np.ndarray) -> "Roc":
     """Computes the receiver operating characteristic, one point per distinct similarity.
 

@@ -11,9 +11,8 @@ import pandas as pd
 
 from fv import files, manifest, ownership, partner_search, record
 from fv import options as fv_options
-from fv.conversion import convert, faces, pair_sampling, shards
+from fv.conversion import convert, faces, pair_sampling, pairs, shards
 from fv.conversion import options as options_module
-from fv.conversion import pairs as pairs_module
 from fv.conversion.pair_sampling import Capacity, Caps
 from fv.conversion.pairs import Selection
 from fv.errors import UserError
@@ -151,7 +150,8 @@ def restore_conversion(
     )
 
 
-def choose_genuine(
+def choose_pairs(
+    label: int,
     sizes: np.ndarray,
     partners: np.ndarray,
     count: int,
@@ -159,9 +159,10 @@ def choose_genuine(
     caps: Caps,
     rng: np.random.Generator,
 ) -> Chosen:
-    """Chooses genuine pairs, the mined ones first.
+    """Chooses pairs of one label, the mined ones first.
 
     Args:
+      label: `record.GENUINE` or `record.IMPOSTOR`.
       sizes: int64, images of each identity; images are numbered identity by identity.
       partners: int32 [n, k], of each image, the hardest first, `NOBODY` where there are no more.
       count: pairs to choose; there are fewer where the caps leave no more.
@@ -169,28 +170,16 @@ def choose_genuine(
       caps: most pairs of one identity and one image.
       rng: source of randomness.
     """
-    # Both images of a pair count, and they are of one identity.
-    capacity = Capacity(sizes, caps._replace(identity=2 * caps.identity))
+    images, genuine = len(partners), label == record.GENUINE
+    # Both images of a genuine pair count, and they are of one identity.
+    capacity = Capacity(sizes, caps._replace(identity=caps.identity * (2 if genuine else 1)))
     ordered = order_by_rank(partners, rng)
     hard = pair_sampling.take_within_caps(ordered, capacity, round(hard_share * count))
-    most = pair_sampling.count_genuine(sizes, caps)
-    others = pair_sampling.sample_genuine(sizes, most, caps, rng)
-    others = _without(others[rng.permutation(len(others))], hard, len(partners))
-    return Chosen(hard, pair_sampling.take_within_caps(others, capacity, count - len(hard)))
-
-
-def choose_impostors(
-    sizes: np.ndarray,
-    partners: np.ndarray,
-    count: int,
-    hard_share: float,
-    caps: Caps,
-    rng: np.random.Generator,
-) -> Chosen:
-    """Chooses impostor pairs; arguments as in `choose_genuine`."""
-    images, capacity = len(partners), Capacity(sizes, caps)
-    ordered = order_by_rank(partners, rng)
-    hard = pair_sampling.take_within_caps(ordered, capacity, round(hard_share * count))
+    if genuine:
+        most = pair_sampling.count_genuine(sizes, caps)
+        others = pair_sampling.sample_genuine(sizes, most, caps, rng)
+        others = _without(others[rng.permutation(len(others))], hard, images)
+        return Chosen(hard, pair_sampling.take_within_caps(others, capacity, count - len(hard)))
     made = pair_sampling.sample_impostors(sizes, count, caps, rng, given=hard)
     # The sampler may replace a given pair by two others.
     hard = hard[np.isin(_keys(hard, images), _keys(made, images))]
@@ -274,8 +263,8 @@ def _mine_training_pairs(
         for label, found in by_label.items()
     }
     ends = {label: found.pairs for label, found in by_label.items()}
-    sides = pairs_module.random_generator(options.seed, "mining", "sides")
-    return pairs_module.make_table(members, ends, sides), described
+    sides = pairs.random_generator(options.seed, "mining", "sides")
+    return pairs.make_table(members, ends, sides), described
 
 
 def _embed(options: MineOptions, known: ModelRecord, images: shards.Images) -> np.ndarray:
@@ -305,14 +294,17 @@ def _choose(
 ) -> dict[int, Chosen]:
     """Chooses pairs of each label, in the shares of the data set."""
     caps = Caps(chosen.max_pairs_per_identity, chosen.max_pairs_per_image)
-    rng = pairs_module.random_generator(options.seed, "mining", "pairs")
+    rng = pairs.random_generator(options.seed, "mining", "pairs")
     share, hard_share = chosen.genuine_fraction, options.hard_share
     wanted = round(count * share)
-    found = choose_genuine(sizes, partners[record.GENUINE], wanted, hard_share, caps, rng)
+
+    def choose(label: int, wanted: int) -> Chosen:
+        return choose_pairs(label, sizes, partners[label], wanted, hard_share, caps, rng)
+
+    found = choose(record.GENUINE, wanted)
     # Fewer genuine pairs than wanted take fewer impostor pairs beside them.
     wanted = min(count - wanted, round(len(found.pairs) * (1.0 - share) / share) + count % 2)
-    others = choose_impostors(sizes, partners[record.IMPOSTOR], wanted, hard_share, caps, rng)
-    return {record.GENUINE: found, record.IMPOSTOR: others}
+    return {record.GENUINE: found, record.IMPOSTOR: choose(record.IMPOSTOR, wanted)}
 
 
 def _mean_cosine(ends: np.ndarray, embeddings: FixedPoint) -> float | None:

@@ -221,26 +221,21 @@ class _Quickstart:
         return steps, f", {steps:,} steps{duration}"
 
     def _train(self, folder: str, network: Network, steps: int) -> float:
-        """Trains into a folder by FOLDER.flags, which is written unless it exists.
-
-        Returns:
-          The speed of the last start, in pairs a second.
-        """
+        """Trains by FOLDER.flags, which is written unless it exists; returns pairs a second."""
         flagfile = f"{folder}.flags"
         if not os.path.exists(flagfile):
-            gpu, seed = bool(self._gpu), self._options.seed
-            flags = recipe.flags(
-                self._data, network, crop=self._crop, steps=steps, gpu=gpu, seed=seed
-            )
+            crop, gpu, seed = self._crop, bool(self._gpu), self._options.seed
+            flags = recipe.flags(self._data, network, crop=crop, steps=steps, gpu=gpu, seed=seed)
             lines = [f"--{name}={fv_options.to_text(value)}\n" for name, value in flags.items()]
             with files.atomic_open(flagfile) as file:
                 file.writelines(["# Chosen by fv.quickstart; edit it as you like.\n", *lines])
-        ended = [start["ended"] for start in workdir.starts(folder)]
-        is_finished = ended and ended[-1] and ended[-1]["reason"] == "finished"
-        if not (is_finished and _is_newer(f"{folder}/{workdir.RUN}", flagfile)):
+        ended = workdir.last_start(folder).get("ended") or {}
+        if not (
+            ended.get("reason") == "finished" and _is_newer(f"{folder}/{workdir.RUN}", flagfile)
+        ):
             where = (f"--tfrecords={self._shards}", f"--workdir={folder}")
             cli.run_module("fv.train", f"--flagfile={flagfile}", *where)
-        return workdir.starts(folder)[-1]["ended"]["pairs_per_second"]
+        return workdir.last_start(folder)["ended"]["pairs_per_second"]
 
     def _export_run(self, run: str, folder: str) -> None:
         """Exports a run unless the export has a newer version."""
@@ -310,7 +305,7 @@ def _count(chosen: ConvertOptions) -> tuple[int, int]:
       UserError: the images cannot be used, or there are too few people.
     """
     catalog = convert.list_images(chosen)
-    convert.check_identities(chosen, catalog, catalog.images)
+    convert.check_identities(chosen, catalog)
     people = int((catalog.images["identity"].value_counts() >= 2).sum())
     if people < MIN_PEOPLE:
         raise UserError(

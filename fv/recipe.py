@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 import simplejpeg
 
-from fv import metrics, record
+from fv import jpeg_loader, metrics, record
 from fv.manifest import Manifest
 
 CONV8, INCEPTION = "conv8", "inception_v3"
@@ -161,17 +161,18 @@ def measure_crops(pairs: Iterable[record.Pair]) -> dict[float, float]:
 def _decode_square(encoded: bytes) -> np.ndarray:
     """Returns the centre square as uint8 [side, side]."""
     image = simplejpeg.decode_jpeg(encoded, "GRAY")[..., 0]
-    return _cut(image, min(image.shape))
+    return _cut(image, 1.0)
 
 
-def _cut(image: np.ndarray, side: int) -> np.ndarray:
-    top, left = ((length - side) // 2 for length in image.shape)
+def _cut(image: np.ndarray, fraction: float) -> np.ndarray:
+    height, width = image.shape
+    top, left, side = jpeg_loader.centre_square(height, width, fraction, np.float64)
     return image[top : top + side, left : left + side]
 
 
 def _pixels(square: np.ndarray, crop: float) -> np.ndarray:
     """Returns float32 [_GRID²] of zero mean and unit variance."""
-    cut = _cut(square, max(1, round(crop * len(square))))
+    cut = _cut(square, crop)
     pixels = cv2.resize(cut, (_GRID, _GRID), interpolation=cv2.INTER_AREA)
     values = pixels.astype(np.float32).ravel()
     return (values - values.mean()) / (values.std() + 1e-3)
@@ -198,5 +199,5 @@ def _auc(pixels: np.ndarray, owners: np.ndarray) -> float:
     whitened = (scored - known.mean(0)) @ (vectors / np.sqrt(values))
     whitened /= np.linalg.norm(whitened, axis=1, keepdims=True)
     first, second = np.triu_indices(len(scored), 1)
-    others = owners[~is_known]
-    return metrics.auc((whitened @ whitened.T)[first, second], others[first] == others[second])
+    cosines, others = (whitened @ whitened.T)[first, second], owners[~is_known]
+    return metrics.roc(cosines, others[first] == others[second]).auc()

@@ -17,8 +17,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from types import FrameType
-from typing import TypeVar
+from typing import Any
 
 import pandas as pd
 
@@ -42,8 +41,6 @@ _NOTE = (
     "seeds ± its standard error. A 95 % interval takes 12.7 of these errors on either side for two "
     "seeds, 4.3 for three, 2.8 for five."
 )
-
-_Options = TypeVar("_Options", TrainOptions, EvaluateOptions)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,10 +78,7 @@ class Run:
 
 
 def sweep(options: SweepOptions) -> int:
-    """Finishes all runs, updates sweep.json after each, and prints a table.
-
-    Returns:
-      The exit code: `cli.EXIT_ERROR` if a run failed, else 0.
+    """Finishes all runs, updates sweep.json after each, prints a table; returns the exit code.
 
     Raises:
       UserError: flags are wrong, a run has other settings, or another sweep works in the folder.
@@ -102,8 +96,7 @@ def sweep(options: SweepOptions) -> int:
         signal.signal(signal.SIGTERM, _raise_stopped)
         for number, run in enumerate(runs, 1):
             print(f"[{number}/{len(runs)}] {run.training.workdir}", flush=True)
-            failure = _run_stages(run)
-            if failure:
+            if failure := _run_stages(run):
                 failures[run] = failure
                 print(f"[{number}/{len(runs)}] FAILED: {failure}", flush=True)
             content = _collect(runs, failures)
@@ -175,15 +168,14 @@ def _plan_run(
         evaluate.append(f"--tfrecords={options.tfrecords}")
         evaluation = dataclasses.replace(evaluation, tfrecords=options.tfrecords)
     evaluation.check()
-    stages = {"train": train, "evaluate": evaluate}
-    if options.whiten:
-        whiten = [f"--workdir={folder}", f"--tfrecords={training.tfrecords}", f"--output={scored}"]
-        stages = {"train": train, "whiten": whiten, "evaluate": evaluate}
+    whiten = [f"--workdir={folder}", f"--tfrecords={training.tfrecords}", f"--output={scored}"]
+    whitening = {"whiten": whiten} if options.whiten else {}
+    stages = {"train": train, **whitening, "evaluate": evaluate}
     commands = {name: (sys.executable, "-m", f"fv.{name}", *each) for name, each in stages.items()}
     return Run(variant, seed, training, evaluation, commands)
 
 
-def _resolve(cls: type[_Options], flags: Sequence[str], origin: str) -> _Options:
+def _resolve(cls: type, flags: Sequence[str], origin: str) -> Any:
     try:
         return fv_options.from_flags(cls, cli.parse(cls, ["", *flags])[0])
     except UserError as error:
@@ -201,19 +193,15 @@ def _require_same_settings(run: Run) -> None:
         if line.partition("=")[0] not in _MOVABLE:
             when = "now" if line in now else "no longer"
             raise UserError(f"{folder} has other settings ({line} {when}): choose another --output")
-    trained_on = _last_start(run).get("manifest_sha256")
+    trained_on = workdir.last_start(folder).get("manifest_sha256")
     here = os.path.join(run.training.tfrecords, manifest.FILE_NAME)
     if trained_on and files.exists(here) and files.sha256(here) != trained_on:
         raise UserError(f"{folder} was trained on other shards: choose another --output")
 
 
-def _last_start(run: Run) -> dict:
-    return next(reversed(workdir.starts(run.training.workdir)), {})
-
-
 def _is_done(run: Run, stage: str) -> bool:
     if stage == "train":
-        ended = _last_start(run).get("ended") or {}
+        ended = workdir.last_start(run.training.workdir).get("ended") or {}
         return ended.get("reason") == "finished" and ended.get("step", 0) >= run.training.steps
     if stage == "whiten":
         return files.exists(os.path.join(run.training.workdir, WHITENED, workdir.MODEL))
@@ -244,8 +232,7 @@ def _run_stages(run: Run) -> str | None:
         while code in _RESUMABLE_CODES and starts < _STARTS and not _is_done(run, stage):
             code, starts = _run_command(command, log), starts + 1
         if not _is_done(run, stage):
-            with open(log, encoding="utf-8", errors="replace") as file:
-                said = file.read().strip().rpartition("\n")[2]
+            said = files.read_bytes(log).decode(errors="replace").strip().rpartition("\n")[2]
             return f"fv.{stage} left with exit code {code}: {said} ({log})"
     return None
 
@@ -277,7 +264,7 @@ def _run_command(command: Sequence[str], log: str) -> int:
     return code if code >= 0 else 128 - code
 
 
-def _raise_stopped(number: int, frame: FrameType | None) -> None:
+def _raise_stopped(*_: object) -> None:
     raise Stopped("stopped; the same command continues")
 
 
@@ -317,11 +304,7 @@ def compare(figures: pd.DataFrame, baseline: pd.DataFrame) -> dict[str, dict]:
 
     Args:
       figures: float, a row for each seed, a column for each figure. Columns with a NaN are dropped.
-      baseline: likewise, of the baseline; may be empty.
-
-    Returns:
-      By figure, `seeds`, `mean`, sample `deviation` and `standard_error`, and the same of the
-      differences as `difference`.
+      baseline: likewise; may be empty.
     """
     differences = figures.sub(baseline)  # aligned by seed; NaN where the baseline has none
     return {
@@ -347,11 +330,10 @@ def _render(content: dict) -> str:
     for variant, found in content["variants"].items():
         cells = [_render_cell(found.get(name), variant != content["baseline"]) for name in columns]
         lines.append([variant, str(found["accuracy"]["seeds"]), *cells])
-    parts.append("\n".join(f"| {' | '.join(line)} |" for line in lines))
-    parts.append(_NOTE.format(content["baseline"]))
-    for run in content["runs"]:
-        if run["state"] != "finished":
-            parts.append(f"- {run['variant']}, seed {run['seed']}: {run['state']}")
+    table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    lacking = [run for run in content["runs"] if run["state"] != "finished"]
+    parts += [table, _NOTE.format(content["baseline"])]
+    parts += [f"- {run['variant']}, seed {run['seed']}: {run['state']}" for run in lacking]
     return "\n\n".join(parts) + "\n"
 
 

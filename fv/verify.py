@@ -17,7 +17,7 @@ from fv import cli, files, ownership
 from fv.alignment import Face
 from fv.conversion import formats
 from fv.options import group, option, required
-from fv.serving import pairs_table, sources
+from fv.serving import encoding, pairs_table
 from fv.serving.engine import ENGINES, TENSORFLOW, share_cores_by_image
 from fv.serving.face_finder import FinderOptions
 from fv.serving.pairs_table import call_quietly
@@ -108,7 +108,7 @@ def _draw(path: str, images: Sequence[str], verdict: Verdict) -> None:
     faces = (verdict.face_a, verdict.face_b)
     for place, image, face in zip("ab", images, faces, strict=True):
         # As the model sees it before its crop: upright, transparency on white.
-        pixels = formats.decode(sources.encode(image, sys.maxsize), sys.maxsize)
+        pixels = formats.decode(encoding.encode(image, sys.maxsize), sys.maxsize)
         shown = Image.fromarray(pixels)
         shown.thumbnail((_SHOWN_SIDE, _SHOWN_SIDE))
         axes[place].imshow(np.asarray(shown))

@@ -60,6 +60,11 @@ def starts(folder: str) -> list[dict]:
     return content["starts"]
 
 
+def last_start(folder: str) -> dict:
+    """The entry of the last start; {} if there is none."""
+    return next(reversed(starts(folder)), {})
+
+
 def training_flag(folder: str, name: str) -> str | None:
     """Reads the value of a flag of a workdir's last training run; None if it is not recorded."""
     path = os.path.join(folder, FLAGS)

@@ -30,11 +30,11 @@ import tensorflow as tf
 from PIL import Image
 
 from fv import image_ops
-from fv.conversion import formats, images
+from fv.conversion import formats, storage
 from fv.conversion import options as options_module
 from fv.errors import UserError
 from fv.preprocessing import Preprocessing
-from fv.serving import decoding, sources
+from fv.serving import decoding, encoding
 
 WIDTH, HEIGHT = 56, 40
 LARGE = (4000, 3000)
@@ -716,8 +716,8 @@ class EntryPoints:
             return self._through_graph(self._encode(file, entry))
         quality = options_module.ConvertOptions.jpeg_quality if entry == EVALUATE else 100
         try:
-            stored = images.prepare_image(
-                file.data, images.StorageRules(PIXELS, Preprocessing(jpeg_quality=quality))
+            stored = storage.prepare_image(
+                file.data, storage.StorageRules(PIXELS, Preprocessing(jpeg_quality=quality))
             ).stored
         except formats.BadImage as error:
             raise Refused(str(error)) from error
@@ -736,7 +736,7 @@ class EntryPoints:
                 zip(VERIFIERS, (path, file.data, file.wanted, Image.open(path)), strict=True)
             )[entry]
             try:
-                return sources.encode(given, PIXELS)
+                return encoding.encode(given, PIXELS)
             except UserError as error:
                 raise Refused(str(error)) from error
 

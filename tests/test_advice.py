@@ -362,7 +362,7 @@ def prepare(options: TrainOptions) -> None:
     )
     source, _ = feeding.pair_sources(options)
     with strategy.scope():
-        teacher.load(options.teaching, options.model.embedding_size, source.identities)
+        teacher.load(options.teaching, options.model, source)
     if options.init_weights != "none":
         initial_weights.find_weights(options.init_weights, options.model)
     next(

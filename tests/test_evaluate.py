@@ -12,8 +12,7 @@ import pytest
 import tensorflow as tf
 
 from fv import cli, files, manifest, metrics
-from fv.conversion import images as images_module
-from fv.conversion import verification_sets
+from fv.conversion import storage, verification_sets
 from fv.errors import UserError
 from fv.evaluate import EvaluateOptions, evaluate
 from fv.evaluation import pairs as pairs_module
@@ -417,7 +416,7 @@ def test_a_verification_set_has_insightface_s_figures_of_its_embeddings(of_bin, 
     found = figures_of(of_bin.output)["insightface"]
     record = model_record.load(of_bin.workdir)
     model, _ = checkpoint_files.load_model(of_bin.workdir, record)
-    rules = pairs_module.storage_rules(images_module.Crop(), None)
+    rules = pairs_module.storage_rules(storage.Crop(), None)
     pairs = pairs_module.read_verification_set(of_bin.pairs_bin, rules, 2)
     features = scores_module.extract_features(
         pairs.images, "x", model, record.options, untrained=None, flip=False

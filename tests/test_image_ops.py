@@ -107,7 +107,7 @@ def test_a_crop_is_bit_for_bit_the_middle_of_the_whole_image():
             "JPEG",
             subsampling=2,
         )
-        top, left, _ = jpeg_loader.centre_window(51, 37, fraction)
+        top, left, _ = jpeg_loader.centre_square(51, 37, fraction)
         window = decoded(data)[top : top + side, left : left + side]
         for loaded in (
             image_ops.jpeg_to_input(data, side, fraction),
@@ -133,7 +133,7 @@ def test_both_cut_the_same_window_of_any_size():
     for height, width, fraction in itertools.product(
         range(1, 260, 17), range(1, 260, 23), (0.01, 0.35, 0.5, 0.64, 0.999, 1.0)
     ):
-        top, left, side = jpeg_loader.centre_window(height, width, fraction)
+        top, left, side = jpeg_loader.centre_square(height, width, fraction)
         graph = cut(tf.constant([height, width]), fraction).numpy()
         assert (top, left, side, side) == tuple(graph)
 

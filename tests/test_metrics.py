@@ -15,7 +15,6 @@ TIED = np.array([0.9, 0.8, 0.4, 0.4, 0.1]), np.array([1, 1, 1, 0, 0])
 PERFECT = np.array([0.9, 0.7, 0.3, 0.1]), np.array([1, 1, 0, 0])
 INVERTED = PERFECT[0], 1 - PERFECT[1]
 IDENTICAL = np.full(6, 0.5), np.array([1, 0, 1, 0, 1, 0])
-FIGURES = (metrics.roc, metrics.best_threshold, metrics.auc, metrics.eer)
 
 
 def sample(seed: int, decimals: int, pairs: int = 400) -> tuple[np.ndarray, np.ndarray]:
@@ -41,14 +40,14 @@ def test_roc_has_scikit_learns_points(pairs):
 @pytest.mark.parametrize("pairs", [*SAMPLES, TIED, PERFECT, INVERTED, IDENTICAL])
 def test_auc_is_scikit_learns(pairs):
     similarities, labels = pairs
-    assert metrics.auc(similarities, labels) == pytest.approx(
+    assert metrics.roc(similarities, labels).auc() == pytest.approx(
         sklearn_metrics.roc_auc_score(labels, similarities), abs=1e-12
     )
 
 
 def test_auc_counts_a_tie_as_half_a_win():
-    assert metrics.auc(*TIED) == (2 + 2 + 1.5) / 6
-    assert metrics.auc(*IDENTICAL) == 0.5
+    assert metrics.roc(*TIED).auc() == (2 + 2 + 1.5) / 6
+    assert metrics.roc(*IDENTICAL).auc() == 0.5
 
 
 @pytest.mark.parametrize("similarities, labels", SAMPLES)
@@ -64,7 +63,8 @@ def test_counts_of_the_curve_are_those_of_the_decision_rule(similarities, labels
 @pytest.mark.parametrize("pairs", [*SAMPLES, TIED, PERFECT, INVERTED, IDENTICAL])
 def test_no_threshold_is_more_accurate_than_the_best(pairs):
     similarities, labels = pairs
-    best = metrics.accuracy(similarities, labels, metrics.best_threshold(similarities, labels))
+    threshold = metrics.roc(similarities, labels).best_threshold()
+    best = metrics.accuracy(similarities, labels, threshold)
     candidates = [*similarities, similarities.max() + 1]
     assert best == max(
         metrics.accuracy(similarities, labels, threshold) for threshold in candidates
@@ -72,33 +72,35 @@ def test_no_threshold_is_more_accurate_than_the_best(pairs):
 
 
 def test_best_threshold_is_half_way_between_similarities():
-    assert metrics.best_threshold(*PERFECT) == pytest.approx(0.5)
+    assert metrics.roc(*PERFECT).best_threshold() == pytest.approx(0.5)
 
 
 def test_best_threshold_rejects_every_pair_on_a_tie():
     for similarities, labels in (IDENTICAL, INVERTED):
-        threshold = metrics.best_threshold(similarities, labels)
+        threshold = metrics.roc(similarities, labels).best_threshold()
         assert similarities.max() < threshold < similarities.max() + 1e-6
 
 
 def test_best_threshold_accepts_constant_pairs_if_most_are_genuine():
-    assert metrics.best_threshold(np.full(3, 0.5), np.array([1, 1, 0])) == 0.5
+    assert metrics.roc(np.full(3, 0.5), np.array([1, 1, 0])).best_threshold() == 0.5
 
 
 def test_of_equally_accurate_thresholds_the_one_with_far_nearest_frr_wins():
     # Three of four are correct above 0.6 (FAR 0, FRR 1/2) and above 0.2 (FAR 1/2, FRR 0).
     labels = np.array([1, 0, 1, 0])
-    assert metrics.best_threshold(np.array([0.8, 0.6, 0.4, 0.2]), labels) == pytest.approx(0.7)
+    curve = metrics.roc(np.array([0.8, 0.6, 0.4, 0.2]), labels)
+    assert curve.best_threshold() == pytest.approx(0.7)
     # Four of six are correct at several thresholds, with equal errors at one.
     similarities = np.array([0.9, 0.8, 0.7, 0.6, 0.5, 0.4])
-    assert metrics.best_threshold(similarities, np.array([1, 0, 1, 0, 1, 0])) == pytest.approx(0.65)
+    curve = metrics.roc(similarities, np.array([1, 0, 1, 0, 1, 0]))
+    assert curve.best_threshold() == pytest.approx(0.65)
 
 
 def test_best_threshold_and_figures_do_not_depend_on_the_order_of_pairs():
     similarities, labels = SAMPLES[0]
     order = np.random.default_rng(1).permutation(len(labels))
-    threshold = metrics.best_threshold(similarities, labels)
-    assert metrics.best_threshold(similarities[order], labels[order]) == threshold
+    threshold = metrics.roc(similarities, labels).best_threshold()
+    assert metrics.roc(similarities[order], labels[order]).best_threshold() == threshold
     assert metrics.evaluate(similarities[order], labels[order], threshold) == metrics.evaluate(
         similarities, labels, threshold
     )
@@ -108,7 +110,7 @@ def test_best_threshold_and_figures_do_not_depend_on_the_order_of_pairs():
 def test_best_threshold_separates_neighbouring_numbers_of_every_precision(dtype):
     lower = dtype(0.3)
     similarities = np.array([lower, np.nextafter(lower, dtype(1))])
-    threshold = metrics.best_threshold(similarities, np.array([0, 1]))
+    threshold = metrics.roc(similarities, np.array([0, 1])).best_threshold()
     assert metrics.accuracy(similarities, np.array([0, 1]), threshold) == 1
     assert dtype(threshold) == threshold
 
@@ -119,11 +121,11 @@ def test_a_similarity_at_the_threshold_is_accepted():
 
 
 def test_eer_of_hand_worked_cases():
-    assert metrics.eer(*PERFECT) == 0
-    assert metrics.eer(*INVERTED) == 1
-    assert metrics.eer(*IDENTICAL) == pytest.approx(0.5)
+    assert metrics.roc(*PERFECT).eer() == 0
+    assert metrics.roc(*INVERTED).eer() == 1
+    assert metrics.roc(*IDENTICAL).eer() == pytest.approx(0.5)
     # From (FAR 0, FRR 1/3) to (1/2, 0): FAR = t / 2 meets FRR = (1 - t) / 3 at t = 0.4.
-    assert metrics.eer(*TIED) == pytest.approx(0.2)
+    assert metrics.roc(*TIED).eer() == pytest.approx(0.2)
 
 
 @pytest.mark.parametrize("similarities, labels", SAMPLES)
@@ -133,13 +135,13 @@ def test_eer_lies_on_the_roc_curve_where_far_equals_frr(similarities, labels):
     position = np.arange(len(far)) / (len(far) - 1)
     along_far, along_frr = np.interp(fine, position, far), 1 - np.interp(fine, position, tar)
     crossing = along_far[np.argmin(np.abs(along_far - along_frr))]
-    assert metrics.eer(similarities, labels) == pytest.approx(crossing, abs=0.005)
+    assert metrics.roc(similarities, labels).eer() == pytest.approx(crossing, abs=0.005)
 
 
 @pytest.mark.parametrize("far", [0.5, 0.1, 0.01])
 @pytest.mark.parametrize("similarities, labels", SAMPLES)
 def test_tar_at_far_is_the_largest_tar_that_the_limit_allows(similarities, labels, far):
-    measured = metrics.tar_at_far(similarities, labels, far)
+    measured = metrics.roc(similarities, labels).tar_at_far(far)
     fars, tars, _ = sklearn_metrics.roc_curve(labels, similarities, drop_intermediate=False)
     assert measured.tar == tars[fars <= far].max()
     assert measured.impostors_accepted / measured.impostors == fars[tars == measured.tar].min()
@@ -148,19 +150,19 @@ def test_tar_at_far_is_the_largest_tar_that_the_limit_allows(similarities, label
 @pytest.mark.parametrize("far", [0.5, 0.1, 0.01])
 @pytest.mark.parametrize("similarities, labels", SAMPLES)
 def test_threshold_of_tar_at_far_gives_its_counts(similarities, labels, far):
-    measured = metrics.tar_at_far(similarities, labels, far)
+    measured = metrics.roc(similarities, labels).tar_at_far(far)
     assert np.sum(similarities[labels == 1] >= measured.threshold) == measured.genuine_accepted
     assert np.sum(similarities[labels == 0] >= measured.threshold) == measured.impostors_accepted
 
 
 def test_tar_at_far_of_a_hand_worked_case():
     similarities, labels = np.array([0.9, 0.8, 0.7, 0.6, 0.5]), np.array([1, 0, 1, 0, 1])
-    measured = metrics.tar_at_far(similarities, labels, 0.5)
+    measured = metrics.roc(similarities, labels).tar_at_far(0.5)
     assert dataclasses.astuple(measured) == (0.5, 2 / 3, pytest.approx(0.65), 2, 3, 1, 2)
 
 
 def test_tar_at_far_is_0_if_too_many_impostors_tie_with_the_top():
-    measured = metrics.tar_at_far(*IDENTICAL, far=0.5)
+    measured = metrics.roc(*IDENTICAL).tar_at_far(0.5)
     assert (measured.tar, measured.genuine_accepted, measured.impostors_accepted) == (0, 0, 0)
     assert measured.threshold > 0.5 and math.isfinite(measured.threshold)
 
@@ -169,8 +171,8 @@ def test_tar_at_far_is_0_if_too_many_impostors_tie_with_the_top():
 def test_the_lowest_measurable_far_is_one_impostor_pair(impostors):
     similarities = np.r_[2.0, np.linspace(0, 1, impostors)]
     labels = np.r_[1, np.zeros(impostors, int)]
-    assert metrics.tar_at_far(similarities, labels, 1 / impostors).tar == 1
-    below = metrics.tar_at_far(similarities, labels, 0.999 / impostors)
+    assert metrics.roc(similarities, labels).tar_at_far(1 / impostors).tar == 1
+    below = metrics.roc(similarities, labels).tar_at_far(0.999 / impostors)
     assert (below.tar, below.threshold, below.genuine_accepted, below.impostors_accepted) == (
         None,
         None,
@@ -186,14 +188,13 @@ def test_a_far_of_29_in_100_allows_29_impostor_pairs():
         np.zeros(101, int),
     )
     labels[29] = 1
-    assert metrics.tar_at_far(similarities, labels, 0.29).impostors_accepted == 29
+    assert metrics.roc(similarities, labels).tar_at_far(0.29).impostors_accepted == 29
 
 
 def test_larger_far_never_lowers_tar():
     for similarities, labels in SAMPLES:
-        tars = [
-            metrics.tar_at_far(similarities, labels, far).tar for far in (0.01, 0.02, 0.1, 0.3, 1)
-        ]
+        curve = metrics.roc(similarities, labels)
+        tars = [curve.tar_at_far(far).tar for far in (0.01, 0.02, 0.1, 0.3, 1)]
         assert tars == sorted(tars)
         assert tars[-1] == 1
 
@@ -228,17 +229,19 @@ def test_standard_error_of_accuracy_is_binomial():
 
 def test_a_rising_transform_of_the_similarities_changes_no_rate():
     similarities, labels = SAMPLES[1]
-    for figure in (metrics.auc, metrics.eer):
-        assert figure(similarities, labels) == figure(np.exp(similarities / 10), labels)
+    curve, risen = (metrics.roc(s, labels) for s in (similarities, np.exp(similarities / 10)))
+    assert (curve.auc(), curve.eer()) == (risen.auc(), risen.eer())
 
 
 def test_bool_int_and_float_labels_and_lists_mean_the_same():
     similarities, labels = TIED
     for same in (labels == 1, labels.astype(float), labels.astype(np.uint8), labels.tolist()):
-        assert metrics.auc(similarities.tolist(), same) == metrics.auc(similarities, labels)
+        assert (
+            metrics.roc(similarities.tolist(), same).auc()
+            == metrics.roc(similarities, labels).auc()
+        )
 
 
-@pytest.mark.parametrize("figure", FIGURES)
 @pytest.mark.parametrize(
     "similarities, labels, message",
     [
@@ -257,9 +260,9 @@ def test_bool_int_and_float_labels_and_lists_mean_the_same():
         ([0.1, 0.2, 0.3], [1, -1, 0], "label of pair 1 is -1"),
     ],
 )
-def test_pairs_without_metrics_are_refused_by_their_fault(figure, similarities, labels, message):
+def test_pairs_without_metrics_are_refused_by_their_fault(similarities, labels, message):
     with pytest.raises(UserError, match=message) as raised:
-        figure(np.array(similarities), np.array(labels))
+        metrics.roc(np.array(similarities), np.array(labels))
     assert "\n" not in str(raised.value)
 
 
@@ -272,4 +275,4 @@ def test_a_threshold_that_is_not_finite_is_refused(threshold):
 @pytest.mark.parametrize("far", [0, -0.1, 1.5, math.nan])
 def test_a_far_that_is_no_rate_is_refused(far):
     with pytest.raises(UserError, match="is not a rate"):
-        metrics.tar_at_far(*TIED, far=far)
+        metrics.roc(*TIED).tar_at_far(far)

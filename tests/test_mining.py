@@ -170,13 +170,13 @@ def partners_of(*, genuine: bool) -> np.ndarray:
     return np.array(rows, np.int32)
 
 
-@pytest.mark.parametrize(
-    ("choose", "genuine"), [(mining.choose_genuine, True), (mining.choose_impostors, False)]
-)
+@pytest.mark.parametrize("label", [record.GENUINE, record.IMPOSTOR])
 @pytest.mark.parametrize("caps", [MANY, Caps(6, 3)])
-def test_pairs_have_their_label_come_once_and_keep_the_caps(choose, genuine, caps):
+def test_pairs_have_their_label_come_once_and_keep_the_caps(label, caps):
+    genuine = label == record.GENUINE
     partners = partners_of(genuine=genuine)
-    pairs = choose(SIZES, partners, 16, 0.5, caps, np.random.default_rng(0)).pairs
+    rng = np.random.default_rng(0)
+    pairs = mining.choose_pairs(label, SIZES, partners, 16, 0.5, caps, rng).pairs
     assert len(pairs) == 16 and len({tuple(pair) for pair in pairs.tolist()}) == 16
     assert ((OWNERS[pairs[:, 0]] == OWNERS[pairs[:, 1]]) == genuine).all() and (
         pairs[:, 0] < pairs[:, 1]
@@ -189,7 +189,8 @@ def test_pairs_have_their_label_come_once_and_keep_the_caps(choose, genuine, cap
 @pytest.mark.parametrize(("share", "mined"), [(0.0, 0), (0.5, 8), (1.0, 16)])
 def test_the_share_of_mined_pairs_is_the_one_asked_for(share, mined):
     partners = partners_of(genuine=False)
-    chosen = mining.choose_impostors(SIZES, partners, 16, share, MANY, np.random.default_rng(0))
+    rng = np.random.default_rng(0)
+    chosen = mining.choose_pairs(record.IMPOSTOR, SIZES, partners, 16, share, MANY, rng)
     assert len(chosen.hard) == mined and len(chosen.pairs) == 16
     assert all(high in partners[low] or low in partners[high] for low, high in chosen.hard)
 

@@ -16,8 +16,7 @@ from PIL import Image
 
 import fv
 from fv import image_ops, manifest, mining, whiten
-from fv.conversion import convert
-from fv.conversion import images as conversion
+from fv.conversion import convert, storage
 from fv.conversion import options as options_module
 from fv.errors import UserError
 from fv.evaluate import EvaluateOptions, evaluate
@@ -302,7 +301,7 @@ def test_a_list_for_a_model_of_boxes_needs_boxes_of_its_own(tmp_path):
 )
 def test_the_graph_s_averages_are_the_converter_s_within_one_level(size, preprocessing):
     noise = np.random.default_rng(size).integers(0, 256, (size[1], size[0], 3), np.uint8)
-    wanted = conversion.cut_and_resize(noise, preprocessing.store_size, preprocessing.crop_fraction)
+    wanted = storage.cut_and_resize(noise, preprocessing.store_size, preprocessing.crop_fraction)
     top, left, height, width = image_ops._stored_window(
         tf.constant(noise.shape), preprocessing.crop_fraction
     ).numpy()

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from fv import tables
-from fv.conversion import images, pair_lists
+from fv.conversion import pair_lists, storage
 from fv.errors import UserError
 from fv.evaluation import given_scores
 
@@ -220,11 +220,11 @@ def test_people_keep_their_names_whatever_they_look_like(write):
 
 def test_a_second_box_of_an_image_is_refused_and_the_same_again_is_not(write):
     header = "path,left,top,width,height\na/1.jpg,0,0,9,9\n"
-    assert images.parse_crop(write(f"{header}./a//1.jpg,0,0,9,9\n")).boxes == {
-        "a/1.jpg": images.Box(0, 0, 9, 9)
+    assert storage.parse_crop(write(f"{header}./a//1.jpg,0,0,9,9\n")).boxes == {
+        "a/1.jpg": storage.Box(0, 0, 9, 9)
     }
     with pytest.raises(UserError, match=r"line 3: a second box for a/1\.jpg"):
-        images.parse_crop(write(f"{header}a/1.jpg,5,0,9,9\n"))
+        storage.parse_crop(write(f"{header}a/1.jpg,5,0,9,9\n"))
 
 
 @pytest.mark.parametrize(

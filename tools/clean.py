@@ -18,7 +18,7 @@ import pandas as pd
 from fv import cleaning, cli, contact_sheets, embedding_files, files, ownership, record, tables
 from fv.cleaning import Finding
 from fv.contact_sheets import Pair
-from fv.conversion import images
+from fv.conversion import storage
 from fv.conversion.formats import BadImage
 from fv.embedding_files import Embeddings
 from fv.errors import UserError
@@ -92,7 +92,7 @@ def _to_pair(finding: Finding, held: Embeddings, folder: str) -> Pair:
     for image in finding.shown:
         try:
             data = files.read_bytes(os.path.join(folder, held.paths[image]))
-            pictures.append(images.prepare_image(data, images.StorageRules(_MAX_PIXELS)).stored)
+            pictures.append(storage.prepare_image(data, storage.StorageRules(_MAX_PIXELS)).stored)
         except (OSError, BadImage):
             pictures.append(b"")  # the sheet says that it cannot be decoded
     first, second = (held.paths[image] for image in finding.shown)

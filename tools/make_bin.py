@@ -9,8 +9,7 @@ import dataclasses
 import itertools
 
 from fv import cli, files, progress
-from fv.conversion import images as images_module
-from fv.conversion import verification_sets
+from fv.conversion import storage, verification_sets
 from fv.conversion.formats import BadImage
 from fv.errors import UserError
 from fv.evaluation import pairs
@@ -30,7 +29,7 @@ class Options:
     identity_level: int | None = option(
         None, "Level of the folder below --images that names the person, from 1.", lower=1
     )
-    crop: str = option(images_module.WHOLE, "Part of an image to store, as in the converter.")
+    crop: str = option(storage.WHOLE, "Part of an image to store, as in the converter.")
     store_size: int | None = option(
         None, "Make the shorter side at most this many pixels.", lower=8, upper=4096
     )
@@ -45,7 +44,7 @@ def main(options: Options) -> None:
         raise UserError(f"--output={options.output} is not a .bin file: give a name ending in .bin")
     if files.exists(options.output):
         raise UserError(f"--output={options.output} exists: remove it, or give another name")
-    crop = images_module.parse_crop(options.crop)
+    crop = storage.parse_crop(options.crop)
     found = pairs.read_listed_pairs(
         listed,
         options.images,

@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from fv import errors, files, progress, workers
-from fv.conversion import datasets, images, sources
+from fv.conversion import datasets, sources, storage
 from fv.conversion.datasets import Place
 from fv.conversion.formats import BadImage
 from fv.errors import UserError
@@ -54,10 +54,10 @@ class Task:
 
     root: str
     places: tuple[Place, ...]
-    boxes: tuple[images.Part | None, ...]
+    boxes: tuple[storage.Part | None, ...]
     first: int
     scratch: str
-    rules: images.StorageRules
+    rules: storage.StorageRules
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,8 +81,8 @@ def check_images(
     catalog: pd.DataFrame,
     root: str,
     scratch: str,
-    rules: images.StorageRules,
-    crop: images.Crop,
+    rules: storage.StorageRules,
+    crop: storage.Crop,
     run: workers.Map,
     strict: bool,
 ) -> Checked:
@@ -222,11 +222,11 @@ _COSINES, _ORDER = _cosines(), _order()
 
 
 def _check_image(
-    root: str, place: Place, rules: images.StorageRules, box: images.Part | None, pack: bytearray
+    root: str, place: Place, rules: storage.StorageRules, box: storage.Part | None, pack: bytearray
 ) -> tuple:
     """The fields of `_RESULT` of one image; bytes that had to be made are added to the pack."""
     data, offset = sources.read_image(root, place, rules.max_pixels)
-    image = images.prepare_image(data, rules, box)
+    image = storage.prepare_image(data, rules, box)
     if image.stored is not data or offset is None:
         offset = ~len(pack)
         pack += image.stored
@@ -245,7 +245,7 @@ def _check_image(
 
 
 def _tasks(
-    catalog: pd.DataFrame, root: str, scratch: str, rules: images.StorageRules, crop: images.Crop
+    catalog: pd.DataFrame, root: str, scratch: str, rules: storage.StorageRules, crop: storage.Crop
 ) -> Iterator[Task]:
     places = datasets.list_places(catalog)
     for first in range(0, len(catalog), _IMAGES_PER_TASK):

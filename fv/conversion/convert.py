@@ -13,7 +13,8 @@ from collections.abc import Callable, Iterator
 
 import pandas as pd
 
-from fv import errors, files, manifest, options, ownership, progress, record, tables, workers
+from fv import errors, files, manifest, ownership, progress, record, tables, workers
+from fv import options as fv_options
 from fv.conversion import (
     checking,
     datasets,
@@ -27,9 +28,9 @@ from fv.conversion import (
     report,
     shards,
     sources,
+    storage,
     verification_sets,
 )
-from fv.conversion import images as images_module
 from fv.conversion import options as options_module
 from fv.conversion.datasets import Catalog
 from fv.conversion.options import LOCAL, ConvertOptions
@@ -69,17 +70,22 @@ def convert(
       TemporaryError: an image or a shard could not be read or written, and this may pass.
     """
     options_module.require_consistent(chosen)
-    if verification_sets.is_verification_set(chosen.images):
-        found = verification_sets.load(chosen.images)
-        with _claim(chosen) as (scratch, run):
-            # the steps below read images from a folder, in several processes
-            folder = os.path.join(scratch, "images")
-            catalog = verification_sets.unpack(found, folder)
-            return _convert(chosen, catalog, scratch, run, reselect, found.pairs())
-    catalog = list_images(chosen)
+    is_set = verification_sets.is_verification_set(chosen.images)
+    found = verification_sets.load(chosen.images) if is_set else list_images(chosen)
     with _claim(chosen) as (scratch, run):
-        catalog = catalog._replace(images=sources.unpack(catalog.images, scratch, run))
-        return _convert(chosen, catalog, scratch, run, reselect)
+        if chosen.faces.detector:
+            faces.require_own_file(chosen.output)
+        if isinstance(found, Catalog):
+            catalog = found._replace(images=sources.unpack(found.images, scratch, run))
+            selection = select(chosen, catalog, scratch, run)
+        else:
+            # The steps below read images from a folder, in several processes.
+            catalog = verification_sets.unpack(found, os.path.join(scratch, "images"))
+            selection = _select_listed(chosen, catalog, found.pairs(), scratch, run)
+        if reselect:
+            selection = reselect(selection, scratch)
+        made = _write(chosen, catalog, selection, scratch, run)
+        return made, selection.left_out
 
 
 def list_images(chosen: ConvertOptions) -> Catalog:
@@ -109,29 +115,12 @@ def _claim(chosen: ConvertOptions) -> Iterator[tuple[str, workers.Map]]:
             raise kind(_describe_unfinished(error, chosen)) from error
 
 
-def _convert(
-    chosen: ConvertOptions,
-    catalog: Catalog,
-    scratch: str,
-    run: workers.Map,
-    reselect: Reselect | None,
-    listed: pd.DataFrame | None = None,
-) -> tuple[manifest.Manifest, pd.DataFrame]:
-    """As `convert`; `listed` are the pairs of the catalog."""
-    if chosen.faces.detector:
-        faces.require_own_file(chosen.output)
-    if listed is None:
-        selection = select(chosen, catalog, scratch, run)
-    else:
-        selection = _select_listed(chosen, catalog, chosen.images, scratch, run, listed)
-    if reselect:
-        selection = reselect(selection, scratch)
+def _write(
+    chosen: ConvertOptions, catalog: Catalog, selection: Selection, scratch: str, run: workers.Map
+) -> manifest.Manifest:
+    """Writes everything that the output holds, the manifest last."""
     counts = shards.count_shards(selection.tables, selection.images, chosen.shards)
-    names = [
-        manifest.shard_name(split, index, count)
-        for split, count in counts.items()
-        for index in range(count)
-    ]
+    names = [manifest.shard_name(split, i, n) for split, n in counts.items() for i in range(n)]
     output.clear_output(chosen.output, keep=[] if chosen.overwrite else names)
     if len(selection.left_out):
         with ownership.staged(chosen.output, [output.LEFT_OUT]) as staging:
@@ -141,7 +130,7 @@ def _convert(
     written = write_shards(chosen, selection, counts, scratch, run)
     made = manifest.Manifest(
         chosen.seed,
-        options.to_flagfile(chosen),
+        fv_options.to_flagfile(chosen),
         {split: _describe_split(selection, split, written[split]) for split in written},
         _image_side(selection),
         preprocessing=selection.preprocessing,
@@ -150,7 +139,7 @@ def _convert(
     manifest.save(made, chosen.output)
     output.forget_shards(chosen.output)
     ownership.remove_private(chosen.output, faces.BLOCKS)
-    return made, selection.left_out
+    return made
 
 
 @contextlib.contextmanager
@@ -184,7 +173,9 @@ def select(chosen: ConvertOptions, catalog: Catalog, scratch: str, run: workers.
       UserError: the images, the list of pairs or the number of pairs cannot be used.
     """
     if chosen.pairs_list:
-        return _select_listed(chosen, catalog, chosen.pairs_list, scratch, run)
+        source, level, is_csv = chosen.pairs_list, chosen.naming[0], bool(chosen.pairs_csv)
+        listed = pair_lists.read(source, catalog.images, catalog.root, level, is_csv=is_csv)
+        return _select_listed(chosen, catalog, listed, scratch, run)
     return _select_sampled(chosen, catalog, scratch, run)
 
 
@@ -199,7 +190,7 @@ def _select_sampled(
         )
     images, excluded = _exclude(chosen, catalog.images)
     catalog = catalog._replace(images=images)
-    findings = check_identities(chosen, catalog, images)
+    findings = check_identities(chosen, catalog)
     shares = pairs.split_fractions(chosen.val_fraction, chosen.test_fraction)
     checked, boxless, found, made = _check_images(chosen, catalog, scratch, run, chosen.strict)
     copies = duplicates.find_copies(checked, checking.DISTANCE)
@@ -210,21 +201,12 @@ def _select_sampled(
     left_out = left_out.sort_values("path", ignore_index=True)
     datasets.require_identities(sound, left_out, chosen.images, level=catalog.level)
 
-    names = sound["identity"].unique().sort_values()
-    split_of = pd.Series(pairs.assign_splits(names, shares, chosen.seed), list(names), dtype=object)
-    members = {split: tuple(split_of.index[split_of == split]) for split in shares}
-    pairs.require_two_identities({split: len(names) for split, names in members.items()})
-    # One lookup for each identity, not for each image.
-    identity, splits = sound["identity"].cat, list(shares)
-    codes = pd.Categorical(split_of.reindex(identity.categories), categories=splits).codes
-    sound = sound.assign(split=pd.Categorical.from_codes(codes[identity.codes], categories=splits))
-
+    sound, members = pairs.split_images(sound, shares, chosen.seed)
     caps = Caps(chosen.max_pairs_per_identity, chosen.max_pairs_per_image)
     wanted = pairs.Wanted(chosen.pairs, chosen.genuine_fraction, caps)
     owners = sound[["identity", "split"]]
     sampled = pairs.sample_pairs(owners, pairs.plan_quotas(owners, wanted), wanted, chosen.seed)
-    root = catalog.root
-    return Selection(sound, sampled, members, left_out, copies, findings, found, made, root)
+    return Selection(sound, sampled, members, left_out, copies, findings, found, made, catalog.root)
 
 
 def _exclude(chosen: ConvertOptions, images: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -252,19 +234,12 @@ def _exclude(chosen: ConvertOptions, images: pd.DataFrame) -> tuple[pd.DataFrame
 
 
 def _select_listed(
-    chosen: ConvertOptions,
-    catalog: Catalog,
-    source: str,
-    scratch: str,
-    run: workers.Map,
-    listed: pd.DataFrame | None = None,
+    chosen: ConvertOptions, catalog: Catalog, listed: pd.DataFrame, scratch: str, run: workers.Map
 ) -> Selection:
     """Selects all pairs of a list: copies are reported, but a protocol must not change silently."""
-    if listed is None:
-        level, is_csv = chosen.naming[0], bool(chosen.pairs_csv)
-        listed = pair_lists.read(source, catalog.images, catalog.root, level, is_csv=is_csv)
+    source = chosen.pairs_list or chosen.images
     named = pair_checks.restrict_to_pairs(catalog.images, listed)
-    findings = check_identities(chosen, catalog, named)
+    findings = check_identities(chosen, catalog._replace(images=named))
     unread = datasets.describe_unread(pd.concat([listed["a"], listed["b"]]))
     odd = pd.concat([catalog.unusable, unread])
     used = pair_checks.select_images(listed, catalog.images, odd, source)
@@ -277,16 +252,15 @@ def _select_listed(
     sound = checked.sound.assign(split=pd.Categorical([chosen.pairs_split] * len(checked.sound)))
     copies = duplicates.find_copies(checked, checking.DISTANCE)
     tables, members_of = {chosen.pairs_split: table}, {chosen.pairs_split: members}
-    root = catalog.root
-    return Selection(sound, tables, members_of, left_out, copies, findings, found, made, root)
+    return Selection(
+        sound, tables, members_of, left_out, copies, findings, found, made, catalog.root
+    )
 
 
-def check_identities(
-    chosen: ConvertOptions, catalog: Catalog, images: pd.DataFrame
-) -> tuple[identities.Finding, ...]:
-    """As `identities.check`, for some images of the catalog."""
+def check_identities(chosen: ConvertOptions, catalog: Catalog) -> tuple[identities.Finding, ...]:
+    """As `identities.check`, for the images of the catalog."""
     where, level, merge = f"--images={chosen.images}", chosen.identity_level, chosen.merge_names
-    return identities.check(images, level, merge, where, catalog.naming)
+    return identities.check(catalog.images, level, merge, where, catalog.naming)
 
 
 def _check_images(
@@ -299,26 +273,18 @@ def _check_images(
     """
     # Before the images are read: the CSV of boxes may change meanwhile.
     preprocessing = options_module.preprocessing_of(chosen)
-    crop = images_module.parse_crop(chosen.crop)
+    crop = storage.parse_crop(chosen.crop)
     images, paths = catalog.images, catalog.images["path"].array
     blocks = os.path.join(ownership.private_folder(chosen.output), faces.BLOCKS)
-    found = faces.find_faces(
-        chosen.faces,
-        chosen.align_margin,
-        paths,
-        catalog.root,
-        chosen.max_pixels,
-        run,
-        blocks,
-        datasets.list_places(images),
-    )
+    margin, most, places = chosen.align_margin, chosen.max_pixels, datasets.list_places(images)
+    found = faces.find_faces(chosen.faces, margin, paths, catalog.root, most, run, blocks, places)
     if found:
         crop = found.crop(paths)
-    boxed, boxless = images_module.require_boxes(images, crop, chosen.crop)
+    boxed, boxless = storage.require_boxes(images, crop, chosen.crop)
     if found:
         boxless = boxless.assign(reason=found.missing)
         preprocessing = dataclasses.replace(preprocessing, alignment=found.alignment)
-    rules = images_module.StorageRules(chosen.max_pixels, preprocessing)
+    rules = storage.StorageRules(chosen.max_pixels, preprocessing)
     checked = checking.check_images(boxed, catalog.root, scratch, rules, crop, run, strict)
     return checked, boxless, found, preprocessing
 
@@ -343,9 +309,8 @@ def write_shards(
             split, table, selection.images, counts[split], chosen.seed, folders
         )
     )
-    total = sum(len(table) for table in selection.tables.values())
     written = []
-    with progress.progress(total, "write", "pair") as bar:
+    with progress.progress(sum(map(len, selection.tables.values())), "write", "pair") as bar:
         try:
             for shard in run(shards.write_shard, tasks):
                 written.append(shard)

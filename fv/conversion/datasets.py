@@ -75,11 +75,6 @@ class Catalog(NamedTuple):
         return self.naming.level if self.naming else _ANY_LEVEL
 
 
-def scan_folder(root: str, identity_level: int = 1, merge_names: bool = False) -> Catalog:
-    """Lists the images below a folder, as `scan_folders`."""
-    return scan_folders([root], identity_level, merge_names)
-
-
 def scan_folders(
     folders: Sequence[str], identity_level: int = 1, merge_names: bool = False
 ) -> Catalog:

@@ -18,7 +18,7 @@ import numpy as np
 
 from fv import alignment, detection, face_files, files, ownership, progress, workers
 from fv.alignment import Alignment, Face
-from fv.conversion import formats, images, sources
+from fv.conversion import formats, sources, storage
 from fv.conversion.datasets import Place
 from fv.errors import UserError
 from fv.options import option
@@ -80,16 +80,16 @@ class Faces:
     no_face: str
     source: str
 
-    def crop(self, paths: Collection[str]) -> images.Crop:
+    def crop(self, paths: Collection[str]) -> storage.Crop:
         """The part of each image that is stored; images without a face have none under `SKIP`."""
-        parts: dict[str, images.Part] = {}
+        parts: dict[str, storage.Part] = {}
         for path in paths:
             face = self.by_path.get(path)
             if face:
                 parts[path] = face.points
             elif self.no_face == CENTRE:
                 parts[path] = alignment.CENTRE
-        return images.Crop(boxes=parts)
+        return storage.Crop(boxes=parts)
 
     @property
     def missing(self) -> str:
@@ -132,7 +132,7 @@ def find_faces(
     max_pixels: int,
     run: workers.Map,
     blocks: str | None = None,
-    places: Iterable[Place] | None = None,
+    places: Iterable[Place] = (),
 ) -> Faces | None:
     """Reads or finds the faces of images; None where they are not aligned.
 
@@ -144,7 +144,7 @@ def find_faces(
       max_pixels: most pixels of an image; a larger or damaged one has no face.
       run: maps `detect_task` over tasks, in order.
       blocks: folder that keeps finished blocks, so that a killed run continues.
-      places: of the images; None where each is a file.
+      places: of the images.
 
     Raises:
       UserError: as `describe`.
@@ -159,7 +159,7 @@ def find_faces(
     if blocks:
         files.make_folder(blocks)
     detect = functools.partial(detect_task, chosen, made.detector, root, max_pixels, blocks)
-    rest = iter(places or map(Place, paths))
+    rest = iter(places)
     tasks = iter(lambda: tuple(itertools.islice(rest, _IMAGES_PER_TASK)), ())
     found: list[Face | None] = []
     with progress.progress(len(paths), "detect", "image") as bar:
@@ -193,7 +193,7 @@ def detect_task(
 
     def decode(data: bytes) -> np.ndarray:
         try:
-            return images.decode_upright(data, max_pixels)
+            return storage.decode_upright(data, max_pixels)
         except formats.BadImage:  # the check of the images says why
             return np.zeros((1, 1, 3), np.uint8)
 

@@ -4,9 +4,7 @@ import dataclasses
 import os
 
 from fv import files, manifest, workers
-from fv.conversion import faces as faces_module
-from fv.conversion import images as images_module
-from fv.conversion import sources
+from fv.conversion import faces, sources, storage
 from fv.conversion.faces import FaceOptions
 from fv.errors import UserError
 from fv.options import group, option, required
@@ -85,7 +83,7 @@ class ConvertOptions:
         upper=4096,
     )
     crop: str = option(
-        images_module.WHOLE,
+        storage.WHOLE,
         "Part of an image to store, with --store_size: none (the whole image), the side of the "
         "centre square as a fraction of the shorter side, in (0, 1], or a CSV of "
         "path,left,top,width,height in pixels.",
@@ -177,17 +175,17 @@ def require_consistent(chosen: ConvertOptions) -> None:
             f"--images={chosen.images} lists its own pairs: leave out --pairs, --pairs_file and "
             "--pairs_csv"
         )
-    if chosen.crop != images_module.WHOLE and chosen.store_size is None:
+    if chosen.crop != storage.WHOLE and chosen.store_size is None:
         raise UserError(
             f"--crop={chosen.crop} cuts images as they are stored small: give --store_size too"
         )
-    faces_module.require_consistent(chosen.faces)
+    faces.require_consistent(chosen.faces)
     if chosen.faces.given and chosen.store_size is None:
         raise UserError(
             f"faces of {chosen.faces.source} are aligned to squares of --store_size: give it, as "
             "in --store_size=160"
         )
-    if chosen.faces.given and chosen.crop != images_module.WHOLE:
+    if chosen.faces.given and chosen.crop != storage.WHOLE:
         raise UserError(
             f"--crop={chosen.crop} and {chosen.faces.source} both say what part of an image is "
             "stored: give --align_margin for more room around a face"

@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 
 from fv import manifest, record
-from fv.conversion import faces as faces_module
-from fv.conversion import identities as identities_module
 from fv.conversion import pair_sampling
+from fv.conversion.faces import Faces
+from fv.conversion.identities import Finding
 from fv.conversion.pair_sampling import Caps
 from fv.errors import UserError
 from fv.preprocessing import Preprocessing
@@ -41,8 +41,8 @@ class Selection:
     identities: dict[str, tuple[str, ...]]
     left_out: pd.DataFrame
     copies: pd.DataFrame
-    findings: tuple[identities_module.Finding, ...] = ()
-    faces: faces_module.Faces | None = None
+    findings: tuple[Finding, ...] = ()
+    faces: Faces | None = None
     preprocessing: Preprocessing = Preprocessing()
     root: str = ""
 
@@ -89,6 +89,33 @@ def split_fractions(val: float, test: float) -> dict[str, float]:
         )
     shares = dict(zip(manifest.SPLITS, (train, val, test), strict=True))
     return {name: share for name, share in shares.items() if share > _SMALLEST_FRACTION}
+
+
+def split_images(
+    images: pd.DataFrame, shares: Mapping[str, float], seed: int
+) -> tuple[pd.DataFrame, dict[str, tuple[str, ...]]]:
+    """Splits images by identity.
+
+    Args:
+      images: table with the column `identity` (categorical).
+      shares: of the identities in each split.
+      seed: of `assign_splits`.
+
+    Returns:
+      The table with the column `split` (categorical), and the identities of each split, sorted.
+
+    Raises:
+      UserError: a split has fewer than two identities.
+    """
+    names = images["identity"].unique().sort_values()
+    split_of = pd.Series(assign_splits(names, shares, seed), list(names), dtype=object)
+    members = {split: tuple(split_of.index[split_of == split]) for split in shares}
+    require_two_identities({split: len(names) for split, names in members.items()})
+    # One lookup for each identity, not for each image.
+    identity, splits = images["identity"].cat, list(shares)
+    codes = pd.Categorical(split_of.reindex(identity.categories), categories=splits).codes
+    of_image = pd.Categorical.from_codes(codes[identity.codes], categories=splits)
+    return images.assign(split=of_image), members
 
 
 def assign_splits(names: Iterable[str], shares: Mapping[str, float], seed: int) -> np.ndarray:

@@ -14,7 +14,7 @@ import simplejpeg
 from PIL import Image
 
 from fv import contact_sheets, manifest, ownership, page, record
-from fv.conversion import datasets, formats, images, output, shards, sources
+from fv.conversion import datasets, formats, output, shards, sources, storage
 from fv.conversion.datasets import Catalog
 from fv.conversion.duplicates import DisjointSets
 from fv.conversion.faces import Faces
@@ -323,7 +323,7 @@ def _draw_suspects(
     """Draws a sheet of the first pictures found under two identities; None if there are none."""
     if not listed:
         return None
-    rules = images.StorageRules(chosen.max_pixels, Preprocessing(jpeg_quality=chosen.jpeg_quality))
+    rules = storage.StorageRules(chosen.max_pixels, Preprocessing(jpeg_quality=chosen.jpeg_quality))
     shown = [(row["first_path"], row["second_path"]) for row in listed[:_SUSPECTS_SHOWN]]
     used = catalog.images[catalog.images["path"].isin({path for both in shown for path in both})]
     places = {place.path: place for place in datasets.list_places(used)}
@@ -334,10 +334,10 @@ def _draw_suspects(
     return contact_sheets.to_jpeg(contact_sheets.draw_pairs(pairs, _COLUMNS, headings=_SUSPECT))
 
 
-def _read_picture(root: str, place: datasets.Place, rules: images.StorageRules) -> bytes:
+def _read_picture(root: str, place: datasets.Place, rules: storage.StorageRules) -> bytes:
     """The JPEG bytes of an image; b"", drawn as not decodable, if it changed since the check."""
     try:
         data, _ = sources.read_image(root, place, rules.max_pixels)
-        return images.prepare_image(data, rules).stored
+        return storage.prepare_image(data, rules).stored
     except (OSError, formats.BadImage):
         return b""

@@ -102,7 +102,7 @@ def unpack(found: VerificationSet, folder: str) -> datasets.Catalog:
         # atomic_open would wait for the disk after each image, which takes twice the time
         with files.atomic_open(path, "wb") if files.is_remote(path) else open(path, "wb") as file:
             file.write(image)
-    return datasets.scan_folder(folder)._replace(naming=None)
+    return datasets.scan_folders([folder])._replace(naming=None)
 
 
 def write(path: str, images: Sequence[bytes], labels: Sequence[bool]) -> None:

@@ -66,11 +66,11 @@ def note_similarities(decisions: Decisions, baselines: Mapping[str, Decisions]) 
             f"The model gives every pair the same similarity ({lowest:.6g}): it tells nobody "
             "apart. Accuracy is the share of one class, and the other figures are those of a coin."
         ]
-    auc = metrics.auc(decisions.similarities, decisions.labels)
+    auc = metrics.roc(decisions.similarities, decisions.labels).auc()
     better = [
         name
         for name, other in baselines.items()
-        if metrics.auc(other.similarities, other.labels) >= auc
+        if metrics.roc(other.similarities, other.labels).auc() >= auc
     ]
     notes = [f"No better than baselines without learning, by AUC: {', '.join(better)}."]
     inverted = ["The model finds strangers more alike than images of one person."]

@@ -13,12 +13,11 @@ from collections.abc import Mapping
 import numpy as np
 
 from fv import detection, manifest, progress, workers
-from fv.conversion import faces, images
+from fv.conversion import faces, storage
 from fv.conversion.datasets import Place
 from fv.errors import UserError
 from fv.evaluation import options as options_module
-from fv.evaluation import pairs as pairs_module
-from fv.evaluation import protocols
+from fv.evaluation import pairs, protocols
 from fv.evaluation.options import EvaluateOptions
 from fv.evaluation.pairs import FindBoxes, Images, PairSet
 from fv.model import model_record
@@ -111,19 +110,19 @@ def with_training_crop(options: EvaluateOptions, preprocessing: Preprocessing) -
         )
     if crop is None:
         fraction = preprocessing.crop_fraction
-        crop = images.WHOLE if fraction is None else str(fraction)
+        crop = storage.WHOLE if fraction is None else str(fraction)
     return dataclasses.replace(
         options, crop=crop, store_size=options.store_size or preprocessing.store_size
     )
 
 
 def leave_out_broken(
-    pairs: PairSet, broken: dict[int, str], allowed: bool, *, in_list: bool
+    given: PairSet, broken: dict[int, str], allowed: bool, *, in_list: bool
 ) -> PairSet:
     """Leaves out the pairs of broken images.
 
     Args:
-      pairs: the pairs.
+      given: the pairs.
       broken: why an image cannot be decoded, by its index.
       allowed: whether pairs may be left out.
       in_list: whether the pairs come from a list, else from shards.
@@ -132,14 +131,14 @@ def leave_out_broken(
       UserError: pairs may not be left out, or no pair is left.
     """
     if not broken:
-        return pairs
+        return given
     numbers = np.array(list(broken))
-    whole = ~(np.isin(pairs.first, numbers) | np.isin(pairs.second, numbers))
-    reasons = {pairs.images.paths[number]: reason for number, reason in sorted(broken.items())}
+    whole = ~(np.isin(given.first, numbers) | np.isin(given.second, numbers))
+    reasons = {given.images.paths[number]: reason for number, reason in sorted(broken.items())}
     remedy = "mend --images" if in_list else "convert again with --overwrite"
-    remedy = "fetch the file again" if options_module.is_bin(pairs.name) else remedy
-    note = pairs_module.note_missing(reasons, whole, pairs.name, allowed, remedy)
-    return pairs.select(whole, note)
+    remedy = "fetch the file again" if options_module.is_bin(given.name) else remedy
+    note = pairs.note_missing(reasons, whole, given.name, allowed, remedy)
+    return given.select(whole, note)
 
 
 def _read_choosing(options: EvaluateOptions, trained: ModelRecord) -> PairSet | None:
@@ -170,9 +169,9 @@ def _read_list(
                 f"--crop={options.crop} has boxes by name, and the images of {path} have none: "
                 "give --crop=none if they are cut already"
             )
-        return pairs_module.read_verification_set(path, rules, options.folds)
+        return pairs.read_verification_set(path, rules, options.folds)
     assert options.images is not None
-    return pairs_module.read_listed_pairs(
+    return pairs.read_listed_pairs(
         path,
         options.images,
         rules,
@@ -186,7 +185,7 @@ def _read_list(
 
 def choose_storage(
     options: EvaluateOptions, preprocessing: Preprocessing
-) -> tuple[images.StorageRules, FindBoxes]:
+) -> tuple[storage.StorageRules, FindBoxes]:
     """Returns how --images are stored before preprocessing, and what part of each.
 
     Args:
@@ -194,21 +193,21 @@ def choose_storage(
       preprocessing: what was done to the training images.
     """
     assert options.crop is not None
-    crop = images.parse_crop(options.crop)
+    crop = storage.parse_crop(options.crop)
     folder, chosen = options.images, options.faces
     if not chosen.given:
-        rules = pairs_module.storage_rules(crop, options.store_size, preprocessing.jpeg_quality)
+        rules = pairs.storage_rules(crop, options.store_size, preprocessing.jpeg_quality)
         return rules, crop.boxes
     alignment = preprocessing.alignment
     assert alignment is not None and folder is not None
 
-    most, margin = pairs_module.MAX_PIXELS, alignment.margin
+    most, margin = pairs.MAX_PIXELS, alignment.margin
 
     @functools.cache
     def read_points() -> faces.Faces | None:
         return faces.find_faces(chosen, margin, (), folder, most, map)
 
-    def find_faces(places: list[Place]) -> Mapping[str, images.Part]:
+    def find_faces(places: list[Place]) -> Mapping[str, storage.Part]:
         paths = [place.path for place in places]
         if chosen.face_points:  # read once, also for images that come in blocks
             found = read_points()
@@ -218,9 +217,7 @@ def choose_storage(
         assert found is not None
         return found.crop(paths).boxes or {}
 
-    rules = pairs_module.storage_rules(
-        crop, options.store_size, preprocessing.jpeg_quality, alignment
-    )
+    rules = pairs.storage_rules(crop, options.store_size, preprocessing.jpeg_quality, alignment)
     return rules, find_faces
 
 

@@ -17,19 +17,19 @@ from fv.conversion import (
     datasets,
     duplicates,
     identities,
-    images,
     pair_checks,
     pair_lists,
+    storage,
     verification_sets,
 )
 from fv.conversion.datasets import Place
 from fv.conversion.formats import BadImage
-from fv.conversion.images import StorageRules
 from fv.conversion.options import ConvertOptions
+from fv.conversion.storage import StorageRules
 from fv.errors import UserError
 from fv.preprocessing import Preprocessing
 
-Boxes = Mapping[str, images.Part]
+Boxes = Mapping[str, storage.Part]
 FindBoxes = Boxes | Callable[[list[Place]], Boxes] | None
 MAX_PIXELS = int(ConvertOptions.max_megapixels * 1e6)  # of an image: the converter's default
 _HASH_BYTES = 8  # of an image's path
@@ -115,9 +115,8 @@ class PairSet:
 
     def select(self, kept: np.ndarray, note: str) -> "PairSet":
         """The pairs where bool [n] `kept` is true, with one more note."""
-        columns = {
-            name: getattr(self, name)[kept] for name in ("first", "second", "labels", "folds")
-        }
+        names = "first", "second", "labels", "folds"
+        columns = {name: getattr(self, name)[kept] for name in names}
         return dataclasses.replace(self, **columns, note="; ".join(filter(None, (self.note, note))))
 
 
@@ -152,7 +151,7 @@ def read_listed_pairs(
         plausible as people.
     """
     level = identity_level or 1
-    found, left_out, _, naming, _ = datasets.scan_folder(folder, level, bool(merge_names))
+    found, left_out, _, naming, _ = datasets.scan_folders([folder], level, bool(merge_names))
     table = pair_lists.read(path, found, folder, level, is_csv=is_csv)
     named = not found.empty or bool(table["a"].str.contains("/").any())
     doubts: Sequence[identities.Finding] = ()
@@ -223,7 +222,7 @@ def read_verification_set(path: str, rules: StorageRules, folds: int | None = No
     unknown = np.zeros(len(owners), np.int64)
 
     def read(number: int) -> bytes:
-        return images.prepare_image(found.images[number], rules).stored
+        return storage.prepare_image(found.images[number], rules).stored
 
     return PairSet(
         os.path.basename(path),
@@ -251,7 +250,7 @@ def _reader(
 
 def prepare_part(
     data: bytes, path: str, rules: StorageRules, parts: Boxes | None
-) -> images.PreparedImage:
+) -> storage.PreparedImage:
     """Prepares an image as training images were.
 
     Args:
@@ -270,11 +269,11 @@ def prepare_part(
             raise BadImage(
                 "no face" if rules.preprocessing.alignment else "no box in the CSV of --crop"
             )
-    return images.prepare_image(data, rules, box)
+    return storage.prepare_image(data, rules, box)
 
 
 def storage_rules(
-    crop: images.Crop,
+    crop: storage.Crop,
     store_size: int | None,
     jpeg_quality: int = ConvertOptions.jpeg_quality,
     alignment: Alignment | None = None,
@@ -284,18 +283,13 @@ def storage_rules(
     Raises:
       UserError: there is a `crop` and no `store_size`.
     """
-    if crop != images.Crop() and store_size is None:
+    if crop != storage.Crop() and store_size is None:
         given = "a CSV of boxes" if crop.boxes is not None else f"{crop.fraction:g}"
         raise UserError(
             f"--crop={given} cuts images as the converter stores them small: give --store_size too"
         )
-    preprocessing = Preprocessing(
-        crop_fraction=crop.fraction,
-        store_size=store_size,
-        jpeg_quality=jpeg_quality,
-        alignment=alignment,
-    )
-    return StorageRules(MAX_PIXELS, preprocessing)
+    made = Preprocessing(crop.fraction, store_size=store_size, jpeg_quality=jpeg_quality)
+    return StorageRules(MAX_PIXELS, dataclasses.replace(made, alignment=alignment))
 
 
 def note_missing(

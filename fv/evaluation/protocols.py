@@ -150,7 +150,7 @@ def _decide(
     other_labels: np.ndarray,
 ) -> tuple[Fold, np.ndarray, np.ndarray]:
     """Arguments as `hold_out`; returns the fold, `same` bool [n] and probabilities float64 [n]."""
-    threshold = metrics.best_threshold(other_similarities, other_labels)
+    threshold = metrics.roc(other_similarities, other_labels).best_threshold()
     fitted = calibration.fit(other_similarities, other_labels)
     same = similarities >= threshold
     accuracy = float(np.mean(same == (labels == 1)))

@@ -148,13 +148,13 @@ class SoftmaxHead(Head):
         flat, identities = _flatten_pairs(embeddings, tf.maximum(identities, 0))
         if 0 < self._sample < self._identities:
             drawn = losses.sample_classes(self._identities, self._sample, seed_and_step)
-            centres = tf.convert_to_tensor(self.centres)
             per_image = losses.sampled_softmax_loss(
-                flat, centres, identities, drawn, self._scale, self._margins
+                flat, self.centres, identities, self._scale, self._margins, drawn
             )
         else:
-            cosines = tf.matmul(flat, tf.math.l2_normalize(self.centres, axis=1), transpose_b=True)
-            per_image = losses.margin_softmax_loss(cosines, identities, self._scale, self._margins)
+            per_image = losses.margin_softmax_loss(
+                flat, self.centres, identities, self._scale, self._margins
+            )
         return tf.reduce_mean(tf.reshape(per_image, (-1, 2)), axis=1)
 
 

@@ -148,12 +148,17 @@ class Margins:
 
 
 def margin_softmax_loss(
-    cosines: tf.Tensor, identities: tf.Tensor, scale: float, margins: Margins
+    embeddings: tf.Tensor,
+    centres: tf.Tensor,
+    identities: tf.Tensor,
+    scale: float,
+    margins: Margins,
 ) -> tf.Tensor:
-    """Cross-entropy of the identity under softmax(scale · cosines), margins applied.
+    """Cross-entropy of the identity under softmax(scale · cosines to the centres of identities).
 
     Args:
-      cosines: float32 [n, identities], in [−1, 1].
+      embeddings: float32 [n, d], unit length.
+      centres: float32 [all identities, d], of any length.
       identities: int32 [n], index of the true identity.
       scale: factor on the cosines.
       margins: applied to the true identity's cosine.
@@ -161,6 +166,7 @@ def margin_softmax_loss(
     Returns:
       float32 [n].
     """
+    cosines = tf.matmul(embeddings, tf.math.l2_normalize(centres, axis=1), transpose_b=True)
     true = margins.apply(tf.gather(cosines, identities, batch_dims=1))
     at_true = tf.range(tf.shape(cosines)[1]) == identities[:, tf.newaxis]
     logits = scale * tf.where(at_true, true[:, tf.newaxis], cosines)
@@ -171,9 +177,9 @@ def sampled_softmax_loss(
     embeddings: tf.Tensor,
     centres: tf.Tensor,
     identities: tf.Tensor,
-    drawn: tf.Tensor,
     scale: float,
     margins: Margins,
+    drawn: tf.Tensor,
 ) -> tf.Tensor:
     """As `margin_softmax_loss`, over the identities of the batch and the drawn ones, each once.
 
@@ -183,16 +189,13 @@ def sampled_softmax_loss(
     Identities on a Single Machine, 2021.
 
     Args:
-      embeddings: float32 [n, d], unit length.
-      centres: float32 [all identities, d], of any length.
-      identities: int32 [n], index of the true identity.
+      embeddings: as in `margin_softmax_loss`; so are the other arguments but the last.
       drawn: int32 [m], distinct, as `sample_classes` returns them.
-      scale: factor on the cosines.
-      margins: applied to the true identity's cosine.
 
     Returns:
       float32 [n].
     """
+    centres = tf.convert_to_tensor(centres)  # `_gather_rows` takes no variable
     own = tf.math.l2_normalize(_gather_rows(centres, identities), axis=1)
     others = tf.math.l2_normalize(_gather_rows(centres, drawn), axis=1)
     cosines = tf.matmul(embeddings, tf.concat([own, others], axis=0), transpose_b=True)

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 
 from fv import files, workdir
 from fv import options as fv_options
-from fv.conversion import identities as spelling
+from fv.conversion.identities import normalise
 from fv.errors import UserError
 from fv.model.options import ModelOptions
 from fv.preprocessing import Preprocessing
@@ -66,7 +66,7 @@ class ModelRecord:
         runs = [(salt, frozenset(hashes)) for salt, hashes in (own, *self.earlier)]
 
         def is_known(name: str) -> bool:
-            normal = spelling.normalise(name)
+            normal = normalise(name)
             forms = {name} if exact else {name, normal, _SPELLED + normal}
             return any(_hash(form, salt) in hashes for form in forms for salt, hashes in runs)
 
@@ -93,7 +93,7 @@ def describe(
 ) -> ModelRecord:
     """Makes the record of a new model from the names of its training identities."""
     digest = hashlib.sha256("\n".join(identities).encode()).hexdigest()
-    spelled = sorted({spelling.normalise(name) for name in identities} - set(identities))
+    spelled = sorted({normalise(name) for name in identities} - set(identities))
     return ModelRecord(
         options,
         len(identities),

@@ -10,10 +10,10 @@ import tensorflow as tf
 
 from fv import image_ops, progress, record, workers
 from fv.errors import UserError
-from fv.pipeline import damage, decoders, slices
+from fv.pipeline import damage, decoders
 from fv.pipeline.damage import DamagedRecords
 from fv.pipeline.shard_reader import ShardReader
-from fv.pipeline.slices import PairSource, Slice
+from fv.pipeline.slices import PairSource, Slice, count_records
 
 _RECORDS_AT_ONCE = 256
 _DIGEST_BYTES = 16
@@ -22,7 +22,7 @@ _ALIGNMENT = 64  # bytes; TensorFlow takes over an array that is aligned so, and
 
 def hold_encoded(
     source: PairSource,
-    parts: Sequence[Slice],
+    slices: Sequence[Slice],
     records: Iterable[bytes | None],
     damaged: DamagedRecords,
 ) -> list[bytes | None]:
@@ -30,14 +30,14 @@ def hold_encoded(
 
     Args:
       source: the pairs.
-      parts: the slices.
+      slices: of a worker.
       records: theirs in order, None for one that was skipped.
       damaged: counts damaged records.
 
     Raises:
       UserError: they do not fit in memory, or more records are damaged than may be skipped.
     """
-    count, shards = slices.count_records(parts), source.split.shards
+    count, shards = count_records(slices), source.split.shards
     stored = sum(shard.bytes for shard in shards), sum(shard.records for shard in shards)
     workers.require_memory("--cache=encoded", stored[0] * count // stored[1], f"{count:,} records")
     with damage.name_damaged_record(source.folder, shards, damaged):
@@ -53,7 +53,7 @@ class DecodedCache:
     def __init__(
         self,
         source: PairSource,
-        parts: Sequence[Slice],
+        slices: Sequence[Slice],
         records: Iterable[bytes | None],
         index_of: Callable[[Sequence[bytes]], list[int]],
         reader: ShardReader,
@@ -62,7 +62,7 @@ class DecodedCache:
 
         Args:
           source: the pairs.
-          parts: the slices.
+          slices: of a worker.
           records: theirs in order, None for one that was skipped.
           index_of: the map from a pair's identities to their indices.
           reader: counts the records that do not decode.
@@ -71,7 +71,7 @@ class DecodedCache:
           UserError: they do not fit in memory, more records are damaged than may be skipped, or
             more images are distinct than the manifest says.
         """
-        count, side = slices.count_records(parts), source.image_size
+        count, side = count_records(slices), source.image_size
         shape = (min(source.split.images, 2 * count), side, side, image_ops.CHANNELS)
         workers.require_memory(
             "--cache=decoded",

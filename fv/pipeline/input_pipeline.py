@@ -21,14 +21,14 @@ import tensorflow as tf
 
 from fv import files, progress, record
 from fv.errors import UserError
-from fv.pipeline import cache, decoders, order, service, slices
+from fv.pipeline import cache, decoders, order, service
 from fv.pipeline.cache import DecodedCache
 from fv.pipeline.damage import DamagedRecords
 from fv.pipeline.decoders import HostDecoder, TensorFlowDecoder
 from fv.pipeline.options import InputOptions
 from fv.pipeline.order import SliceReader
 from fv.pipeline.shard_reader import ShardReader
-from fv.pipeline.slices import PairSource, Slice
+from fv.pipeline.slices import PairSource, Slice, count_records
 
 BATCHES_AHEAD = 2  # decoded batches that wait for the step
 # To delete an iterator takes up to a minute: TensorFlow waits until the thread that tunes the
@@ -87,19 +87,19 @@ def training_batches(
         return batches.prefetch(BATCHES_AHEAD)
     if options.genuine_pairs_flag:
         pairs = _pairs_per_group(source, batch_size, options)
-        parts = source.worker_slices(0, 1)  # identities are dealt to the workers, not records
-        groups = group_by_identity(parts, damaged, seed, worker, workers)
+        slices = source.worker_slices(0, 1)  # identities are dealt to the workers, not records
+        groups = group_by_identity(slices, damaged, seed, worker, workers)
         if options.genuine_only:  # each pair is a group of its own: every pair is equally frequent
             groups = [np.array([index]) for index in np.concatenate(groups)]
-        _, decoder = _make_decoder(source, parts, options, damaged)
+        _, decoder = _make_decoder(source, slices, options, damaged)
         # At least as many passes as the earlier epochs can have shown.
-        passes = first_epoch * (slices.count_records(parts) // (len(groups) * pairs) + 1)
+        passes = first_epoch * (count_records(slices) // (len(groups) * pairs) + 1)
         records = repeat_balanced(groups, pairs, seed, start_record, first_pass=passes)
     else:
-        parts = source.worker_slices(worker, workers)
-        read, decoder = _make_decoder(source, parts, options, damaged)
+        slices = source.worker_slices(worker, workers)
+        read, decoder = _make_decoder(source, slices, options, damaged)
         records = order.repeat_epochs(
-            parts, seed, shuffle_buffer, read, start=start_record, first_epoch=first_epoch
+            slices, seed, shuffle_buffer, read, start=start_record, first_epoch=first_epoch
         )
     return decoder.batches(records, batch_size).prefetch(BATCHES_AHEAD)
 
@@ -127,14 +127,14 @@ def evaluation_batches(
       replicas: number of replicas that share this worker's batches.
       damaged: counts damaged records; by default none may be skipped.
     """
-    parts = source.worker_slices(worker, workers)
+    slices = source.worker_slices(worker, workers)
     damaged = damaged or DamagedRecords(source.folder)
     options = InputOptions(
         decoder="host" if damaged.allowed else "tensorflow", max_bad_records=damaged.allowed
     )
-    read, decoder = _make_decoder(source, parts, options, damaged)
+    read, decoder = _make_decoder(source, slices, options, damaged)
     assert isinstance(decoder, HostDecoder | TensorFlowDecoder)  # evaluation has no cache
-    batches = decoder.padded_batches(order.stored_order(parts, read), batch_size)
+    batches = decoder.padded_batches(order.stored_order(slices, read), batch_size)
     steps = evaluation_steps(source, batch_size * replicas, workers)
     return batches.take(replicas * steps).prefetch(BATCHES_AHEAD)
 
@@ -157,14 +157,12 @@ def iterate(batches: Iterable) -> Iterator:
 
 def evaluation_steps(source: PairSource, batch_size: int, workers: int = 1) -> int:
     """Steps in which each worker reads its pairs, at `batch_size` pairs per worker and step."""
-    most = max(
-        slices.count_records(source.worker_slices(worker, workers)) for worker in range(workers)
-    )
+    most = max(count_records(source.worker_slices(worker, workers)) for worker in range(workers))
     return -(-most // batch_size)
 
 
 def _make_decoder(
-    source: PairSource, parts: Sequence[Slice], options: InputOptions, damaged: DamagedRecords
+    source: PairSource, slices: Sequence[Slice], options: InputOptions, damaged: DamagedRecords
 ) -> tuple[SliceReader, HostDecoder | TensorFlowDecoder | DecodedCache]:
     """What the order reads of each record, and what makes batches of that. Fills a cache.
 
@@ -175,20 +173,20 @@ def _make_decoder(
     if not options.decodes_on_host(source.crop_fraction):
         lookup = decoders.identity_lookup(list(source.paths) or source.identities)
         return order.read_records, TensorFlowDecoder(*pixels, lookup, by_path=bool(source.paths))
-    reader, remote = ShardReader(parts, damaged), files.is_remote(source.folder)
+    reader, remote = ShardReader(slices, damaged), files.is_remote(source.folder)
     index_of = record.identity_indexer(source.identities, list(source.paths))
     if options.cache == "none":
         read = order.read_records if remote else order.read_indices
         return read, HostDecoder(*pixels, index_of, reader)
     records: Iterable[bytes | None]
     if remote:
-        stored = order.stored_order(parts, order.read_records).as_numpy_iterator()
+        stored = order.stored_order(slices, order.read_records).as_numpy_iterator()
         records = (encoded for _, encoded in stored)
     else:
-        records = map(reader.read, range(slices.count_records(parts)))
+        records = map(reader.read, range(count_records(slices)))
     if options.cache == "decoded":
-        return order.read_indices, DecodedCache(source, parts, records, index_of, reader)
-    held = cache.hold_encoded(source, parts, records, damaged)
+        return order.read_indices, DecodedCache(source, slices, records, index_of, reader)
+    held = cache.hold_encoded(source, slices, records, damaged)
     return order.read_indices, HostDecoder(*pixels, index_of, reader, held)
 
 
@@ -213,14 +211,14 @@ def _pairs_per_group(source: PairSource, batch_size: int, options: InputOptions)
 
 
 def group_by_identity(
-    parts: Sequence[Slice], damaged: DamagedRecords, seed: int, worker: int, workers: int
+    slices: Sequence[Slice], damaged: DamagedRecords, seed: int, worker: int, workers: int
 ) -> list[np.ndarray]:
     """The genuine pairs of each of a worker's identities, as indices of records, int64.
 
     Identities are sorted by name; the order of the pairs of one is drawn from the seed.
 
     Args:
-      parts: slices of all records, each of which is read once.
+      slices: of all records, each of which is read once.
       damaged: counts damaged records, which are in no group.
       seed: of the order.
       worker: index of this input worker.
@@ -231,7 +229,7 @@ def group_by_identity(
         may be skipped.
     """
     members: dict[bytes, list[int]] = {}
-    reader, count = ShardReader(parts, damaged), slices.count_records(parts)
+    reader, count = ShardReader(slices, damaged), count_records(slices)
     with progress.progress(count, "index identities", "pair") as line:
         for index in range(count):
             line.update()

@@ -9,8 +9,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import tensorflow as tf
 
-from fv.pipeline import slices
-from fv.pipeline.slices import Slice
+from fv.pipeline.slices import Slice, count_records
 
 CUT_SHORT = "a shard holds fewer records than its manifest says"
 
@@ -28,7 +27,7 @@ _GRAPH_SEED = 1
 
 
 def repeat_epochs(
-    parts: Sequence[Slice],
+    slices: Sequence[Slice],
     seed: int,
     shuffle_buffer: int,
     read: SliceReader,
@@ -39,21 +38,21 @@ def repeat_epochs(
     """Shuffled epochs of the slices' records without end.
 
     Args:
-      parts: the slices of this input worker.
+      slices: of this input worker.
       seed: of the order.
       shuffle_buffer: elements held for shuffling.
       read: reads the elements of one slice.
       start: records of the stream to skip, of which only those of the current epoch are read.
       first_epoch: number of the stream's first epoch, on which its order depends.
     """
-    epochs, skip = divmod(start, slices.count_records(parts))
+    epochs, skip = divmod(start, count_records(slices))
 
     @tf.autograph.experimental.do_not_convert
     def shuffled_epoch(epoch: tf.Tensor) -> tf.data.Dataset:
         # Of flat_map's graph alone: tf.random.set_seed must not change the order.
         tf.compat.v1.set_random_seed(_GRAPH_SEED)
         shuffle = dict(seed=seed * _EPOCHS_PER_SEED + epoch, reshuffle_each_iteration=False)
-        ordered = slice_dataset(parts).shuffle(len(parts), **shuffle)
+        ordered = slice_dataset(slices).shuffle(len(slices), **shuffle)
         # interleave opens a shard only when its turn comes.
         elements = ordered.interleave(read, cycle_length=_SHARDS_READ_AT_ONCE)
         return elements.shuffle(shuffle_buffer, **shuffle)
@@ -62,14 +61,14 @@ def repeat_epochs(
     return numbers.flat_map(shuffled_epoch).skip(skip)
 
 
-def stored_order(parts: Sequence[Slice], read: SliceReader) -> tf.data.Dataset:
+def stored_order(slices: Sequence[Slice], read: SliceReader) -> tf.data.Dataset:
     """Every element once, as the shards hold them."""
-    return slice_dataset(parts).flat_map(read)
+    return slice_dataset(slices).flat_map(read)
 
 
-def slice_dataset(parts: Sequence[Slice]) -> tf.data.Dataset:
+def slice_dataset(slices: Sequence[Slice]) -> tf.data.Dataset:
     """The slices as a `SliceReader` takes them, each with the index of its first record."""
-    paths, skips, takes = zip(*parts, strict=True)
+    paths, skips, takes = zip(*slices, strict=True)
     firsts = np.cumsum((0, *takes[:-1]))
     columns = (list(paths), *(np.array(each, np.int64) for each in (skips, takes, firsts)))
     return tf.data.Dataset.from_tensor_slices(columns)

@@ -53,7 +53,7 @@ class ServiceOptions:
 
 def service_batches(
     source: PairSource,
-    parts: Sequence[Slice],
+    slices: Sequence[Slice],
     address: str,
     *,
     batch_size: int,
@@ -64,7 +64,7 @@ def service_batches(
 
     Args:
       source: the pairs.
-      parts: the slices of this input worker; the service's workers must find them by their paths.
+      slices: of this input worker; the service's workers must find them by their paths.
       address: of the dispatcher, grpc://HOST:PORT.
       batch_size: pairs in one batch.
       seed: of the order in which shards are dealt and records are shuffled.
@@ -75,7 +75,7 @@ def service_batches(
     pixels = source.image_size, source.crop_fraction
     decoder = TensorFlowDecoder(*pixels, by_path=by_path)
     index_of = decoders.identity_lookup(list(source.paths) or source.identities)
-    dealt = [parts[place] for place in np.random.default_rng(seed).permutation(len(parts))]
+    dealt = [slices[place] for place in np.random.default_rng(seed).permutation(len(slices))]
     # Not shuffled by tf.data: with a buffer, the first worker would take all of them.
     records = (
         order.slice_dataset(dealt)

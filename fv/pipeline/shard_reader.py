@@ -30,22 +30,22 @@ _READ_BUFFER_BYTES = 1 << 18  # the disk reads in sequence though only frame hea
 class ShardReader:
     """Reads the records of a worker's slices and counts damaged ones."""
 
-    def __init__(self, parts: Sequence[Slice], damaged: "DamagedRecords"):
+    def __init__(self, slices: Sequence[Slice], damaged: "DamagedRecords"):
         """Args: the slices, and what counts their damaged records."""
         self.damaged = damaged
-        self._parts = parts
-        self._firsts = [0, *itertools.accumulate(part.take for part in parts)]
-        self._indexes = [ShardIndex(part.path) for part in parts]
+        self._slices = slices
+        self._firsts = [0, *itertools.accumulate(each.take for each in slices)]
+        self._indexes = [ShardIndex(each.path) for each in slices]
         self._frames = FrameReader()
 
     def locate(self, index: int) -> FrameLocation | None:
         """Where record `index` of the slices lies; None if unknown, and `read` says why."""
-        part, number = self._part_and_number(index)
+        place, number = self._find(index)
         try:
-            begin, end, reason = self._indexes[part].span(number)
+            begin, end, reason = self._indexes[place].span(number)
         except OSError:
             return None
-        return None if reason else (self._parts[part].path, begin, end)
+        return None if reason else (self._slices[place].path, begin, end)
 
     def read(self, index: int) -> bytes | None:
         """The data of record `index` of the slices, or None for a damaged record that is skipped.
@@ -54,10 +54,10 @@ class ShardReader:
           UserError: the record is damaged or cannot be read, and no more may be skipped.
           TemporaryError: the disk or the network failed in a way that may pass.
         """
-        part, number = self._part_and_number(index)
-        path, begin = self._parts[part].path, 0
+        place, number = self._find(index)
+        path, begin = self._slices[place].path, 0
         try:
-            begin, end, reason = self._indexes[part].span(number)
+            begin, end, reason = self._indexes[place].span(number)
             if not reason:
                 return self._frames.read(path, begin, end)
         except record.DamagedRecordError as error:
@@ -74,14 +74,14 @@ class ShardReader:
         Raises:
           UserError: no more records may be skipped.
         """
-        part, number = self._part_and_number(index)
-        begin, _, _ = self._indexes[part].span(number)
-        self.damaged.count_one(self._parts[part].path, number, begin, reason)
+        place, number = self._find(index)
+        begin, _, _ = self._indexes[place].span(number)
+        self.damaged.count_one(self._slices[place].path, number, begin, reason)
 
-    def _part_and_number(self, index: int) -> tuple[int, int]:
+    def _find(self, index: int) -> tuple[int, int]:
         """(place of the record's slice among the slices, number of the record in the shard)."""
-        part = bisect.bisect_right(self._firsts, index) - 1
-        return part, self._parts[part].skip + index - self._firsts[part]
+        place = bisect.bisect_right(self._firsts, index) - 1
+        return place, self._slices[place].skip + index - self._firsts[place]
 
 
 class ShardIndex:

@@ -6,9 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from fv import jpeg_loader
-from fv import manifest as manifests
 from fv.errors import UserError
-from fv.manifest import Manifest, Shard
+from fv.manifest import Manifest, Split
 from fv.preprocessing import Preprocessing
 
 # From this ratio to image_size on, sending the bytes to the device costs more than resizing on
@@ -40,7 +39,7 @@ class PairSource:
     """
 
     folder: str
-    split: manifests.Split
+    split: Split
     image_size: int
     crop_fraction: float
     identities: tuple[str, ...] = ()
@@ -62,44 +61,33 @@ class PairSource:
         )
 
     def worker_slices(self, worker: int, workers: int) -> list[Slice]:
-        """The slices that input worker `worker` of `workers` reads."""
-        return worker_slices(self.folder, self.split.shards, worker, workers)
+        """The slices that input worker `worker` of `workers` reads in one epoch.
 
+        Over all workers every record is read exactly once, and the workers' counts differ by at
+        most one record, also with fewer shards than workers. Each worker gets a contiguous range.
 
-def worker_slices(folder: str, shards: Sequence[Shard], worker: int, workers: int) -> list[Slice]:
-    """The slices that input worker `worker` of `workers` reads in one epoch.
-
-    Over all workers every record is read exactly once, and the workers' counts differ by at most
-    one record, also with fewer shards than workers. Each worker gets a contiguous range.
-
-    Args:
-      folder: where the shards are.
-      shards: the shards of a split, sorted by name.
-      worker: index of this worker, 0 ≤ worker < workers.
-      workers: number of input workers.
-
-    Raises:
-      UserError: there are fewer records than workers.
-    """
-    records = sum(shard.records for shard in shards)
-    if records < workers:
-        raise UserError(
-            f"{folder} has {records} pairs for {workers} input workers: "
-            "convert more pairs or use fewer workers"
-        )
-    start, stop = records * worker // workers, records * (worker + 1) // workers
-    slices, first = [], 0
-    for shard in shards:
-        skip, end = max(start - first, 0), min(stop - first, shard.records)
-        if skip < end:
-            slices.append(Slice(os.path.join(folder, shard.name), skip, end - skip))
-        first += shard.records
-    return slices
+        Raises:
+          UserError: there are fewer records than workers.
+        """
+        records = sum(shard.records for shard in self.split.shards)
+        if records < workers:
+            raise UserError(
+                f"{self.folder} has {records} pairs for {workers} input workers: "
+                "convert more pairs or use fewer workers"
+            )
+        start, stop = records * worker // workers, records * (worker + 1) // workers
+        slices, first = [], 0
+        for shard in self.split.shards:
+            skip, end = max(start - first, 0), min(stop - first, shard.records)
+            if skip < end:
+                slices.append(Slice(os.path.join(self.folder, shard.name), skip, end - skip))
+            first += shard.records
+        return slices
 
 
 def count_records(slices: Sequence[Slice]) -> int:
     """Number of records in the slices."""
-    return sum(part.take for part in slices)
+    return sum(each.take for each in slices)
 
 
 def choose_load_size(
@@ -118,5 +106,5 @@ def choose_load_size(
     if requested or manifest.image_side is None:
         return requested or image_size
     side = manifest.image_side
-    _, _, window = jpeg_loader.centre_window(side, side, crop_fraction)
+    _, _, window = jpeg_loader.centre_square(side, side, crop_fraction)
     return window if window <= _LARGEST_LOAD_RATIO * image_size else image_size

@@ -12,7 +12,7 @@ import numpy as np
 
 from fv.alignment import Face
 from fv.errors import TemporaryError, UserError
-from fv.serving import contract, face_finder, sources, verifier
+from fv.serving import contract, encoding, face_finder
 from fv.serving.contract import MODEL_NAME, InputError, Inputs, Outputs
 from fv.serving.verifier import Verifier
 
@@ -54,11 +54,12 @@ class Client(Verifier):
         if not self._faces or any(points is not None for _, points in batches.values()):
             return super()._call_on_images(signature, batches)
         images = [one for batch, _ in batches.values() for one in batch]
-        encoded = [sources.encode(one, self._max_pixels) for one in images]
+        encoded = [encoding.encode(one, self._max_pixels) for one in images]
         try:
             embeddings, found = self._server.embed_photographs(encoded)
         except InputError as error:
-            raise UserError(verifier.name_image(str(error), {contract.IMAGE: images})) from error
+            names = {contract.IMAGE: list(map(encoding.name, images))}
+            raise UserError(contract.name_image(str(error), names)) from error
         if signature == "embed":
             return {contract.EMBEDDING: embeddings}, {contract.IMAGE: found}
         pairs = len(images) // 2

@@ -1,5 +1,6 @@
 """Names that an export, its server and their clients share. Imports no TensorFlow."""
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
@@ -15,6 +16,8 @@ EMBEDDING_A, EMBEDDING_B, EMBEDDING = "embedding_a", "embedding_b", "embedding"
 # By the signature of crops, that of whole images and points.
 ALIGNED = {"serving_default": "serve_aligned", "embed": "embed_aligned"}
 JPEG, PNG, BMP, GIF = jpeg.START, b"\x89PNG\r\n\x1a\n", b"BM", b"GIF8"  # first bytes
+
+_NAMED = re.compile(r"(\w+)\[(\d+)\]")
 
 Inputs = Mapping[str, np.ndarray | Sequence[bytes]]  # arguments of a signature, [batch, …] each
 Outputs = dict[str, np.ndarray]  # [batch, …] each
@@ -45,6 +48,14 @@ class Engine(Protocol):
 def points_of(image: str) -> str:
     """The name of the points of an image, as in points_a of image_a."""
     return image.replace(IMAGE, POINTS)
+
+
+def name_image(reason: str, names: Mapping[str, Sequence[str]]) -> str:
+    """The message of an InputError, with the caller's name for an image in place of image_a[0]."""
+    found = _NAMED.match(reason)
+    if not found or found[1] not in names:
+        return reason
+    return names[found[1]][int(found[2])] + reason[found.end() :]
 
 
 def count_images(inputs: Inputs) -> int:

@@ -12,7 +12,7 @@ from tensorflow.core.protobuf import fingerprint_pb2
 import fv
 from fv import alignment, calibration, files, image_ops, manifest, tables, workdir
 from fv.calibration import Calibration
-from fv.conversion import images as conversion
+from fv.conversion import storage
 from fv.errors import UserError
 from fv.model import checkpoint_files, model_record
 from fv.model.model_record import ModelRecord
@@ -177,16 +177,16 @@ def _check_preprocessing(rules: DecodingRules) -> None:
     encoded = tf.io.encode_jpeg(pixels, quality=95, chroma_downsampling=False).numpy()
     # Of an image that is cut already, if the model takes aligned faces.
     crops = dataclasses.replace(preprocessing, alignment=None)
-    stored_by = conversion.StorageRules(rules.max_pixels, crops)
-    stored = conversion.prepare_image(encoded, stored_by).stored
+    stored_by = storage.StorageRules(rules.max_pixels, crops)
+    stored = storage.prepare_image(encoded, stored_by).stored
     wanted = image_ops.jpeg_to_input(tf.constant(stored), rules.image_size, rules.crop_fraction)
     batch, names = tf.constant([encoded]), tf.constant(["image"])
     _require_equal(decoding.batch_loader(rules)(batch, names)[0], wanted, preprocessing)
     if preprocessing.alignment:
         # A face that is turned and as large as half of the image.
         points = side / 224 * alignment.TEMPLATE @ np.array([[0.9, 0.4], [-0.4, 0.9]]) + side / 3
-        stored_by = conversion.StorageRules(rules.max_pixels, preprocessing)
-        stored = conversion.prepare_image(encoded, stored_by, points).stored
+        stored_by = storage.StorageRules(rules.max_pixels, preprocessing)
+        stored = storage.prepare_image(encoded, stored_by, points).stored
         wanted = image_ops.jpeg_to_input(tf.constant(stored), rules.image_size, rules.crop_fraction)
         given = tf.constant(points[np.newaxis], tf.float32)
         found = decoding.aligned_loader(rules)(batch, given, names)[0]

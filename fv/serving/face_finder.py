@@ -7,13 +7,12 @@ import numpy as np
 
 from fv import detection, face_files
 from fv.alignment import Alignment, Face
-from fv.conversion import formats
-from fv.conversion import images as conversion
+from fv.conversion import formats, storage
 from fv.errors import UserError
 from fv.options import option
 from fv.preprocessing import Preprocessing
-from fv.serving import sources
-from fv.serving.sources import ImageSource
+from fv.serving import encoding
+from fv.serving.encoding import ImageSource
 
 CROPS = "none"  # value of --detector
 REFUSE, CROP = "refuse", "crop"  # values of --no_face
@@ -91,9 +90,9 @@ class FaceFinder:
 
         def decode(place: int) -> np.ndarray:
             try:
-                pixels = conversion.decode_upright(encoded[place], self._max_pixels)
+                pixels = storage.decode_upright(encoded[place], self._max_pixels)
             except formats.BadImage as error:
-                name = sources.name(batch[place])
+                name = encoding.name(batch[place])
                 raise UserError(f"{name} cannot be used: {error}") from error
             sizes.append((pixels.shape[1], pixels.shape[0]))
             return pixels
@@ -120,7 +119,7 @@ class FaceFinder:
     def _centre(self, image: ImageSource, size: tuple[int, int]) -> Face:
         """The centre of an image without a face; raises UserError if that is not wanted."""
         if self._no_face == REFUSE:
-            name, detector = sources.name(image), self._detector[0]
+            name, detector = encoding.name(image), self._detector[0]
             raise UserError(f"{name} shows no face that {detector} finds: {self._advice}")
         return Face(self._alignment.centre_points(*size))
 

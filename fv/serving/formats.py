@@ -231,7 +231,7 @@ def compare_formats(
                 "accuracy": metrics.accuracy(similarities, labels, threshold),
                 "own_threshold": own,
                 "accuracy_at_own": metrics.accuracy(similarities, labels, own),
-                f"tar_at_far_{_FAR}": metrics.tar_at_far(similarities, labels, _FAR).tar,
+                f"tar_at_far_{_FAR}": metrics.roc(similarities, labels).tar_at_far(_FAR).tar,
                 "megabytes": os.path.getsize(name) / _BYTES_PER_MB if is_file else None,
                 "latency_ms": _measure_latency(embed, image),
             }

@@ -12,22 +12,12 @@ import numpy as np
 import simplejpeg
 
 from fv import files, jpeg_loader, onnx_encoder, workers
-from fv.conversion import images
+from fv.conversion import storage
 from fv.conversion.formats import BadImage
 from fv.errors import UserError
 from fv.preprocessing import Preprocessing
 from fv.serving import contract
-from fv.serving.contract import (
-    EMBEDDING,
-    EMBEDDING_A,
-    EMBEDDING_B,
-    IMAGE,
-    IMAGE_A,
-    IMAGE_B,
-    InputError,
-    Inputs,
-    Outputs,
-)
+from fv.serving.contract import InputError, Inputs, Outputs
 
 ENCODER = os.path.join("formats", "encoder.onnx")  # in the folder of a version
 _CARD = "model_card.json"
@@ -35,7 +25,10 @@ _FORMATS = (contract.JPEG, contract.PNG, contract.BMP, contract.GIF)
 _SCAN, _MOST_SCANS = b"\xff\xda", 100  # as in `fv.serving.decoding`
 _LENGTH_TOLERANCE = 0.01  # of an embedding, as in `fv.serving.signatures`
 _IMAGES_AT_ONCE = 64  # through the network; bounds memory
-_PAIRS = {"serving_default": (IMAGE_A, IMAGE_B), "compare": (EMBEDDING_A, EMBEDDING_B)}
+_PAIRS = {
+    "serving_default": (contract.IMAGE_A, contract.IMAGE_B),
+    "compare": (contract.EMBEDDING_A, contract.EMBEDDING_B),
+}
 
 
 class OnnxEngine:
@@ -89,7 +82,7 @@ class OnnxEngine:
         """Calls a signature; arguments, result and errors are those of `TensorFlowEngine.run`."""
         crops = {aligned: name for name, aligned in contract.ALIGNED.items()}.get(signature)
         signature = crops or signature
-        names = _PAIRS.get(signature, (IMAGE,))
+        names = _PAIRS.get(signature, (contract.IMAGE,))
         batches = [inputs[name] for name in names]
         if len(batches[0]) != len(batches[-1]):
             raise InputError(f"{names[0]} and {names[-1]} differ in length")
@@ -98,7 +91,7 @@ class OnnxEngine:
                 _check_unit(np.asarray(batch, np.float32), name)
             return self._answer(*(np.asarray(batch, np.float32) for batch in batches))
         if signature == "embed_pixels":
-            return {EMBEDDING: self._embed(map(self._to_input, inputs[IMAGE]))}
+            return {contract.EMBEDDING: self._embed(map(self._to_input, inputs[contract.IMAGE]))}
         named: list[tuple] = []
         for name, batch in zip(names, batches, strict=True):
             points = inputs[contract.points_of(name)] if crops else [None] * len(batch)
@@ -108,7 +101,7 @@ class OnnxEngine:
             named += zip(places, batch, points, strict=True)
         embeddings = self._embed(self._pool.map(lambda one: self._load(*one), named))
         if signature == "embed":
-            return {EMBEDDING: embeddings}
+            return {contract.EMBEDDING: embeddings}
         return self._answer(*np.split(embeddings, 2))
 
     def warm_up(self) -> None:
@@ -148,7 +141,7 @@ class OnnxEngine:
                 raise InputError(f"{place} {known}")
             if data.startswith(contract.JPEG) and data.count(_SCAN) > _MOST_SCANS:
                 raise InputError(f"{place} has more than {_MOST_SCANS} scans")
-            return self._to_input(images.decode_upright(data, self._max_pixels), points)
+            return self._to_input(storage.decode_upright(data, self._max_pixels), points)
         except BadImage as error:
             raise InputError(f"{place} cannot be used: {error}") from error
         except InputError:
@@ -165,9 +158,9 @@ class OnnxEngine:
                     raise UserError("they are not finite")
                 part = stored.alignment.align(rgb, points, stored.store_size)
             else:
-                part = images.cut_and_resize(rgb, stored.store_size, stored.crop_fraction)
+                part = storage.cut_and_resize(rgb, stored.store_size, stored.crop_fraction)
             rgb = compress(part, stored.jpeg_quality)
-        top, left, side = jpeg_loader.centre_window(rgb.shape[0], rgb.shape[1], self._crop)
+        top, left, side = jpeg_loader.centre_square(rgb.shape[0], rgb.shape[1], self._crop)
         square = rgb[top : top + side, left : left + side]
         if side == self._side:
             return square

@@ -201,6 +201,6 @@ def _measure(verdicts: list[Verdict], labels: np.ndarray, threshold: float) -> d
         "accuracy": float((same == genuine).mean()),
         "false_accept_rate": float(same[~genuine].mean()) if has_impostors else None,
         "false_reject_rate": float((~same[genuine]).mean()) if has_genuine else None,
-        "auc": metrics.auc(similarities, genuine) if has_genuine and has_impostors else None,
+        "auc": metrics.roc(similarities, genuine).auc() if has_genuine and has_impostors else None,
         "threshold": threshold,
     }

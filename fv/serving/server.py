@@ -30,7 +30,7 @@ from starlette.routing import Route
 
 from fv.alignment import Face
 from fv.errors import TemporaryError, UserError
-from fv.serving import contract, limits, model_card, rest, sources
+from fv.serving import contract, encoding, limits, model_card, rest
 from fv.serving.contract import InputError, Inputs, Outputs
 from fv.serving.face_finder import FaceFinder
 from fv.serving.limits import Guard, Limits
@@ -41,7 +41,6 @@ PAGE = pathlib.Path(__file__).parent / "page"
 _PAGE_FILES = {"": "index.html", "style.css": "style.css", "page.js": "page.js"}
 _MEDIA_TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript"}
 _PATH = re.compile(r"/v1/models/([^/:]+)(?:/versions/([0-9]{1,18}))?(:predict|/metadata)?")
-_NAMED = re.compile(r"^(image|image_a|image_b)\[(\d+)\]")
 _PARSED_HERE = 64 << 10  # bytes of a body; a larger one is parsed in a thread
 _LARGE_PIXELS = 4_000_000  # images beyond that decode in a lane of their own
 _FINDERS, _LARGE_FINDERS = 2, 1  # threads that find faces
@@ -286,7 +285,7 @@ class _Service:
         try:
             return await _unless_gone(request, loaded.batcher.run(signature, inputs, large))
         except InputError as error:
-            raise InputError(_rename(str(error), names or {})) from error
+            raise InputError(contract.name_image(str(error), names or {})) from error
 
     def close(self) -> None:
         """Ends the threads that find faces."""
@@ -299,9 +298,9 @@ async def _encode(name: str, data: bytes, loaded: Loaded) -> bytes:
     # The others pass through unchanged.
     size = 0 if data.startswith((contract.JPEG, contract.PNG)) else _PARSED_HERE + 1
     try:
-        return await _in_thread(size, sources.encode, data, loaded.max_pixels)
+        return await _in_thread(size, encoding.encode, data, loaded.max_pixels)
     except UserError as error:
-        raise InputError(str(error).replace(sources.name(data), name)) from error
+        raise InputError(str(error).replace(encoding.name(data), name)) from error
 
 
 async def _unless_gone(request: Request, work: Coroutine[Any, Any, T]) -> T:
@@ -336,12 +335,4 @@ async def _wait_for_disconnect(request: Request) -> None:
 
 
 def _is_large(image: bytes | np.ndarray) -> bool:
-    return sources.count_pixels(image) > _LARGE_PIXELS
-
-
-def _rename(reason: str, names: dict[str, list[str]]) -> str:
-    """An error with the client's name for an image."""
-    found = _NAMED.match(reason)
-    if not found or found[1] not in names:
-        return reason
-    return names[found[1]][int(found[2])] + reason[found.end() :]
+    return encoding.count_pixels(image) > _LARGE_PIXELS

@@ -1,7 +1,6 @@
 """Verdicts on pairs of images, from a SavedModel and nothing else."""
 
 import dataclasses
-import re
 from typing import Protocol
 
 import numpy as np
@@ -9,12 +8,10 @@ import numpy as np
 from fv import detection
 from fv.alignment import Face
 from fv.errors import UserError
-from fv.serving import contract, face_finder, sources
+from fv.serving import contract, encoding, face_finder
 from fv.serving.contract import Engine, InputError, Outputs
+from fv.serving.encoding import Batch, ImageSource
 from fv.serving.face_finder import REFUSE, FinderOptions
-from fv.serving.sources import Batch, ImageSource
-
-_NAMED = re.compile(r"^(\w+)\[(\d+)\] (.+)$")
 
 
 class Finder(Protocol):
@@ -141,9 +138,9 @@ class Verifier:
           UserError: an image is missing, broken, too large or has no face, and the message names
             it; or the batches differ in length.
         """
-        if sources.is_batch(image_a) and sources.is_batch(image_b):
+        if encoding.is_batch(image_a) and encoding.is_batch(image_b):
             return self._verify(list(image_a), list(image_b), threshold, points_a, points_b)
-        if sources.is_batch(image_a) or sources.is_batch(image_b):
+        if encoding.is_batch(image_a) or encoding.is_batch(image_b):
             raise UserError(
                 "one image and a batch cannot be compared: give two images, or two lists of one "
                 "length"
@@ -152,10 +149,10 @@ class Verifier:
 
     def embed(self, images: ImageSource | Batch, points: np.ndarray | None = None) -> np.ndarray:
         """Embeds images as `verify` takes them; float32 [batch, d], or [d] for a single image."""
-        batch = list(images) if sources.is_batch(images) else [images]
+        batch = list(images) if encoding.is_batch(images) else [images]
         given = {contract.IMAGE: (batch, points)}
         embeddings = self._call_on_images("embed", given)[0][contract.EMBEDDING]
-        return embeddings if sources.is_batch(images) else embeddings[0]
+        return embeddings if encoding.is_batch(images) else embeddings[0]
 
     def compare(
         self, embedding_a: np.ndarray, embedding_b: np.ndarray, threshold: float | None = None
@@ -211,7 +208,7 @@ class Verifier:
         inputs: dict[str, np.ndarray | list[bytes]] = {}
         faces: dict[str, list[Face]] = {}
         for name, (batch, points) in batches.items():
-            encoded = [sources.encode(one, self._max_pixels) for one in batch]
+            encoded = [encoding.encode(one, self._max_pixels) for one in batch]
             inputs[name] = encoded
             if self._faces:
                 faces[name] = self._faces.find(batch, encoded, points)
@@ -226,8 +223,8 @@ class Verifier:
         try:
             return self._engine.run(aligned, inputs), faces
         except InputError as error:
-            images = {name: batch for name, (batch, _) in batches.items()}
-            raise UserError(name_image(str(error), images)) from error
+            names = {name: list(map(encoding.name, batch)) for name, (batch, _) in batches.items()}
+            raise UserError(contract.name_image(str(error), names)) from error
 
     def _verdicts(self, answer: Outputs, threshold: float | None) -> list[Verdict]:
         threshold = self.threshold if threshold is None else _check_threshold(threshold)
@@ -249,11 +246,3 @@ def _check_threshold(threshold: float) -> float:
     if not 0.0 <= threshold <= 1.0:
         raise UserError(f"the threshold {threshold} is no similarity: give one from 0 to 1")
     return float(threshold)
-
-
-def name_image(reason: str, batches: dict[str, list]) -> str:
-    """The reason, with the caller's name for an image in place of image_a[0]."""
-    named = _NAMED.match(reason)
-    if not named or named[1] not in batches:
-        return reason
-    return f"{sources.name(batches[named[1]][int(named[2])])} {named[3]}"

@@ -46,18 +46,18 @@ _WORKER_ERRORS = (
 class Checkpoints:
     """The checkpoints of a training run: the last few, and the one that validated best."""
 
-    def __init__(self, workdir: str, agreement: Agreement, *, chief: bool, **parts: tf.Module):
+    def __init__(self, workdir: str, agreement: Agreement, *, chief: bool, **trackables: tf.Module):
         """Args:
         workdir: of the run.
         agreement: between the workers.
         chief: whether this process writes them; all workers take part in saving.
-        parts: what is saved, each with all its variables made.
+        trackables: what is saved, each with all its variables made.
         """
         self._workdir, self._agreement, self._chief = workdir, agreement, chief
         self._folder = os.path.join(workdir, workdirs.CHECKPOINTS)
         self._written_into = workdir if chief else tempfile.gettempdir()
         self._step = tf.Variable(0, dtype=tf.int64, trainable=False, name="step")
-        self._checkpoint = tf.train.Checkpoint(step=self._step, **parts)
+        self._checkpoint = tf.train.Checkpoint(step=self._step, **trackables)
         self._float_variables = _float_variables(self._checkpoint)
         self._best = os.path.join(workdir, workdirs.BEST)
         self._validation_path = os.path.join(self._best, VALIDATION_FILE)
@@ -252,11 +252,11 @@ def raise_diverged(what: str, saved: int) -> NoReturn:
 
 def _float_variables(checkpoint: tf.train.Checkpoint) -> list[tf.Variable]:
     """The floating-point variables that a checkpoint holds."""
-    parts = tf.train.TrackableView(checkpoint).descendants()
+    held = tf.train.TrackableView(checkpoint).descendants()
     # The view does not list the slots of tensorflow-addons' optimizers, of the older kind.
-    legacy = [part for part in parts if isinstance(part, tf_keras.optimizers.legacy.Optimizer)]
+    legacy = [each for each in held if isinstance(each, tf_keras.optimizers.legacy.Optimizer)]
     slots = [variable for optimizer in legacy for variable in optimizer.variables()]
-    variables = [part for part in (*parts, *slots) if isinstance(part, tf.Variable)]
+    variables = [each for each in (*held, *slots) if isinstance(each, tf.Variable)]
     return [variable for variable in variables if variable.dtype.is_floating]
 
 

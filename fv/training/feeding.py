@@ -9,12 +9,13 @@ from collections.abc import Iterator
 
 import tensorflow as tf
 
-from fv import manifest as manifests
+from fv import manifest
 from fv.errors import UserError
+from fv.manifest import Manifest
 from fv.pipeline import input_pipeline, slices
 from fv.pipeline.damage import DamagedRecords
 from fv.pipeline.input_pipeline import PairSource
-from fv.training import teacher
+from fv.training import teacher as teachers
 from fv.training.options import TrainOptions
 from fv.training.run_record import Position
 
@@ -32,12 +33,12 @@ def pair_sources(options: TrainOptions) -> tuple[PairSource, PairSource | None]:
         or a shard cut short though no record may be skipped.
     """
     skips = options.input.max_bad_records > 0
-    manifest = (manifests.read if skips else manifests.load)(options.tfrecords)
-    training = training_source(options, manifest)
-    if not manifest.holds("val"):
+    held = (manifest.read if skips else manifest.load)(options.tfrecords)
+    training = training_source(options, held)
+    if not held.holds("val"):
         return training, None
     pixels = (options.model.image_size, options.model.crop_fraction)
-    validation = PairSource.of(options.tfrecords, manifest, "val", *pixels)
+    validation = PairSource.of(options.tfrecords, held, "val", *pixels)
     for name in ("genuine", "impostor"):
         if not getattr(validation.split, name):
             raise UserError(
@@ -47,7 +48,7 @@ def pair_sources(options: TrainOptions) -> tuple[PairSource, PairSource | None]:
     return training, validation
 
 
-def training_source(options: TrainOptions, manifest: manifests.Manifest) -> PairSource:
+def training_source(options: TrainOptions, held: Manifest) -> PairSource:
     """The training pairs, at the side with which they leave the host.
 
     Raises:
@@ -65,15 +66,12 @@ def training_source(options: TrainOptions, manifest: manifests.Manifest) -> Pair
             "lower one of them"
         )
     side = slices.choose_load_size(
-        options.input.load_size, manifest, round(options.model.image_size * reach), kept
+        options.input.load_size, held, round(options.model.image_size * reach), kept
     )
-    source = PairSource.of(options.tfrecords, manifest, "train", side, kept)
-    given = options.teaching
-    if sum(map(bool, (given.teacher, given.teacher_embeddings, given.teacher_onnx))) > 1:
-        raise UserError("--teacher, --teacher_embeddings and --teacher_onnx: give one of them")
-    if given.teacher_embeddings is None:
+    source = PairSource.of(options.tfrecords, held, "train", side, kept)
+    if options.teaching.teacher_embeddings is None:
         return source
-    paths = teacher.read_paths(options.tfrecords, source.split)
+    paths = teachers.read_paths(options.tfrecords, source.split)
     return dataclasses.replace(source, paths=paths)
 
 

@@ -1,15 +1,15 @@
 """What a run trains: the model, its optimizers, the averages of its weights, and its teacher."""
 
 import dataclasses
-import os
-from collections.abc import Mapping, Sequence
 
 import tensorflow as tf
 
 from fv.model import model_record, siamese
 from fv.model.initial_weights import FirstWeights
+from fv.model.model_record import ModelRecord
 from fv.model.siamese import Siamese
-from fv.preprocessing import Preprocessing
+from fv.pipeline.slices import PairSource
+from fv.training import optimizers
 from fv.training import strategy as strategies
 from fv.training import teacher as teachers
 from fv.training.optimizers import Updater, WarmupThenDecay
@@ -28,12 +28,14 @@ class Learner:
       model: is trained.
       updater: gradients → weights.
       averages: of the weights, None where none are kept.
+      schedule: step → learning rate.
       teacher: the model imitates it; None for no teacher. It is frozen: no checkpoint holds it.
     """
 
     model: Siamese
     updater: Updater
     averages: "Averages | None"
+    schedule: WarmupThenDecay
     teacher: AnyTeacher | None = None
 
     @property
@@ -41,40 +43,39 @@ class Learner:
         """The model that is validated, evaluated and exported."""
         return self.averages.model if self.averages else self.model
 
-    def checkpoint_parts(self) -> dict:
+    def trackables(self) -> dict:
         """What a checkpoint holds, by name."""
-        parts = {"model": self.model, "optimizer": self.updater}
-        return parts | ({"averages": self.averages.state} if self.averages else {})
+        saved = {"model": self.model, "optimizer": self.updater}
+        return saved | ({"averages": self.averages.state} if self.averages else {})
 
 
 def build(
     options: TrainOptions,
-    schedule: WarmupThenDecay,
     strategy: tf.distribute.Strategy,
-    identities: Sequence[str],
+    training: PairSource,
+    record: ModelRecord,
     first_weights: FirstWeights | None,
-    preprocessing: Preprocessing,
-    paths: Mapping[str, int],
 ) -> Learner:
     """Builds the learner of a run. The chief notes the teacher's training identities in model.json.
 
     Args:
       options: of the run.
-      schedule: step → learning rate.
       strategy: in whose scope all variables are made.
-      identities: names of the training identities.
+      training: the training pairs.
+      record: of the model, without what it inherits.
       first_weights: overwrite those of the new model.
-      preprocessing: of the training images before they were stored.
-      paths: of the training source.
 
     Raises:
       UserError: sizes, weights or the teacher do not fit the model, or a choice needs
         tensorflow-addons.
     """
-    chief = strategies.is_chief(strategy)
+    chief, identities = strategies.is_chief(strategy), len(training.identities)
+    schedule = optimizers.build_schedule(
+        options.optimization, options.steps, options.global_batch_size
+    )
     averages = None
     with strategy.scope():
-        model = _build_model(options, len(identities))
+        model = _build_model(options, identities)
         if first_weights:
             line = first_weights.load(model)
             if chief:
@@ -82,21 +83,12 @@ def build(
         # After the first weights: Lookahead keeps a copy of them.
         updater = Updater(options.optimization, schedule, model)
         if options.averaging.average_weights != "none":
-            averaged = _build_model(options, len(identities))
+            averaged = _build_model(options, identities)
             averages = Averages(options.averaging, options.steps, model, averaged)
-        teacher = teachers.load(options.teaching, options.model.embedding_size, identities)
-        external = teachers.load_external(options.teaching, paths)
-    if external and chief:
-        record = model_record.describe(options.model, identities, preprocessing)
-        name = os.path.basename(str(options.teaching.external))
-        model_record.save(dataclasses.replace(record, external_teachers=(name,)), options.workdir)
-    if teacher:
-        folder = str(options.teaching.teacher)
-        teachers.check_images(teacher.record, folder, options.model, preprocessing)
-        if chief:  # before the first step: weights that imitate are never without this record
-            record = model_record.describe(options.model, identities, preprocessing)
-            model_record.save(model_record.inherit(record, teacher.record), options.workdir)
-    return Learner(model, updater, averages, teacher or external)
+        teacher = teachers.load(options.teaching, options.model, training)
+    if teacher and chief:  # before the first step: weights that imitate are never without this
+        model_record.save(teacher.note_in(record), options.workdir)
+    return Learner(model, updater, averages, schedule, teacher)
 
 
 def _build_model(options: TrainOptions, identities: int) -> Siamese:

@@ -195,6 +195,11 @@ class TeacherOptions:
         """The file of a teacher whose training people are not known."""
         return self.teacher_embeddings or self.teacher_onnx
 
+    def check(self) -> None:
+        """Raises UserError where two teachers are given."""
+        if sum(map(bool, (self.teacher, self.teacher_embeddings, self.teacher_onnx))) > 1:
+            raise UserError("--teacher, --teacher_embeddings and --teacher_onnx: give one of them")
+
 
 @dataclasses.dataclass(frozen=True)
 class TrainOptions:

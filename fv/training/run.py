@@ -16,7 +16,7 @@ from fv.pipeline import damage
 from fv.pipeline.damage import DamagedRecords
 from fv.pipeline.input_pipeline import PairSource
 from fv.training import checkpoints as checkpoints_module
-from fv.training import coordination, feeding, optimizers, rendezvous, run_record
+from fv.training import coordination, feeding, rendezvous, run_record
 from fv.training import learner as learners
 from fv.training import strategy as strategies
 from fv.training.checkpoints import Checkpoints
@@ -38,6 +38,7 @@ def train(options: TrainOptions) -> None:
       WorkerLost: another worker has ended or is silent.
     """
     options.input.check()
+    options.teaching.check()
     training, validation = feeding.pair_sources(options)
     record = model_record.describe(options.model, training.identities, training.preprocessing)
     model_record.check_same(record, options.workdir)
@@ -65,33 +66,22 @@ def _train(
     validation: PairSource | None,
 ) -> None:
     chief, epoch_pairs = strategies.is_chief(strategy), training.split.pairs
-    first_weights = _find_first_weights(options, record)
-    if first_weights:
-        record = first_weights.record
-    else:
-        record = model_record.resume(record, options.workdir)
 
     # What is trained, and where an earlier start left it.
-    schedule = optimizers.build_schedule(
-        options.optimization, options.steps, options.global_batch_size
-    )
-    learner = learners.build(
-        options,
-        schedule,
-        strategy,
-        training.identities,
-        first_weights,
-        training.preprocessing,
-        training.paths,
-    )
+    first_weights = _find_first_weights(options, record)
+    if first_weights:
+        noted = first_weights.record
+    else:
+        noted = model_record.resume(record, options.workdir)
+    learner = learners.build(options, strategy, training, record, first_weights)
     agreement = Agreement(strategy)
-    checkpoints = Checkpoints(options.workdir, agreement, chief=chief, **learner.checkpoint_parts())
+    checkpoints = Checkpoints(options.workdir, agreement, chief=chief, **learner.trackables())
     first_step = checkpoints.restore()
     position, new_epoch = run_record.find_position(
         options, first_step, strategies.count_input_workers(strategy), epoch_pairs
     )
     if chief:
-        _write_description(options, record)
+        _write_description(options, noted)
         if validation is None:
             print(_no_validation(options), flush=True)
         if new_epoch:
@@ -129,7 +119,7 @@ def _train(
         first_step=first_step,
         position=position,
         epoch_pairs=epoch_pairs,
-        schedule=schedule,
+        schedule=learner.schedule,
         meter=step.meter,
         damaged=damaged,
     )

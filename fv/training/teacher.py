@@ -7,6 +7,8 @@ embeddings of a shallow one as targets. Source: Romero et al., FitNets: Hints fo
 An external teacher's embeddings may have another length; a fixed matrix gives them the student's.
 """
 
+import dataclasses
+import os
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
@@ -14,8 +16,7 @@ import numpy as np
 import tensorflow as tf
 from absl import logging
 
-from fv import embedding_files, progress, record, workdir
-from fv import manifest as manifests
+from fv import embedding_files, manifest, progress, record, workdir
 from fv.errors import UserError
 from fv.model import checkpoint_files, model_record
 from fv.model.model_record import ModelRecord
@@ -23,6 +24,7 @@ from fv.model.options import ModelOptions
 from fv.model.siamese import Siamese
 from fv.onnx_encoder import OnnxEncoder
 from fv.pipeline import augment
+from fv.pipeline.slices import PairSource
 from fv.preprocessing import Preprocessing
 from fv.training.options import TeacherOptions
 
@@ -53,16 +55,23 @@ class AnyTeacher(Protocol):
           taught: of `teach`.
         """
 
+    def note_in(self, student: ModelRecord) -> ModelRecord:
+        """Adds to the student's record whom the teacher was trained on, or that it is not known."""
+
 
 class Teacher:
     """A frozen trained model.
 
     Attributes:
-      record: of that model; its training identities count as seen by the model that imitates it.
+      record: of that model.
     """
 
     def __init__(self, model: Siamese, weight: float, held: ModelRecord):
         self._model, self._weight, self.record = model, weight, held
+
+    def note_in(self, student: ModelRecord) -> ModelRecord:
+        """As `AnyTeacher.note_in`: the teacher's training identities count as seen."""
+        return model_record.inherit(student, self.record)
 
     def teach(
         self, batch: Mapping[str, tf.Tensor], images: tf.Tensor
@@ -102,6 +111,7 @@ class ExternalTeacher:
         network: OnnxEncoder | None = None,
         table: np.ndarray | None = None,
         owners: np.ndarray | None = None,
+        name: str = "",
     ):
         """Args:
         weight: of the loss.
@@ -109,10 +119,15 @@ class ExternalTeacher:
         table: without a network, the embedding of each image of `PairSource.paths`, float32
           [images, d]; 0 where it is not known.
         owners: with `table`, the identity of each image, int32 [images].
+        name: of the file.
         """
-        self._weight, self._network = weight, network
+        self._weight, self._network, self._name = weight, network, name
         self._table = None if table is None else tf.constant(table)
         self._owners = None if owners is None else tf.constant(owners, tf.int32)
+
+    def note_in(self, student: ModelRecord) -> ModelRecord:
+        """As `AnyTeacher.note_in`."""
+        return dataclasses.replace(student, external_teachers=(self._name,))
 
     def teach(
         self, batch: Mapping[str, tf.Tensor], images: tf.Tensor
@@ -156,8 +171,23 @@ def _fit(size: int, wanted: int) -> np.ndarray:
     return np.linalg.qr(numbers)[0].astype(np.float32)
 
 
-def load_external(options: TeacherOptions, paths: Mapping[str, int]) -> ExternalTeacher | None:
-    """Loads the teacher in a file, if the options name one.
+def load(options: TeacherOptions, student: ModelOptions, training: PairSource) -> AnyTeacher | None:
+    """Loads the teacher that the options name, if any; call it in the strategy's scope.
+
+    Raises:
+      UserError: the teacher cannot be used, or does not fit the student or its training images.
+    """
+    if options.external:
+        return load_external(options, training.paths)
+    if options.teacher is None:
+        return None
+    teacher = load_trained(options, student.embedding_size, training.identities)
+    check_images(teacher.record, options.teacher, student, training.preprocessing)
+    return teacher
+
+
+def load_external(options: TeacherOptions, paths: Mapping[str, int]) -> ExternalTeacher:
+    """Loads the teacher in a file.
 
     Args:
       options: which file.
@@ -166,10 +196,10 @@ def load_external(options: TeacherOptions, paths: Mapping[str, int]) -> External
     Raises:
       UserError: the file cannot be used, or has no embedding of any training image.
     """
-    if options.external is None:
-        return None
+    name = os.path.basename(str(options.external))
     if options.teacher_onnx:
-        return ExternalTeacher(options.teacher_weight, OnnxEncoder(options.teacher_onnx))
+        network = OnnxEncoder(options.teacher_onnx)
+        return ExternalTeacher(options.teacher_weight, network, name=name)
     path = str(options.teacher_embeddings)
     held = embedding_files.read(path)
     rows = {name: row for row, name in enumerate(held.paths.tolist())}
@@ -185,10 +215,11 @@ def load_external(options: TeacherOptions, paths: Mapping[str, int]) -> External
     missing = len(paths) - len(found)
     if missing:
         logging.info("%s has no embedding of %d of %d training images", path, missing, len(paths))
-    return ExternalTeacher(options.teacher_weight, None, table, np.array(list(paths.values())))
+    owners = np.array(list(paths.values()))
+    return ExternalTeacher(options.teacher_weight, None, table, owners, name)
 
 
-def read_paths(folder: str, split: manifests.Split) -> dict[str, int]:
+def read_paths(folder: str, split: manifest.Split) -> dict[str, int]:
     """Reads the path of each image of a split, with the index of its identity.
 
     Raises:
@@ -197,15 +228,17 @@ def read_paths(folder: str, split: manifests.Split) -> dict[str, int]:
     indices = {name: index for index, name in enumerate(split.identities)}
     found: dict[str, int] = {}
     with progress.progress(split.pairs, "read paths", "pair") as line:
-        for _, pair in manifests.list_images(folder, split.shards):
+        for _, pair in manifest.list_images(folder, split.shards):
             for image in pair:
                 found[image.path] = indices.get(image.identity, record.NO_IDENTITY)
             line.update()
     return found
 
 
-def load(options: TeacherOptions, embedding_size: int, identities: Sequence[str]) -> Teacher | None:
-    """Loads the teacher that the options name, if any; call it in the strategy's scope.
+def load_trained(
+    options: TeacherOptions, embedding_size: int, identities: Sequence[str]
+) -> Teacher:
+    """Loads the last checkpoint of --teacher; call it in the strategy's scope.
 
     Args:
       options: which workdir.
@@ -216,9 +249,7 @@ def load(options: TeacherOptions, embedding_size: int, identities: Sequence[str]
       UserError: the workdir holds no trained model, one of another embedding size, or one with
         other training identities: they may be in the validation split, whose figures would flatter.
     """
-    folder = options.teacher
-    if folder is None:
-        return None
+    folder = str(options.teacher)
     held = model_record.load(folder)
     size = held.options.embedding_size
     if size != embedding_size:

@@ -16,7 +16,7 @@ from PIL import Image
 
 from fv import alignment, detection, face_files, manifest
 from fv.alignment import TEMPLATE, Alignment, Face
-from fv.conversion import convert, faces, formats, images
+from fv.conversion import convert, faces, formats, storage
 from fv.conversion.faces import FaceOptions
 from fv.conversion.options import ConvertOptions
 from fv.errors import UserError
@@ -94,10 +94,10 @@ def test_images_are_stored_as_the_template_shows_them(tmp_path):
     expected = Alignment(0.1, "given points")
     assert manifest.read(str(tmp_path / "shards")).preprocessing.alignment == expected
     data = (folder / "person_000" / "0000.jpg").read_bytes()
-    rules = images.StorageRules(
+    rules = storage.StorageRules(
         10**7, Preprocessing(store_size=64, jpeg_quality=95, alignment=expected)
     )
-    stored = simplejpeg.decode_jpeg(images.prepare_image(data, rules, TEMPLATE + 3).stored, "RGB")
+    stored = simplejpeg.decode_jpeg(storage.prepare_image(data, rules, TEMPLATE + 3).stored, "RGB")
     whole = simplejpeg.decode_jpeg(data, "RGB")
     cut = expected.align(whole, TEMPLATE + 3, 64)
     assert np.abs(stored.astype(int) - cut).mean() < 3
@@ -165,10 +165,10 @@ def test_faces_lie_upright_where_exif_turns_the_image(tmp_path, fake):
     exif[0x0112] = 3  # upside down
     path = tmp_path / "1.jpg"
     Image.fromarray(picture[::-1, ::-1]).save(path, exif=exif)
-    upright = images.decode_upright(path.read_bytes(), 10**7)
+    upright = storage.decode_upright(path.read_bytes(), 10**7)
     assert upright[:8].min() > 240 and upright[12:].max() < 15
     with pytest.raises(formats.BadImage, match="million of --max_megapixels"):
-        images.decode_upright(path.read_bytes(), 100)
+        storage.decode_upright(path.read_bytes(), 100)
 
 
 def test_an_edited_file_of_faces_is_not_replaced(tmp_path):

@@ -50,7 +50,7 @@ def run(capsys, *flags):
 
 
 def test_files_are_counted_by_suffix_and_their_format_is_named(tmp_path):
-    assert rows(datasets.scan_folder(str(fill(tmp_path))).passed_over) == {
+    assert rows(datasets.scan_folders([str(fill(tmp_path))]).passed_over) == {
         ".heic": (2, "a/one.HEIC", "HEIC"),
         "hidden": (2, ".DS_Store", ""),
         "without a suffix": (2, "b/1.0001", "TIFF, JPEG"),
@@ -115,10 +115,10 @@ def test_the_report_and_the_summary_say_what_to_do(tmp_path, capsys):
 
 def test_a_file_that_is_renamed_as_advised_is_used(tmp_path):
     root = fill(tmp_path, {"a/four.jpg_large": making.jpeg(50)})
-    (line,) = passed_over.advise(datasets.scan_folder(str(root)).passed_over)
+    (line,) = passed_over.advise(datasets.scan_folders([str(root)]).passed_over)
     assert line == ".jpg_large (a/four.jpg_large): JPEG data: rename it to .jpg"
     (root / "a" / "four.jpg_large").rename(root / "a" / "four.jpg")
-    found = datasets.scan_folder(str(root))
+    found = datasets.scan_folders([str(root)])
     assert "a/four.jpg" in set(found.images["path"]) and not len(found.passed_over)
 
 
@@ -156,7 +156,7 @@ def test_a_list_that_names_a_file_of_another_format_is_refused(tmp_path, capsys)
 def test_a_folder_of_another_format_alone_is_refused_with_what_to_do(tmp_path):
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "1.heic").write_bytes(ODD["a/one.HEIC"])
-    found = datasets.scan_folder(str(tmp_path))
+    found = datasets.scan_folders([str(tmp_path)])
     with pytest.raises(
         UserError, match="1 file passed over: 1 .heic; .heic .*: HEIC data: convert it to JPEG"
     ):
@@ -181,7 +181,7 @@ def test_pipes_and_links_are_counted_and_never_opened(tmp_path):
     os.mkfifo(tmp_path / "faces" / "a" / "pipe.dat")
     (tmp_path / "secret").write_bytes(making.jpeg(1))
     (tmp_path / "faces" / "a" / "link.dat").symlink_to(tmp_path / "secret")
-    assert rows(datasets.scan_folder(str(tmp_path / "faces")).passed_over) == {
+    assert rows(datasets.scan_folders([str(tmp_path / "faces")]).passed_over) == {
         ".dat": (2, "a/link.dat", "")
     }
 
@@ -190,7 +190,7 @@ def test_a_name_that_is_not_utf8_is_counted(tmp_path):
     making.people(tmp_path, a=1)
     with open(os.fsencode(tmp_path) + b"/a/\xff.d\xffb", "wb") as file:
         file.write(b"x")
-    assert rows(datasets.scan_folder(str(tmp_path)).passed_over) == {
+    assert rows(datasets.scan_folders([str(tmp_path)]).passed_over) == {
         ".d\\xffb": (1, "a/\\xff.d\\xffb", "")
     }
 
@@ -201,7 +201,7 @@ def test_people_who_are_links_are_taken_after_the_copy_that_is_advised(tmp_path)
     for name in ("a", "b"):
         (tmp_path / "faces" / name).symlink_to(tmp_path / "store" / name)
     (tmp_path / "faces" / "A.jpg").write_bytes(making.jpeg(5))
-    found = datasets.scan_folder(str(tmp_path / "faces"))
+    found = datasets.scan_folders([str(tmp_path / "faces")])
     with pytest.raises(
         UserError, match="2 of them are symbolic links: copy the images with cp -rL FROM TO"
     ) as refused:
@@ -209,7 +209,7 @@ def test_people_who_are_links_are_taken_after_the_copy_that_is_advised(tmp_path)
     assert all("cp -rL FROM TO" in reason for reason in found.unusable["reason"][1:])
     assert len(str(refused.value).splitlines()) == 1
     subprocess.run(["cp", "-rL", tmp_path / "faces", tmp_path / "copy"], check=True)
-    copied = datasets.scan_folder(str(tmp_path / "copy"))
+    copied = datasets.scan_folders([str(tmp_path / "copy")])
     assert copied.images["identity"].tolist() == ["a", "a", "b", "b"] and len(copied.unusable) == 1
 
 
@@ -218,7 +218,7 @@ def test_links_in_a_circle_and_to_nothing_are_unusable(tmp_path):
     (tmp_path / "a" / "up").symlink_to(tmp_path)
     (tmp_path / "a" / "self.jpg").symlink_to("self.jpg")
     (tmp_path / "a" / "gone.jpg").symlink_to("nowhere.jpg")
-    found = datasets.scan_folder(str(tmp_path))
+    found = datasets.scan_folders([str(tmp_path)])
     reasons = dict(zip(found.unusable["path"], found.unusable["reason"], strict=True))
     assert len(found.images) == 1 and set(reasons) == {"a/up", "a/self.jpg", "a/gone.jpg"}
     assert "to nothing" in reasons["a/self.jpg"] and "to nothing" in reasons["a/gone.jpg"]

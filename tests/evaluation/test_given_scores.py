@@ -43,7 +43,9 @@ def figures_of(folder: pathlib.Path) -> dict:
 def test_given_scores_have_figures_and_plots(options, tmp_path, capsys):
     evaluate(options)
     found, held = figures_of(tmp_path / "some"), pd.read_csv(options.scores)
-    assert found["auc"] == pytest.approx(metrics.auc(held.score.to_numpy(), held.label.to_numpy()))
+    assert found["auc"] == pytest.approx(
+        metrics.roc(held.score.to_numpy(), held.label.to_numpy()).auc()
+    )
     assert (
         found["pairs"] == 240
         and len(found["folds"]) == 3
@@ -93,8 +95,9 @@ def test_the_threshold_of_other_scores_decides(options, tmp_path):
     output = tmp_path / "out"
     evaluate(dataclasses.replace(options, folds=None, threshold_scores=others, output=str(output)))
     held = pd.read_csv(others)
-    assert figures_of(output)["threshold"] == metrics.best_threshold(
-        held.score.to_numpy(), held.label.to_numpy()
+    assert (
+        figures_of(output)["threshold"]
+        == metrics.roc(held.score.to_numpy(), held.label.to_numpy()).best_threshold()
     )
 
 

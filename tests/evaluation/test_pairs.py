@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fv.conversion import images as images_module
+from fv.conversion import storage
 from fv.conversion.formats import BadImage
 from fv.errors import UserError
 from fv.evaluation import pairs as pairs_module
@@ -36,7 +36,7 @@ def test_other_pairs_and_other_labels_have_another_digest():
     assert len({pairs.digest(), *(other.digest() for other in others)}) == 4
 
 
-RULES = pairs_module.storage_rules(images_module.Crop(), None)
+RULES = pairs_module.storage_rules(storage.Crop(), None)
 HEADER = "image_a,image_b,label\n"
 TWO_FOLDS = "2\t1\nAda\t1\t2\nAda\t1\tBob\t1\nCy\t1\t2\nCy\t1\tDi\t2\n"
 
@@ -217,18 +217,18 @@ def test_a_path_may_be_spelled_as_in_the_converter_s_lists(tmp_path, listed_pair
 
 
 def test_the_converter_s_crop_and_size_are_used():
-    rules = pairs_module.storage_rules(images_module.Crop(0.5), 64, 80)
+    rules = pairs_module.storage_rules(storage.Crop(0.5), 64, 80)
     assert rules.preprocessing == Preprocessing(0.5, store_size=64, jpeg_quality=80)
     with pytest.raises(UserError, match="--crop=0.5 cuts images.*give --store_size too"):
-        pairs_module.storage_rules(images_module.Crop(0.5), None)
+        pairs_module.storage_rules(storage.Crop(0.5), None)
 
 
 def test_boxes_cut_the_images_of_a_list_and_one_without_a_box_is_broken(
     tmp_path, listed_pairs_images
 ):
     rules, boxes = (
-        pairs_module.storage_rules(images_module.Crop(boxes={}), 8),
-        {"Ada/Ada_0001.jpg": images_module.Box(2, 2, 20, 10)},
+        pairs_module.storage_rules(storage.Crop(boxes={}), 8),
+        {"Ada/Ada_0001.jpg": storage.Box(2, 2, 20, 10)},
     )
     path = tmp_path / "pairs.csv"
     path.write_text("image_a,image_b,label\nAda/Ada_0001.jpg,Ada/Ada_0002.jpg,1\n")

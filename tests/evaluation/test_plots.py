@@ -26,7 +26,7 @@ def draw_both(folder, similarities, labels) -> list[np.ndarray]:
     paths = [os.path.join(folder, name) for name in ("roc.png", "histogram.png")]
     plots.draw_roc(paths[0], similarities, labels)
     plots.draw_histogram(
-        paths[1], similarities, labels, metrics.best_threshold(similarities, labels)
+        paths[1], similarities, labels, metrics.roc(similarities, labels).best_threshold()
     )
     return [np.asarray(Image.open(path).convert("RGB")) for path in paths]
 

@@ -35,8 +35,9 @@ def test_a_fold_is_decided_by_the_best_threshold_of_all_others():
     similarities = scores(pairs.labels)
     decisions = decide(pairs, similarities)
     others = pairs.folds != 1
-    assert decisions.folds[1].threshold == metrics.best_threshold(
-        similarities[others], pairs.labels[others]
+    assert (
+        decisions.folds[1].threshold
+        == metrics.roc(similarities[others], pairs.labels[others]).best_threshold()
     )
     assert decisions.folds[1].calibration == calibration.fit(
         similarities[others], pairs.labels[others]
@@ -69,7 +70,7 @@ def test_held_out_pairs_are_decided_by_the_others_alone():
     pairs = pair_set()
     similarities, others = scores(pairs.labels), scores(pairs.labels, seed=1)
     decisions = protocols.hold_out(similarities, pairs.labels, others, pairs.labels)
-    assert decisions.threshold == metrics.best_threshold(others, pairs.labels)
+    assert decisions.threshold == metrics.roc(others, pairs.labels).best_threshold()
     changed = protocols.hold_out(1 - similarities, 1 - pairs.labels, others, pairs.labels)
     assert (
         changed.threshold == decisions.threshold

@@ -226,11 +226,11 @@ def test_a_lost_length_takes_the_rest_of_its_shard_and_counts_all_of_it(
 
 
 def test_a_shard_is_indexed_once_for_a_record_that_every_epoch_meets(broken):
-    damaged, parts = (
+    damaged, slices = (
         DamagedRecords(str(broken.folder), 1),
         source_of(broken.folder).worker_slices(0, 1),
     )
-    reader = ShardReader(parts, damaged)
+    reader = ShardReader(slices, damaged)
     reader.count_damaged(3, "harmed")
     broken.path.parent.rename(broken.folder.with_name("elsewhere"))
     reader.count_damaged(3, "harmed")
@@ -242,7 +242,7 @@ def test_with_a_skipped_record_restarts_are_exact_and_workers_share_all(broken, 
     broken.flip(broken.frames[1][0] + HEAD + 50)
     found = []
     for worker in range(workers):
-        count = sum(part.take for part in source_of(shards).worker_slices(worker, workers))
+        count = sum(each.take for each in source_of(shards).worker_slices(worker, workers))
         arguments = dict(worker=worker, workers=workers, options=LENIENT)
         pairs = read(broken, count, damaged=DamagedRecords(str(broken.folder), 30), **arguments)
         assert (

@@ -257,7 +257,7 @@ def test_a_restart_from_a_cache_is_as_exact(input_pipeline_source, cache):
 @pytest.mark.parametrize("workers", [3, slow_case(2), slow_case(8)])
 def test_workers_share_an_epoch_without_overlap_or_loss(input_pipeline_source, workers):
     counts = [
-        sum(part.take for part in input_pipeline_source.worker_slices(worker, workers))
+        sum(each.take for each in input_pipeline_source.worker_slices(worker, workers))
         for worker in range(workers)
     ]
     parts = [

@@ -1,33 +1,32 @@
 import pytest
 
 from fv.errors import UserError
-from fv.manifest import Manifest, Shard
+from fv.manifest import Manifest, Shard, Split
 from fv.pipeline import slices
+from fv.pipeline.slices import PairSource
 
 
-def shards_of(*records: int) -> list[Shard]:
-    return [Shard(f"s{index}", count, 0, "") for index, count in enumerate(records)]
+def source_of(*records: int) -> PairSource:
+    shards = [Shard(f"s{index}", count, 0, "") for index, count in enumerate(records)]
+    return PairSource("d", Split(0, sum(records), 0, (), tuple(shards)), 32, 1.0)
 
 
 @pytest.mark.parametrize("records", [(10,), (3, 7), (1, 1, 1, 7), (40, 2, 5, 9, 100, 3)])
 @pytest.mark.parametrize("workers", [1, 2, 3, 8])
 def test_every_record_is_read_once_and_counts_differ_by_at_most_one(records, workers):
-    shards = shards_of(*records)
-    per_worker = [slices.worker_slices("d", shards, worker, workers) for worker in range(workers)]
+    source = source_of(*records)
+    per_worker = [source.worker_slices(worker, workers) for worker in range(workers)]
     read = sorted(
-        (part.path, part.skip + i)
-        for parts in per_worker
-        for part in parts
-        for i in range(part.take)
+        (each.path, each.skip + i) for own in per_worker for each in own for i in range(each.take)
     )
-    assert read == sorted((f"d/{shard.name}", i) for shard in shards for i in range(shard.records))
-    counts = [slices.count_records(parts) for parts in per_worker]
+    assert read == sorted((f"d/s{n}", i) for n, count in enumerate(records) for i in range(count))
+    counts = [slices.count_records(own) for own in per_worker]
     assert max(counts) - min(counts) <= 1
 
 
 def test_fewer_records_than_workers_is_refused():
     with pytest.raises(UserError, match="2 pairs for 3 input workers"):
-        slices.worker_slices("d", shards_of(2), 0, 3)
+        source_of(2).worker_slices(0, 3)
 
 
 @pytest.mark.parametrize(

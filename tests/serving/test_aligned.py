@@ -16,8 +16,7 @@ from PIL import Image
 import fv
 from fv import alignment, detection, face_files, image_ops, manifest, mtcnn, verify
 from fv.alignment import TEMPLATE, Alignment, Face
-from fv.conversion import convert
-from fv.conversion import images as conversion
+from fv.conversion import convert, storage
 from fv.conversion.faces import FaceOptions
 from fv.conversion.options import ConvertOptions
 from fv.errors import UserError
@@ -119,8 +118,8 @@ def test_the_graph_embeds_an_aligned_photograph_as_the_stored_face(verifier):
     signatures = verifier._engine._model.signatures
     for form in ("JPEG", "PNG"):
         data = samples.encode(picture(3), form)
-        rules = conversion.StorageRules(10**7, ALIGNED)
-        stored = conversion.prepare_image(data, rules, POINTS).stored
+        rules = storage.StorageRules(10**7, ALIGNED)
+        stored = storage.prepare_image(data, rules, POINTS).stored
         points = tf.constant(POINTS[np.newaxis], tf.float32)
         photo = signatures["embed_aligned"](image=tf.constant([data]), points=points)["embedding"]
         crop = signatures["embed"](image=tf.constant([stored]))["embedding"]
@@ -232,11 +231,11 @@ def test_a_list_is_aligned_as_the_converter_aligns_shards(aligned_run, tmp_path)
     record = model_record.load(str(aligned_run))
     filled = pair_sources.with_training_crop(options, record.preprocessing)
     pairs = pair_sources.read_pairs(filled, record).scored
-    rules = conversion.StorageRules(10**8, ALIGNED)
+    rules = storage.StorageRules(10**8, ALIGNED)
     data = pathlib.Path(folder, paths[1]).read_bytes()
-    stored = conversion.prepare_image(data, rules, POINTS.round(2)).stored
+    stored = storage.prepare_image(data, rules, POINTS.round(2)).stored
     assert pairs.images.read(pairs.images.paths.index(paths[1])) == stored
-    with pytest.raises(conversion.BadImage, match="no face"):
+    with pytest.raises(storage.BadImage, match="no face"):
         pairs.images.read(pairs.images.paths.index(paths[5]))
     unsaid = dataclasses.replace(options, faces=FaceOptions())
     assert pair_sources.with_training_crop(unsaid, record.preprocessing).faces.detector == "mtcnn"

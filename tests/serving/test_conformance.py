@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fv.conversion import formats, images, pair_lists
+from fv.conversion import formats, pair_lists, storage
 from fv.evaluation import pairs as pairs_module
 from tests import conformance
 
@@ -64,7 +64,7 @@ def test_a_list_over_a_folder_is_read_as_the_converter_reads_it(corpus, tmp_path
     pairs = pairs_module.read_listed_pairs(
         str(tmp_path / "pairs.csv"),
         str(tmp_path),
-        pairs_module.storage_rules(images.Crop(), None),
+        pairs_module.storage_rules(storage.Crop(), None),
         is_csv=True,
         allow_missing=False,
     )

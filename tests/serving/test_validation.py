@@ -17,7 +17,7 @@ def choose(**options):
 
 def test_the_most_accurate_threshold_comes_with_its_counts():
     point = choose()
-    assert point.threshold == metrics.best_threshold(SIMILARITIES, LABELS)
+    assert point.threshold == metrics.roc(SIMILARITIES, LABELS).best_threshold()
     assert point.far == point.impostors_accepted / 10 and point.frr == point.genuine_rejected / 10
     accuracy = 1 - (point.impostors_accepted + point.genuine_rejected) / 20
     assert accuracy == metrics.accuracy(SIMILARITIES, LABELS, point.threshold)

@@ -99,7 +99,11 @@ def trainer(
             else None
         )
         people = manifest.load(str(shards)).split("train").identities
-        taught_by = teachers.load(TeacherOptions(teacher), model.embedding_size, people)
+        taught_by = (
+            teachers.load_trained(TeacherOptions(teacher), model.embedding_size, people)
+            if teacher
+            else None
+        )
     step = TrainStep(
         strategy,
         trained,

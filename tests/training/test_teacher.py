@@ -23,6 +23,7 @@ from tests.training.stepping import one_device, trainer, two_replicas
 from tests.training.test_step import SGD, STEPS
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (4, 2, 32, 32, 3), dtype=np.uint8)
+SIZE = TINY.embedding_size
 
 
 def restored(workdir: str) -> Siamese:
@@ -94,30 +95,30 @@ def test_one_replica_and_two_agree_with_a_teacher(trained, shards):
 
 
 def test_a_teacher_sees_images_at_its_own_side(trained, shards):
-    teacher = teachers.load(TeacherOptions(trained.workdir), TINY.embedding_size, people(shards))
+    teacher = teachers.load_trained(TeacherOptions(trained.workdir), SIZE, people(shards))
     larger = np.repeat(np.repeat(PIXELS, 2, axis=2), 2, axis=3)
     np.testing.assert_allclose(teacher.embed(larger), teacher.embed(PIXELS), atol=0.02)
 
 
 def test_a_teacher_of_another_embedding_size_is_refused_with_the_flag(trained, shards):
     with pytest.raises(UserError, match="embeddings of 16 numbers: give --embedding_size=16"):
-        teachers.load(TeacherOptions(trained.workdir), 8, people(shards))
+        teachers.load_trained(TeacherOptions(trained.workdir), 8, people(shards))
 
 
 def test_a_teacher_of_people_outside_the_training_split_is_refused(trained, shards):
     with pytest.raises(UserError, match="trained on 2 people who are not trained on here"):
-        teachers.load(TeacherOptions(trained.workdir), TINY.embedding_size, people(shards)[2:])
+        teachers.load_trained(TeacherOptions(trained.workdir), SIZE, people(shards)[2:])
 
 
 def test_earlier_people_of_a_teacher_do_not_make_up_for_missing_ones(experienced, shards):
     here = [*people(shards)[2:], "Ada", "Alan"]
     with pytest.raises(UserError, match="trained on 2 people who are not trained on here"):
-        teachers.load(TeacherOptions(experienced("Ada", "Alan")), TINY.embedding_size, here)
+        teachers.load_trained(TeacherOptions(experienced("Ada", "Alan")), SIZE, here)
 
 
 def test_a_teacher_is_not_refused_for_its_earlier_people(experienced, shards):
     here = [*people(shards), "Ada", "Alan"]
-    assert teachers.load(TeacherOptions(experienced("Ada", "Alan")), TINY.embedding_size, here)
+    assert teachers.load_trained(TeacherOptions(experienced("Ada", "Alan")), SIZE, here)
 
 
 @pytest.mark.slow
@@ -196,7 +197,7 @@ def test_teachers_that_cannot_be_used_are_refused(trained, shards, tmp_path):
     held = manifest.load(str(shards))
     both = TeacherOptions(trained.workdir, teacher_embeddings=path)
     with pytest.raises(UserError, match="--teacher_onnx: give one of them"):
-        feeding.training_source(dataclasses.replace(trained, teaching=both), held)
+        train(dataclasses.replace(trained, teaching=both))
     with pytest.raises(UserError, match=r"all\.npz has no embedding of a training image, such as"):
         teachers.load_external(
             TeacherOptions(teacher_embeddings=path),

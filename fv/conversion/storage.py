@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 import simplejpeg
 
-from fv import tables
+from fv import jpeg_loader, tables
 from fv.conversion import formats, jpeg
 from fv.conversion.formats import BadImage
 from fv.errors import UserError
@@ -25,9 +25,6 @@ COLUMNS = ("path", "left", "top", "width", "height")  # of a CSV of boxes
 _WHOLE_SUBSAMPLING = "444"  # keeps the colours of what was lossless
 _RESIZED_SUBSAMPLING = "420"  # that of nearly every camera; decodes faster
 _UNKNOWN_SUBSAMPLING = "Could not determine subsampling"  # simplejpeg's error, before it decodes
-
-# A converter's processes share the cores already.
-cv2.setNumThreads(0)
 
 
 class Box(NamedTuple):
@@ -170,9 +167,8 @@ def crop_window(width: int, height: int, fraction: float | None, box: Box | None
             raise BadImage(f"its box {tuple(box)} lies outside its {width} × {height} pixels")
         return Box(left, top, right - left, bottom - top)
     if fraction:
-        # `fv.image_ops` has to cut the same square of an image that was not cut here.
-        side = max(1, round(min(width, height) * fraction))
-        return Box((width - side) // 2, (height - side) // 2, side, side)
+        top, left, side = jpeg_loader.centre_square(height, width, fraction, np.float64)
+        return Box(left, top, side, side)
     return Box(0, 0, width, height)
 
 

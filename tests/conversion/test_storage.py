@@ -11,27 +11,27 @@ import simplejpeg
 from PIL import Image
 
 from fv import errors, files
-from fv.conversion import checking, formats, images
+from fv.conversion import checking, formats, storage
 from fv.conversion.datasets import Place
-from fv.conversion.images import Box
+from fv.conversion.storage import Box
 from fv.errors import UserError
 from fv.preprocessing import Preprocessing
 from tests.conversion import making
 
-RULES = images.StorageRules(max_pixels=10_000)
-SPACIOUS = images.StorageRules(max_pixels=1_000_000)
+RULES = storage.StorageRules(max_pixels=10_000)
+SPACIOUS = storage.StorageRules(max_pixels=1_000_000)
 LUMA = (0.299, 0.587, 0.114)
 PICTURE = Image.fromarray(making.pixels(1))
 
 
 def test_a_number_is_the_fraction_of_the_centre_square():
-    assert images.parse_crop("0.64") == images.Crop(fraction=0.64)
-    assert images.crop_window(250, 200, 0.64, None) == Box(61, 36, 128, 128)
-    assert images.crop_window(3, 3, 0.01, None) == Box(1, 1, 1, 1)
+    assert storage.parse_crop("0.64") == storage.Crop(fraction=0.64)
+    assert storage.crop_window(250, 200, 0.64, None) == Box(61, 36, 128, 128)
+    assert storage.crop_window(3, 3, 0.01, None) == Box(1, 1, 1, 1)
 
 
 def test_none_is_the_whole_image():
-    assert images.crop_window(250, 200, images.parse_crop("none").fraction, None) == Box(
+    assert storage.crop_window(250, 200, storage.parse_crop("none").fraction, None) == Box(
         0, 0, 250, 200
     )
 
@@ -39,18 +39,18 @@ def test_none_is_the_whole_image():
 @pytest.mark.parametrize("text", ["0", "-0.5", "1.01", "nan"])
 def test_a_fraction_out_of_range_is_refused(text):
     with pytest.raises(UserError, match=r"not in \(0, 1\]"):
-        images.parse_crop(text)
+        storage.parse_crop(text)
 
 
 def test_boxes_are_read_by_path_and_cut_at_the_border(tmp_path):
     (tmp_path / "boxes.csv").write_text(
         "path,left,top,width,height,score\n./a/1.jpg,-5,10.4,100,50,0.9\n"
     )
-    crop = images.parse_crop(str(tmp_path / "boxes.csv"))
+    crop = storage.parse_crop(str(tmp_path / "boxes.csv"))
     assert crop.boxes == {"a/1.jpg": Box(-5, 10, 100, 50)}
-    assert images.crop_window(80, 40, None, crop.boxes["a/1.jpg"]) == Box(0, 10, 80, 30)
+    assert storage.crop_window(80, 40, None, crop.boxes["a/1.jpg"]) == Box(0, 10, 80, 30)
     with pytest.raises(formats.BadImage, match="lies outside its 80 × 8 pixels"):
-        images.crop_window(80, 8, None, crop.boxes["a/1.jpg"])
+        storage.crop_window(80, 8, None, crop.boxes["a/1.jpg"])
 
 
 @pytest.mark.parametrize(
@@ -65,17 +65,17 @@ def test_boxes_are_read_by_path_and_cut_at_the_border(tmp_path):
 def test_a_row_that_is_no_box_is_refused_with_its_line(tmp_path, row, message):
     (tmp_path / "boxes.csv").write_text(f"path,left,top,width,height\n{row}\n")
     with pytest.raises(UserError, match=message):
-        images.parse_crop(str(tmp_path / "boxes.csv"))
+        storage.parse_crop(str(tmp_path / "boxes.csv"))
 
 
 def test_an_image_without_a_box_is_set_apart():
     catalog = pd.DataFrame({"path": ["a/1.jpg", "a/2.jpg"]})
-    kept, others = images.require_boxes(
-        catalog, images.Crop(boxes={"a/2.jpg": Box(0, 0, 1, 1)}), "boxes.csv"
+    kept, others = storage.require_boxes(
+        catalog, storage.Crop(boxes={"a/2.jpg": Box(0, 0, 1, 1)}), "boxes.csv"
     )
     assert kept["path"].tolist() == ["a/2.jpg"] and kept.index.tolist() == [0]
     assert others.to_numpy().tolist() == [["a/1.jpg", "no box in boxes.csv"]]
-    assert len(images.require_boxes(catalog, images.Crop(), "none")[0]) == 2
+    assert len(storage.require_boxes(catalog, storage.Crop(), "none")[0]) == 2
 
 
 def decoded(data: bytes) -> np.ndarray:
@@ -99,49 +99,49 @@ def grey16() -> np.ndarray:
 )
 def test_sound_jpeg_bytes_come_back_untouched(options):
     data = making.encode(PICTURE, **options)
-    assert images.prepare_image(data, RULES).stored is data
+    assert storage.prepare_image(data, RULES).stored is data
 
 
 def test_a_grey_jpeg_comes_back_untouched():
     data = making.encode(PICTURE.convert("L"))
-    assert images.prepare_image(data, RULES).stored is data
+    assert storage.prepare_image(data, RULES).stored is data
 
 
 @pytest.mark.parametrize("format", ["PNG", "PPM", "BMP", "TIFF"])
 def test_a_lossless_format_becomes_jpeg_that_looks_the_same(format):
-    made = decoded(images.prepare_image(making.encode(PICTURE, format), RULES).stored)
+    made = decoded(storage.prepare_image(making.encode(PICTURE, format), RULES).stored)
     assert np.abs(made - making.pixels(1)).mean() < 2
 
 
 @pytest.mark.parametrize("format", ["WEBP", "GIF"])
 def test_a_lossy_format_becomes_jpeg(format):
-    made = decoded(images.prepare_image(making.encode(PICTURE, format), RULES).stored)
+    made = decoded(storage.prepare_image(making.encode(PICTURE, format), RULES).stored)
     assert np.abs(made - making.pixels(1)).mean() < 10
 
 
 @pytest.mark.parametrize("mode", ["L", "1", "P", "LA", "RGBA"])
 def test_every_mode_becomes_rgb(mode):
     assert decoded(
-        images.prepare_image(making.encode(PICTURE.convert(mode), "PNG"), RULES).stored
+        storage.prepare_image(making.encode(PICTURE.convert(mode), "PNG"), RULES).stored
     ).shape == (24, 24, 3)
 
 
 @pytest.mark.parametrize("format", ["PNG", "TIFF", "PPM"])
 def test_sixteen_bits_are_scaled_to_eight(format):
     made = decoded(
-        images.prepare_image(making.encode(Image.fromarray(grey16()), format), RULES).stored
+        storage.prepare_image(making.encode(Image.fromarray(grey16()), format), RULES).stored
     )
     assert np.abs(made - making.pixels(1)[..., :1]).mean() < 2
 
 
 def test_transparency_shows_white():
     clear = Image.new("RGBA", (16, 16), (0, 0, 0, 0))
-    assert decoded(images.prepare_image(making.encode(clear, "PNG"), RULES).stored).min() > 250
+    assert decoded(storage.prepare_image(making.encode(clear, "PNG"), RULES).stored).min() > 250
 
 
 def test_cmyk_becomes_rgb():
     made = decoded(
-        images.prepare_image(making.encode(PICTURE.convert("CMYK"), quality=95), RULES).stored
+        storage.prepare_image(making.encode(PICTURE.convert("CMYK"), quality=95), RULES).stored
     )
     assert np.abs(made - making.pixels(1)).mean() < 6
 
@@ -149,7 +149,7 @@ def test_cmyk_becomes_rgb():
 def test_exif_rotation_is_applied_and_the_tag_is_gone():
     exif = rotation(6)  # turned a quarter anticlockwise: shown right by turning it back
     wide = Image.fromarray(making.pixels(2)[:12])
-    made = images.prepare_image(making.encode(wide, exif=exif, quality=95), RULES).stored
+    made = storage.prepare_image(making.encode(wide, exif=exif, quality=95), RULES).stored
     assert np.abs(decoded(made) - np.rot90(making.pixels(2)[:12], -1)).mean() < 6
     assert not Image.open(io.BytesIO(made)).getexif()
 
@@ -159,9 +159,9 @@ def test_a_jpeg_cut_short_anywhere_is_bad(progressive):
     data = making.encode(PICTURE, progressive=progressive)
     for length in range(3, len(data), 7):
         with pytest.raises(formats.BadImage):
-            images.prepare_image(data[:length], RULES)
+            storage.prepare_image(data[:length], RULES)
     with pytest.raises(formats.BadImage, match="damaged JPEG"):
-        images.prepare_image(data[:-1], RULES)
+        storage.prepare_image(data[:-1], RULES)
 
 
 @pytest.mark.parametrize("orientation", [1, 6])
@@ -171,10 +171,10 @@ def test_a_damaged_jpeg_is_bad_whatever_its_orientation(orientation, options):
     middle = (data.index(b"\xff\xda") + len(data)) // 2
     hole = data[:middle] + bytes(512) + data[middle + 512 :]
     cut = data[:middle] + b"\xff\xd9"
-    images.prepare_image(data, SPACIOUS)
+    storage.prepare_image(data, SPACIOUS)
     for damaged in (hole, cut, data[:-2]):
         with pytest.raises(formats.BadImage, match="damaged JPEG"):
-            images.prepare_image(damaged, SPACIOUS)
+            storage.prepare_image(damaged, SPACIOUS)
 
 
 @pytest.mark.parametrize("store_size", [None, 12])
@@ -183,19 +183,19 @@ def test_a_damaged_jpeg_is_bad_whatever_is_stored_of_it(mode, store_size):
     data = making.encode(Image.fromarray(making.pixels(1, 200)).convert(mode))
     middle = (data.index(b"\xff\xda") + len(data)) // 2
     with pytest.raises(formats.BadImage, match="damaged JPEG"):
-        rules = images.StorageRules(1_000_000, Preprocessing(store_size=store_size))
-        images.prepare_image(data[:middle] + bytes(512) + data[middle + 512 :], rules)
+        rules = storage.StorageRules(1_000_000, Preprocessing(store_size=store_size))
+        storage.prepare_image(data[:middle] + bytes(512) + data[middle + 512 :], rules)
 
 
 @pytest.mark.parametrize("trailer", [bytes(5000), b"\0\0\0\x18ftypmp42" * 300, making.jpeg(2)])
 @pytest.mark.parametrize("options", [{}, {"progressive": True}, {"restart_marker_blocks": 1}])
 def test_what_stands_behind_the_end_of_a_jpeg_is_not_stored(options, trailer):
     data = making.encode(PICTURE, **options)
-    assert images.prepare_image(data + trailer, RULES).stored == data
+    assert storage.prepare_image(data + trailer, RULES).stored == data
     turned = making.encode(PICTURE, exif=rotation(6), **options)
     assert (
-        images.prepare_image(turned + trailer, RULES).stored
-        == images.prepare_image(turned, RULES).stored
+        storage.prepare_image(turned + trailer, RULES).stored
+        == storage.prepare_image(turned, RULES).stored
     )
 
 
@@ -203,28 +203,28 @@ def test_end_markers_in_a_thumbnail_do_not_end_an_image():
     data = making.jpeg(1)
     comment = b"\xff\xfe" + (len(data) + 2).to_bytes(2, "big") + data
     named = data[:2] + comment + data[2:]
-    assert images.prepare_image(named + b"trailer", RULES).stored == named
+    assert storage.prepare_image(named + b"trailer", RULES).stored == named
 
 
 def test_header_fields_that_no_decoder_needs_are_repaired():
     data = making.jpeg(1)
     jfif, scan = data.index(b"JFIF\0") + 5, data.index(b"\xff\xda") + 11
     odd = data[:jfif] + b"\2" + data[jfif + 1 : scan] + b"\1\x3e\0" + data[scan + 3 :]
-    assert images.prepare_image(odd, RULES).stored == data
+    assert storage.prepare_image(odd, RULES).stored == data
 
 
 def test_a_jpeg_of_twelve_bits_is_named_as_such():
     data = bytearray(making.jpeg())
     data[data.index(b"\xff\xc0") + 4] = 12
     with pytest.raises(formats.BadImage, match="JPEG of 12 bits a sample: save it with 8"):
-        images.prepare_image(bytes(data), RULES)
+        storage.prepare_image(bytes(data), RULES)
 
 
 @pytest.mark.parametrize("format", ["PNG", "PPM", "BMP", "TIFF", "WEBP", "GIF"])
 def test_another_format_cut_in_half_is_bad(format):
     data = making.encode(PICTURE, format)
     with pytest.raises(formats.BadImage):
-        images.prepare_image(data[: len(data) // 2], RULES)
+        storage.prepare_image(data[: len(data) // 2], RULES)
 
 
 @pytest.mark.parametrize(
@@ -240,14 +240,14 @@ def test_another_format_cut_in_half_is_bad(format):
 )
 def test_what_is_no_image_is_bad_with_a_reason(data, reason):
     with pytest.raises(formats.BadImage, match=reason):
-        images.prepare_image(data, RULES)
+        storage.prepare_image(data, RULES)
 
 
 def test_a_jpeg_of_odd_subsampling_is_not_called_damaged():
     sound = making.jpeg(subsampling="4:2:0")
     sampling = sound.index(b"\xff\xc0") + 14  # of the second component
     with pytest.raises(formats.BadImage, match="^a JPEG whose chroma subsampling fv does not read"):
-        images.prepare_image(sound[:sampling] + b"\x12" + sound[sampling + 1 :], RULES)
+        storage.prepare_image(sound[:sampling] + b"\x12" + sound[sampling + 1 :], RULES)
 
 
 def test_a_png_without_its_end_or_with_a_wrong_checksum_is_bad():
@@ -261,21 +261,21 @@ def test_a_png_without_its_end_or_with_a_wrong_checksum_is_bad():
         (flipped, "IDAT has a wrong checksum"),
     ):
         with pytest.raises(formats.BadImage, match=f"damaged PNG: .*{reason}"):
-            images.prepare_image(data, RULES)
-    images.prepare_image(sound + bytes(99), RULES)
+            storage.prepare_image(data, RULES)
+    storage.prepare_image(sound + bytes(99), RULES)
 
 
 @pytest.mark.parametrize("format", ["JPEG", "PNG", "GIF"])
 def test_more_pixels_than_allowed_are_refused(format):
     with pytest.raises(formats.BadImage, match="101 × 100 pixels, more than the 0.01 million"):
-        images.prepare_image(making.encode(Image.new("RGB", (101, 100)), format), RULES)
+        storage.prepare_image(making.encode(Image.new("RGB", (101, 100)), format), RULES)
 
 
 def test_a_decompression_bomb_is_refused_from_its_header():
     data = bytearray(making.encode(PICTURE, "PNG"))
     data[16:24] = struct.pack(">II", 65_000, 65_000)
     with pytest.raises(formats.BadImage):
-        images.prepare_image(bytes(data), RULES)
+        storage.prepare_image(bytes(data), RULES)
 
 
 def test_bit_flips_are_refused_or_leave_a_jpeg_for_tensorflow():
@@ -285,7 +285,7 @@ def test_bit_flips_are_refused_or_leave_a_jpeg_for_tensorflow():
         flipped = bytearray(data)
         flipped[rng.integers(len(data))] ^= 1 << rng.integers(8)
         try:
-            made = images.prepare_image(bytes(flipped), RULES).stored
+            made = storage.prepare_image(bytes(flipped), RULES).stored
         except formats.BadImage:
             continue
         kept += 1
@@ -295,8 +295,8 @@ def test_bit_flips_are_refused_or_leave_a_jpeg_for_tensorflow():
 
 @pytest.mark.parametrize("form", ["JPEG", "PNG"])
 def test_a_stored_size_is_cut_and_made_small_by_area_averages(form):
-    rules = images.StorageRules(10_000, Preprocessing(0.8, store_size=8, jpeg_quality=100))
-    sound = images.prepare_image(
+    rules = storage.StorageRules(10_000, Preprocessing(0.8, store_size=8, jpeg_quality=100))
+    sound = storage.prepare_image(
         making.encode(Image.fromarray(making.pixels(1, 40)), form, quality=95), rules
     )
     wanted = making.pixels(1, 40)[4:36, 4:36].reshape(8, 4, 8, 4, 3).mean((1, 3)) @ LUMA
@@ -307,21 +307,21 @@ def test_a_stored_size_is_cut_and_made_small_by_area_averages(form):
 
 
 def test_a_box_is_stored_with_its_proportions():
-    rules = images.StorageRules(10_000, Preprocessing(store_size=10))
-    sound = images.prepare_image(making.jpeg(1, 60), rules, images.Box(10, 20, 40, 20))
+    rules = storage.StorageRules(10_000, Preprocessing(store_size=10))
+    sound = storage.prepare_image(making.jpeg(1, 60), rules, storage.Box(10, 20, 40, 20))
     assert sound.stored_size == (20, 10) == Image.open(io.BytesIO(sound.stored)).size
     with pytest.raises(formats.BadImage, match="lies outside"):
-        images.prepare_image(making.jpeg(1, 60), rules, images.Box(60, 0, 5, 5))
+        storage.prepare_image(making.jpeg(1, 60), rules, storage.Box(60, 0, 5, 5))
 
 
 def test_an_image_smaller_than_the_stored_size_is_not_enlarged():
-    assert images.prepare_image(
-        making.jpeg(1, 24), images.StorageRules(10_000, Preprocessing(store_size=100))
+    assert storage.prepare_image(
+        making.jpeg(1, 24), storage.StorageRules(10_000, Preprocessing(store_size=100))
     ).stored_size == (24, 24)
 
 
 def test_a_jpeg_of_rgb_planes_is_sound():
-    sound = images.prepare_image(making.encode(PICTURE, quality=95, keep_rgb=True), RULES)
+    sound = storage.prepare_image(making.encode(PICTURE, quality=95, keep_rgb=True), RULES)
     assert np.abs(sound.grey.astype(int) - np.asarray(PICTURE.convert("L"))).mean() < 3
 
 
