@@ -52,13 +52,14 @@ def parse_regions(text: str | None) -> list[Region]:
 
 def _parse_region(text: str) -> Region:
     try:
-        *edges, side = text.split(":")
-        region = Region(*map(float, edges), int(side))
-        left, top, right, bottom, side = region
-    except (TypeError, ValueError):
+        left, top, right, bottom, side = text.split(":")
+        region = Region(float(left), float(top), float(right), float(bottom), int(side))
+    except ValueError:
         wrong = f"--regions: '{text}' is not left:top:right:bottom:side"
         raise UserError(f"{wrong}, such as 0.2:0.3:0.8:0.5:32") from None
-    if not (0 <= left < right <= 1 and 0 <= top < bottom <= 1 and 8 <= side <= 1024):
+    across = 0 <= region.left < region.right <= 1
+    down = 0 <= region.top < region.bottom <= 1
+    if not (across and down and 8 <= region.side <= 1024):
         raise UserError(
             f"--regions: '{text}' needs edges from 0 to 1, the first ones smaller, and a side from "
             "8 to 1024"
@@ -69,7 +70,7 @@ def _parse_region(text: str) -> Region:
 class TakeRegion(tf_keras.layers.Layer):
     """Cuts a region out of images and resamples it: by area averages to a smaller one."""
 
-    def __init__(self, region: Sequence[float], **kwargs):
+    def __init__(self, region: Region | Sequence, **kwargs):
         super().__init__(**{**kwargs, "dtype": "float32"})
         self.region = Region(*region)
 
