@@ -235,6 +235,31 @@ def test_gradients_are_clipped_to_their_global_norm_over_all_groups(name):
         np.testing.assert_allclose(small, huge, rtol=1e-3, atol=1e-6)
 
 
+@pytest.mark.parametrize("strategy", [one_device, two_replicas])
+def test_sgd_is_tf_keras_sgd_bit_by_bit(strategy):
+    rng, classes = np.random.default_rng(3), (tf_keras.optimizers.SGD, optimizers.NesterovSGD)
+    gradients = rng.normal(size=(3, 2, 7, 5)).astype(np.float32)
+    start = rng.normal(size=(7, 5)).astype(np.float32)
+    found = []
+    made = strategy()
+    with made.scope():
+        for each in classes:
+            optimizer = each(0.1, 0.9, nesterov=True, weight_decay=0.01, jit_compile=False)
+            weights = [tf.Variable(start), tf.Variable(start)]
+            optimizer.build(weights)
+
+            @tf.function
+            def step(dense, rows, weights=weights, optimizer=optimizer):
+                sparse = tf.IndexedSlices(rows[:2], tf.constant([1, 4]), rows.shape)
+                optimizer.apply_gradients(zip((dense, sparse), weights, strict=True))
+
+            for dense, rows in gradients:
+                made.run(step, args=(dense, rows))
+            found.append([each.numpy() for each in weights])
+    np.testing.assert_array_equal(*found)
+    assert not np.array_equal(found[0][0], found[0][1])
+
+
 @pytest.mark.parametrize("name", STATEFUL)
 def test_every_slot_comes_back_from_a_checkpoint(name, tmp_path):
     options = options_of(name, weight_decay=DECAY)
