@@ -29,7 +29,7 @@ from fv.model.options import ModelOptions
 from fv.options import option, required
 
 _PORT = 12345
-_WARMUP_STEPS = 1  # traced and compiled
+_WARMUP_STEPS = 1  # traced and compiled; fv.train always logs their end and that of the run
 _STEP = re.compile(r"step (\d+) of \d+: ")  # of a log line
 
 
@@ -43,7 +43,7 @@ class NetworkOptions:
     backbone: str = option("conv8", "Network, as in fv.train.")
     image_size: int = option(48, "Side of the network's input in pixels.", lower=16)
     global_batch_size: int = option(8, "Pairs in a step of both workers, an even number.", lower=2)
-    steps: int = option(20, "Steps of a run, of which the first two are not measured.", lower=4)
+    steps: int = option(20, "Steps of a run, of which the first is not measured.", lower=4)
     flags: str = option("--sync_batch_norm", "More flags for fv.train, separated by blanks.")
     json: str | None = option(None, "File to write the figures to.")
 
@@ -106,7 +106,7 @@ def measure(options: NetworkOptions, rate: str, delay_s: float) -> Row:
         workers[1].communicate()
         if any(worker.returncode for worker in workers):
             raise UserError(f"{name}: fv.train failed: {''.join(said[-3:])}")
-    measured = [each for each in seen if each[0] > _WARMUP_STEPS]
+    measured = [each for each in seen if each[0] >= _WARMUP_STEPS]
     steps, seconds, sent = (
         end - begin for begin, end in zip(measured[0], measured[-1], strict=True)
     )

@@ -68,10 +68,14 @@ def stored_order(slices: Sequence[Slice], read: SliceReader) -> tf.data.Dataset:
 
 def slice_dataset(slices: Sequence[Slice]) -> tf.data.Dataset:
     """The slices as a `SliceReader` takes them, each with the index of its first record."""
+    return tf.data.Dataset.from_tensor_slices(slice_columns(slices))
+
+
+def slice_columns(slices: Sequence[Slice]) -> tuple:
+    """The arguments of a `SliceReader` for each slice: paths, skips, takes, firsts."""
     paths, skips, takes = zip(*slices, strict=True)
     firsts = np.cumsum((0, *takes[:-1]))
-    columns = (list(paths), *(np.array(each, np.int64) for each in (skips, takes, firsts)))
-    return tf.data.Dataset.from_tensor_slices(columns)
+    return list(paths), *(np.array(each, np.int64) for each in (skips, takes, firsts))
 
 
 @tf.autograph.experimental.do_not_convert

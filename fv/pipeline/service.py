@@ -30,6 +30,7 @@ _HIGHEST_PORT = 65535
 _SHARDS_READ_AT_ONCE = 2
 _DISPATCHER_SECONDS = 5.0  # that a worker waits for its dispatcher to come up
 _RETRY_SECONDS = 0.2
+_EPOCHS = 2**32  # without end
 _HEARTBEAT_MS = 1_000  # of a worker
 # Without a heartbeat training continues without the worker; TensorFlow's default is a minute.
 _WORKER_TIMEOUT_MS = 5_000
@@ -76,10 +77,18 @@ def service_batches(
     decoder = TensorFlowDecoder(*pixels, by_path=by_path)
     index_of = decoders.identity_lookup(list(source.paths) or source.identities)
     dealt = [slices[place] for place in np.random.default_rng(seed).permutation(len(slices))]
-    # Not shuffled by tf.data: with a buffer, the first worker would take all of them.
+    columns = order.slice_columns(dealt)
+
+    @tf.autograph.experimental.do_not_convert
+    def find_slice(number: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        return tuple(tf.gather(column, number % len(dealt)) for column in columns)
+
+    # Not shuffled by tf.data: with a buffer, the first worker would take all of them. Not repeated
+    # either: TensorFlow 2.21 deals the first repetition only, and a worker without a slice of it
+    # delivers nothing in the whole run.
     records = (
-        order.slice_dataset(dealt)
-        .repeat()
+        tf.data.Dataset.range(len(dealt) * _EPOCHS)
+        .map(find_slice)
         .interleave(order.read_records, cycle_length=_SHARDS_READ_AT_ONCE)
         .shuffle(shuffle_buffer, seed=seed)
     )

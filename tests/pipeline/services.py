@@ -20,8 +20,13 @@ def in_this_process() -> tuple[str, list]:
     """The address of a dispatcher with a worker, and both servers, to be kept alive."""
     made = tf.data.experimental.service
     dispatcher = made.DispatchServer()
-    worker = made.WorkerServer(made.WorkerConfig(dispatcher.target.removeprefix("grpc://")))
-    return dispatcher.target, [dispatcher, worker]
+    return dispatcher.target, [dispatcher, start_worker(dispatcher.target)]
+
+
+def start_worker(address: str) -> tf.data.experimental.service.WorkerServer:
+    """Starts a worker of a dispatcher in this process."""
+    made = tf.data.experimental.service
+    return made.WorkerServer(made.WorkerConfig(address.removeprefix("grpc://")))
 
 
 @contextlib.contextmanager
@@ -47,7 +52,7 @@ def drawn(source, address: str) -> Iterator:
 def drawn_once(source, address: str) -> Iterator:
     """The pairs of one epoch: the shards are dealt once."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tf.data.Dataset, "repeat", lambda dealt: dealt)
+        patch.setattr(service, "_EPOCHS", 1)
         return drawn(source, address)
 
 

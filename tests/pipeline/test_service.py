@@ -67,6 +67,19 @@ def test_a_damaged_record_that_a_worker_meets_is_one_line_here(shards, address, 
 
 
 @pytest.mark.slow
+def test_a_worker_that_joins_after_the_first_epoch_delivers_too(shards):
+    source = source_of(shards)
+    local = stream(source, source.split.pairs, options=InputOptions(decoder="tensorflow"))
+    address, (_dispatcher, first) = services.in_this_process()
+    pairs = drawn(source, address)
+    for _ in range(2 * len(local)):
+        next(pairs)
+    _second = services.start_worker(address)
+    first._stop()
+    assert {next(pairs) for _ in range(3 * len(local))} == set(local)
+
+
+@pytest.mark.slow
 def test_the_service_deals_every_record_once_and_survives_a_lost_worker(
     many_shards,
 ):
