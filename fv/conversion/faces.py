@@ -132,7 +132,7 @@ def find_faces(
     max_pixels: int,
     run: workers.Map,
     blocks: str | None = None,
-    places: Iterable[Place] = (),
+    places: Iterable[Place] | None = None,
 ) -> Faces | None:
     """Reads or finds the faces of images; None where they are not aligned.
 
@@ -144,7 +144,7 @@ def find_faces(
       max_pixels: most pixels of an image; a larger or damaged one has no face.
       run: maps `detect_task` over tasks, in order.
       blocks: folder that keeps finished blocks, so that a killed run continues.
-      places: of the images.
+      places: of the images; None where each is a file.
 
     Raises:
       UserError: as `describe`.
@@ -159,7 +159,7 @@ def find_faces(
     if blocks:
         files.make_folder(blocks)
     detect = functools.partial(detect_task, chosen, made.detector, root, max_pixels, blocks)
-    rest = iter(places)
+    rest = iter(places or map(Place, paths))
     tasks = iter(lambda: tuple(itertools.islice(rest, _IMAGES_PER_TASK)), ())
     found: list[Face | None] = []
     with progress.progress(len(paths), "detect", "image") as bar:
