@@ -29,14 +29,16 @@ def build_head(options: ModelOptions, identities: int) -> "Head":
     regions = parse_regions(options.regions)
     if not regions:
         return _build_sum(options, identities)
-    if options.head == "sigmoid":
-        raise UserError("--regions are compared by cosine: give another --head than sigmoid")
     size = options.embedding_size // len(regions)
     heads = []
     for number in range(len(regions)):
         with tf.name_scope(f"region{number}"):
             own = dataclasses.replace(options, embedding_size=size)
             heads.append(_build_sum(own, identities))
+    if heads[0].scoring is not None:
+        raise UserError(
+            f"--regions are compared by cosine: give another --head than {options.head}"
+        )
     return RegionsHead(heads)
 
 

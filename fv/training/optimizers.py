@@ -203,8 +203,7 @@ def build_optimizer(
 class NesterovSGD(tf_keras.optimizers.SGD):
     """tf_keras' SGD; one op applies a dense gradient and its momentum.
 
-    The many ops of tf_keras, each over all weights, take 62 ms a step for InceptionV3; this one
-    takes 24 ms (a core of an AMD EPYC, Zen 3). On a CPU the results are equal, bit by bit.
+    The many ops of tf_keras each pass over all weights. On a CPU the results are equal, bit by bit.
     """
 
     def update_step(self, gradient: tf.Tensor | tf.IndexedSlices, variable: tf.Variable) -> None:
