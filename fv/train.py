@@ -11,9 +11,10 @@ a temporary error of a disk or the network. docs/cluster.md lists all exit codes
 import ctypes
 import os
 
+from fv import gpus
+
 _M_ARENA_MAX = -8  # of glibc's malloc.h
 _USER_SETTINGS = ("MALLOC_ARENA_MAX", "GLIBC_TUNABLES")
-_ACCELERATORS = ("/dev/nvidiactl", "/dev/kfd")
 
 
 def _share_malloc_arena() -> None:
@@ -23,12 +24,12 @@ def _share_malloc_arena() -> None:
     when they are empty. A step's tensors are as large as that and travel between threads, so every
     step faults its memory in again: 220 MB for InceptionV3 at 139 pixels and 32 images.
 
-    Does nothing where the environment configures malloc, without glibc, or with an accelerator,
+    Does nothing where the environment configures malloc, without glibc, or with a GPU,
     where the step's tensors are not malloc's and many threads feed it.
     """
     if any(name in os.environ for name in _USER_SETTINGS):
         return
-    if any(map(os.path.exists, _ACCELERATORS)):
+    if gpus.has_driver():
         return
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt:
