@@ -13,30 +13,31 @@ import os
 
 from fv import gpus
 
-_M_ARENA_MAX = -8  # of glibc's malloc.h
+# Of glibc's malloc.h. −1 turns trimming off.
+_MALLOC_SETTINGS = {"M_ARENA_MAX": (-8, 1), "M_MMAP_MAX": (-4, 0), "M_TRIM_THRESHOLD": (-1, -1)}
 _USER_SETTINGS = ("MALLOC_ARENA_MAX", "GLIBC_TUNABLES")
 
 
-def _share_malloc_arena() -> None:
-    """Lets all threads allocate from one arena of glibc's malloc; call it before there are threads.
+def _keep_freed_memory() -> None:
+    """Makes glibc's malloc keep freed memory, in one arena; call it before there are threads.
 
     By default each thread gets an arena of heaps of at most 64 MiB, which go back to the system
-    when they are empty. A step's tensors are as large as that and travel between threads, so every
-    step faults its memory in again: 220 MB for InceptionV3 at 139 pixels and 32 images.
+    when they are empty, as larger blocks do. A step's tensors are as large as that and travel
+    between threads, so every step faults its memory in again: 220 MB for InceptionV3 at 139 pixels
+    and 32 images. benchmarks/results/training_step.md has the effect.
 
-    Does nothing where the environment configures malloc, without glibc, or with a GPU,
-    where the step's tensors are not malloc's and many threads feed it.
+    Does nothing where the environment configures malloc, without glibc, or with a GPU, where the
+    step's tensors are not malloc's and many threads feed it.
     """
-    if any(name in os.environ for name in _USER_SETTINGS):
-        return
-    if gpus.has_driver():
+    if gpus.has_driver() or any(name in os.environ for name in _USER_SETTINGS):
         return
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt:
-        mallopt(_M_ARENA_MAX, 1)
+        for parameter, value in _MALLOC_SETTINGS.values():
+            mallopt(parameter, value)
 
 
-_share_malloc_arena()  # before TensorFlow and numpy start threads
+_keep_freed_memory()  # before TensorFlow and numpy start threads
 
 from fv import cli, quiet_tensorflow  # noqa: E402, F401  TensorFlow first, without its start-up noise
 from fv.training.options import TrainOptions  # noqa: E402

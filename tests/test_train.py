@@ -4,6 +4,22 @@ import sys
 
 import pytest
 
+# A block that malloc does not map by itself grows the heap, and stays in it when it is freed.
+KEPT = """
+import ctypes, sys
+sys.modules["fv.cli"] = None
+try:
+    import {module}
+except ImportError:
+    pass
+libc = ctypes.CDLL(None)
+libc.malloc.restype = libc.sbrk.restype = ctypes.c_void_p
+before = libc.sbrk(0)
+block = libc.malloc(ctypes.c_size_t(1 << 28))
+libc.free(ctypes.c_void_p(block))
+print(libc.sbrk(0) - before >= 1 << 28)
+"""
+
 # Threads allocate at the same time; malloc_info then lists the arenas as "heaps". `fv.train` sets
 # the arenas before it imports anything else: the import stops there, before TensorFlow.
 ARENAS = """
@@ -29,6 +45,15 @@ file = libc.fopen(path.encode(), b"w")
 libc.malloc_info(0, ctypes.c_void_p(file)), libc.fclose(ctypes.c_void_p(file))
 print(open(path).read().count("<heap nr="))
 """
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="glibc's malloc")
+@pytest.mark.parametrize("module, kept", [("fv", "False\n"), ("fv.train", "True\n")])
+def test_training_keeps_freed_memory_for_the_next_step(module, kept):
+    environment = {name: value for name, value in os.environ.items() if "MALLOC" not in name}
+    command = [sys.executable, "-c", KEPT.format(module=module)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout == kept
 
 
 def count_arenas(module: str, accelerator: str | None = None, **environment: str) -> int:
