@@ -208,11 +208,7 @@ def _select_sampled(
 
 
 def _exclude(chosen: ConvertOptions, images: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Returns the images without those in --exclude, and these with the reason.
-
-    Raises:
-      UserError: the file cannot be used, or names an image that is not there.
-    """
+    """Returns the images without those in --exclude, and these with the reason."""
     if chosen.exclude is None:
         return images, pd.DataFrame({"path": [], "reason": []}, dtype=object)
     rows = tables.read(chosen.exclude, ["path"])

@@ -203,11 +203,7 @@ def detect_task(
 
 
 def save(faces: Faces, folder: str) -> None:
-    """Writes `FILE` beside the shards.
-
-    Raises:
-      UserError: there is one that fv did not write, or that was changed since.
-    """
+    """Writes `FILE` beside the shards, unless there is one that fv did not write."""
     with ownership.staged(folder, [FILE]) as staging:
         face_files.write(os.path.join(staging, FILE), faces.by_path, faces.alignment.detector)
 

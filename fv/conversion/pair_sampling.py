@@ -252,8 +252,7 @@ def _add_pairs(
     """Adds impostor pairs when the images that may be in one more have no unused pair among them.
 
     A random pair (a, b) and two such images c, d become the two pairs (c, a') and (d, b'), where a'
-    and b' are images of the identities of a and b. There may be fewer than `count` pairs at the
-    end.
+    and b' are images of the identities of a and b, until there are `count` or no more are found.
     """
     made: list[Pair] = [tuple(pair) for pair in pairs.tolist()]
     used, failures = set(made), 0

@@ -197,11 +197,7 @@ def _look_into(folder: str, take_people: bool) -> list[str]:
 
 
 def _read_list(source: str) -> Iterator[tuple[int, str, str]]:
-    """Yields the number of the line, the path and the label of each row of a list.
-
-    Raises:
-      UserError: the file is no text in UTF-8, lists nothing, or a line has no path and label.
-    """
+    """Yields the number of the line, the path and the label of each row of a list."""
     try:
         text = io.TextIOWrapper(files.open_bytes(source), encoding="utf-8-sig", newline="")
         with text as file:
