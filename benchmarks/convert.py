@@ -27,7 +27,7 @@ import pandas as pd
 import simplejpeg
 
 from fv import cli, files, manifest, record, tables, workers
-from fv.conversion import checking, convert, datasets, output, shards, storage
+from fv.conversion import checking, convert, datasets, shards, storage
 from fv.conversion import options as options_module
 from fv.conversion import pairs as pairs_module
 from fv.conversion.pair_sampling import Caps
@@ -199,14 +199,12 @@ def _time_stages(chosen, catalog, folder: str, options: BenchmarkOptions) -> tup
     with workers.pool(options.processes) as run:
 
         def check() -> None:
-            checking.check_images(
-                catalog.images, chosen.images, folder, RULES, storage.Crop(), run, False
-            )
+            checking.check_images(catalog.images, chosen.images, folder, RULES, None, run, False)
 
         selected = convert.select(chosen, catalog, folder, run)
         counts = shards.count_shards(selected.tables, selected.images, chosen.shards)
         for _ in range(options.repeats):
-            output.clear_output(chosen.output)
+            shards.clear_output(chosen.output)
             decode_s = _seconds(lambda: list(run(decode_only, tasks)))
             check_s = _seconds(check)
             write_s = _seconds(lambda: convert.write_shards(chosen, selected, counts, folder, run))
@@ -338,13 +336,18 @@ def measure_index(options: BenchmarkOptions, _: str) -> dict:
         "split": pd.Categorical.from_codes(np.zeros(len(owner), np.int8), ["train"]),
     }
     table = pd.DataFrame(columns)
-    wanted = pairs_module.Wanted(identities * INDEX_PAIRS, 0.5, INDEX_CAPS)
+    wanted = options_module.ConvertOptions(
+        options.images,
+        pairs=identities * INDEX_PAIRS,
+        max_pairs_per_identity=INDEX_CAPS.identity,
+        max_pairs_per_image=INDEX_CAPS.image,
+        seed=options.seed,
+    )
     start = time.perf_counter()
-    quotas = pairs_module.plan_quotas(table, wanted)
-    drawn = pairs_module.sample_pairs(table, quotas, wanted, options.seed)["train"]
+    drawn = pairs_module.sample_pairs(table, wanted)["train"]
     seconds = time.perf_counter() - start
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    _check_pairs(drawn, owner, wanted)
+    _check_pairs(drawn, owner, identities * INDEX_PAIRS)
     return {
         "images": len(owner),
         "identities": identities,
@@ -355,18 +358,18 @@ def measure_index(options: BenchmarkOptions, _: str) -> dict:
     }
 
 
-def _check_pairs(table: pd.DataFrame, owner: np.ndarray, wanted: pairs_module.Wanted) -> None:
+def _check_pairs(table: pd.DataFrame, owner: np.ndarray, wanted: int) -> None:
     ends = np.sort(table[["a", "b"]].to_numpy(), axis=1).astype(np.int64)
     keys = np.sort(ends[:, 0] * len(owner) + ends[:, 1])
-    assert len(table) == wanted.total, "a pair is missing"
+    assert len(table) == wanted, "a pair is missing"
     assert (np.diff(keys) > 0).all(), "a pair comes twice"
     genuine = (table["label"] == record.GENUINE).to_numpy()
-    assert 2 * genuine.sum() == wanted.total, "the labels are not balanced"
+    assert 2 * genuine.sum() == wanted, "the labels are not balanced"
     assert ((owner[ends[:, 0]] == owner[ends[:, 1]]) == genuine).all(), "a label is wrong"
     for of_label in (ends[genuine], ends[~genuine]):
-        assert np.bincount(of_label.ravel()).max() <= wanted.caps.image, "an image exceeds its cap"
+        assert np.bincount(of_label.ravel()).max() <= INDEX_CAPS.image, "an image exceeds its cap"
     for of_label in (owner[ends[genuine, 0]], owner[ends[~genuine].ravel()]):
-        assert np.bincount(of_label).max() <= wanted.caps.identity, "an identity exceeds its cap"
+        assert np.bincount(of_label).max() <= INDEX_CAPS.identity, "an identity exceeds its cap"
 
 
 # Part `kills`: killed at a random moment and run again.

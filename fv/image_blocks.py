@@ -58,7 +58,7 @@ def read_source(
       UserError: there is no image.
     """
     if catalog.images.empty:
-        datasets.require_identities(catalog.images, catalog.unusable, source, catalog.passed_over)
+        datasets.require_identities(catalog, source)
     with workers.pool(workers.available_cores()) as run:
         unpacked = sources.unpack(catalog.images, scratch, run)
     blocks = _read_images(catalog, unpacked, rules, boxes)

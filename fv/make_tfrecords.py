@@ -15,7 +15,7 @@ import time
 import pandas as pd
 
 from fv import cli, files
-from fv.conversion import convert, options, output, passed_over
+from fv.conversion import convert, options, passed_over, shards
 
 _LEFT_OUT_SHOWN = 10
 _HEADER = ("split", "identities", "images", "genuine", "impostor", "shards", "MB")
@@ -29,7 +29,7 @@ def main(chosen: options.ConvertOptions) -> None:
     for row in left_out.head(_LEFT_OUT_SHOWN).itertuples():
         print(f"left out: {row.path}: {row.reason}", file=sys.stderr)
     if len(left_out):
-        listed = os.path.join(chosen.output, output.LEFT_OUT)
+        listed = os.path.join(chosen.output, shards.LEFT_OUT)
         print(f"{len(left_out):,} left out, all listed in {listed}", file=sys.stderr)
     _print_row(*_HEADER)
     total = 0
@@ -40,8 +40,8 @@ def main(chosen: options.ConvertOptions) -> None:
         _print_row(name, *cells, f"{size / 1e6:,.1f}")
         total += size
     print(f"wrote {total / 1e6:,.1f} MB to {chosen.output} in {time.monotonic() - start:.1f} s")
-    _print_findings(files.load_json(os.path.join(chosen.output, output.REPORT)))
-    print(f"report: {os.path.join(chosen.output, output.REPORT_PAGE)}")
+    _print_findings(files.load_json(os.path.join(chosen.output, shards.REPORT)))
+    print(f"report: {os.path.join(chosen.output, shards.REPORT_PAGE)}")
 
 
 def _print_row(*cells: str) -> None:

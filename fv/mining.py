@@ -132,7 +132,6 @@ def restore_conversion(
     if given is None or given.pairs_list:
         without = f"--tfrecords={options.tfrecords} holds no pairs that the converter sampled"
         raise UserError(f"{without}: convert without a list")
-    level, merge = given.naming  # was decided at conversion
     chosen_faces, points = given.faces, os.path.join(options.tfrecords, faces.FILE)
     if chosen_faces.detector and files.exists(points):  # they were found once
         chosen_faces = faces.FaceOptions(points, no_face=chosen_faces.no_face)
@@ -144,8 +143,8 @@ def restore_conversion(
         workers=options.workers,
         runner=options_module.LOCAL,
         runner_options="",
-        identity_level=level,
-        merge_names=merge,
+        identity_level=given.identity_level or 1,  # was decided at conversion
+        merge_names=bool(given.merge_names),
         faces=chosen_faces,
     )
 
@@ -293,13 +292,12 @@ def _choose(
     count: int,
 ) -> dict[int, Chosen]:
     """Chooses pairs of each label, in the shares of the data set."""
-    caps = Caps(chosen.max_pairs_per_identity, chosen.max_pairs_per_image)
     rng = pairs.random_generator(options.seed, "mining", "pairs")
     share, hard_share = chosen.genuine_fraction, options.hard_share
     wanted = round(count * share)
 
     def choose(label: int, wanted: int) -> Chosen:
-        return choose_pairs(label, sizes, partners[label], wanted, hard_share, caps, rng)
+        return choose_pairs(label, sizes, partners[label], wanted, hard_share, chosen.caps, rng)
 
     found = choose(record.GENUINE, wanted)
     # Fewer genuine pairs than wanted take fewer impostor pairs beside them.

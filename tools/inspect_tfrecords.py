@@ -16,7 +16,7 @@ import os
 import sys
 
 from fv import cli, contact_sheets, files, manifest
-from fv.conversion import image_export, inspection
+from fv.conversion import inspection
 from fv.errors import UserError
 from fv.options import option
 
@@ -46,7 +46,7 @@ def main(options: Options, folder: str) -> int:
         if options.export:
             splits = manifest.read(folder).splits.items()
             people = {person: name for name, split in splits for person in split.identities}
-            writer = stack.enter_context(image_export.ImageWriter(options.export, people))
+            writer = stack.enter_context(inspection.ImageWriter(options.export, people))
             visits.append(writer.add)
         tallies, damage = inspection.inspect(folder, visits)
         if options.export and not damage:

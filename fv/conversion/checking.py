@@ -6,10 +6,11 @@ Each sound image gets a digest of its file's bytes and a perceptual hash of its 
 
 import dataclasses
 import errno
+import functools
 import hashlib
 import itertools
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import cv2
 import google_crc32c
@@ -48,16 +49,8 @@ _RESULT = np.dtype(
 KEPT_COLUMNS = ("offset", "bytes", "crc", "width", "height", "side")
 
 
-@dataclasses.dataclass(frozen=True)
-class Task:
-    """Images for one worker. Image `first + i` is at `places[i]`; `boxes[i]` of it is stored."""
-
-    root: str
-    places: tuple[Place, ...]
-    boxes: tuple[storage.Part | None, ...]
-    first: int
-    scratch: str
-    rules: storage.StorageRules
+Task = tuple[int, list[Place], list[storage.Part | None]]
+"""Images for one worker: the number of the first, where they are, and what part is stored."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,7 +75,7 @@ def check_images(
     root: str,
     scratch: str,
     rules: storage.StorageRules,
-    crop: storage.Crop,
+    boxes: Mapping[str, storage.Part] | None,
     run: workers.Map,
     strict: bool,
 ) -> Checked:
@@ -93,8 +86,8 @@ def check_images(
       root: as `datasets.Catalog.root`.
       scratch: an empty folder.
       rules: what an image may be.
-      crop: the part of it that is stored.
-      run: maps `check_task` over tasks, in order.
+      boxes: the part of each image that is stored, by path; None where `rules` say it.
+      run: maps a function over tasks, in order.
       strict: stop at the first image that is refused.
 
     Raises:
@@ -102,14 +95,12 @@ def check_images(
       OSError: the scratch folder cannot be written, or a network file system failed for a moment.
     """
     paths = catalog["path"].array
-    columns = {
-        name: np.zeros((len(catalog), *kind.shape), kind.base)
-        for name, kind in ((name, _RESULT[name]) for name in _RESULT.names or ())
-    }
+    columns = {name: np.zeros(len(catalog), _RESULT[name]) for name in _RESULT.names or ()}
+    check = functools.partial(check_task, root, scratch, rules)
     done = 0
     reasons: dict[int, str] = {}
     with progress.progress(len(catalog), "check", "image") as bar:
-        for found, refused in run(check_task, _tasks(catalog, root, scratch, rules, crop)):
+        for found, refused in run(check, _tasks(catalog, boxes)):
             if strict and refused:
                 place, reason = min(refused.items())
                 advice = "--strict stops here; without it the image is left out"
@@ -132,7 +123,9 @@ def check_images(
     return Checked(sound, refused.astype(object), columns["digest"], columns["hash"])
 
 
-def check_task(task: Task) -> tuple[np.ndarray, dict[int, str]]:
+def check_task(
+    root: str, scratch: str, rules: storage.StorageRules, task: Task
+) -> tuple[np.ndarray, dict[int, str]]:
     """Checks the images of one task.
 
     Returns:
@@ -141,24 +134,25 @@ def check_task(task: Task) -> tuple[np.ndarray, dict[int, str]]:
     Raises:
       OSError: a network file system failed for a moment: the image may be sound.
     """
-    results, reasons, pack = np.zeros(len(task.places), _RESULT), {}, bytearray()
-    for number, (place, box) in enumerate(zip(task.places, task.boxes, strict=True)):
+    first, places, boxes = task
+    results, reasons, pack = np.zeros(len(places), _RESULT), {}, bytearray()
+    for number, (place, box) in enumerate(zip(places, boxes, strict=True)):
         try:
-            results[number] = _check_image(task.root, place, task.rules, box, pack)
+            results[number] = _check_image(root, place, rules, box, pack)
         except BadImage as error:
             reasons[number] = str(error)
         except OSError as error:
-            holder = place.file or task.root
+            holder = place.file or root
             if not files.exists(holder):
                 lost = f"--images={holder} has vanished"
                 raise UserError(f"{lost}: mount it again and run the same command") from error
             # A bad sector fails with EIO for ever.
             if errors.is_temporary(error) and error.errno != errno.EIO:
-                path = place.file or os.path.join(task.root, place.path)
+                path = place.file or os.path.join(root, place.path)
                 raise OSError(error.errno, error.strerror, path) from error
             reasons[number] = f"cannot be read: {error.strerror}"
     if pack:
-        with files.atomic_open(pack_path(task.scratch, task.first), "wb") as file:
+        with files.atomic_open(pack_path(scratch, first), "wb") as file:
             file.write(pack)
     return results, reasons
 
@@ -244,11 +238,8 @@ def _check_image(
     )
 
 
-def _tasks(
-    catalog: pd.DataFrame, root: str, scratch: str, rules: storage.StorageRules, crop: storage.Crop
-) -> Iterator[Task]:
+def _tasks(catalog: pd.DataFrame, boxes: Mapping[str, storage.Part] | None) -> Iterator[Task]:
     places = datasets.list_places(catalog)
     for first in range(0, len(catalog), _IMAGES_PER_TASK):
-        part = tuple(itertools.islice(places, _IMAGES_PER_TASK))
-        boxes = tuple(crop.boxes[each.path] if crop.boxes is not None else None for each in part)
-        yield Task(root, part, boxes, first, scratch, rules)
+        part = list(itertools.islice(places, _IMAGES_PER_TASK))
+        yield first, part, [boxes[each.path] if boxes is not None else None for each in part]

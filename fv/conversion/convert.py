@@ -21,10 +21,10 @@ from fv.conversion import (
     duplicates,
     faces,
     identities,
-    output,
     pair_checks,
     pair_lists,
     pairs,
+    passed_over,
     report,
     shards,
     sources,
@@ -34,7 +34,6 @@ from fv.conversion import (
 from fv.conversion import options as options_module
 from fv.conversion.datasets import Catalog
 from fv.conversion.options import LOCAL, ConvertOptions
-from fv.conversion.pair_sampling import Caps
 from fv.conversion.pairs import Selection
 from fv.errors import TemporaryError, UserError
 from fv.preprocessing import Preprocessing
@@ -57,9 +56,7 @@ def convert(
 ) -> tuple[manifest.Manifest, pd.DataFrame]:
     """Converts a data source; an earlier data set stays until the new pairs are known.
 
-    Args:
-      chosen: the options.
-      reselect: changes the selection before it is written.
+    `reselect` changes the selection before it is written.
 
     Returns:
       The manifest, and the images that were left out, with columns `path` and `reason`.
@@ -72,7 +69,11 @@ def convert(
     options_module.require_consistent(chosen)
     is_set = verification_sets.is_verification_set(chosen.images)
     found = verification_sets.load(chosen.images) if is_set else list_images(chosen)
-    with _claim(chosen) as (scratch, run):
+    with (
+        shards.claim_output(chosen.output, chosen.overwrite) as scratch,
+        _describe_unfinished(chosen),  # after the last worker has ended: it counts whole shards
+        start_runner(chosen, scratch) as run,
+    ):
         if chosen.faces.detector:
             faces.require_own_file(chosen.output)
         if isinstance(found, Catalog):
@@ -96,23 +97,25 @@ def list_images(chosen: ConvertOptions) -> Catalog:
     """
     level, merge = chosen.identity_level, bool(chosen.merge_names)
     catalog = sources.find_images(chosen.images, chosen.labels, level, merge)
-    datasets.require_identities(
-        catalog.images, catalog.unusable, chosen.images, catalog.passed_over, catalog.level
-    )
+    datasets.require_identities(catalog, chosen.images)
     return catalog
 
 
 @contextlib.contextmanager
-def _claim(chosen: ConvertOptions) -> Iterator[tuple[str, workers.Map]]:
-    """Claims the output, and yields the scratch folder and the runner."""
-    with output.claim_output(chosen.output, chosen.overwrite) as scratch:
-        try:
-            with start_runner(chosen, scratch) as run:
-                yield scratch, run
-        except UnfinishedError as error:
-            # Not before the last worker has ended: the message counts the whole shards.
-            kind = TemporaryError if errors.is_temporary(error.cause) else UserError
-            raise kind(_describe_unfinished(error, chosen)) from error
+def _describe_unfinished(chosen: ConvertOptions) -> Iterator[None]:
+    """Makes an UnfinishedError one line that says how many shards are whole."""
+    try:
+        yield
+    except UnfinishedError as error:
+        reason = f"{error.cause.strerror}: {error.cause.filename}"
+        if not files.exists(error.root):
+            reason = f"--images={error.root} has vanished"
+        kind = TemporaryError if errors.is_temporary(error.cause) else UserError
+        raise kind(
+            f"{reason}; {shards.count_noted(chosen.output)} of {error.total} shards are whole in "
+            f"{chosen.output}, and the same command (without --overwrite) writes the others once "
+            "this is fixed"
+        ) from error
 
 
 def _write(
@@ -121,10 +124,10 @@ def _write(
     """Writes everything that the output holds, the manifest last."""
     counts = shards.count_shards(selection.tables, selection.images, chosen.shards)
     names = [manifest.shard_name(split, i, n) for split, n in counts.items() for i in range(n)]
-    output.clear_output(chosen.output, keep=[] if chosen.overwrite else names)
+    shards.clear_output(chosen.output, keep=[] if chosen.overwrite else names)
     if len(selection.left_out):
-        with ownership.staged(chosen.output, [output.LEFT_OUT]) as staging:
-            tables.write(os.path.join(staging, output.LEFT_OUT), selection.left_out)
+        with ownership.staged(chosen.output, [shards.LEFT_OUT]) as staging:
+            tables.write(os.path.join(staging, shards.LEFT_OUT), selection.left_out)
     if chosen.faces.detector and selection.faces:
         faces.save(selection.faces, chosen.output)
     written = write_shards(chosen, selection, counts, scratch, run)
@@ -137,17 +140,14 @@ def _write(
     )
     report.write_reports(chosen, catalog, selection, made, scratch)
     manifest.save(made, chosen.output)
-    output.forget_shards(chosen.output)
+    shards.forget_shards(chosen.output)
     ownership.remove_private(chosen.output, faces.BLOCKS)
     return made
 
 
 @contextlib.contextmanager
 def start_runner(chosen: ConvertOptions, scratch: str) -> Iterator[workers.Map]:
-    """Starts what runs the tasks: processes of this machine, or an Apache Beam runner.
-
-    Yields:
-      A function that maps a module's function over tasks and yields the results in order.
+    """Starts what maps functions over tasks: processes of this machine, or a Beam runner.
 
     Raises:
       UserError: the options name a Beam runner and Beam is not installed.
@@ -172,8 +172,8 @@ def select(chosen: ConvertOptions, catalog: Catalog, scratch: str, run: workers.
     Raises:
       UserError: the images, the list of pairs or the number of pairs cannot be used.
     """
-    if chosen.pairs_list:
-        source, level, is_csv = chosen.pairs_list, chosen.naming[0], bool(chosen.pairs_csv)
+    if source := chosen.pairs_list:
+        level, is_csv = chosen.identity_level or 1, bool(chosen.pairs_csv)
         listed = pair_lists.read(source, catalog.images, catalog.root, level, is_csv=is_csv)
         return _select_listed(chosen, catalog, listed, scratch, run)
     return _select_sampled(chosen, catalog, scratch, run)
@@ -192,29 +192,23 @@ def _select_sampled(
     catalog = catalog._replace(images=images)
     findings = check_identities(chosen, catalog)
     shares = pairs.split_fractions(chosen.val_fraction, chosen.test_fraction)
-    checked, boxless, found, made = _check_images(chosen, catalog, scratch, run, chosen.strict)
-    copies = duplicates.find_copies(checked, checking.DISTANCE)
-    sound, dropped = checked.sound, boxless.iloc[:0]
+    checked, found, made = _check_images(chosen, catalog, scratch, run, chosen.strict)
+    copies = duplicates.find_copies(checked)
+    sound, left_out = checked.sound, [odd, excluded, checked.refused]
     if not chosen.keep_duplicates:
         sound, dropped = duplicates.drop_copies(checked, copies)
-    left_out = pd.concat([odd, excluded, boxless, checked.refused, dropped])
-    left_out = left_out.sort_values("path", ignore_index=True)
-    datasets.require_identities(sound, left_out, chosen.images, level=catalog.level)
+        left_out.append(dropped)
+    unused = pd.concat(left_out).sort_values("path", ignore_index=True)
+    kept = catalog._replace(images=sound, unusable=unused, passed_over=passed_over.count("", ()))
+    datasets.require_identities(kept, chosen.images)
 
-    sound, members = pairs.split_images(sound, shares, chosen.seed)
-    caps = Caps(chosen.max_pairs_per_identity, chosen.max_pairs_per_image)
-    wanted = pairs.Wanted(chosen.pairs, chosen.genuine_fraction, caps)
-    owners = sound[["identity", "split"]]
-    sampled = pairs.sample_pairs(owners, pairs.plan_quotas(owners, wanted), wanted, chosen.seed)
-    return Selection(sound, sampled, members, left_out, copies, findings, found, made, catalog.root)
+    sound = pairs.split_images(sound, shares, chosen.seed)
+    sampled = pairs.sample_pairs(sound[["identity", "split"]], chosen)
+    return Selection(sound, sampled, unused, copies, findings, found, made, catalog.root)
 
 
 def _exclude(chosen: ConvertOptions, images: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Returns the images without those in --exclude, and these with the reason.
-
-    Raises:
-      UserError: the file cannot be used, or names an image that is not there.
-    """
+    """Returns the images without those in --exclude, and these with the reason."""
     if chosen.exclude is None:
         return images, pd.DataFrame({"path": [], "reason": []}, dtype=object)
     rows = tables.read(chosen.exclude, ["path"])
@@ -245,16 +239,12 @@ def _select_listed(
     used = pair_checks.select_images(listed, catalog.images, odd, source)
     # Not strict: the refusal of a bad image names the line of the list.
     catalog = catalog._replace(images=used)
-    checked, boxless, found, made = _check_images(chosen, catalog, scratch, run, strict=False)
-    left_out = pd.concat([boxless, checked.refused])
-    table = pair_checks.pairs_to_indices(listed, checked.sound, left_out, source)
-    members = tuple(sorted(checked.sound["identity"].unique()))
+    checked, found, made = _check_images(chosen, catalog, scratch, run, strict=False)
+    table = pair_checks.pairs_to_indices(listed, checked.sound, checked.refused, source)
     sound = checked.sound.assign(split=pd.Categorical([chosen.pairs_split] * len(checked.sound)))
-    copies = duplicates.find_copies(checked, checking.DISTANCE)
-    tables, members_of = {chosen.pairs_split: table}, {chosen.pairs_split: members}
-    return Selection(
-        sound, tables, members_of, left_out, copies, findings, found, made, catalog.root
-    )
+    copies = duplicates.find_copies(checked)
+    tables = {chosen.pairs_split: table}
+    return Selection(sound, tables, checked.refused, copies, findings, found, made, catalog.root)
 
 
 def check_identities(chosen: ConvertOptions, catalog: Catalog) -> tuple[identities.Finding, ...]:
@@ -265,28 +255,27 @@ def check_identities(chosen: ConvertOptions, catalog: Catalog) -> tuple[identiti
 
 def _check_images(
     chosen: ConvertOptions, catalog: Catalog, scratch: str, run: workers.Map, strict: bool
-) -> tuple[checking.Checked, pd.DataFrame, faces.Faces | None, Preprocessing]:
-    """Checks the images.
-
-    Returns:
-      The result; images without a box or face; the faces; and how the images are stored.
-    """
+) -> tuple[checking.Checked, faces.Faces | None, Preprocessing]:
+    """Checks the images; those without a box or face are refused. Also returns their faces."""
     # Before the images are read: the CSV of boxes may change meanwhile.
     preprocessing = options_module.preprocessing_of(chosen)
-    crop = storage.parse_crop(chosen.crop)
+    boxes, missing = storage.parse_crop(chosen.crop).boxes, f"no box in {chosen.crop}"
     images, paths = catalog.images, catalog.images["path"].array
     blocks = os.path.join(ownership.private_folder(chosen.output), faces.BLOCKS)
     margin, most, places = chosen.align_margin, chosen.max_pixels, datasets.list_places(images)
     found = faces.find_faces(chosen.faces, margin, paths, catalog.root, most, run, blocks, places)
     if found:
-        crop = found.crop(paths)
-    boxed, boxless = storage.require_boxes(images, crop, chosen.crop)
-    if found:
-        boxless = boxless.assign(reason=found.missing)
+        boxes, missing = found.parts(paths), found.missing
         preprocessing = dataclasses.replace(preprocessing, alignment=found.alignment)
+    boxless = images[["path"]].iloc[:0]
+    if boxes is not None:
+        has_box = images["path"].isin(boxes.keys()).to_numpy()
+        boxless = images.loc[~has_box, ["path"]]
+        images = images[has_box].reset_index(drop=True)
     rules = storage.StorageRules(chosen.max_pixels, preprocessing)
-    checked = checking.check_images(boxed, catalog.root, scratch, rules, crop, run, strict)
-    return checked, boxless, found, preprocessing
+    checked = checking.check_images(images, catalog.root, scratch, rules, boxes, run, strict)
+    refused = pd.concat([boxless.assign(reason=missing), checked.refused])
+    return dataclasses.replace(checked, refused=refused), found, preprocessing
 
 
 def write_shards(
@@ -327,7 +316,8 @@ def _describe_split(
     table = selection.tables[split]
     genuine = int((table["label"] == record.GENUINE).sum())
     images = len(pd.unique(table[["a", "b"]].to_numpy().ravel()))
-    members = selection.identities[split]
+    held = selection.images["split"] == split
+    members = tuple(sorted(selection.images["identity"][held].unique()))
     return manifest.Split(genuine, len(table) - genuine, images, members, written)
 
 
@@ -336,14 +326,3 @@ def _image_side(selection: Selection) -> int | None:
     ends = [table[column] for table in selection.tables.values() for column in ("a", "b")]
     sides = selection.images["side"].loc[pd.unique(pd.concat(ends))].unique()
     return int(sides[0]) if len(sides) == 1 and sides[0] else None
-
-
-def _describe_unfinished(error: UnfinishedError, chosen: ConvertOptions) -> str:
-    reason = f"{error.cause.strerror}: {error.cause.filename}"
-    if not files.exists(error.root):
-        reason = f"--images={error.root} has vanished"
-    return (
-        f"{reason}; {output.count_noted(chosen.output)} of {error.total} shards are whole in "
-        f"{chosen.output}, and the same command (without --overwrite) writes the others once "
-        "this is fixed"
-    )

@@ -6,7 +6,7 @@ hold one folder of images per identity, and opens no image.
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -26,8 +26,8 @@ _COPY = (
     "copy the images with cp -rL FROM TO, which copies what links point to, and give --images=TO"
 )
 _ANY_LEVEL = 0
-_UNUSABLE = ["path", "reason"]
 
+Names: TypeAlias = "Sequence[str] | np.ndarray | pd.Categorical"  # of each image's identity
 Entry = tuple[str, str | None]  # a path relative to the images folder, and the verdict on it
 
 
@@ -69,11 +69,6 @@ class Catalog(NamedTuple):
     naming: identities.Naming | None = None
     root: str = ""
 
-    @property
-    def level(self) -> int:
-        """Which folder names the identity; 0 where none does."""
-        return self.naming.level if self.naming else _ANY_LEVEL
-
 
 def scan_folders(
     folders: Sequence[str], identity_level: int = 1, merge_names: bool = False
@@ -105,9 +100,9 @@ def scan_folders(
     others = []
     for folder, base in zip(folders, bases, strict=True):
         found, bad, table = list_files(folder, identity_level)
-        paths += [base + path for path in found] if base else found
+        paths += [base + path for path in found]
         unusable += [(base + path, reason) for path, reason in bad]
-        others.append(table.assign(example=base + table["example"]) if base else table)
+        others.append(table.assign(example=base + table["example"]))
     naming = identities.Naming(identity_level, bases=tuple(bases))
     if merge_names:
         joined = identities.join_names({naming.identity_of(path) for path in paths})
@@ -170,9 +165,7 @@ def holds_people(folder: str) -> bool:
 
 
 def list_images(
-    paths: Sequence[str] | PackedStrings,
-    names: Sequence[str] | pd.Categorical,
-    merge_names: bool = False,
+    paths: Sequence[str] | PackedStrings, names: Names, merge_names: bool = False
 ) -> pd.DataFrame:
     """Makes the table of `Catalog.images` from paths and names of identities."""
     if merge_names:
@@ -180,26 +173,26 @@ def list_images(
         names = [joined.get(name, name) for name in names]
     if not isinstance(names, pd.Categorical):
         # Codes take less memory than a string for each path.
-        known = sorted(set(names))
-        codes = {name: code for code, name in enumerate(known)}
-        found = np.fromiter((codes[name] for name in names), np.int32, len(names))
-        names = pd.Categorical.from_codes(found, pd.Index(known, dtype=object))
+        names = pd.Categorical(pd.Index(names, dtype=object))
     held = paths if isinstance(paths, PackedStrings) else pd.Series(paths, dtype=object)
     return pd.DataFrame({"path": held, "identity": names})
 
 
 def list_held_images(
-    images: pd.DataFrame,
+    paths: Iterable[str],
+    names: Names,
+    merge_names: bool,
     holders: Sequence[str],
-    codes: Sequence[int] | np.ndarray,
-    places: Sequence[int] | np.ndarray,
-    spans: Sequence[int] | np.ndarray,
+    held_in: tuple[Sequence[int] | np.ndarray, ...],
     unusable: Iterable[tuple[str, str]],
 ) -> Catalog:
     """Makes the catalog of `holders`, files that hold many images; see `Place`.
 
-    Image i is in file `codes[i]`; `unusable` has paths and reasons.
+    `held_in` has the number of each image's holder, its place and its span; `unusable` has paths
+    and reasons.
     """
+    images = list_images(PackedStrings.pack(paths), names, merge_names)
+    codes, places, spans = held_in
     file = pd.Categorical.from_codes(np.asarray(codes, np.int32), pd.Index(holders, dtype=object))
     spans = np.minimum(np.asarray(spans, np.int64), np.iinfo(np.uint32).max).astype(np.uint32)
     images = images.assign(file=file, place=np.asarray(places, np.int64), span=spans)
@@ -208,7 +201,7 @@ def list_held_images(
 
 def list_unusable(found: Iterable[tuple[str, str]]) -> pd.DataFrame:
     """Makes the table of `Catalog.unusable` from paths and reasons."""
-    return pd.DataFrame(sorted(found), columns=_UNUSABLE, dtype=object)
+    return pd.DataFrame(sorted(found), columns=["path", "reason"], dtype=object)
 
 
 def list_places(images: pd.DataFrame) -> Iterator[Place]:
@@ -219,25 +212,13 @@ def list_places(images: pd.DataFrame) -> Iterator[Place]:
     return map(Place._make, zip(*columns, strict=True))
 
 
-def require_identities(
-    images: pd.DataFrame,
-    left_out: pd.DataFrame,
-    root: str,
-    others: pd.DataFrame | None = None,
-    level: int = 1,
-) -> None:
+def require_identities(catalog: Catalog, source: str) -> None:
     """Checks that there are images of two identities, so that pairs can be made.
 
-    Args:
-      images: as in `Catalog`.
-      left_out: files that are not used, with columns `path` and `reason`, for the message.
-      root: the images folder, for the message.
-      others: as `Catalog.passed_over`, for the message.
-      level: which folder names the identity; 0 where none does.
-
     Raises:
-      UserError: no image, or images of one identity only. The message names likely causes.
+      UserError: no image, or images of one identity only; the message names likely causes.
     """
+    images, left_out, others = catalog.images, catalog.unusable, catalog.passed_over
     names = images["identity"].unique()
     if len(names) >= 2:
         return
@@ -245,9 +226,10 @@ def require_identities(
     if len(names):
         held = f"images of one identity only ('{names[0]}')"
     remedy = "give a folder with a folder of images for each of two people or more"
+    level = catalog.naming.level if catalog.naming else _ANY_LEVEL
     if not level:
         held, remedy = held.replace(" in any identity's folder", ""), "give images of two people"
-    parts = [f"--images={root} holds {held}: {remedy}"]
+    parts = [f"--images={source} holds {held}: {remedy}"]
     deeper = identities.suggest_level(images, level) if level else None
     if deeper:
         flag = f"--identity_level={deeper}"
@@ -260,7 +242,7 @@ def require_identities(
         links = int(left_out["reason"].astype(str).str.startswith(_LINK).sum())
         if links and not reason.startswith(_LINK):
             parts.append(f"{links:,} of them are symbolic links: {_COPY}")
-    if others is not None and len(others):
+    if len(others):
         parts += [passed_over.summarise(others), *passed_over.advise(others)]
     raise UserError("; ".join(parts))
 
@@ -268,13 +250,13 @@ def require_identities(
 def describe_unread(paths: Iterable[str]) -> pd.DataFrame:
     """The paths that have none of `SUFFIXES`, as in `Catalog.unusable`."""
     rows = []
-    for path in dict.fromkeys(paths):
+    for path in set(paths):
         if not is_image_name(path):
             suffix = os.path.splitext(path)[1]
             named = f"'{suffix}' is not the suffix" if suffix else "it has no suffix"
             advice = "convert the file to JPEG or PNG, or rename it if it is one"
             rows.append((path, f"{named} of an image that fv reads: {advice}"))
-    return pd.DataFrame(rows, columns=_UNUSABLE, dtype=object)
+    return list_unusable(rows)
 
 
 def _walk(root: str, folder: str = "", inherited: str | None = _IMAGE) -> Iterator[Entry]:

@@ -23,18 +23,15 @@ _CHUNK = 1 << 18  # hashes at once; their words stay in a core's cache
 _WORD_BITS = 64
 
 
-def find_copies(checked: Checked, distance: int) -> pd.DataFrame:
+def find_copies(checked: Checked) -> pd.DataFrame:
     """The duplicates among the sound images, with their paths: see `find_duplicates`."""
-    found = find_duplicates(checked.digests, checked.hashes, _codes(checked), distance)
+    codes, distance = _codes(checked), checking.DISTANCE
+    found = find_duplicates(checked.digests, checked.hashes, codes, distance)
     return name_duplicates(found, checked.sound["path"])
 
 
 def drop_copies(checked: Checked, copies: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Drops pictures found under two identities, and copies of a file of the same identity.
-
-    Args:
-      checked: the images.
-      copies: from `find_copies`.
 
     Returns:
       The images that stay, as in `checked.sound`; those dropped, with columns `path` and `reason`.
@@ -95,14 +92,8 @@ def name_duplicates(copies: pd.DataFrame, paths: pd.Series) -> pd.DataFrame:
 def under_two_identities(copies: pd.DataFrame, identities: np.ndarray) -> np.ndarray:
     """Which images are in a group of copies, exact or near, of two identities or more.
 
-    All images of such a group show one picture, and nothing says which label is right.
-
-    Args:
-      copies: from `find_duplicates`.
-      identities: codes, int [n].
-
-    Returns:
-      bool [n].
+    All images of such a group show one picture, and nothing says which label is right. Arguments
+    as from and for `find_duplicates`; the result is bool [n].
     """
     roots = _group_roots(copies, len(identities))
     mixed = np.zeros(len(identities), bool)
@@ -111,10 +102,7 @@ def under_two_identities(copies: pd.DataFrame, identities: np.ndarray) -> np.nda
 
 
 def redundant_copies(copies: pd.DataFrame, identities: np.ndarray) -> np.ndarray:
-    """Which images have the same bytes as an earlier image of the same identity.
-
-    Args and the result are as for `under_two_identities`.
-    """
+    """Which images have the same bytes as an earlier image of the same identity, bool [n]."""
     exact = copies[copies["exact"]]
     rows = np.union1d(exact["first"], exact["second"])
     roots = _group_roots(exact, len(identities))[rows]

@@ -66,13 +66,9 @@ class FaceOptions:
 
 @dataclasses.dataclass(frozen=True)
 class Faces:
-    """The faces of images.
+    """The faces of images by path, None for an image without one, and how they are aligned.
 
-    Attributes:
-      alignment: how they are aligned.
-      by_path: the face of each image; None for an image without one.
-      no_face: `SKIP` or `CENTRE`.
-      source: the file or the detector, for messages.
+    `source` is the file or the detector, for messages.
     """
 
     alignment: Alignment
@@ -80,7 +76,7 @@ class Faces:
     no_face: str
     source: str
 
-    def crop(self, paths: Collection[str]) -> storage.Crop:
+    def parts(self, paths: Collection[str]) -> dict[str, storage.Part]:
         """The part of each image that is stored; images without a face have none under `SKIP`."""
         parts: dict[str, storage.Part] = {}
         for path in paths:
@@ -89,7 +85,7 @@ class Faces:
                 parts[path] = face.points
             elif self.no_face == CENTRE:
                 parts[path] = alignment.CENTRE
-        return storage.Crop(boxes=parts)
+        return parts
 
     @property
     def missing(self) -> str:
@@ -207,11 +203,7 @@ def detect_task(
 
 
 def save(faces: Faces, folder: str) -> None:
-    """Writes `FILE` beside the shards.
-
-    Raises:
-      UserError: there is one that fv did not write, or that was changed since.
-    """
+    """Writes `FILE` beside the shards, unless there is one that fv did not write."""
     with ownership.staged(folder, [FILE]) as staging:
         face_files.write(os.path.join(staging, FILE), faces.by_path, faces.alignment.detector)
 

@@ -29,14 +29,9 @@ class BadImage(Exception):
 
 
 def decode(data: bytes, max_pixels: int) -> np.ndarray:
-    """Decodes an image of any of `FORMATS`.
+    """Decodes an image of any of `FORMATS` as `to_rgb`; of several frames the first.
 
-    Args:
-      data: the file's bytes.
-      max_pixels: most pixels it may have; more are refused before they take memory.
-
-    Returns:
-      As `to_rgb`; of several frames the first.
+    More than `max_pixels` are refused before they take memory.
 
     Raises:
       BadImage: not an image, cut short, damaged or too large.
@@ -55,11 +50,8 @@ def decode(data: bytes, max_pixels: int) -> np.ndarray:
 def to_rgb(image: Image.Image) -> np.ndarray:
     """Pixels of a Pillow image: transparency on white, 16 bits a channel as 8, orientation applied.
 
-    Args:
-      image: any image of Pillow's; of several frames the current one.
-
     Returns:
-      uint8 [height, width, 3], RGB, upright.
+      uint8 [height, width, 3], RGB, upright; of several frames the current one.
 
     Raises:
       BadImage: it does not decode, was closed, or its pixels have no known range.

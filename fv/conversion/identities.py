@@ -65,9 +65,6 @@ class Naming:
         return self.joined.get(folders[self.level - 1], folders[self.level - 1])
 
 
-FIRST_FOLDER = Naming()
-
-
 @dataclasses.dataclass(frozen=True)
 class Finding:
     """Something about the identities that a user has to decide.
@@ -93,7 +90,7 @@ def check(
     level: int | None,
     merge_names: bool | None,
     source: str,
-    naming: Naming | None = FIRST_FOLDER,
+    naming: Naming | None,
 ) -> tuple[Finding, ...]:
     """Checks whether the identities of images are plausible.
 
@@ -103,9 +100,6 @@ def check(
       merge_names: --merge_names; None, where it was not given, checks the names too.
       source: where the images are, for messages.
       naming: as `datasets.Catalog.naming`.
-
-    Returns:
-      What may be right or wrong.
 
     Raises:
       UserError: the identities are nearly certainly wrong.

@@ -103,11 +103,7 @@ def repair(data: bytes, head: Head) -> bytes:
 
 
 def find_end(data: bytes, scan: int) -> int:
-    """The byte behind the end of the image. Phones store videos and further pictures there.
-
-    Args:
-      data: a sound JPEG.
-      scan: `Head.scan`.
+    """The byte behind the end of a sound JPEG. Phones store videos and further pictures there.
 
     Raises:
       ValueError: there is no end marker.
@@ -138,13 +134,9 @@ def is_cmyk_without_adobe(data: bytes) -> bool:
 
 
 def read_orientation(exif: bytes) -> int:
-    """The orientation in EXIF data, 1 (upright) to 8.
+    """The orientation in EXIF data, 1 (upright) to 8; upright where no tag holds such an integer.
 
-    Args:
-      exif: with or without the name that begins its JPEG segment.
-
-    Returns:
-      Upright where the data is damaged, or its tag does not hold one integer from 1 to 8.
+    The data may begin with the name of its JPEG segment.
     """
     tiff = exif
     while tiff.startswith(_EXIF):

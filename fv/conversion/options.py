@@ -6,12 +6,12 @@ import os
 from fv import files, manifest, workers
 from fv.conversion import faces, sources, storage
 from fv.conversion.faces import FaceOptions
+from fv.conversion.pair_sampling import Caps
 from fv.errors import UserError
 from fv.options import group, option, required
 from fv.preprocessing import Preprocessing
 
 LOCAL = "local"
-_PIXELS_PER_MEGAPIXEL = 1_000_000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,14 +125,14 @@ class ConvertOptions:
         return self.pairs_file or self.pairs_csv
 
     @property
-    def naming(self) -> tuple[int, bool]:
-        """The level of the folder that names a person, and whether to merge nearly equal names."""
-        return self.identity_level or 1, bool(self.merge_names)
+    def caps(self) -> Caps:
+        """Most pairs of one label that one identity, and that one image, takes part in."""
+        return Caps(self.max_pairs_per_identity, self.max_pairs_per_image)
 
     @property
     def max_pixels(self) -> int:
         """Most pixels of an image."""
-        return int(self.max_megapixels * _PIXELS_PER_MEGAPIXEL)
+        return int(self.max_megapixels * 1e6)
 
     @property
     def processes(self) -> int:
@@ -141,11 +141,7 @@ class ConvertOptions:
 
 
 def preprocessing_of(chosen: ConvertOptions) -> Preprocessing:
-    """Returns the record of how the images are stored, without how faces are aligned.
-
-    Raises:
-      OSError: the CSV of boxes cannot be read.
-    """
+    """Returns the record of how the images are stored, without how faces are aligned."""
     preprocessing = Preprocessing.from_flags(chosen.crop, chosen.store_size, chosen.jpeg_quality)
     if preprocessing.boxes is None:
         return preprocessing

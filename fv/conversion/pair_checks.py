@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 import numpy as np
 import pandas as pd
 
-from fv import record, tables
+from fv import record
 from fv.errors import UserError
 
 
@@ -22,21 +22,8 @@ def place(row: pd.Series, source: str = "") -> str:
     return f"{row.get('list', f'{source}, line')} {row['line']}"
 
 
-def match_paths(pairs: pd.DataFrame, known: set[str]) -> pd.DataFrame:
-    """Strips blanks around paths that are in `known` only without them."""
-
-    def match(path: str) -> str:
-        bare = tables.without_blanks(path)
-        return bare if path not in known and bare in known else path
-
-    return pairs.assign(a=pairs["a"].map(match), b=pairs["b"].map(match))
-
-
 def restrict_to_pairs(images: pd.DataFrame, pairs: pd.DataFrame) -> pd.DataFrame:
-    """Returns the images that pairs name, or all images if the pairs name none.
-
-    Pairs name none where the people are at another level of folders.
-    """
+    """Returns the images that pairs name; all images where people are at another level."""
     named = images["path"].isin(pd.concat([pairs["a"], pairs["b"]]))
     return images[named] if named.any() else images
 
@@ -44,14 +31,11 @@ def restrict_to_pairs(images: pd.DataFrame, pairs: pd.DataFrame) -> pd.DataFrame
 def select_images(
     pairs: pd.DataFrame, images: pd.DataFrame, left_out: pd.DataFrame, source: str
 ) -> pd.DataFrame:
-    """Checks the pairs and returns the images that they name, so that no other image is decoded.
+    """Checks the pairs; returns the images that they name, numbered from 0: no other is decoded.
 
     Args:
-      images: the images of the folder, with columns `path` and `identity`.
-      left_out: files of the folder that cannot be used, with columns `path` and `reason`.
-
-    Returns:
-      Rows of `images`, numbered from 0.
+      images: as in `datasets.Catalog`.
+      left_out: files that cannot be used, with columns `path` and `reason`.
 
     Raises:
       UserError: an image is not in the folder, a pair is of one image or listed twice, or a label
@@ -68,11 +52,7 @@ def select_images(
 def pairs_to_indices(
     pairs: pd.DataFrame, images: pd.DataFrame, left_out: pd.DataFrame, source: str
 ) -> pd.DataFrame:
-    """Replaces paths by the indices of sound images.
-
-    Args:
-      images: the sound images, with column `path`.
-      left_out: the images that cannot be used, with columns `path` and `reason`.
+    """Replaces paths by the indices of sound images; arguments as for `select_images`.
 
     Returns:
       A table with columns `a`, `b` and `label`, all int64.
@@ -87,10 +67,7 @@ def pairs_to_indices(
 
 
 def require_agreement(pairs: pd.DataFrame, source: str, identity_of: Callable[[str], str]) -> None:
-    """Checks that the labels agree with the folders.
-
-    Args:
-      identity_of: returns the identity of an image's path.
+    """Checks that the labels agree with the identities that the paths name.
 
     Raises:
       UserError: a genuine pair is of two identities, or an impostor pair of one.
@@ -130,17 +107,10 @@ def require_once(pairs: pd.DataFrame, source: str) -> None:
 
 
 def suggest_paths(paths: Sequence[str], known: Iterable[str]) -> dict[str, str]:
-    """Suggests an image for each path that is nearly the path of one.
+    """Returns a sentence for each path that is nearly one of the `known` paths.
 
     Near paths differ in case, suffix, Unicode form, backslashes or blanks, or in the folders above
     the image.
-
-    Args:
-      paths: paths that name no image.
-      known: paths of the images.
-
-    Returns:
-      A sentence for each path that has a near one.
     """
     wanted = {key for path in paths for key in _near_keys(path)}
     near: dict[tuple[str, str], list[str]] = {}

@@ -12,13 +12,12 @@ import itertools
 import os
 import re
 from collections.abc import Iterable
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from fv import files, record, tables
-from fv.conversion import datasets, pair_checks
+from fv.conversion import datasets
 from fv.errors import UserError
 
 COLUMNS = ("image_a", "image_b", "label")  # of a CSV
@@ -35,33 +34,25 @@ _CFP_PAIR = re.compile(r"\s*([0-9]{1,9})\s*,\s*([0-9]{1,9})\s*")
 _CFP_FILES = {"same.txt": record.GENUINE, "diff.txt": record.IMPOSTOR}
 
 
-class _Image(NamedTuple):
-    """An image of a list in LFW's format: `name`/`name`_`number`.jpg."""
-
-    name: str
-    number: int
-
-    @property
-    def stem(self) -> str:
-        return f"{self.name}/{self.name}_{self.number:04d}"
+_Image = tuple[str, int]
+"""The name and number of an image in LFW's format: NAME/NAME_0001.jpg."""
 
 
 def read(
     source: str, images: pd.DataFrame, folder: str, level: int = 1, *, is_csv: bool
 ) -> pd.DataFrame:
-    """Reads a list of pairs, and matches blanks around paths with the images.
+    """Reads a list of pairs; strips blanks around paths that name an image only without them.
 
     Args:
       source: a CSV; a file in LFW's format, or with lines `path path label`; CFP's folder
         Protocol/Split/FP or FF; or a .mat file of AgeDB.
-      images: the images of the folder, with column `path`.
+      images: the images of `folder`, with column `path`.
       folder: the images folder.
-      level: level of the folder that names the person.
+      level: which folder of a path names the person.
       is_csv: whether it is a CSV.
 
     Raises:
       UserError: the list cannot be used.
-      OSError: the list cannot be read.
     """
     known = set(images["path"])
     if is_csv:
@@ -72,22 +63,21 @@ def read(
         table = read_agedb_pairs(source)
     elif (table := read_path_pairs(source)) is None:
         table = read_lfw_pairs(source, images, level)
-    return pair_checks.match_paths(table, known)
+
+    def match(path: str) -> str:
+        bare = tables.without_blanks(path)
+        return bare if path not in known and bare in known else path
+
+    return table.assign(a=table["a"].map(match), b=table["b"].map(match))
 
 
 def read_csv_pairs(source: str, root: str | None = None) -> pd.DataFrame:
-    """Reads the pairs of a CSV with the columns of `COLUMNS`; other columns are ignored.
+    """Reads the pairs of a CSV with the columns of `COLUMNS` and labels of `tables.LABELS`.
 
-    Args:
-      source: the CSV, with paths relative to the images folder, and labels of `tables.LABELS`.
-      root: the images folder, if absolute paths below it are allowed too.
-
-    Returns:
-      The pairs, with normal relative paths and int64 labels.
+    Paths are relative to the images folder, or absolute below `root`, if that is given.
 
     Raises:
       UserError: a column is missing, there is no pair, or a line cannot be used.
-      OSError: the file cannot be read.
     """
     rows = tables.read(source, COLUMNS)
     labels = rows.labels("label").astype(np.int64)
@@ -109,17 +99,10 @@ def read_lfw_pairs(source: str, images: pd.DataFrame, level: int = 1) -> pd.Data
 
     Source: http://vis-www.cs.umass.edu/lfw/README.txt
 
-    Args:
-      source: the pairs file.
-      images: the images of the folder, with column `path`, which have the suffixes of the files.
-      level: level of the folder that names the person.
-
-    Returns:
-      The pairs; the path of an image that the folder lacks ends in .jpg.
+    The path of an image that the folder lacks ends in .jpg.
 
     Raises:
       UserError: a line is out of format, or fits several images.
-      OSError: the file cannot be read.
     """
     lines = _read_lines(source)
     header = _parse_header(lines, source)
@@ -153,10 +136,7 @@ def read_cfp_pairs(source: str, known: set[str]) -> pd.DataFrame:
     Its folders 01 to 10 are the folds. Each holds same.txt and diff.txt with lines `i,j`, which are
     numbers in Protocol/Pair_list_F.txt (frontal) and Pair_list_P.txt (profile).
 
-    Args:
-      source: the folder Protocol/Split/FP or Protocol/Split/FF.
-      known: paths of the images. The lists name them relative to themselves, so the longest end of
-        a path that is known counts.
+    The lists name images relative to themselves, so the longest end of a path in `known` counts.
 
     Raises:
       UserError: the folder is not such a protocol, or a line cannot be used.
@@ -309,7 +289,7 @@ def _parse_line(line: str, number: int, source: str) -> tuple[_Image, _Image, in
     label = record.GENUINE if len(fields) == 3 else record.IMPOSTOR
     name, first, *others = fields
     other = others[0] if len(fields) == 4 else name
-    return _Image(name, int(first)), _Image(other, int(others[-1])), label, number
+    return (name, int(first)), (other, int(others[-1])), label, number
 
 
 def _find_numbered(
@@ -321,16 +301,18 @@ def _find_numbered(
         stem = os.path.splitext(path.split("/", level - 1)[-1])[0]
         match = _NUMBERED.fullmatch(stem)
         name, _, twice = match[1].rpartition("/") if match else ("", "", "")
-        if match and name == twice and (image := _Image(name, int(match[2]))) in wanted:
+        if match and name == twice and (image := (name, int(match[2]))) in wanted:
             found.setdefault(image, []).append(path)
     return found
 
 
 def _one_path(image: _Image, found: dict[_Image, list[str]], source: str, number: int) -> str:
-    paths = found.get(image, [f"{image.stem}{datasets.SUFFIXES[0]}"])
+    name, count = image
+    stem = f"{name}/{name}_{count:04d}"
+    paths = found.get(image, [f"{stem}{datasets.SUFFIXES[0]}"])
     if len(paths) > 1:
         raise UserError(
-            f"{source}, line {number}: {image.stem} may be {' or '.join(paths)}: take all but "
+            f"{source}, line {number}: {stem} may be {' or '.join(paths)}: take all but "
             "one of them out of the images folder, or list the pairs with --pairs_csv, which names "
             "files"
         )

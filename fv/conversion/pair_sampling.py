@@ -37,14 +37,7 @@ class Capacity:
         self._identities = len(sizes)
 
     def slots(self, images: np.ndarray) -> np.ndarray:
-        """Returns the indices in `left` of the images' identities and of the images.
-
-        Args:
-          images: int64 [..., n].
-
-        Returns:
-          int64 [..., 2 n].
-        """
+        """The indices in `left` of the identities of int64 [..., n] images, and of the images."""
         return np.concatenate([self.owner[images], self._identities + images], axis=-1)
 
     def of_images(self) -> np.ndarray:
@@ -144,15 +137,9 @@ def sample_impostors(
 
 
 def take_within_caps(ends: np.ndarray, capacity: Capacity, wanted: int) -> np.ndarray:
-    """Takes the candidates that the caps allow, in their order, and counts them.
+    """Takes at most `wanted` of the candidates `ends`, int64 [n, 2], in their order.
 
-    Args:
-      ends: int64 [n, 2], candidates.
-      capacity: what the caps still allow; it is changed.
-      wanted: most pairs to take.
-
-    Returns:
-      int64 [m, 2], m ≤ `wanted`.
+    They are those that `capacity` allows, which counts them.
     """
     taken = [ends[:0]]
     for first in range(0, len(ends), _CANDIDATES_AT_ONCE):
@@ -165,15 +152,9 @@ def take_within_caps(ends: np.ndarray, capacity: Capacity, wanted: int) -> np.nd
 
 
 def distinct_integers(total: int, count: int, rng: np.random.Generator) -> np.ndarray:
-    """Draws different integers in [0, total), uniformly and in random order.
+    """Draws different integers in [0, total), uniformly and in random order: int64 [count].
 
-    Memory grows with `count`, not with `total`.
-
-    Args:
-      count: number of integers, at most `total`.
-
-    Returns:
-      int64 [count].
+    Memory grows with `count`, which is at most `total`, not with `total`.
     """
     if 2 * count > total:
         return rng.permutation(total)[:count]
@@ -247,14 +228,9 @@ def _contains(ordered: np.ndarray, values: np.ndarray) -> np.ndarray:
 
 
 def _within_caps(slots: np.ndarray, left: np.ndarray) -> np.ndarray:
-    """Which candidates the caps allow if they are taken in this order.
+    """Which candidates `Capacity.left` allows if they are taken in this order, bool [candidates].
 
-    Args:
-      slots: int64 [candidates, n], from `Capacity.slots`.
-      left: from `Capacity.left`.
-
-    Returns:
-      bool [candidates].
+    `slots` are theirs, int64 [candidates, n], from `Capacity.slots`.
     """
     left = left.copy()
     accepted = np.zeros(len(slots), bool)
@@ -276,15 +252,7 @@ def _add_pairs(
     """Adds impostor pairs when the images that may be in one more have no unused pair among them.
 
     A random pair (a, b) and two such images c, d become the two pairs (c, a') and (d, b'), where a'
-    and b' are images of the identities of a and b.
-
-    Args:
-      pairs: int64 [n, 2], different impostor pairs.
-      capacity: what the caps allow beside them.
-      count: number of pairs wanted.
-
-    Returns:
-      int64 [m, 2], n ≤ m ≤ count.
+    and b' are images of the identities of a and b, until there are `count` or no more are found.
     """
     made: list[Pair] = [tuple(pair) for pair in pairs.tolist()]
     used, failures = set(made), 0

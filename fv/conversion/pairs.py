@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 from collections.abc import Iterable, Mapping
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -11,7 +12,7 @@ from fv import manifest, record
 from fv.conversion import pair_sampling
 from fv.conversion.faces import Faces
 from fv.conversion.identities import Finding
-from fv.conversion.pair_sampling import Caps
+from fv.conversion.options import ConvertOptions
 from fv.errors import UserError
 from fv.preprocessing import Preprocessing
 
@@ -27,7 +28,6 @@ class Selection:
       images: those in the splits, with columns `path`, `identity` and `split` (categorical) and
         `checking.KEPT_COLUMNS`; the index numbers them.
       tables: by split, its pairs, with columns `a` and `b` (indices of images) and `label`.
-      identities: by split, the names of its identities.
       left_out: the images that are not used, with columns `path` and `reason`.
       copies: copies among the sound images, from `duplicates.find_copies`.
       findings: doubts about the identities, from `identities.check`.
@@ -38,7 +38,6 @@ class Selection:
 
     images: pd.DataFrame
     tables: dict[str, pd.DataFrame]
-    identities: dict[str, tuple[str, ...]]
     left_out: pd.DataFrame
     copies: pd.DataFrame
     findings: tuple[Finding, ...] = ()
@@ -47,23 +46,7 @@ class Selection:
     root: str = ""
 
 
-@dataclasses.dataclass(frozen=True)
-class Wanted:
-    """The pairs to sample.
-
-    Attributes:
-      total: pairs in all splits; None for all that the caps allow.
-      genuine_fraction: share of genuine pairs.
-      caps: most pairs of one identity and of one image.
-    """
-
-    total: int | None
-    genuine_fraction: float
-    caps: Caps
-
-
-@dataclasses.dataclass(frozen=True)
-class Quota:
+class Quota(NamedTuple):
     """Pairs of each label."""
 
     genuine: int
@@ -91,31 +74,20 @@ def split_fractions(val: float, test: float) -> dict[str, float]:
     return {name: share for name, share in shares.items() if share > _SMALLEST_FRACTION}
 
 
-def split_images(
-    images: pd.DataFrame, shares: Mapping[str, float], seed: int
-) -> tuple[pd.DataFrame, dict[str, tuple[str, ...]]]:
-    """Splits images by identity.
-
-    Args:
-      images: table with the column `identity` (categorical).
-      shares: of the identities in each split.
-      seed: of `assign_splits`.
-
-    Returns:
-      The table with the column `split` (categorical), and the identities of each split, sorted.
+def split_images(images: pd.DataFrame, shares: Mapping[str, float], seed: int) -> pd.DataFrame:
+    """Adds the column `split` (categorical) to a table with the column `identity` (categorical).
 
     Raises:
       UserError: a split has fewer than two identities.
     """
     names = images["identity"].unique().sort_values()
     split_of = pd.Series(assign_splits(names, shares, seed), list(names), dtype=object)
-    members = {split: tuple(split_of.index[split_of == split]) for split in shares}
-    require_two_identities({split: len(names) for split, names in members.items()})
+    require_two_identities({split: int((split_of == split).sum()) for split in shares})
     # One lookup for each identity, not for each image.
     identity, splits = images["identity"].cat, list(shares)
     codes = pd.Categorical(split_of.reindex(identity.categories), categories=splits).codes
     of_image = pd.Categorical.from_codes(codes[identity.codes], categories=splits)
-    return images.assign(split=of_image), members
+    return images.assign(split=of_image)
 
 
 def assign_splits(names: Iterable[str], shares: Mapping[str, float], seed: int) -> np.ndarray:
@@ -123,9 +95,6 @@ def assign_splits(names: Iterable[str], shares: Mapping[str, float], seed: int) 
 
     Further identities never move the others. Hashes in [0, 1) are divided in the order test, val,
     train, so that another --val_fraction moves no identity between train and test.
-
-    Returns:
-      An object array with the name of the split of each identity.
     """
     splits = [name for name in reversed(manifest.SPLITS) if name in shares]
     edges = np.cumsum([shares[name] for name in splits])[:-1]
@@ -145,18 +114,11 @@ def require_two_identities(counts: Mapping[str, int]) -> None:
             )
 
 
-def plan_quotas(images: pd.DataFrame, wanted: Wanted) -> dict[str, Quota]:
+def plan_quotas(images: pd.DataFrame, chosen: ConvertOptions) -> dict[str, Quota]:
     """Plans the number of pairs of each label in each split.
 
-    A split can have as many pairs as the caps allow, in the wanted shares of the labels. A total is
-    divided in proportion to that, by largest remainders.
-
-    Args:
-      images: table with columns `split` and `identity` (both categorical).
-      wanted: what to sample.
-
-    Returns:
-      The quota of each split.
+    A split can have as many pairs as the caps allow, in the wanted shares of the labels. --pairs
+    are divided in proportion to that, by largest remainders.
 
     Raises:
       UserError: there are not so many pairs, too few for every split to get one of each label, or
@@ -164,64 +126,51 @@ def plan_quotas(images: pd.DataFrame, wanted: Wanted) -> dict[str, Quota]:
     """
     splits = images["split"].cat.categories
     sizes = {name: _count_images(images[images["split"] == name]) for name in splits}
-    available = {name: _available(each, wanted) for name, each in sizes.items()}
+    available = {name: _available(each, chosen) for name, each in sizes.items()}
     for name, quota in available.items():
         if not quota.genuine or not quota.impostor:
-            _refuse_split(name, sizes, wanted)
-    if wanted.total is None:
+            _refuse_split(name, sizes, chosen)
+    if chosen.pairs is None:
         return available
     genuine = {name: quota.genuine for name, quota in available.items()}
     impostor = {name: quota.impostor for name, quota in available.items()}
     most = sum(genuine.values()) + sum(impostor.values())
-    count = min(round(wanted.total * wanted.genuine_fraction), sum(genuine.values()))
-    _require_possible(wanted, wanted.total, count, most, len(available))
-    genuine, impostor = _apportion(genuine, count), _apportion(impostor, wanted.total - count)
+    count = min(round(chosen.pairs * chosen.genuine_fraction), sum(genuine.values()))
+    _require_possible(chosen, chosen.pairs, count, most, len(available))
+    genuine, impostor = _apportion(genuine, count), _apportion(impostor, chosen.pairs - count)
     return {name: Quota(genuine[name], impostor[name]) for name in available}
 
 
-def sample_pairs(
-    images: pd.DataFrame, quotas: Mapping[str, Quota], wanted: Wanted, seed: int
-) -> dict[str, pd.DataFrame]:
+def sample_pairs(images: pd.DataFrame, chosen: ConvertOptions) -> dict[str, pd.DataFrame]:
     """Samples the pairs of every split.
 
-    Args:
-      images: table with columns `split` and `identity` (both categorical); its index numbers them.
-      quotas: from `plan_quotas`.
-      wanted: as for `plan_quotas`. Without a total, a split that has fewer impostor pairs than its
-        quota gets fewer genuine pairs too.
-      seed: the conversion's seed.
+    The index of `images` numbers them, and `split` and `identity` are categorical. Without --pairs,
+    a split that has fewer impostor pairs than its quota gets fewer genuine pairs too.
 
     Returns:
       By split, a table with columns `a` and `b` (indices of images, int32) and `label` (int8).
 
     Raises:
-      UserError: the caps leave fewer impostor pairs than the total requires.
+      UserError: as `plan_quotas`; or the caps leave fewer impostor pairs than --pairs requires.
     """
     tables = {}
-    for name, quota in quotas.items():
-        members = images[images["split"] == name]
-        tables[name] = _sample_split(members, quota, wanted, random_generator(seed, name, "pairs"))
-        found = int((tables[name]["label"] == record.IMPOSTOR).sum())
-        if wanted.total is not None and found < quota.impostor:
-            raise UserError(
-                f"only {found:,} of {quota.impostor:,} impostor pairs of the {name} split fit: "
-                f"lower --pairs={wanted.total} or raise --max_pairs_per_identity or "
-                "--max_pairs_per_image"
-            )
+    for name, quota in plan_quotas(images, chosen).items():
+        members = images[images["split"] == name].sort_values("identity", kind="stable")
+        sizes, rng = _count_images(members), random_generator(chosen.seed, name, "pairs")
+        impostor = pair_sampling.sample_impostors(sizes, quota.impostor, chosen.caps, rng)
+        count, found = quota.genuine, len(impostor)
+        if found < quota.impostor:
+            if chosen.pairs is not None:
+                raise UserError(
+                    f"only {found:,} of {quota.impostor:,} impostor pairs of the {name} split fit: "
+                    f"lower --pairs={chosen.pairs} or raise --max_pairs_per_identity or "
+                    "--max_pairs_per_image"
+                )
+            count = _genuine_beside(found, chosen.genuine_fraction)
+        genuine = pair_sampling.sample_genuine(sizes, count, chosen.caps, rng)
+        by_label = {record.GENUINE: genuine, record.IMPOSTOR: impostor}
+        tables[name] = make_table(members, by_label, rng)
     return tables
-
-
-def _sample_split(
-    members: pd.DataFrame, quota: Quota, wanted: Wanted, rng: np.random.Generator
-) -> pd.DataFrame:
-    members = members.sort_values("identity", kind="stable")
-    sizes = _count_images(members)
-    impostor = pair_sampling.sample_impostors(sizes, quota.impostor, wanted.caps, rng)
-    count = quota.genuine
-    if len(impostor) < quota.impostor:
-        count = _genuine_beside(len(impostor), wanted.genuine_fraction)
-    genuine = pair_sampling.sample_genuine(sizes, count, wanted.caps, rng)
-    return make_table(members, {record.GENUINE: genuine, record.IMPOSTOR: impostor}, rng)
 
 
 def make_table(
@@ -247,11 +196,11 @@ def _count_images(members: pd.DataFrame) -> np.ndarray:
     return counts[counts > 0].astype(np.int64)
 
 
-def _available(sizes: np.ndarray, wanted: Wanted) -> Quota:
+def _available(sizes: np.ndarray, chosen: ConvertOptions) -> Quota:
     """Most pairs of each label in the wanted shares."""
-    genuine = pair_sampling.count_genuine(sizes, wanted.caps)
-    impostor = pair_sampling.count_impostors(sizes, wanted.caps)
-    share = wanted.genuine_fraction
+    genuine = pair_sampling.count_genuine(sizes, chosen.caps)
+    impostor = pair_sampling.count_impostors(sizes, chosen.caps)
+    share = chosen.genuine_fraction
     if genuine * (1.0 - share) <= impostor * share:
         return Quota(genuine, min(impostor, round(genuine * (1.0 - share) / share)))
     return Quota(min(genuine, _genuine_beside(impostor, share)), impostor)
@@ -273,8 +222,10 @@ def _apportion(available: Mapping[str, int], count: int) -> dict[str, int]:
     return shares
 
 
-def _require_possible(wanted: Wanted, total: int, genuine: int, most: int, splits: int) -> None:
-    share = wanted.genuine_fraction
+def _require_possible(
+    chosen: ConvertOptions, total: int, genuine: int, most: int, splits: int
+) -> None:
+    share = chosen.genuine_fraction
     if share == 0.5 and total % 2:
         raise UserError(
             f"--pairs={total} is odd, and half of the pairs are genuine, half impostor: "
@@ -283,7 +234,7 @@ def _require_possible(wanted: Wanted, total: int, genuine: int, most: int, split
     if total > most:
         raise UserError(
             f"--pairs={total} asks for more than the {most} pairs there are with at most "
-            f"{wanted.caps.identity} of each label to an identity and {wanted.caps.image} to an "
+            f"{chosen.caps.identity} of each label to an identity and {chosen.caps.image} to an "
             "image: lower --pairs, add images, or raise --max_pairs_per_identity or "
             "--max_pairs_per_image"
         )
@@ -301,11 +252,11 @@ def _require_possible(wanted: Wanted, total: int, genuine: int, most: int, split
         )
 
 
-def _refuse_split(name: str, sizes: Mapping[str, np.ndarray], wanted: Wanted) -> None:
+def _refuse_split(name: str, sizes: Mapping[str, np.ndarray], chosen: ConvertOptions) -> None:
     """Raises a UserError that says why a split can have no pair of one of the labels."""
     ways = ["add images", _advise_on_split(name, sizes)]
-    if pair_sampling.count_genuine(sizes[name], wanted.caps):
-        share = wanted.genuine_fraction
+    if pair_sampling.count_genuine(sizes[name], chosen.caps):
+        share = chosen.genuine_fraction
         lacking = "impostor" if share > 0.5 else "genuine"
         what = f"--genuine_fraction={share} leaves no {lacking} pair in the {name} split"
         ways.insert(0, "give --genuine_fraction=0.5")

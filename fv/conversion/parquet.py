@@ -15,7 +15,6 @@ import pandas as pd
 from fv import files, progress, workers
 from fv.conversion import datasets
 from fv.conversion.datasets import Catalog
-from fv.conversion.packed_strings import PackedStrings
 from fv.errors import UserError
 
 SUFFIX = ".parquet"
@@ -28,19 +27,16 @@ _BUFFER_BYTES = 1 << 20
 def list_images(
     paths: Sequence[str], merge_names: bool = False, column: str | None = None
 ) -> Catalog:
-    """Lists the rows of Parquet files, whose path is FILE/ROW; reads the labels only.
+    """Lists the rows of Parquet files of different names, whose path is FILE/ROW.
 
-    Args:
-      paths: of the files, whose names differ.
-      merge_names: as for `datasets.scan_folders`.
-      column: of the labels; None for the first of `LABEL_NAMES`.
+    Only the labels are read, from `column` or the first of `datasets.LABEL_NAMES`.
 
     Raises:
       UserError: pyarrow is missing, a file is no Parquet, or has no column of images or of labels.
     """
     found: list[str] = []
     unusable: list[tuple[str, str]] = []
-    labels, places, counts = [], [], []
+    labels, places = [], []
     with progress.progress(len(paths), "index", "file") as bar:
         for path in paths:
             with _open(path) as file:
@@ -52,12 +48,11 @@ def list_images(
             found += [f"{base}/{row}" for row in rows.tolist()]
             labels.append(names[rows])
             places.append(rows)
-            counts.append(len(rows))
             bar.update()
     identity = pd.api.types.union_categoricals(labels, sort_categories=True)
-    images = datasets.list_images(PackedStrings.pack(found), identity, merge_names)
-    codes, rows = np.repeat(np.arange(len(paths)), counts), np.concatenate(places)
-    return datasets.list_held_images(images, paths, codes, rows, np.zeros(len(rows)), unusable)
+    codes, rows = np.repeat(np.arange(len(paths)), [*map(len, places)]), np.concatenate(places)
+    held_in = (codes, rows, np.zeros(len(rows)))
+    return datasets.list_held_images(found, identity, merge_names, paths, held_in, unusable)
 
 
 def unpack(images: pd.DataFrame, scratch: str, run: workers.Map) -> pd.DataFrame:
@@ -180,13 +175,9 @@ def _read_labels(file: Any, path: str, column: str | None) -> pd.Categorical:
         encoded = file.read(columns=[name]).column(0).cast(kind).dictionary_encode()
     encoded = encoded.combine_chunks()
     texts = dict(enumerate(_class_names(schema, name)))
-    names = [str(texts.get(each, each)).strip() for each in encoded.dictionary.to_pylist()]
-    known = sorted({*names} - {""})
-    numbers = {each: number for number, each in enumerate(known)}
-    codes = np.array([*(numbers.get(each, -1) for each in names), -1])[
-        encoded.indices.fill_null(-1).to_numpy(False)
-    ]
-    return pd.Categorical.from_codes(codes, pd.Index(known, dtype=object))
+    names = [str(texts.get(each, each)).strip() or None for each in encoded.dictionary.to_pylist()]
+    codes = encoded.indices.fill_null(-1).to_numpy(False)
+    return pd.Categorical(pd.Index(np.array([*names, None], object)[codes], dtype=object))
 
 
 def _class_names(schema: Any, column: str) -> list[str]:

@@ -65,11 +65,7 @@ CONVERT = {  # advice on formats that fv does not read
 
 
 def count(root: str, paths: Iterable[str]) -> pd.DataFrame:
-    """Counts files by suffix and recognises the format of some of them.
-
-    Args:
-      root: the images folder.
-      paths: of files below `root`, as the operating system names them.
+    """Counts files below `root` by suffix and recognises the format of some of them.
 
     Returns:
       A table with `COLUMNS`, the most frequent suffix first: the suffix in lower case, `HIDDEN` or

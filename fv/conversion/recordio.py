@@ -21,7 +21,6 @@ from fv import files, progress
 from fv.conversion import datasets
 from fv.conversion.datasets import Catalog, Place
 from fv.conversion.formats import BadImage
-from fv.conversion.packed_strings import PackedStrings
 from fv.errors import UserError
 
 SUFFIX = ".rec"
@@ -70,27 +69,16 @@ def list_images(path: str) -> Catalog:
     rows, labels, unusable = found
     known, codes = np.unique(labels, return_inverse=True)
     names = np.array([f"{label:.0f}" for label in known.tolist()], object)
-    order = np.argsort(names, kind="stable")  # categories are sorted as text
-    identity = pd.Categorical.from_codes(np.argsort(order)[codes], pd.Index(names[order], object))
     base = os.path.basename(path)
     blocks = np.array_split(keys[rows], len(rows) // _BLOCK + 1)  # a Python int takes 40 bytes
-    paths = PackedStrings.pack(f"{base}/{key}" for block in blocks for key in block.tolist())
-    images = datasets.list_images(paths, identity)
-    bad = [(f"{base}/{key}", reason) for key, reason in unusable]
-    return datasets.list_held_images(
-        images, [path], np.zeros(len(rows)), offsets[rows], spans[rows], bad
-    )
+    paths = (f"{base}/{key}" for block in blocks for key in block.tolist())
+    bad = ((f"{base}/{key}", reason) for key, reason in unusable)
+    held_in = (np.zeros(len(rows)), offsets[rows], spans[rows])
+    return datasets.list_held_images(paths, names[codes], False, [path], held_in, bad)
 
 
 def read_image(place: Place, most: int) -> tuple[bytes, int | None]:
-    """Reads the image of a record.
-
-    Args:
-      place: of the record.
-      most: bytes that an image may have.
-
-    Returns:
-      The image's bytes, and the byte at which they begin, None where they are not in a row.
+    """Reads the image of a record, of at most `most` bytes; results as `sources.read_image`.
 
     Raises:
       BadImage: the record is damaged, too large or of another identity.

@@ -14,7 +14,7 @@ import simplejpeg
 from PIL import Image
 
 from fv import contact_sheets, manifest, ownership, page, record
-from fv.conversion import datasets, formats, output, shards, sources, storage
+from fv.conversion import datasets, formats, shards, sources, storage
 from fv.conversion.datasets import Catalog
 from fv.conversion.duplicates import DisjointSets
 from fv.conversion.faces import Faces
@@ -49,24 +49,19 @@ def write_reports(
 ) -> None:
     """Writes both reports into the output folder; the same conversion writes the same bytes.
 
-    Args:
-      chosen: the options.
-      catalog: what the data source holds.
-      selection: what was converted of it.
-      made: the manifest.
-      scratch: folder of the images that were written anew.
+    `scratch` is the folder of the images that were written anew.
     """
     content = build(catalog, selection, made)
-    ownership.save_json(content, os.path.join(chosen.output, output.REPORT))
+    ownership.save_json(content, os.path.join(chosen.output, shards.REPORT))
     suspects = _draw_suspects(chosen, catalog, content["copies"]["two_identities"]["listed"])
     pairs = _draw_pairs(chosen, selection, scratch)
     text = render(content, suspects, pairs, _draw_faces(chosen, selection, scratch))
-    with ownership.atomic_open(os.path.join(chosen.output, output.REPORT_PAGE)) as file:
+    with ownership.atomic_open(os.path.join(chosen.output, shards.REPORT_PAGE)) as file:
         file.write(text)
 
 
 def build(catalog: Catalog, selection: Selection, made: manifest.Manifest) -> dict[str, Any]:
-    """Returns the content of report.json; arguments as for `write_reports`."""
+    """Returns the content of report.json."""
     kept, left_out = selection.images, selection.left_out
     found = len(catalog.images) + len(catalog.unusable)
     passed_over = int(catalog.passed_over["files"].sum())
@@ -105,17 +100,7 @@ def render(
     pairs: bytes | None = None,
     faces: bytes | None = None,
 ) -> str:
-    """Renders the page.
-
-    Args:
-      content: from `build`.
-      suspects: JPEG bytes of a sheet of the pictures found under two identities, if there are any.
-      pairs: JPEG bytes of a sheet of sampled pairs.
-      faces: JPEG bytes of a sheet of aligned faces.
-
-    Returns:
-      HTML that needs no other file, the same for the same arguments.
-    """
+    """Renders what `build` returns, and sheets as JPEG bytes, as HTML that needs no other file."""
     return page.render(
         "data_report.html",
         title="Data report",
@@ -124,7 +109,7 @@ def render(
         pairs_sheet=pairs,
         faces_sheet=faces,
         rows_shown=_ROWS_SHOWN,
-        file=output.REPORT,
+        file=shards.REPORT,
         most_listed=LISTED,
     )
 

@@ -1,24 +1,42 @@
-"""Writes pairs to shards: a globally shuffled order, cut into runs, each written by one process."""
+"""Writes pairs to shards: a globally shuffled order, cut into runs, each written by one process.
 
+One conversion writes into an output folder at a time, and only files that fv wrote are replaced.
+The manifest lists the shards of a finished data set. Until there is one, a note in .fv/shards lists
+each shard, so that a later run can tell which shards are fv's, and which are whole.
+"""
+
+import contextlib
 import dataclasses
 import hashlib
+import json
 import os
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Collection, Iterator, Mapping
 
 import google_crc32c
 import numpy as np
 import pandas as pd
 
-from fv import files, manifest, ownership, record
-from fv.conversion import checking, output, pairs
+from fv import files, manifest, ownership, progress, record
+from fv.conversion import checking, pairs
 from fv.conversion.packed_strings import PackedStrings
+from fv.errors import UserError
+
+LEFT_OUT = "left_out.csv"  # images that were not used
+REPORT = "report.json"
+REPORT_PAGE = "report.html"
+_REPORTS = (LEFT_OUT, REPORT, REPORT_PAGE)
 
 DEFAULT_SHARDS = 8  # of the largest split: enough to interleave, and for workers of a small cluster
 # Long enough to read at a disk's full rate, short enough to shuffle whole shards.
 LARGEST_DEFAULT_BYTES = 128 << 20
-_COLUMNS = ["path", "identity", "offset", "bytes", "crc"]
-_FILE = "file"  # a further column where files hold many images
 _BUFFER_BYTES = 4 << 20  # of one write; below 1 MB the cost of each system call shows
+
+_SHARD = re.compile(rf"({'|'.join(manifest.SPLITS)})-\d{{5,}}-of-\d{{5,}}\.tfrecord")
+_SCRATCH, _NOTES = "scratch", "shards"  # folders in .fv/
+NOTES_FOLDER = os.path.join(ownership.PRIVATE, _NOTES)
+# The manifest of a data set that is being replaced moves into .fv/ and still lists fv's shards.
+_RETIRED = os.path.join(ownership.PRIVATE, manifest.FILE_NAME)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,15 +44,11 @@ class Images:
     """Images as columns, which are small enough to queue for a worker: a shard may have 100,000.
 
     Attributes:
-      root: the images folder.
       scratch: the folder of packs, which hold images that were written anew.
-      paths: of the images.
-      files: that hold them, object [n]; None where `paths` are files below `root`.
-      identities: object [n].
+      files: that hold the images, object [n]; None where `paths` are files below `root`.
       numbers: of the images in the catalog, int64 [n].
       offsets: of the stored bytes in their file, or ~offset in their pack, int64 [n].
-      sizes: of the stored bytes, uint32 [n].
-      crcs: CRC-32C of the stored bytes, uint32 [n].
+      crcs: CRC-32C of the stored bytes, uint32 [n]; `sizes` are in bytes.
     """
 
     root: str
@@ -55,9 +69,8 @@ class Images:
         """
         offset, path = int(self.offsets[index]), self.paths[index]
         if self.files is None:
-            file = path = os.path.join(self.root, path)
-        else:
-            file = self.files[index]
+            path = os.path.join(self.root, path)
+        file = path if self.files is None else self.files[index]
         if offset < 0:
             offset, file = ~offset, checking.pack_path(self.scratch, int(self.numbers[index]))
         data = files.read_bytes(file, offset, int(self.sizes[index]))
@@ -67,11 +80,11 @@ class Images:
 
 
 def stored_images(images: pd.DataFrame, root: str, scratch: str) -> Images:
-    """Returns the images of a table with the columns of `_COLUMNS`; its index numbers them."""
-    paths = PackedStrings.pack(images["path"])
-    identities, *numbers = (images[name].to_numpy() for name in _COLUMNS[1:])
-    held_in = images[_FILE].to_numpy() if _FILE in images else None
-    return Images(root, scratch, paths, held_in, identities, images.index.to_numpy(), *numbers)
+    """Returns the images of a table as `pairs.Selection.images`; its index numbers them."""
+    paths, numbers = PackedStrings.pack(images["path"]), images.index.to_numpy()
+    held_in = images["file"].to_numpy() if "file" in images else None
+    columns = (images[name].to_numpy() for name in ("offset", "bytes", "crc"))
+    return Images(root, scratch, paths, held_in, images["identity"].to_numpy(), numbers, *columns)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,9 +116,6 @@ def count_shards(
       images: table with column `bytes`, indexed by what `a` and `b` hold.
       wanted: shards of the largest split; None for `DEFAULT_SHARDS`, or for more if shards would be
         larger than `LARGEST_DEFAULT_BYTES`.
-
-    Returns:
-      Shards by split, at least one and at most one per pair.
     """
     largest = max(tables.values(), key=len)
     if wanted is None:
@@ -138,16 +148,15 @@ def plan_split(
       images: as for `stored_images`, indexed by what `a` and `b` hold.
       count: number of shards.
       seed: the conversion's seed.
-      folders: images folder, scratch folder, output folder.
+      folders: of images, of scratch files, and the output.
     """
     root, scratch, folder = folders
-    columns = [*_COLUMNS, *images.columns.intersection([_FILE])]
     order = pairs.random_generator(seed, split, "order").permutation(len(table))
     for index, part in enumerate(np.array_split(order, count)):
         rows = table.iloc[part]
         used, ends = np.unique(rows[["a", "b"]].to_numpy(), return_inverse=True)
         a, b = ends.reshape(-1, 2).T
-        members = stored_images(images.iloc[find_rows(images, used)][columns], root, scratch)
+        members = stored_images(images.iloc[find_rows(images, used)], root, scratch)
         name = manifest.shard_name(split, index, count)
         yield Task(folder, name, members, a, b, rows["label"].to_numpy())
 
@@ -160,12 +169,15 @@ def write_shard(task: Task) -> manifest.Shard:
       UserError: a file of the shard's name is not as fv wrote it.
     """
     key, path = task.key(), os.path.join(task.folder, task.name)
-    found = output.find_noted_shard(task.folder, task.name, key)
-    if found:
+    if found := find_noted_shard(task.folder, task.name, key):
         return found
     digest, size = hashlib.sha256(), 0
     try:
-        _remove_earlier(task, path)
+        if files.exists(path):  # of an earlier run with other flags
+            earlier = listed_shards(task.folder).get(task.name)
+            if earlier is None or not is_unchanged(task.folder, earlier):
+                ownership.refuse_foreign([task.name], task.folder)
+            files.remove(path)
         with (
             ownership.temporary_folder(task.folder) as folder,
             files.atomic_open(path, "wb", temporary=os.path.join(folder, task.name)) as file,
@@ -176,19 +188,10 @@ def write_shard(task: Task) -> manifest.Shard:
                 size += len(buffer)
             shard = manifest.Shard(task.name, len(task.labels), size, digest.hexdigest())
             # Before the shard gets its name, so that a run after a kill knows the shard as fv's.
-            output.note_shard(task.folder, shard, key)
+            note_shard(task.folder, shard, key)
     except OSError as error:
         raise OSError(error.errno, error.strerror, error.filename or path) from error
     return shard
-
-
-def _remove_earlier(task: Task, path: str) -> None:
-    """Removes the shard that an earlier run with other flags wrote under this name."""
-    if files.exists(path):
-        earlier = output.listed_shards(task.folder).get(task.name)
-        if earlier is None or not output.is_unchanged(task.folder, earlier):
-            ownership.refuse_foreign([task.name], task.folder)
-        files.remove(path)
 
 
 def _buffers(task: Task) -> Iterator[bytearray]:
@@ -209,3 +212,137 @@ def _buffers(task: Task) -> Iterator[bytearray]:
             yield buffer
             buffer = bytearray()
     yield buffer
+
+
+@contextlib.contextmanager
+def claim_output(folder: str, overwrite: bool) -> Iterator[str]:
+    """Makes and locks the output folder, and gives an empty scratch folder in it.
+
+    Files of an earlier run stay until `clear_output`. A remote folder cannot be locked.
+
+    Raises:
+      UserError: another run is writing into the folder; it holds a finished data set and
+        `overwrite` is false; or it holds other files with the names of a conversion's files.
+    """
+    files.make_folder(folder)
+    busy = f"another conversion is writing into {folder}: wait for it, or give another --output"
+    with files.lock_folder(folder, busy):
+        _require_own_files(folder)
+        if files.exists(os.path.join(folder, manifest.FILE_NAME)) and not overwrite:
+            raise UserError(
+                f"--output={folder} holds a finished data set: give another folder, or --overwrite"
+            )
+        ownership.remove_private(folder, _SCRATCH)
+        scratch = os.path.join(ownership.private_folder(folder), _SCRATCH)
+        files.make_folder(scratch)
+        try:
+            yield scratch
+        finally:
+            ownership.remove_private(folder, _SCRATCH)
+            ownership.remove_leftovers(folder)
+
+
+def clear_output(folder: str, keep: Collection[str] = ()) -> None:
+    """Removes the files of an earlier run, except the shards in `keep` and their notes.
+
+    Raises:
+      UserError: one of the files is not as fv wrote it; then none is removed.
+    """
+    _require_own_files(folder)
+    doomed = [name for name in _shard_names(folder) if name not in keep]
+    listed = listed_shards(folder)
+    changed = []
+    with progress.progress(sum(listed[name].bytes for name in doomed), "compare", "byte") as bar:
+        for name in doomed:
+            if not is_unchanged(folder, listed[name]):
+                changed.append(name)
+            bar.update(listed[name].bytes)
+    ownership.refuse_foreign(changed, folder)
+    # The manifest goes first: a folder with a manifest always holds a whole data set.
+    if files.exists(os.path.join(folder, manifest.FILE_NAME)):
+        ownership.private_folder(folder)
+        files.rename(os.path.join(folder, manifest.FILE_NAME), os.path.join(folder, _RETIRED))
+    ownership.remove(folder, _REPORTS)
+    for name in doomed:
+        files.remove(os.path.join(folder, name))
+        if files.exists(_note_path(folder, name)):
+            files.remove(_note_path(folder, name))
+    if not keep:
+        forget_shards(folder)
+
+
+def note_shard(folder: str, shard: manifest.Shard, key: str) -> None:
+    """Lists a shard, and the key of its task, as fv's; call it before the shard gets its name."""
+    files.make_folder(os.path.join(folder, NOTES_FOLDER))
+    files.save_json({"key": key, **dataclasses.asdict(shard)}, _note_path(folder, shard.name))
+
+
+def find_noted_shard(folder: str, name: str, key: str) -> manifest.Shard | None:
+    """Returns the shard of that name if an earlier run wrote the same task and it is unchanged."""
+    noted_key, shard = _read_note(folder, name)
+    return shard if shard and noted_key == key and is_unchanged(folder, shard) else None
+
+
+def count_noted(folder: str) -> int:
+    """Returns the number of noted shards that are there."""
+    return sum(files.exists(os.path.join(folder, name)) for name in _noted_names(folder))
+
+
+def forget_shards(folder: str) -> None:
+    """Removes all notes and the retired manifest; call it after the manifest is written."""
+    ownership.remove_private(folder, _NOTES)
+    if files.exists(os.path.join(folder, _RETIRED)):
+        files.remove(os.path.join(folder, _RETIRED))
+
+
+def listed_shards(folder: str) -> dict[str, manifest.Shard]:
+    """Returns the shards that fv wrote into a folder, by name; some may be gone or changed."""
+    found: dict[str, manifest.Shard] = {}
+    # Later ones replace earlier ones: a retired manifest, the manifest, the notes.
+    for place in (os.path.join(folder, ownership.PRIVATE), folder):
+        with contextlib.suppress(UserError):  # no manifest, or not fv's
+            for split in manifest.read(place).splits.values():
+                found |= {shard.name: shard for shard in split.shards}
+    notes = {name: _read_note(folder, name)[1] for name in _noted_names(folder)}
+    return found | {name: shard for name, shard in notes.items() if shard}
+
+
+def is_unchanged(folder: str, shard: manifest.Shard, *, size_only: bool = False) -> bool:
+    """Whether the file of a shard is there and holds what fv wrote."""
+    path = os.path.join(folder, shard.name)
+    if files.is_folder(path) or not files.exists(path) or files.size(path) != shard.bytes:
+        return False
+    return size_only or files.sha256(path) == shard.sha256
+
+
+def _require_own_files(folder: str) -> None:
+    """Checks that fv wrote the manifest, the reports and, by their sizes alone, the shards."""
+    listed = listed_shards(folder)
+    foreign = ownership.find_foreign(folder, (manifest.FILE_NAME, *_REPORTS))
+    for name in _shard_names(folder):
+        if name not in listed or not is_unchanged(folder, listed[name], size_only=True):
+            foreign.append(name)
+    ownership.refuse_foreign(foreign, folder)
+
+
+def _shard_names(folder: str) -> list[str]:
+    return [name for name in files.names(folder) if _SHARD.fullmatch(name)]
+
+
+def _note_path(folder: str, name: str) -> str:
+    return os.path.join(folder, NOTES_FOLDER, f"{name}.json")
+
+
+def _noted_names(folder: str) -> list[str]:
+    notes = os.path.join(folder, NOTES_FOLDER)
+    names = files.names(notes) if files.is_folder(notes) else []
+    return [name.removesuffix(".json") for name in names if name.endswith(".json")]
+
+
+def _read_note(folder: str, name: str) -> tuple[str | None, manifest.Shard | None]:
+    """Returns the key and the shard of a note; (None, None) if there is no valid note."""
+    try:
+        note = json.loads(files.read_bytes(_note_path(folder, name)))
+        return note.pop("key"), manifest.Shard(**note)
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        return None, None

@@ -1,12 +1,20 @@
-"""What --images names: folders of people, or files that hold many images; and how to read them."""
+"""What --images names: folders of people, a folder with a list of labels, or files of many images.
 
+A list of labels, as CelebA has it, names the path of an image and its label in each line, separated
+by a comma, a tab or blanks. A first line that names columns may stand before them.
+"""
+
+import csv
+import io
+import itertools
 import os
 import re
+from collections.abc import Iterator, Sequence
 
 import pandas as pd
 
-from fv import files, workers
-from fv.conversion import datasets, label_lists, parquet, recordio, tar_shards
+from fv import files, tables, workers
+from fv.conversion import datasets, parquet, recordio, tar_shards
 from fv.conversion.datasets import Catalog, Place
 from fv.conversion.formats import BadImage
 from fv.errors import UserError
@@ -15,6 +23,7 @@ _FOLDER = ""  # a kind of path; the others are suffixes
 _SUFFIXES = (recordio.SUFFIX, tar_shards.SUFFIX, parquet.SUFFIX)
 _RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
 _MOST_FILES = 1_000_000  # in a range
+_PATHS = tuple("path image file file_name filename image_id image_path img".split())  # columns
 _MOST_BYTES_PER_PIXEL = 9  # four channels of 16 bits, and a little for headers
 
 
@@ -46,7 +55,7 @@ def find_images(
     if kind == _FOLDER and labels:
         if len(paths) > 1:
             raise UserError(f"--labels={labels} is for one folder: give one as --images")
-        return label_lists.list_images(paths[0], labels, merge_names)
+        return list_labelled(paths[0], labels, merge_names)
     if kind == _FOLDER:
         return datasets.scan_folders(paths, level, merge_names)
     if kind == tar_shards.SUFFIX:
@@ -59,6 +68,41 @@ def find_images(
     return recordio.list_images(paths[0])
 
 
+def list_labelled(folder: str, source: str, merge_names: bool = False) -> Catalog:
+    """Lists the images below a folder that the list `source` labels; the others are unusable.
+
+    Raises:
+      UserError: the list cannot be used, or there is no such folder.
+    """
+    images, bad, others = datasets.list_files(folder)
+    labels: dict[str, str] = {}
+    lines: dict[str, int] = {}
+    unusable = dict(bad)
+    for line, text, label in _read_list(source):
+        path = tables.normal_path(text.strip(), f"--labels={source}, line {line}", folder)
+        first = lines.setdefault(path, line)
+        if not label:
+            unusable[path] = f"no label in {source}, line {line}"
+        elif labels.setdefault(path, label) != label:
+            unusable[path] = (
+                f"listed under two people: '{labels[path]}' ({source}, line {first}) and "
+                f"'{label}' (line {line})"
+            )
+    found = set(images)
+    for path, line in lines.items():
+        if path not in found:
+            unusable.setdefault(path, f"no such image below --images, but in {source}, line {line}")
+    for path in found.difference(lines):
+        unusable[path] = f"not in {source}"
+    paths = [path for path in images if path not in unusable]
+    return Catalog(
+        datasets.list_images(paths, [labels[path] for path in paths], merge_names),
+        datasets.list_unusable(unusable.items()),
+        others,
+        root=folder,
+    )
+
+
 def unpack(images: pd.DataFrame, scratch: str, run: workers.Map) -> pd.DataFrame:
     """Copies images that cannot be read by themselves to `scratch`; returns the table of all."""
     if "file" in images and _kind(images["file"].cat.categories[0]) == parquet.SUFFIX:
@@ -67,12 +111,7 @@ def unpack(images: pd.DataFrame, scratch: str, run: workers.Map) -> pd.DataFrame
 
 
 def read_image(root: str, place: Place, max_pixels: int) -> tuple[bytes, int | None]:
-    """Reads an image.
-
-    Args:
-      root: `Catalog.root`.
-      place: where it is, after `unpack`.
-      max_pixels: most pixels that it may have.
+    """Reads an image of a catalog after `unpack`; `root` is the catalog's.
 
     Returns:
       Its bytes, and the byte at which they begin in the file; None where they are not in a row.
@@ -118,11 +157,11 @@ def _expand(pattern: str) -> list[str]:
 
 def _kind(path: str) -> str:
     """`_FOLDER` or a suffix."""
-    found = next((suffix for suffix in _SUFFIXES if path.lower().endswith(suffix)), None)
-    if found and files.exists(path) and not files.is_folder(path):
-        return found
     if not files.exists(path) or files.is_folder(path):
         return _FOLDER  # which is refused if it does not exist
+    found = next((suffix for suffix in _SUFFIXES if path.lower().endswith(suffix)), None)
+    if found:
+        return found
     raise UserError(
         f"--images={path} is not a folder, and no file that fv reads ({', '.join(_SUFFIXES)}, "
         ".bin): unpack an archive, and give the folder"
@@ -155,3 +194,55 @@ def _look_into(folder: str, take_people: bool) -> list[str]:
     if recordio.SUFFIX in held and len(first) > 1:
         raise UserError(f"--images={folder} holds {seen[0]}: give one of them, as {first[0]}")
     return first
+
+
+def _read_list(source: str) -> Iterator[tuple[int, str, str]]:
+    """Yields the number of the line, the path and the label of each row of a list."""
+    try:
+        text = io.TextIOWrapper(files.open_bytes(source), encoding="utf-8-sig", newline="")
+        with text as file:
+            yield from _read_rows(file, source)
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise UserError(
+            f"--labels={source} is no list of paths and labels in UTF-8 ({error}): save it as CSV"
+        ) from error
+
+
+def _read_rows(file: Iterator[str], source: str) -> Iterator[tuple[int, str, str]]:
+    first = next(file, "")
+    separator = next((sign for sign in "\t," if sign in first), None)
+    columns = _find_columns([name.strip().lower() for name in first.split(separator)], source)
+    lines = file if columns else itertools.chain([first], file)
+    if separator == ",":
+        rows: Iterator[list[str]] = csv.reader(lines, strict=True)
+    elif separator or columns:
+        rows = (line.rstrip("\r\n").split(separator) for line in lines)
+    else:  # a path may hold blanks
+        rows = (line.rsplit(None, 1) for line in lines)
+    path_at, label_at = columns or (0, 1)
+    empty = True
+    for number, row in enumerate(rows, start=2 if columns else 1):
+        if not columns and "".join(row[2:]).strip():
+            raise UserError(
+                f"--labels={source}, line {number}: {len(row)} fields, and line 1 names no "
+                "columns: name them, such as path,label"
+            )
+        if "".join(row).strip():
+            empty = False
+            row += [""] * (max(path_at, label_at) + 1 - len(row))
+            yield number, row[path_at], row[label_at].strip()
+    if empty:
+        raise UserError(f"--labels={source} lists nothing: give a line 'path,label' for each image")
+
+
+def _find_columns(names: Sequence[str], source: str) -> tuple[int, int] | None:
+    """The places of the path and the label in each line; None where a line names no columns."""
+    path = next((names.index(name) for name in _PATHS if name in names), None)
+    label = next((names.index(name) for name in datasets.LABEL_NAMES if name in names), None)
+    if (path is None) != (label is None):
+        what, known = ("path", _PATHS) if path is None else ("label", datasets.LABEL_NAMES)
+        raise UserError(
+            f"--labels={source} names no column of a {what} in {', '.join(names)}: rename it to "
+            f"{known[0]}"
+        )
+    return None if path is None or label is None else (path, label)

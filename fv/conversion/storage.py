@@ -11,7 +11,6 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
-import pandas as pd
 import simplejpeg
 
 from fv import jpeg_loader, tables
@@ -55,12 +54,7 @@ class Crop:
 
 @dataclasses.dataclass(frozen=True)
 class StorageRules:
-    """What an image may be and becomes.
-
-    Attributes:
-      max_pixels: most pixels it may have.
-      preprocessing: how it is stored. Its `boxes` are not read: they are given with each image.
-    """
+    """Most pixels that an image may have, and how it is stored; boxes are given with each image."""
 
     max_pixels: int
     preprocessing: Preprocessing = Preprocessing()
@@ -87,12 +81,7 @@ def prepare_image(data: bytes, rules: StorageRules, box: Part | None = None) -> 
     Baseline and progressive JPEG, RGB or grey, upright, comes back untouched, up to its end marker.
     All else becomes RGB JPEG without chroma subsampling: transparency on white, the first frame of
     several, 16 bits a channel scaled to 8, EXIF rotation applied. With a `store_size`, every image
-    is cut, made smaller by area averages where it is larger, and encoded.
-
-    Args:
-      data: the file's bytes.
-      rules: limits, quality and size.
-      box: the part to store.
+    is cut to `box`, made smaller by area averages where it is larger, and encoded.
 
     Raises:
       BadImage: empty, cut short, damaged, too large or not an image.
@@ -106,11 +95,7 @@ def prepare_image(data: bytes, rules: StorageRules, box: Part | None = None) -> 
 
 
 def decode_upright(data: bytes, max_pixels: int) -> np.ndarray:
-    """Decodes an image as `prepare_image` does: uint8 [height, width, 3].
-
-    Raises:
-      BadImage: as there.
-    """
+    """Decodes an image as `prepare_image` does, with the same errors: uint8 [height, width, 3]."""
     if not data.startswith(jpeg.START):
         return formats.decode(data, max_pixels)
     with _refuse_damaged():
@@ -118,14 +103,10 @@ def decode_upright(data: bytes, max_pixels: int) -> np.ndarray:
 
 
 def parse_crop(text: str) -> Crop:
-    """Reads the value of `--crop`.
-
-    Args:
-      text: `none`, a number in (0, 1], or the path of a CSV with `COLUMNS`.
+    """Reads the value of `--crop`: `none`, a number in (0, 1], or the path of a CSV of `COLUMNS`.
 
     Raises:
       UserError: the number is out of range, or the CSV cannot be used.
-      OSError: neither a number nor a file that can be read.
     """
     if text == WHOLE:
         return Crop()
@@ -137,21 +118,6 @@ def parse_crop(text: str) -> Crop:
         meaning = "the centre square's side over the image's shorter side"
         raise UserError(f"--crop={text} is not in (0, 1]: give {meaning}")
     return Crop(fraction)
-
-
-def require_boxes(
-    images: pd.DataFrame, crop: Crop, source: str
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Separates the images that have no box where boxes are given.
-
-    Returns:
-      The other images, numbered anew; and those without a box, with columns `path` and `reason`.
-    """
-    has = np.ones(len(images), bool)
-    if crop.boxes is not None:
-        has = images["path"].isin(crop.boxes.keys()).to_numpy()
-    boxless = images.loc[~has, ["path"]].assign(reason=f"no box in {source}")
-    return images[has].reset_index(drop=True), boxless
 
 
 def crop_window(width: int, height: int, fraction: float | None, box: Box | None) -> Box:

@@ -11,14 +11,13 @@ import json
 import os
 import tarfile
 from collections.abc import Iterator, Sequence
-from typing import IO, NamedTuple
+from typing import IO
 
 import numpy as np
 
 from fv import files, progress
 from fv.conversion import datasets, passed_over
 from fv.conversion.datasets import Catalog
-from fv.conversion.packed_strings import PackedStrings
 from fv.errors import UserError
 
 SUFFIX = ".tar"
@@ -29,23 +28,12 @@ _MOST_READ = 1 << 20  # bytes of headers at once: tarfile would take a name of a
 _BLOCK_BYTES = 512
 
 
-class Shard(NamedTuple):
-    """A tar: name, place and size of its images, labels by sample, and unusable files."""
-
-    images: list[tuple[str, int, int]]
-    labels: dict[str, str]
-    unusable: list[tuple[str, str]]
-
-
 def list_images(
     paths: Sequence[str], merge_names: bool = False, field: str | None = None
 ) -> Catalog:
-    """Lists the images of tars, whose path is TAR/PATH, in the order of the files.
+    """Lists the images of tars of different names, whose path is TAR/PATH, in the files' order.
 
-    Args:
-      paths: of the tars, whose names differ.
-      merge_names: as for `datasets.scan_folders`.
-      field: of a JSON object, which holds the label; None for the first of `LABEL_NAMES`.
+    In a JSON object `field` holds the label, or the first of `datasets.LABEL_NAMES`.
 
     Raises:
       UserError: a file is no tar, or is damaged, or holds no label.
@@ -56,9 +44,9 @@ def list_images(
     codes, places, sizes = array.array("i"), array.array("q"), array.array("L")
     with progress.progress(len(paths), "index", "tar") as bar:
         for code, path in enumerate(paths):
-            shard, base = _index(path, field), os.path.basename(path)
-            for name, place, size in shard.images:
-                label = shard.labels.get(_sample_of(name), "")
+            base, (images, labels, refused) = os.path.basename(path), _index(path, field)
+            for name, place, size in images:
+                label = labels.get(_sample_of(name), "")
                 if not label:
                     unusable.append((f"{base}/{name}", "no label beside it in the tar"))
                     continue
@@ -67,20 +55,22 @@ def list_images(
                 codes.append(code)
                 places.append(place)
                 sizes.append(size)
-            unusable += [(f"{base}/{name}", reason) for name, reason in shard.unusable]
+            unusable += [(f"{base}/{name}", reason) for name, reason in refused]
             bar.update()
     if not found and unusable:
         raise UserError(
             f"{paths[0]}: no image with a label in a .cls, .json or .txt beside it; the first "
             f"image is {unusable[0][0]}: unpack a tar of folders, and give the folder"
         )
-    images = datasets.list_images(PackedStrings.pack(found), names, merge_names)
-    return datasets.list_held_images(images, paths, codes, places, sizes, unusable)
+    held_in = (codes, places, sizes)
+    return datasets.list_held_images(found, names, merge_names, paths, held_in, unusable)
 
 
-def _index(path: str, field: str | None) -> Shard:
-    """Reads the headers and labels of a tar."""
-    shard = Shard([], {}, [])
+def _index(
+    path: str, field: str | None
+) -> tuple[list[tuple[str, int, int]], dict[str, str], list[tuple[str, str]]]:
+    """The name, place and size of a tar's images, labels by sample, and unusable files."""
+    images, labels, unusable = [], dict[str, str](), []
     ranks: dict[str, int] = {}  # of the labels, by sample
     seen: set[str] = set()
     with files.open_bytes(path) as file:
@@ -94,14 +84,14 @@ def _index(path: str, field: str | None) -> Shard:
             seen.add(name)
             sample = _sample_of(name)
             if reason:
-                shard.unusable.append((name.lstrip("/"), reason))
+                unusable.append((name.lstrip("/"), reason))
             elif is_image:
-                shard.images.append((name, member.offset_data, member.size))
+                images.append((name, member.offset_data, member.size))
             elif _LABELS.index(suffix) < ranks.get(sample, len(_LABELS)):
                 file.seek(member.offset_data)
                 ranks[sample] = _LABELS.index(suffix)
-                shard.labels[sample] = _parse_label(file.read(member.size), suffix, field)
-    return shard
+                labels[sample] = _parse_label(file.read(member.size), suffix, field)
+    return images, labels, unusable
 
 
 def _members(file: IO[bytes], path: str) -> Iterator[tarfile.TarInfo]:

@@ -67,7 +67,6 @@ def load(path: str) -> VerificationSet:
 
     Raises:
       UserError: the file is damaged, or holds something else.
-      OSError: the file cannot be read.
     """
     try:
         encoded, labels = _check(_Unpickler(files.read_bytes(path)).load())
@@ -106,13 +105,7 @@ def unpack(found: VerificationSet, folder: str) -> datasets.Catalog:
 
 
 def write(path: str, images: Sequence[bytes], labels: Sequence[bool]) -> None:
-    """Writes a verification set as InsightFace does, atomically.
-
-    Args:
-      path: of the file.
-      images: encoded, two for each label.
-      labels: whether the two show one person.
-    """
+    """Writes a verification set as InsightFace does: encoded images, two for each label."""
     with files.atomic_open(path, "wb") as file:
         pickle.dump((list(images), list(labels)), file, protocol=pickle.HIGHEST_PROTOCOL)
 

@@ -215,7 +215,7 @@ def choose_storage(
             with workers.pool(workers.available_cores()) as run:
                 found = faces.find_faces(chosen, margin, paths, folder, most, run, places=places)
         assert found is not None
-        return found.crop(paths).boxes or {}
+        return found.parts(paths)
 
     rules = pairs.storage_rules(crop, options.store_size, preprocessing.jpeg_quality, alignment)
     return rules, find_faces

@@ -157,7 +157,7 @@ def read_listed_pairs(
     doubts: Sequence[identities.Finding] = ()
     if named:
         listed = pair_checks.restrict_to_pairs(found, table)
-        doubts = identities.check(listed, identity_level, merge_names, f"--images={folder}")
+        doubts = identities.check(listed, identity_level, merge_names, f"--images={folder}", naming)
         unread = datasets.describe_unread(pd.concat([table["a"], table["b"]]))
         left_out = pd.concat([left_out, unread])
         assert naming  # folders name people

@@ -369,6 +369,16 @@ def test_images_of_two_sizes_have_no_side_in_the_manifest(tmp_path):
     assert run(images, tmp_path / "out", val_fraction=0.0, test_fraction=0.0)[0].image_side is None
 
 
+def test_an_image_without_a_box_is_left_out(crowd, tmp_path):
+    boxes = tmp_path / "boxes.csv"
+    paths = sorted(str(path.relative_to(crowd)) for path in crowd.rglob("*.jpg"))
+    rows = [f"{path},2,2,16,16\n" for path in paths[1:]]
+    boxes.write_text("path,left,top,width,height\n" + "".join(rows))
+    made, left_out = run(crowd, tmp_path / "out", crop=str(boxes), store_size=16)
+    assert left_out.to_numpy().tolist() == [[paths[0], f"no box in {boxes}"]]
+    assert made.image_side == 16
+
+
 def test_a_crop_without_a_stored_size_is_refused(crowd, tmp_path):
     with pytest.raises(
         UserError, match="--crop=0.5 cuts images as they are stored small: give --store_size too"

@@ -89,6 +89,6 @@ def test_a_missing_folder_is_refused(tmp_path):
     ("people", "message"), [({}, "no image"), ({"only": 3}, "one identity only \\('only'\\)")]
 )
 def test_fewer_than_two_identities_are_refused(tmp_path, people, message):
-    images, unusable, *_ = datasets.scan_folders([str(making.people(tmp_path, **people))])
+    catalog = datasets.scan_folders([str(making.people(tmp_path, **people))])
     with pytest.raises(UserError, match=message):
-        datasets.require_identities(images, unusable, "images")
+        datasets.require_identities(catalog, "images")

@@ -21,7 +21,8 @@ def table(*folders, images=2, level=1):
 
 
 def check(images, level=None, merge_names=None):
-    return identities.check(images, level, merge_names, "--images=faces")
+    naming = identities.Naming(level or 1)
+    return identities.check(images, level, merge_names, "--images=faces", naming)
 
 
 def people(count, above=""):

@@ -108,10 +108,3 @@ def test_letters_that_differ_in_their_unicode_form_alone_are_said_to():
 
 def test_a_name_that_may_be_several_others_offers_none():
     assert pair_checks.suggest_paths(["1.jpg", "c/9.jpg"], ["a/1.jpg", "b/1.jpg"]) == {}
-
-
-def test_blanks_around_a_path_count_only_where_a_file_has_them():
-    pairs = pair_checks.match_paths(
-        table((" a/1.jpg", "b/1.jpg ", 0)), {"a/1.jpg", " a/1.jpg", "b/1.jpg"}
-    )
-    assert pairs[["a", "b"]].to_numpy().tolist() == [[" a/1.jpg", "b/1.jpg"]]

@@ -279,3 +279,10 @@ def test_a_protocol_of_agedb_is_read_fold_by_fold(tmp_path):
             (tmp_path / "protocol.mat").write_bytes(damage)
         with pytest.raises(UserError, match="protocol.mat is not a protocol of AgeDB"):
             pair_lists.read(path, CFP, "x", is_csv=False)
+
+
+def test_blanks_around_a_path_count_only_where_a_file_has_them(tmp_path):
+    (tmp_path / "pairs.csv").write_text("image_a,image_b,label\n a/1.jpg,b/1.jpg ,0\n")
+    images = pd.DataFrame({"path": ["a/1.jpg", " a/1.jpg", "b/1.jpg"]})
+    pairs = pair_lists.read(str(tmp_path / "pairs.csv"), images, str(tmp_path), is_csv=True)
+    assert pairs[["a", "b"]].to_numpy().tolist() == [[" a/1.jpg", "b/1.jpg"]]

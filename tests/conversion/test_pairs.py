@@ -1,10 +1,12 @@
+import dataclasses
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from fv import record
 from fv.conversion import pairs
-from fv.conversion.pair_sampling import Caps
+from fv.conversion.options import ConvertOptions
 from fv.errors import UserError
 
 NAMES = [f"person {index}" for index in range(5000)]
@@ -71,19 +73,13 @@ def table(train: int, test: int, images: int = 4) -> pd.DataFrame:
     return frame.sample(frac=1, random_state=0)
 
 
-def wanted(total=None, share=0.5, identity=50, image=50) -> pairs.Wanted:
-    return pairs.Wanted(total, share, Caps(identity, image))
+def wanted(total=None, share=0.5, identity=50, image=50) -> ConvertOptions:
+    caps = dict(max_pairs_per_identity=identity, max_pairs_per_image=image)
+    return ConvertOptions("faces", pairs=total, genuine_fraction=share, **caps)
 
 
-def sample(images: pd.DataFrame, asked: pairs.Wanted, seed: int = 0) -> dict[str, pd.DataFrame]:
-    return pairs.sample_pairs(images, pairs.plan_quotas(images, asked), asked, seed)
-
-
-def plan(images: pd.DataFrame, asked: pairs.Wanted) -> dict[str, tuple[int, int]]:
-    return {
-        name: (quota.genuine, quota.impostor)
-        for name, quota in pairs.plan_quotas(images, asked).items()
-    }
+def sample(images: pd.DataFrame, asked: ConvertOptions, seed: int = 0) -> dict[str, pd.DataFrame]:
+    return pairs.sample_pairs(images, dataclasses.replace(asked, seed=seed))
 
 
 def keys(sampled: pd.DataFrame) -> set:
@@ -127,10 +123,22 @@ def test_the_seed_alone_decides():
 
 
 def test_quotas_are_in_proportion_to_what_the_caps_allow():
-    assert plan(table(train=30, test=10), wanted()) == {"train": (180, 180), "test": (60, 60)}
-    assert plan(table(train=30, test=10), wanted(100)) == {"train": (38, 38), "test": (12, 12)}
-    assert plan(table(train=30, test=10), wanted(480)) == {"train": (180, 180), "test": (60, 60)}
-    assert plan(table(train=40, test=2), wanted(6)) == {"train": (2, 2), "test": (1, 1)}
+    assert pairs.plan_quotas(table(train=30, test=10), wanted()) == {
+        "train": (180, 180),
+        "test": (60, 60),
+    }
+    assert pairs.plan_quotas(table(train=30, test=10), wanted(100)) == {
+        "train": (38, 38),
+        "test": (12, 12),
+    }
+    assert pairs.plan_quotas(table(train=30, test=10), wanted(480)) == {
+        "train": (180, 180),
+        "test": (60, 60),
+    }
+    assert pairs.plan_quotas(table(train=40, test=2), wanted(6)) == {
+        "train": (2, 2),
+        "test": (1, 1),
+    }
 
 
 @pytest.mark.parametrize("share", [0.1, 0.25, 0.5, 2 / 3, 0.9])

@@ -160,7 +160,7 @@ def test_a_folder_of_another_format_alone_is_refused_with_what_to_do(tmp_path):
     with pytest.raises(
         UserError, match="1 file passed over: 1 .heic; .heic .*: HEIC data: convert it to JPEG"
     ):
-        datasets.require_identities(found.images, found.unusable, "faces", found.passed_over)
+        datasets.require_identities(found, "faces")
 
 
 def test_few_files_of_a_suffix_are_opened(tmp_path, monkeypatch):
@@ -205,7 +205,7 @@ def test_people_who_are_links_are_taken_after_the_copy_that_is_advised(tmp_path)
     with pytest.raises(
         UserError, match="2 of them are symbolic links: copy the images with cp -rL FROM TO"
     ) as refused:
-        datasets.require_identities(found.images, found.unusable, "faces", found.passed_over)
+        datasets.require_identities(found, "faces")
     assert all("cp -rL FROM TO" in reason for reason in found.unusable["reason"][1:])
     assert len(str(refused.value).splitlines()) == 1
     subprocess.run(["cp", "-rL", tmp_path / "faces", tmp_path / "copy"], check=True)

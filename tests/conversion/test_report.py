@@ -76,7 +76,7 @@ def selection():
         "test": pd.DataFrame({"a": [15], "b": [16], "label": [0]}),
     }
     found = copies([1, 1, 2, 2, 2, 3], [0, 0, 0, 1, 1, 2], PATHS[:6])
-    return Selection(images, tables, {}, CATALOG.unusable, found)
+    return Selection(images, tables, CATALOG.unusable, found)
 
 
 def build(selection, **changes):

@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from fv import face_files, manifest, record
-from fv.conversion import convert, datasets, faces, options, output, sources
+from fv.conversion import convert, datasets, faces, options, shards, sources
 from fv.errors import UserError
 from tests.conversion import making
 from tests.samples import digests
@@ -135,7 +135,7 @@ def test_copies_in_a_container_are_found_and_drawn(tmp_path):
         "train.rec/4": "the same picture as 'train.rec/1', and two identities have it",
         "train.rec/9": "the same bytes as 'train.rec/8'",
     }
-    page = (tmp_path / "out" / output.REPORT_PAGE).read_text()
+    page = (tmp_path / "out" / shards.REPORT_PAGE).read_text()
     assert page.count("data:image/jpeg") == 2  # suspects and pairs
 
 
@@ -144,7 +144,7 @@ def test_identities_that_lose_all_images_are_reported(tmp_path):
     images[:2] = [(0, b""), (0, b"x")]
     path = making.records(tmp_path / "train.rec", images)
     run(tmp_path / "out", dict(images=str(path)), val_fraction=0, test_fraction=0)
-    text = (tmp_path / "out" / output.REPORT).read_text()
+    text = (tmp_path / "out" / shards.REPORT).read_text()
     assert '"left_out_names": [\n      "0"\n    ]' in text
 
 
@@ -289,3 +289,78 @@ def test_faces_are_found_in_containers(written, tmp_path, monkeypatch):
     chosen = faces.FaceOptions(face_points=str(tmp_path / "points.csv"))
     made, _ = run(tmp_path / "out", written["records"], faces=chosen, store_size=16)
     assert made.image_side == 16 and made.preprocessing.alignment
+
+
+@pytest.fixture
+def labelled(tmp_path):
+    folder = tmp_path / "images"
+    (folder / "deep er").mkdir(parents=True)
+    for name in ("1.jpg", "2.jpg", "deep er/3.jpg"):
+        (folder / name).write_bytes(making.jpeg())
+    return folder
+
+
+def list_labelled(labelled, text, **options):
+    path = labelled.parent / "list.txt"
+    path.write_bytes(text.encode() if isinstance(text, str) else text)
+    return sources.list_labelled(str(labelled), str(path), **options)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "1.jpg 10\n2.jpg 11\ndeep er/3.jpg 10\n",
+        "1.jpg,10\n2.jpg,11\ndeep er/3.jpg,10",
+        "1.jpg\t10\r\n2.jpg\t11\r\n\r\ndeep er/3.jpg\t10\r\n",
+        "\ufeffpath,label\n1.jpg,10\n2.jpg,11\ndeep er/3.jpg,10\n",
+        'sex,Identity,file name,image_id\nm,10,x,"1.jpg"\nf,11,y,2.jpg\nm,10,z,deep er/3.jpg\n',
+        "image\tidentity\n./1.jpg\t10\n2.jpg\t11\ndeep er//3.jpg\t10\n",
+    ],
+)
+def test_every_form_of_a_list_gives_the_same_identities(labelled, text):
+    catalog = list_labelled(labelled, text)
+    found = dict(zip(catalog.images["path"], catalog.images["identity"], strict=True))
+    assert found == {"1.jpg": "10", "2.jpg": "11", "deep er/3.jpg": "10"}
+    assert catalog.unusable.empty and catalog.naming is None
+
+
+def test_what_list_and_folder_do_not_share_is_unusable_with_the_line(labelled):
+    text = "1.jpg,Ann\n1.jpg,Bo\n2.jpg,\nnowhere.jpg,Ann\n1.jpg,Ann\n"
+    catalog = list_labelled(labelled, text)
+    source = labelled.parent / "list.txt"
+    assert catalog.images.empty
+    assert dict(catalog.unusable.to_numpy()) == {
+        "1.jpg": f"listed under two people: 'Ann' ({source}, line 1) and 'Bo' (line 2)",
+        "2.jpg": f"no label in {source}, line 3",
+        "deep er/3.jpg": f"not in {source}",
+        "nowhere.jpg": f"no such image below --images, but in {source}, line 4",
+    }
+
+
+def test_links_out_of_the_folder_are_not_read(labelled):
+    (labelled.parent / "secret.jpg").write_bytes(making.jpeg())
+    (labelled / "4.jpg").symlink_to(labelled.parent / "secret.jpg")
+    catalog = list_labelled(labelled, "1.jpg a\n2.jpg b\n4.jpg c\ndeep er/3.jpg a\n")
+    assert list(catalog.unusable["path"]) == ["4.jpg"]
+    assert "leaves the images folder" in catalog.unusable["reason"][0]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "lists nothing"),
+        ("path,label\n", "lists nothing"),
+        ("1.jpg,Ann,x\n", "line 1: 3 fields, and line 1 names no columns"),
+        ("path,sex\n1.jpg,m\n", "names no column of a label in path, sex: rename it to label"),
+        ("face,label\n1.jpg,m\n", "names no column of a path in face, label: rename it to path"),
+        ("1.jpg a\n../2.jpg b\n", "line 2: '../2.jpg' leaves the images folder"),
+        ("/etc/2.jpg b\n", "line 1: '/etc/2.jpg' leaves the images folder"),
+        (b"\x89PNG\xff\n", "no list of paths and labels in UTF-8"),
+        ('1.jpg,"a\n', "no list of paths and labels in UTF-8"),
+        ("1.jpg\0 a\n", "zero byte"),
+    ],
+)
+def test_a_list_that_cannot_be_used_is_refused_in_one_line(labelled, text, message):
+    with pytest.raises(UserError, match=message) as error:
+        list_labelled(labelled, text)
+    assert "\n" not in str(error.value)

@@ -5,7 +5,6 @@ import pathlib
 import struct
 
 import numpy as np
-import pandas as pd
 import pytest
 import simplejpeg
 from PIL import Image
@@ -66,16 +65,6 @@ def test_a_row_that_is_no_box_is_refused_with_its_line(tmp_path, row, message):
     (tmp_path / "boxes.csv").write_text(f"path,left,top,width,height\n{row}\n")
     with pytest.raises(UserError, match=message):
         storage.parse_crop(str(tmp_path / "boxes.csv"))
-
-
-def test_an_image_without_a_box_is_set_apart():
-    catalog = pd.DataFrame({"path": ["a/1.jpg", "a/2.jpg"]})
-    kept, others = storage.require_boxes(
-        catalog, storage.Crop(boxes={"a/2.jpg": Box(0, 0, 1, 1)}), "boxes.csv"
-    )
-    assert kept["path"].tolist() == ["a/2.jpg"] and kept.index.tolist() == [0]
-    assert others.to_numpy().tolist() == [["a/1.jpg", "no box in boxes.csv"]]
-    assert len(storage.require_boxes(catalog, storage.Crop(), "none")[0]) == 2
 
 
 def decoded(data: bytes) -> np.ndarray:
@@ -348,7 +337,7 @@ def whole_is_sound(data: bytes, colours: str) -> bool:
 def test_a_file_that_cannot_be_read_is_left_out(tmp_path, monkeypatch, code):
     making.people(tmp_path, Ada=1)
     monkeypatch.setattr(files, "read_bytes", fail_with(code))
-    _, reasons = checking.check_task(task(tmp_path))
+    _, reasons = check_one(tmp_path)
     assert reasons == {0: f"cannot be read: {os.strerror(code)}"}
 
 
@@ -356,12 +345,13 @@ def test_a_network_disk_that_fails_for_a_moment_leaves_no_image_out(tmp_path, mo
     making.people(tmp_path, Ada=1)
     monkeypatch.setattr(files, "read_bytes", fail_with(errno.ESTALE))
     with pytest.raises(OSError, match="Ada_0001.jpg") as caught:
-        checking.check_task(task(tmp_path))
+        check_one(tmp_path)
     assert errors.is_temporary(caught.value)
 
 
-def task(folder: pathlib.Path) -> checking.Task:
-    return checking.Task(str(folder), (Place("Ada/Ada_0001.jpg"),), (None,), 0, str(folder), RULES)
+def check_one(folder: pathlib.Path) -> tuple[np.ndarray, dict[int, str]]:
+    task = (0, [Place("Ada/Ada_0001.jpg")], [None])
+    return checking.check_task(str(folder), str(folder), RULES, task)
 
 
 def fail_with(code: int):
