@@ -244,20 +244,3 @@ def test_a_file_that_exists_is_not_replaced(trained, faces, tmp_path):
     output.write_text("mine")
     with pytest.raises(UserError, match=r"a\.npz exists: remove it"):
         embed(EmbedOptions(str(output), images=faces, workdir=trained.workdir))
-
-
-def test_a_file_of_another_program_needs_path_and_embedding_only(tmp_path):
-    path = str(tmp_path / "a.npz")
-    np.savez(path, path=["a/1.jpg", "a/2.jpg"], embedding=[[3.0, 4.0], [0.0, 2.0]])
-    found = embedding_files.read(path)
-    np.testing.assert_allclose(found.vectors, [[0.6, 0.8], [0.0, 1.0]], rtol=1e-6)
-    assert found.identities.tolist() == ["", ""]
-    for columns, message in (
-        ({"path": ["a", "a"]}, "names an image twice"),
-        ({"embedding": [[0.0, 0.0], [1.0, 0.0]]}, "embedding of a/1.jpg is zero or not finite"),
-        ({"embedding": [1.0, 2.0]}, "one vector of the same length"),
-    ):
-        whole = {"path": ["a/1.jpg", "a/2.jpg"], "embedding": [[3.0, 4.0], [0.0, 2.0]]}
-        np.savez(path, **(whole | columns))
-        with pytest.raises(UserError, match=message):
-            embedding_files.read(path)
