@@ -221,8 +221,14 @@ def test_a_foreign_onnx_file_embeds_aligned_faces(faces, tmp_path):
     [
         (
             {"images": None, "tfrecords": "x", "labels": "y"},
-            "--labels and --identity_level are for",
+            "--labels is for --images: leave it out",
         ),
+        ({"images": None, "tfrecords": "x", "crop": "0.5"}, "--crop is for --images: leave it out"),
+        (
+            {"images": None, "tfrecords": "x", "faces": FaceOptions("f.csv")},
+            "--face_points and --detector are for --images",
+        ),
+        ({"split": "test"}, "--split is for --tfrecords: leave it out"),
         ({"tfrecords": "x"}, "give one of --images and --tfrecords"),
         ({"workdir": None}, "give one of --workdir, --model and --onnx"),
         ({"output": "a.csv"}, r"a\.csv is neither a \.parquet nor a \.npz file"),
@@ -244,3 +250,10 @@ def test_a_file_that_exists_is_not_replaced(trained, faces, tmp_path):
     output.write_text("mine")
     with pytest.raises(UserError, match=r"a\.npz exists: remove it"):
         embed(EmbedOptions(str(output), images=faces, workdir=trained.workdir))
+
+
+def test_another_programs_list_of_what_is_left_out_is_refused_before_embedding(faces, tmp_path):
+    (tmp_path / "a-left_out.csv").write_text("mine")
+    with pytest.raises(UserError, match=r"did not write.*a-left_out\.csv"):
+        embed(EmbedOptions(str(tmp_path / "a.npz"), images=faces, workdir="unread"))
+    assert not (tmp_path / "a.npz").exists()
