@@ -44,7 +44,7 @@ class Finding(NamedTuple):
 def find_doubts(embeddings: Embeddings) -> list[Finding]:
     """Finds doubtful labels, by kind, the surest of each first."""
     vectors = embeddings.vectors - embeddings.vectors.mean(axis=0)
-    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-6)
     names, owners = np.unique(embeddings.identities, return_inverse=True)
     members = np.split(np.argsort(owners, kind="stable"), np.cumsum(np.bincount(owners))[:-1])
     sums = np.stack([vectors[each].sum(axis=0) for each in members])
@@ -110,6 +110,8 @@ def _find_far(
 
 def _find_two_people(vectors: np.ndarray, names: np.ndarray, members: list) -> list[Finding]:
     """People whose images fall into two groups that are as far apart as two people."""
+    if max(map(len, members)) < 2 * _LEAST_PART:
+        return []
     genuine, impostor = _pair_cosines(vectors, members)
     (near, near_spread), (apart, apart_spread) = _robust(genuine), _robust(impostor)
     limit = (near * apart_spread + apart * near_spread) / (near_spread + apart_spread)

@@ -231,6 +231,12 @@ def _kept(options: EmbedOptions) -> tuple[str, str]:
     return folder or ".", os.path.join(ownership.private_folder(folder or "."), f"embed-{name}")
 
 
+def _left_out_file(options: EmbedOptions) -> tuple[str, str]:
+    """The folder and the name of the CSV of images that are left out."""
+    folder, name = os.path.split(f"{os.path.splitext(options.output)[0]}-left_out.csv")
+    return folder or ".", name
+
+
 def _make_scratch(options: EmbedOptions) -> str:
     """The folder for copies of images that cannot be read by themselves."""
     name = hashlib.sha256(f"{options.images} {options.labels}".encode()).hexdigest()[:16]
@@ -240,8 +246,16 @@ def _make_scratch(options: EmbedOptions) -> str:
 
 
 def _check(options: EmbedOptions) -> None:
-    if options.tfrecords and (options.labels or options.identity_level):
-        raise UserError("--labels and --identity_level are for --images: leave them out")
+    unused = {}
+    if options.tfrecords:
+        unused = dict.fromkeys(("labels", "identity_level", "crop", "store_size"), "--images")
+    elif options.split:
+        unused = {"split": "--tfrecords"}
+    for name, other in unused.items():
+        if getattr(options, name) is not None:
+            raise UserError(f"--{name} is for {other}: leave it out")
+    if options.tfrecords and options.faces.given:
+        raise UserError("--face_points and --detector are for --images: leave them out")
     for flags, values in (
         ("--workdir, --model and --onnx", (options.workdir, options.model, options.onnx)),
         ("--images and --tfrecords", (options.images, options.tfrecords)),
@@ -251,15 +265,17 @@ def _check(options: EmbedOptions) -> None:
     embedding_files.require_format(options.output)
     if files.exists(options.output):
         raise UserError(f"--output={options.output} exists: remove it, or give another name")
+    folder, name = _left_out_file(options)
+    ownership.claim(folder, [name])
 
 
 def _report(options: EmbedOptions, encoder: Encoder, left_out: dict[str, str]) -> None:
     size = encoder.record.options.embedding_size
     print(f"wrote {options.output}: embeddings of {size} numbers by {encoder.source}")
     if left_out:
-        folder, name = os.path.split(f"{os.path.splitext(options.output)[0]}-left_out.csv")
+        folder, name = _left_out_file(options)
         reasons = {"path": list(left_out), "reason": list(left_out.values())}
-        with ownership.staged(folder or ".", [name]) as staging:
+        with ownership.staged(folder, [name]) as staging:
             tables.write(os.path.join(staging, name), pd.DataFrame(reasons))
         first = ": ".join(next(iter(left_out.items())))
         print(f"{len(left_out):,} left out ({name}), the first: {first}", file=sys.stderr)

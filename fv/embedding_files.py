@@ -5,6 +5,7 @@ write such files: `path` and `embedding` suffice.
 """
 
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from typing import IO, Any, NamedTuple
 
@@ -16,6 +17,18 @@ from fv.errors import UserError
 PATH, IDENTITY, EMBEDDING = "path", "identity", "embedding"
 Block = Mapping[str, np.ndarray]  # the columns of consecutive rows
 _PARQUET, _NPZ = ".parquet", ".npz"
+# What NumPy and pyarrow raise on a damaged file, or one of other types.
+_DAMAGED = (
+    AttributeError,
+    EOFError,
+    KeyError,
+    NotImplementedError,
+    OSError,
+    TypeError,
+    ValueError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 
 
 class Embeddings(NamedTuple):
@@ -67,19 +80,27 @@ def read(path: str) -> Embeddings:
     """
     require_format(path)
     try:
-        columns = _read_parquet(path) if path.endswith(_PARQUET) else _read_npz(path)
-    except (ValueError, KeyError, zipfile.BadZipFile) as error:
+        with files.open_bytes(path) as file:
+            columns = _read_parquet(file, path) if path.endswith(_PARQUET) else _read_npz(file)
+        paths, vectors = columns[PATH].astype(str), columns[EMBEDDING].astype(np.float32)
+        identities = columns.get(IDENTITY, np.full(len(paths), "")).astype(str)
+        shapes = paths.shape, identities.shape, vectors.shape
+        if not (shapes[0] == shapes[1] == shapes[2][:1] > (0,) and vectors.ndim == 2):
+            raise ValueError(f"the shapes of {PATH}, {IDENTITY} and {EMBEDDING} are {shapes}")
+    except _DAMAGED as error:
+        if isinstance(error, OSError) and error.errno:
+            raise
         needed = f"the columns {PATH} and {EMBEDDING}, one vector of the same length for each image"
         raise UserError(f"{path} does not hold {needed}: {error}") from error
-    paths, vectors = columns[PATH].astype(str), columns[EMBEDDING].astype(np.float32)
-    unknown = np.full(len(paths), "")
     if len(np.unique(paths)) < len(paths):
         raise UserError(f"{path} names an image twice: give each image one row")
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
     bad = np.flatnonzero(~(np.isfinite(lengths) & (lengths > 0)))
     if len(bad):
-        raise UserError(f"{path}: the embedding of {paths[bad[0]]} is zero or not finite")
-    return Embeddings(paths, columns.get(IDENTITY, unknown).astype(str), vectors / lengths)
+        raise UserError(
+            f"{path}: the embedding of {paths[bad[0]]} is zero or not finite: leave out its row"
+        )
+    return Embeddings(paths, identities, vectors / lengths)
 
 
 def _load_pyarrow(path: str) -> Any:
@@ -109,17 +130,21 @@ def _write_parquet(file: IO[bytes], path: str, blocks: Iterator[Block]) -> None:
         writer.close()
 
 
-def _read_parquet(path: str) -> dict[str, np.ndarray]:
-    table = _load_pyarrow(path).read_table(path)
-    found = {
-        name: table[name].to_numpy() for name in (PATH, IDENTITY) if name in table.schema.names
-    }
-    vectors = table[EMBEDDING].combine_chunks()
-    numbers = vectors.flatten().to_numpy(zero_copy_only=False)
-    lengths = np.unique([len(vectors[row]) for row in (0, len(vectors) - 1)])
-    if len(lengths) > 1 or len(numbers) != len(vectors) * lengths[0]:
+def _read_parquet(file: IO[bytes], path: str) -> dict[str, np.ndarray]:
+    table = _load_pyarrow(path).read_table(file)
+    import pyarrow
+    from pyarrow import compute
+
+    def read_texts(name: str) -> np.ndarray:
+        return table[name].cast(pyarrow.large_string()).fill_null("").to_numpy()
+
+    found = {name: read_texts(name) for name in (PATH, IDENTITY) if name in table.schema.names}
+    vectors = table[EMBEDDING]
+    lengths = compute.list_value_length(vectors).to_numpy()  # NaN where there is none
+    if (lengths != lengths[:1]).any():
         raise ValueError("lengths differ")
-    return found | {EMBEDDING: numbers.reshape(len(vectors), -1)}
+    numbers = compute.list_flatten(vectors).to_numpy()
+    return found | {EMBEDDING: numbers.reshape(len(lengths), int(max(lengths[:1], default=0)))}
 
 
 def _write_npz(file: IO[bytes], blocks: Callable[[], Iterator[Block]]) -> None:
@@ -142,11 +167,6 @@ def _write_npz(file: IO[bytes], blocks: Callable[[], Iterator[Block]]) -> None:
                     array.write(block[name].astype(dtype).tobytes())
 
 
-def _read_npz(path: str) -> dict[str, np.ndarray]:
-    with files.open_bytes(path) as file, np.load(file, allow_pickle=False) as arrays:
-        found = {name: arrays[name] for name in (PATH, EMBEDDING)}
-        if IDENTITY in arrays:
-            found[IDENTITY] = arrays[IDENTITY]
-    if found[EMBEDDING].ndim != 2 or len(found[PATH]) != len(found[EMBEDDING]):
-        raise ValueError("shapes do not fit")
-    return found
+def _read_npz(file: IO[bytes]) -> dict[str, np.ndarray]:
+    with np.load(file, allow_pickle=False) as arrays:
+        return {name: arrays[name] for name in (PATH, EMBEDDING, IDENTITY) if name in arrays}

@@ -6,13 +6,14 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from fv import alignment, tables
+from fv import alignment, files, tables
 from fv.alignment import Face
 from fv.errors import UserError
 
 POINT_NAMES = ("left_eye", "right_eye", "nose", "left_mouth", "right_mouth")
 POINT_COLUMNS = tuple(f"{name}_{axis}" for name in POINT_NAMES for axis in "xy")
 BOX_COLUMNS = ("x", "y", "width", "height")
+_COLUMNS = ("path", "detector", "faces", "confidence", *BOX_COLUMNS, *POINT_COLUMNS)
 
 
 def read(path: str) -> tuple[dict[str, Face | None], str]:
@@ -58,8 +59,7 @@ def write(path: str, faces: Mapping[str, Face | None], detector: str) -> None:
             numbers = zip(POINT_COLUMNS, face.points.ravel(), strict=True)
             row |= {name: f"{x:.2f}" for name, x in numbers}
         rows.append(row)
-    columns = ["path", "detector", "faces", "confidence", *BOX_COLUMNS, *POINT_COLUMNS]
-    tables.write(path, pd.DataFrame(rows, columns=columns, dtype=object).fillna(""))
+    tables.write(path, pd.DataFrame(rows, columns=_COLUMNS, dtype=object).fillna(""))
 
 
 def _read_table(path: str) -> tables.Rows:
@@ -67,14 +67,19 @@ def _read_table(path: str) -> tables.Rows:
     if not path.endswith(".parquet"):
         return tables.read(path, ("path",))
     try:
-        table = pd.read_parquet(path)
+        with files.open_bytes(path) as file:
+            table = pd.read_parquet(file)
     except ImportError as error:
         raise UserError(f"{path}: Parquet files need pyarrow: pip install 'fv[parquet]'") from error
-    except ValueError as error:  # pyarrow's errors are ValueErrors
+    except (ValueError, NotImplementedError, OSError) as error:  # of pyarrow
+        if getattr(error, "errno", None):  # of the disk
+            raise
         raise UserError(f"{path} is no Parquet file ({error}): give one, or a CSV") from error
     tables.require_columns(path, list(table), ("path",))
-    texts = [["" if pd.isna(each) else str(each) for each in table[name]] for name in table]
-    return tables.Rows(path, list(table), texts, range(1, len(table) + 1))
+    # Other columns may hold lists, such as embeddings.
+    names = [name for name in table if name in _COLUMNS]
+    texts = [["" if np.all(pd.isna(each)) else str(each) for each in table[name]] for name in names]
+    return tables.Rows(path, names, texts, range(1, len(table) + 1))
 
 
 def _read_face(rows: tables.Rows, row: int, columns: Sequence[str]) -> Face | None:

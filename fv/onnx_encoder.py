@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 _CPU, _GPU = "CPUExecutionProvider", "CUDAExecutionProvider"
 _CHANNELS = 3
+_TYPES = {"tensor(uint8)": np.uint8, "tensor(float)": np.float32, "tensor(float16)": np.float16}
 _GREY = 127.5  # a float input takes (pixel − 127.5) / 127.5, as InsightFace's models do
 
 
@@ -58,29 +59,42 @@ class OnnxEncoder:
           UserError: onnxruntime is not installed, or the file holds no such network.
         """
         self._session = open_session(path, workers.available_cores(), gpu=True)
-        image = self._session.get_inputs()[0]
-        self._name, shape, self._takes_uint8 = image.name, image.shape, "uint8" in image.type
+        inputs = [(each.shape, each.type) for each in self._session.get_inputs()]
+        shape, kind = inputs[0] if len(inputs) == 1 else ([], "")
         self._channels_first = len(shape) == 4 and shape[1] == _CHANNELS
         sides = shape[2:] if self._channels_first else shape[1:3]
-        square = isinstance(sides[0], int) and sides[0] == sides[-1]
+        square = len(sides) == 2 and isinstance(sides[0], int) and sides[0] == sides[1]
         if len(shape) != 4 or _CHANNELS not in (shape[1], shape[3]) or not square:
-            raise UserError(f"{path} takes {shape}, not a batch of square RGB images of one size")
+            given = " and ".join(str(each) for each, _ in inputs)
+            raise UserError(f"{path} takes {given}, not a batch of square RGB images of one size")
+        if kind not in _TYPES:
+            raise UserError(f"{path} takes {kind}: export it with an input of float or uint8")
+        self._name, self._type = self._session.get_inputs()[0].name, _TYPES[kind]
         self._batch = shape[0] if isinstance(shape[0], int) else 0
         self.image_size = int(sides[0])
-        black = np.zeros((1, self.image_size, self.image_size, _CHANNELS), np.uint8)
-        self.embedding_size = self(black).shape[1]
+        black = np.zeros((2, self.image_size, self.image_size, _CHANNELS), np.uint8)
+        try:
+            self.embedding_size = self(black).shape[1]
+        except Exception as error:  # as of open_session
+            reason = str(error).splitlines()[0]
+            raise UserError(
+                f"{path} gives no embedding for each of two images: {reason}"
+            ) from error
 
     def __call__(self, pixels: np.ndarray) -> np.ndarray:
         """Embeds pixels, uint8 or float [n, side, side, 3], to unit length: float32 [n, d]."""
-        if self._takes_uint8:
-            pixels = np.rint(pixels).astype(np.uint8)
+        if self._type == np.uint8:
+            pixels = np.rint(pixels)
         else:
             pixels = (pixels.astype(np.float32) - _GREY) / _GREY
         if self._channels_first:
-            pixels = np.ascontiguousarray(pixels.transpose(0, 3, 1, 2))
-        size = self._batch or len(pixels)
-        starts = range(0, len(pixels), size)
+            pixels = pixels.transpose(0, 3, 1, 2)
+        pixels = np.ascontiguousarray(pixels, self._type)
+        count, size = len(pixels), self._batch or len(pixels)
+        if count % size:  # the file takes whole batches only
+            pixels = np.pad(pixels, ((0, -count % size), *[(0, 0)] * 3))
+        starts = range(0, count, size)
         parts = [self._session.run(None, {self._name: pixels[s : s + size]})[0] for s in starts]
-        found = np.concatenate(parts).reshape(len(pixels), -1).astype(np.float32)
+        found = np.concatenate(parts)[:count].reshape(count, -1).astype(np.float32)
         lengths = np.linalg.norm(found, axis=1, keepdims=True)
         return found / np.maximum(lengths, np.finfo(np.float32).tiny)

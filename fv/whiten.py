@@ -25,7 +25,6 @@ from fv.model.siamese import Siamese
 from fv.options import option, required
 from fv.workdir import checkpoint_flag
 
-FILE_NAME = "whitening.json"
 _COPIED = (workdir.FLAGS, workdir.RUN)  # how the model was trained
 _TRAIN = "train"
 
@@ -130,7 +129,7 @@ def compute_whitening(within: np.ndarray, shared: np.ndarray, shrinkage: float) 
 
 def _claim(output: str) -> None:
     """Checks that fv may write all files of the output."""
-    ownership.claim(output, [*_COPIED, FILE_NAME])
+    ownership.claim(output, [*_COPIED, workdir.WHITENING])
     folder = os.path.join(output, workdir.CHECKPOINTS)
     paths = checkpoint_files.find_checkpoints(folder)
     foreign = [path for path in paths if not checkpoint_files.is_listed(path)]
@@ -184,7 +183,7 @@ def _write(
             with files.open_bytes(path) as source, copy as target:
                 shutil.copyfileobj(source, target)
     content = dataclasses.asdict(options) | figures
-    ownership.save_json(content, os.path.join(options.output, FILE_NAME))
+    ownership.save_json(content, os.path.join(options.output, workdir.WHITENING))
     model_record.save(held, options.output)
 
 

@@ -25,6 +25,7 @@ TENSORBOARD = "tensorboard"
 METRICS = "metrics.json"
 SCORES = "scores.csv"
 EVALUATE_FLAGS = "evaluate.flags"
+WHITENING = "whitening.json"
 LAST = "last"  # a value of --checkpoint
 BEST = "best"  # likewise, and the folder of that checkpoint
 

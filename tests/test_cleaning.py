@@ -52,6 +52,14 @@ def test_two_folders_of_one_person_are_found():
     assert found.images.tolist() == [0, 1]
 
 
+@pytest.mark.filterwarnings("error")
+def test_equal_embeddings_and_people_with_one_image_are_not_doubted():
+    for people in (["a", "a", "b", "b"], ["a", "b", "c", "d"], 2 * ["a", "a", "b", "b"]):
+        vectors = np.tile(np.float32([1, 0]), (len(people), 1))
+        paths = np.arange(len(people)).astype(str)
+        assert not cleaning.find_doubts(Embeddings(paths, np.array(people), vectors))
+
+
 def write_embeddings(path: pathlib.Path, held: Embeddings) -> str:
     np.savez(path, path=held.paths, identity=held.identities, embedding=held.vectors)
     return str(path)

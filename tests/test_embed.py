@@ -221,8 +221,14 @@ def test_a_foreign_onnx_file_embeds_aligned_faces(faces, tmp_path):
     [
         (
             {"images": None, "tfrecords": "x", "labels": "y"},
-            "--labels and --identity_level are for",
+            "--labels is for --images: leave it out",
         ),
+        ({"images": None, "tfrecords": "x", "crop": "0.5"}, "--crop is for --images: leave it out"),
+        (
+            {"images": None, "tfrecords": "x", "faces": FaceOptions("f.csv")},
+            "--face_points and --detector are for --images",
+        ),
+        ({"split": "test"}, "--split is for --tfrecords: leave it out"),
         ({"tfrecords": "x"}, "give one of --images and --tfrecords"),
         ({"workdir": None}, "give one of --workdir, --model and --onnx"),
         ({"output": "a.csv"}, r"a\.csv is neither a \.parquet nor a \.npz file"),
@@ -246,18 +252,8 @@ def test_a_file_that_exists_is_not_replaced(trained, faces, tmp_path):
         embed(EmbedOptions(str(output), images=faces, workdir=trained.workdir))
 
 
-def test_a_file_of_another_program_needs_path_and_embedding_only(tmp_path):
-    path = str(tmp_path / "a.npz")
-    np.savez(path, path=["a/1.jpg", "a/2.jpg"], embedding=[[3.0, 4.0], [0.0, 2.0]])
-    found = embedding_files.read(path)
-    np.testing.assert_allclose(found.vectors, [[0.6, 0.8], [0.0, 1.0]], rtol=1e-6)
-    assert found.identities.tolist() == ["", ""]
-    for columns, message in (
-        ({"path": ["a", "a"]}, "names an image twice"),
-        ({"embedding": [[0.0, 0.0], [1.0, 0.0]]}, "embedding of a/1.jpg is zero or not finite"),
-        ({"embedding": [1.0, 2.0]}, "one vector of the same length"),
-    ):
-        whole = {"path": ["a/1.jpg", "a/2.jpg"], "embedding": [[3.0, 4.0], [0.0, 2.0]]}
-        np.savez(path, **(whole | columns))
-        with pytest.raises(UserError, match=message):
-            embedding_files.read(path)
+def test_another_programs_list_of_what_is_left_out_is_refused_before_embedding(faces, tmp_path):
+    (tmp_path / "a-left_out.csv").write_text("mine")
+    with pytest.raises(UserError, match=r"did not write.*a-left_out\.csv"):
+        embed(EmbedOptions(str(tmp_path / "a.npz"), images=faces, workdir="unread"))
+    assert not (tmp_path / "a.npz").exists()

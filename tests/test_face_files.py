@@ -32,6 +32,23 @@ def test_a_parquet_file_and_a_csv_give_the_same_faces(tmp_path):
         assert faces["a/2.jpg"] is None and detector == alignment.GIVEN
 
 
+def test_a_damaged_or_missing_parquet_file_and_a_column_of_lists_are_refused(tmp_path):
+    path = tmp_path / "faces.parquet"
+    with pytest.raises(FileNotFoundError) as missing:
+        face_files.read(str(path))
+    assert missing.value.errno  # without one it would be a bug of fv
+    boxes = {"path": ["1.jpg"], "x": [[1.0, 2.0]], "y": [1], "width": [2], "height": [3]}
+    pd.DataFrame(boxes).to_parquet(path)
+    with pytest.raises(UserError, match="line 1: x '.*' is no number of pixels"):
+        face_files.read(str(path))
+    pd.DataFrame(boxes | {"x": [1.0], "embedding": [[1.0, 2.0]]}).to_parquet(path)
+    assert face_files.read(str(path))[0]["1.jpg"].box == (1, 1, 2, 3)
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-60] + 40 * b"\x99" + whole[-20:])
+    with pytest.raises(UserError, match="is no Parquet file"):
+        face_files.read(str(path))
+
+
 def test_a_box_gives_upright_points_inside_it(tmp_path):
     path = tmp_path / "boxes.csv"
     path.write_text("path,x,y,width,height\na/1.jpg,10,20,100,120\n")

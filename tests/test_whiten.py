@@ -39,7 +39,7 @@ def options(tiny_run, tmp_path_factory) -> WhitenOptions:
 @pytest.fixture(scope="module")
 def figures(options) -> dict:
     whiten.whiten(options)
-    return json.loads((pathlib.Path(options.output) / whiten.FILE_NAME).read_text())
+    return json.loads((pathlib.Path(options.output) / workdir.WHITENING).read_text())
 
 
 def embedded(folder: str, shards: str) -> tuple[np.ndarray, np.ndarray]:
@@ -238,3 +238,9 @@ def test_people_are_told_apart_better_than_by_their_spread_alone():
 def test_a_direction_in_which_no_pair_differs_or_is_alike_is_no_division_by_zero():
     found = whiten.compute_whitening(np.diag([1.0, 0.0]), np.diag([1.0, -0.1]), 0.1)
     assert np.isfinite(found).all() and not found[1].any()
+
+
+def test_training_does_not_continue_in_a_whitened_workdir(tiny_run, tmp_path):
+    (tmp_path / workdir.WHITENING).write_text("{}")
+    with pytest.raises(UserError, match=r"holds no run to continue.*--init_weights="):
+        training.train(dataclasses.replace(tiny_run, workdir=str(tmp_path)))

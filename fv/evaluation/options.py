@@ -138,6 +138,12 @@ class EvaluateOptions:
         if self.scores:
             self._check_scores(self.scores)
             return
+        if self.threshold_scores:
+            raise UserError(
+                f"--threshold_scores={self.threshold_scores} is for --scores: give those too, or "
+                "choose the threshold of a model by --threshold_tfrecords, --threshold_pairs or "
+                "--folds"
+            )
         if self.workdir is None:
             raise UserError(
                 "--workdir is missing: give the folder that fv.train wrote (or --compare RUN RUN …)"
@@ -177,6 +183,9 @@ class EvaluateOptions:
             self.tfrecords,
             self.pairs_list,
         )
+        for name in ("workdir", "images", "threshold_tfrecords", "threshold_pairs"):
+            if getattr(self, name) is not None:
+                raise UserError(f"--{name} is for a model, not for --scores: leave out one of them")
         _require_at_most_one("--threshold_scores and --folds", self.threshold_scores, self.folds)
         if not (self.threshold_scores or self.folds):
             raise UserError(

@@ -51,6 +51,7 @@ def build_backbone(
         return _build_network(options, shape, sync_batch_norm, NAME)
     images, maps = tf_keras.Input(shape), []
     for number, region in enumerate(regions):
+        region.edges(shape[0])  # tf_keras would add lines to the errors of its layer
         pixels = TakeRegion(region, name=f"pixels{number}")(images)
         network = _build_network(options, pixels.shape[1:], sync_batch_norm, f"region{number}")
         maps.append(network(pixels))

@@ -116,6 +116,10 @@ class FirstWeights:
         if reasons[siamese.EMBEDDING]:
             for name in _head_layers(model):
                 reasons[name] = reasons[name] or "of other embeddings"
+        elif not model.encoder.get_layer(siamese.EMBEDDING).trainable:
+            kernel = layers[siamese.EMBEDDING][0]  # of regions, each of which learns alone
+            if not np.array_equal(kernel, np.eye(len(kernel))):
+                reasons[siamese.EMBEDDING] = "whitened there, which mixes regions: use fv.whiten"
         return reasons
 
     def _find_other_meanings(self, model: Siamese) -> dict[str, str]:
@@ -151,6 +155,8 @@ def find_weights(where: str, options: ModelOptions) -> Source:
     Raises:
       UserError: there is nothing of the kind, or it is of another backbone.
     """
+    if options.regions and (where == IMAGENET or os.path.isfile(where)):
+        raise UserError(f"--init_weights={where} is of one network: leave --regions out")
     if where == IMAGENET:
         return Source("ImageNet", _values(_layer_weights(_build_plain(options, IMAGENET))))
     folder = where.removesuffix(_AT_BEST)
@@ -294,6 +300,9 @@ def _require_backbone(where: str, held: ModelOptions, wanted: ModelOptions) -> N
     if held.backbone != wanted.backbone:
         other = f"--init_weights={where} holds a {held.backbone}, not a {wanted.backbone}"
         raise UserError(f"{other}: give --backbone={held.backbone}")
+    if bool(held.regions) != bool(wanted.regions):
+        other = f"--init_weights={where} was trained with --regions={held.regions or ''}"
+        raise UserError(f"{other}: give the same")
 
 
 def _build_plain(options: ModelOptions, weights: str | None) -> tf_keras.Model:
@@ -311,9 +320,12 @@ def _head_layers(model: Siamese) -> Variables:
     layers = [module for module in modules if isinstance(module, tf_keras.layers.Layer)]
     inside = {variable.ref() for layer in layers for variable in layer.weights}
     others = [variable for variable in model.head.variables if variable.ref() not in inside]
-    return {layer.name: layer.weights for layer in layers} | {
-        variable.name.split(":")[0]: [variable] for variable in others
-    }
+    # Each region has layers of the same name, whose weights have the region's.
+    scopes = [layer.weights[0].name.rpartition("/")[0] for layer in layers]
+    return {
+        f"{scope}/{layer.name}".strip("/"): layer.weights
+        for scope, layer in zip(scopes, layers, strict=True)
+    } | {variable.name.split(":")[0]: [variable] for variable in others}
 
 
 def _last_backbone_layer(model: Siamese) -> str:

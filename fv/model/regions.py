@@ -23,13 +23,25 @@ class Region(NamedTuple):
     bottom: float
     side: int
 
+    def edges(self, side: int) -> list[int]:
+        """Left, top, right and bottom edge in pixels of an input of `side` pixels.
+
+        Raises:
+          UserError: there is no pixel between them.
+        """
+        left, top, right, bottom = edges = [round(edge * side) for edge in self[:4]]
+        if left == right or top == bottom:
+            wrong = f"--regions: '{':'.join(map(str, self))}' holds no pixel of --image_size={side}"
+            raise UserError(f"{wrong}: make it larger")
+        return edges
+
     def matrices(self, side: int) -> tuple[np.ndarray, np.ndarray]:
         """Matrices that cut and resample an input of `side` pixels.
 
         Returns:
           float32 [height, side] and [width, side], the weights of rows and of columns.
         """
-        left, top, right, bottom = (round(edge * side) for edge in self[:4])
+        left, top, right, bottom = self.edges(side)
         pixels = np.eye(side, dtype=np.float32)
         scale = self.side / max(right - left, bottom - top)
         method = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR

@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from fv import files, ownership, workdir
 from fv import options as fv_options
+from fv.errors import UserError
 from fv.model import checkpoint_files, initial_weights, model_record
 from fv.model.initial_weights import FirstWeights
 from fv.model.model_record import ModelRecord
@@ -39,6 +40,9 @@ def train(options: TrainOptions) -> None:
     """
     options.input.check()
     options.teaching.check()
+    if files.exists(os.path.join(options.workdir, workdir.WHITENING)):
+        whitened = f"{options.workdir} is a copy that fv.whiten wrote, and holds no run to continue"
+        raise UserError(f"{whitened}: give a new --workdir and --init_weights={options.workdir}")
     training, validation = feeding.pair_sources(options)
     record = model_record.describe(options.model, training.identities, training.preprocessing)
     model_record.check_same(record, options.workdir)

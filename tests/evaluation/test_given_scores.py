@@ -129,6 +129,8 @@ def test_a_file_that_cannot_be_used_is_refused_by_line(tmp_path, text, said):
         (dict(folds=None), "may not come from"),
         (dict(threshold_scores="others.csv"), "exclude each other"),
         (dict(tfrecords="shards"), "exclude each other"),
+        (dict(workdir="run"), "--workdir is for a model, not for --scores"),
+        (dict(scores=None, threshold_scores="others.csv"), "others.csv is for --scores: give"),
     ],
 )
 def test_flags_that_do_not_fit_given_scores_are_refused(options, changes, said):

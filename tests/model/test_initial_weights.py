@@ -83,6 +83,31 @@ def test_a_layer_of_another_shape_is_named_with_both_and_unchanged(trained):
     assert_same(model.encoder.get_layer("embedding").get_weights(), before)
 
 
+def test_regions_begin_with_those_of_a_run_but_without_its_whitening():
+    changes = dict(regions="0:0:1:1:24,0:0:1:0.5:16", second_head="sigmoid")
+    first, record = new_model(**changes)
+    siamese.apply_whitening(first.encoder, np.diag(np.arange(1.0, 17.0)))
+    layers = {
+        name: [weight.numpy() for weight in weights]
+        for name, weights in initial_weights.weights_by_layer(first).items()
+    }
+    source = initial_weights.Source("run", layers, record, "region1")
+    second, _ = new_model(**changes)
+    line = FirstWeights(source, record).load(second)
+    assert "8 of 9 layers loaded; not embedding (whitened there" in line
+    assert_same(first.head.variables, second.head.variables)
+    assert_same(backbone_weights(first), backbone_weights(second))
+    np.testing.assert_array_equal(second.encoder.get_layer("embedding").kernel, np.eye(16))
+
+
+def test_regions_begin_with_no_weights_of_one_network(trained):
+    regions = dataclasses.replace(TINY, regions="0:0:1:1:32")
+    with pytest.raises(UserError, match=r"was trained with --regions=: give the same"):
+        initial_weights.find_weights(trained.workdir, regions)
+    with pytest.raises(UserError, match="imagenet is of one network: leave --regions out"):
+        initial_weights.find_weights("imagenet", regions)
+
+
 def test_an_export_gives_its_encoder(trained, exported):
     model, record = new_model()
     line = load(exported, model, record)

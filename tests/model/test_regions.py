@@ -86,6 +86,7 @@ def test_the_last_layer_of_regions_changes_by_whitening_alone():
     ("changes", "message"),
     [
         (dict(embedding_size=15), "embedding_size=15 does not divide by 2 regions"),
+        (dict(regions="0.1:0:0.101:1:16"), "'0.1:0.0:0.101:1.0:16' holds no pixel of --image_size"),
         (dict(head="sigmoid"), "give another --head than sigmoid"),
     ],
 )
