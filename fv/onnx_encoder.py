@@ -15,17 +15,7 @@ _CHANNELS = 3
 _GREY = 127.5  # a float input takes (pixel − 127.5) / 127.5, as InsightFace's models do
 
 
-def open_session(path: str, threads: int, *, gpu: bool) -> "InferenceSession":
-    """Opens an ONNX file.
-
-    Args:
-      path: of the file.
-      threads: that one call uses.
-      gpu: use a GPU if onnxruntime sees one.
-
-    Raises:
-      UserError: onnxruntime is not installed, or the file holds no network.
-    """
+def _open_session(path: str, threads: int, gpu: bool) -> "InferenceSession":
     try:
         import onnxruntime  # an extra
     except ImportError as error:
@@ -49,15 +39,20 @@ class OnnxEncoder:
       embedding_size: numbers in an embedding.
     """
 
-    def __init__(self, path: str):
+    def __init__(self, path: str, threads: int | None = None, *, gpu: bool = True):
         """Loads a file whose input is [batch, side, side, 3] or [batch, 3, side, side].
 
         An input of type uint8 takes pixels, a float one takes (pixel − 127.5) / 127.5.
 
+        Args:
+          path: of the file.
+          threads: that one call uses; as many as there are cores by default.
+          gpu: use a GPU if onnxruntime sees one.
+
         Raises:
           UserError: onnxruntime is not installed, or the file holds no such network.
         """
-        self._session = open_session(path, workers.available_cores(), gpu=True)
+        self._session = _open_session(path, threads or workers.available_cores(), gpu)
         image = self._session.get_inputs()[0]
         self._name, shape, self._takes_uint8 = image.name, image.shape, "uint8" in image.type
         self._channels_first = len(shape) == 4 and shape[1] == _CHANNELS
@@ -73,7 +68,8 @@ class OnnxEncoder:
     def __call__(self, pixels: np.ndarray) -> np.ndarray:
         """Embeds pixels, uint8 or float [n, side, side, 3], to unit length: float32 [n, d]."""
         if self._takes_uint8:
-            pixels = np.rint(pixels).astype(np.uint8)
+            whole = pixels.dtype == np.uint8
+            pixels = pixels if whole else np.rint(pixels).astype(np.uint8)
         else:
             pixels = (pixels.astype(np.float32) - _GREY) / _GREY
         if self._channels_first:
