@@ -16,17 +16,7 @@ _TYPES = {"tensor(uint8)": np.uint8, "tensor(float)": np.float32, "tensor(float1
 _GREY = 127.5  # a float input takes (pixel − 127.5) / 127.5, as InsightFace's models do
 
 
-def open_session(path: str, threads: int, *, gpu: bool) -> "InferenceSession":
-    """Opens an ONNX file.
-
-    Args:
-      path: of the file.
-      threads: that one call uses.
-      gpu: use a GPU if onnxruntime sees one.
-
-    Raises:
-      UserError: onnxruntime is not installed, or the file holds no network.
-    """
+def _open_session(path: str, threads: int, gpu: bool) -> "InferenceSession":
     try:
         import onnxruntime  # an extra
     except ImportError as error:
@@ -50,15 +40,20 @@ class OnnxEncoder:
       embedding_size: numbers in an embedding.
     """
 
-    def __init__(self, path: str):
+    def __init__(self, path: str, threads: int | None = None, *, gpu: bool = True):
         """Loads a file whose input is [batch, side, side, 3] or [batch, 3, side, side].
 
         An input of type uint8 takes pixels, a float one takes (pixel − 127.5) / 127.5.
 
+        Args:
+          path: of the file.
+          threads: that one call uses; as many as there are cores by default.
+          gpu: use a GPU if onnxruntime sees one.
+
         Raises:
           UserError: onnxruntime is not installed, or the file holds no such network.
         """
-        self._session = open_session(path, workers.available_cores(), gpu=True)
+        self._session = _open_session(path, threads or workers.available_cores(), gpu)
         inputs = [(each.shape, each.type) for each in self._session.get_inputs()]
         shape, kind = inputs[0] if len(inputs) == 1 else ([], "")
         self._channels_first = len(shape) == 4 and shape[1] == _CHANNELS
@@ -75,7 +70,7 @@ class OnnxEncoder:
         black = np.zeros((2, self.image_size, self.image_size, _CHANNELS), np.uint8)
         try:
             self.embedding_size = self(black).shape[1]
-        except Exception as error:  # as of open_session
+        except Exception as error:  # as of _open_session
             reason = str(error).splitlines()[0]
             raise UserError(
                 f"{path} gives no embedding for each of two images: {reason}"
@@ -84,7 +79,7 @@ class OnnxEncoder:
     def __call__(self, pixels: np.ndarray) -> np.ndarray:
         """Embeds pixels, uint8 or float [n, side, side, 3], to unit length: float32 [n, d]."""
         if self._type == np.uint8:
-            pixels = np.rint(pixels)
+            pixels = pixels if pixels.dtype == np.uint8 else np.rint(pixels)
         else:
             pixels = (pixels.astype(np.float32) - _GREY) / _GREY
         if self._channels_first:

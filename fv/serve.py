@@ -73,7 +73,6 @@ def make_app(options: ServeOptions) -> "Starlette":
     """
     try:
         from fv.serving import limits, server, updates
-        from fv.serving.monitor import Monitor
     except ModuleNotFoundError as error:
         if error.name not in _EXTRA:
             raise
@@ -89,7 +88,7 @@ def make_app(options: ServeOptions) -> "Starlette":
     token = limits.read_token(options.token_file) if options.token_file else None
     body_bytes = round(options.max_body_mb * _BYTES_PER_MEGABYTE)
     bounds = limits.Limits(body_bytes, options.max_requests, options.timeout_s, token)
-    monitor = Monitor()
+    monitor = limits.Monitor()
     model = updates.ServedModel(options.model, load, monitor, options.faces)
     app = server.make_app(model, monitor, bounds, options.max_images)
     app.state.model = model

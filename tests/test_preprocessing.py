@@ -24,7 +24,7 @@ from fv.evaluation import pair_sources
 from fv.mining import MineOptions
 from fv.model import initial_weights, model_record
 from fv.preprocessing import UNKNOWN, Preprocessing
-from fv.serving import decoding, model_card, versions
+from fv.serving import contract, decoding, model_card, versions
 from fv.serving import export as exports
 from fv.serving.export import ExportOptions, export
 from fv.training import teacher as teachers
@@ -267,8 +267,8 @@ def test_a_model_of_boxes_says_that_images_have_to_be_cut_already(exported, tmp_
     exports._describe_input(ExportOptions(workdir="run", output="export"), held)
     folder = shutil.copytree(exported, tmp_path / "boxes")
     (folder / versions.FILE_NAME).unlink()
-    card = json.loads((folder / model_card.JSON).read_text())
-    (folder / model_card.JSON).write_text(json.dumps(card | {"preprocessing": boxes.to_json()}))
+    card = json.loads((folder / contract.CARD).read_text())
+    (folder / contract.CARD).write_text(json.dumps(card | {"preprocessing": boxes.to_json()}))
     fv.Verifier(str(folder))
     said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("fv: note")]
     assert [

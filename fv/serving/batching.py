@@ -44,7 +44,7 @@ class _Lane:
 class Batcher:
     """The queue of one engine. All methods run on the event loop."""
 
-    def __init__(self, engine: Engine, observe: Callable[[int], None] = lambda images: None):
+    def __init__(self, engine: Engine, observe: Callable[[int], None]):
         """Starts the threads.
 
         Args:

@@ -45,21 +45,18 @@ class Client(Verifier):
           TemporaryError: the server cannot be reached.
         """
         self._server = _Remote(url, token, timeout_s)
-        self._use(self._server, threshold, _CallersPoints() if self._server.finds_faces else None)
+        self._use(self._server, threshold, _take_points if self._server.finds_faces else None)
 
     def _call_on_images(
         self, signature: str, batches: dict[str, tuple[list, np.ndarray | None]]
     ) -> tuple[Outputs, dict[str, list[Face]]]:
         """Lets a server that finds faces do so, unless the caller gives their points."""
-        if not self._faces or any(points is not None for _, points in batches.values()):
+        if not self._find or any(points is not None for _, points in batches.values()):
             return super()._call_on_images(signature, batches)
         images = [one for batch, _ in batches.values() for one in batch]
         encoded = [encoding.encode(one, self._max_pixels) for one in images]
-        try:
+        with contract.use_names({contract.IMAGE: list(map(encoding.name, images))}):
             embeddings, found = self._server.embed_photographs(encoded)
-        except InputError as error:
-            names = {contract.IMAGE: list(map(encoding.name, images))}
-            raise UserError(contract.name_image(str(error), names)) from error
         if signature == "embed":
             return {contract.EMBEDDING: embeddings}, {contract.IMAGE: found}
         pairs = len(images) // 2
@@ -71,13 +68,11 @@ class Client(Verifier):
         return self._server.run("compare", halves), faces
 
 
-class _CallersPoints:
+def _take_points(batch: list, encoded: list[bytes], points: np.ndarray | None) -> list[Face]:
     """Takes the points that a caller gives; in other images the server finds the faces."""
-
-    def find(self, batch: list, encoded: list[bytes], points: np.ndarray | None) -> list[Face]:
-        if points is None:
-            raise UserError("give the points of both images, or of none")
-        return face_finder.take_points(points, len(batch))
+    if points is None:
+        raise UserError("give the points of both images, or of none")
+    return face_finder.take_points(points, len(batch))
 
 
 class _Remote:

@@ -14,15 +14,13 @@ from fv import image_ops
 from fv.conversion import jpeg
 from fv.preprocessing import Preprocessing
 from fv.serving import gif_bmp, image_bytes
-from fv.serving.contract import BMP, GIF, JPEG, PNG
+from fv.serving.contract import BMP, GIF, JPEG, MOST_SCANS, PNG, SCAN, TOO_MANY_SCANS, UNKNOWN
 
 _HEAD_BYTES = 32
 _PNG_SIZE_AT, _PNG_COLOURS_AT = 16, 25
 _PNG_ALPHA = 4  # bit of the colour type
 _PNG_TRANSPARENCY = b"tRNS"  # name of the chunk
 _OPAQUE = 255
-_SCAN = b"\xff\xda"  # marker before a scan of a JPEG
-_MOST_SCANS = 100  # decoding takes time in proportion; encoders write ten
 _DECODED_AT_ONCE = 8  # images; bounds the memory of whole images
 _DAMAGED = (
     "is no whole JPEG, PNG, BMP or GIF: it is damaged, cut short, or of a kind that libjpeg and "
@@ -33,7 +31,6 @@ _SMALLEST_SPREAD = 1e-6  # square pixels
 # Otherwise the ops of `load_each` cost 0.3 ms an image even if they do not run.
 _NOT_INLINED = {"_noinline": True}
 
-Load = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 Loaded = tuple[tf.Tensor, tf.Tensor]  # pixels, and why they are refused: a string, empty if not
 
 
@@ -66,21 +63,25 @@ class DecodingRules:
         return self.image_size, self.image_size, image_ops.CHANNELS
 
 
-def batch_loader(rules: DecodingRules) -> Load:
+def batch_loader(rules: DecodingRules, *, aligned: bool = False) -> Callable[..., tf.Tensor]:
     """Returns a function that decodes a batch of images in a graph.
+
+    Args:
+      rules: what is decoded.
+      aligned: whether each image comes with the points of a face, which is aligned.
 
     Returns:
       A function (encoded: string [batch], names: string [batch]) → uint8 [batch, image_size,
-      image_size, 3]. Its ops raise InvalidArgumentError with the name of the first bad image and
-      the reason.
+      image_size, 3]; if `aligned`, its third argument are points, float32 [batch, 5, 2]. Its ops
+      raise InvalidArgumentError with the name of the first bad image and the reason.
     """
-    strings = tf.TensorSpec([None], tf.string)
+    specs = [tf.TensorSpec([None], tf.string), tf.TensorSpec([None], tf.string)]
+    if aligned:
+        specs.append(tf.TensorSpec([None, 5, 2], tf.float32))
 
-    @tf.function(
-        input_signature=[strings, strings], experimental_attributes=_NOT_INLINED, autograph=False
-    )
-    def load_each(encoded, names):
-        return _load_each(encoded, names, rules)
+    @tf.function(input_signature=specs, experimental_attributes=_NOT_INLINED, autograph=False)
+    def load_each(encoded, names, points=None):
+        return _load_each(encoded, names, rules, points)
 
     def load(encoded, names):
         is_jpeg = tf.reduce_all(tf.strings.substr(encoded, 0, len(JPEG)) == JPEG)
@@ -90,31 +91,8 @@ def batch_loader(rules: DecodingRules) -> Load:
         complete = tf.shape(pixels)[0] == tf.size(encoded)
         return tf.cond(complete, lambda: pixels, lambda: load_each(encoded, names))
 
-    return load
-
-
-def aligned_loader(rules: DecodingRules) -> Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor]:
-    """As `batch_loader`, for whole images and the points of a face in each.
-
-    Returns:
-      A function (encoded: string [batch], points: float32 [batch, 5, 2], names: string [batch]) →
-      uint8 [batch, image_size, image_size, 3].
-    """
-
-    @tf.function(
-        input_signature=[
-            tf.TensorSpec([None], tf.string),
-            tf.TensorSpec([None, 5, 2], tf.float32),
-            tf.TensorSpec([None], tf.string),
-        ],
-        experimental_attributes=_NOT_INLINED,
-        autograph=False,
-    )
-    def load_each(encoded, points, names):
-        return _load_each(encoded, names, rules, points)
-
     # A Python function: a tf.function that is an attribute is saved even if nothing calls it.
-    return lambda encoded, points, names: load_each(encoded, points, names)
+    return (lambda *given: load_each(*given)) if aligned else load
 
 
 # In a graph only a tf.data pipeline continues after the error of an op, so the decoders run in
@@ -201,7 +179,7 @@ def _check_and_decode_jpeg(encoded: tf.Tensor, rules: DecodingRules) -> Loaded:
     )
     refusal = tf.where((shape[2] == jpeg.CMYK) & ~has_adobe, ambiguous, refusal)
     few = _have_few_scans(encoded[tf.newaxis])
-    refusal = tf.where(few, refusal, f"has more than {_MOST_SCANS} scans")
+    refusal = tf.where(few, refusal, TOO_MANY_SCANS)
 
     def decode():
         orientation = image_bytes.read_jpeg_orientation(encoded)
@@ -265,8 +243,7 @@ def _check_and_decode_gif(encoded: tf.Tensor, rules: DecodingRules) -> Loaded:
 
 
 def _refuse_unknown(encoded: tf.Tensor, rules: DecodingRules) -> Loaded:
-    unknown = "is no JPEG, PNG, BMP or GIF: its first bytes are those of none"
-    return _blank(rules), tf.where(encoded == "", "is empty", unknown)
+    return _blank(rules), tf.where(encoded == "", "is empty", UNKNOWN)
 
 
 def _refuse_size(width: tf.Tensor, height: tf.Tensor, rules: DecodingRules) -> tf.Tensor:
@@ -285,7 +262,7 @@ def _have_few_scans(encoded: tf.Tensor) -> tf.Tensor:
 
     A scan costs a pass over all pixels of its image, and an empty one has twelve bytes.
     """
-    return image_bytes.count_marker(encoded, _SCAN, _MOST_SCANS + 1) <= _MOST_SCANS
+    return image_bytes.count_marker(encoded, SCAN, MOST_SCANS + 1) <= MOST_SCANS
 
 
 def _decode_unless(

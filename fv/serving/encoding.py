@@ -68,6 +68,11 @@ def count_pixels(image: bytes | np.ndarray) -> int:
         return 0
 
 
+def as_batch(images: ImageSource | Batch) -> list[ImageSource]:
+    """The images of a batch, or a single image as a batch of one."""
+    return list(images) if is_batch(images) else [images]  # type: ignore[list-item]
+
+
 def is_batch(images: ImageSource | Batch) -> TypeGuard[Batch]:
     """Whether this is a list or tuple of images, or an array [batch, height, width, 3 or 4]."""
     return isinstance(images, list | tuple) or (isinstance(images, np.ndarray) and images.ndim == 4)

@@ -19,7 +19,7 @@ from fv.serving.contract import Engine, InputError, Inputs, Outputs
 
 _ASSERTION = re.compile(r"assertion failed: \[(?:b')?(.+?)'?\]\s*$", re.MULTILINE)
 _REQUIRED = ("serving_default", "embed", "compare")  # signatures by which an export is known
-_WARM_UP_SIDE = 160  # pixels
+_NOISE_SIDE = 160  # pixels
 TENSORFLOW, ONNX = ENGINES = ("tensorflow", "onnx")
 
 
@@ -43,14 +43,11 @@ def load_engine(path: str, name: str = TENSORFLOW, processes: int = 0) -> Engine
     if name == TENSORFLOW:
         engine = TensorFlowEngine(path)
     else:
-        # Only here: they need the converter's decoders.
-        from fv.serving.engine_processes import EngineProcesses
-        from fv.serving.onnx_engine import OnnxEngine
+        # Only here: it needs the converter's decoders.
+        from fv.serving.onnx_engine import EngineProcesses, OnnxEngine
 
         version = versions.trusted_version(path)
         engine = EngineProcesses(version, processes) if processes else OnnxEngine(version)
-    if engine.card and not engine.card.get("preprocessing"):
-        raise UserError(f"{engine.path} was exported by an earlier fv: export it again")
     if "boxes" in engine.card.get("preprocessing", {}):
         print(f"fv: note: {engine.path}: {model_card.BOXES}", file=sys.stderr)
     return engine
@@ -88,7 +85,7 @@ class TensorFlowEngine:
             inputs = compare.structured_input_signature[1]
             self.embedding_size = int(inputs[contract.EMBEDDING_A].shape[1])
             self.threshold = float(self._model.threshold.numpy())
-            card_path = os.path.join(self.path, model_card.JSON)
+            card_path = os.path.join(self.path, contract.CARD)
             self.card = files.load_json(card_path) if os.path.exists(card_path) else {}
         except (OSError, KeyError, AttributeError, ValueError, tf.errors.OpError) as error:
             errors.raise_if_temporary(error)
@@ -123,41 +120,45 @@ class TensorFlowEngine:
             raise InputError(found[1] if found else str(error).split("\n", 1)[0]) from error
 
     def warm_up(self) -> None:
-        """Calls every signature once, since a first call is slow: with a JPEG, a PNG and no image.
+        """Calls every signature, since a first call is slow: with JPEGs, with PNGs, with no image.
 
         Raises:
           UserError: an answer is no finite number.
         """
-        noise = np.random.default_rng(0).integers(0, 256, (_WARM_UP_SIDE, _WARM_UP_SIDE, 3))
-        pixels = noise.astype(np.uint8)
-        jpeg, png = tf.io.encode_jpeg(pixels).numpy(), tf.io.encode_png(pixels).numpy()
-        for encoded in (jpeg, png, b"no image"):
-            images = [encoded, encoded]
-            self._warm_up_images("serving_default", (contract.IMAGE_A, contract.IMAGE_B), images)
-            self._warm_up_images("embed", (contract.IMAGE,), images)
-        embedding = np.eye(1, self.embedding_size, dtype=np.float32)
-        pair = dict.fromkeys((contract.EMBEDDING_A, contract.EMBEDDING_B), embedding)
-        self._warm_up("compare", pair)
-        if "embed_pixels" in self._signatures:
-            self._warm_up("embed_pixels", {contract.IMAGE: pixels[np.newaxis]})
+        pixels, jpegs, pngs = draw_noise(2)
+        for encoded in (jpegs, pngs, [b"no image"] * 2):
+            for name, function in self._signatures.items():
+                try:
+                    outputs = self.run(name, example_inputs(function, pixels, encoded))
+                except InputError:
+                    continue  # of what is no image
+                if not all(np.isfinite(values).all() for values in outputs.values()):
+                    raise UserError(
+                        f"{self.path}: {name} gives an answer that is no finite number: its "
+                        "weights diverged, export again"
+                    )
 
-    def _warm_up_images(self, signature: str, names: tuple[str, ...], images: list[bytes]) -> None:
-        """Calls a signature of crops, and that of whole images and points if there is one."""
-        self._warm_up(signature, dict.fromkeys(names, images))
-        aligned = contract.ALIGNED[signature]
-        if aligned in self._signatures:
-            points = np.tile(np.float32(alignment.TEMPLATE), (len(images), 1, 1))
-            places = dict.fromkeys(map(contract.points_of, names), points)
-            self._warm_up(aligned, {**dict.fromkeys(names, images), **places})
 
-    def _warm_up(self, signature: str, inputs: Inputs) -> None:
-        try:
-            outputs = self.run(signature, inputs)
-        except InputError:
-            return  # of what is no image
-        for values in outputs.values():
-            if not np.isfinite(values).all():
-                raise UserError(
-                    f"{self.path}: {signature} gives an answer that is no finite number: its "
-                    "weights diverged, export again"
-                )
+def draw_noise(count: int) -> tuple[np.ndarray, list[bytes], list[bytes]]:
+    """Some images of noise: pixels uint8 [count, side, side, 3], the same as JPEGs, and as PNGs."""
+    shape = (count, _NOISE_SIDE, _NOISE_SIDE, 3)
+    pixels = np.random.default_rng(count).integers(0, 256, shape, dtype=np.uint8)
+    jpegs = [tf.io.encode_jpeg(image).numpy() for image in pixels]
+    return pixels, jpegs, [tf.io.encode_png(image).numpy() for image in pixels]
+
+
+def example_inputs(
+    function: tf.types.experimental.ConcreteFunction, pixels: np.ndarray, encoded: list[bytes]
+) -> Inputs:
+    """Arguments for a signature: pixels or image files, and points or embeddings for each."""
+    found: dict[str, np.ndarray | list[bytes]] = {}
+    for spec in tf.nest.flatten(function.structured_input_signature):
+        if spec.dtype == tf.string:
+            found[spec.name] = encoded
+        elif spec.dtype == tf.uint8:
+            found[spec.name] = pixels
+        else:
+            is_points = spec.name.startswith(contract.POINTS)
+            one = alignment.TEMPLATE if is_points else np.eye(1, spec.shape[1])[0]
+            found[spec.name] = np.array([one] * len(encoded), np.float32)
+    return found

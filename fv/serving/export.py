@@ -10,14 +10,14 @@ import tensorflow as tf
 from tensorflow.core.protobuf import fingerprint_pb2
 
 import fv
-from fv import alignment, calibration, files, image_ops, manifest, tables, workdir
+from fv import alignment, calibration, embedding, files, image_ops, manifest, tables, workdir
 from fv.calibration import Calibration
 from fv.conversion import storage
 from fv.errors import UserError
+from fv.evaluation.pairs import PairSet
 from fv.model import checkpoint_files, model_record
 from fv.model.model_record import ModelRecord
 from fv.options import option, required
-from fv.pipeline.input_pipeline import PairSource
 from fv.preprocessing import Preprocessing
 from fv.serving import decoding, formats, model_card, signatures, validation, versions
 from fv.serving.decoding import DecodingRules
@@ -31,7 +31,6 @@ _TOLERANCE = 1e-5  # of these similarities
 # Mean levels of the pixels of a whole image. The DCT that wrote the stored JPEGs gives up to 1.
 _PIXEL_TOLERANCE = 2.0
 _CHECKED_SIDE = 1000  # pixels at most of the test image
-_RANGE_IMAGES = 100  # whose activations set the ranges of int8
 _FINGERPRINT = "fingerprint.pb"
 
 
@@ -94,16 +93,15 @@ def export(options: ExportOptions) -> None:
     held_out = validation.find_held_out(
         options.workdir, step, options.tfrecords, options.checkpoint
     )
-    pairs = validation.validation_source(held_out, trained)
+    pairs = validation.read_pairs(held_out)
     if options.tfrecords:
-        validation.require_unscored(held_out)
+        validation.require_unscored(held_out, pairs)
+    stored = manifest.read(held_out.tfrecords).preprocessing
     advice = (
         "calibrate on shards that were converted as the training shards, --tfrecords names their "
         "folder"
     )
-    model_record.check_images(
-        trained, options.workdir, pairs.preprocessing, held_out.tfrecords, advice
-    )
+    model_record.check_images(trained, options.workdir, stored, held_out.tfrecords, advice)
 
     choose = functools.partial(
         validation.choose_threshold,
@@ -111,14 +109,18 @@ def export(options: ExportOptions) -> None:
         threshold=options.threshold,
         target_far=options.target_far,
     )
-    similarities, labels = validation.score_pairs(pairs, model)
-    point = choose(similarities, labels)
-    if point.chosen_by == validation.BEST_ACCURACY and held_out.figures and not options.tfrecords:
-        # fv.evaluate chose by the same rule on the same pairs: its number decides every pair alike.
-        point = choose(similarities, labels, threshold=held_out.figures["threshold"])
-        point = dataclasses.replace(point, chosen_by=validation.BEST_ACCURACY)
-    fitted = calibration.fit(similarities, labels)
-    rules = _decoding_rules(options, trained)
+    embeddings = embedding.embed(model.encoder, trained.options, pairs.images)
+    similarities = validation.score_pairs(pairs, embeddings, model)
+    same_pairs = held_out.figures if not options.tfrecords else None
+    best = same_pairs["threshold"] if same_pairs else None
+    point = choose(similarities, pairs.labels, best=best)
+    fitted = calibration.fit(similarities, pairs.labels)
+    rules = DecodingRules(
+        trained.options.image_size,
+        trained.options.crop_fraction,
+        max_pixels=round(options.max_megapixels * _PIXELS_PER_MEGAPIXEL),
+        preprocessing=trained.preprocessing,
+    )
     served = ServedVerifier(
         model, trained.options, rules, point.threshold, fitted, options.merge_images
     )
@@ -128,12 +130,12 @@ def export(options: ExportOptions) -> None:
     card = _describe(options, held_out, trained, step, point, fitted)
     with versions.new_version(options.output) as folder:
         _save(served, folder)
-        signatures.write_warm_up(folder, trained.options.embedding_size, rules.aligns)
+        signatures.write_warm_up(folder, served.signatures())
         if wanted:
-            examples = formats.example_pixels(pairs, _RANGE_IMAGES)
+            examples = formats.load_examples(pairs, trained.options)
             paths = formats.write_formats(wanted, folder, model.encoder, examples)
             card["formats"] = formats.compare_formats(
-                paths, model, trained.options, held_out, point.threshold, choose
+                paths, model, trained.options, pairs, held_out.figures, point.threshold, choose
             )
         model_card.write(card, folder)
         versions.write_checksums(folder)
@@ -142,20 +144,12 @@ def export(options: ExportOptions) -> None:
     versions.remove_oldest(options.output, options.keep)
 
 
-def _decoding_rules(options: ExportOptions, trained: ModelRecord) -> DecodingRules:
-    return DecodingRules(
-        image_size=trained.options.image_size,
-        crop_fraction=trained.options.crop_fraction,
-        max_pixels=round(options.max_megapixels * _PIXELS_PER_MEGAPIXEL),
-        preprocessing=trained.preprocessing,
-    )
-
-
-def _check_similarities(
-    served: ServedVerifier, pairs: PairSource, similarities: np.ndarray
-) -> None:
+def _check_similarities(served: ServedVerifier, pairs: PairSet, similarities: np.ndarray) -> None:
     """Checks that the graph scores stored images as the evaluator does."""
-    images_a, images_b = validation.first_images(pairs, _CHECKED_PAIRS)
+    images_a, images_b = (
+        [pairs.images.read(image) for image in ends[:_CHECKED_PAIRS]]
+        for ends in (pairs.first, pairs.second)
+    )
     answers = served.similarities_of_stored(images_a, images_b).numpy()
     difference = float(np.abs(answers - similarities[: len(answers)]).max())
     if difference > _TOLERANCE:
@@ -175,31 +169,29 @@ def _check_preprocessing(rules: DecodingRules) -> None:
     side = min(round(1.7 * preprocessing.store_size / preprocessing.centre) + 1, _CHECKED_SIDE)
     pixels = _draw_waves(side, side + side // 3)
     encoded = tf.io.encode_jpeg(pixels, quality=95, chroma_downsampling=False).numpy()
+    batch = [tf.constant([encoded]), tf.constant(["image"])]
+
+    def require_equal(found: tf.Tensor, crops: Preprocessing, points: np.ndarray | None) -> None:
+        stored_by = storage.StorageRules(rules.max_pixels, crops)
+        stored = tf.constant(storage.prepare_image(encoded, stored_by, points).stored)
+        wanted = image_ops.jpeg_to_input(stored, rules.image_size, rules.crop_fraction).numpy()
+        difference = float(np.abs(found[0].numpy().astype(np.float32) - wanted).mean())
+        if difference > _PIXEL_TOLERANCE:
+            raise UserError(
+                f"the exported graph makes a whole image {difference:.2g} levels unlike a stored "
+                f"one: report this, with {preprocessing}"
+            )
+
     # Of an image that is cut already, if the model takes aligned faces.
     crops = dataclasses.replace(preprocessing, alignment=None)
-    stored_by = storage.StorageRules(rules.max_pixels, crops)
-    stored = storage.prepare_image(encoded, stored_by).stored
-    wanted = image_ops.jpeg_to_input(tf.constant(stored), rules.image_size, rules.crop_fraction)
-    batch, names = tf.constant([encoded]), tf.constant(["image"])
-    _require_equal(decoding.batch_loader(rules)(batch, names)[0], wanted, preprocessing)
+    require_equal(decoding.batch_loader(rules)(*batch), crops, None)
     if preprocessing.alignment:
         # A face that is turned and as large as half of the image.
         points = side / 224 * alignment.TEMPLATE @ np.array([[0.9, 0.4], [-0.4, 0.9]]) + side / 3
-        stored_by = storage.StorageRules(rules.max_pixels, preprocessing)
-        stored = storage.prepare_image(encoded, stored_by, points).stored
-        wanted = image_ops.jpeg_to_input(tf.constant(stored), rules.image_size, rules.crop_fraction)
-        given = tf.constant(points[np.newaxis], tf.float32)
-        found = decoding.aligned_loader(rules)(batch, given, names)[0]
-        _require_equal(found, wanted, preprocessing)
-
-
-def _require_equal(found: tf.Tensor, wanted: tf.Tensor, preprocessing: Preprocessing) -> None:
-    difference = float(np.abs(found.numpy().astype(np.float32) - wanted.numpy()).mean())
-    if difference > _PIXEL_TOLERANCE:
-        raise UserError(
-            f"the exported graph makes a whole image {difference:.2g} levels unlike a stored one: "
-            f"report this, with {preprocessing}"
+        found = decoding.batch_loader(rules, aligned=True)(
+            *batch, tf.constant(points[np.newaxis], tf.float32)
         )
+        require_equal(found, preprocessing, points)
 
 
 def _draw_waves(height: int, width: int) -> np.ndarray:

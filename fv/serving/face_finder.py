@@ -10,13 +10,11 @@ from fv.alignment import Alignment, Face
 from fv.conversion import formats, storage
 from fv.errors import UserError
 from fv.options import option
-from fv.preprocessing import Preprocessing
-from fv.serving import encoding
+from fv.serving import contract, encoding
 from fv.serving.encoding import ImageSource
 
 CROPS = "none"  # value of --detector
 REFUSE, CROP = "refuse", "crop"  # values of --no_face
-_MAX_MEGAPIXELS = 50.0  # of an export whose card does not say; the default of --max_megapixels
 _GREY = 128
 _ADVICE = "give its points, or --no_face=crop if it is cut to the face"
 
@@ -50,18 +48,7 @@ class FaceFinder:
         face_points: str | None = None,
         advice: str = _ADVICE,
     ):
-        """Reads the file of faces; the detector is loaded when it is needed.
-
-        Args:
-          alignment: of the model's training images.
-          max_pixels: most pixels of an image.
-          options: how faces are found.
-          face_points: as of `fv.serving.verifier.Verifier`.
-          advice: what to do about an image without a face, for its message.
-
-        Raises:
-          UserError: the file of faces cannot be used.
-        """
+        """Reads the file of faces; the detector is loaded when it is needed. See `make`."""
         self._alignment, self._max_pixels = alignment, max_pixels
         self._detector, self._no_face = (options.detector, options.detector_model), options.no_face
         self._advice = advice
@@ -141,17 +128,17 @@ def make(
     Args:
       card: the export's model card.
       path: of the export, for messages.
-      options, face_points, advice: as of `FaceFinder`.
+      options: how faces are found.
+      face_points: a file of faces, with paths from its own folder on.
+      advice: what to do about an image without a face, for its message.
+
+    Raises:
+      UserError: the file of faces cannot be used.
     """
-    alignment = Preprocessing.from_json(card.get("preprocessing", {}), path).alignment
+    alignment = contract.preprocessing(card, path).alignment
     if alignment is None or options.detector == CROPS:
         return None
-    return FaceFinder(alignment, max_pixels(card), options, face_points, advice)
-
-
-def max_pixels(card: dict) -> int:
-    """The most pixels of an image that the export of a model card takes."""
-    return round(card.get("images", {}).get("max_megapixels", _MAX_MEGAPIXELS) * 1e6)
+    return FaceFinder(alignment, contract.max_pixels(card), options, face_points, advice)
 
 
 def take_points(points: np.ndarray, count: int) -> list[Face]:

@@ -20,9 +20,8 @@ from fv.evaluation.pairs import PairSet
 from fv.model.options import ModelOptions
 from fv.model.siamese import Siamese
 from fv.onnx_encoder import OnnxEncoder
-from fv.pipeline import input_pipeline
-from fv.pipeline.input_pipeline import PairSource
-from fv.serving.validation import HeldOut, OperatingPoint
+from fv.serving import validation
+from fv.serving.validation import OperatingPoint
 
 SAVED_MODEL, TFLITE, ONNX = "saved_model", "tflite", "onnx"
 FOLDER = "formats"  # in the folder of a version
@@ -34,6 +33,7 @@ _FAR = 0.1  # where TAR is compared
 _PACKAGES = {SAVED_MODEL: (), TFLITE: ("ai_edge_litert",), ONNX: ("tf2onnx", "onnxruntime")}
 _OPSET = 17  # of ONNX; the newest that tf2onnx 1.17 and onnxruntime since 1.13 share
 _TRAINED = "trained encoder"
+_RANGE_IMAGES = 100  # whose activations set the ranges of int8
 _BATCH_SIZE = 32  # images
 _TIMED_CALLS = 20
 _BYTES_PER_MB = 1_000_000
@@ -60,11 +60,12 @@ def parse_formats(text: str) -> tuple[str, ...]:
     return tuple(name for name in names if name != SAVED_MODEL)
 
 
-def example_pixels(pairs: PairSource, count: int) -> np.ndarray:
-    """Decodes the first images of some pairs, uint8 [up to count, side, side, 3]."""
-    batch = next(iter(input_pipeline.evaluation_batches(pairs, batch_size=count)))
-    images = batch["images"].numpy()[batch["valid"].numpy()]
-    return images.reshape(-1, *images.shape[2:])[:count]
+def load_examples(pairs: PairSet, options: ModelOptions) -> np.ndarray:
+    """Decodes the first images of some pairs, uint8 [up to 100, side, side, 3]."""
+    numbers = range(len(pairs.images.paths))[:_RANGE_IMAGES]
+    return next(
+        embedding.load_batches(pairs.images, numbers, options, len(numbers), {})
+    ).pixels.numpy()
 
 
 def write_formats(
@@ -176,7 +177,8 @@ def compare_formats(
     paths: list[str],
     model: Siamese,
     options: ModelOptions,
-    held_out: HeldOut,
+    held_out: PairSet,
+    figures: dict | None,
     threshold: float,
     choose: Callable[[np.ndarray, np.ndarray], OperatingPoint],
 ) -> list[dict]:
@@ -189,6 +191,7 @@ def compare_formats(
       model: the trained one, in float32.
       options: of the model.
       held_out: pairs on which the own threshold of a file is chosen: fewer bits move the scores.
+      figures: what fv.evaluate measured, if it did.
       threshold: of the export.
       choose: chooses the own threshold by similarities and labels.
 
@@ -205,25 +208,21 @@ def compare_formats(
     def embed_trained(pixels: np.ndarray) -> np.ndarray:
         return embedding.apply_encoder(model.encoder, tf.constant(pixels)).numpy()
 
-    def score(embeddings: np.ndarray, pairs: PairSet) -> np.ndarray:
-        return model.head.similarity(embeddings[pairs.first], embeddings[pairs.second]).numpy()
-
-    chosen_on = pairs = pair_sources.read_shard_pairs(held_out.tfrecords, held_out.split)
-    scored = (held_out.figures or {}).get("tfrecords")
-    if scored and files.exists(os.path.join(scored, manifest.FILE_NAME)):
-        assert held_out.figures is not None
-        pairs = pair_sources.read_shard_pairs(scored, held_out.figures["split"])
+    pairs = held_out
+    if figures and files.exists(os.path.join(figures["tfrecords"], manifest.FILE_NAME)):
+        pairs = pair_sources.read_shard_pairs(figures["tfrecords"], figures["split"])
     engines = {_TRAINED: embed_trained} | {path: open_engine(path) for path in paths}
     found = _embed_images(engines, pairs, options)
-    choosing = _embed_images(engines, chosen_on, options)
-    image = next(embedding.load_batches(pairs.images, [0], options, 1, {})).pixels.numpy()
+    choosing = _embed_images(engines, held_out, options)
+    image = load_examples(pairs, options)[:1]
     rows = []
     for name, embed in engines.items():
         is_file = name != _TRAINED
         own = threshold
         if is_file:
-            own = choose(score(choosing[name], chosen_on), chosen_on.labels).threshold
-        similarities, labels = score(found[name], pairs), pairs.labels
+            scores = validation.score_pairs(held_out, choosing[name], model)
+            own = choose(scores, held_out.labels).threshold
+        similarities, labels = validation.score_pairs(pairs, found[name], model), pairs.labels
         rows.append(
             {
                 "format": os.path.basename(name),

@@ -14,7 +14,6 @@ import tf_keras
 from tensorflow.python.framework import convert_to_constants
 
 from fv import image_ops
-from fv.model import backbones
 from fv.model.options import ModelOptions
 
 _LINEAR = (tf_keras.layers.Conv2D, tf_keras.layers.Dense)  # DepthwiseConv2D is handled apart
@@ -108,21 +107,31 @@ def merge_requests(encode: tf.types.experimental.ConcreteFunction, most: int, na
     return call
 
 
-def fold_batch_norm(encoder: tf_keras.Model) -> tf_keras.Model:
-    """Returns a copy of an encoder whose convolutions contain the BatchNorm behind them.
+def fold_batch_norm(network: tf_keras.Model) -> tf_keras.Model:
+    """Returns a copy of a network whose convolutions contain the BatchNorm behind them.
 
     A BatchNorm is folded if it alone reads a convolution or dense layer without activation;
     others stay. Embeddings differ by rounding, less than 1e-5. The copy is for inference.
     """
-    backbone = encoder.get_layer(backbones.NAME)
-    folded = _fold(backbone)
-    copy = tf_keras.models.clone_model(
-        encoder, clone_function=lambda layer: folded if layer is backbone else _clone(layer)
-    )
-    for layer in encoder.layers:
-        if layer is not backbone:
-            copy.get_layer(layer.name).set_weights(layer.get_weights())
-    return copy
+    norms = _find_foldable(network)
+
+    def rebuild(layer: tf_keras.layers.Layer) -> tf_keras.layers.Layer:
+        if isinstance(layer, tf_keras.Model):
+            return fold_batch_norm(layer)
+        if layer.name in folded_norms:
+            return tf_keras.layers.Activation("linear", name=layer.name)
+        bias = {"use_bias": True} if layer.name in norms else {}
+        return layer.__class__.from_config(layer.get_config() | bias)
+
+    folded_norms = {norm.name for norm in norms.values()}
+    folded = tf_keras.models.clone_model(network, clone_function=rebuild)
+    for layer in network.layers:
+        if layer.name in norms:
+            folded.get_layer(layer.name).set_weights(_fold_weights(layer, norms[layer.name]))
+        elif layer.name not in folded_norms and not isinstance(layer, tf_keras.Model):
+            folded.get_layer(layer.name).set_weights(layer.get_weights())
+    folded._name = network.name
+    return folded
 
 
 def freeze(encoder: tf_keras.Model) -> tf.types.experimental.ConcreteFunction:
@@ -145,30 +154,6 @@ def freeze(encoder: tf_keras.Model) -> tf.types.experimental.ConcreteFunction:
         return convert_to_constants.convert_variables_to_constants_v2(traced)
     finally:
         logger.setLevel(before)
-
-
-def _fold(network: tf_keras.Model) -> tf_keras.Model:
-    norms = _find_foldable(network)
-
-    def rebuild(layer: tf_keras.layers.Layer) -> tf_keras.layers.Layer:
-        if isinstance(layer, tf_keras.Model):
-            return _fold(layer)
-        if layer.name in norms:
-            config = {**layer.get_config(), "use_bias": True}
-            return layer.__class__.from_config(config)
-        if layer.name in folded_norms:
-            return tf_keras.layers.Activation("linear", name=layer.name)
-        return _clone(layer)
-
-    folded_norms = {norm.name for norm in norms.values()}
-    folded = tf_keras.models.clone_model(network, clone_function=rebuild)
-    for layer in network.layers:
-        if layer.name in norms:
-            folded.get_layer(layer.name).set_weights(_fold_weights(layer, norms[layer.name]))
-        elif layer.name not in folded_norms and not isinstance(layer, tf_keras.Model):
-            folded.get_layer(layer.name).set_weights(layer.get_weights())
-    folded._name = network.name
-    return folded
 
 
 def _find_foldable(network: tf_keras.Model) -> dict[str, tf_keras.layers.Layer]:
@@ -209,7 +194,3 @@ def _fold_weights(layer: tf_keras.layers.Layer, norm: tf_keras.layers.Layer) -> 
     # A depthwise kernel has [height, width, channels, multiplier].
     across = scale.reshape(kernel.shape[2:]) if isinstance(layer, _DEPTHWISE) else scale
     return [(kernel * across).astype(np.float32), offset.astype(np.float32)]
-
-
-def _clone(layer: tf_keras.layers.Layer) -> tf_keras.layers.Layer:
-    return layer.__class__.from_config(layer.get_config())

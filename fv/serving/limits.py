@@ -1,12 +1,14 @@
-"""Limits on what a client may take: bytes, time, requests at once; and the bearer token."""
+"""Limits on what a client may take (bytes, time, requests at once), the token, and the metrics."""
 
 import asyncio
 import dataclasses
 import hmac
 import os
+import re
 import time
 import traceback
 
+import prometheus_client as prometheus
 from absl import logging
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
@@ -15,13 +17,26 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http import h11_impl
 
 from fv.errors import UserError
-from fv.serving import monitor
 
 _OPEN = ("healthz", "readyz", "page")  # endpoints that need no token and tell nothing
 _MOST_PENDING_BYTES = 512 << 20  # bodies of all requests together
 _HEAD_SECONDS = 10.0  # from the first byte, or the connection, to the end of a request's head
 _RETRY_SECONDS = "1"
 _LEAST_TOKEN = 16  # characters
+
+# Of the metrics.
+_ENDPOINTS = ("verify", "embed", "model", "healthz", "readyz", "metrics")
+_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+_IMAGES = (1, 2, 4, 8, 16, 32, 64, 128)
+# What an InputError says, in order, and the label that counts it.
+_REASONS = (
+    ("no_face", re.compile(r"shows no face")),
+    ("empty", re.compile(r"is empty")),
+    ("too_large", re.compile(r"pixels, more")),
+    ("format", re.compile(r"is no JPEG|is a BMP of|is a compressed BMP|not an image|CMYK")),
+    ("damaged", re.compile(r"is no whole|damaged|more than \d+ scans|has \d+ x \d+ pixels")),
+)
+_OTHER = "other"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,10 +75,64 @@ def read_token(path: str) -> str:
     return token
 
 
+class Monitor:
+    """The metrics of one server, in a registry of their own."""
+
+    def __init__(self) -> None:
+        self.registry = registry = prometheus.CollectorRegistry()
+        self.requests = prometheus.Counter(
+            "fv_requests", "Requests, by endpoint and status.", ["endpoint", "status"],
+            registry=registry,
+        )  # fmt: skip
+        self.seconds = prometheus.Histogram(
+            "fv_request_seconds", "Time from the head of a request to the end of its answer.",
+            ["endpoint"], buckets=_SECONDS, registry=registry,
+        )  # fmt: skip
+        self.at_work = prometheus.Gauge(
+            "fv_requests_at_work", "Requests for answers that wait or run.", registry=registry
+        )
+        self.batch_images = prometheus.Histogram(
+            "fv_batch_images", "Images or embeddings of a call of the model.",
+            buckets=_IMAGES, registry=registry,
+        )  # fmt: skip
+        self.refused = prometheus.Counter(
+            "fv_refused_inputs", "Requests with an image or a body that was refused, by reason.",
+            ["reason"], registry=registry,
+        )  # fmt: skip
+        self.version = prometheus.Gauge(
+            "fv_model_version", "Version that answers.", registry=registry
+        )
+        self.updates = prometheus.Counter(
+            "fv_model_updates", "Versions found in the model's folder, by outcome.",
+            ["outcome"], registry=registry,
+        )  # fmt: skip
+        for outcome in ("loaded", "refused"):
+            self.updates.labels(outcome)
+
+    def count_refusal(self, message: str) -> None:
+        """Counts a refused request by what its error says."""
+        found = (label for label, pattern in _REASONS if pattern.search(message))
+        self.refused.labels(next(found, _OTHER)).inc()
+
+    def text(self) -> bytes:
+        """Returns the metrics in Prometheus' text format."""
+        return prometheus.generate_latest(self.registry)
+
+
+def _name_endpoint(path: str) -> str:
+    """The endpoint of a path, one of a few names whatever a client sends."""
+    if path.startswith("/v1/models"):
+        return "predict" if path.endswith(":predict") else "status"
+    if path in ("/", "/favicon.ico") or path.startswith("/page/"):
+        return "page"
+    name = path.removeprefix("/")
+    return name if name in _ENDPOINTS else _OTHER
+
+
 class Guard:
     """ASGI middleware that applies the limits and counts every request."""
 
-    def __init__(self, app: ASGIApp, limits: Limits, metrics: monitor.Monitor):
+    def __init__(self, app: ASGIApp, limits: Limits, metrics: Monitor):
         self._app, self._limits, self._metrics = app, limits, metrics
         self._at_work = 0
         self._pending_bytes = 0
@@ -72,7 +141,7 @@ class Guard:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        endpoint = monitor.name_endpoint(scope["path"])
+        endpoint = _name_endpoint(scope["path"])
         exchange = _Exchange(self, receive, send)
         begun = time.perf_counter()
         try:

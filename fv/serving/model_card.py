@@ -7,9 +7,9 @@ when or where it was written.
 import os
 
 from fv import files
-from fv.model import initial_weights
+from fv.serving.contract import CARD
 
-JSON, MARKDOWN = initial_weights.CARD, "model_card.md"
+MARKDOWN = "model_card.md"
 KEYS = {"fv", "model", "operating_point", "calibration"}  # by which a card of fv is recognised
 INTENDED_USE = (
     "Saying whether two cropped face images are likely to show the same person, as one part of a "
@@ -48,41 +48,20 @@ LIMITS = (
 def write(card: dict, folder: str) -> None:
     """Writes both files of a card to a folder."""
     card = card | {"intended_use": INTENDED_USE, "limits": list(LIMITS)}
-    files.save_json(card, os.path.join(folder, JSON))
+    files.save_json(card, os.path.join(folder, CARD))
     with files.atomic_open(os.path.join(folder, MARKDOWN)) as file:
-        file.write(to_markdown(card))
+        file.write(_to_markdown(card))
 
 
-def to_markdown(card: dict) -> str:
-    """The card as text for people."""
-    sections = {
-        "Use": card["intended_use"],
-        "Images": describe_input(card["model"], card["preprocessing"]),
-        "Limits": "\n".join(f"- {limit}" for limit in card["limits"]),
-        "Threshold": _describe_threshold(card["operating_point"]),
-        "Probability": _describe_probability(card["calibration"]),
-        "Figures": _list_figures(card["metrics"]),
-        "Data": "\n".join(
-            f"- {name}: {data['folder']}, manifest SHA-256 "
-            f"{data['manifest_sha256'] or 'not known (the folder is gone)'}"
-            for name, data in card["data"].items()
-        ),
-    }
-    if card.get("formats"):
-        sections["Formats"] = _tabulate(card["formats"])
-    sections["Training flags"] = f"```\n{card['training_flags'].strip()}\n```"
-    parts = [f"## {title}\n\n{text}" for title, text in sections.items()]
-    return "\n\n".join(["# Face verifier", _describe_model(card), *parts]) + "\n"
+def _to_markdown(card: dict) -> str:
+    # Only here: fv.verify does without templates.
+    from fv import page
 
-
-def _describe_model(card: dict) -> str:
-    model, teachers = card["model"], ", ".join(card.get("external_teachers", ()))
-    imitated = f"It imitated {teachers}, whose training people are not known. " if teachers else ""
-    return imitated + (
-        f"{model['backbone']} at {model['image_size']} pixels, head {model['head']}, "
-        f"{model['embedding_size']} numbers an embedding, {card['step']:,} training steps "
-        f"({card['checkpoint']} checkpoint, weights averaged by: {card['weights_averaged_by']}), "
-        f"exported by fv {card['fv']}."
+    return page.render(
+        "model_card.md",
+        expected=describe_input(card["model"], card["preprocessing"]),
+        point=card["operating_point"],
+        **({"formats": None} | card),
     )
 
 
@@ -118,50 +97,3 @@ def describe_input(model: dict, preprocessing: dict) -> str:
         f"shorter side of {preprocessing['store_size']} pixels, and writes and reads it as JPEG of "
         f"quality {preprocessing['jpeg_quality']}. Of that it takes {own}."
     )
-
-
-def _describe_threshold(point: dict) -> str:
-    accepted = f"{point['impostors_accepted']:,} of {point['impostors']:,} impostor pairs"
-    rejected = f"{point['genuine_rejected']:,} of {point['genuine']:,} genuine pairs"
-    return (
-        f"`same` is similarity >= {point['threshold']:.6f}, chosen by: {point['chosen_by']}. "
-        f"On the {point['split']} pairs its false accept rate is {point['far']:.4f} ({accepted}), "
-        f"its false reject rate {point['frr']:.4f} ({rejected})."
-    )
-
-
-def _describe_probability(calibration: dict) -> str:
-    fitted = (
-        f"sigmoid({calibration['slope']:.4f} x similarity + {calibration['offset']:.4f}), fitted "
-        f"where {calibration['genuine_share']:.2%} of the pairs are genuine"
-    )
-    test = calibration["held_out"]
-    if not test:
-        return f"{fitted}; not measured on other pairs."
-    return (
-        f"{fitted}. On {test['pairs']:,} other pairs: Brier score {test['brier']:.4f}, log loss "
-        f"{test['log_loss']:.4f}, expected calibration error "
-        f"{test['expected_calibration_error']:.4f}."
-    )
-
-
-def _list_figures(metrics: dict | None) -> str:
-    if not metrics:
-        return "Not measured: fv.evaluate did not run."
-    rows = [("accuracy", "accuracy"), ("AUC", "auc"), ("equal error rate", "eer")]
-    lines = [f"- {name}: {metrics[key]:.4f}" for name, key in rows]
-    for far, point in metrics["tar_at_far"].items():
-        shown = "not measurable on so few pairs" if point["tar"] is None else f"{point['tar']:.4f}"
-        lines.append(f"- true accept rate at a false accept rate of {far}: {shown}")
-    return f"On {metrics['pairs']:,} {metrics.get('split', 'test')} pairs:\n\n" + "\n".join(lines)
-
-
-def _tabulate(rows: list[dict]) -> str:
-    """A Markdown table of the comparison of formats."""
-
-    def show(value: str | float | None) -> str:
-        return "" if value is None else value if isinstance(value, str) else f"{value:.4g}"
-
-    cells = [[name.replace("_", " ") for name in rows[0]], ["---"] * len(rows[0])]
-    cells += [[show(value) for value in row.values()] for row in rows]
-    return "\n".join(f"| {' | '.join(row)} |" for row in cells)

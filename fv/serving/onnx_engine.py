@@ -1,30 +1,42 @@
 """Runs an export in ONNX Runtime, and decodes images as the converter does. Imports no TensorFlow.
 
-Limits and answers are those of the exported graph (`fv.serving.signatures`).
+Limits and answers are those of the exported graph (`fv.serving.signatures`). The server runs it in
+worker processes:
+
+    python -m fv.serving.onnx_engine CONNECTION FOLDER
+
+is the command that `EngineProcesses` starts; CONNECTION is an inherited file descriptor. A worker
+ends when its parent does.
 """
 
 import os
+import queue
+import subprocess
+import sys
+import threading
+import time
 from collections.abc import Iterable
 from concurrent import futures
+from multiprocessing import connection
+from typing import Any
 
 import cv2
 import numpy as np
 import simplejpeg
+from absl import logging
 
-from fv import files, jpeg_loader, onnx_encoder, workers
+from fv import files, jpeg_loader, workers
 from fv.conversion import storage
 from fv.conversion.formats import BadImage
-from fv.errors import UserError
-from fv.preprocessing import Preprocessing
+from fv.errors import TemporaryError, UserError
+from fv.onnx_encoder import OnnxEncoder
 from fv.serving import contract
 from fv.serving.contract import InputError, Inputs, Outputs
 
-ENCODER = os.path.join("formats", "encoder.onnx")  # in the folder of a version
-_CARD = "model_card.json"
-_FORMATS = (contract.JPEG, contract.PNG, contract.BMP, contract.GIF)
-_SCAN, _MOST_SCANS = b"\xff\xda", 100  # as in `fv.serving.decoding`
-_LENGTH_TOLERANCE = 0.01  # of an embedding, as in `fv.serving.signatures`
+_ENCODER = os.path.join("formats", "encoder.onnx")  # in the folder of a version
 _IMAGES_AT_ONCE = 64  # through the network; bounds memory
+_MODULE = "fv.serving.onnx_engine"
+_RETRY_SECONDS = 1.0  # until a worker that did not start is started again
 _PAIRS = {
     "serving_default": (contract.IMAGE_A, contract.IMAGE_B),
     "compare": (contract.EMBEDDING_A, contract.EMBEDDING_B),
@@ -38,45 +50,47 @@ class OnnxEngine:
     """
 
     def __init__(self, path: str, threads: int | None = None):
-        """Loads the encoder.
+        """Loads the encoder and calls it once, since a first call is slow.
 
         Args:
           path: folder of one version, with `formats/encoder.onnx`.
           threads: of one call; as many as there are cores by default.
 
         Raises:
-          UserError: ONNX Runtime or the file is missing, or the head has weights of its own.
+          UserError: ONNX Runtime or the file is missing, the head has weights of its own, or an
+            embedding is no finite number.
         """
         self.path = path
-        encoder = os.path.join(path, ENCODER)
+        encoder = os.path.join(path, _ENCODER)
         if not os.path.exists(encoder):
             raise UserError(
-                f"{path} has no {ENCODER}: export with --formats=saved_model,onnx, or give "
+                f"{path} has no {_ENCODER}: export with --formats=saved_model,onnx, or give "
                 "--engine=tensorflow"
             )
-        self.card = files.load_json(os.path.join(path, _CARD))
+        self.card = files.load_json(os.path.join(path, contract.CARD))
         try:
             self._read_card()
         except (KeyError, TypeError, ValueError) as error:
-            raise UserError(f"{path}/{_CARD} is no card of this fv, or damaged") from error
+            raise UserError(f"{path}/{contract.CARD} is no card of this fv, or damaged") from error
         threads = threads or workers.available_cores()
-        self._session = onnx_encoder.open_session(encoder, threads, gpu=False)
-        self._input = self._session.get_inputs()[0].name
+        self._encoder = OnnxEncoder(encoder, threads, gpu=False)
         self._pool = futures.ThreadPoolExecutor(threads, "fv-decode")
+        if not np.isfinite(self._embed([np.zeros((self._side, self._side, 3), np.uint8)])).all():
+            raise UserError(f"{path} gives no finite number: its weights diverged, export again")
 
     def _read_card(self) -> None:
         model, fitted = self.card["model"], self.card["calibration"]
         if model["head"] == "sigmoid":
             raise UserError(
-                f"{self.path} scores by the classifier of --head=sigmoid, which {ENCODER} does "
+                f"{self.path} scores by the classifier of --head=sigmoid, which {_ENCODER} does "
                 "not contain: give --engine=tensorflow"
             )
         self.threshold = float(self.card["operating_point"]["threshold"])
         self.embedding_size = int(model["embedding_size"])
         self._logit = np.float32(fitted["slope"]), np.float32(fitted["offset"])
         self._side, self._crop = int(model["image_size"]), float(model["crop_fraction"])
-        self._max_pixels = round(self.card["images"]["max_megapixels"] * 1e6)
-        self._stored = Preprocessing.from_json(self.card["preprocessing"], self.path)
+        self._max_pixels = contract.max_pixels(self.card)
+        self._stored = contract.preprocessing(self.card, self.path)
 
     def run(self, signature: str, inputs: Inputs) -> Outputs:
         """Calls a signature; arguments, result and errors are those of `TensorFlowEngine.run`."""
@@ -104,21 +118,11 @@ class OnnxEngine:
             return {contract.EMBEDDING: embeddings}
         return self._answer(*np.split(embeddings, 2))
 
-    def warm_up(self) -> None:
-        """Embeds an image, since a first call is slow.
-
-        Raises:
-          UserError: the embedding is no finite number.
-        """
-        if not np.isfinite(self._embed([np.zeros((self._side, self._side, 3), np.uint8)])).all():
-            raise UserError(f"{self.path} gives no finite number: its weights diverged")
-
     def _embed(self, pixels: Iterable[np.ndarray]) -> np.ndarray:
         batch = np.array(list(pixels), np.uint8).reshape(-1, self._side, self._side, 3)
         found = [np.zeros((0, self.embedding_size), np.float32)]
         for start in range(0, len(batch), _IMAGES_AT_ONCE):
-            part = batch[start : start + _IMAGES_AT_ONCE]
-            found += self._session.run(None, {self._input: part})
+            found.append(self._encoder(batch[start : start + _IMAGES_AT_ONCE]))
         return np.concatenate(found)
 
     def _answer(self, first: np.ndarray, second: np.ndarray) -> Outputs:
@@ -136,11 +140,10 @@ class OnnxEngine:
         try:
             if not data:
                 raise InputError(f"{place} is empty")
-            if not data.startswith(_FORMATS):
-                known = "is no JPEG, PNG, BMP or GIF: its first bytes are those of none"
-                raise InputError(f"{place} {known}")
-            if data.startswith(contract.JPEG) and data.count(_SCAN) > _MOST_SCANS:
-                raise InputError(f"{place} has more than {_MOST_SCANS} scans")
+            if not data.startswith(contract.FORMATS):
+                raise InputError(f"{place} {contract.UNKNOWN}")
+            if data.startswith(contract.JPEG) and data.count(contract.SCAN) > contract.MOST_SCANS:
+                raise InputError(f"{place} {contract.TOO_MANY_SCANS}")
             return self._to_input(storage.decode_upright(data, self._max_pixels), points)
         except BadImage as error:
             raise InputError(f"{place} cannot be used: {error}") from error
@@ -152,7 +155,7 @@ class OnnxEngine:
     def _to_input(self, rgb: np.ndarray, points: np.ndarray | None = None) -> np.ndarray:
         """As `fv.image_ops.to_input` and `align`, in OpenCV."""
         stored = self._stored
-        if stored and stored.store_size:
+        if stored.store_size:
             if points is not None and stored.alignment:
                 if not np.isfinite(points).all():
                     raise UserError("they are not finite")
@@ -186,9 +189,104 @@ def compress(rgb: np.ndarray, quality: int) -> np.ndarray:
 
 def _check_unit(batch: np.ndarray, name: str) -> None:
     lengths = np.linalg.norm(batch, axis=-1)
-    bad = np.flatnonzero(~(np.abs(lengths - 1.0) <= _LENGTH_TOLERANCE))
+    bad = np.flatnonzero(~(np.abs(lengths - 1.0) <= contract.LENGTH_TOLERANCE))
     if len(bad):
         raise InputError(
             f"{name}[{bad[0]}] has length {lengths[bad[0]]:g}, not 1: it is no embedding of this "
             "model"
         )
+
+
+class EngineProcesses:
+    """An engine whose calls run in worker processes, one call in each. Threads may share it.
+
+    Attributes: those of `contract.Engine`, and:
+      calls_at_once: how many calls run at the same time.
+    """
+
+    def __init__(self, path: str, count: int):
+        """Starts `count` workers for the folder of a version.
+
+        Raises:
+          UserError: as `OnnxEngine`.
+        """
+        held = OnnxEngine(path, 1)  # checks the export, and reads its card
+        self.path, self.card, self.threshold = path, held.card, held.threshold
+        self.embedding_size, self.calls_at_once = held.embedding_size, count
+        self._idle: queue.SimpleQueue[connection.Connection] = queue.SimpleQueue()
+        for worker in [_start(path) for _ in range(count)]:
+            self._add(worker)
+
+    def run(self, signature: str, inputs: Inputs) -> Outputs:
+        """Calls a signature, as `TensorFlowEngine.run`, when a worker is free.
+
+        Raises:
+          InputError: an input is refused.
+          TemporaryError: the worker died. Another one takes its place.
+        """
+        worker = self._idle.get()
+        try:
+            worker.send((signature, dict(inputs)))
+            answer = worker.recv()
+        except (EOFError, OSError) as error:
+            threading.Thread(target=self._replace, daemon=True).start()
+            raise TemporaryError("a worker process died: try again") from error
+        self._idle.put(worker)
+        if isinstance(answer, Exception):
+            try:
+                raise answer
+            finally:
+                del answer  # its traceback holds this frame, and so this engine and its workers
+        return answer
+
+    def _replace(self) -> None:
+        logging.error("a worker process of %s died: starting another one", self.path)
+        while True:
+            try:
+                self._add(_start(self.path))
+                return
+            except (OSError, EOFError) as error:
+                logging.error("a worker process did not start: %s", error)
+                time.sleep(_RETRY_SECONDS)
+
+    def _add(self, worker: connection.Connection) -> None:
+        worker.recv()  # when it can answer
+        self._idle.put(worker)
+
+
+def _start(path: str) -> connection.Connection:
+    ours, theirs = connection.Pipe()
+    # The worker's death closes the other end only if nobody else holds it.
+    with theirs, workers.block_group_signals():
+        subprocess.Popen(
+            [sys.executable, "-m", _MODULE, str(theirs.fileno()), path],
+            stdin=subprocess.DEVNULL,
+            pass_fds=[theirs.fileno()],
+        )
+    return ours
+
+
+def _work(number: int, path: str) -> None:
+    """Answers calls until the connection ends."""
+    workers.ignore_group_signals()  # the parent drains first
+    parent = connection.Connection(number)
+    engine = OnnxEngine(path, 1)
+    parent.send("ready")
+    while True:
+        try:
+            signature, inputs = parent.recv()
+        except EOFError:
+            return
+        answer: Any
+        try:
+            answer = engine.run(signature, inputs)
+        except InputError as error:
+            answer = error
+        except Exception as error:
+            # Its message may quote what the client sent, and it may not be picklable.
+            answer = RuntimeError(f"{type(error).__name__} in a worker process")
+        parent.send(answer)
+
+
+if __name__ == "__main__":
+    _work(int(sys.argv[1]), sys.argv[2])

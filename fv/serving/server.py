@@ -33,8 +33,7 @@ from fv.errors import TemporaryError, UserError
 from fv.serving import contract, encoding, limits, model_card, rest
 from fv.serving.contract import InputError, Inputs, Outputs
 from fv.serving.face_finder import FaceFinder
-from fv.serving.limits import Guard, Limits
-from fv.serving.monitor import Monitor
+from fv.serving.limits import Guard, Limits, Monitor
 from fv.serving.updates import Loaded, ServedModel
 
 PAGE = pathlib.Path(__file__).parent / "page"
@@ -282,10 +281,8 @@ class _Service:
             given = f"{count:,} images or embeddings are in the request"
             raise HTTPException(413, f"{given}, at most {self._max_images:,} are taken")
         large = any(_is_large(one) for value in inputs.values() for one in value)
-        try:
+        with contract.use_names(names or {}):
             return await _unless_gone(request, loaded.batcher.run(signature, inputs, large))
-        except InputError as error:
-            raise InputError(contract.name_image(str(error), names or {})) from error
 
     def close(self) -> None:
         """Ends the threads that find faces."""

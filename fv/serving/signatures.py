@@ -5,15 +5,15 @@ Names, dtypes, shapes and meaning of inputs and outputs are a contract (docs/ser
 
 import dataclasses
 import os
+from collections.abc import Callable
 
-import numpy as np
 import tensorflow as tf
 
-from fv import alignment, image_ops, record
+from fv import image_ops, record
 from fv.calibration import Calibration
 from fv.model.options import ModelOptions
 from fv.model.siamese import Siamese
-from fv.serving import decoding, inference
+from fv.serving import decoding, engine, inference
 from fv.serving.contract import (
     EMBEDDING,
     EMBEDDING_A,
@@ -21,6 +21,7 @@ from fv.serving.contract import (
     IMAGE,
     IMAGE_A,
     IMAGE_B,
+    LENGTH_TOLERANCE,
     MODEL_NAME,
     POINTS,
     POINTS_A,
@@ -29,7 +30,6 @@ from fv.serving.contract import (
 )
 from fv.serving.decoding import DecodingRules
 
-_LENGTH_TOLERANCE = 0.01  # of an embedding, whose length should be 1; float16 keeps 0.001
 _SERVE = [tf.TensorSpec([None], tf.string, name) for name in (IMAGE_A, IMAGE_B)]
 _EMBED = [tf.TensorSpec([None], tf.string, IMAGE)]
 _POINTS = [tf.TensorSpec([None, 5, 2], tf.float32, name) for name in (POINTS_A, POINTS_B)]
@@ -37,9 +37,9 @@ _EMBED_POINTS = [*_EMBED, tf.TensorSpec([None, 5, 2], tf.float32, POINTS)]
 _EMBED_PIXELS = [tf.TensorSpec([None, None, None, image_ops.CHANNELS], tf.uint8, IMAGE)]
 WARM_UP = os.path.join("assets.extra", "tf_serving_warmup_requests")
 BATCH_SIZES = (1, 8)  # of the warm-up requests
-_WARM_UP_SIDE = 160  # pixels, of their images
 
 Answers = dict[str, tf.Tensor]
+Signatures = dict[str, tf.types.experimental.ConcreteFunction]  # by their served names
 
 
 class ServedVerifier(tf.Module):
@@ -78,7 +78,7 @@ class ServedVerifier(tf.Module):
         self._similarity = model.head.similarity
         self._encode = inference.make_encode(model.encoder, options, merged_images)
         self._load = decoding.batch_loader(rules)
-        self._load_aligned = decoding.aligned_loader(rules)
+        self._load_aligned = decoding.batch_loader(rules, aligned=True)
 
     @tf.function(input_signature=_SERVE, autograph=False)
     def serve(self, image_a: tf.Tensor, image_b: tf.Tensor) -> Answers:
@@ -121,7 +121,7 @@ class ServedVerifier(tf.Module):
         _check_lengths(image_b, points_b, IMAGE_B, POINTS_B)
         points = tf.concat([points_a, points_b], axis=0)
         return self._compare_images(
-            lambda encoded, names: self._load_aligned(encoded, points, names), image_a, image_b
+            lambda encoded, names: self._load_aligned(encoded, names, points), image_a, image_b
         )
 
     @tf.function(autograph=False)
@@ -129,7 +129,7 @@ class ServedVerifier(tf.Module):
         """Aligns a face in each image, as `serve_aligned`, and embeds it, as `embed`."""
         image = _check_batch(image, IMAGE)
         _check_lengths(image, points, IMAGE, POINTS)
-        return {EMBEDDING: self._embed(self._load_aligned(image, points, _names(IMAGE, image)))}
+        return {EMBEDDING: self._embed(self._load_aligned(image, _names(IMAGE, image), points))}
 
     @tf.function(input_signature=_EMBED_PIXELS, autograph=False)
     def embed_pixels(self, image: tf.Tensor) -> Answers:
@@ -155,7 +155,7 @@ class ServedVerifier(tf.Module):
         with tf.control_dependencies(checks):
             return self._answer(tf.identity(embedding_a), tf.identity(embedding_b))
 
-    def signatures(self) -> dict[str, tf.types.experimental.ConcreteFunction]:
+    def signatures(self) -> Signatures:
         """The signatures by their served names."""
         shape = [None, self._options.embedding_size]
         embeddings = [tf.TensorSpec(shape, tf.float32, name) for name in (EMBEDDING_A, EMBEDDING_B)]
@@ -183,7 +183,7 @@ class ServedVerifier(tf.Module):
         return compare(tf.constant(image_a), tf.constant(image_b))
 
     def _compare_images(
-        self, load: decoding.Load, image_a: tf.Tensor, image_b: tf.Tensor
+        self, load: Callable[..., tf.Tensor], image_a: tf.Tensor, image_b: tf.Tensor
     ) -> Answers:
         image_a, image_b = _check_batch(image_a, IMAGE_A), _check_batch(image_b, IMAGE_B)
         _check_lengths(image_a, image_b, IMAGE_A, IMAGE_B)
@@ -241,7 +241,7 @@ def _check_lengths(batch_a: tf.Tensor, batch_b: tf.Tensor, name_a: str, name_b: 
 def _check_unit(embeddings: tf.Tensor, name: str) -> tf.Operation:
     length = tf.norm(embeddings, axis=-1)
     # NaN by name: Grappler turns `not <=`, which is true for NaN, into `>`, which is not.
-    bad = tf.where(tf.math.is_nan(length) | (tf.abs(length - 1.0) > _LENGTH_TOLERANCE))[:1, 0]
+    bad = tf.where(tf.math.is_nan(length) | (tf.abs(length - 1.0) > LENGTH_TOLERANCE))[:1, 0]
     found = [tf.gather(_names(name, embeddings), bad), tf.strings.as_string(tf.gather(length, bad))]
     message = tf.strings.join(
         [found[0], " has length ", found[1], ", not 1: it is no embedding of this model"]
@@ -285,17 +285,20 @@ message_type {
 _PredictionLog = record.message_class(_PREDICTION_LOG, "tensorflow.serving.PredictionLog")
 
 
-def write_warm_up(folder: str, embedding_size: int, aligns: bool) -> None:
+def write_warm_up(folder: str, signatures: Signatures) -> None:
     """Writes warm-up requests, so that the first caller of a server does not wait.
 
     TensorFlow Serving replays them when it loads a version: noise for every signature, at batch
-    sizes 1 and 8. `aligns` says whether the model has the signatures of aligned faces.
+    sizes 1 and 8.
     """
     path = os.path.join(folder, WARM_UP)
     os.makedirs(os.path.dirname(path), exist_ok=True)
     with open(path, "wb") as file:
         for size in BATCH_SIZES:
-            for name, inputs in _make_requests(size, embedding_size, aligns).items():
+            pixels, jpegs, pngs = engine.draw_noise(size)
+            for name, function in signatures.items():
+                encoded = pngs if name.startswith("embed") else jpegs
+                inputs = engine.example_inputs(function, pixels, encoded)
                 file.write(record.frame(prediction_log(name, inputs)))
 
 
@@ -308,25 +311,3 @@ def prediction_log(signature: str, inputs: Inputs) -> bytes:
         tensor = tf.make_tensor_proto(values)
         request.inputs[name] = tensor.SerializeToString(deterministic=True)
     return log.SerializeToString(deterministic=True)
-
-
-def _make_requests(size: int, embedding_size: int, aligns: bool) -> dict[str, Inputs]:
-    """Arguments for each signature, batches of noise."""
-    rng = np.random.default_rng(size)
-    shape = (size, _WARM_UP_SIDE, _WARM_UP_SIDE, image_ops.CHANNELS)
-    pixels = rng.integers(0, 256, shape, dtype=np.uint8)
-    jpegs = [tf.io.encode_jpeg(image, quality=75).numpy() for image in pixels]
-    pngs = [tf.io.encode_png(image).numpy() for image in pixels]
-    noise = rng.normal(size=(size, embedding_size))
-    embeddings = (noise / np.linalg.norm(noise, axis=1, keepdims=True)).astype(np.float32)
-    points = np.tile(np.float32(alignment.TEMPLATE), (size, 1, 1))
-    aligned: dict[str, Inputs] = {
-        "serve_aligned": {IMAGE_A: jpegs, IMAGE_B: jpegs, POINTS_A: points, POINTS_B: points},
-        "embed_aligned": {IMAGE: pngs, POINTS: points},
-    }
-    return (aligned if aligns else {}) | {
-        "serving_default": {IMAGE_A: jpegs, IMAGE_B: jpegs},
-        "embed": {IMAGE: pngs},
-        "embed_pixels": {IMAGE: pixels},
-        "compare": {EMBEDDING_A: embeddings, EMBEDDING_B: embeddings},
-    }

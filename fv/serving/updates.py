@@ -8,11 +8,11 @@ from absl import logging
 
 from fv import errors
 from fv.errors import UserError
-from fv.serving import face_finder, rest, versions
+from fv.serving import contract, face_finder, rest, versions
 from fv.serving.batching import Batcher
 from fv.serving.contract import Engine
 from fv.serving.face_finder import FinderOptions
-from fv.serving.monitor import Monitor
+from fv.serving.limits import Monitor
 
 Load = Callable[[str], Engine]
 _SINGLE = "1"  # version of a folder whose name is no number
@@ -29,7 +29,7 @@ class Loaded:
         name = os.path.basename(os.path.abspath(engine.path))
         self.engine, self.version = engine, name if name.isdecimal() else _SINGLE
         self.signatures = rest.read_signatures(engine.path)
-        self.max_pixels = face_finder.max_pixels(engine.card)
+        self.max_pixels = contract.max_pixels(engine.card)
         self.finder = face_finder.make(engine.card, engine.path, faces, advice=_ADVICE)
         if self.finder:
             self.finder.warm_up()

@@ -1,23 +1,18 @@
-"""The held-out pairs of an export: where they are, their scores, and the threshold they choose."""
+"""The held-out pairs of an export: where they are, and the threshold that they choose."""
 
 import dataclasses
-import itertools
 import math
 import os
 
 import numpy as np
-import tensorflow as tf
 
-from fv import files, manifest, metrics, progress, workdir
+from fv import files, manifest, metrics, workdir
 from fv.errors import UserError
 from fv.evaluation import pair_sources
-from fv.model.model_record import ModelRecord
-from fv.model.siamese import PairScorer, Siamese
-from fv.pipeline import damage, input_pipeline
-from fv.pipeline.input_pipeline import PairSource
+from fv.evaluation.pairs import PairSet
+from fv.model.siamese import Siamese
 
-BEST_ACCURACY = "best accuracy"
-_BATCH_SIZE = 64  # pairs
+_PAIRS_AT_ONCE = 4096  # bounds memory
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,31 +90,14 @@ def _is_of_shards(figures: dict) -> bool:
     return bool(figures.get("tfrecords")) and set(splits) <= set(manifest.SPLITS)
 
 
-def require_unscored(held_out: HeldOut) -> None:
-    """Checks that the pairs are not those whose figures the model card shows.
-
-    Raises:
-      UserError: they are.
-    """
-    scored = (held_out.figures or {}).get("pairs_sha256")
-    folder, split = held_out.tfrecords, held_out.split
-    if scored and pair_sources.read_shard_pairs(folder, split).digest() == scored:
-        raise UserError(
-            f"--tfrecords={folder} holds as its {split} split the pairs that fv.evaluate scored, "
-            "and figures on the pairs that choose the threshold mean nothing: give other shards"
-        )
-
-
-def validation_source(held_out: HeldOut, model: ModelRecord) -> PairSource:
-    """Opens the held-out pairs, decoded for a model.
+def read_pairs(held_out: HeldOut) -> PairSet:
+    """Reads the held-out pairs; memory holds no image.
 
     Raises:
       UserError: there are no such shards, or none of that split.
     """
     try:
-        held = manifest.load(held_out.tfrecords)
-        pixels = (model.options.image_size, model.options.crop_fraction)
-        return PairSource.of(held_out.tfrecords, held, held_out.split, *pixels)
+        return pair_sources.read_shard_pairs(held_out.tfrecords, held_out.split)
     except UserError as error:
         raise UserError(
             f"{error} (the export is calibrated on these pairs; --tfrecords names shards that hold "
@@ -127,21 +105,26 @@ def validation_source(held_out: HeldOut, model: ModelRecord) -> PairSource:
         ) from error
 
 
-def score_pairs(pairs: PairSource, model: Siamese) -> tuple[np.ndarray, np.ndarray]:
-    """Scores pairs in the order of the shards: similarities float32 [n] and labels int32 [n]."""
-    batches = input_pipeline.evaluation_batches(pairs, batch_size=_BATCH_SIZE)
-    steps = input_pipeline.evaluation_steps(pairs, _BATCH_SIZE)
-    with (
-        damage.name_damaged_record(pairs.folder, pairs.split.shards),
-        progress.progress(steps, "calibrate", "batch") as line,
-    ):
-        return PairScorer(tf.distribute.get_strategy(), model).score(batches, line.update)
+def require_unscored(held_out: HeldOut, pairs: PairSet) -> None:
+    """Checks that the held-out pairs are not those whose figures the model card shows.
+
+    Raises:
+      UserError: they are.
+    """
+    if (held_out.figures or {}).get("pairs_sha256") == pairs.digest():
+        raise UserError(
+            f"--tfrecords={held_out.tfrecords} holds as its {held_out.split} split the pairs that "
+            "fv.evaluate scored, and figures on the pairs that choose the threshold mean nothing: "
+            "give other shards"
+        )
 
 
-def first_images(pairs: PairSource, count: int) -> tuple[list[bytes], list[bytes]]:
-    """Reads the encoded images of the first `count` pairs, or of all if there are fewer."""
-    first = list(itertools.islice(manifest.read_pairs(pairs.folder, pairs.split), count))
-    return [pair.images[0] for pair in first], [pair.images[1] for pair in first]
+def score_pairs(pairs: PairSet, embeddings: np.ndarray, model: Siamese) -> np.ndarray:
+    """Similarities of pairs, float32 [n], by the embeddings of their images, float32 [m, d]."""
+    ends = np.stack([pairs.first, pairs.second])
+    parts = np.array_split(ends, math.ceil(len(pairs) / _PAIRS_AT_ONCE), axis=1)
+    found = [model.head.similarity(embeddings[a], embeddings[b]).numpy() for a, b in parts]
+    return np.concatenate(found)
 
 
 def choose_threshold(
@@ -151,6 +134,7 @@ def choose_threshold(
     *,
     threshold: float | None,
     target_far: float | None,
+    best: float | None = None,
 ) -> OperatingPoint:
     """Chooses a threshold on labelled pairs, or measures a given one.
 
@@ -161,6 +145,8 @@ def choose_threshold(
       threshold: a given threshold, if any.
       target_far: the largest share of impostor pairs accepted, if any. With neither, the threshold
         with the best accuracy is chosen.
+      best: the threshold with the best accuracy as fv.evaluate chose it on these pairs; found anew
+        if None.
 
     Raises:
       UserError: the pairs are too few for that FAR.
@@ -172,7 +158,7 @@ def choose_threshold(
         threshold = _threshold_at_far(curve, target_far, split)
         chosen_by = f"most genuine pairs at a FAR of {target_far:g}"
     else:
-        threshold, chosen_by = curve.best_threshold(), BEST_ACCURACY
+        threshold, chosen_by = curve.best_threshold() if best is None else best, "best accuracy"
     same = np.asarray(similarities) >= np.float32(threshold)
     genuine = np.asarray(labels) == 1
     accepted, rejected = int(np.sum(same & ~genuine)), int(np.sum(~same & genuine))

@@ -1,7 +1,7 @@
 """Verdicts on pairs of images, from a SavedModel and nothing else."""
 
 import dataclasses
-from typing import Protocol
+from collections.abc import Callable, Iterable
 
 import numpy as np
 
@@ -9,15 +9,12 @@ from fv import detection
 from fv.alignment import Face
 from fv.errors import UserError
 from fv.serving import contract, encoding, face_finder
-from fv.serving.contract import Engine, InputError, Outputs
+from fv.serving.contract import Engine, Outputs
 from fv.serving.encoding import Batch, ImageSource
 from fv.serving.face_finder import REFUSE, FinderOptions
 
-
-class Finder(Protocol):
-    """What finds the face in each image."""
-
-    def find(self, batch: list, encoded: list[bytes], points: np.ndarray | None) -> list[Face]: ...
+# Finds the face in each image: as given, its bytes, and the caller's points, if any.
+Find = Callable[[list, list[bytes], np.ndarray | None], list[Face]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,14 +97,14 @@ class Verifier:
 
         loaded = load_engine(path, engine)
         options = FinderOptions(detector, detector_model, no_face)
-        faces = face_finder.make(loaded.card, loaded.path, options, face_points)
-        self._use(loaded, threshold, faces)
+        finder = face_finder.make(loaded.card, loaded.path, options, face_points)
+        self._use(loaded, threshold, finder.find if finder else None)
 
-    def _use(self, engine: Engine, threshold: float | None, faces: Finder | None = None) -> None:
-        """Takes over an engine; without `faces` it is given crops."""
+    def _use(self, engine: Engine, threshold: float | None, find: Find | None) -> None:
+        """Takes over an engine; without `find` it is given crops."""
         self._engine, self.path = engine, engine.path
-        self._max_pixels = face_finder.max_pixels(engine.card)
-        self._faces = faces
+        self._max_pixels = contract.max_pixels(engine.card)
+        self._find = find
         self.threshold = engine.threshold if threshold is None else _check_threshold(threshold)
 
     def verify(
@@ -138,19 +135,28 @@ class Verifier:
           UserError: an image is missing, broken, too large or has no face, and the message names
             it; or the batches differ in length.
         """
-        if encoding.is_batch(image_a) and encoding.is_batch(image_b):
-            return self._verify(list(image_a), list(image_b), threshold, points_a, points_b)
-        if encoding.is_batch(image_a) or encoding.is_batch(image_b):
+        if encoding.is_batch(image_a) != encoding.is_batch(image_b):
             raise UserError(
                 "one image and a batch cannot be compared: give two images, or two lists of one "
                 "length"
             )
-        return self._verify([image_a], [image_b], threshold, points_a, points_b)[0]
+        images_a, images_b = encoding.as_batch(image_a), encoding.as_batch(image_b)
+        if len(images_a) != len(images_b):
+            raise UserError(
+                f"{len(images_a):,} and {len(images_b):,} images are no pairs: give two lists of "
+                "one length"
+            )
+        batches = {
+            contract.IMAGE_A: (images_a, points_a),
+            contract.IMAGE_B: (images_b, points_b),
+        }
+        answer, faces = self._call_on_images("serving_default", batches)
+        verdicts = self._verdicts(answer, threshold, faces.values())
+        return verdicts if encoding.is_batch(image_a) else verdicts[0]
 
     def embed(self, images: ImageSource | Batch, points: np.ndarray | None = None) -> np.ndarray:
         """Embeds images as `verify` takes them; float32 [batch, d], or [d] for a single image."""
-        batch = list(images) if encoding.is_batch(images) else [images]
-        given = {contract.IMAGE: (batch, points)}
+        given = {contract.IMAGE: (encoding.as_batch(images), points)}
         embeddings = self._call_on_images("embed", given)[0][contract.EMBEDDING]
         return embeddings if encoding.is_batch(images) else embeddings[0]
 
@@ -175,32 +181,6 @@ class Verifier:
         verdicts = self._verdicts(self._engine.run("compare", inputs), threshold)
         return verdicts if pair[0].ndim == 2 else verdicts[0]
 
-    def _verify(
-        self,
-        images_a: list,
-        images_b: list,
-        threshold: float | None,
-        points_a: np.ndarray | None,
-        points_b: np.ndarray | None,
-    ) -> list[Verdict]:
-        if len(images_a) != len(images_b):
-            raise UserError(
-                f"{len(images_a):,} and {len(images_b):,} images are no pairs: give two lists of "
-                "one length"
-            )
-        batches = {
-            contract.IMAGE_A: (images_a, points_a),
-            contract.IMAGE_B: (images_b, points_b),
-        }
-        answer, faces = self._call_on_images("serving_default", batches)
-        verdicts = self._verdicts(answer, threshold)
-        if not faces:
-            return verdicts
-        return [
-            dataclasses.replace(verdict, face_a=face_a, face_b=face_b)
-            for verdict, face_a, face_b in zip(verdicts, *faces.values(), strict=True)
-        ]
-
     def _call_on_images(
         self, signature: str, batches: dict[str, tuple[list, np.ndarray | None]]
     ) -> tuple[Outputs, dict[str, list[Face]]]:
@@ -210,8 +190,8 @@ class Verifier:
         for name, (batch, points) in batches.items():
             encoded = [encoding.encode(one, self._max_pixels) for one in batch]
             inputs[name] = encoded
-            if self._faces:
-                faces[name] = self._faces.find(batch, encoded, points)
+            if self._find:
+                faces[name] = self._find(batch, encoded, points)
                 found = [face.points for face in faces[name]]
                 places = np.array(found, np.float32).reshape(-1, 5, 2)
                 inputs[contract.points_of(name)] = places
@@ -219,14 +199,14 @@ class Verifier:
                 raise UserError(
                     f"{self.path} takes images that are cut already: leave out the points"
                 )
-        aligned = contract.ALIGNED[signature] if self._faces else signature
-        try:
+        aligned = contract.ALIGNED[signature] if self._find else signature
+        names = {name: list(map(encoding.name, batch)) for name, (batch, _) in batches.items()}
+        with contract.use_names(names):
             return self._engine.run(aligned, inputs), faces
-        except InputError as error:
-            names = {name: list(map(encoding.name, batch)) for name, (batch, _) in batches.items()}
-            raise UserError(contract.name_image(str(error), names)) from error
 
-    def _verdicts(self, answer: Outputs, threshold: float | None) -> list[Verdict]:
+    def _verdicts(
+        self, answer: Outputs, threshold: float | None, faces: Iterable[list[Face]] = ()
+    ) -> list[Verdict]:
         threshold = self.threshold if threshold is None else _check_threshold(threshold)
         columns = [answer[name] for name in ("similarity", "probability", "distance")]
         if not np.isfinite(columns).all():
@@ -235,10 +215,10 @@ class Verifier:
                 "export again"
             )
         same = (columns[0] >= np.float32(threshold)).tolist()
-        rows = zip(same, *(column.tolist() for column in columns), strict=True)
+        rows = zip(same, *(column.tolist() for column in columns), *faces, strict=True)
         return [
-            Verdict(same, similarity, threshold, probability, distance)
-            for same, similarity, probability, distance in rows
+            Verdict(same, similarity, threshold, probability, distance, *found)
+            for same, similarity, probability, distance, *found in rows
         ]
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 from fv import files, ownership
 from fv.errors import UserError
-from fv.serving import model_card
+from fv.serving import contract, model_card
 
 FILE_NAME = "SHA256SUMS"
 _ADDED, _REMOVED, _CHANGED = "added", "removed", "changed"
@@ -119,7 +119,7 @@ def remove_oldest(output: str, keep: int) -> None:
 
 def _is_export(folder: str) -> bool:
     """Whether fv.export made a folder, even if somebody changed it later."""
-    card = os.path.join(folder, model_card.JSON)
+    card = os.path.join(folder, contract.CARD)
     if os.path.islink(folder) or not (os.path.isfile(card) and has_checksums(folder)):
         return False
     try:

@@ -47,7 +47,7 @@ def verifier(aligned_version):
 def serve(aligned_version, verifier, monkeypatch):
     """Starts services whose detector finds `face()` in all that is not of one colour."""
     test_server = pytest.importorskip("tests.serving.test_server", reason="pip install 'fv[serve]'")
-    from fv.serving import limits, monitor, updates
+    from fv.serving import limits, updates
 
     running, held = [], threading.Event()
     held.set()
@@ -60,7 +60,7 @@ def serve(aligned_version, verifier, monkeypatch):
     monkeypatch.setattr(detection, "load", lambda *_: Fake())
 
     def begin(seconds=20.0, **options):
-        metrics = monitor.Monitor()
+        metrics = limits.Monitor()
         engine = verifier._engine
         faces = FinderOptions(**options)
         model = updates.ServedModel(str(aligned_version), lambda path: engine, metrics, faces)

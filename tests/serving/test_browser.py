@@ -10,8 +10,7 @@ from PIL import Image
 from fv import detection
 from fv.alignment import Face
 from fv.serving import updates
-from fv.serving.limits import Limits
-from fv.serving.monitor import Monitor
+from fv.serving.limits import Limits, Monitor
 from tests import samples
 from tests.serving.test_server import Running, load  # noqa: F401
 

@@ -13,8 +13,7 @@ from tests.serving import making
 pytest.importorskip("uvicorn", reason="pip install 'fv[serve]'")
 
 from fv.serving import updates
-from fv.serving.limits import Limits
-from fv.serving.monitor import Monitor
+from fv.serving.limits import Limits, Monitor
 from tests.serving.test_server import Running, load  # noqa: F401
 
 GOOD, OTHER = samples.image_bytes(12, 0), samples.image_bytes(13, 0)

@@ -9,11 +9,11 @@ import pytest
 import fv
 from fv.conversion.formats import BadImage
 from fv.errors import UserError
+from fv.evaluation import pair_sources
 from fv.evaluation.pairs import Images, PairSet
 from fv.model import checkpoint_files, model_record
 from fv.serving import export, formats
 from fv.serving.export import ExportOptions
-from fv.serving.validation import HeldOut
 from tests.conftest import TINY
 
 PACKAGES = {"tflite": ["ai_edge_litert"], "onnx": ["tf2onnx", "onnxruntime"]}
@@ -45,8 +45,8 @@ def test_an_image_that_cannot_be_embedded_is_named():
 def test_held_out_pairs_are_used_where_the_evaluated_shards_are_gone(trained, shards):
     record = model_record.load(trained.workdir)
     model, _ = checkpoint_files.load_model(trained.workdir, record)
-    held_out = HeldOut({"tfrecords": "gone", "split": "test"}, str(shards), "val")
-    (row,) = formats.compare_formats([], model, record.options, held_out, 0.5, lambda *_: None)
+    pairs, gone = pair_sources.read_shard_pairs(str(shards), "val"), {"tfrecords": "gone"}
+    (row,) = formats.compare_formats([], model, record.options, pairs, gone, 0.5, lambda *_: None)
     assert row["format"] == "trained encoder" and 0 <= row["accuracy"] <= 1
 
 

@@ -32,7 +32,7 @@ def test_an_export_without_onnx_says_how_to_get_it(exported):
 
 
 def test_the_engine_needs_no_tensorflow():
-    code = "import sys, fv.serving.engine_processes; sys.exit('tensorflow' in sys.modules)"
+    code = "import sys, fv.serving.onnx_engine; sys.exit('tensorflow' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
@@ -94,7 +94,7 @@ def test_a_killed_worker_fails_its_own_call_and_is_replaced(folder):
 
     def workers() -> list[psutil.Process]:
         children = psutil.Process().children()
-        return [one for one in children if "fv.serving.engine_processes" in one.cmdline()]
+        return [one for one in children if "fv.serving.onnx_engine" in one.cmdline()]
 
     def ask(index: int) -> bool:
         try:

@@ -23,8 +23,7 @@ from fv.errors import UserError  # noqa: E402
 from fv.serve import ServeOptions, serve  # noqa: E402
 from fv.serving import engine, limits, server, updates  # noqa: E402
 from fv.serving.contract import InputError  # noqa: E402
-from fv.serving.limits import Limits  # noqa: E402
-from fv.serving.monitor import Monitor  # noqa: E402
+from fv.serving.limits import Limits, Monitor  # noqa: E402
 from tests import samples, waiting  # noqa: E402
 from tests.serving import loading, making  # noqa: E402
 
