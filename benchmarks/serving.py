@@ -276,7 +276,7 @@ def measure_fuzz(options: BenchmarkOptions) -> dict:
     good, slowest = sources[0], 0.0
     alone, before = verifier.verify(good, good).similarity, _peak_mb()
     counts = dict.fromkeys(("verdicts", "clear_errors", "other", "disagreements"), 0)
-    with progress.progress(options.mutants, "fuzz", "image") as line:
+    with progress.Progress(options.mutants, "fuzz", "image") as line:
         for mutant in hostile_images.mutate(sources, options.mutants, options.seed):
             start = time.perf_counter()
             served = _ask_signature(serve, mutant, good, alone)

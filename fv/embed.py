@@ -130,7 +130,7 @@ def write(
 
     left_out: dict[str, str] = dict(zip(odd["path"], odd["reason"], strict=True))
     busy = f"another run writes {options.output}: wait for it, or give another --output"
-    with files.lock_folder(kept, busy), progress.progress(total, "embed", "image") as line:
+    with files.lock_folder(kept, busy), progress.Progress(total, "embed", "image") as line:
         for number, block in enumerate(blocks):
             described = (*flags, block.paths, block.identities, block.stamp)
             key = hashlib.sha256(repr(described).encode()).hexdigest()

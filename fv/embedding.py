@@ -89,7 +89,7 @@ def embed(
     if folder is not None:
         files.make_folder(folder)
         weights = digest_weights(encoder, options)
-    with progress.progress(len(found), "embed", "image") as line:
+    with progress.Progress(len(found), "embed", "image") as line:
         for start in range(0, len(found), _IMAGES_PER_BLOCK):
             block = slice(start, min(start + _IMAGES_PER_BLOCK, len(found)))
             path = ""

@@ -54,7 +54,7 @@ def find_partners(
     found = np.full((len(owners), count), NOBODY, np.int32)
     edges = [0, *(np.flatnonzero(np.diff(owners)) + 1).tolist(), len(owners)]
     within: Iterable[tuple[int, int]] = itertools.pairwise(edges) if genuine else [(0, len(owners))]
-    with progress.progress(len(owners), "search", "image") as line:
+    with progress.Progress(len(owners), "search", "image") as line:
         for begin, end in within:
             for rows in _tiles(begin, end, side):
                 best = _Best(rows.stop - rows.start, count)

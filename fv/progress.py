@@ -49,9 +49,15 @@ def start_logging() -> None:
 
 
 class Progress(tqdm.tqdm):
-    """A bar on stderr; where that is no terminal, a log line every 30 seconds."""
+    """The progress of long work on stderr: a bar on a terminal, else a log line every 30 s."""
 
     def __init__(self, total: int, what: str, unit: str, initial: int = 0):
+        """Args:
+        total: number of units.
+        what: short name of the work, at the start of the line.
+        unit: name of one unit, as in 'image'.
+        initial: units done by an earlier run.
+        """
         super().__init__(total=total, desc=what, unit=f" {unit}", initial=initial, **_BAR)
         self._what, self._unit, self._first = what, unit, initial
         self._began = self._logged = time.monotonic()
@@ -73,20 +79,8 @@ class Progress(tqdm.tqdm):
         return None
 
 
-def progress(total: int, what: str, unit: str, initial: int = 0) -> Progress:
-    """Shows the progress of long work on stderr.
-
-    Args:
-      total: number of units.
-      what: short name of the work, at the start of the line.
-      unit: name of one unit, as in 'image'.
-      initial: units done by an earlier run.
-    """
-    return Progress(total, what, unit, initial)
-
-
 def bar(total: int, what: str, unit: str, initial: int = 0) -> tqdm.tqdm:
-    """As `progress`, but shows nothing without a terminal: for work that logs its own lines."""
+    """As `Progress`, but shows nothing without a terminal: for work that logs its own lines."""
     return tqdm.tqdm(total=total, desc=what, unit=f" {unit}", initial=initial, **_BAR)
 
 

@@ -19,7 +19,7 @@ def clock(monkeypatch) -> list[float]:
 
 
 def test_without_a_terminal_a_log_line_comes_every_30_seconds(clock, capsys):
-    with progress.progress(400, "embed test", "image") as line:
+    with progress.Progress(400, "embed test", "image") as line:
         for _ in range(4):
             line.update(100)
             clock[0] += 20.0
@@ -30,14 +30,14 @@ def test_without_a_terminal_a_log_line_comes_every_30_seconds(clock, capsys):
 
 
 def test_short_work_without_a_terminal_logs_nothing(clock, capsys):
-    with progress.progress(10, "embed test", "image") as line:
+    with progress.Progress(10, "embed test", "image") as line:
         line.update(10)
         assert line.n == 10
     assert capsys.readouterr().err == ""
 
 
 def test_units_that_were_done_before_are_not_part_of_the_rate(clock, capsys):
-    with progress.progress(400, "write", "pair", initial=300) as line:
+    with progress.Progress(400, "write", "pair", initial=300) as line:
         clock[0] += 40.0
         line.update(20)
     assert "write: 320 of 400 (80%), 0.5 pair/s, 02:40 left" in capsys.readouterr().err
@@ -47,7 +47,7 @@ def test_on_a_terminal_the_bar_stays_and_log_lines_stand_above_it(clock, monkeyp
     screen = io.StringIO()
     screen.isatty = lambda: True
     monkeypatch.setattr("sys.stderr", screen)
-    with progress.progress(400, "embed test", "image") as line:
+    with progress.Progress(400, "embed test", "image") as line:
         line.update(100)
         logging.warning("a line")
         clock[0] += 60.0

@@ -56,7 +56,7 @@ def main(options: Options) -> None:
     )
     stored = []
     ends = list(itertools.chain.from_iterable(zip(found.first, found.second, strict=True)))
-    with progress.progress(len(ends), "read", "image") as bar:
+    with progress.Progress(len(ends), "read", "image") as bar:
         for number in ends:
             try:
                 stored.append(found.images.read(number))

@@ -47,7 +47,7 @@ def run(
     names = list(entrants)
     results: dict[str, list[dict]] = {name: [] for name in names}
     absent: dict[str, str] = {}
-    with progress.progress(rounds * len(names), "side by side", "run") as line:
+    with progress.Progress(rounds * len(names), "side by side", "run") as line:
         for turn in range(rounds):
             for name in (*names[turn % len(names) :], *names[: turn % len(names)]):
                 if name not in absent:

@@ -123,7 +123,7 @@ def run(
     """
     running, absent = {}, {}
     try:
-        with progress.progress(len(entrants) * (1 + turns), "side by side", "turn") as line:
+        with progress.Progress(len(entrants) * (1 + turns), "side by side", "turn") as line:
             for name, entrant in entrants.items():
                 running[name] = Contestant(entrant, os.path.join(folder, name))
                 running[name].warm_up()

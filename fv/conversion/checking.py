@@ -99,7 +99,7 @@ def check_images(
     check = functools.partial(check_task, root, scratch, rules)
     done = 0
     reasons: dict[int, str] = {}
-    with progress.progress(len(catalog), "check", "image") as bar:
+    with progress.Progress(len(catalog), "check", "image") as bar:
         for found, refused in run(check, _tasks(catalog, boxes)):
             if strict and refused:
                 place, reason = min(refused.items())

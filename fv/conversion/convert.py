@@ -299,7 +299,7 @@ def write_shards(
         )
     )
     written = []
-    with progress.progress(sum(map(len, selection.tables.values())), "write", "pair") as bar:
+    with progress.Progress(sum(map(len, selection.tables.values())), "write", "pair") as bar:
         try:
             for shard in run(shards.write_shard, tasks):
                 written.append(shard)

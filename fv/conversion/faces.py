@@ -158,7 +158,7 @@ def find_faces(
     rest = iter(places or map(Place, paths))
     tasks = iter(lambda: tuple(itertools.islice(rest, _IMAGES_PER_TASK)), ())
     found: list[Face | None] = []
-    with progress.progress(len(paths), "detect", "image") as bar:
+    with progress.Progress(len(paths), "detect", "image") as bar:
         for rows in run(detect, tasks):
             found += map(_from_row, rows)
             bar.update(len(rows))

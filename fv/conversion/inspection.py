@@ -187,7 +187,7 @@ def inspect(
     tallies: dict[str, Tally] = {}
     damage: list[str] = []
     total = sum(split.pairs for split in described.splits.values())
-    with progress.progress(total, "inspect", "pair") as bar:
+    with progress.Progress(total, "inspect", "pair") as bar:
         for name, split in described.splits.items():
             tally = tallies[name] = Tally()
             for shard in split.shards:

@@ -37,7 +37,7 @@ def list_images(
     found: list[str] = []
     unusable: list[tuple[str, str]] = []
     labels, places = [], []
-    with progress.progress(len(paths), "index", "file") as bar:
+    with progress.Progress(len(paths), "index", "file") as bar:
         for path in paths:
             with _open(path) as file:
                 _image_column(file, path)  # refuses a file without one
@@ -73,7 +73,7 @@ def unpack(images: pd.DataFrame, scratch: str, run: workers.Map) -> pd.DataFrame
         ]
         owners += [number for _ in groups]
     sizes = []
-    with progress.progress(len(tasks), "unpack", "row group") as bar:
+    with progress.Progress(len(tasks), "unpack", "row group") as bar:
         for found in run(unpack_group, tasks):
             sizes.append(found)
             bar.update()

@@ -172,7 +172,7 @@ def _find_labels(
 ) -> tuple[np.ndarray, np.ndarray, list]:
     """The rows of images, their labels, and the key and reason of damaged records."""
     rows, labels, unusable = [], [], []
-    with progress.progress(len(keys), "index", "record") as bar:
+    with progress.Progress(len(keys), "index", "record") as bar:
         for at in range(0, len(keys), _BLOCK):
             heads = _read_heads(file, offsets[at : at + _BLOCK])
             found, sound = _labels(heads)

@@ -252,7 +252,7 @@ def clear_output(folder: str, keep: Collection[str] = ()) -> None:
     doomed = [name for name in _shard_names(folder) if name not in keep]
     listed = listed_shards(folder)
     changed = []
-    with progress.progress(sum(listed[name].bytes for name in doomed), "compare", "byte") as bar:
+    with progress.Progress(sum(listed[name].bytes for name in doomed), "compare", "byte") as bar:
         for name in doomed:
             if not is_unchanged(folder, listed[name]):
                 changed.append(name)

@@ -42,7 +42,7 @@ def list_images(
     names: list[str] = []
     unusable: list[tuple[str, str]] = []
     codes, places, sizes = array.array("i"), array.array("q"), array.array("L")
-    with progress.progress(len(paths), "index", "tar") as bar:
+    with progress.Progress(len(paths), "index", "tar") as bar:
         for code, path in enumerate(paths):
             base, (images, labels, refused) = os.path.basename(path), _index(path, field)
             for name, place, size in images:

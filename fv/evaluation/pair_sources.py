@@ -266,7 +266,7 @@ def read_shard_pairs(folder: str, split: str) -> PairSet:
     stored: list[manifest.StoredImage] = []
     numbers: dict[str, int] = {}  # by path, of an image in `stored`
     ends, labels = array.array("q"), array.array("b")
-    with progress.progress(held.pairs, f"read {split}", "pair") as line:
+    with progress.Progress(held.pairs, f"read {split}", "pair") as line:
         for label, pair in manifest.list_images(folder, held.shards):
             labels.append(label)
             for image in pair:

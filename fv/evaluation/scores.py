@@ -79,7 +79,7 @@ def extract_features(
     side = np.zeros(count, np.int32)
     broken: dict[int, str] = {}
     batches = embedding.load_batches(images, range(count), options, _BATCH_SIZE, broken)
-    with progress.progress(count, f"embed {name}", "image") as line:
+    with progress.Progress(count, f"embed {name}", "image") as line:
         for numbers, pixels, side_of_batch in batches:
             embeddings[numbers] = _embed(model, pixels, flip)
             side[numbers] = side_of_batch

@@ -114,7 +114,7 @@ class DecodedCache:
         numbered = enumerate(records)
         with (
             futures.ThreadPoolExecutor(workers.available_cores(), "decode") as threads,
-            progress.progress(len(self._labels), "decode", "pair") as shown,
+            progress.Progress(len(self._labels), "decode", "pair") as shown,
         ):
             images = _DistinctImages(self._images, crop_fraction, threads)
             while block := list(itertools.islice(numbered, _RECORDS_AT_ONCE)):

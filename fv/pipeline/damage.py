@@ -118,7 +118,7 @@ def _find_damage(folder: str, shards: Sequence[Shard]) -> record.DamagedShardErr
     """
     records = sum(shard.records for shard in shards)
     for check in (record.decode_pair, _decode_images):
-        with progress.progress(records, "look for the damage", "pair") as line:
+        with progress.Progress(records, "look for the damage", "pair") as line:
             for shard in shards:
                 path = os.path.join(folder, shard.name)
                 try:

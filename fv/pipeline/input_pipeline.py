@@ -230,7 +230,7 @@ def group_by_identity(
     """
     members: dict[bytes, list[int]] = {}
     reader, count = ShardReader(slices, damaged), count_records(slices)
-    with progress.progress(count, "index identities", "pair") as line:
+    with progress.Progress(count, "index identities", "pair") as line:
         for index in range(count):
             line.update()
             data = reader.read(index)

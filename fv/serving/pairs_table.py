@@ -160,7 +160,7 @@ def _embed(verifier: Verifier, paths: list[str]) -> tuple[dict[str, np.ndarray],
         except UserError as error:
             errors[path] = str(error)
 
-    with progress.progress(len(paths), "verify", "image") as line:
+    with progress.Progress(len(paths), "verify", "image") as line:
         for start in range(0, len(paths), _BATCH_SIZE):
             batch = paths[start : start + _BATCH_SIZE]
             try:

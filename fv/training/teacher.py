@@ -227,7 +227,7 @@ def read_paths(folder: str, split: manifest.Split) -> dict[str, int]:
     """
     indices = {name: index for index, name in enumerate(split.identities)}
     found: dict[str, int] = {}
-    with progress.progress(split.pairs, "read paths", "pair") as line:
+    with progress.Progress(split.pairs, "read paths", "pair") as line:
         for _, pair in manifest.list_images(folder, split.shards):
             for image in pair:
                 found[image.path] = indices.get(image.identity, record.NO_IDENTITY)
