@@ -20,7 +20,7 @@ from fv.faces.canvas import look
 from fv.faces.parameters import Appearance, Person, draw_appearance, draw_person
 from fv.faces.renderer import render, render_jpeg
 from fv.options import option, required
-from fv.progress import progress
+from fv.progress import Progress
 
 RECORD = "faces.json"
 POINTS, DRAWN = "faces.csv", "drawn"  # the file of points, and what it names as the detector
@@ -81,7 +81,7 @@ def write_dataset(options: FacesOptions) -> int:
     total = options.identities * options.images_per_identity
     with (
         ownership.temporary_folder(options.output),  # keeps .fv/ while a worker may write into it
-        progress(total, "faces", "image", initial=total - len(missing)) as bar,
+        Progress(total, "faces", "image", initial=total - len(missing)) as bar,
         pool if processes > 1 else contextlib.nullcontext(map) as run,
     ):
         for count in run(write, batches):
