@@ -1,4 +1,4 @@
-"""Renders templates to HTML pages that load no other file."""
+"""Renders templates: HTML pages that load no other file, and Markdown."""
 
 import base64
 import functools
@@ -7,11 +7,11 @@ import jinja2
 
 
 def render(template: str, **content: object) -> str:
-    """Renders a page; the same content gives the same bytes.
+    """Renders a template; the same content gives the same bytes.
 
     Args:
       template: name of a file in `fv/templates`.
-      content: variables of the template; every text is escaped.
+      content: variables of the template; every text in a page is escaped.
     """
     return environment().get_template(template).render(content)
 
@@ -21,7 +21,7 @@ def environment() -> jinja2.Environment:
     """The templates with their filters; an undefined variable is an error."""
     made = jinja2.Environment(
         loader=jinja2.PackageLoader("fv"),
-        autoescape=True,
+        autoescape=_is_page,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -35,6 +35,10 @@ def many(count: int, noun: str) -> str:
     """A count with its noun in the right number, such as '1 identity' or '1,200 images'."""
     plural = f"{noun[:-1]}ies" if noun.endswith("y") else f"{noun}s"
     return f"{count:,} {noun if count == 1 else plural}"
+
+
+def _is_page(template: str | None) -> bool:
+    return template is None or not template.endswith(".md")
 
 
 def _data_uri(data: bytes, kind: str) -> str:
