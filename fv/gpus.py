@@ -1,4 +1,4 @@
-"""GPUs: whether there are any, and those that TensorFlow does not see."""
+"""GPUs that the scheduler, the container or the driver names, but TensorFlow does not see."""
 
 import errno
 import functools
@@ -16,16 +16,10 @@ _CONTAINER = "NVIDIA_VISIBLE_DEVICES"
 # CUDA's container images say 'all' on machines without a GPU, too.
 _NOT_IN_CONTAINER = ("", "all", "none", "void")
 _DEVICES, _DRIVER = "dev/nvidia[0-9]*", "proc/driver/nvidia/gpus/*"
-_CONTROLS = ("/dev/nvidiactl", "/dev/kfd")  # of NVIDIA's and AMD's drivers
 _ADVICE = (
     "install fv[gpu] (TF_CPP_MIN_LOG_LEVEL=0 shows what TensorFlow misses; a container needs "
     f"docker run --gpus), or set {_VISIBLE}=-1 to compute on the CPU"
 )
-
-
-def has_driver() -> bool:
-    """Whether a GPU's driver runs here, for settings that TensorFlow's start is too late for."""
-    return any(map(os.path.exists, _CONTROLS))
 
 
 def require_seen() -> None:

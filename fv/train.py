@@ -11,10 +11,9 @@ a temporary error of a disk or the network. docs/cluster.md lists all exit codes
 import ctypes
 import os
 
-from fv import gpus
-
 # Of glibc's malloc.h. −1 turns trimming off.
 _MALLOC_SETTINGS = {"M_ARENA_MAX": (-8, 1), "M_MMAP_MAX": (-4, 0), "M_TRIM_THRESHOLD": (-1, -1)}
+_ACCELERATORS = ("/dev/nvidiactl", "/dev/kfd")
 _USER_SETTINGS = ("MALLOC_ARENA_MAX", "GLIBC_TUNABLES")
 
 
@@ -29,7 +28,9 @@ def _keep_freed_memory() -> None:
     Does nothing where the environment configures malloc, without glibc, or with a GPU, where the
     step's tensors are not malloc's and many threads feed it.
     """
-    if gpus.has_driver() or any(name in os.environ for name in _USER_SETTINGS):
+    if any(name in os.environ for name in _USER_SETTINGS):
+        return
+    if any(map(os.path.exists, _ACCELERATORS)):
         return
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt:

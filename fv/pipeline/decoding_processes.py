@@ -27,7 +27,7 @@ from typing import cast
 
 import numpy as np
 
-from fv import gpus, jpeg_loader, record, workers
+from fv import jpeg_loader, record, workers
 from fv.errors import UserError
 from fv.pipeline.shard_reader import FrameLocation, FrameReader
 from fv.record import Pair
@@ -44,9 +44,6 @@ _NO_NAMES = (b"",) * 4  # of a pair that could not be parsed
 
 # Of each process: while it decodes one batch the next one waits, so that no core is idle.
 _CONNECTIONS = 2
-# Training on the CPU takes all cores, and its threads wait for each other in every op: each
-# interruption of one stops all. At a lower priority, decoding runs where threads wait.
-_NICENESS_BESIDE_CPU = 10
 _MAPPED_BATCHES = 256  # more than there are at one time
 _MADV_REMOVE = getattr(mmap, "MADV_REMOVE", None)  # Linux's
 
@@ -201,8 +198,6 @@ def _open_unnamed() -> int:
 def main() -> None:
     """Forks a process for every two connections; each answers until its parent is gone."""
     workers.ignore_group_signals()  # the parent handles them, and its end is the end of all
-    if not gpus.has_driver():
-        os.nice(_NICENESS_BESIDE_CPU)
     memory, *descriptors = map(int, sys.argv[1:])
     gc.freeze()
     gc.disable()  # nothing here refers to itself

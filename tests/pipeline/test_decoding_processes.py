@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from fv import gpus, jpeg_loader, record
+from fv import jpeg_loader, record
 from fv.errors import UserError
 from fv.pipeline.decoding_processes import UNDECODED, BatchMemory, DecodingProcesses, SharedFile
 from tests import samples
@@ -161,13 +161,6 @@ def test_a_task_waits_in_the_process_that_works_on_another(processes, encoded):
         ]
     labels = [np.frombuffer(each.result()[1][0], np.int8).item() for each in given]
     assert labels == [UNDECODED, record.GENUINE] * 20
-
-
-@pytest.mark.skipif(gpus.has_driver(), reason="the priority is lower without a GPU only")
-def test_beside_training_on_the_cpu_they_have_a_lower_priority(processes, encoded):
-    processes.decode(processes.batch_memory((1, 2, SIDE, SIDE, 3)), 1.0, [encoded])
-    own = os.getpriority(os.PRIO_PROCESS, 0)
-    assert os.getpriority(os.PRIO_PROCESS, processes.pid) == min(own + 10, 19)
 
 
 def test_it_imports_no_tensorflow():
