@@ -48,6 +48,8 @@ def load_engine(path: str, name: str = TENSORFLOW, processes: int = 0) -> Engine
 
         version = versions.trusted_version(path)
         engine = EngineProcesses(version, processes) if processes else OnnxEngine(version)
+    if engine.card and not engine.card.get("preprocessing"):
+        raise UserError(f"{engine.path} was exported by an earlier fv: export it again")
     if "boxes" in engine.card.get("preprocessing", {}):
         print(f"fv: note: {engine.path}: {model_card.BOXES}", file=sys.stderr)
     return engine

@@ -15,6 +15,7 @@ from PIL import Image
 import fv
 from fv.conversion import formats
 from fv.errors import UserError
+from fv.serving import versions
 from tests import samples
 from tests.conftest import slow_case
 from tests.serving import making
@@ -222,3 +223,13 @@ def test_premultiplied_opacity_shows_white_as_opacity_does():
     grey = Image.new("LA", (4, 4), (0, 51))
     for image in (grey.convert("La"), Image.new("RGBA", (4, 4), (0, 0, 0, 51)).convert("RGBa")):
         assert np.all(formats.to_rgb(image) == 204)
+
+
+def test_an_export_that_does_not_say_how_images_were_stored_is_refused(exported, tmp_path):
+    changed = shutil.copytree(exported, tmp_path / "1")
+    card = json.loads((changed / "model_card.json").read_text())
+    del card["preprocessing"]
+    (changed / "model_card.json").write_text(json.dumps(card))
+    versions.write_checksums(str(changed))
+    with pytest.raises(UserError, match="exported by an earlier fv: export it again"):
+        fv.Verifier(str(changed))
