@@ -24,7 +24,6 @@ from fv.conversion import (
     pair_checks,
     pair_lists,
     pairs,
-    passed_over,
     report,
     shards,
     sources,
@@ -199,7 +198,7 @@ def _select_sampled(
         sound, dropped = duplicates.drop_copies(checked, copies)
         left_out.append(dropped)
     unused = pd.concat(left_out).sort_values("path", ignore_index=True)
-    kept = catalog._replace(images=sound, unusable=unused, passed_over=passed_over.count("", ()))
+    kept = catalog._replace(images=sound, unusable=unused, passed_over=catalog.passed_over.iloc[:0])
     datasets.require_identities(kept, chosen.images)
 
     sound = pairs.split_images(sound, shares, chosen.seed)

@@ -211,9 +211,10 @@ def compare_formats(
     pairs = held_out
     if figures and files.exists(os.path.join(figures["tfrecords"], manifest.FILE_NAME)):
         pairs = pair_sources.read_shard_pairs(figures["tfrecords"], figures["split"])
-    engines = {_TRAINED: embed_trained} | {path: open_engine(path) for path in paths}
+    of_files = {path: open_engine(path) for path in paths}
+    engines = {_TRAINED: embed_trained} | of_files
     found = _embed_images(engines, pairs, options)
-    choosing = _embed_images(engines, held_out, options)
+    choosing = found if pairs is held_out else _embed_images(of_files, held_out, options)
     image = load_examples(pairs, options)[:1]
     rows = []
     for name, embed in engines.items():
