@@ -27,6 +27,7 @@ from fv import (
     files,
     quiet_tensorflow,  # noqa: F401
     workdir,
+    workers,
 )
 from fv.alignment import Face
 from fv.conversion import faces, storage
@@ -51,7 +52,7 @@ class Options:
     images: str = required("folder of the original images.")
     tfrecords: str = required("data set of aligned faces, converted from --images.")
     workdir: str = required("model that was trained on it.")
-    output: str = required("folder for the photographs; those that are there are kept.")
+    output: str = required("folder for the photographs and their faces; what is there is kept.")
     pairs: int = option(1_794, "Test pairs, the first of the split.", lower=2)
     flip: bool = option(True, "Add the embedding of the mirrored image.")
     seed: int = option(0, "Of places, angles, scales and backgrounds.", lower=0)
@@ -76,6 +77,13 @@ def main(options: Options) -> None:
         rows = csv.writer(file)
         rows.writerow(("image_a", "image_b", "label"))
         rows.writerows((pairs.images.paths[a], pairs.images.paths[b], c) for a, b, c in ends)
+    points = os.path.join(options.output, faces.FILE)
+    if not os.path.exists(points):  # another model needs no second detection
+        finder = FaceOptions(detector=detection.MTCNN)
+        with workers.pool(workers.available_cores()) as run:
+            seen = faces.find_faces(finder, 0.0, paths, options.output, _MAX_PIXELS, run)
+        assert seen is not None
+        face_files.write(points, seen.by_path, seen.alignment.detector)
     nowhere = os.path.join(options.output, "nowhere.csv")
     face_files.write(nowhere, dict.fromkeys(paths), alignment.GIVEN)
     known = os.path.join(options.tfrecords, faces.FILE)
@@ -85,7 +93,7 @@ def main(options: Options) -> None:
     found = FaceOptions(face_points=known)
     ways = {
         "originals": (options.images, found),
-        "photographs": (options.output, FaceOptions(detector="mtcnn")),
+        "photographs": (options.output, FaceOptions(points)),
         "photographs, centre": (options.output, FaceOptions(nowhere, no_face=faces.CENTRE)),
     }
     figures = {}

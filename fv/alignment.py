@@ -249,8 +249,9 @@ def points_of_box(box: np.ndarray) -> np.ndarray:
 def choose_face(faces: Sequence[Face], width: int, height: int) -> Face | None:
     """Chooses the largest face near the centre of an image.
 
-    It is the one with the largest area of its box times √(1 − d), where d is the distance of the
-    box's centre from the image's, over that of the image's corner.
+    It is the one with the largest area of its box × √(1 − d) × c². d is the distance of the box's
+    centre from the image's, over that of the image's corner. c is the detector's confidence: what
+    is found by mistake has a lower one (benchmarks/results/alignment.md).
     """
 
     def weight(face: Face) -> float:
@@ -258,7 +259,8 @@ def choose_face(faces: Sequence[Face], width: int, height: int) -> Face | None:
         left, top, across, down = face.box
         x, y = left + across / 2 - width / 2, top + down / 2 - height / 2
         away = min(1.0, 2 * math.hypot(x, y) / math.hypot(width, height))
-        return across * down * math.sqrt(1.0 - away)
+        confidence = 1.0 if face.confidence is None else face.confidence
+        return across * down * math.sqrt(1.0 - away) * confidence**2
 
     best = max(faces, key=weight, default=None)
     return best and dataclasses.replace(best, faces=len(faces))

@@ -1,5 +1,6 @@
 """Faces are moved to the template by the published method, alike on the host and in a graph."""
 
+import dataclasses
 import math
 
 import numpy as np
@@ -129,6 +130,16 @@ def test_the_largest_face_near_the_centre_is_chosen():
     assert alignment.choose_face([middle, face(0, 0, 49)], 200, 160).box == middle.box
     assert alignment.choose_face([middle, face(0, 0, 126)], 200, 160).box != middle.box
     assert alignment.choose_face([], 200, 160) is None
+
+
+def test_a_less_certain_face_must_be_larger_to_be_chosen():
+    def face(left, confidence):
+        return Face(TEMPLATE, (left, 60, 40, 40), confidence)
+
+    sure, doubtful = face(40, 0.99), face(120, 0.8)  # equally far from the centre of 200 × 160
+    assert alignment.choose_face([doubtful, sure], 200, 160).box == sure.box
+    larger = dataclasses.replace(doubtful, box=(110, 50, 60, 60))
+    assert alignment.choose_face([larger, sure], 200, 160).box == larger.box
 
 
 def test_eye_distance_and_roll_describe_a_face():
