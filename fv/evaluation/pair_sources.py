@@ -87,8 +87,9 @@ def with_training_crop(options: EvaluateOptions, preprocessing: Preprocessing) -
             f"{options.workdir} was not trained on aligned faces: leave out {options.faces.source}"
         )
     crop = options.crop
-    sets = filter(None, (options.pairs_list, options.threshold_pairs))
-    bins = [path for path in sets if options_module.is_bin(path)]
+    bins = [options.pairs_bin] if options.pairs_bin else []
+    if options.threshold_pairs and options_module.is_bin(options.threshold_pairs):
+        bins.append(options.threshold_pairs)
     if bins and (options.faces.given or (made and crop is None)):
         raise UserError(
             f"faces are not looked for in a verification set such as {bins[0]}: give --crop=none, "
@@ -146,7 +147,7 @@ def _read_choosing(options: EvaluateOptions, trained: ModelRecord) -> PairSet | 
         return None
     path = options.threshold_pairs
     if path:
-        is_csv, is_bin = path.endswith(".csv"), options_module.is_bin(path)
+        is_csv, is_bin = path.lower().endswith(".csv"), options_module.is_bin(path)
         return _read_list(path, options, trained, is_csv=is_csv, is_bin=is_bin)
     folder, split = options.threshold_tfrecords or options.tfrecords, options.threshold_split
     if folder is None:
