@@ -46,7 +46,7 @@ def fv_pipeline() -> Callable:
     """fv's training pipeline, as fv.train calls it."""
     from fv.pipeline import input_pipeline
     from fv.pipeline.options import InputOptions
-    from fv.pipeline.slices import PairSource
+    from fv.pipeline.shards import PairSource
 
     def batches(work: Workload) -> Iterator:
         held = manifest.load(work.shards)

@@ -19,7 +19,7 @@ import tensorflow as tf
 from benchmarks.side_by_side import peers, workload
 from benchmarks.side_by_side.workload import Workload
 from fv import files, jpeg_loader, manifest, record
-from fv.pipeline.shard_reader import FrameReader, ShardIndex
+from fv.pipeline.shards import FrameReader, ShardIndex
 
 STAGES = ("read", "parse", "decode", "resize", "batch")
 REPEATS = 5  # the least counts

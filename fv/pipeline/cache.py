@@ -12,8 +12,7 @@ from fv import image_ops, progress, record, workers
 from fv.errors import UserError
 from fv.pipeline import damage, decoders
 from fv.pipeline.damage import DamagedRecords
-from fv.pipeline.shard_reader import ShardReader
-from fv.pipeline.slices import PairSource, Slice, count_records
+from fv.pipeline.shards import PairSource, ShardReader, Slice, count_records
 
 _RECORDS_AT_ONCE = 256
 _DIGEST_BYTES = 16

@@ -17,7 +17,7 @@ from fv import image_ops, record, workers
 from fv.errors import UserError
 from fv.pipeline import damage, decoding_processes
 from fv.pipeline.decoding_processes import UNDECODED, BatchMemory, RecordSource
-from fv.pipeline.shard_reader import ShardReader
+from fv.pipeline.shards import ShardReader
 
 BATCH_TYPES = {"images": tf.uint8, "label": tf.int32, "identities": tf.int32, "valid": tf.bool}
 _PADDING = -1  # index of a place in a batch without a record

@@ -29,7 +29,7 @@ import numpy as np
 
 from fv import jpeg_loader, record, workers
 from fv.errors import UserError
-from fv.pipeline.shard_reader import FrameLocation, FrameReader
+from fv.pipeline.shards import FrameLocation, FrameReader
 from fv.record import Pair
 
 # A record, where its frame lies in a shard, or None for padding.

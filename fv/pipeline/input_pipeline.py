@@ -7,9 +7,9 @@ A batch is a dict of
               with `paths`, the image's index among these
   valid       bool [batch], False for padding and for skipped records
 
-A record's way: `slices` deals records to input workers, `order` shuffles them, `shard_reader` reads
-them, `decoders` makes batches of them (with `decoding_processes` or a `cache`), and `damage` counts
-those that are damaged.
+A record's way: `shards` deals records to input workers and reads them, `order` shuffles them,
+`decoders` makes batches of them (with `decoding_processes` or a `cache`), and `damage` counts those
+that are damaged.
 """
 
 import math
@@ -27,8 +27,7 @@ from fv.pipeline.damage import DamagedRecords
 from fv.pipeline.decoders import HostDecoder, TensorFlowDecoder
 from fv.pipeline.options import InputOptions
 from fv.pipeline.order import SliceReader
-from fv.pipeline.shard_reader import ShardReader
-from fv.pipeline.slices import PairSource, Slice, count_records
+from fv.pipeline.shards import PairSource, ShardReader, Slice, count_records
 
 BATCHES_AHEAD = 2  # decoded batches that wait for the step
 # To delete an iterator takes up to a minute: TensorFlow waits until the thread that tunes the

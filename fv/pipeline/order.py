@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import tensorflow as tf
 
-from fv.pipeline.slices import Slice, count_records
+from fv.pipeline.shards import Slice, count_records
 
 CUT_SHORT = "a shard holds fewer records than its manifest says"
 

@@ -20,7 +20,7 @@ from fv.errors import UserError
 from fv.options import option, required
 from fv.pipeline import decoders, order
 from fv.pipeline.decoders import TensorFlowDecoder
-from fv.pipeline.slices import PairSource, Slice
+from fv.pipeline.shards import PairSource, Slice
 
 _service = tf.data.experimental.service
 

@@ -21,7 +21,7 @@ from fv import errors, files, ownership
 from fv import workdir as workdirs
 from fv.errors import UserError
 from fv.model import checkpoint_files
-from fv.training.coordination import Agreement
+from fv.training.strategy import Agreement
 
 # {"step": of the last validation, "metric", "best": its value, "best_step"}
 VALIDATION_FILE = "validation.json"
@@ -33,7 +33,7 @@ _FULL_DISK_REASONS = tuple(map(os.strerror, (errno.ENOSPC, errno.EDQUOT)))
 # TensorFlow raises each of them for some mismatch between a checkpoint and the variables.
 _MISMATCH_ERRORS = (tf.errors.OpError, AssertionError, ValueError, TypeError)
 # Reading the workers' shared variables raises these when a worker is lost, which is no fault of the
-# disk; `fv.training.coordination` reports it.
+# disk; `fv.training.strategy` reports it.
 _WORKER_ERRORS = (
     tf.errors.AbortedError,
     tf.errors.CancelledError,

@@ -12,7 +12,7 @@ import tensorflow as tf
 from fv import manifest
 from fv.errors import UserError
 from fv.manifest import Manifest
-from fv.pipeline import input_pipeline, slices
+from fv.pipeline import input_pipeline, shards
 from fv.pipeline.damage import DamagedRecords
 from fv.pipeline.input_pipeline import PairSource
 from fv.training import teacher as teachers
@@ -65,7 +65,7 @@ def training_source(options: TrainOptions, held: Manifest) -> PairSource:
             f"--scale={options.augmentation.scale[0]},{reach} reaches beyond the images: {left}, "
             "lower one of them"
         )
-    side = slices.choose_load_size(
+    side = shards.choose_load_size(
         options.input.load_size, held, round(options.model.image_size * reach), kept
     )
     source = PairSource.of(options.tfrecords, held, "train", side, kept)

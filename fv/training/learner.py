@@ -8,7 +8,7 @@ from fv.model import model_record, siamese
 from fv.model.initial_weights import FirstWeights
 from fv.model.model_record import ModelRecord
 from fv.model.siamese import Siamese
-from fv.pipeline.slices import PairSource
+from fv.pipeline.shards import PairSource
 from fv.training import optimizers
 from fv.training import strategy as strategies
 from fv.training import teacher as teachers

@@ -17,9 +17,9 @@ import numpy as np
 from fv.errors import Stopped
 from fv.training import checkpoints as checkpoints_module
 from fv.training.checkpoints import Checkpoints
-from fv.training.coordination import Agreement
 from fv.training.monitoring import Reporter
 from fv.training.options import TrainOptions
+from fv.training.strategy import Agreement
 from fv.training.validation import Validator
 
 # Longest host call, in seconds: Slurm and Kubernetes wait 30 between SIGTERM and SIGKILL.

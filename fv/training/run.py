@@ -17,15 +17,15 @@ from fv.pipeline import damage
 from fv.pipeline.damage import DamagedRecords
 from fv.pipeline.input_pipeline import PairSource
 from fv.training import checkpoints as checkpoints_module
-from fv.training import coordination, feeding, rendezvous, run_record
+from fv.training import feeding, rendezvous, run_record
 from fv.training import learner as learners
 from fv.training import strategy as strategies
 from fv.training.checkpoints import Checkpoints
-from fv.training.coordination import Agreement
 from fv.training.loop import Interruption, TrainingLoop
 from fv.training.monitoring import Reporter
 from fv.training.options import TrainOptions
 from fv.training.step import TrainStep
+from fv.training.strategy import Agreement
 from fv.training.validation import Validator
 
 
@@ -55,7 +55,7 @@ def train(options: TrainOptions) -> None:
         strategy, options.global_batch_size, options.optimization.accumulate_steps
     )
     with (
-        coordination.raise_if_worker_lost(strategy),
+        strategies.raise_if_worker_lost(strategy),
         checkpoints_module.report_full_disk(options.workdir),
         _claim_workdir(options.workdir, chief=strategies.is_chief(strategy)),
     ):

@@ -24,7 +24,7 @@ from fv.model.options import ModelOptions
 from fv.model.siamese import Siamese
 from fv.onnx_encoder import OnnxEncoder
 from fv.pipeline import augment
-from fv.pipeline.slices import PairSource
+from fv.pipeline.shards import PairSource
 from fv.preprocessing import Preprocessing
 from fv.training.options import TeacherOptions
 

@@ -11,7 +11,7 @@ from fv.errors import UserError
 from fv.pipeline import damage, input_pipeline
 from fv.pipeline.damage import DamagedRecords
 from fv.pipeline.options import CACHES, InputOptions
-from fv.pipeline.shard_reader import ShardReader
+from fv.pipeline.shards import ShardReader
 from tests import samples
 from tests.conftest import slow_case
 from tests.pipeline.streams import pairs_of, source_of, stream

@@ -19,9 +19,9 @@ from fv.model import checkpoint_files
 from fv.training import checkpoints
 from fv.training import strategy as strategies
 from fv.training.checkpoints import Checkpoints
-from fv.training.coordination import Agreement
 from fv.training.options import CheckpointOptions, ReportOptions, StrategyOptions
 from fv.training.run import train
+from fv.training.strategy import Agreement
 from tests import dying
 
 FULL = os.strerror(errno.ENOSPC)

@@ -10,9 +10,9 @@ import pytest
 import tensorflow as tf
 
 from fv.errors import Stopped, UserError
-from fv.training.coordination import Agreement
 from fv.training.loop import Interruption, TrainingLoop
 from fv.training.options import CheckpointOptions, ReportOptions, TrainOptions
+from fv.training.strategy import Agreement
 from fv.training.validation import Validation
 from tests import waiting
 
