@@ -1,17 +1,19 @@
-"""Calibration of similarities to the probability that two images show the same person.
+"""From similarities to decisions: a threshold, and the probability of the same person.
 
-Platt scaling, p = sigmoid(slope · similarity + offset), is fitted by maximum likelihood with
-targets held off 0 and 1 (Platt, Probabilistic Outputs for Support Vector Machines, 1999), by
-Newton's method with step halving (Lin, Lin and Weng, A Note on Platt's Probabilistic Outputs
-for Support Vector Machines, 2007). It has two parameters, so a few hundred pairs are enough, and
-keeps the order of scores.
+A threshold is chosen on labelled pairs. Platt scaling, p = sigmoid(slope · similarity + offset), is
+fitted by maximum likelihood with targets held off 0 and 1 (Platt, Probabilistic Outputs for Support
+Vector Machines, 1999), by Newton's method with step halving (Lin, Lin and Weng, A Note on Platt's
+Probabilistic Outputs for Support Vector Machines, 2007). It has two parameters, so a few hundred
+pairs are enough, and keeps the order of scores.
 """
 
 import dataclasses
+import math
 
 import numpy as np
 
 from fv import metrics
+from fv.errors import UserError
 
 _MOST_STEPS = 100
 _TOLERANCE = 1e-10  # of the gradient, per pair
@@ -30,6 +32,30 @@ class Calibration:
     def probability(self, similarities: np.ndarray) -> np.ndarray:
         """Probabilities, float64 [n] in [0, 1], of similarities [n]."""
         return _sigmoid(self.slope * np.asarray(similarities, np.float64) + self.offset)
+
+
+@dataclasses.dataclass(frozen=True)
+class OperatingPoint:
+    """A threshold with its error rates.
+
+    Attributes:
+      threshold: similarity from which on two images show the same person.
+      chosen_by: how it was chosen, in words.
+      far: share of impostor pairs that are accepted, with its counts.
+      frr: share of genuine pairs that are rejected, with its counts.
+      split: the pairs that far and frr were measured on. They chose the threshold too, unless the
+        user gave it.
+    """
+
+    threshold: float
+    chosen_by: str
+    far: float
+    impostors_accepted: int
+    impostors: int
+    frr: float
+    genuine_rejected: int
+    genuine: int
+    split: str
 
 
 def fit(similarities: np.ndarray, labels: np.ndarray) -> Calibration:
@@ -94,6 +120,47 @@ def reliability(probabilities: np.ndarray, labels: np.ndarray) -> list[dict[str,
     ]
 
 
+def choose_threshold(
+    similarities: np.ndarray,
+    labels: np.ndarray,
+    split: str,
+    *,
+    threshold: float | None,
+    target_far: float | None,
+    best: float | None = None,
+) -> OperatingPoint:
+    """Chooses a threshold on labelled pairs, or measures a given one.
+
+    Args:
+      similarities: float32 [n].
+      labels: int [n], 1 for a genuine pair.
+      split: what the pairs are called.
+      threshold: a given threshold, if any.
+      target_far: the largest share of impostor pairs accepted, if any. With neither, the threshold
+        with the best accuracy is chosen.
+      best: the threshold with the best accuracy as fv.evaluate chose it on these pairs; found anew
+        if None.
+
+    Raises:
+      UserError: the pairs are too few for that FAR.
+    """
+    curve = metrics.roc(similarities, labels)
+    if threshold is not None:
+        chosen_by = "given by --threshold"
+    elif target_far is not None:
+        threshold = _threshold_at_far(curve, target_far, split)
+        chosen_by = f"most genuine pairs at a FAR of {target_far:g}"
+    else:
+        threshold, chosen_by = curve.best_threshold() if best is None else best, "best accuracy"
+    same = np.asarray(similarities) >= np.float32(threshold)
+    genuine = np.asarray(labels) == 1
+    accepted, rejected = int(np.sum(same & ~genuine)), int(np.sum(~same & genuine))
+    far, frr = accepted / curve.impostors, rejected / curve.genuine
+    return OperatingPoint(
+        threshold, chosen_by, far, accepted, curve.impostors, frr, rejected, curve.genuine, split
+    )
+
+
 def _bins(probabilities: np.ndarray) -> np.ndarray:
     return np.minimum((probabilities * _BINS).astype(int), _BINS - 1)
 
@@ -139,3 +206,20 @@ def _derivatives(
 def _sigmoid(logits: np.ndarray) -> np.ndarray:
     """1 / (1 + e^−x), from exponentials of numbers up to 0, which never overflow."""
     return np.exp(np.minimum(logits, 0.0)) / (1.0 + np.exp(-np.abs(logits)))
+
+
+def _threshold_at_far(curve: metrics.Roc, target_far: float, split: str) -> float:
+    point = curve.tar_at_far(target_far)
+    if point.threshold is None:
+        smallest = 1 / point.impostors
+        # Two digits, rounded up: a rate that is advised must be measurable.
+        unit = 10.0 ** (math.floor(math.log10(smallest)) - 1)
+        advised = f"{smallest:.2g}"
+        if float(advised) < smallest:
+            advised = f"{float(advised) + unit:.2g}"
+        raise UserError(
+            f"--target_far={target_far:g} cannot be measured: {split} has {point.impostors:,} "
+            f"impostor pairs, which can show no rate below {smallest:.2g}; give "
+            f"--target_far={advised} or higher, or name shards with more val pairs by --tfrecords"
+        )
+    return point.threshold

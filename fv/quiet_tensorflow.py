@@ -10,12 +10,16 @@ import gc
 import os
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import TypeVar
 
 from fv import cli
+from fv.errors import UserError
 
 _QUIET_LEVEL = "3"  # of TF_CPP_MIN_LOG_LEVEL
 _STDERR = 2
+
+Answer = TypeVar("Answer")
 
 
 @contextlib.contextmanager
@@ -36,6 +40,20 @@ def hold_back_stderr() -> Iterator[None]:
             sys.stderr.flush()
             os.dup2(screen, _STDERR)
             os.close(screen)
+
+
+def call_quietly(call: Callable[..., Answer], *arguments) -> Answer:
+    """Calls a function without what libjpeg writes to stderr about a damaged file.
+
+    The UserError says it in one line. For commands only: file descriptor 2 belongs to the whole
+    process. Any other exception shows stderr after all.
+    """
+    with hold_back_stderr():
+        try:
+            return call(*arguments)
+        except UserError as error:
+            failure = error
+    raise failure
 
 
 @contextlib.contextmanager

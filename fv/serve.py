@@ -22,7 +22,7 @@ from fv.serving.engine import (
     load_engine,
     share_cores_by_image,
 )
-from fv.serving.face_finder import FinderOptions
+from fv.serving.image_inputs import FinderOptions
 
 if typing.TYPE_CHECKING:
     from starlette.applications import Starlette
@@ -72,7 +72,7 @@ def make_app(options: ServeOptions) -> "Starlette":
       UserError: no version is valid, the token cannot be read, or the extra is not installed.
     """
     try:
-        from fv.serving import limits, server, updates
+        from fv.serving import limits, served_model, server
     except ModuleNotFoundError as error:
         if error.name not in _EXTRA:
             raise
@@ -89,7 +89,7 @@ def make_app(options: ServeOptions) -> "Starlette":
     body_bytes = round(options.max_body_mb * _BYTES_PER_MEGABYTE)
     bounds = limits.Limits(body_bytes, options.max_requests, options.timeout_s, token)
     monitor = limits.Monitor()
-    model = updates.ServedModel(options.model, load, monitor, options.faces)
+    model = served_model.ServedModel(options.model, load, monitor, options.faces)
     app = server.make_app(model, monitor, bounds, options.max_images)
     app.state.model = model
     for name in _QUIET_LOGGERS:

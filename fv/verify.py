@@ -13,14 +13,13 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from fv import cli, files, ownership
+from fv import cli, files, ownership, quiet_tensorflow
 from fv.alignment import Face
 from fv.conversion import formats
 from fv.options import group, option, required
-from fv.serving import encoding, pairs_table
+from fv.serving import image_inputs, pairs_table
 from fv.serving.engine import ENGINES, TENSORFLOW, share_cores_by_image
-from fv.serving.face_finder import FinderOptions
-from fv.serving.pairs_table import call_quietly
+from fv.serving.image_inputs import FinderOptions
 from fv.serving.verifier import Verdict, Verifier
 
 EXIT_SAME, EXIT_DIFFERENT = 0, 1
@@ -76,7 +75,7 @@ def verify(options: VerifyOptions, *images: str) -> int:
         print(files.to_json(summary) if options.json else pairs_table.describe(summary))
         return EXIT_SAME
     image_a, image_b = images
-    verdict = call_quietly(_load(options).verify, image_a, image_b)
+    verdict = quiet_tensorflow.call_quietly(_load(options).verify, image_a, image_b)
     assert isinstance(verdict, Verdict)  # of two images, not of two batches
     if options.picture:
         _draw(options.picture, images, verdict)
@@ -108,7 +107,7 @@ def _draw(path: str, images: Sequence[str], verdict: Verdict) -> None:
     faces = (verdict.face_a, verdict.face_b)
     for place, image, face in zip("ab", images, faces, strict=True):
         # As the model sees it before its crop: upright, transparency on white.
-        pixels = formats.decode(encoding.encode(image, sys.maxsize), sys.maxsize)
+        pixels = formats.decode(image_inputs.encode(image, sys.maxsize), sys.maxsize)
         shown = Image.fromarray(pixels)
         shown.thumbnail((_SHOWN_SIDE, _SHOWN_SIDE))
         axes[place].imshow(np.asarray(shown))

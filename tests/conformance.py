@@ -34,7 +34,7 @@ from fv.conversion import formats, storage
 from fv.conversion import options as options_module
 from fv.errors import UserError
 from fv.preprocessing import Preprocessing
-from fv.serving import decoding, encoding
+from fv.serving import decoding, image_inputs
 
 WIDTH, HEIGHT = 56, 40
 LARGE = (4000, 3000)
@@ -736,7 +736,7 @@ class EntryPoints:
                 zip(VERIFIERS, (path, file.data, file.wanted, Image.open(path)), strict=True)
             )[entry]
             try:
-                return encoding.encode(given, PIXELS)
+                return image_inputs.encode(given, PIXELS)
             except UserError as error:
                 raise Refused(str(error)) from error
 

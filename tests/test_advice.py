@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from fv import (
+    calibration,
     cli,
     evaluate,
     export,
@@ -40,8 +41,8 @@ from fv.model import initial_weights
 from fv.pipeline.damage import DamagedRecords
 from fv.pipeline.service import ServiceOptions
 from fv.quickstart import QuickstartOptions
-from fv.serving import formats, validation, versions
-from fv.serving.export import ExportOptions
+from fv.serving import formats, versions
+from fv.serving.export import ExportOptions, find_held_out
 from fv.sweeping import SweepOptions
 from fv.training import cluster, feeding, teacher
 from fv.training import strategy as strategies
@@ -550,9 +551,9 @@ def test_the_far_that_is_advised_can_be_measured(impostors):
     labels = np.arange(2 * impostors) % 2
     scores = np.random.default_rng(0).random(2 * impostors).astype(np.float32)
     with pytest.raises(UserError, match="cannot be measured") as refused:
-        validation.choose_threshold(scores, labels, "val", threshold=None, target_far=1e-6)
+        calibration.choose_threshold(scores, labels, "val", threshold=None, target_far=1e-6)
     (flag,) = flags_in(str(refused.value).partition("; ")[2])
-    validation.choose_threshold(
+    calibration.choose_threshold(
         scores, labels, "val", threshold=None, target_far=float(flag.partition("=")[2])
     )
 
@@ -567,9 +568,9 @@ def test_an_export_of_another_checkpoint_names_how_to_evaluate_it(tmp_path):
         UserError,
         match="the best checkpoint of step 20: run fv.evaluate again with --checkpoint=best",
     ):
-        validation.find_held_out(str(tmp_path), 20, None, "best")
+        find_held_out(str(tmp_path), 20, None, "best")
     measured(20)
-    assert validation.find_held_out(str(tmp_path), 20, None, "best").tfrecords == "shards"
+    assert find_held_out(str(tmp_path), 20, None, "best").tfrecords == "shards"
 
 
 def test_an_export_passes_its_checksums_once_it_is_mended(call, exported, tmp_path):

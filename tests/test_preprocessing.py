@@ -24,7 +24,7 @@ from fv.evaluation import pair_sources
 from fv.mining import MineOptions
 from fv.model import initial_weights, model_record
 from fv.preprocessing import UNKNOWN, Preprocessing
-from fv.serving import contract, decoding, model_card, versions
+from fv.serving import contract, decoding, versions
 from fv.serving import export as exports
 from fv.serving.export import ExportOptions, export
 from fv.training import teacher as teachers
@@ -274,7 +274,7 @@ def test_a_model_of_boxes_says_that_images_have_to_be_cut_already(exported, tmp_
     assert [
         line.endswith("give images that are already cut to the face's box") for line in said
     ] == [True, True]
-    text = model_card.describe_input(dataclasses.asdict(TINY), boxes.to_json())
+    text = contract.describe_input(dataclasses.asdict(TINY), boxes.to_json())
     assert "already cut to the face's box" in text and "64 pixels" in text
 
 

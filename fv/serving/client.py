@@ -12,7 +12,7 @@ import numpy as np
 
 from fv.alignment import Face
 from fv.errors import TemporaryError, UserError
-from fv.serving import contract, encoding, face_finder
+from fv.serving import contract, image_inputs
 from fv.serving.contract import MODEL_NAME, InputError, Inputs, Outputs
 from fv.serving.verifier import Verifier
 
@@ -54,8 +54,8 @@ class Client(Verifier):
         if not self._find or any(points is not None for _, points in batches.values()):
             return super()._call_on_images(signature, batches)
         images = [one for batch, _ in batches.values() for one in batch]
-        encoded = [encoding.encode(one, self._max_pixels) for one in images]
-        with contract.use_names({contract.IMAGE: list(map(encoding.name, images))}):
+        encoded = [image_inputs.encode(one, self._max_pixels) for one in images]
+        with contract.use_names({contract.IMAGE: list(map(image_inputs.name_image, images))}):
             embeddings, found = self._server.embed_photographs(encoded)
         if signature == "embed":
             return {contract.EMBEDDING: embeddings}, {contract.IMAGE: found}
@@ -72,7 +72,7 @@ def _take_points(batch: list, encoded: list[bytes], points: np.ndarray | None) -
     """Takes the points that a caller gives; in other images the server finds the faces."""
     if points is None:
         raise UserError("give the points of both images, or of none")
-    return face_finder.take_points(points, len(batch))
+    return image_inputs.take_points(points, len(batch))
 
 
 class _Remote:

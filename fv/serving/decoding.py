@@ -13,7 +13,7 @@ import tensorflow as tf
 from fv import image_ops
 from fv.conversion import jpeg
 from fv.preprocessing import Preprocessing
-from fv.serving import gif_bmp, image_bytes
+from fv.serving import format_ops
 from fv.serving.contract import BMP, GIF, JPEG, MOST_SCANS, PNG, SCAN, TOO_MANY_SCANS, UNKNOWN
 
 _HEAD_BYTES = 32
@@ -85,7 +85,8 @@ def batch_loader(rules: DecodingRules, *, aligned: bool = False) -> Callable[...
 
     def load(encoded, names):
         is_jpeg = tf.reduce_all(tf.strings.substr(encoded, 0, len(JPEG)) == JPEG)
-        plain = is_jpeg & ~image_bytes.any_has_exif(encoded) & _have_few_scans(encoded)
+        has_exif = format_ops.any_contains(encoded, format_ops.EXIF)
+        plain = is_jpeg & ~has_exif & _have_few_scans(encoded)
         pixels = tf.cond(plain, lambda: _load_plain_jpegs(encoded, rules), lambda: _no_image(rules))
         # No pixels for a batch of images: one is not plain, and `load_each` finds out which.
         complete = tf.shape(pixels)[0] == tf.size(encoded)
@@ -152,7 +153,7 @@ def _check_and_decode(encoded: tf.Tensor, rules: DecodingRules) -> Loaded:
     A refusal is a value, so that the caller can name the image. The ops raise
     InvalidArgumentError for damage that only the decoder finds.
     """
-    head = image_bytes.head_bytes(encoded, _HEAD_BYTES)
+    head = format_ops.head_bytes(encoded, _HEAD_BYTES)
     loaders = {
         JPEG: _check_and_decode_jpeg,
         PNG: _check_and_decode_png,
@@ -172,7 +173,7 @@ def _check_and_decode(encoded: tf.Tensor, rules: DecodingRules) -> Loaded:
 def _check_and_decode_jpeg(encoded: tf.Tensor, rules: DecodingRules) -> Loaded:
     shape = tf.io.extract_jpeg_shape(encoded)
     refusal = _refuse_size(shape[1], shape[0], rules)
-    has_adobe = image_bytes.any_contains(encoded[tf.newaxis], jpeg.ADOBE)
+    has_adobe = format_ops.any_contains(encoded[tf.newaxis], jpeg.ADOBE)
     ambiguous = (
         "is a CMYK JPEG without Adobe's segment, whose ink decoders read in two ways: save it as "
         "RGB"
@@ -182,36 +183,30 @@ def _check_and_decode_jpeg(encoded: tf.Tensor, rules: DecodingRules) -> Loaded:
     refusal = tf.where(few, refusal, TOO_MANY_SCANS)
 
     def decode():
-        orientation = image_bytes.read_jpeg_orientation(encoded)
+        orientation = format_ops.read_jpeg_orientation(encoded)
 
         def decode_and_turn():  # also of an upright image whose face is aligned
             image = tf.io.decode_jpeg(
                 encoded, channels=image_ops.CHANNELS, dct_method=image_ops.DCT
             )
-            return _to_input(image_bytes.apply_orientation(image, orientation), rules)
+            return _to_input(_apply_orientation(image, orientation), rules)
 
         if rules.points is not None:
             return decode_and_turn()
-        is_upright = orientation == image_bytes.UPRIGHT
+        is_upright = orientation == format_ops.UPRIGHT
         return tf.cond(is_upright, lambda: _jpeg_to_input(encoded, rules), decode_and_turn)
 
     return _decode_unless(refusal, decode, rules)
 
 
 def _check_and_decode_png(encoded: tf.Tensor, rules: DecodingRules) -> Loaded:
-    head = image_bytes.head_bytes(encoded, _HEAD_BYTES)
+    head = format_ops.head_bytes(encoded, _HEAD_BYTES)
     width, height = (
-        image_bytes.big_endian(head[at : at + 4]) for at in (_PNG_SIZE_AT, _PNG_SIZE_AT + 4)
+        format_ops.big_endian(head[at : at + 4]) for at in (_PNG_SIZE_AT, _PNG_SIZE_AT + 4)
     )
 
     def decode():
-        # The name may also stand in a text, so the chunks have the last word.
-        named = image_bytes.any_contains(encoded[tf.newaxis], _PNG_TRANSPARENCY)
-        has_key = tf.cond(
-            named,
-            lambda: image_bytes.find_png_chunk(encoded, _PNG_TRANSPARENCY)[0],
-            lambda: False,
-        )
+        has_key, _ = format_ops.find_png_chunk(encoded, _PNG_TRANSPARENCY)
         opaque = (head[_PNG_COLOURS_AT] & _PNG_ALPHA == 0) & ~has_key
         # Four channels of an opaque image of less than 8 bits would have the wrong opacity.
         image = tf.cond(
@@ -219,27 +214,27 @@ def _check_and_decode_png(encoded: tf.Tensor, rules: DecodingRules) -> Loaded:
             lambda: tf.io.decode_png(encoded, channels=3),
             lambda: _lay_on_white(tf.io.decode_png(encoded, channels=4)),
         )
-        orientation = image_bytes.read_png_orientation(encoded)
-        return _to_input(image_bytes.apply_orientation(image, orientation), rules)
+        orientation = format_ops.read_png_orientation(encoded)
+        return _to_input(_apply_orientation(image, orientation), rules)
 
     return _decode_unless(_refuse_size(width, height, rules), decode, rules)
 
 
 def _check_and_decode_bmp(encoded: tf.Tensor, rules: DecodingRules) -> Loaded:
-    header = gif_bmp.read_bmp_header(encoded)
+    header = format_ops.read_bmp_header(encoded)
     of_size = _refuse_size(header.width, header.height, rules)
     refusal = tf.where(header.refusal == "", of_size, header.refusal)
 
     def decode():
-        return _to_input(_lay_on_white(gif_bmp.decode_bmp(encoded, header)), rules)
+        return _to_input(_lay_on_white(format_ops.decode_bmp(encoded, header)), rules)
 
     return _decode_unless(refusal, decode, rules)
 
 
 def _check_and_decode_gif(encoded: tf.Tensor, rules: DecodingRules) -> Loaded:
-    frame = gif_bmp.first_gif_frame(encoded)
+    frame = format_ops.first_gif_frame(encoded)
     refusal = _refuse_size(frame.width, frame.height, rules)
-    return _decode_unless(refusal, lambda: _to_input(gif_bmp.decode_gif(frame), rules), rules)
+    return _decode_unless(refusal, lambda: _to_input(format_ops.decode_gif(frame), rules), rules)
 
 
 def _refuse_unknown(encoded: tf.Tensor, rules: DecodingRules) -> Loaded:
@@ -262,7 +257,7 @@ def _have_few_scans(encoded: tf.Tensor) -> tf.Tensor:
 
     A scan costs a pass over all pixels of its image, and an empty one has twelve bytes.
     """
-    return image_bytes.count_marker(encoded, SCAN, MOST_SCANS + 1) <= MOST_SCANS
+    return format_ops.count_marker(encoded, SCAN, MOST_SCANS + 1) <= MOST_SCANS
 
 
 def _decode_unless(
@@ -280,6 +275,18 @@ def _jpeg_to_input(encoded: tf.Tensor, rules: DecodingRules) -> tf.Tensor:
     return image_ops.jpeg_to_input(
         encoded, rules.image_size, rules.crop_fraction, rules.preprocessing
     )
+
+
+def _apply_orientation(image: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
+    """Turns an image [height, width, 3] of an EXIF orientation upright."""
+
+    def change_if(values: tuple[int, ...], change: Callable[[], tf.Tensor], image: tf.Tensor):
+        is_one = tf.reduce_any(orientation == tf.constant(values, tf.int64))
+        return tf.cond(is_one, change, lambda: image)
+
+    transposed = change_if((5, 6, 7, 8), lambda: tf.transpose(image, (1, 0, 2)), image)
+    mirrored = change_if((2, 3, 6, 7), lambda: tf.reverse(transposed, (1,)), transposed)
+    return change_if((3, 4, 7, 8), lambda: tf.reverse(mirrored, (0,)), mirrored)
 
 
 def _lay_on_white(image: tf.Tensor) -> tf.Tensor:

@@ -14,7 +14,7 @@ import tensorflow as tf
 
 from fv import alignment, errors, files
 from fv.errors import UserError
-from fv.serving import contract, model_card, versions
+from fv.serving import contract, versions
 from fv.serving.contract import Engine, InputError, Inputs, Outputs
 
 _ASSERTION = re.compile(r"assertion failed: \[(?:b')?(.+?)'?\]\s*$", re.MULTILINE)
@@ -51,7 +51,7 @@ def load_engine(path: str, name: str = TENSORFLOW, processes: int = 0) -> Engine
     if engine.card and not engine.card.get("preprocessing"):
         raise UserError(f"{engine.path} was exported by an earlier fv: export it again")
     if "boxes" in engine.card.get("preprocessing", {}):
-        print(f"fv: note: {engine.path}: {model_card.BOXES}", file=sys.stderr)
+        print(f"fv: note: {engine.path}: {contract.BOXES_NOTE}", file=sys.stderr)
     return engine
 
 

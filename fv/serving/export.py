@@ -11,18 +11,18 @@ from tensorflow.core.protobuf import fingerprint_pb2
 
 import fv
 from fv import alignment, calibration, embedding, files, image_ops, manifest, tables, workdir
-from fv.calibration import Calibration
+from fv.calibration import Calibration, OperatingPoint
 from fv.conversion import storage
 from fv.errors import UserError
+from fv.evaluation import pair_sources
 from fv.evaluation.pairs import PairSet
 from fv.model import checkpoint_files, model_record
 from fv.model.model_record import ModelRecord
 from fv.options import option, required
 from fv.preprocessing import Preprocessing
-from fv.serving import decoding, formats, model_card, signatures, validation, versions
+from fv.serving import contract, decoding, formats, signatures, versions
 from fv.serving.decoding import DecodingRules
 from fv.serving.signatures import ServedVerifier
-from fv.serving.validation import HeldOut, OperatingPoint
 from fv.workdir import checkpoint_flag
 
 _PIXELS_PER_MEGAPIXEL = 1_000_000
@@ -76,6 +76,21 @@ class ExportOptions:
     )
 
 
+@dataclasses.dataclass(frozen=True)
+class HeldOut:
+    """The pairs that an export is calibrated on, and the evaluator's figures.
+
+    Attributes:
+      figures: metrics.json of the workdir; None if there is none, or it is not of shards.
+      tfrecords: folder of the shards that hold the pairs.
+      split: the split of the pairs.
+    """
+
+    figures: dict | None
+    tfrecords: str
+    split: str
+
+
 def export(options: ExportOptions) -> None:
     """Writes OUTPUT/<version>/ under a temporary name and renames it when it is complete.
 
@@ -90,12 +105,8 @@ def export(options: ExportOptions) -> None:
     trained = model_record.load(options.workdir)
     model, step = checkpoint_files.load_model(options.workdir, trained, options.checkpoint)
 
-    held_out = validation.find_held_out(
-        options.workdir, step, options.tfrecords, options.checkpoint
-    )
-    pairs = validation.read_pairs(held_out)
-    if options.tfrecords:
-        validation.require_unscored(held_out, pairs)
+    held_out = find_held_out(options.workdir, step, options.tfrecords, options.checkpoint)
+    pairs = _read_pairs(held_out, options.tfrecords is not None)
     stored = manifest.read(held_out.tfrecords).preprocessing
     advice = (
         "calibrate on shards that were converted as the training shards, --tfrecords names their "
@@ -104,15 +115,15 @@ def export(options: ExportOptions) -> None:
     model_record.check_images(trained, options.workdir, stored, held_out.tfrecords, advice)
 
     choose = functools.partial(
-        validation.choose_threshold,
+        calibration.choose_threshold,
         split=held_out.split,
         threshold=options.threshold,
         target_far=options.target_far,
     )
     embeddings = embedding.embed(model.encoder, trained.options, pairs.images)
-    similarities = validation.score_pairs(pairs, embeddings, model)
-    same_pairs = held_out.figures if not options.tfrecords else None
-    best = same_pairs["threshold"] if same_pairs else None
+    similarities = formats.score_pairs(pairs, embeddings, model)
+    evaluated = None if options.tfrecords else held_out.figures
+    best = evaluated["threshold"] if evaluated else None
     point = choose(similarities, pairs.labels, best=best)
     fitted = calibration.fit(similarities, pairs.labels)
     rules = DecodingRules(
@@ -137,11 +148,65 @@ def export(options: ExportOptions) -> None:
             card["formats"] = formats.compare_formats(
                 paths, model, trained.options, pairs, held_out.figures, point.threshold, choose
             )
-        model_card.write(card, folder)
+        contract.write_card(card, folder)
         versions.write_checksums(folder)
     print(_summarize(options.output, point, step))
     _describe_input(options, trained)
     versions.remove_oldest(options.output, options.keep)
+
+
+def find_held_out(folder: str, step: int, tfrecords: str | None, checkpoint: str) -> HeldOut:
+    """Finds the held-out pairs for a checkpoint.
+
+    Args:
+      folder: the workdir.
+      step: of the checkpoint.
+      tfrecords: folder of shards with a validation split; None for the one fv.evaluate read.
+      checkpoint: which one it is, last or best, for messages.
+
+    Raises:
+      UserError: fv.evaluate measured another checkpoint, or it did not run and there is no folder.
+    """
+    path = os.path.join(folder, workdir.METRICS)
+    figures = files.load_json(path) if os.path.exists(path) else None
+    if figures is None or not _is_of_shards(figures):
+        if tfrecords is None:
+            raise UserError(
+                f"{folder} holds no {workdir.METRICS} that says where validation pairs are: run "
+                "fv.evaluate first, or give --tfrecords, in either case shards with val pairs"
+            )
+        return HeldOut(None, tfrecords, "val")
+    if figures.get("step") != step:
+        raise UserError(
+            f"{path} is of step {figures.get('step')}, the {checkpoint} checkpoint of step {step}: "
+            f"run fv.evaluate again with --checkpoint={checkpoint}"
+        )
+    source = tfrecords or figures.get("threshold_tfrecords") or figures["tfrecords"]
+    return HeldOut(figures, source, figures.get("threshold_split", "val"))
+
+
+def _is_of_shards(figures: dict) -> bool:
+    """Whether shards were scored and chose the threshold; an export cannot use lists or folds."""
+    splits = (figures.get("split", "test"), figures.get("threshold_split", "val"))
+    return bool(figures.get("tfrecords")) and set(splits) <= set(manifest.SPLITS)
+
+
+def _read_pairs(held_out: HeldOut, named: bool) -> PairSet:
+    """Reads the held-out pairs; if `named` by the user, not those that were scored."""
+    try:
+        pairs = pair_sources.read_shard_pairs(held_out.tfrecords, held_out.split)
+    except UserError as error:
+        raise UserError(
+            f"{error} (the export is calibrated on these pairs; --tfrecords names shards that hold "
+            "others)"
+        ) from error
+    if named and (held_out.figures or {}).get("pairs_sha256") == pairs.digest():
+        raise UserError(
+            f"--tfrecords={held_out.tfrecords} holds as its {held_out.split} split the pairs that "
+            "fv.evaluate scored, and figures on the pairs that choose the threshold mean nothing: "
+            "give other shards"
+        )
+    return pairs
 
 
 def _check_similarities(served: ServedVerifier, pairs: PairSet, similarities: np.ndarray) -> None:
@@ -221,9 +286,9 @@ def _summarize(output: str, point: OperatingPoint, step: int) -> str:
 def _describe_input(options: ExportOptions, trained: ModelRecord) -> None:
     """Prints to stderr what a caller has to know of the images; nothing if it is the usual."""
     if trained.preprocessing.boxes:
-        print(f"fv: note: {options.output}: {model_card.BOXES}", file=sys.stderr)
+        print(f"fv: note: {options.output}: {contract.BOXES_NOTE}", file=sys.stderr)
     elif trained.preprocessing.alignment:
-        print(f"fv: note: {options.output}: {model_card.ALIGNED}", file=sys.stderr)
+        print(f"fv: note: {options.output}: {contract.ALIGNED_NOTE}", file=sys.stderr)
 
 
 def _describe(
@@ -256,10 +321,7 @@ def _describe(
         "calibration": dataclasses.asdict(fitted)
         | {"genuine_share": share, "held_out": _measure_calibration(options, held_out, fitted)},
         "metrics": held_out.figures,
-        "data": {
-            name: {"folder": folder, "manifest_sha256": _digest_manifest(folder)}
-            for name, folder in folders.items()
-        },
+        "data": {name: _describe_data(folder) for name, folder in folders.items()},
         "training_flags": flags,
     }
 
@@ -277,7 +339,8 @@ def _measure_calibration(
     )
 
 
-def _digest_manifest(folder: str) -> str | None:
-    """SHA-256 of a data set's manifest, which holds those of its shards; None if there is none."""
+def _describe_data(folder: str) -> dict:
+    """A data set's folder and manifest, which holds the checksums of its shards."""
     path = os.path.join(folder, manifest.FILE_NAME)
-    return files.sha256(path) if files.exists(path) else None
+    digest = files.sha256(path) if files.exists(path) else None
+    return {"folder": folder, "manifest_sha256": digest}

@@ -4,6 +4,7 @@ The head stays in the SavedModel's `compare`; docs/serve.md gives its formula if
 """
 
 import importlib.util
+import math
 import os
 import threading
 import time
@@ -14,14 +15,13 @@ import tensorflow as tf
 import tf_keras
 
 from fv import embedding, files, image_ops, manifest, metrics, quiet_tensorflow, workers
+from fv.calibration import OperatingPoint
 from fv.errors import UserError
 from fv.evaluation import pair_sources
 from fv.evaluation.pairs import PairSet
 from fv.model.options import ModelOptions
 from fv.model.siamese import Siamese
 from fv.onnx_encoder import OnnxEncoder
-from fv.serving import validation
-from fv.serving.validation import OperatingPoint
 
 SAVED_MODEL, TFLITE, ONNX = "saved_model", "tflite", "onnx"
 FOLDER = "formats"  # in the folder of a version
@@ -35,6 +35,7 @@ _OPSET = 17  # of ONNX; the newest that tf2onnx 1.17 and onnxruntime since 1.13 
 _TRAINED = "trained encoder"
 _RANGE_IMAGES = 100  # whose activations set the ranges of int8
 _BATCH_SIZE = 32  # images
+_PAIRS_AT_ONCE = 4096  # scored; bounds memory
 _TIMED_CALLS = 20
 _BYTES_PER_MB = 1_000_000
 
@@ -221,9 +222,9 @@ def compare_formats(
         is_file = name != _TRAINED
         own = threshold
         if is_file:
-            scores = validation.score_pairs(held_out, choosing[name], model)
+            scores = score_pairs(held_out, choosing[name], model)
             own = choose(scores, held_out.labels).threshold
-        similarities, labels = validation.score_pairs(pairs, found[name], model), pairs.labels
+        similarities, labels = score_pairs(pairs, found[name], model), pairs.labels
         rows.append(
             {
                 "format": os.path.basename(name),
@@ -255,6 +256,14 @@ def _embed_images(
             "convert it again"
         )
     return found
+
+
+def score_pairs(pairs: PairSet, embeddings: np.ndarray, model: Siamese) -> np.ndarray:
+    """Similarities of pairs, float32 [n], by the embeddings of their images, float32 [m, d]."""
+    ends = np.stack([pairs.first, pairs.second])
+    parts = np.array_split(ends, math.ceil(len(pairs) / _PAIRS_AT_ONCE), axis=1)
+    found = [model.head.similarity(embeddings[a], embeddings[b]).numpy() for a, b in parts]
+    return np.concatenate(found)
 
 
 def _measure_latency(embed: Embed, image: np.ndarray) -> float:

@@ -3,8 +3,7 @@
 import itertools
 import os
 import sys
-from collections.abc import Callable, Sequence
-from typing import TypeVar
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
@@ -17,8 +16,6 @@ IMAGE_A, IMAGE_B, LABEL = "image_a", "image_b", "label"
 ANSWERS = ("same", "similarity", "probability", "distance", "threshold")
 ERROR = "error"
 _BATCH_SIZE = 32  # images embedded at once
-
-Answer = TypeVar("Answer")
 
 
 def choose_output(pairs_csv: str, output: str | None) -> str:
@@ -125,20 +122,6 @@ def describe(summary: dict) -> str:
     return "\n".join([*lines, f"verdicts: {summary['output']}"])
 
 
-def call_quietly(call: Callable[..., Answer], *arguments) -> Answer:
-    """Calls a function without what libjpeg writes to stderr about a damaged file.
-
-    The UserError says it in one line. For commands only: file descriptor 2 belongs to the whole
-    process. Any other exception shows stderr after all.
-    """
-    with quiet_tensorflow.hold_back_stderr():
-        try:
-            return call(*arguments)
-        except UserError as error:
-            failure = error
-    raise failure
-
-
 def _find(texts: Sequence[str], path: str) -> list[str]:
     """Paths of listed images: exactly as listed, or without blanks around them if there is none."""
     folder = os.path.dirname(path)
@@ -156,7 +139,7 @@ def _embed(verifier: Verifier, paths: list[str]) -> tuple[dict[str, np.ndarray],
 
     def embed_one(path: str) -> None:
         try:
-            embeddings[path] = call_quietly(verifier.embed, path)
+            embeddings[path] = quiet_tensorflow.call_quietly(verifier.embed, path)
         except UserError as error:
             errors[path] = str(error)
 
@@ -164,7 +147,8 @@ def _embed(verifier: Verifier, paths: list[str]) -> tuple[dict[str, np.ndarray],
         for start in range(0, len(paths), _BATCH_SIZE):
             batch = paths[start : start + _BATCH_SIZE]
             try:
-                embeddings.update(zip(batch, call_quietly(verifier.embed, batch), strict=True))
+                found = quiet_tensorflow.call_quietly(verifier.embed, batch)
+                embeddings.update(zip(batch, found, strict=True))
             except UserError:  # one of them cannot be used
                 for path in batch:
                     embed_one(path)

@@ -30,11 +30,11 @@ from starlette.routing import Route
 
 from fv.alignment import Face
 from fv.errors import TemporaryError, UserError
-from fv.serving import contract, encoding, limits, model_card, rest
+from fv.serving import contract, image_inputs, limits, rest
 from fv.serving.contract import InputError, Inputs, Outputs
-from fv.serving.face_finder import FaceFinder
+from fv.serving.image_inputs import FaceFinder
 from fv.serving.limits import Guard, Limits, Monitor
-from fv.serving.updates import Loaded, ServedModel
+from fv.serving.served_model import Loaded, ServedModel
 
 PAGE = pathlib.Path(__file__).parent / "page"
 _PAGE_FILES = {"": "index.html", "style.css": "style.css", "page.js": "page.js"}
@@ -174,7 +174,7 @@ class _Service:
         loaded = self._model.current
         card = loaded.engine.card
         known = "model" in card
-        untrue = [model_card.NO_DETECTOR] if loaded.finder else []
+        untrue = [contract.NO_DETECTOR] if loaded.finder else []
         answer = {
             "version": loaded.version,
             "threshold": loaded.engine.threshold,
@@ -183,7 +183,7 @@ class _Service:
             "limits": [text for text in card.get("limits", []) if text not in untrue],
             "images": _PHOTOGRAPHS
             if loaded.finder
-            else known and model_card.describe_input(card["model"], card["preprocessing"]),
+            else known and contract.describe_input(card["model"], card["preprocessing"]),
             "finds_faces": loaded.finder is not None,
             "embedding_size": loaded.engine.embedding_size,
             "max_megapixels": loaded.max_pixels / 1e6,
@@ -295,9 +295,9 @@ async def _encode(name: str, data: bytes, loaded: Loaded) -> bytes:
     # The others pass through unchanged.
     size = 0 if data.startswith((contract.JPEG, contract.PNG)) else _PARSED_HERE + 1
     try:
-        return await _in_thread(size, encoding.encode, data, loaded.max_pixels)
+        return await _in_thread(size, image_inputs.encode, data, loaded.max_pixels)
     except UserError as error:
-        raise InputError(str(error).replace(encoding.name(data), name)) from error
+        raise InputError(str(error).replace(image_inputs.name_image(data), name)) from error
 
 
 async def _unless_gone(request: Request, work: Coroutine[Any, Any, T]) -> T:
@@ -332,4 +332,4 @@ async def _wait_for_disconnect(request: Request) -> None:
 
 
 def _is_large(image: bytes | np.ndarray) -> bool:
-    return encoding.count_pixels(image) > _LARGE_PIXELS
+    return image_inputs.count_pixels(image) > _LARGE_PIXELS

@@ -8,10 +8,9 @@ import numpy as np
 from fv import detection
 from fv.alignment import Face
 from fv.errors import UserError
-from fv.serving import contract, encoding, face_finder
+from fv.serving import contract, image_inputs
 from fv.serving.contract import Engine, Outputs
-from fv.serving.encoding import Batch, ImageSource
-from fv.serving.face_finder import REFUSE, FinderOptions
+from fv.serving.image_inputs import REFUSE, Batch, FinderOptions, ImageSource
 
 # Finds the face in each image: as given, its bytes, and the caller's points, if any.
 Find = Callable[[list, list[bytes], np.ndarray | None], list[Face]]
@@ -97,7 +96,7 @@ class Verifier:
 
         loaded = load_engine(path, engine)
         options = FinderOptions(detector, detector_model, no_face)
-        finder = face_finder.make(loaded.card, loaded.path, options, face_points)
+        finder = image_inputs.make_finder(loaded.card, loaded.path, options, face_points)
         self._use(loaded, threshold, finder.find if finder else None)
 
     def _use(self, engine: Engine, threshold: float | None, find: Find | None) -> None:
@@ -135,12 +134,12 @@ class Verifier:
           UserError: an image is missing, broken, too large or has no face, and the message names
             it; or the batches differ in length.
         """
-        if encoding.is_batch(image_a) != encoding.is_batch(image_b):
+        if image_inputs.is_batch(image_a) != image_inputs.is_batch(image_b):
             raise UserError(
                 "one image and a batch cannot be compared: give two images, or two lists of one "
                 "length"
             )
-        images_a, images_b = encoding.as_batch(image_a), encoding.as_batch(image_b)
+        images_a, images_b = image_inputs.as_batch(image_a), image_inputs.as_batch(image_b)
         if len(images_a) != len(images_b):
             raise UserError(
                 f"{len(images_a):,} and {len(images_b):,} images are no pairs: give two lists of "
@@ -152,13 +151,13 @@ class Verifier:
         }
         answer, faces = self._call_on_images("serving_default", batches)
         verdicts = self._verdicts(answer, threshold, faces.values())
-        return verdicts if encoding.is_batch(image_a) else verdicts[0]
+        return verdicts if image_inputs.is_batch(image_a) else verdicts[0]
 
     def embed(self, images: ImageSource | Batch, points: np.ndarray | None = None) -> np.ndarray:
         """Embeds images as `verify` takes them; float32 [batch, d], or [d] for a single image."""
-        given = {contract.IMAGE: (encoding.as_batch(images), points)}
+        given = {contract.IMAGE: (image_inputs.as_batch(images), points)}
         embeddings = self._call_on_images("embed", given)[0][contract.EMBEDDING]
-        return embeddings if encoding.is_batch(images) else embeddings[0]
+        return embeddings if image_inputs.is_batch(images) else embeddings[0]
 
     def compare(
         self, embedding_a: np.ndarray, embedding_b: np.ndarray, threshold: float | None = None
@@ -188,7 +187,7 @@ class Verifier:
         inputs: dict[str, np.ndarray | list[bytes]] = {}
         faces: dict[str, list[Face]] = {}
         for name, (batch, points) in batches.items():
-            encoded = [encoding.encode(one, self._max_pixels) for one in batch]
+            encoded = [image_inputs.encode(one, self._max_pixels) for one in batch]
             inputs[name] = encoded
             if self._find:
                 faces[name] = self._find(batch, encoded, points)
@@ -200,7 +199,9 @@ class Verifier:
                     f"{self.path} takes images that are cut already: leave out the points"
                 )
         aligned = contract.ALIGNED[signature] if self._find else signature
-        names = {name: list(map(encoding.name, batch)) for name, (batch, _) in batches.items()}
+        names = {
+            name: list(map(image_inputs.name_image, batch)) for name, (batch, _) in batches.items()
+        }
         with contract.use_names(names):
             return self._engine.run(aligned, inputs), faces
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 from fv import files, ownership
 from fv.errors import UserError
-from fv.serving import contract, model_card
+from fv.serving import contract
 
 FILE_NAME = "SHA256SUMS"
 _ADDED, _REMOVED, _CHANGED = "added", "removed", "changed"
@@ -123,7 +123,7 @@ def _is_export(folder: str) -> bool:
     if os.path.islink(folder) or not (os.path.isfile(card) and has_checksums(folder)):
         return False
     try:
-        return files.load_json(card).keys() >= model_card.KEYS
+        return files.load_json(card).keys() >= contract.CARD_KEYS
     except UserError:
         return False
 

@@ -25,7 +25,7 @@ from fv.evaluation.options import EvaluateOptions
 from fv.mining import MineOptions, restore_conversion
 from fv.model import model_record
 from fv.preprocessing import Preprocessing
-from fv.serving.face_finder import FinderOptions
+from fv.serving.image_inputs import FinderOptions
 from tests import samples, waiting
 from tests.serving import making
 
@@ -47,7 +47,7 @@ def verifier(aligned_version):
 def serve(aligned_version, verifier, monkeypatch):
     """Starts services whose detector finds `face()` in all that is not of one colour."""
     test_server = pytest.importorskip("tests.serving.test_server", reason="pip install 'fv[serve]'")
-    from fv.serving import limits, updates
+    from fv.serving import limits, served_model
 
     running, held = [], threading.Event()
     held.set()
@@ -63,7 +63,7 @@ def serve(aligned_version, verifier, monkeypatch):
         metrics = limits.Monitor()
         engine = verifier._engine
         faces = FinderOptions(**options)
-        model = updates.ServedModel(str(aligned_version), lambda path: engine, metrics, faces)
+        model = served_model.ServedModel(str(aligned_version), lambda path: engine, metrics, faces)
         bounds = limits.Limits(200_000, 8, seconds)
         running.append(test_server.Running(model, metrics, bounds))
         return running[-1]

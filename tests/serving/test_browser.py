@@ -9,7 +9,7 @@ from PIL import Image
 
 from fv import detection
 from fv.alignment import Face
-from fv.serving import updates
+from fv.serving import served_model
 from fv.serving.limits import Limits, Monitor
 from tests import samples
 from tests.serving.test_server import Running, load  # noqa: F401
@@ -30,7 +30,7 @@ TOKEN = "t" * 32
 
 def start(exported, load, token=None) -> Running:  # noqa: F811
     monitor = Monitor()
-    model = updates.ServedModel(str(exported), load, monitor)
+    model = served_model.ServedModel(str(exported), load, monitor)
     return Running(model, monitor, Limits(64_000_000, 8, 60.0, token))
 
 

@@ -12,7 +12,7 @@ from tests.serving import making
 
 pytest.importorskip("uvicorn", reason="pip install 'fv[serve]'")
 
-from fv.serving import updates
+from fv.serving import served_model
 from fv.serving.limits import Limits, Monitor
 from tests.serving.test_server import Running, load  # noqa: F401
 
@@ -23,7 +23,7 @@ TOKEN = "t" * 32
 @pytest.fixture(scope="module")
 def service(exported, load):  # noqa: F811
     monitor = Monitor()
-    model = updates.ServedModel(str(exported), load, monitor)
+    model = served_model.ServedModel(str(exported), load, monitor)
     running = Running(model, monitor, Limits(200_000, 8, 20.0, TOKEN))
     yield running
     running.stop()

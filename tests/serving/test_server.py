@@ -21,7 +21,7 @@ uvicorn = pytest.importorskip("uvicorn", reason="pip install 'fv[serve]'")
 
 from fv.errors import UserError  # noqa: E402
 from fv.serve import ServeOptions, serve  # noqa: E402
-from fv.serving import engine, limits, server, updates  # noqa: E402
+from fv.serving import engine, limits, served_model, server  # noqa: E402
 from fv.serving.contract import InputError  # noqa: E402
 from fv.serving.limits import Limits, Monitor  # noqa: E402
 from tests import samples, waiting  # noqa: E402
@@ -42,7 +42,7 @@ def poll_often():
 class Running:
     """A service in a thread of this process."""
 
-    def __init__(self, model: updates.ServedModel, monitor: Monitor, bounds: Limits):
+    def __init__(self, model: served_model.ServedModel, monitor: Monitor, bounds: Limits):
         app = server.make_app(model, monitor, bounds, max_images=8)
         self.model = model
         self._socket = socket.create_server(("127.0.0.1", 0))
@@ -80,7 +80,7 @@ def start(exported, load):
 
     def begin(bounds: Limits | None = None, folder=exported, load=load) -> Running:
         monitor = Monitor()
-        model = updates.ServedModel(str(folder), load, monitor)
+        model = served_model.ServedModel(str(folder), load, monitor)
         running.append(Running(model, monitor, bounds or Limits(200_000, 64, 20.0)))
         return running[-1]
 
@@ -92,7 +92,7 @@ def start(exported, load):
 @pytest.fixture(scope="module")
 def service(exported, load):
     monitor = Monitor()
-    model = updates.ServedModel(str(exported), load, monitor)
+    model = served_model.ServedModel(str(exported), load, monitor)
     running = Running(model, monitor, Limits(200_000, 64, 20.0))
     yield running
     running.stop()
@@ -440,10 +440,10 @@ def test_an_invalid_version_is_refused_until_it_is_mended(start, exported, tmp_p
 def test_a_folder_starts_with_its_highest_valid_version(exported, load, tmp_path):
     copy_version(exported, tmp_path, 1)
     (tmp_path / "3").mkdir()
-    model = updates.ServedModel(str(tmp_path), load, Monitor())
+    model = served_model.ServedModel(str(tmp_path), load, Monitor())
     assert model.current.version == "1"
     with pytest.raises(UserError, match="holds no SavedModel"):
-        updates.ServedModel(str(tmp_path / "3"), load, Monitor())
+        served_model.ServedModel(str(tmp_path / "3"), load, Monitor())
 
 
 def test_an_address_in_use_is_reported_in_one_line(exported):

@@ -7,7 +7,7 @@ import subprocess
 import pytest
 
 from fv.errors import UserError
-from fv.serving import model_card, versions
+from fv.serving import contract, versions
 
 
 @pytest.fixture
@@ -117,7 +117,7 @@ def write_export(output) -> pathlib.Path:
         pathlib.Path(folder, "saved_model.pb").write_text("model")
         pathlib.Path(folder, "assets").mkdir()
         pathlib.Path(folder, "model_card.json").write_text(
-            json.dumps(dict.fromkeys(model_card.KEYS))
+            json.dumps(dict.fromkeys(contract.CARD_KEYS))
         )
         versions.write_checksums(folder)
     return output / str(versions.list_versions(str(output))[-1])

@@ -1,22 +1,120 @@
-"""Finds the face in each image that a verifier gets: the caller's, a file's or a detector's."""
+"""The images that callers give: their bytes for the exported graph, and the faces in them."""
 
 import dataclasses
+import io
 import os
+from collections.abc import Sequence
+from typing import TypeGuard
 
 import numpy as np
+from PIL import Image
 
 from fv import detection, face_files
 from fv.alignment import Alignment, Face
-from fv.conversion import formats, storage
+from fv.conversion import formats, jpeg, storage
 from fv.errors import UserError
 from fv.options import option
-from fv.serving import contract, encoding
-from fv.serving.encoding import ImageSource
+from fv.serving import contract
 
+ImageSource = str | os.PathLike | bytes | np.ndarray | Image.Image
+Batch = Sequence[ImageSource] | np.ndarray
+_TAKEN = "a path, bytes, a uint8 array [height, width, 3 or 4] or [height, width], or a PIL image"
+_DECODED_BY_GRAPH = (contract.JPEG, contract.PNG, contract.GIF)
 CROPS = "none"  # value of --detector
 REFUSE, CROP = "refuse", "crop"  # values of --no_face
 _GREY = 128
 _ADVICE = "give its points, or --no_face=crop if it is cut to the face"
+
+
+def encode(image: ImageSource, max_pixels: int) -> bytes:
+    """Returns the bytes of a JPEG, PNG or GIF as they are, and any other image as a PNG.
+
+    The converter's code decodes PIL images and what the graph does not (BMP, WebP, TIFF, PPM, PGM).
+
+    Args:
+      image: path of an image file; its bytes; uint8 array [height, width, 3] in RGB, [height,
+        width, 4] with opacity, or [height, width] in grey; or a PIL image, whose EXIF orientation
+        is applied.
+      max_pixels: the most pixels that an image decoded here may have.
+
+    Raises:
+      UserError: none of these, a path that is no file, or an image that does not decode.
+    """
+    try:
+        if isinstance(image, np.ndarray):
+            return _encode_pixels(_check_array(image))
+        if isinstance(image, bytes):
+            return _encode_file(image, max_pixels)
+        if isinstance(image, str | os.PathLike):
+            return _encode_file(_read(os.fspath(image)), max_pixels)
+        if isinstance(image, Image.Image):
+            # Checked before a lazy image takes memory.
+            formats.check_size(image.width, image.height, max_pixels)
+            return _encode_pixels(formats.to_rgb(image))
+    except formats.BadImage as error:
+        raise UserError(f"{name_image(image)} cannot be used: {error}") from error
+    raise UserError(f"{type(image).__name__} is no image: give {_TAKEN}")
+
+
+def name_image(image: ImageSource) -> str:
+    """What an image is called in a message."""
+    if isinstance(image, str | os.PathLike):
+        return os.fspath(image)
+    if isinstance(image, bytes):
+        return f"an image of {len(image):,} bytes"
+    return "an array" if isinstance(image, np.ndarray) else "a PIL image"
+
+
+def count_pixels(image: bytes | np.ndarray) -> int:
+    """Pixels of an encoded image according to its header, or of an array; 0 for what is none."""
+    if isinstance(image, np.ndarray):
+        return image.shape[0] * image.shape[1] if image.ndim == 3 else 0
+    try:
+        with Image.open(io.BytesIO(image), formats=("JPEG", "PNG", "BMP", "GIF")) as opened:
+            return opened.width * opened.height
+    except Exception:  # Pillow's plugins raise what they like on damaged files
+        return 0
+
+
+def as_batch(images: ImageSource | Batch) -> list[ImageSource]:
+    """The images of a batch, or a single image as a batch of one."""
+    return list(images) if is_batch(images) else [images]  # type: ignore[list-item]
+
+
+def is_batch(images: ImageSource | Batch) -> TypeGuard[Batch]:
+    """Whether this is a list or tuple of images, or an array [batch, height, width, 3 or 4]."""
+    return isinstance(images, list | tuple) or (isinstance(images, np.ndarray) and images.ndim == 4)
+
+
+def _read(path: str) -> bytes:
+    if not os.path.isfile(path):
+        raise UserError(f"{path} is no file")
+    try:
+        with open(path, "rb") as file:
+            return file.read()
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}") from error
+
+
+def _encode_file(data: bytes, max_pixels: int) -> bytes:
+    # The graph itself refuses an empty file.
+    if not data or (data.startswith(_DECODED_BY_GRAPH) and not jpeg.is_cmyk_without_adobe(data)):
+        return data
+    return _encode_pixels(formats.decode(data, max_pixels))
+
+
+def _check_array(image: np.ndarray) -> np.ndarray:
+    is_image = image.ndim == 2 or (image.ndim == 3 and image.shape[2] in (3, 4))
+    if image.dtype != np.uint8 or not is_image or 0 in image.shape:
+        raise UserError(f"an array {image.dtype} {list(image.shape)} is no image: give {_TAKEN}")
+    return image
+
+
+def _encode_pixels(pixels: np.ndarray) -> bytes:
+    encoded = io.BytesIO()
+    # A higher level takes longer than the network.
+    Image.fromarray(np.ascontiguousarray(pixels)).save(encoded, "PNG", compress_level=1)
+    return encoded.getvalue()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,7 +146,7 @@ class FaceFinder:
         face_points: str | None = None,
         advice: str = _ADVICE,
     ):
-        """Reads the file of faces; the detector is loaded when it is needed. See `make`."""
+        """Reads the file of faces; the detector is loaded when it is needed. See `make_finder`."""
         self._alignment, self._max_pixels = alignment, max_pixels
         self._detector, self._no_face = (options.detector, options.detector_model), options.no_face
         self._advice = advice
@@ -79,7 +177,7 @@ class FaceFinder:
             try:
                 pixels = storage.decode_upright(encoded[place], self._max_pixels)
             except formats.BadImage as error:
-                name = encoding.name(batch[place])
+                name = name_image(batch[place])
                 raise UserError(f"{name} cannot be used: {error}") from error
             sizes.append((pixels.shape[1], pixels.shape[0]))
             return pixels
@@ -106,7 +204,7 @@ class FaceFinder:
     def _centre(self, image: ImageSource, size: tuple[int, int]) -> Face:
         """The centre of an image without a face; raises UserError if that is not wanted."""
         if self._no_face == REFUSE:
-            name, detector = encoding.name(image), self._detector[0]
+            name, detector = name_image(image), self._detector[0]
             raise UserError(f"{name} shows no face that {detector} finds: {self._advice}")
         return Face(self._alignment.centre_points(*size))
 
@@ -116,7 +214,7 @@ class FaceFinder:
         return self._known.get(os.path.abspath(os.fspath(image)))
 
 
-def make(
+def make_finder(
     card: dict,
     path: str,
     options: FinderOptions,
