@@ -27,7 +27,7 @@ import pandas as pd
 import simplejpeg
 
 from fv import cli, files, manifest, record, tables, workers
-from fv.conversion import checking, convert, datasets, shards, storage
+from fv.conversion import checking, convert, folders, shards, storage
 from fv.conversion import options as options_module
 from fv.conversion import pairs as pairs_module
 from fv.conversion.pair_sampling import Caps
@@ -160,7 +160,7 @@ def measure_rates(options: BenchmarkOptions, folder: str) -> dict:
         max_pairs_per_image=options.max_pairs_per_image,
         workers=options.workers,
     )
-    catalog = datasets.scan_folders([options.images])
+    catalog = folders.scan_folders([options.images])
     found = catalog.images
     decode_s, check_s, write_s = _time_stages(chosen, catalog, folder, options)
     whole = [_run_anew(options, made) for _ in repeats]
@@ -415,7 +415,7 @@ FLIPS = 40  # changed bytes in a file: enough that a decoder meets one
 def measure_broken(options: BenchmarkOptions, folder: str) -> dict:
     """Returns what was left out; asserts that exactly the broken files were, each with a reason."""
     root, made = os.path.join(folder, "broken"), os.path.join(folder, "of_broken")
-    paths = datasets.scan_folders([options.images]).images["path"].tolist()
+    paths = folders.scan_folders([options.images]).images["path"].tolist()
     sound, broken = _write_broken(paths, options.images, root, random.Random(options.seed))
     flags = [f"--images={root}", f"--output={made}", f"--workers={options.processes}"]
     seconds, _ = run_converter(flags)

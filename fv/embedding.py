@@ -18,7 +18,7 @@ import tensorflow as tf
 import tf_keras
 
 from fv import files, image_ops, progress, workers
-from fv.conversion.formats import BadImage
+from fv.conversion.image_files import BadImage
 from fv.errors import UserError
 from fv.model.options import ModelOptions
 

@@ -11,9 +11,9 @@ import numpy as np
 import pandas as pd
 
 from fv import errors, files, manifest, workers
-from fv.conversion import datasets, jpeg, sources, storage
+from fv.conversion import datasets, image_files, sources, storage
 from fv.conversion.datasets import Catalog, Place
-from fv.conversion.formats import BadImage
+from fv.conversion.image_files import BadImage
 from fv.evaluation import pairs
 from fv.manifest import StoredImage
 
@@ -58,7 +58,7 @@ def read_source(
       UserError: there is no image.
     """
     if catalog.images.empty:
-        datasets.require_identities(catalog, source)
+        sources.require_identities(catalog, source)
     with workers.pool(workers.available_cores()) as run:
         unpacked = sources.unpack(catalog.images, scratch, run)
     blocks = _read_images(catalog, unpacked, rules, boxes)
@@ -148,7 +148,7 @@ def _block_of_shards(stored: list[StoredImage], stamp: object) -> Block:
     def read(number: int) -> bytes:
         data = stored[number].read()
         with contextlib.suppress(ValueError):  # decoding it says why
-            head = jpeg.read_head(data)
+            head = image_files.read_jpeg_head(data)
             sizes[number] = (head.width, head.height)
         return data
 

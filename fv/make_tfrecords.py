@@ -15,7 +15,7 @@ import time
 import pandas as pd
 
 from fv import cli, files
-from fv.conversion import convert, options, passed_over, shards
+from fv.conversion import convert, datasets, folders, options, shards
 
 _LEFT_OUT_SHOWN = 10
 _HEADER = ("split", "identities", "images", "genuine", "impostor", "shards", "MB")
@@ -51,18 +51,18 @@ def _print_row(*cells: str) -> None:
 def _print_findings(content: dict) -> None:
     """Prints what became of every file, and what is doubtful about the identities."""
     counts = content["files"]
-    others = pd.DataFrame(content["passed_over"], columns=list(passed_over.COLUMNS))
+    others = pd.DataFrame(content["passed_over"], columns=list(datasets.PASSED_OVER))
     listed = f"{counts['not_listed']:,} not in the list, " if counts["not_listed"] else ""
     print(
         f"files: {counts['found']:,} found: {counts['used']:,} used, "
-        f"{counts['left_out']:,} left out, {listed}{passed_over.summarise(others)}"
+        f"{counts['left_out']:,} left out, {listed}{folders.summarise(others)}"
     )
     if found := content["faces"]:
         print(
             f"faces: {found['found']:,} found, {found['missing']:,} images without a face, "
             f"{found['several']:,} with several"
         )
-    for line in passed_over.advise(others):
+    for line in folders.advise(others):
         print(f"passed over: {line}", file=sys.stderr)
     for doubt in content["identities"]["doubts"]:
         print(f"warning: {doubt['seen']}: {doubt['means']}; {doubt['decides']}", file=sys.stderr)

@@ -15,7 +15,7 @@ from PIL import Image
 
 from fv import cli, files, ownership, quiet_tensorflow
 from fv.alignment import Face
-from fv.conversion import formats
+from fv.conversion import image_files
 from fv.options import group, option, required
 from fv.serving import image_inputs, pairs_table
 from fv.serving.engine import ENGINES, TENSORFLOW, share_cores_by_image
@@ -107,7 +107,7 @@ def _draw(path: str, images: Sequence[str], verdict: Verdict) -> None:
     faces = (verdict.face_a, verdict.face_b)
     for place, image, face in zip("ab", images, faces, strict=True):
         # As the model sees it before its crop: upright, transparency on white.
-        pixels = formats.decode(image_inputs.encode(image, sys.maxsize), sys.maxsize)
+        pixels = image_files.decode(image_inputs.encode(image, sys.maxsize), sys.maxsize)
         shown = Image.fromarray(pixels)
         shown.thumbnail((_SHOWN_SIDE, _SHOWN_SIDE))
         axes[place].imshow(np.asarray(shown))

@@ -30,7 +30,7 @@ import tensorflow as tf
 from PIL import Image
 
 from fv import image_ops
-from fv.conversion import formats, storage
+from fv.conversion import image_files, storage
 from fv.conversion import options as options_module
 from fv.errors import UserError
 from fv.preprocessing import Preprocessing
@@ -719,7 +719,7 @@ class EntryPoints:
             stored = storage.prepare_image(
                 file.data, storage.StorageRules(PIXELS, Preprocessing(jpeg_quality=quality))
             ).stored
-        except formats.BadImage as error:
+        except image_files.BadImage as error:
             raise Refused(str(error)) from error
         if entry == TENSORFLOW:
             return image_ops.jpeg_to_input(tf.constant(stored), SIDE, 1.0).numpy().astype(int)

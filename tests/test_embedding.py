@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from fv import embedding, image_ops
-from fv.conversion.formats import BadImage
+from fv.conversion.image_files import BadImage
 from fv.errors import UserError
 from fv.model import siamese
 from tests import samples

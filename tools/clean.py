@@ -19,7 +19,7 @@ from fv import cleaning, cli, contact_sheets, embedding_files, files, ownership,
 from fv.cleaning import Finding
 from fv.contact_sheets import Pair
 from fv.conversion import storage
-from fv.conversion.formats import BadImage
+from fv.conversion.image_files import BadImage
 from fv.embedding_files import Embeddings
 from fv.errors import UserError
 from fv.options import option, required

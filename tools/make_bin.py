@@ -10,7 +10,7 @@ import itertools
 
 from fv import cli, files, progress
 from fv.conversion import storage, verification_sets
-from fv.conversion.formats import BadImage
+from fv.conversion.image_files import BadImage
 from fv.errors import UserError
 from fv.evaluation import pairs
 from fv.options import option, required

@@ -20,7 +20,7 @@ import pandas as pd
 from fv import errors, files, progress, workers
 from fv.conversion import datasets, sources, storage
 from fv.conversion.datasets import Place
-from fv.conversion.formats import BadImage
+from fv.conversion.image_files import BadImage
 from fv.errors import UserError
 
 HASH_BITS = 256

@@ -96,7 +96,7 @@ def list_images(chosen: ConvertOptions) -> Catalog:
     """
     level, merge = chosen.identity_level, bool(chosen.merge_names)
     catalog = sources.find_images(chosen.images, chosen.labels, level, merge)
-    datasets.require_identities(catalog, chosen.images)
+    sources.require_identities(catalog, chosen.images)
     return catalog
 
 
@@ -199,7 +199,7 @@ def _select_sampled(
         left_out.append(dropped)
     unused = pd.concat(left_out).sort_values("path", ignore_index=True)
     kept = catalog._replace(images=sound, unusable=unused, passed_over=catalog.passed_over.iloc[:0])
-    datasets.require_identities(kept, chosen.images)
+    sources.require_identities(kept, chosen.images)
 
     sound = pairs.split_images(sound, shares, chosen.seed)
     sampled = pairs.sample_pairs(sound[["identity", "split"]], chosen)

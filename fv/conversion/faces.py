@@ -18,7 +18,7 @@ import numpy as np
 
 from fv import alignment, detection, face_files, files, ownership, progress, workers
 from fv.alignment import Alignment, Face
-from fv.conversion import formats, sources, storage
+from fv.conversion import image_files, sources, storage
 from fv.conversion.datasets import Place
 from fv.errors import UserError
 from fv.options import option
@@ -179,7 +179,7 @@ def detect_task(
     encoded = []
     for place in places:
         data = b""
-        with contextlib.suppress(OSError, formats.BadImage):  # the check of the images says why
+        with contextlib.suppress(OSError, image_files.BadImage):  # the check of the images says why
             data, _ = sources.read_image(root, place, max_pixels)
         digest.update(hashlib.sha256(data).digest())
         encoded.append(data)
@@ -190,7 +190,7 @@ def detect_task(
     def decode(data: bytes) -> np.ndarray:
         try:
             return storage.decode_upright(data, max_pixels)
-        except formats.BadImage:  # the check of the images says why
+        except image_files.BadImage:  # the check of the images says why
             return np.zeros((1, 1, 3), np.uint8)
 
     detector = detection.load(chosen.detector or "", chosen.detector_model)

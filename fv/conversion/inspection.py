@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from fv import files, manifest, progress, record
-from fv.conversion import jpeg
+from fv.conversion import image_files
 from fv.errors import UserError
 
 Fields = dict[str, Any]  # of a record, as `record.decode_pair` returns them
@@ -240,7 +240,7 @@ def _parse(data: bytes, identities: set[str]) -> Fields:
             f"{record.LABEL} is {label}, which the identities contradict"
         )
     for name in record.IMAGES:
-        if not pair[name].startswith(jpeg.START):
+        if not pair[name].startswith(image_files.JPEG_START):
             raise record.DamagedRecordError(f"{name} is not a JPEG")
     for name in (record.IDENTITY_A, record.IDENTITY_B):
         if pair[name].decode(errors="replace") not in identities:

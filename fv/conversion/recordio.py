@@ -20,7 +20,7 @@ import pandas as pd
 from fv import files, progress
 from fv.conversion import datasets
 from fv.conversion.datasets import Catalog, Place
-from fv.conversion.formats import BadImage
+from fv.conversion.image_files import BadImage
 from fv.errors import UserError
 
 SUFFIX = ".rec"

@@ -14,7 +14,7 @@ import simplejpeg
 from PIL import Image
 
 from fv import contact_sheets, manifest, ownership, page, record
-from fv.conversion import datasets, formats, shards, sources, storage
+from fv.conversion import datasets, image_files, shards, sources, storage
 from fv.conversion.datasets import Catalog
 from fv.conversion.duplicates import DisjointSets
 from fv.conversion.faces import Faces
@@ -324,5 +324,5 @@ def _read_picture(root: str, place: datasets.Place, rules: storage.StorageRules)
     try:
         data, _ = sources.read_image(root, place, rules.max_pixels)
         return storage.prepare_image(data, rules).stored
-    except (OSError, formats.BadImage):
+    except (OSError, image_files.BadImage):
         return b""

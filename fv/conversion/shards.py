@@ -19,7 +19,7 @@ import pandas as pd
 
 from fv import files, manifest, ownership, progress, record
 from fv.conversion import checking, pairs
-from fv.conversion.packed_strings import PackedStrings
+from fv.conversion.datasets import PackedStrings
 from fv.errors import UserError
 
 LEFT_OUT = "left_out.csv"  # images that were not used

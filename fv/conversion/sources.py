@@ -14,9 +14,9 @@ from collections.abc import Iterator, Sequence
 import pandas as pd
 
 from fv import files, tables, workers
-from fv.conversion import datasets, parquet, recordio, tar_shards
+from fv.conversion import datasets, folders, identities, parquet, recordio, tar_shards
 from fv.conversion.datasets import Catalog, Place
-from fv.conversion.formats import BadImage
+from fv.conversion.image_files import BadImage
 from fv.errors import UserError
 
 _FOLDER = ""  # a kind of path; the others are suffixes
@@ -57,7 +57,7 @@ def find_images(
             raise UserError(f"--labels={labels} is for one folder: give one as --images")
         return list_labelled(paths[0], labels, merge_names)
     if kind == _FOLDER:
-        return datasets.scan_folders(paths, level, merge_names)
+        return folders.scan_folders(paths, level, merge_names)
     if kind == tar_shards.SUFFIX:
         return tar_shards.list_images(paths, merge_names, labels)
     if kind == parquet.SUFFIX:
@@ -74,7 +74,7 @@ def list_labelled(folder: str, source: str, merge_names: bool = False) -> Catalo
     Raises:
       UserError: the list cannot be used, or there is no such folder.
     """
-    images, bad, others = datasets.list_files(folder)
+    images, bad, others = folders.list_files(folder)
     labels: dict[str, str] = {}
     lines: dict[str, int] = {}
     unusable = dict(bad)
@@ -101,6 +101,41 @@ def list_labelled(folder: str, source: str, merge_names: bool = False) -> Catalo
         others,
         root=folder,
     )
+
+
+def require_identities(catalog: Catalog, source: str) -> None:
+    """Checks that there are images of two identities, so that pairs can be made.
+
+    Raises:
+      UserError: no image, or images of one identity only; the message names likely causes.
+    """
+    images, left_out, others = catalog.images, catalog.unusable, catalog.passed_over
+    names = images["identity"].unique()
+    if len(names) >= 2:
+        return
+    held = "no image in any identity's folder"
+    if len(names):
+        held = f"images of one identity only ('{names[0]}')"
+    remedy = "give a folder with a folder of images for each of two people or more"
+    level = catalog.naming.level if catalog.naming else 0
+    if not level:
+        held, remedy = held.replace(" in any identity's folder", ""), "give images of two people"
+    parts = [f"--images={source} holds {held}: {remedy}"]
+    deeper = identities.suggest_level(images, level) if level else None
+    if deeper:
+        flag = f"--identity_level={deeper}"
+        parts.append(
+            f"its images lie deeper: give {flag} if the folders of level {deeper} are the people"
+        )
+    if len(left_out):
+        path, reason = left_out[["path", "reason"]].astype(str).iloc[0]
+        parts.append(f"{len(left_out):,} left out, the first: {path}: {reason}")
+        links = int(left_out["reason"].astype(str).str.startswith(folders.LINK).sum())
+        if links and not reason.startswith(folders.LINK):
+            parts.append(f"{links:,} of them are symbolic links: {folders.COPY}")
+    if len(others):
+        parts += [folders.summarise(others), *folders.advise(others)]
+    raise UserError("; ".join(parts))
 
 
 def unpack(images: pd.DataFrame, scratch: str, run: workers.Map) -> pd.DataFrame:
@@ -183,7 +218,7 @@ def _look_into(folder: str, take_people: bool) -> list[str]:
     seen = [f"{len(found):,} {kind}" for kind, found in held.items()]
     first = next(iter(held.values()))
     # In a bucket each look into a folder costs a request.
-    people = not files.is_remote(folder) and datasets.holds_people(folder)
+    people = not files.is_remote(folder) and folders.holds_people(folder)
     if people and take_people:
         return [folder]
     if people or len(held) > 1:

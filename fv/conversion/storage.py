@@ -14,8 +14,8 @@ import numpy as np
 import simplejpeg
 
 from fv import jpeg_loader, tables
-from fv.conversion import formats, jpeg
-from fv.conversion.formats import BadImage
+from fv.conversion import image_files
+from fv.conversion.image_files import BadImage
 from fv.errors import UserError
 from fv.preprocessing import WHOLE, Preprocessing
 
@@ -88,16 +88,16 @@ def prepare_image(data: bytes, rules: StorageRules, box: Part | None = None) -> 
     """
     if not data:
         raise BadImage("empty file")
-    if not data.startswith(jpeg.START):
-        return _encode(formats.decode(data, rules.max_pixels), rules, box)
+    if not data.startswith(image_files.JPEG_START):
+        return _encode(image_files.decode(data, rules.max_pixels), rules, box)
     with _refuse_damaged():
         return _prepare_jpeg(data, rules, box)
 
 
 def decode_upright(data: bytes, max_pixels: int) -> np.ndarray:
     """Decodes an image as `prepare_image` does, with the same errors: uint8 [height, width, 3]."""
-    if not data.startswith(jpeg.START):
-        return formats.decode(data, max_pixels)
+    if not data.startswith(image_files.JPEG_START):
+        return image_files.decode(data, max_pixels)
     with _refuse_damaged():
         return _decode_upright(*_read_head(data, max_pixels), max_pixels)
 
@@ -173,28 +173,29 @@ def _prepare_jpeg(data: bytes, rules: StorageRules, box: Part | None) -> Prepare
     data, head = _read_head(data, rules.max_pixels)
     # Strict decoding finds damage; without it, decoders fill what is missing with grey. Every JPEG
     # is decoded strictly, also where other pixels are stored.
-    if head.plain and head.orientation == jpeg.UPRIGHT and not rules.preprocessing.store_size:
+    is_upright = head.orientation == image_files.UPRIGHT
+    if head.plain and is_upright and not rules.preprocessing.store_size:
         grey = simplejpeg.decode_jpeg(data, "GRAY", strict=True)[:, :, 0]
-        end = jpeg.find_end(data, head.scan)
+        end = image_files.find_jpeg_end(data, head.scan)
         stored = data if end == len(data) else data[:end]
         return PreparedImage(stored, grey, (head.width, head.height))
     return _encode(_decode_upright(data, head, rules.max_pixels), rules, box)
 
 
-def _read_head(data: bytes, max_pixels: int) -> tuple[bytes, jpeg.Head]:
+def _read_head(data: bytes, max_pixels: int) -> tuple[bytes, image_files.JpegHead]:
     """Checks the header of a JPEG; returns the file with its repairs, and the header."""
-    head = jpeg.read_head(data)
-    formats.check_size(head.width, head.height, max_pixels)
+    head = image_files.read_jpeg_head(data)
+    image_files.check_size(head.width, head.height, max_pixels)
     if head.bits != 8:
         raise BadImage(f"JPEG of {head.bits} bits a sample: save it with 8")
-    return jpeg.repair(data, head) if head.repairs else data, head
+    return image_files.repair_jpeg(data, head) if head.repairs else data, head
 
 
-def _decode_upright(data: bytes, head: jpeg.Head, max_pixels: int) -> np.ndarray:
+def _decode_upright(data: bytes, head: image_files.JpegHead, max_pixels: int) -> np.ndarray:
     rgb = simplejpeg.decode_jpeg(data, "RGB", strict=True)
-    if head.components == jpeg.CMYK:  # Pillow converts ink to RGB as TensorFlow does
-        return formats.decode(data, max_pixels)
-    return formats.turn_upright(rgb, head.orientation)
+    if head.components == image_files.CMYK:  # Pillow converts ink to RGB as TensorFlow does
+        return image_files.decode(data, max_pixels)
+    return image_files.turn_upright(rgb, head.orientation)
 
 
 def _encode(rgb: np.ndarray, rules: StorageRules, box: Part | None) -> PreparedImage:
@@ -209,8 +210,8 @@ def _encode(rgb: np.ndarray, rules: StorageRules, box: Part | None) -> PreparedI
         part = cut_and_resize(rgb, preprocessing.store_size, preprocessing.crop_fraction, box)
         subsampling = _RESIZED_SUBSAMPLING
     height, width, _ = part.shape
-    if max(height, width) > jpeg.MAX_SIDE:
-        raise BadImage(f"a side longer than the {jpeg.MAX_SIDE:,} pixels of a JPEG")
+    if max(height, width) > image_files.MAX_JPEG_SIDE:
+        raise BadImage(f"a side longer than the {image_files.MAX_JPEG_SIDE:,} pixels of a JPEG")
     stored = simplejpeg.encode_jpeg(
         np.ascontiguousarray(part), preprocessing.jpeg_quality, "RGB", subsampling, fastdct=False
     )

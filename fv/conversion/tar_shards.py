@@ -16,7 +16,7 @@ from typing import IO
 import numpy as np
 
 from fv import files, progress
-from fv.conversion import datasets, passed_over
+from fv.conversion import datasets, folders
 from fv.conversion.datasets import Catalog
 from fv.errors import UserError
 
@@ -75,7 +75,7 @@ def _index(
     seen: set[str] = set()
     with files.open_bytes(path) as file:
         for member in _members(file, path):
-            name = passed_over.printable(os.path.normpath(member.name))
+            name = folders.printable(os.path.normpath(member.name))
             suffix = os.path.splitext(name)[1].lower()
             is_image = datasets.is_image_name(name)
             if "/." in f"/{name}".replace("/..", "") or not (is_image or suffix in _LABELS):
@@ -111,7 +111,7 @@ def _members(file: IO[bytes], path: str) -> Iterator[tarfile.TarInfo]:
                 raise tarfile.ReadError("a damaged header")
     except (tarfile.TarError, ValueError, OverflowError) as error:
         file.seek(0)
-        if passed_over.recognise(file.read(_BLOCK_BYTES)) == "archive":
+        if folders.recognise(file.read(_BLOCK_BYTES)) == "archive":
             raise UserError(f"{path} is compressed: unpack it to a .tar") from error
         raise UserError(
             f"{path} is no tar, or damaged behind byte {at}, {error}: get the file again"

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from fv import files
-from fv.conversion import datasets, duplicates
+from fv.conversion import datasets, duplicates, folders
 from fv.errors import UserError
 
 SUFFIX = ".bin"
@@ -101,7 +101,7 @@ def unpack(found: VerificationSet, folder: str) -> datasets.Catalog:
         # atomic_open would wait for the disk after each image, which takes twice the time
         with files.atomic_open(path, "wb") if files.is_remote(path) else open(path, "wb") as file:
             file.write(image)
-    return datasets.scan_folders([folder])._replace(naming=None)
+    return folders.scan_folders([folder])._replace(naming=None)
 
 
 def write(path: str, images: Sequence[bytes], labels: Sequence[bool]) -> None:

@@ -16,6 +16,7 @@ from fv.alignment import Alignment
 from fv.conversion import (
     datasets,
     duplicates,
+    folders,
     identities,
     pair_checks,
     pair_lists,
@@ -23,7 +24,7 @@ from fv.conversion import (
     verification_sets,
 )
 from fv.conversion.datasets import Place
-from fv.conversion.formats import BadImage
+from fv.conversion.image_files import BadImage
 from fv.conversion.options import ConvertOptions
 from fv.conversion.storage import StorageRules
 from fv.errors import UserError
@@ -151,7 +152,7 @@ def read_listed_pairs(
         plausible as people.
     """
     level = identity_level or 1
-    found, left_out, _, naming, _ = datasets.scan_folders([folder], level, bool(merge_names))
+    found, left_out, _, naming, _ = folders.scan_folders([folder], level, bool(merge_names))
     table = pair_lists.read(path, found, folder, level, is_csv=is_csv)
     named = not found.empty or bool(table["a"].str.contains("/").any())
     doubts: Sequence[identities.Finding] = ()

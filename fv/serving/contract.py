@@ -12,7 +12,7 @@ from typing import Protocol
 import numpy as np
 
 from fv import files
-from fv.conversion import jpeg
+from fv.conversion.image_files import JPEG_START
 from fv.errors import UserError
 from fv.preprocessing import Preprocessing
 
@@ -23,7 +23,8 @@ POINTS_A, POINTS_B, POINTS = "points_a", "points_b", "points"
 EMBEDDING_A, EMBEDDING_B, EMBEDDING = "embedding_a", "embedding_b", "embedding"
 # By the signature of crops, that of whole images and points.
 ALIGNED = {"serving_default": "serve_aligned", "embed": "embed_aligned"}
-FORMATS = JPEG, PNG, BMP, GIF = jpeg.START, b"\x89PNG\r\n\x1a\n", b"BM", b"GIF8"  # first bytes
+# The first bytes of each format.
+FORMATS = JPEG, PNG, BMP, GIF = JPEG_START, b"\x89PNG\r\n\x1a\n", b"BM", b"GIF8"
 UNKNOWN = "is no JPEG, PNG, BMP or GIF: its first bytes are those of none"
 SCAN = b"\xff\xda"  # marker before a scan of a JPEG
 MOST_SCANS = 100  # decoding takes time in proportion; encoders write ten

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import tensorflow as tf
 
 from fv import image_ops
-from fv.conversion import jpeg
+from fv.conversion import image_files
 from fv.preprocessing import Preprocessing
 from fv.serving import format_ops
 from fv.serving.contract import BMP, GIF, JPEG, MOST_SCANS, PNG, SCAN, TOO_MANY_SCANS, UNKNOWN
@@ -173,12 +173,12 @@ def _check_and_decode(encoded: tf.Tensor, rules: DecodingRules) -> Loaded:
 def _check_and_decode_jpeg(encoded: tf.Tensor, rules: DecodingRules) -> Loaded:
     shape = tf.io.extract_jpeg_shape(encoded)
     refusal = _refuse_size(shape[1], shape[0], rules)
-    has_adobe = format_ops.any_contains(encoded[tf.newaxis], jpeg.ADOBE)
+    has_adobe = format_ops.any_contains(encoded[tf.newaxis], image_files.ADOBE)
     ambiguous = (
         "is a CMYK JPEG without Adobe's segment, whose ink decoders read in two ways: save it as "
         "RGB"
     )
-    refusal = tf.where((shape[2] == jpeg.CMYK) & ~has_adobe, ambiguous, refusal)
+    refusal = tf.where((shape[2] == image_files.CMYK) & ~has_adobe, ambiguous, refusal)
     few = _have_few_scans(encoded[tf.newaxis])
     refusal = tf.where(few, refusal, TOO_MANY_SCANS)
 

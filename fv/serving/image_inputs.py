@@ -11,7 +11,7 @@ from PIL import Image
 
 from fv import detection, face_files
 from fv.alignment import Alignment, Face
-from fv.conversion import formats, jpeg, storage
+from fv.conversion import image_files, storage
 from fv.errors import UserError
 from fv.options import option
 from fv.serving import contract
@@ -49,9 +49,9 @@ def encode(image: ImageSource, max_pixels: int) -> bytes:
             return _encode_file(_read(os.fspath(image)), max_pixels)
         if isinstance(image, Image.Image):
             # Checked before a lazy image takes memory.
-            formats.check_size(image.width, image.height, max_pixels)
-            return _encode_pixels(formats.to_rgb(image))
-    except formats.BadImage as error:
+            image_files.check_size(image.width, image.height, max_pixels)
+            return _encode_pixels(image_files.to_rgb(image))
+    except image_files.BadImage as error:
         raise UserError(f"{name_image(image)} cannot be used: {error}") from error
     raise UserError(f"{type(image).__name__} is no image: give {_TAKEN}")
 
@@ -98,9 +98,11 @@ def _read(path: str) -> bytes:
 
 def _encode_file(data: bytes, max_pixels: int) -> bytes:
     # The graph itself refuses an empty file.
-    if not data or (data.startswith(_DECODED_BY_GRAPH) and not jpeg.is_cmyk_without_adobe(data)):
+    if not data or (
+        data.startswith(_DECODED_BY_GRAPH) and not image_files.is_cmyk_without_adobe(data)
+    ):
         return data
-    return _encode_pixels(formats.decode(data, max_pixels))
+    return _encode_pixels(image_files.decode(data, max_pixels))
 
 
 def _check_array(image: np.ndarray) -> np.ndarray:
@@ -176,7 +178,7 @@ class FaceFinder:
         def decode(place: int) -> np.ndarray:
             try:
                 pixels = storage.decode_upright(encoded[place], self._max_pixels)
-            except formats.BadImage as error:
+            except image_files.BadImage as error:
                 name = name_image(batch[place])
                 raise UserError(f"{name} cannot be used: {error}") from error
             sizes.append((pixels.shape[1], pixels.shape[0]))

@@ -27,7 +27,7 @@ from absl import logging
 
 from fv import files, jpeg_loader, workers
 from fv.conversion import storage
-from fv.conversion.formats import BadImage
+from fv.conversion.image_files import BadImage
 from fv.errors import TemporaryError, UserError
 from fv.onnx_encoder import OnnxEncoder
 from fv.serving import contract

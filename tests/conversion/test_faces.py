@@ -16,7 +16,7 @@ from PIL import Image
 
 from fv import alignment, detection, face_files, manifest
 from fv.alignment import TEMPLATE, Alignment, Face
-from fv.conversion import convert, faces, formats, storage
+from fv.conversion import convert, faces, image_files, storage
 from fv.conversion.faces import FaceOptions
 from fv.conversion.options import ConvertOptions
 from fv.errors import UserError
@@ -167,7 +167,7 @@ def test_faces_lie_upright_where_exif_turns_the_image(tmp_path, fake):
     Image.fromarray(picture[::-1, ::-1]).save(path, exif=exif)
     upright = storage.decode_upright(path.read_bytes(), 10**7)
     assert upright[:8].min() > 240 and upright[12:].max() < 15
-    with pytest.raises(formats.BadImage, match="million of --max_megapixels"):
+    with pytest.raises(image_files.BadImage, match="million of --max_megapixels"):
         storage.decode_upright(path.read_bytes(), 100)
 
 

@@ -8,7 +8,7 @@ import struct
 
 import pytest
 
-from fv.conversion import datasets, formats, recordio
+from fv.conversion import datasets, image_files, recordio
 from fv.errors import UserError
 from tests.conversion import making
 
@@ -93,7 +93,7 @@ def test_ranges_that_are_wrong_are_found_when_an_image_is_read(tmp_path):
     path.write_bytes(data)
     places = list(datasets.list_places(recordio.list_images(str(path)).images))
     assert recordio.read_image(places[0], MOST)[0] == images[0][1]
-    with pytest.raises(formats.BadImage, match="label 9 is not that of its identity, 0"):
+    with pytest.raises(image_files.BadImage, match="label 9 is not that of its identity, 0"):
         recordio.read_image(places[1], MOST)
 
 
@@ -150,7 +150,7 @@ def test_a_record_that_lies_about_itself_is_a_bad_image(tmp_path, record, messag
     (tmp_path / "a.rec").write_bytes(record)
     place = datasets.Place("a.rec/0", str(tmp_path / "a.rec"), 0, 1 << 31, "0")
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    with pytest.raises(formats.BadImage, match=message):
+    with pytest.raises(image_files.BadImage, match=message):
         recordio.read_image(place, MOST)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000  # kB
 
@@ -160,5 +160,5 @@ def test_a_record_longer_than_the_first_read_is_read_whole(tmp_path):
     path = making.records(tmp_path / "a.rec", [(0, image)])
     (place,) = datasets.list_places(recordio.list_images(str(path)).images)
     assert recordio.read_image(place, 8 << 20) == (image, 32)
-    with pytest.raises(formats.BadImage, match="larger than any image"):
+    with pytest.raises(image_files.BadImage, match="larger than any image"):
         recordio.read_image(place, 2 << 20)

@@ -13,9 +13,9 @@ from fv.conversion import (
     convert,
     datasets,
     duplicates,
+    folders,
     identities,
     options,
-    passed_over,
     report,
 )
 from fv.conversion.pairs import Selection
@@ -39,7 +39,7 @@ def split(genuine, impostor, images, names):
 CATALOG = datasets.Catalog(
     pd.DataFrame({"path": PATHS}),
     pd.DataFrame(LEFT_OUT.items(), columns=["path", "reason"]),
-    passed_over.count("", ()),
+    folders.count("", ()),
     identities.Naming(),
 )
 SPLITS = {"train": split(2, 2, 5, ("ann", "bo")), "test": split(0, 1, 2, ("cy", "di"))}

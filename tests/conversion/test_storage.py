@@ -10,7 +10,7 @@ import simplejpeg
 from PIL import Image
 
 from fv import errors, files
-from fv.conversion import checking, formats, storage
+from fv.conversion import checking, image_files, storage
 from fv.conversion.datasets import Place
 from fv.conversion.storage import Box
 from fv.errors import UserError
@@ -48,7 +48,7 @@ def test_boxes_are_read_by_path_and_cut_at_the_border(tmp_path):
     crop = storage.parse_crop(str(tmp_path / "boxes.csv"))
     assert crop.boxes == {"a/1.jpg": Box(-5, 10, 100, 50)}
     assert storage.crop_window(80, 40, None, crop.boxes["a/1.jpg"]) == Box(0, 10, 80, 30)
-    with pytest.raises(formats.BadImage, match="lies outside its 80 × 8 pixels"):
+    with pytest.raises(image_files.BadImage, match="lies outside its 80 × 8 pixels"):
         storage.crop_window(80, 8, None, crop.boxes["a/1.jpg"])
 
 
@@ -147,9 +147,9 @@ def test_exif_rotation_is_applied_and_the_tag_is_gone():
 def test_a_jpeg_cut_short_anywhere_is_bad(progressive):
     data = making.encode(PICTURE, progressive=progressive)
     for length in range(3, len(data), 7):
-        with pytest.raises(formats.BadImage):
+        with pytest.raises(image_files.BadImage):
             storage.prepare_image(data[:length], RULES)
-    with pytest.raises(formats.BadImage, match="damaged JPEG"):
+    with pytest.raises(image_files.BadImage, match="damaged JPEG"):
         storage.prepare_image(data[:-1], RULES)
 
 
@@ -162,7 +162,7 @@ def test_a_damaged_jpeg_is_bad_whatever_its_orientation(orientation, options):
     cut = data[:middle] + b"\xff\xd9"
     storage.prepare_image(data, SPACIOUS)
     for damaged in (hole, cut, data[:-2]):
-        with pytest.raises(formats.BadImage, match="damaged JPEG"):
+        with pytest.raises(image_files.BadImage, match="damaged JPEG"):
             storage.prepare_image(damaged, SPACIOUS)
 
 
@@ -171,7 +171,7 @@ def test_a_damaged_jpeg_is_bad_whatever_its_orientation(orientation, options):
 def test_a_damaged_jpeg_is_bad_whatever_is_stored_of_it(mode, store_size):
     data = making.encode(Image.fromarray(making.pixels(1, 200)).convert(mode))
     middle = (data.index(b"\xff\xda") + len(data)) // 2
-    with pytest.raises(formats.BadImage, match="damaged JPEG"):
+    with pytest.raises(image_files.BadImage, match="damaged JPEG"):
         rules = storage.StorageRules(1_000_000, Preprocessing(store_size=store_size))
         storage.prepare_image(data[:middle] + bytes(512) + data[middle + 512 :], rules)
 
@@ -205,14 +205,14 @@ def test_header_fields_that_no_decoder_needs_are_repaired():
 def test_a_jpeg_of_twelve_bits_is_named_as_such():
     data = bytearray(making.jpeg())
     data[data.index(b"\xff\xc0") + 4] = 12
-    with pytest.raises(formats.BadImage, match="JPEG of 12 bits a sample: save it with 8"):
+    with pytest.raises(image_files.BadImage, match="JPEG of 12 bits a sample: save it with 8"):
         storage.prepare_image(bytes(data), RULES)
 
 
 @pytest.mark.parametrize("format", ["PNG", "PPM", "BMP", "TIFF", "WEBP", "GIF"])
 def test_another_format_cut_in_half_is_bad(format):
     data = making.encode(PICTURE, format)
-    with pytest.raises(formats.BadImage):
+    with pytest.raises(image_files.BadImage):
         storage.prepare_image(data[: len(data) // 2], RULES)
 
 
@@ -228,14 +228,16 @@ def test_another_format_cut_in_half_is_bad(format):
     ],
 )
 def test_what_is_no_image_is_bad_with_a_reason(data, reason):
-    with pytest.raises(formats.BadImage, match=reason):
+    with pytest.raises(image_files.BadImage, match=reason):
         storage.prepare_image(data, RULES)
 
 
 def test_a_jpeg_of_odd_subsampling_is_not_called_damaged():
     sound = making.jpeg(subsampling="4:2:0")
     sampling = sound.index(b"\xff\xc0") + 14  # of the second component
-    with pytest.raises(formats.BadImage, match="^a JPEG whose chroma subsampling fv does not read"):
+    with pytest.raises(
+        image_files.BadImage, match="^a JPEG whose chroma subsampling fv does not read"
+    ):
         storage.prepare_image(sound[:sampling] + b"\x12" + sound[sampling + 1 :], RULES)
 
 
@@ -249,21 +251,21 @@ def test_a_png_without_its_end_or_with_a_wrong_checksum_is_bad():
         (sound[:-1] + b"\0", "IEND has a wrong checksum"),
         (flipped, "IDAT has a wrong checksum"),
     ):
-        with pytest.raises(formats.BadImage, match=f"damaged PNG: .*{reason}"):
+        with pytest.raises(image_files.BadImage, match=f"damaged PNG: .*{reason}"):
             storage.prepare_image(data, RULES)
     storage.prepare_image(sound + bytes(99), RULES)
 
 
 @pytest.mark.parametrize("format", ["JPEG", "PNG", "GIF"])
 def test_more_pixels_than_allowed_are_refused(format):
-    with pytest.raises(formats.BadImage, match="101 × 100 pixels, more than the 0.01 million"):
+    with pytest.raises(image_files.BadImage, match="101 × 100 pixels, more than the 0.01 million"):
         storage.prepare_image(making.encode(Image.new("RGB", (101, 100)), format), RULES)
 
 
 def test_a_decompression_bomb_is_refused_from_its_header():
     data = bytearray(making.encode(PICTURE, "PNG"))
     data[16:24] = struct.pack(">II", 65_000, 65_000)
-    with pytest.raises(formats.BadImage):
+    with pytest.raises(image_files.BadImage):
         storage.prepare_image(bytes(data), RULES)
 
 
@@ -275,7 +277,7 @@ def test_bit_flips_are_refused_or_leave_a_jpeg_for_tensorflow():
         flipped[rng.integers(len(data))] ^= 1 << rng.integers(8)
         try:
             made = storage.prepare_image(bytes(flipped), RULES).stored
-        except formats.BadImage:
+        except image_files.BadImage:
             continue
         kept += 1
         assert tf.io.decode_jpeg(made, channels=3).shape[-1] == 3
@@ -299,7 +301,7 @@ def test_a_box_is_stored_with_its_proportions():
     rules = storage.StorageRules(10_000, Preprocessing(store_size=10))
     sound = storage.prepare_image(making.jpeg(1, 60), rules, storage.Box(10, 20, 40, 20))
     assert sound.stored_size == (20, 10) == Image.open(io.BytesIO(sound.stored)).size
-    with pytest.raises(formats.BadImage, match="lies outside"):
+    with pytest.raises(image_files.BadImage, match="lies outside"):
         storage.prepare_image(making.jpeg(1, 60), rules, storage.Box(60, 0, 5, 5))
 
 

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from fv.conversion import storage
-from fv.conversion.formats import BadImage
+from fv.conversion.image_files import BadImage
 from fv.errors import UserError
 from fv.evaluation import pairs as pairs_module
 from fv.preprocessing import Preprocessing

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fv.conversion import formats, pair_lists, storage
+from fv.conversion import image_files, pair_lists, storage
 from fv.evaluation import pairs as pairs_module
 from tests import conformance
 
@@ -50,7 +50,7 @@ def test_only_the_graph_refuses_a_format_and_the_guide_says_so(compared):
 
 def test_pixels_that_are_not_stored_agree_within_one_level(corpus):
     for file in corpus:
-        found = formats.decode(file.data, conformance.PIXELS).astype(int)
+        found = image_files.decode(file.data, conformance.PIXELS).astype(int)
         assert np.abs(found - file.wanted).max() <= conformance.TOLERANCE, file
 
 
@@ -70,7 +70,7 @@ def test_a_list_over_a_folder_is_read_as_the_converter_reads_it(corpus, tmp_path
     )
     by_path = dict(zip(paths, corpus, strict=True))
     for number, path in enumerate(pairs.images.paths):
-        found = formats.decode(pairs.images.read(number), conformance.PIXELS).astype(int)
+        found = image_files.decode(pairs.images.read(number), conformance.PIXELS).astype(int)
         assert np.abs(found - by_path[path].wanted).max() <= conformance.EVALUATED_TOLERANCE, path
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import fv
-from fv.conversion.formats import BadImage
+from fv.conversion.image_files import BadImage
 from fv.errors import UserError
 from fv.evaluation import pair_sources
 from fv.evaluation.pairs import Images, PairSet

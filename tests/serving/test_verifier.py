@@ -13,7 +13,7 @@ import tensorflow as tf
 from PIL import Image
 
 import fv
-from fv.conversion import formats
+from fv.conversion import image_files
 from fv.errors import UserError
 from fv.serving import versions
 from tests import samples
@@ -222,7 +222,7 @@ def test_a_pil_image_that_cannot_be_used_is_refused_in_one_line(verifier):
 def test_premultiplied_opacity_shows_white_as_opacity_does():
     grey = Image.new("LA", (4, 4), (0, 51))
     for image in (grey.convert("La"), Image.new("RGBA", (4, 4), (0, 0, 0, 51)).convert("RGBa")):
-        assert np.all(formats.to_rgb(image) == 204)
+        assert np.all(image_files.to_rgb(image) == 204)
 
 
 def test_an_export_that_does_not_say_how_images_were_stored_is_refused(exported, tmp_path):

@@ -1,7 +1,13 @@
-"""Decodes image files of all accepted formats to upright RGB pixels, with Pillow."""
+"""Reads image files: pixels of all accepted formats, with Pillow, and the structure of a JPEG.
+
+Source of the structure: ITU-T T.81 (1992), annex B; JEITA CP-3451 (Exif 2.3), 4.5 and 4.6.
+"""
 
 import contextlib
+import dataclasses
 import io
+import re
+import struct
 import warnings
 import zlib
 from collections.abc import Iterator
@@ -10,16 +16,37 @@ from typing import Any
 import numpy as np
 from PIL import GifImagePlugin, Image, ImageFile, TiffImagePlugin
 
-from fv.conversion import jpeg, passed_over
+from fv.conversion import folders
 
 # A file reaches no other decoder of Pillow.
 FORMATS = ("JPEG", "PNG", "PPM", "BMP", "WEBP", "TIFF", "GIF")
-_RECOGNISED = ("PNG", "PNM", "BMP", "WebP", "TIFF", "GIF")  # as `passed_over.recognise` names them
+_RECOGNISED = ("PNG", "PNM", "BMP", "WebP", "TIFF", "GIF")  # as `folders.recognise` names them
 
 _TIFF_BITS, _TIFF_PHOTOMETRIC, _TIFF_ORIENTATION, _TIFF_SAMPLE_FORMAT = 258, 262, 274, 339  # tags
 _TIFF_WHITE_IS_ZERO, _TIFF_UNSIGNED = 0, 1
 _PNG_START = b"\x89PNG\r\n\x1a\n"
 _WHITE = 255  # shows where an image is transparent
+
+JPEG_START = b"\xff\xd8\xff"
+ADOBE = b"Adobe"  # names the segment that says how CMYK is stored
+CMYK = 4  # components
+UPRIGHT = 1  # EXIF orientation
+MAX_JPEG_SIDE = 65_500  # pixels, of libjpeg; the format itself allows 65,535
+
+_FILL = b"\xff\xff"  # any number of 0xFF may stand before a marker
+_SOF = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # start of frame, one per coding process
+_PLAIN_SOF = (0xC0, 0xC1, 0xC2)  # Huffman-coded baseline, extended sequential, progressive
+_SEQUENTIAL_SOF = (0xC0, 0xC1)
+_WHOLE_SCAN = b"\x00\x3f\x00"  # first and last coefficient, and bit positions, of a sequential scan
+_JFIF, _JFIF_MAJOR = b"JFIF\0", 1
+_APP0, _APP1, _SOS, _EOI = 0xE0, 0xE1, 0xDA, 0xD9
+_END = b"\xff\xd9"
+_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]", re.DOTALL)  # not stuffing, restart or fill
+_EXIF = b"Exif\0\0"
+_ORIENTATION_TAG = 0x0112
+_IFD_ENTRY_BYTES = 12
+_BYTE_ORDERS = {b"II*\0": "<", b"MM\0*": ">"}
+_INTEGERS = {1: "B", 3: "H", 4: "I"}  # EXIF types BYTE, SHORT, LONG
 
 Image.MAX_IMAGE_PIXELS = None  # `max_pixels` takes its place, and refuses where Pillow would warn
 
@@ -65,7 +92,7 @@ def to_rgb(image: Image.Image) -> np.ndarray:
         if isinstance(image, GifImagePlugin.GifImageFile) and image.tell() == 0:
             pixels = _show_screen(pixels, image)
         if orientation is None:  # in a PNG it may stand behind the pixels
-            orientation = jpeg.read_orientation(image.info.get("exif", b""))
+            orientation = read_orientation(image.info.get("exif", b""))
         return turn_upright(pixels, orientation)
 
 
@@ -105,12 +132,12 @@ def _refuse_damaged() -> Iterator[None]:
 
 
 def _explain_unidentified(data: bytes) -> str:
-    format = passed_over.recognise(data)
+    format = folders.recognise(data)
     if format in _RECOGNISED:
         advice = "save it as PNG with a program that opens it"
         return f"damaged {format}, or of a kind that fv does not read: {advice}"
-    if format in passed_over.CONVERT:
-        return f"not an image that fv reads: {format} data: {passed_over.CONVERT[format]}"
+    if format in folders.CONVERT:
+        return f"not an image that fv reads: {format} data: {folders.CONVERT[format]}"
     return "not an image"
 
 
@@ -137,7 +164,7 @@ def _tiff_orientation(image: TiffImagePlugin.TiffImageFile) -> int:
     value = image.tag_v2.get(_TIFF_ORIENTATION)
     if isinstance(value, bytes) and len(value) == 1 and 1 <= value[0] <= 8:
         return value[0]
-    return jpeg.UPRIGHT
+    return UPRIGHT
 
 
 def _png_bits(image: Image.Image) -> int:
@@ -184,7 +211,6 @@ def _scale_16_bits(image: Image.Image) -> np.ndarray:
 
 
 def _whiten(pixels: np.ndarray, clear: np.ndarray) -> np.ndarray:
-    """Makes pixels [height, width, 3] white where `clear`, bool [height, width]."""
     return np.where(clear[..., np.newaxis], np.uint8(_WHITE), pixels)
 
 
@@ -195,3 +221,132 @@ def _show_screen(pixels: np.ndarray, image: GifImagePlugin.GifImageFile) -> np.n
     outside = np.ones(pixels.shape[:2], bool)
     outside[top:bottom, left:right] = False
     return _whiten(pixels, outside) if outside.any() else pixels
+
+
+@dataclasses.dataclass(frozen=True)
+class JpegHead:
+    """The header of a JPEG.
+
+    Attributes:
+      width: in pixels, before the orientation is applied; so is `height`.
+      bits: of a sample.
+      components: colour channels, 1 to 4.
+      plain: whether every decoder reads it: 8-bit Huffman baseline or progressive, grey or of three
+        components.
+      orientation: of its first EXIF segment, 1 (upright) to 8.
+      scan: the byte where its first scan begins.
+      repairs: (byte, bytes to put there) of header fields that strict decoders refuse and that no
+        decoder needs.
+    """
+
+    width: int
+    height: int
+    bits: int
+    components: int
+    plain: bool
+    orientation: int
+    scan: int
+    repairs: tuple[tuple[int, bytes], ...] = ()
+
+
+def read_jpeg_head(data: bytes) -> JpegHead:
+    """Reads the segments before the first scan.
+
+    Raises:
+      ValueError: not a JPEG, or cut short before its frame header.
+    """
+    frame, orientation, at = None, None, 2  # behind the marker of the start
+    repairs: list[tuple[int, bytes]] = []
+    try:
+        while True:
+            while data[at : at + 2] == _FILL:
+                at += 1
+            if data[at] != 0xFF:
+                raise ValueError(f"damaged header at byte {at}")
+            marker, length = struct.unpack_from(">BH", data, at + 1)
+            end = at + 2 + length
+            payload = data[at + 4 : end]
+            if marker in _SOF:
+                frame = (*struct.unpack_from(">BHHB", payload), marker)
+            elif marker == _APP1 and payload.startswith(_EXIF) and orientation is None:
+                orientation = read_orientation(payload)
+            elif marker == _APP0 and payload.startswith(_JFIF):
+                if payload[len(_JFIF)] != _JFIF_MAJOR:
+                    repairs.append((at + 4 + len(_JFIF), bytes([_JFIF_MAJOR])))
+            elif marker in (_SOS, _EOI):
+                break
+            at = end
+    except (struct.error, IndexError):
+        frame = None
+    if frame is None:
+        raise ValueError("cut short in its header")
+    bits, height, width, components, process = frame
+    plain = process in _PLAIN_SOF and bits == 8 and components in (1, 3)
+    # Some phones write scan parameters that only a progressive JPEG has.
+    if marker == _SOS and process in _SEQUENTIAL_SOF and not payload.endswith(_WHOLE_SCAN):
+        repairs.append((end - len(_WHOLE_SCAN), _WHOLE_SCAN))
+    turned = orientation or UPRIGHT
+    return JpegHead(width, height, bits, components, plain, turned, at, tuple(repairs))
+
+
+def repair_jpeg(data: bytes, head: JpegHead) -> bytes:
+    """The file with the repairs of its header."""
+    repaired = bytearray(data)
+    for at, field in head.repairs:
+        repaired[at : at + len(field)] = field
+    return bytes(repaired)
+
+
+def find_jpeg_end(data: bytes, scan: int) -> int:
+    """The byte behind the end of a sound JPEG. Phones store videos and further pictures there.
+
+    Raises:
+      ValueError: there is no end marker.
+    """
+    # Nearly every file ends here, and a search is faster than a walk through the scans.
+    if data.find(_END, scan) + len(_END) == len(data):
+        return len(data)
+    at = scan
+    while marker := _MARKER.search(data, at):
+        if marker[0] == _END:
+            return marker.end()
+        at = marker.end() + int.from_bytes(data[marker.end() : marker.end() + 2], "big")
+    raise ValueError("no end marker")
+
+
+def is_cmyk_without_adobe(data: bytes) -> bool:
+    """Whether a file is a CMYK JPEG without Adobe's segment.
+
+    TensorFlow takes its ink for not inverted; other decoders take it for inverted. A damaged JPEG
+    gives False.
+    """
+    if not data.startswith(JPEG_START) or ADOBE in data:
+        return False
+    try:
+        return read_jpeg_head(data).components == CMYK
+    except ValueError:
+        return False
+
+
+def read_orientation(exif: bytes) -> int:
+    """The orientation in EXIF data, 1 (upright) to 8; upright where no tag holds such an integer.
+
+    The data may begin with the name of its JPEG segment.
+    """
+    tiff = exif
+    while tiff.startswith(_EXIF):
+        tiff = tiff.removeprefix(_EXIF)
+    order = _BYTE_ORDERS.get(tiff[:4])
+    if order is None:
+        return UPRIGHT
+    try:
+        (ifd,) = struct.unpack_from(order + "I", tiff, 4)
+        (entries,) = struct.unpack_from(order + "H", tiff, ifd)
+        for at in range(ifd + 2, ifd + 2 + entries * _IFD_ENTRY_BYTES, _IFD_ENTRY_BYTES):
+            tag, type, count = struct.unpack_from(order + "HHI", tiff, at)
+            if tag == _ORIENTATION_TAG:
+                (value,) = struct.unpack_from(order + _INTEGERS[type], tiff, at + 8)
+                return value if count == 1 and 1 <= value <= 8 else UPRIGHT
+    except (struct.error, KeyError):
+        pass
+    return UPRIGHT
