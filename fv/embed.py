@@ -272,13 +272,15 @@ def _check(options: EmbedOptions) -> None:
 def _report(options: EmbedOptions, encoder: Encoder, left_out: dict[str, str]) -> None:
     size = encoder.record.options.embedding_size
     print(f"wrote {options.output}: embeddings of {size} numbers by {encoder.source}")
+    folder, name = _left_out_file(options)
     if left_out:
-        folder, name = _left_out_file(options)
         reasons = {"path": list(left_out), "reason": list(left_out.values())}
         with ownership.staged(folder, [name]) as staging:
             tables.write(os.path.join(staging, name), pd.DataFrame(reasons))
         first = ": ".join(next(iter(left_out.items())))
         print(f"{len(left_out):,} left out ({name}), the first: {first}", file=sys.stderr)
+    else:
+        ownership.remove(folder, [name])  # of an earlier run
 
 
 def run() -> None:

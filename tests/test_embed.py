@@ -133,6 +133,12 @@ def test_images_that_cannot_be_used_are_listed_beside_the_file(trained, tmp_path
         (row,) = csv.DictReader(file)
     assert row["path"] == "person_000/0000.jpg" and "damaged JPEG" in row["reason"]
     assert "1 left out" in capsys.readouterr().err
+    # Once the image is mended, the list is gone.
+    output.unlink()
+    (folder / "person_000" / "0000.jpg").write_bytes(samples.image_bytes(0, 0))
+    embed(EmbedOptions(str(output), images=str(folder), workdir=trained.workdir))
+    assert len(embedding_files.read(str(output)).paths) == 4
+    assert not (tmp_path / "a-left_out.csv").exists()
 
 
 def write_source(folder: pathlib.Path, faces: str, format: str) -> tuple[str, str | None]:
