@@ -78,12 +78,11 @@ def main(options: Options) -> None:
         rows.writerow(("image_a", "image_b", "label"))
         rows.writerows((pairs.images.paths[a], pairs.images.paths[b], c) for a, b, c in ends)
     points = os.path.join(options.output, faces.FILE)
-    if not os.path.exists(points):  # another model needs no second detection
-        finder = FaceOptions(detector=detection.MTCNN)
-        with workers.pool(workers.available_cores()) as run:
-            seen = faces.find_faces(finder, 0.0, paths, options.output, _MAX_PIXELS, run)
-        assert seen is not None
-        face_files.write(points, seen.by_path, seen.alignment.detector)
+    finder, kept = FaceOptions(detector=detection.MTCNN), os.path.join(options.output, "detected")
+    with workers.pool(workers.available_cores()) as run:  # another model needs no second detection
+        seen = faces.find_faces(finder, 0.0, paths, options.output, _MAX_PIXELS, run, kept)
+    assert seen is not None
+    face_files.write(points, seen.by_path, seen.alignment.detector)
     nowhere = os.path.join(options.output, "nowhere.csv")
     face_files.write(nowhere, dict.fromkeys(paths), alignment.GIVEN)
     known = os.path.join(options.tfrecords, faces.FILE)

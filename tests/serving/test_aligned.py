@@ -286,6 +286,9 @@ def test_faces_are_not_looked_for_in_a_verification_set(aligned_run, flags):
     options = EvaluateOptions(workdir=str(aligned_run), pairs_bin="lfw.bin", folds=10, **flags)
     with pytest.raises(UserError, match="verification set such as lfw.bin: give --crop=none"):
         pair_sources.with_training_crop(options, record.preprocessing)
+    unnamed = dataclasses.replace(options, pairs_bin="lfw")  # no name that ends in .bin
+    with pytest.raises(UserError, match="verification set such as lfw: give --crop=none"):
+        pair_sources.with_training_crop(unnamed, record.preprocessing)
     cropped = EvaluateOptions(workdir=str(aligned_run), pairs_bin="lfw.bin", folds=10, crop="none")
     assert not pair_sources.with_training_crop(cropped, record.preprocessing).faces.given
 
