@@ -29,11 +29,12 @@ from collections.abc import Iterator, Sequence
 from fv import cli, files, gpus, manifest, recipe, record, workdir, workers
 from fv import options as fv_options
 from fv.conversion import convert
-from fv.conversion.faces import FaceOptions
+from fv.conversion.faces import CENTRE, FaceOptions
 from fv.conversion.options import ConvertOptions
 from fv.errors import UserError
 from fv.options import option, required
 from fv.recipe import CONV8, INCEPTION, Network
+from fv.serving import image_inputs
 
 MIN_PEOPLE = 6  # with two images: two in each split
 _STORE_SIZE = 160  # pixels of the shorter side
@@ -107,6 +108,7 @@ class _Quickstart:
         _say(f"trains {self._backbone} on {device}, in about {self._options.minutes:g} minutes")
         self._convert()
         data = self._data = manifest.load(self._shards)
+        self._faces = fv_options.parse(ConvertOptions, data.flags.splitlines()).faces
         self._crop = self._choose_crop()
         first = "2/5 train a small network for a first verdict: about a minute"
         with _stage(first, self._first_export):
@@ -245,15 +247,15 @@ class _Quickstart:
             cli.run_module("fv.export", *where)
 
     def _verify(self, model: str, pair: Sequence[str]) -> None:
-        """Verifies two image files, with the converter's flags about faces."""
-        names = {field.name for field in dataclasses.fields(FaceOptions)}
-        faces = [flag for flag in self._convert_flags if flag.lstrip("-").split("=")[0] in names]
-        cli.run_module("fv.verify", f"--model={model}", *faces, *pair, accepted=(0, 1))  # verdicts
+        """Verifies two image files, whose faces are found as the converter found them."""
+        flags = finder_flags(self._faces)
+        cli.run_module("fv.verify", f"--model={model}", *flags, *pair, accepted=(0, 1))  # verdicts
 
     def _pair_files(self) -> tuple[list[str], list[str]]:
         """Returns the files of a genuine and an impostor pair of test people.
 
-        They are the files in the images folder, or, where there are none, copies in the output.
+        They are the files in the images folder. Where there are none, or a file gives the faces,
+        they are copies of the stored crops in the output.
         """
         found: dict[int, list[str]] = {}
         for pair in manifest.read_pairs(self._shards, self._data.split("test")):
@@ -268,7 +270,7 @@ class _Quickstart:
 
     def _image_file(self, path: str, encoded: bytes, name: str) -> str:
         file_path = os.path.join(self._options.images, path)
-        if not os.path.isfile(file_path):
+        if self._faces.face_points or not os.path.isfile(file_path):
             file_path = self._path(name)
             with files.atomic_open(file_path, "wb") as file:
                 file.write(encoded)
@@ -278,6 +280,8 @@ class _Quickstart:
         figures = files.load_json(f"{self._main}/{workdir.METRICS}")
         people = len(self._data.split("test").identities)
         run, export, python = self._main, self._export, cli.program("python")
+        finder = finder_flags(self._faces)
+        serving = () if self._faces.face_points else finder  # images of others are no crops
         rows = [
             ("accuracy", f"{figures['accuracy']:.4f}"),
             ("AUC, EER", f"{figures['auc']:.4f}, {figures['eer']:.4f}"),
@@ -290,8 +294,8 @@ class _Quickstart:
             ("time", f"{(time.monotonic() - self._began) / 60:.1f} minutes"),
             ("look at", f"{run}/report.html and {self._shards}/report.html"),
             ("curves", f"{cli.program('tensorboard')} --logdir {run}/{workdir.TENSORBOARD}"),
-            ("verify", f"{python} -m fv.verify --model={export} {shlex.join(pair)}"),
-            ("web page", f"{python} -m fv.serve --model={export}"),
+            ("verify", f"{python} -m fv.verify --model={export} {shlex.join((*finder, *pair))}"),
+            ("web page", f"{python} -m fv.serve --model={export} {shlex.join(serving)}".rstrip()),
             ("train again", f"{python} -m fv.train --flagfile={run}.flags \\"),
             ("", f"    --tfrecords={self._shards} --workdir={run}2 --steps=…"),
         ]
@@ -314,6 +318,18 @@ def _count(chosen: ConvertOptions) -> tuple[int, int]:
             "more people, or run 'make demo' to see fv on people who do not exist"
         )
     return len(catalog.images), people
+
+
+def finder_flags(chosen: FaceOptions) -> list[str]:
+    """Returns the flags of fv.verify that find faces as the converter's flags do.
+
+    Where a file gives the faces, the images to verify are stored crops.
+    """
+    if chosen.face_points:
+        return [f"--detector={image_inputs.CROPS}"]
+    flags = [f"--detector={chosen.detector}"] if chosen.detector else []
+    flags += [f"--detector_model={chosen.detector_model}"] if chosen.detector_model else []
+    return [*flags, f"--no_face={image_inputs.CROP}"] if chosen.no_face == CENTRE else flags
 
 
 def _is_newer(path: str, other: str) -> bool:

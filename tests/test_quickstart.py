@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fv import quickstart
+from fv import face_files, options, quickstart, verify
+from fv.alignment import Face
+from fv.conversion import faces
 from fv.errors import UserError
 from fv.faces import dataset
 from fv.quickstart import QuickstartOptions
@@ -131,3 +133,38 @@ def test_minutes_decide_the_steps_and_images_of_any_kind_are_verified(command, t
     assert done.returncode == 0, done.stderr
     steps = int(re.search(r"--steps=(\d+)", (output / "run.flags").read_text())[1])
     assert steps == 60 and ".png" in done.stdout  # the fewest
+
+
+def test_faces_are_found_as_the_converter_found_them():
+    found = faces.FaceOptions(detector="yunet", detector_model="a.onnx", no_face="centre")
+    flags = ["--detector=yunet", "--detector_model=a.onnx", "--no_face=crop"]
+    assert quickstart.finder_flags(found) == flags
+    options.parse(verify.VerifyOptions, ["--model=m", *flags])  # fv.verify accepts them
+    assert quickstart.finder_flags(faces.FaceOptions(face_points="faces.csv")) == [
+        "--detector=none"
+    ]
+    assert quickstart.finder_flags(faces.FaceOptions()) == []
+
+
+@pytest.mark.slow
+def test_with_a_file_of_faces_stored_crops_are_verified(command, tmp_path):
+    folder, output = tmp_path / "faces", tmp_path / "output"
+    dataset.write_dataset(
+        dataset.FacesOptions(
+            output=str(folder), identities=24, images_per_identity=3, image_size=96, seed=1
+        )
+    )
+    points = [50.0, 40.0, 60.0, 40.0, 55.0, 48.0, 50.0, 56.0, 60.0, 56.0]
+    table = tmp_path / "elsewhere" / "faces.csv"
+    table.parent.mkdir()
+    face = Face(np.reshape(points, (5, 2)))
+    names = [str(path.relative_to(folder)) for path in sorted(folder.glob("*/*.jpg"))]
+    face_files.write(str(table), dict.fromkeys(names, face), "")
+    convert = f"--convert_flags=--face_points={table} --no_face=centre"
+    done = command(
+        "-m", "fv.quickstart", f"--images={folder}", f"--output={output}", "--steps=20", convert
+    )
+    assert done.returncode == 0, done.stderr
+    verified = [line for line in done.stdout.splitlines() if "fv.verify" in line]
+    assert all("--detector=none" in line and "pair_" in line for line in verified)
+    assert len(verified) == 4  # three verdicts, and the command to repeat one
