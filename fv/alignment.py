@@ -113,7 +113,7 @@ class Face:
     Attributes:
       points: float64 [5, 2].
       box: left, top, width and height in pixels; None where only points are known.
-      confidence: the detector's, in [0, 1]; None for points from a file or a caller.
+      confidence: the detector's, in [0, 1]; None where it is not known.
       faces: how many faces the detector found in the image.
     """
 

@@ -134,7 +134,9 @@ def restore_conversion(
         raise UserError(f"{without}: convert without a list")
     chosen_faces, points = given.faces, os.path.join(options.tfrecords, faces.FILE)
     if chosen_faces.detector and files.exists(points):  # they were found once
-        chosen_faces = faces.FaceOptions(points, no_face=chosen_faces.no_face)
+        chosen_faces = dataclasses.replace(
+            chosen_faces, face_points=points, detector=None, detector_model=None
+        )
     return dataclasses.replace(
         given,
         images=options.images or given.images,

@@ -120,6 +120,18 @@ def require_consistent(chosen: FaceOptions) -> None:
         raise UserError(f"--detector_model={chosen.detector_model} needs --detector=yunet")
 
 
+def read_faces(chosen: FaceOptions, margin: float) -> Faces:
+    """Reads all faces of the file of --face_points.
+
+    Raises:
+      UserError: as `describe`.
+    """
+    require_consistent(chosen)
+    path = str(chosen.face_points)
+    by_path, found_by = face_files.read(path)
+    return Faces(Alignment(margin, found_by), by_path, chosen.no_face, path)
+
+
 def find_faces(
     chosen: FaceOptions,
     margin: float,
@@ -137,7 +149,7 @@ def find_faces(
       margin: of the alignment.
       paths: of the images, relative to `root`.
       root: the images folder.
-      max_pixels: most pixels of an image; a larger or damaged one has no face.
+      max_pixels: most pixels of an image; the detector finds no face in a larger or damaged one.
       run: maps `detect_task` over tasks, in order.
       blocks: folder that keeps finished blocks, so that a killed run continues.
       places: of the images; None where each is a file.
@@ -146,9 +158,8 @@ def find_faces(
       UserError: as `describe`.
     """
     if chosen.face_points:
-        require_consistent(chosen)
-        by_path, found_by = face_files.read(chosen.face_points)
-        return Faces(Alignment(margin, found_by), by_path, chosen.no_face, chosen.face_points)
+        read = read_faces(chosen, margin)
+        return dataclasses.replace(read, by_path={path: read.by_path.get(path) for path in paths})
     made = describe(chosen, margin)
     if made is None:
         return None

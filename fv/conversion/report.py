@@ -209,7 +209,7 @@ def _describe_sizes(images: pd.DataFrame) -> dict[str, Any]:
 
 
 def _describe_faces(faces: Faces) -> dict[str, Any]:
-    """Images with no face and with several; confidence, size and angle of the faces used."""
+    """Images with no face and with several; confidence, size and angle of the faces."""
     found = [face for _, face in sorted(faces.by_path.items()) if face]
     missing = sorted(path for path, face in faces.by_path.items() if not face)
     several = sorted(path for path, face in faces.by_path.items() if face and face.faces > 1)

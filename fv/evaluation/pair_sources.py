@@ -205,16 +205,15 @@ def choose_storage(
     most, margin = pairs.MAX_PIXELS, alignment.margin
 
     @functools.cache
-    def read_points() -> faces.Faces | None:
-        return faces.find_faces(chosen, margin, (), folder, most, map)
+    def read_points() -> faces.Faces:
+        return faces.read_faces(chosen, margin)
 
     def find_faces(places: list[Place]) -> Mapping[str, storage.Part]:
         paths = [place.path for place in places]
         if chosen.face_points:  # read once, also for images that come in blocks
-            found = read_points()
-        else:
-            with workers.pool(workers.available_cores()) as run:
-                found = faces.find_faces(chosen, margin, paths, folder, most, run, places=places)
+            return read_points().parts(paths)
+        with workers.pool(workers.available_cores()) as run:
+            found = faces.find_faces(chosen, margin, paths, folder, most, run, places=places)
         assert found is not None
         return found.parts(paths)
 
