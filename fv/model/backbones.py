@@ -4,9 +4,9 @@ To add one: enter its builder and its normalisation of pixels in `_BACKBONES`, a
 file, and its name in `BACKBONES` in `options.py`. `tests/model/test_backbones.py` builds it.
 
 Some networks of tf_keras.applications scale pixels themselves: EfficientNet, EfficientNetV2,
-MobileNetV3 and ConvNeXt. A normalisation in front of that would scale them twice. Pass
-`include_preprocessing=False`, as `_build_efficient` does. EfficientNet has no such argument: enter
-`lambda images: images` as its normalisation.
+MobileNetV3, ConvNeXt, RegNet and ResNetRS. A normalisation in front of that would scale them twice.
+Pass `include_preprocessing=False`, as `_build_efficient` does. EfficientNet has no such argument:
+enter `lambda images: images` as its normalisation.
 """
 
 from collections.abc import Callable, Sequence

@@ -1,8 +1,8 @@
 """Damaged records: how many a run has met, how many it may skip, and the one line that names each.
 
-The host's reader and decoder count each damaged record by `DamagedRecords`. TensorFlow's do not say
-which record failed, and none of theirs may be skipped: `name_damaged_record` searches the shards
-for it.
+The host's reader, decoder and cache count each damaged record by `DamagedRecords`. TensorFlow's ops
+do not say which record failed, and none of theirs may be skipped: `name_damaged_record` searches
+the shards for it.
 """
 
 import contextlib

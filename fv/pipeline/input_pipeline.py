@@ -69,8 +69,8 @@ def training_batches(
       damaged: counts damaged records; by default none may be skipped.
 
     Raises:
-      UserError: options exclude each other, a cache does not fit in memory, or a record that is
-        read here is damaged.
+      UserError: options exclude each other, a cache does not fit in memory, or more of the records
+        that are read here are damaged than may be skipped.
     """
     options.check()
     damaged = damaged or DamagedRecords(source.folder)
