@@ -96,7 +96,8 @@ def build_plain(name: str, shape: tuple[int, int, int], weights: str | None) -> 
         raise
     except Exception as error:  # a bad size; tf_keras raises a bare one where a download fails
         given = f" with weights '{weights}'" if weights else ""
-        raise UserError(f"--backbone={name} at {shape[0]} pixels{given} fails: {error}") from error
+        size = f"{shape[1]} × {shape[0]} pixels"
+        raise UserError(f"--backbone={name} at {size}{given} fails: {error}") from error
 
 
 def normalise_pixels(name: str, images: tf.Tensor) -> tf.Tensor:

@@ -24,7 +24,8 @@ def build_head(options: ModelOptions, identities: int) -> "Head":
     """Builds the head that the options name, for that many training identities.
 
     Raises:
-      UserError: the head weighs each number of an embedding, and there are regions.
+      UserError: the head weighs each number of an embedding, and there are regions, or the second
+        head is the first one again.
     """
     regions = parse_regions(options.regions)
     if not regions:
@@ -46,6 +47,8 @@ def _build_sum(options: ModelOptions, identities: int) -> "Head":
     head = _build_one(options.head, options, identities)
     if options.second_head == "none":
         return head
+    if options.second_head == options.head:
+        raise UserError(f"--second_head={options.head} is --head again: give another head, or none")
     second = _build_one(options.second_head, options, identities)
     return SumHead(head, second, options.second_head_weight)
 

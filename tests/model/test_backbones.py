@@ -88,7 +88,7 @@ def test_efficientnet_normalises_pixels_as_keras_does():
             ModelOptions(feature_layer="mixed99"),
             "feature_layer=mixed99 is no layer of inception_v3.*mixed7",
         ),
-        (ModelOptions(image_size=32), "inception_v3 at 32 pixels"),
+        (ModelOptions(image_size=32), "inception_v3 at 32 × 32 pixels"),
     ],
 )
 def test_an_unknown_layer_or_a_small_image_is_refused(options, message):

@@ -5,6 +5,7 @@ import pytest
 import tensorflow as tf
 
 from fv import addons
+from fv.errors import UserError
 from fv.model import heads, losses
 from fv.model.heads import Head
 from fv.model.losses import Margins
@@ -113,6 +114,11 @@ def test_a_sum_of_heads_adds_weighted_losses_and_scores_by_the_first():
     first, second = head._first.pair_losses(*batch), alone.pair_losses(*batch)
     np.testing.assert_allclose(head.pair_losses(*batch), first + 0.5 * second, rtol=1e-6)
     assert len(head.trainable_variables) == 2 and head.scoring is head._first.scoring
+
+
+def test_a_second_head_like_the_first_is_refused():
+    with pytest.raises(UserError, match="--second_head=n_pairs is --head again"):
+        make_head(head="n_pairs", second_head="n_pairs")
 
 
 @pytest.mark.parametrize("name", BATCH_HEADS)
