@@ -10,6 +10,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+import traceback
 from collections.abc import Callable, Sequence
 from types import FrameType
 from typing import NoReturn
@@ -21,6 +22,7 @@ from fv import options as fv_options
 from fv.errors import Stopped, UserError, WorkerLost
 
 EXIT_ERROR = 2  # 0 and 1 are the verdicts of fv.verify
+EXIT_BUG = 70  # EX_SOFTWARE of sysexits.h; Python's own 1 would be a verdict
 EXIT_TEMPORARY = 75  # EX_TEMPFAIL of sysexits.h: a disk or network failed, try again
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells report it
 EXIT_SAVED = 138  # saved and stopped, by a signal or because a worker was lost: start again
@@ -71,8 +73,9 @@ def run(
             code = _fail(program, message, EXIT_TEMPORARY)
         elif errors.is_user_fixable(error):
             code = _fail(program, message)
-        else:
-            raise  # a bug of fv, which needs its traceback
+        else:  # a bug of fv
+            traceback.print_exc()
+            code = EXIT_BUG
     except KeyboardInterrupt:
         print(f"{program}: interrupted", file=sys.stderr)
         code = EXIT_INTERRUPTED

@@ -25,6 +25,7 @@ _USER_FIXABLE = tuple(
         "EPIPE EROFS ETXTBSY"
     ).split()
 )
+_ACCESS = (errno.EACCES, errno.EPERM, errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 # OSErrors that a library may raise without an errno.
 _TEMPORARY_OS_ERRORS = (
     BlockingIOError,
@@ -67,23 +68,35 @@ class WorkerLost(Exception):
 
 
 def is_user_fixable(error: Exception) -> bool:
-    """Whether the user can fix an OSError: a missing file, no permission, a full disk."""
-    return isinstance(error, OSError) and error.errno in _USER_FIXABLE
+    """Whether the user can fix an error of the system: a missing file, a full disk."""
+    return _errno(error) in _USER_FIXABLE
+
+
+def is_about_access(error: Exception) -> bool:
+    """Whether an error of the system says nothing about a file: no permission, no memory."""
+    return _errno(error) in _ACCESS
+
+
+def _errno(error: Exception) -> int | None:
+    """The errno of an OSError, or of TensorFlow's error that quotes the system."""
+    if isinstance(error, OSError):
+        return error.errno
+    # Commands that do without TensorFlow must not load it here.
+    tf_errors = getattr(sys.modules.get("tensorflow"), "errors", None)
+    is_quoting = tf_errors is not None and isinstance(error, tf_errors.OpError)
+    return errno_in_message(str(error)) if is_quoting else None
 
 
 def is_temporary(error: Exception) -> bool:
     """Whether an error of the system or of TensorFlow may pass: a network or its disk failed."""
     if isinstance(error, TemporaryError):
         return True
-    if isinstance(error, OSError):
-        return error.errno in _TEMPORARY or isinstance(error, _TEMPORARY_OS_ERRORS)
-    # Commands that do without TensorFlow must not load it here.
-    tf_errors = getattr(sys.modules.get("tensorflow"), "errors", None)
-    if tf_errors is None or not isinstance(error, tf_errors.OpError):
-        return False
-    classes = tuple(getattr(tf_errors, name) for name in _TEMPORARY_TENSORFLOW_ERRORS)
     # Most failures of a disk have no class of their own in TensorFlow, which quotes the system.
-    return isinstance(error, classes) or errno_in_message(str(error)) in _TEMPORARY
+    if _errno(error) in _TEMPORARY or isinstance(error, _TEMPORARY_OS_ERRORS):
+        return True
+    tf_errors = getattr(sys.modules.get("tensorflow"), "errors", None)
+    kinds = [getattr(tf_errors, name) for name in _TEMPORARY_TENSORFLOW_ERRORS if tf_errors]
+    return isinstance(error, tuple(kinds))
 
 
 def errno_in_message(message: str) -> int | None:

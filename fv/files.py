@@ -11,6 +11,7 @@ import json
 import math
 import os
 import shutil
+import stat
 import sys
 from collections.abc import Iterable, Iterator
 from typing import IO, NoReturn
@@ -22,6 +23,7 @@ from fv.errors import UserError
 LOCK_NAME = ".fv-lock"
 TEMPORARY_SUFFIX = ".tmp-"
 _READ_BYTES = 4 << 20
+_NO_PATH = (errno.ENAMETOOLONG, errno.ELOOP)  # no file can have such a path
 _NO_LOCKS = (errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK)  # of network disks
 
 
@@ -64,13 +66,32 @@ def sha256(path: str) -> str:
 
 
 def exists(path: str) -> bool:
-    """Whether a file or folder exists."""
-    return _remote().exists(path) if is_remote(path) else os.path.exists(path)
+    """Whether a file or folder exists.
+
+    Raises:
+      OSError: this cannot be told: no permission, or a network disk that fails.
+    """
+    return _remote().exists(path) if is_remote(path) else _mode(path) is not None
 
 
 def is_folder(path: str) -> bool:
-    """Whether a folder exists."""
-    return _remote().is_folder(path) if is_remote(path) else os.path.isdir(path)
+    """Whether a folder exists; raises OSError as `exists`."""
+    return _remote().is_folder(path) if is_remote(path) else stat.S_ISDIR(_mode(path) or 0)
+
+
+def _mode(path: str) -> int | None:
+    """The mode of a local file or folder, None if there is none.
+
+    os.path.exists is False for every error, so a network disk that fails would look empty.
+    """
+    try:
+        return os.stat(path).st_mode
+    except (FileNotFoundError, NotADirectoryError, ValueError):  # ValueError: a zero byte
+        return None
+    except OSError as error:
+        if error.errno in _NO_PATH:
+            return None
+        raise
 
 
 def names(folder: str) -> list[str]:

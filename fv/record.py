@@ -229,6 +229,7 @@ def read_records(
       DamagedShardError: a record is damaged, missing, or beyond `records`, or the file cannot be
         read; of several, the first.
       TemporaryError: reading failed, and may succeed later.
+      OSError: the file may not be read, or there are too many open files or too little memory.
     """
     number = offset = 0
     try:
@@ -242,6 +243,8 @@ def read_records(
             raise DamagedRecordError(MISSING)
     except (DamagedRecordError, OSError) as error:
         errors.raise_if_temporary(error)
+        if errors.is_about_access(error):
+            raise
         reason = f"cannot be read ({error.strerror})" if isinstance(error, OSError) else str(error)
         raise DamagedShardError(path, number, offset, reason) from error
 

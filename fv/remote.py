@@ -52,10 +52,17 @@ def _wrap(function: Callable) -> Callable:
 
 
 exists = _wrap(tf.io.gfile.exists)
-is_folder = _wrap(tf.io.gfile.isdir)
 names = _wrap(tf.io.gfile.listdir)  # an object store ends the names of folders with '/'
 make_folder = _wrap(tf.io.gfile.makedirs)
 remove = _wrap(tf.io.gfile.remove)
+
+
+def is_folder(path: str) -> bool:
+    try:
+        with _raise_os_errors(path):
+            return tf.io.gfile.stat(path).is_directory  # isdir hides errors
+    except FileNotFoundError:
+        return False
 
 
 def read_bytes(path: str, offset: int, length: int | None) -> bytes:

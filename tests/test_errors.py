@@ -58,3 +58,17 @@ def test_all_other_errors_are_bugs(error):
 )
 def test_errors_of_tensorflow_are_told_apart_by_kind_and_reason(kind, text, temporary):
     assert errors.is_temporary(tensorflow_error(kind, text)) == temporary
+
+
+def test_a_full_disk_that_tensorflow_reports_is_the_users():
+    full = tensorflow_error(tf.errors.ResourceExhaustedError, "/a; No space left on device")
+    assert errors.is_user_fixable(full) and not errors.is_about_access(full)
+    other = tensorflow_error(tf.errors.ResourceExhaustedError, "OOM when allocating a tensor")
+    assert not errors.is_user_fixable(other)
+
+
+def test_no_permission_says_nothing_about_a_file():
+    refused = tensorflow_error(tf.errors.PermissionDeniedError, "/a; Permission denied")
+    assert errors.is_about_access(refused)
+    assert errors.is_about_access(OSError(errno.EMFILE, os.strerror(errno.EMFILE), "a"))
+    assert not errors.is_about_access(OSError(errno.ENOENT, os.strerror(errno.ENOENT), "a"))

@@ -121,3 +121,17 @@ def test_a_disk_without_locks_is_used_with_a_warning(tmp_path, monkeypatch, caps
     with files.lock_folder(str(tmp_path), "busy"):
         assert "cannot be locked" in capsys.readouterr().err
     assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("ask", [files.exists, files.is_folder])
+def test_a_disk_that_fails_is_not_an_empty_one(tmp_path, monkeypatch, ask):
+    assert ask(str(tmp_path)) and not ask(str(tmp_path / "no"))
+    (tmp_path / "a").write_text("")
+    assert not ask(str(tmp_path / "a" / "b")) and not ask(200 * "long," * 20)
+
+    def fail(path):
+        raise OSError(errno.ESTALE, os.strerror(errno.ESTALE), path)
+
+    monkeypatch.setattr(os, "stat", fail)
+    with pytest.raises(OSError, match="Stale file handle"):
+        ask(str(tmp_path))

@@ -28,7 +28,7 @@ _DAMAGE = (tf.errors.OpError, IndexError, RuntimeError, ValueError)
 
 def find_checkpoints(folder: str) -> list[str]:
     """Lists the checkpoints of a folder, those of the most steps first."""
-    names = tf.io.gfile.listdir(folder) if tf.io.gfile.isdir(folder) else []
+    names = files.names(folder) if files.is_folder(folder) else []
     steps = [int(match.group(1)) for match in map(_INDEX.fullmatch, names) if match]
     return [checkpoint_path(folder, step) for step in sorted(steps, reverse=True)]
 
@@ -178,6 +178,8 @@ def _find_damage(path: str) -> str | None:
             reader.get_tensor(name)
     except _DAMAGE as error:
         errors.raise_if_temporary(error)  # the checkpoint may be whole
+        if errors.is_about_access(error):
+            raise
         return errors.describe(error)
     return None
 
@@ -191,5 +193,5 @@ def _index_name(path: str) -> str:
 def _files_of(path: str) -> list[str]:
     folder, name = os.path.split(path)
     pattern = re.compile(rf"{re.escape(name)}\.(index|data-\d{{5}}-of-\d{{5}})")
-    names = tf.io.gfile.listdir(folder) if tf.io.gfile.isdir(folder) else []
+    names = files.names(folder) if files.is_folder(folder) else []
     return [os.path.join(folder, found) for found in sorted(names) if pattern.fullmatch(found)]

@@ -63,13 +63,15 @@ class DamagedRecords:
             skipped = f"skipped {line} ({self.count} of at most {self.allowed})"
             print(skipped, file=sys.stderr, flush=True)
 
-    def raise_if_temporary(self, error: OSError) -> None:
-        """Raises TemporaryError for a failure that may pass and says nothing about the record."""
-        try:
-            errors.raise_if_temporary(error)
-        except TemporaryError as temporary:
-            self.error = temporary
-            raise
+    def raise_if_sound(self, error: OSError) -> None:
+        """Raises TemporaryError or UserError for a failure that says nothing about the record."""
+        if errors.is_temporary(error):
+            self.error = TemporaryError(errors.describe(error))
+        elif errors.is_about_access(error):
+            self.error = UserError(errors.describe(error))
+        else:
+            return
+        raise self.error from error
 
 
 @contextlib.contextmanager

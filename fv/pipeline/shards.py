@@ -153,7 +153,7 @@ class ShardReader:
         """The data of record `index` of the slices, or None for a damaged record that is skipped.
 
         Raises:
-          UserError: the record is damaged or cannot be read, and no more may be skipped.
+          UserError: the record is damaged and no more may be skipped, or its file may not be read.
           TemporaryError: the disk or the network failed in a way that may pass.
         """
         place, number = self._find(index)
@@ -165,7 +165,7 @@ class ShardReader:
         except record.DamagedRecordError as error:
             reason = str(error)
         except OSError as error:
-            self.damaged.raise_if_temporary(error)
+            self.damaged.raise_if_sound(error)
             reason = f"cannot be read ({error.strerror})"
         self.damaged.count_one(path, number, begin, reason)
         return None

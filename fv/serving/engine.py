@@ -88,7 +88,7 @@ class TensorFlowEngine:
             self.embedding_size = int(inputs[contract.EMBEDDING_A].shape[1])
             self.threshold = float(self._model.threshold.numpy())
             card_path = os.path.join(self.path, contract.CARD)
-            self.card = files.load_json(card_path) if os.path.exists(card_path) else {}
+            self.card = files.load_json(card_path) if files.exists(card_path) else {}
         except (OSError, KeyError, AttributeError, ValueError, tf.errors.OpError) as error:
             errors.raise_if_temporary(error)
             reason = str(error).split("\n", 1)[0]

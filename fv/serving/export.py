@@ -168,7 +168,7 @@ def find_held_out(folder: str, step: int, tfrecords: str | None, checkpoint: str
       UserError: fv.evaluate measured another checkpoint, or it did not run and there is no folder.
     """
     path = os.path.join(folder, workdir.METRICS)
-    figures = files.load_json(path) if os.path.exists(path) else None
+    figures = files.load_json(path) if files.exists(path) else None
     if figures is None or not _is_of_shards(figures):
         if tfrecords is None:
             raise UserError(
@@ -301,7 +301,7 @@ def _describe(
 ) -> dict:
     """The model card's content."""
     path = os.path.join(options.workdir, workdir.FLAGS)
-    flags = files.read_bytes(path).decode() if os.path.exists(path) else ""
+    flags = files.read_bytes(path).decode() if files.exists(path) else ""
     lines = [line.removeprefix("--") for line in flags.splitlines() if "=" in line]
     given = dict(line.split("=", 1) for line in lines)
     folders = {"training": given.get("tfrecords") or "unknown", "validation": held_out.tfrecords}
@@ -331,7 +331,7 @@ def _measure_calibration(
 ) -> dict | None:
     """The figures of the calibration on the pairs that fv.evaluate scored."""
     path = os.path.join(options.workdir, workdir.SCORES)
-    if held_out.figures is None or not os.path.exists(path):
+    if held_out.figures is None or not files.exists(path):
         return None
     scores = tables.read(path, ("similarity", "label"))
     return calibration.measure(

@@ -62,7 +62,7 @@ class OnnxEngine:
         """
         self.path = path
         encoder = os.path.join(path, _ENCODER)
-        if not os.path.exists(encoder):
+        if not files.exists(encoder):
             raise UserError(
                 f"{path} has no {_ENCODER}: export with --formats=saved_model,onnx, or give "
                 "--engine=tensorflow"

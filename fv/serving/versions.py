@@ -58,9 +58,9 @@ def latest_version(path: str) -> str:
     Raises:
       UserError: it is neither.
     """
-    if os.path.exists(os.path.join(path, "saved_model.pb")):
+    if files.exists(os.path.join(path, "saved_model.pb")):
         return path
-    held = list_versions(path) if os.path.isdir(path) else []
+    held = list_versions(path) if files.is_folder(path) else []
     if not held:
         raise UserError(
             f"{path} holds no SavedModel: give a version folder that fv.export wrote, such as "
@@ -137,7 +137,7 @@ def write_checksums(folder: str) -> None:
 
 def has_checksums(folder: str) -> bool:
     """Whether a folder has checksums."""
-    return os.path.exists(os.path.join(folder, FILE_NAME))
+    return files.exists(os.path.join(folder, FILE_NAME))
 
 
 def check_checksums(folder: str) -> None:
@@ -167,7 +167,7 @@ def _find_changes(folder: str, *, hidden: bool = False) -> Iterator[tuple[str, s
         path = os.path.join(folder, name)
         if name not in listed:
             yield name, _ADDED
-        elif not os.path.isfile(path):
+        elif not files.exists(path) or files.is_folder(path):
             yield name, _REMOVED
         elif files.sha256(path) != listed[name]:
             yield name, _CHANGED

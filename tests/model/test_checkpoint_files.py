@@ -72,3 +72,13 @@ def test_averages_are_loaded_if_the_run_kept_them(tiny_run, tmp_path, more):
 
 def weights(model: siamese.Siamese) -> list[np.ndarray]:
     return [each.numpy() for each in (*model.encoder.weights, *model.head.variables)]
+
+
+def test_a_checkpoint_that_may_not_be_read_is_not_damaged(trained, monkeypatch):
+    def refuse(path):
+        raise tf.errors.PermissionDeniedError(None, None, f"{path}; Permission denied")
+
+    monkeypatch.setattr(tf.train, "load_checkpoint", refuse)
+    folder = workdirs.checkpoint_folder(trained.workdir, workdirs.LAST)
+    with pytest.raises(tf.errors.PermissionDeniedError):
+        checkpoint_files.find_last_whole(folder, pytest.fail)

@@ -163,13 +163,16 @@ def test_what_is_lost_is_said_of_every_record(lone, cut, reason, behind, capsys)
     ]
 
 
-def test_a_disk_that_fails_for_a_moment_damages_no_record(lone, monkeypatch):
+@pytest.mark.parametrize(
+    ("code", "kind"), [(errno.ESTALE, TemporaryError), (errno.EACCES, UserError)]
+)
+def test_a_disk_that_fails_or_refuses_damages_no_record(lone, monkeypatch, code, kind):
     reader = reader_of([lone], allowed=RECORDS)
 
     def fail(*_):
-        raise OSError(errno.ESTALE, os.strerror(errno.ESTALE), str(lone))
+        raise OSError(code, os.strerror(code), str(lone))
 
     monkeypatch.setattr(reader._frames, "read", fail)
-    with pytest.raises(TemporaryError, match="Stale file handle"):
+    with pytest.raises(kind, match=f"^{os.strerror(code)}: {lone}$"):
         reader.read(3)
-    assert reader.damaged.count == 0 and isinstance(reader.damaged.error, TemporaryError)
+    assert reader.damaged.count == 0 and isinstance(reader.damaged.error, kind)
