@@ -15,6 +15,7 @@ from typing import NamedTuple
 import tensorflow as tf
 import tf_keras
 
+from fv import errors
 from fv.errors import UserError
 from fv.model.options import ModelOptions
 from fv.model.regions import TakeRegion, parse_regions
@@ -95,6 +96,7 @@ def build_plain(name: str, shape: tuple[int, int, int], weights: str | None) -> 
     except UserError:
         raise
     except Exception as error:  # a bad size; tf_keras raises a bare one where a download fails
+        errors.raise_if_temporary(error)
         given = f" with weights '{weights}'" if weights else ""
         size = f"{shape[1]} × {shape[0]} pixels"
         raise UserError(f"--backbone={name} at {size}{given} fails: {error}") from error

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 import numpy as np
 import tensorflow as tf
 
+from fv import errors
 from fv.errors import UserError
 from fv.options import option, required
 from fv.pipeline import decoders, order
@@ -102,8 +103,8 @@ def run_service(options: ServiceOptions) -> None:
     """Runs a process of the service until SIGTERM or Ctrl-C.
 
     Raises:
-      UserError: the role is unknown, a worker has no dispatcher, the port is taken, or the
-        dispatcher does not answer.
+      UserError: the role is unknown, a worker has no dispatcher, or the port is taken.
+      TemporaryError: the dispatcher does not answer.
     """
     if options.role not in ROLES:
         raise UserError(f"--role={options.role} is neither dispatcher nor worker")
@@ -117,6 +118,7 @@ def run_service(options: ServiceOptions) -> None:
     try:
         server = start(options)
     except (tf.errors.OpError, RuntimeError) as error:
+        errors.raise_if_temporary(error)
         reason = str(error).splitlines()[0]
         raise UserError(
             f"the {options.role} cannot start on --port={options.port}: {reason}"

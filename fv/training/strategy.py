@@ -13,7 +13,7 @@ import tensorflow as tf
 import tf_keras
 from tensorflow.python.eager import context
 
-from fv import gpus
+from fv import errors, gpus
 from fv.errors import Stopped, UserError, WorkerLost
 from fv.training import cluster as clusters
 from fv.training import rendezvous
@@ -169,6 +169,7 @@ def _tpu(options: StrategyOptions) -> tf.distribute.Strategy:
             tf.config.experimental_connect_to_cluster(resolver)
             tf.tpu.experimental.initialize_tpu_system(resolver)
     except (ValueError, tf.errors.OpError) as error:
+        errors.raise_if_temporary(error)
         raise UserError(f"--strategy=tpu finds no TPU at '{name or 'local'}': {error}") from error
     return tf.distribute.TPUStrategy(resolver)
 

@@ -1,5 +1,7 @@
 import dataclasses
+import errno
 import functools
+import os
 from collections.abc import Iterator
 
 import numpy as np
@@ -7,7 +9,7 @@ import pytest
 import tensorflow as tf
 import tf_keras
 
-from fv.errors import UserError
+from fv.errors import TemporaryError, UserError
 from fv.model import backbones, siamese
 from fv.model.backbones import SyncBatchNormalization
 from fv.model.options import BACKBONES, ModelOptions
@@ -145,3 +147,13 @@ def test_synchronised_batch_norm_acts_as_on_the_whole_batch(replicas):
         np.testing.assert_allclose(found, wanted, rtol=1e-5)
     mean, deviation = IMAGES.mean((0, 1, 2)), np.sqrt(IMAGES.var((0, 1, 2)) + 1e-3)
     np.testing.assert_allclose(outputs, (IMAGES - mean) / deviation, rtol=1e-4, atol=1e-5)
+
+
+def test_a_disk_that_fails_while_weights_are_read_may_be_tried_again(monkeypatch):
+    def fail(**_):
+        raise OSError(errno.ESTALE, os.strerror(errno.ESTALE), "inception.h5")
+
+    failing = backbones._BACKBONES["tiny"]._replace(build=fail)
+    monkeypatch.setitem(backbones._BACKBONES, "tiny", failing)
+    with pytest.raises(TemporaryError, match="Stale file handle: inception.h5"):
+        backbones.build_plain("tiny", (48, 48, 3), "imagenet")
