@@ -16,6 +16,7 @@ from fv import record
 
 HEADINGS = {record.GENUINE: "genuine: same person", record.IMPOSTOR: "impostor: different people"}
 
+MAX_PAIRS = 1_900  # of one label, as `draw_pairs` draws by default: a JPEG has 65,500 rows at most
 INK, GREEN, RED = (40, 42, 46), (24, 112, 62), (168, 50, 15)  # RGB
 _COLOURS = {record.GENUINE: GREEN, record.IMPOSTOR: RED}
 _PAPER, _EMPTY = (255, 255, 255), (226, 229, 233)

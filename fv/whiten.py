@@ -173,6 +173,9 @@ def _write(
     """Writes the new workdir; model.json last, because a folder without it is no workdir."""
     folder = os.path.join(options.output, workdir.CHECKPOINTS)
     files.make_folder(folder)
+    # Those of a run that was killed: a later step among them would be loaded in place of this one.
+    for path in checkpoint_files.find_checkpoints(folder):
+        checkpoint_files.remove_checkpoint(path)
     variable = tf.Variable(step, dtype=tf.int64, trainable=False)
     checkpoint = tf.train.Checkpoint(step=variable, model=model)
     checkpoint_files.write_checkpoint(checkpoint, checkpoint_files.checkpoint_path(folder, step))

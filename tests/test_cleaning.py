@@ -1,16 +1,18 @@
 import csv
+import errno
+import os
 import pathlib
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from fv import cleaning, embedding_files
+from fv import cleaning, contact_sheets, embedding_files, files
 from fv.cleaning import FAR, SAME_PERSON, TWO_PEOPLE
 from fv.conversion import convert
 from fv.conversion.options import ConvertOptions
 from fv.embedding_files import Embeddings
-from fv.errors import UserError
+from fv.errors import TemporaryError, UserError
 from tests import samples
 from tools import clean
 
@@ -112,3 +114,83 @@ def test_embeddings_of_one_person_are_refused(tmp_path):
     with pytest.raises(UserError, match="fewer than two people"):
         clean.main(clean.Options(write_embeddings(tmp_path / "a.npz", one), str(tmp_path / "out")))
     assert embedding_files.read(str(tmp_path / "a.npz")).paths.tolist() == held.paths.tolist()
+
+
+WRONG = {3: "person_005", 100: "person_020"}
+
+
+def clean_up(folder: pathlib.Path, held: Embeddings, **flags) -> pathlib.Path:
+    """Runs the tool into folder/doubts, which it returns."""
+    source = write_embeddings(folder / "all.npz", held)
+    clean.main(clean.Options(source, str(folder / "doubts"), **flags))
+    return folder / "doubts"
+
+
+@pytest.mark.parametrize("name", ["missing", "all.tar"])
+def test_images_that_are_no_folder_are_refused_before_anything_is_written(tmp_path, name):
+    (tmp_path / "all.tar").write_bytes(b"")
+    with pytest.raises(UserError, match=f"{name} is not a folder: give .* leave out --images"):
+        clean_up(tmp_path, make(WRONG), images=str(tmp_path / name))
+    assert not (tmp_path / "doubts").exists()
+
+
+def test_the_images_that_cannot_be_read_are_counted(tmp_path, capsys):
+    folder = samples.write_images(tmp_path / "faces", 40, IMAGES)
+    (folder / "person_000" / "0003.jpg").unlink()
+    clean_up(tmp_path, make({3: "person_005"}), images=str(folder))
+    said = capsys.readouterr().out
+    assert "1 images of the contact sheets cannot be read below --images=" in said
+    assert "person_000/0003.jpg: No such file or directory" in said
+
+
+def test_an_image_that_a_disk_fails_to_read_ends_the_command(tmp_path, monkeypatch):
+    read_bytes = files.read_bytes
+
+    def fail(path: str, *arguments) -> bytes:
+        if path.endswith(".jpg"):
+            raise OSError(errno.EIO, os.strerror(errno.EIO), path)
+        return read_bytes(path, *arguments)
+
+    monkeypatch.setattr(files, "read_bytes", fail)
+    with pytest.raises(TemporaryError, match="Input/output error: .*person_000/0003.jpg"):
+        clean_up(tmp_path, make({3: "person_005"}), images=str(tmp_path))
+    assert not (tmp_path / "doubts" / clean.TABLE).exists()
+
+
+def test_images_without_an_identity_are_passed_over_and_counted(tmp_path, capsys):
+    # Those of the first two people would be a folder of two people.
+    unnamed = {row: " " * (row % 2) for row in range(2 * IMAGES)}
+    output = clean_up(tmp_path, make(unnamed | {100: "person_020"}))
+    assert "12 images without an identity are passed over" in capsys.readouterr().out
+    with open(output / clean.TABLE) as file:
+        assert [row["path"] for row in csv.DictReader(file)] == ["person_016/0004.jpg"]
+
+
+@pytest.mark.parametrize("second", ["without findings", "without images"])
+def test_the_sheets_of_an_earlier_run_are_removed_but_not_those_of_others(tmp_path, second):
+    folder = samples.write_images(tmp_path / "faces", 40, IMAGES)
+    output = clean_up(tmp_path, make(WRONG), images=str(folder))
+    assert (output / "far.jpg").exists()
+    if second == "without findings":
+        clean_up(tmp_path, make(), images=str(folder))
+    else:
+        (output / "two_people.jpg").write_text("mine")
+        clean_up(tmp_path, make(WRONG))
+        assert (output / "two_people.jpg").read_text() == "mine"
+    assert not (output / "far.jpg").exists() and (output / clean.TABLE).exists()
+
+
+def test_a_sheet_shows_no_more_than_it_has_room_for(tmp_path, monkeypatch):
+    drawn = []
+    draw_pairs = contact_sheets.draw_pairs
+
+    def draw(pairs, **others):
+        drawn.append(len(pairs))
+        return draw_pairs(pairs, **others)
+
+    monkeypatch.setattr(contact_sheets, "MAX_PAIRS", 1)
+    monkeypatch.setattr(contact_sheets, "draw_pairs", draw)
+    output = clean_up(tmp_path, make(WRONG), images=str(tmp_path), pairs=2000)
+    assert drawn == [1]
+    with open(output / clean.TABLE) as file:
+        assert len(list(csv.DictReader(file))) == 2

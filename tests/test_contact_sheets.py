@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from fv import contact_sheets, record
+from fv.conversion.image_files import MAX_JPEG_SIDE
 from tests.conversion import making
 
 IMAGES = [np.full((4, 6, 3), value, np.uint8) for value in (10, 20, 30)]
@@ -100,6 +101,13 @@ def test_the_same_pairs_give_the_same_bytes():
         contact_sheets.draw_pairs([pair(0), pair(1)])
     )
     assert Image.open(io.BytesIO(contact_sheets.to_jpeg(drawn))).size == drawn.size
+
+
+def test_the_most_pairs_of_a_sheet_fit_into_a_jpeg(monkeypatch):
+    monkeypatch.setattr(contact_sheets, "_draw_image", lambda *arguments: None)  # which is slow
+    one = contact_sheets.Pair(IMAGES[0], IMAGES[0], record.IMPOSTOR, "", "")
+    drawn = contact_sheets.draw_pairs([one] * contact_sheets.MAX_PAIRS)
+    assert drawn.height <= MAX_JPEG_SIDE and contact_sheets.to_jpeg(drawn)
 
 
 def test_a_record_becomes_a_pair():

@@ -107,6 +107,30 @@ def test_a_killed_run_leaves_no_workdir_and_is_run_again(options, tmp_path, monk
     assert model_record.load(again.output) == model_record.load(options.workdir)
 
 
+def test_a_repeated_run_loads_the_checkpoint_of_its_own_step(options, tmp_path, monkeypatch):
+    again = dataclasses.replace(options, output=str(tmp_path / "again"))
+    with monkeypatch.context() as patched:
+        patched.setattr(whiten.files, "save_json", _killed)
+        with pytest.raises(KeyboardInterrupt):
+            whiten.whiten(again)
+    checkpoints = pathlib.Path(again.output) / workdir.CHECKPOINTS
+    (checkpoints / "mine.txt").write_text("mine")
+    load_model = checkpoint_files.load_model
+
+    def load_earlier(*arguments):
+        return load_model(*arguments)[0], 3
+
+    with monkeypatch.context() as patched:
+        patched.setattr(checkpoint_files, "load_model", load_earlier)
+        whiten.whiten(again)
+    assert load_model(again.output, model_record.load(again.output))[1] == 3
+    assert sorted(path.name for path in checkpoints.iterdir()) == [
+        "ckpt-3.data-00000-of-00001",
+        "ckpt-3.index",
+        "mine.txt",
+    ]
+
+
 @pytest.mark.parametrize(
     "name", ["train.flags", "run.json", "whitening.json", "checkpoints/ckpt-9.index"]
 )

@@ -20,7 +20,7 @@ import os
 import numpy as np
 import pandas as pd
 
-from fv import cli, face_files, files, quiet_tensorflow, tables
+from fv import cli, face_files, files, ownership, quiet_tensorflow, tables
 from fv.errors import UserError
 from fv.options import option, required
 
@@ -45,6 +45,9 @@ class Options:
 
 def main(options: Options) -> None:
     """Writes the ONNX file and the CSV of squares."""
+    _require_new(options)
+    # Before the network is written: a mistake in the list leaves no file behind.
+    table = list_boxes(options.faces) if options.faces and options.boxes else None
     if bool(options.faces) != bool(options.boxes):
         raise UserError("--faces and --boxes belong together: give both or none")
     import tf2onnx  # the extra onnx
@@ -57,26 +60,50 @@ def main(options: Options) -> None:
     with files.atomic_open(options.output, "wb") as file:
         file.write(model.SerializeToString(deterministic=True))
     print(f"wrote {options.output}")
-    if options.faces and options.boxes:
-        table = list_boxes(options.faces)
+    if table is not None and options.boxes:
         tables.write(options.boxes, table)
         print(f"wrote {len(table):,} squares: {options.boxes}")
 
 
 def read_weights(folder: str) -> dict[str, np.ndarray]:
-    """Reads the weights by name, float32: w = scale · q + min of uint8 numbers q."""
-    manifest = files.read_bytes(os.path.join(folder, f"{_NAME}-weights_manifest.json"))
-    data, offset = files.read_bytes(os.path.join(folder, f"{_NAME}.bin")), 0
-    weights = {}
-    for entry in json.loads(manifest)[0]["weights"]:
-        coding = entry.get("quantization", {"dtype": entry["dtype"], "scale": 1.0, "min": 0.0})
-        count, dtype = int(np.prod(entry["shape"])), np.dtype(coding["dtype"])
-        numbers = np.frombuffer(data, dtype, count, offset).reshape(entry["shape"])
-        offset += numbers.nbytes
-        weights[entry["name"]] = (numbers * coding["scale"] + coding["min"]).astype(np.float32)
+    """Reads the weights by name, float32: w = scale · q + min of uint8 numbers q.
+
+    Raises:
+      UserError: the manifest is damaged, or the weights are of another size than it says.
+    """
+    manifest, data = (files.read_bytes(path) for path in _find_inputs(folder))
+    weights: dict[str, np.ndarray] = {}
+    offset = 0
+    try:
+        for entry in json.loads(manifest)[0]["weights"]:
+            coding = entry.get("quantization", {"dtype": entry["dtype"], "scale": 1.0, "min": 0.0})
+            count, dtype = int(np.prod(entry["shape"])), np.dtype(coding["dtype"])
+            numbers = np.frombuffer(data, dtype, count, offset).reshape(entry["shape"])
+            offset += numbers.nbytes
+            weights[entry["name"]] = (numbers * coding["scale"] + coding["min"]).astype(np.float32)
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+        unfit = f"{folder} holds weights or a manifest that are damaged or cut short"
+        raise UserError(f"{unfit} ({error!r}): fetch it again") from error
     if offset != len(data):
         raise UserError(f"{folder} holds weights that do not fit their manifest: fetch it again")
     return weights
+
+
+def _find_inputs(folder: str) -> tuple[str, str]:
+    """The paths of the manifest and of the weights."""
+    manifest, weights = f"{_NAME}-weights_manifest.json", f"{_NAME}.bin"
+    return os.path.join(folder, manifest), os.path.join(folder, weights)
+
+
+def _require_new(options: Options) -> None:
+    """Raises UserError if an output exists, or both are one file."""
+    inputs = [*_find_inputs(options.model), *filter(None, [options.faces])]
+    for flag, path in (("output", options.output), ("boxes", options.boxes)):
+        ownership.require_not_read(path, flag, inputs)
+        if path and files.exists(path):
+            raise UserError(f"--{flag}={path} exists: remove it, or give another name")
+    if options.boxes and os.path.realpath(options.boxes) == os.path.realpath(options.output):
+        raise UserError(f"--boxes={options.boxes} is --output, too: give another name")
 
 
 def list_boxes(path: str) -> pd.DataFrame:
