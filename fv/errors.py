@@ -83,7 +83,12 @@ def is_temporary(error: Exception) -> bool:
         return False
     classes = tuple(getattr(tf_errors, name) for name in _TEMPORARY_TENSORFLOW_ERRORS)
     # Most failures of a disk have no class of their own in TensorFlow, which quotes the system.
-    return isinstance(error, classes) or errno_in_message(str(error)) in _TEMPORARY
+    return isinstance(error, classes) or quotes_temporary(str(error))
+
+
+def quotes_temporary(message: str) -> bool:
+    """Whether a message quotes a system error that may pass."""
+    return errno_in_message(message) in _TEMPORARY
 
 
 def errno_in_message(message: str) -> int | None:
