@@ -30,6 +30,8 @@ TEMPLATE = np.array(
 TEMPLATE_SIDE = 112
 # In place of the points of an image without a face, whose centre square is taken.
 CENTRE = np.full((5, 2), np.nan)
+# In place of the points of an image that could not be read when its face was sought.
+UNREADABLE = np.full((5, 2), np.inf)
 # Where MTCNN finds the points in its box, as shares of width and height: means over the 9,525
 # images of LFW's View 1 training half.
 _POINTS_IN_BOX = np.array(

@@ -14,7 +14,7 @@ from typing import Protocol
 import cv2
 import numpy as np
 
-from fv import alignment, mtcnn
+from fv import alignment, errors, mtcnn
 from fv.alignment import Face
 from fv.errors import UserError
 
@@ -68,6 +68,7 @@ def require(kind: str, model: str | None = None) -> str:
         with open(model, "rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
+        errors.raise_if_temporary(error)
         raise UserError(f"--detector_model={model} cannot be read: {error.strerror}") from error
     return f"{YUNET} {digest[:_DIGEST_SHOWN]}"
 

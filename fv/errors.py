@@ -99,6 +99,11 @@ def is_temporary(error: Exception) -> bool:
     return isinstance(error, tuple(kinds))
 
 
+def quotes_temporary(message: str) -> bool:
+    """Whether a message quotes a system error that may pass."""
+    return errno_in_message(message) in _TEMPORARY
+
+
 def errno_in_message(message: str) -> int | None:
     """Returns the errno whose description a message contains, None if it contains none."""
     codes = (*_USER_FIXABLE, *_TEMPORARY)

@@ -1,10 +1,13 @@
 """An encoder in an ONNX file, run by ONNX Runtime. Imports no TensorFlow."""
 
+import functools
+import os
 from typing import TYPE_CHECKING
 
 import numpy as np
+from absl import logging
 
-from fv import workers
+from fv import gpus, workers
 from fv.errors import UserError
 
 if TYPE_CHECKING:
@@ -26,10 +29,25 @@ def _open_session(path: str, threads: int, gpu: bool) -> "InferenceSession":
     found = onnxruntime.get_available_providers() if gpu else []
     providers = [_GPU, _CPU] if _GPU in found else [_CPU]
     try:
-        return onnxruntime.InferenceSession(path, options, providers=providers)
+        session = onnxruntime.InferenceSession(path, options, providers=providers)
     except Exception as error:  # onnxruntime's errors have no base class of their own
         reason = str(error).splitlines()[0]
         raise UserError(f"{path} cannot be loaded as an ONNX file: {reason}") from error
+    # Also where onnxruntime has the provider, but cannot load CUDA.
+    if gpu and _GPU not in session.get_providers():
+        _warn_of_unused_gpu()
+    return session
+
+
+@functools.cache
+def _warn_of_unused_gpu() -> None:
+    """Warns, once, that ONNX Runtime computes on the CPU though there are GPUs."""
+    if found := gpus.find(os.environ):
+        logging.warning(
+            "ONNX Runtime uses no GPU and computes on the CPU, though %s: pip uninstall "
+            "onnxruntime, then pip install onnxruntime-gpu, or set CUDA_VISIBLE_DEVICES=-1",
+            found,
+        )
 
 
 class OnnxEncoder:

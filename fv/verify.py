@@ -1,8 +1,8 @@
 """Says whether two images show the same person: python -m fv.verify --model=DIR A.jpg B.jpg
 
-Exits with 0 for the same person, 1 for different people, 2 for an error. With --pairs_csv it
-answers each row of a table (columns image_a and image_b, and label, 1 for the same person and 0 for
-two people, if known) and exits with 0.
+Exits with 0 for the same person, 1 for different people, 2 for an error, 75 for an error of a disk
+or network that may pass. With --pairs_csv it answers each row of a table (columns image_a and
+image_b, and label, 1 for the same person and 0 for two people, if known) and exits with 0.
 """
 
 import dataclasses
@@ -16,6 +16,7 @@ from PIL import Image
 from fv import cli, files, ownership, quiet_tensorflow
 from fv.alignment import Face
 from fv.conversion import image_files
+from fv.errors import UserError
 from fv.options import group, option, required
 from fv.serving import image_inputs, pairs_table
 from fv.serving.engine import ENGINES, TENSORFLOW, share_cores_by_image
@@ -67,6 +68,16 @@ class VerifyOptions:
 
 def verify(options: VerifyOptions, *images: str) -> int:
     """Prints the verdict, or a summary of the verdicts, and returns the exit code."""
+    if options.picture and options.pairs_csv:
+        raise UserError(
+            f"--picture={options.picture} shows two images, not the pairs of --pairs_csv: leave it "
+            "out"
+        )
+    if options.output and not options.pairs_csv:
+        raise UserError(
+            f"--output={options.output} is for the verdicts on --pairs_csv: give this too, or "
+            "--json for one verdict"
+        )
     ownership.require_not_read(options.picture, "picture", images)
     if options.pairs_csv:
         output = pairs_table.choose_output(options.pairs_csv, options.output)

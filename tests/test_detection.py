@@ -1,5 +1,7 @@
 """Faces are found in photographs, wherever they are, and batches do not change what is found."""
 
+import errno
+import os
 import sys
 
 import cv2
@@ -9,7 +11,7 @@ import simplejpeg
 
 from fv import detection
 from fv import mtcnn as mtcnn_module
-from fv.errors import UserError
+from fv.errors import TemporaryError, UserError
 from fv.faces import renderer
 
 
@@ -117,3 +119,12 @@ def test_what_a_detector_lacks_is_one_line(monkeypatch, tmp_path):
     monkeypatch.setattr(mtcnn_module.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(UserError, match=r"needs the package mtcnn: pip install 'fv\[align\]'"):
         detection.require(detection.MTCNN)
+
+
+def test_a_stale_model_of_yunet_is_a_temporary_error(monkeypatch):
+    def stale(path, *_):
+        raise OSError(errno.ESTALE, os.strerror(errno.ESTALE), path)
+
+    monkeypatch.setattr(detection, "open", stale, raising=False)
+    with pytest.raises(TemporaryError, match="x.onnx"):
+        detection.require(detection.YUNET, "x.onnx")

@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from fv import gpus
 from fv.errors import UserError
+from fv.serving import engine
 from fv.training import strategy
 from fv.training.options import StrategyOptions
 
@@ -117,3 +118,9 @@ def test_nothing_is_said_where_tensorflow_sees_a_gpu(unseen, monkeypatch, capsys
     gpus.require_seen()
     gpus.warn_of_unseen()
     assert capsys.readouterr().err == ""
+
+
+def test_an_export_that_runs_on_the_cpu_is_warned_of(unseen, capsys):
+    with pytest.raises(UserError):
+        engine.TensorFlowEngine("none")
+    assert "warning: TensorFlow sees no GPU" in capsys.readouterr().err

@@ -1,10 +1,13 @@
 """Encoders in ONNX files embed images, or say why they cannot."""
 
+import logging
+
 import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto
 
+from fv import onnx_encoder
 from fv.errors import UserError
 from fv.onnx_encoder import OnnxEncoder
 
@@ -30,6 +33,20 @@ def test_an_onnx_file_that_embeds_no_images_is_refused(tmp_path):
         _write_flattening_onnx(path, kind, shape)
         with pytest.raises(UserError, match=message):
             OnnxEncoder(path)
+
+
+def test_an_onnx_file_that_runs_on_the_cpu_is_warned_of_once(tmp_path, monkeypatch, caplog):
+    path = str(tmp_path / "a.onnx")
+    _write_flattening_onnx(path, TensorProto.UINT8, ["n", 3, 8, 8])
+    monkeypatch.setenv("SLURM_JOB_GPUS", "0")
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    onnx_encoder._warn_of_unused_gpu.cache_clear()
+    with caplog.at_level(logging.WARNING):
+        OnnxEncoder(path, gpu=False)
+        assert not caplog.messages
+        for _ in range(2):
+            OnnxEncoder(path)
+    assert len(caplog.messages) == 1 and "install onnxruntime-gpu" in caplog.messages[0]
 
 
 def _write_flattening_onnx(path: str, kind: int, shape: list) -> None:

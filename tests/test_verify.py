@@ -6,6 +6,7 @@ import pytest
 from PIL import Image
 
 from fv import cli, verify
+from fv.errors import UserError
 from tests import samples
 from tests.serving import loading
 
@@ -225,3 +226,16 @@ def test_a_column_whose_name_is_nearly_label_is_named_as_unread(answer, images, 
     code, said, complaint = answer(f"--pairs_csv={tmp_path / 'pairs.csv'}", "--json")
     assert code == 0 and "accuracy" not in json.loads(said)
     assert "NOTE: column 'Label' is not read: name it label to get figures" in complaint
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (dict(picture="a.png", pairs_csv="pairs.csv"), "--picture=a.png shows two images"),
+        (dict(output="out.csv"), "--output=out.csv is for the verdicts on --pairs_csv"),
+    ],
+)
+def test_a_flag_that_would_do_nothing_is_refused(flags, said):
+    images = () if "pairs_csv" in flags else ("a.jpg", "b.jpg")
+    with pytest.raises(UserError, match=said):
+        verify.verify(verify.VerifyOptions(model="none", **flags), *images)

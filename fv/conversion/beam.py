@@ -16,8 +16,8 @@ from collections.abc import Callable, Iterable, Iterator
 import apache_beam
 from apache_beam.options import pipeline_options
 
-from fv import files
-from fv.errors import UserError
+from fv import errors, files
+from fv.errors import TemporaryError, UserError
 
 # Beam knows this runner only by its full name. An element is seconds of work, and Dask would send
 # 128 elements to one worker.
@@ -48,7 +48,8 @@ class Runner:
 
         Raises:
           UserError: the runner failed.
-          Exception: the first UserError or OSError of a task.
+          TemporaryError: the runner failed in a way that may pass.
+          Exception: the first UserError, TemporaryError or OSError of a task.
         """
         stage = os.path.join(self._shared, f"stage-{next(self._stages)}")
         files.make_folder(stage)
@@ -62,7 +63,10 @@ class Runner:
                 numbers | apache_beam.Map(run)
         except Exception as error:  # each runner has its own errors
             first = next(iter(str(error).splitlines()), type(error).__name__)
-            raise UserError(f"--runner={self._name} failed: {first} (see its own log)") from error
+            # A runner quotes the error of a worker.
+            passes = errors.is_temporary(error) or errors.quotes_temporary(str(error))
+            kind = TemporaryError if passes else UserError
+            raise kind(f"--runner={self._name} failed: {first} (see its own log)") from error
         for number in range(count):
             for result in _load(os.path.join(stage, f"{number}.results")):
                 if isinstance(result, Exception):
@@ -74,14 +78,15 @@ class Runner:
 def run_group(number: int, function: Callable, stage: str) -> int:
     """Runs a group of tasks in a worker and saves the results.
 
-    A UserError or OSError ends the group and is its last result.
+    A UserError, TemporaryError or OSError of a task ends the group and is its last result.
     """
     results: list = []
-    with contextlib.suppress(UserError, OSError):
-        for task in _load(os.path.join(stage, f"{number}.tasks")):
+    tasks = _load(os.path.join(stage, f"{number}.tasks"))
+    with contextlib.suppress(UserError, TemporaryError, OSError):
+        for task in tasks:
             try:
                 results.append(function(task))
-            except (UserError, OSError) as error:
+            except (UserError, TemporaryError, OSError) as error:
                 results.append(error)
                 raise
     _save(results, os.path.join(stage, f"{number}.results"))

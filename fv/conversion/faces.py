@@ -6,6 +6,7 @@ kept in OUTPUT/.fv/faces until the data set is finished, and `FILE` beside the s
 
 import contextlib
 import dataclasses
+import errno
 import functools
 import hashlib
 import io
@@ -16,7 +17,7 @@ from collections.abc import Collection, Iterable, Sequence
 
 import numpy as np
 
-from fv import alignment, detection, face_files, files, ownership, progress, workers
+from fv import alignment, detection, errors, face_files, files, ownership, progress, workers
 from fv.alignment import Alignment, Face
 from fv.conversion import image_files, sources, storage
 from fv.conversion.datasets import Place
@@ -29,6 +30,7 @@ SKIP, CENTRE = "skip", "centre"
 _IMAGES_PER_TASK = 64
 _DECIMALS = 2  # of pixels, as in the CSV
 _CONFIDENCE_DECIMALS = 4
+_UNREADABLE = -1.0  # in place of the number of faces
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,21 +70,28 @@ class FaceOptions:
 class Faces:
     """The faces of images by path, None for an image without one, and how they are aligned.
 
-    `source` is the file or the detector, for messages.
+    `source` is the file or the detector, for messages. The images that could not be read or decoded
+    are in `unreadable` only.
     """
 
     alignment: Alignment
     by_path: dict[str, Face | None]
     no_face: str
     source: str
+    unreadable: frozenset[str] = frozenset()
 
     def parts(self, paths: Collection[str]) -> dict[str, storage.Part]:
-        """The part of each image that is stored; images without a face have none under `SKIP`."""
+        """The part of each image that is stored; images without a face have none under `SKIP`.
+
+        An unreadable image has one, so that it is prepared, and refused for its own reason.
+        """
         parts: dict[str, storage.Part] = {}
         for path in paths:
             face = self.by_path.get(path)
             if face:
                 parts[path] = face.points
+            elif path in self.unreadable:
+                parts[path] = alignment.UNREADABLE
             elif self.no_face == CENTRE:
                 parts[path] = alignment.CENTRE
         return parts
@@ -149,13 +158,14 @@ def find_faces(
       margin: of the alignment.
       paths: of the images, relative to `root`.
       root: the images folder.
-      max_pixels: most pixels of an image; the detector finds no face in a larger or damaged one.
+      max_pixels: most pixels of an image; a larger or damaged one is unreadable.
       run: maps `detect_task` over tasks, in order.
       blocks: folder that keeps finished blocks, so that a killed run continues.
       places: of the images; None where each is a file.
 
     Raises:
       UserError: as `describe`.
+      TemporaryError: an image could not be read, and this may pass.
     """
     if chosen.face_points:
         read = read_faces(chosen, margin)
@@ -168,12 +178,15 @@ def find_faces(
     detect = functools.partial(detect_task, chosen, made.detector, root, max_pixels, blocks)
     rest = iter(places or map(Place, paths))
     tasks = iter(lambda: tuple(itertools.islice(rest, _IMAGES_PER_TASK)), ())
-    found: list[Face | None] = []
+    found: list[np.ndarray] = []
     with progress.Progress(len(paths), "detect", "image") as bar:
         for rows in run(detect, tasks):
-            found += map(_from_row, rows)
+            found += list(rows)
             bar.update(len(rows))
-    return Faces(made, dict(zip(paths, found, strict=True)), chosen.no_face, made.detector)
+    read = [(path, row) for path, row in zip(paths, found, strict=True) if row[0] != _UNREADABLE]
+    by_path = {path: _from_row(row) for path, row in read}
+    unreadable = frozenset(paths) - by_path.keys()
+    return Faces(made, by_path, chosen.no_face, made.detector, unreadable)
 
 
 def detect_task(
@@ -190,23 +203,33 @@ def detect_task(
     encoded = []
     for place in places:
         data = b""
-        with contextlib.suppress(OSError, image_files.BadImage):  # the check of the images says why
+        try:
             data, _ = sources.read_image(root, place, max_pixels)
+        except OSError as error:
+            # A bad sector fails with EIO for ever; the check of the images says why.
+            if error.errno != errno.EIO:
+                errors.raise_if_temporary(error)
+        except image_files.BadImage:  # as above
+            pass
         digest.update(hashlib.sha256(data).digest())
         encoded.append(data)
     block = os.path.join(blocks, f"{digest.hexdigest()}.npy") if blocks else None
     if block and files.exists(block):
         return np.load(io.BytesIO(files.read_bytes(block)))
 
-    def decode(data: bytes) -> np.ndarray:
+    unreadable = []
+
+    def decode(number: int) -> np.ndarray:
         try:
-            return storage.decode_upright(data, max_pixels)
+            return storage.decode_upright(encoded[number], max_pixels)
         except image_files.BadImage:  # the check of the images says why
+            unreadable.append(number)
             return np.zeros((1, 1, 3), np.uint8)
 
     detector = detection.load(chosen.detector or "", chosen.detector_model)
-    found = detection.find_faces(detector, map(decode, encoded))
+    found = detection.find_faces(detector, map(decode, range(len(encoded))))
     rows = np.array([_to_row(face) for face in found])
+    rows[unreadable, 0] = _UNREADABLE
     if block:
         with files.atomic_open(block, "wb") as file:
             np.save(file, rows)

@@ -12,16 +12,22 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from fv import files, progress, workers
+from fv import errors, files, progress, workers
 from fv.conversion import datasets
 from fv.conversion.datasets import Catalog
-from fv.errors import UserError
+from fv.errors import TemporaryError, UserError
 
 SUFFIX = ".parquet"
 
 _IMAGES = ("image", "img", "jpg", "jpeg", "bytes", "picture")  # columns; the first wins
 _BATCH_ROWS = 16  # decoded at once
 _BUFFER_BYTES = 1 << 20
+# In pyarrow's errors of remote files, which have no errno.
+_TEMPORARY = (
+    "AWS Error NETWORK_CONNECTION",
+    "AWS Error SERVICE_UNAVAILABLE",
+    "google::cloud::Status(UNAVAILABLE",
+)
 
 
 def list_images(
@@ -33,6 +39,7 @@ def list_images(
 
     Raises:
       UserError: pyarrow is missing, a file is no Parquet, or has no column of images or of labels.
+      TemporaryError: the network failed.
     """
     found: list[str] = []
     unusable: list[tuple[str, str]] = []
@@ -63,6 +70,7 @@ def unpack(images: pd.DataFrame, scratch: str, run: workers.Map) -> pd.DataFrame
 
     Raises:
       UserError: a file is damaged.
+      TemporaryError: the network failed.
     """
     tasks, owners = [], []
     for number, path in enumerate(images["file"].cat.categories):
@@ -122,13 +130,17 @@ def _open(path: str) -> Any:
 
 @contextlib.contextmanager
 def _refuse_damaged(path: str) -> Iterator[None]:
-    """Makes pyarrow's errors UserErrors."""
+    """Makes pyarrow's errors UserErrors, or TemporaryErrors where the network failed."""
     try:
         yield
     except (ValueError, NotImplementedError, OSError) as error:
         if getattr(error, "errno", None):  # of the disk
             raise
-        first = str(error).splitlines()[0]
+        text = str(error)
+        first = text.splitlines()[0]
+        quoted = errors.quotes_temporary(text) or any(each in text for each in _TEMPORARY)
+        if errors.is_temporary(error) or (isinstance(error, OSError) and quoted):
+            raise TemporaryError(f"{path} cannot be read: {first}") from error
         raise UserError(f"{path} is no Parquet file, or damaged: {first}; get it again") from error
 
 

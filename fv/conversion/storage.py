@@ -203,6 +203,8 @@ def _encode(rgb: np.ndarray, rules: StorageRules, box: Part | None) -> PreparedI
     part, subsampling, preprocessing = rgb, _WHOLE_SUBSAMPLING, rules.preprocessing
     if preprocessing.alignment:
         assert preprocessing.store_size and isinstance(box, np.ndarray)
+        if np.isinf(box).any():
+            raise BadImage("could not be read when its face was sought: run the command again")
         part = preprocessing.alignment.align(rgb, box, preprocessing.store_size)
         subsampling = _RESIZED_SUBSAMPLING
     elif preprocessing.store_size:

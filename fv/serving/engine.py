@@ -12,7 +12,7 @@ import sys
 import numpy as np
 import tensorflow as tf
 
-from fv import alignment, errors, files
+from fv import alignment, errors, files, gpus
 from fv.errors import UserError
 from fv.serving import contract, versions
 from fv.serving.contract import Engine, InputError, Inputs, Outputs
@@ -79,6 +79,7 @@ class TensorFlowEngine:
         Raises:
           UserError: the folder holds no SavedModel of fv, or its files do not match its checksums.
         """
+        gpus.warn_of_unseen()
         self.path = versions.trusted_version(path)
         try:
             self._model = tf.saved_model.load(self.path)

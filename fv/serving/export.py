@@ -217,7 +217,7 @@ def _check_similarities(served: ServedVerifier, pairs: PairSet, similarities: np
     )
     answers = served.similarities_of_stored(images_a, images_b).numpy()
     difference = float(np.abs(answers - similarities[: len(answers)]).max())
-    if difference > _TOLERANCE:
+    if not difference <= _TOLERANCE:  # also NaN
         raise UserError(
             f"the exported graph scores validation pairs up to {difference:.2g} off the "
             "evaluator's similarity: convert the images anew with --store_size, and report their "
@@ -241,7 +241,7 @@ def _check_preprocessing(rules: DecodingRules) -> None:
         stored = tf.constant(storage.prepare_image(encoded, stored_by, points).stored)
         wanted = image_ops.jpeg_to_input(stored, rules.image_size, rules.crop_fraction).numpy()
         difference = float(np.abs(found[0].numpy().astype(np.float32) - wanted).mean())
-        if difference > _PIXEL_TOLERANCE:
+        if not difference <= _PIXEL_TOLERANCE:  # also NaN
             raise UserError(
                 f"the exported graph makes a whole image {difference:.2g} levels unlike a stored "
                 f"one: report this, with {preprocessing}"

@@ -9,7 +9,7 @@ from typing import TypeGuard
 import numpy as np
 from PIL import Image
 
-from fv import detection, face_files
+from fv import detection, errors, face_files
 from fv.alignment import Alignment, Face
 from fv.conversion import image_files, storage
 from fv.errors import UserError
@@ -39,6 +39,7 @@ def encode(image: ImageSource, max_pixels: int) -> bytes:
 
     Raises:
       UserError: none of these, a path that is no file, or an image that does not decode.
+      TemporaryError: a file could not be read, and this may pass.
     """
     try:
         if isinstance(image, np.ndarray):
@@ -87,13 +88,17 @@ def is_batch(images: ImageSource | Batch) -> TypeGuard[Batch]:
 
 
 def _read(path: str) -> bytes:
-    if not os.path.isfile(path):
-        raise UserError(f"{path} is no file")
     try:
-        with open(path, "rb") as file:
-            return file.read()
+        os.stat(path)  # `isfile` hides a failing network disk
+        if os.path.isfile(path):
+            with open(path, "rb") as file:
+                return file.read()
+    except (FileNotFoundError, NotADirectoryError, ValueError):  # a path with a zero byte
+        pass
     except OSError as error:
+        errors.raise_if_temporary(error)
         raise UserError(f"{path} cannot be read: {error.strerror}") from error
+    raise UserError(f"{path} is no file")
 
 
 def _encode_file(data: bytes, max_pixels: int) -> bytes:

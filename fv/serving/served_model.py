@@ -245,14 +245,20 @@ class ServedModel:
                 logging.warning("cannot read %s: %s", self._folder, errors.describe(error))
 
     async def update(self) -> None:
-        """Loads the highest version in place of the current one, unless it is refused."""
+        """Loads the highest version in place of the current one, unless it is refused.
+
+        A version that a disk or the network kept from loading is tried again at the next call.
+        """
         path = await asyncio.to_thread(self._candidate)
         if path is None or path == self.current.engine.path:
             return
         try:
             loaded = await asyncio.to_thread(self._load, path)
         except Exception as error:
-            self._refuse(path, error)
+            if errors.is_temporary(error):
+                logging.warning("cannot load version %s yet: %s", path, errors.describe(error))
+            else:
+                self._refuse(path, error)
             return
         before = self.current
         self._use(loaded)

@@ -1,12 +1,14 @@
+import errno
 import os
 import pathlib
+import pickle
 import subprocess
 import sys
 
 import pytest
 
 from fv.conversion import convert, options
-from fv.errors import UserError
+from fv.errors import TemporaryError, UserError
 from tests.conversion import making
 from tests.samples import digests
 
@@ -99,3 +101,32 @@ def test_what_a_task_ends_in_is_told_as_in_a_local_run(images, tmp_path):
 def test_a_runner_that_is_not_there_is_one_line(images, tmp_path):
     with pytest.raises(UserError, match="--runner=NoRunner failed"):
         convert.convert(options.ConvertOptions(str(images), str(tmp_path), runner="NoRunner"))
+
+
+def fail(task):
+    raise TemporaryError(task)
+
+
+def test_a_temporary_error_of_a_task_stays_temporary(tmp_path):
+    from fv.conversion import beam
+
+    runner = beam.Runner("DirectRunner", [], str(tmp_path))
+    with pytest.raises(TemporaryError, match="^one$"):
+        list(runner.map(fail, ["one", "two"]))
+
+
+def test_tasks_that_cannot_be_read_are_not_taken_for_none(tmp_path, monkeypatch):
+    from fv.conversion import beam
+
+    def stale(path):
+        raise OSError(errno.ESTALE, os.strerror(errno.ESTALE), path)
+
+    (tmp_path / "0.tasks").write_bytes(pickle.dumps(["one"]))
+    with monkeypatch.context() as patch:
+        patch.setattr(beam, "_load", stale)
+        with pytest.raises(OSError, match="0.tasks"):
+            beam.run_group(0, str, str(tmp_path))
+        assert not (tmp_path / "0.results").exists()
+        runner = beam.Runner("DirectRunner", [], str(tmp_path))
+        with pytest.raises(TemporaryError, match="--runner=DirectRunner failed"):
+            list(runner.map(str, ["one"]))

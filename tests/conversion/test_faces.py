@@ -1,6 +1,8 @@
 """Faces of a data set: from a file or a detector, in blocks that survive, aligned and recorded."""
 
+import contextlib
 import dataclasses
+import errno
 import json
 import os
 import signal
@@ -16,10 +18,10 @@ from PIL import Image
 
 from fv import alignment, detection, face_files, manifest
 from fv.alignment import TEMPLATE, Alignment, Face
-from fv.conversion import convert, faces, image_files, storage
+from fv.conversion import convert, faces, image_files, sources, storage
 from fv.conversion.faces import FaceOptions
 from fv.conversion.options import ConvertOptions
-from fv.errors import UserError
+from fv.errors import TemporaryError, UserError
 from fv.faces import renderer
 from fv.preprocessing import Preprocessing
 from tests import samples
@@ -144,18 +146,80 @@ def test_a_block_that_is_done_is_not_detected_again(tmp_path, fake):
 
     def find():
         arguments = (MTCNN, 0.0, paths, str(folder), 10**7, map, str(tmp_path / "blocks"))
-        return faces.find_faces(*arguments).by_path
+        return faces.find_faces(*arguments)
 
     first = find()
-    assert fake.calls == 2 and first["person_000/0001.jpg"] is None
+    assert fake.calls == 2 and first.unreadable == {"person_000/0001.jpg"}
     again = find()
-    assert fake.calls == 2 and again.keys() == first.keys()
-    for path, face in first.items():
-        assert face is None or (face.points == again[path].points).all()
+    assert fake.calls == 2 and again.by_path.keys() == first.by_path.keys()
+    assert again.unreadable == first.unreadable
+    for path, face in first.by_path.items():
+        assert (face.points == again.by_path[path].points).all()
     # Another image in the second block: only this block is sought again.
     (folder / "person_001" / "0039.jpg").write_bytes(samples.image_bytes(9, 9))
     find()
     assert fake.calls == 3
+
+
+def fail_once(monkeypatch, name, code):
+    """The first reading of an image fails."""
+    read, failed = sources.read_image, []
+
+    def fail(root, place, most):
+        if place.path == name and not failed:
+            failed.append(name)
+            raise OSError(code, os.strerror(code), name)
+        return read(root, place, most)
+
+    monkeypatch.setattr(sources, "read_image", fail)
+
+
+@pytest.fixture
+def in_process(monkeypatch):
+    """Conversions use the patched functions, in this process."""
+    monkeypatch.setattr(convert, "start_runner", lambda *_: contextlib.nullcontext(map))
+
+
+@pytest.mark.parametrize("no_face", [faces.SKIP, faces.CENTRE])
+def test_a_damaged_image_is_left_out_for_its_own_reason(tmp_path, fake, in_process, no_face):
+    folder = samples.write_images(tmp_path / "faces", 3, 3)
+    (folder / "person_000" / "0001.jpg").write_bytes(b"damaged")
+    black = np.zeros((20, 20, 3), np.uint8)
+    Image.fromarray(black).save(folder / "person_001" / "0001.jpg")
+    chosen = options(folder, tmp_path / "out", faces=dataclasses.replace(MTCNN, no_face=no_face))
+    _, left_out = convert.convert(chosen)
+    reasons = dict(left_out.itertuples(index=False))
+    assert "face" not in reasons.pop("person_000/0001.jpg")
+    assert list(reasons) == ([] if no_face == faces.CENTRE else ["person_001/0001.jpg"])
+    told = json.loads((tmp_path / "out" / "report.json").read_text())["faces"]
+    assert told["missing_files"] == ["person_001/0001.jpg"]
+    with pytest.raises(UserError, match="0001.jpg: .*--strict stops here"):
+        convert.convert(dataclasses.replace(chosen, strict=True, overwrite=True))
+    (tmp_path / "pairs.csv").write_text(
+        "image_a,image_b,label\nperson_000/0000.jpg,person_000/0001.jpg,1\n"
+    )
+    listed = dataclasses.replace(
+        chosen, pairs=None, pairs_csv=str(tmp_path / "pairs.csv"), overwrite=True
+    )
+    with pytest.raises(UserError, match=r"line 2: person_000/0001.jpg: .*; mend the image"):
+        convert.convert(listed)
+
+
+def test_a_stale_file_while_faces_are_sought_is_temporary(tmp_path, fake, in_process, monkeypatch):
+    folder = samples.write_images(tmp_path / "faces", 3, 3)
+    fail_once(monkeypatch, "person_001/0001.jpg", errno.ESTALE)
+    chosen = options(folder, tmp_path / "out", faces=MTCNN)
+    with pytest.raises(TemporaryError, match="person_001/0001.jpg"):
+        convert.convert(chosen)
+    assert convert.convert(chosen)[1].empty
+
+
+def test_an_image_whose_face_was_not_sought_is_not_stored(tmp_path, fake, in_process, monkeypatch):
+    folder = samples.write_images(tmp_path / "faces", 3, 3)
+    fail_once(monkeypatch, "person_001/0001.jpg", errno.EIO)
+    _, left_out = convert.convert(options(folder, tmp_path / "out", faces=MTCNN))
+    assert left_out["path"].tolist() == ["person_001/0001.jpg"]
+    assert "could not be read when its face was sought" in left_out["reason"][0]
 
 
 def test_faces_lie_upright_where_exif_turns_the_image(tmp_path, fake):

@@ -1,9 +1,10 @@
 import json
+import types
 
 import pytest
 
 from fv.conversion import datasets, parquet, sources
-from fv.errors import UserError
+from fv.errors import TemporaryError, UserError
 from tests.conversion import making
 
 pyarrow = pytest.importorskip("pyarrow")
@@ -118,3 +119,25 @@ def test_a_damaged_file_is_refused_in_one_line(tmp_path, change):
     with pytest.raises(UserError, match="is no Parquet file, or damaged") as error:
         read([str(path)], tmp_path)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        (
+            "AWS Error NETWORK_CONNECTION during HeadObject operation",
+            TemporaryError,
+        ),
+        ("google::cloud::Status(UNAVAILABLE: Retry policy exhausted)", TemporaryError),
+        ("HDFS: Connection timed out", TemporaryError),
+        ("AWS Error ACCESS_DENIED during HeadObject operation", UserError),
+    ],
+)
+def test_a_failure_of_the_network_is_no_damage(monkeypatch, text, kind):
+    def fail(path):
+        raise OSError(text)
+
+    monkeypatch.setattr(pytest.importorskip("pyarrow.fs"), "FileSystem", types.SimpleNamespace())
+    monkeypatch.setattr(pyarrow.fs.FileSystem, "from_uri", fail, raising=False)
+    with pytest.raises(kind, match="^s3://bucket/a.parquet "):
+        parquet.list_images(["s3://bucket/a.parquet"])

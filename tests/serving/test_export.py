@@ -5,13 +5,15 @@ import pathlib
 import shutil
 import subprocess
 import sys
+import types
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from fv.errors import UserError
-from fv.serving import export, versions
+from fv.preprocessing import Preprocessing
+from fv.serving import decoding, export, versions
 from fv.serving.export import ExportOptions
 
 
@@ -131,3 +133,16 @@ def test_the_scored_pairs_may_not_calibrate_an_export(trained, tmp_path):
     with pytest.raises(UserError, match="holds as its val split the pairs that fv.evaluate scored"):
         export.export(options(trained, tmp_path, tfrecords=str(tmp_path / "copy")))
     assert not (tmp_path / "export").exists()
+
+
+def test_a_graph_that_answers_no_number_is_not_exported(monkeypatch):
+    served = types.SimpleNamespace(similarities_of_stored=lambda *_: tf.constant([np.nan]))
+    images = types.SimpleNamespace(read=lambda _: b"")
+    pairs = types.SimpleNamespace(images=images, first=[0], second=[1])
+    with pytest.raises(UserError, match="scores validation pairs up to nan off"):
+        export._check_similarities(served, pairs, np.array([0.5]))
+    rules = decoding.DecodingRules(32, 1.0, 10**6, Preprocessing(store_size=40))
+    blank = tf.fill((1, 32, 32, 3), np.nan)
+    monkeypatch.setattr(decoding, "batch_loader", lambda *_: lambda *_: blank)
+    with pytest.raises(UserError, match="makes a whole image nan levels unlike"):
+        export._check_preprocessing(rules)

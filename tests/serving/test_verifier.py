@@ -1,7 +1,9 @@
 import concurrent.futures
 import csv
+import errno
 import io
 import json
+import os
 import pathlib
 import shutil
 import subprocess
@@ -14,8 +16,8 @@ from PIL import Image
 
 import fv
 from fv.conversion import image_files
-from fv.errors import UserError
-from fv.serving import versions
+from fv.errors import TemporaryError, UserError
+from fv.serving import image_inputs, versions
 from tests import samples
 from tests.conftest import slow_case
 from tests.serving import making
@@ -233,3 +235,26 @@ def test_an_export_that_does_not_say_how_images_were_stored_is_refused(exported,
     versions.write_checksums(str(changed))
     with pytest.raises(UserError, match="exported by an earlier fv: export it again"):
         fv.Verifier(str(changed))
+
+
+@pytest.mark.parametrize("place", [os, image_inputs], ids=["stat", "open"])
+def test_a_file_on_a_disk_that_fails_is_a_temporary_error(tmp_path, monkeypatch, place):
+    path = str(tmp_path / "a.jpg")
+    pathlib.Path(path).write_bytes(samples.image_bytes(1, 1))
+    stat = os.stat
+
+    def stale(given, *arguments, **named):
+        if given == path:
+            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE), path)
+        return stat(given, *arguments, **named)
+
+    monkeypatch.setattr(place, "stat" if place is os else "open", stale, raising=False)
+    with pytest.raises(TemporaryError, match="a.jpg"):
+        image_inputs.encode(path, 10**6)
+
+
+@pytest.mark.parametrize("name", ["none.jpg", "a.jpg/b.jpg", "zero\0.jpg", ""])
+def test_a_path_that_is_no_file_is_named(tmp_path, name):
+    (tmp_path / "a.jpg").write_bytes(b"")
+    with pytest.raises(UserError, match="is no file$"):
+        image_inputs.encode(str(tmp_path / name), 10**6)
