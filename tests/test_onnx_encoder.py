@@ -1,5 +1,7 @@
 """Encoders in ONNX files embed images, or say why they cannot."""
 
+import sys
+
 import numpy as np
 import onnx
 import pytest
@@ -7,6 +9,7 @@ from onnx import TensorProto
 
 from fv.errors import UserError
 from fv.onnx_encoder import OnnxEncoder
+from tools import face_api_to_onnx
 
 
 @pytest.mark.parametrize("kind", [TensorProto.UINT8, TensorProto.FLOAT, TensorProto.FLOAT16])
@@ -30,6 +33,13 @@ def test_an_onnx_file_that_embeds_no_images_is_refused(tmp_path):
         _write_flattening_onnx(path, kind, shape)
         with pytest.raises(UserError, match=message):
             OnnxEncoder(path)
+
+
+def test_face_api_without_the_extra_names_it(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tf2onnx", None)
+    chosen = face_api_to_onnx.Options(str(tmp_path), str(tmp_path / "out.onnx"))
+    with pytest.raises(UserError, match=r"out\.onnx needs tf2onnx: pip install 'fv\[onnx\]'"):
+        face_api_to_onnx.main(chosen)
 
 
 def _write_flattening_onnx(path: str, kind: int, shape: list) -> None:
