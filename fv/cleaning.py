@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fv import partner_search
+from fv import partner_search, progress
 from fv.embedding_files import Embeddings
 from fv.partner_search import FixedPoint
 
@@ -116,18 +116,21 @@ def _find_two_people(vectors: np.ndarray, names: np.ndarray, members: list) -> l
     (near, near_spread), (apart, apart_spread) = _robust(genuine), _robust(impostor)
     limit = (near * apart_spread + apart * near_spread) / (near_spread + apart_spread)
     found = []
-    for person, images in enumerate(members):
-        if len(images) < 2 * _LEAST_PART:
-            continue
-        first = _split_in_two(vectors[images])
-        parts = sorted((images[first], images[~first]), key=len)
-        if len(parts[0]) < _LEAST_PART:
-            continue
-        across = float((vectors[parts[0]] @ vectors[parts[1]].T).mean())
-        within = min(_mean_cosine(vectors[each]) for each in parts)
-        if across < limit < within:  # else images of several others, which are far
-            shown = _find_typical(parts, vectors)
-            found.append(Finding(TWO_PEOPLE, names[person], "", within - across, parts[0], shown))
+    with progress.Progress(len(members), "split", "person") as line:
+        for person, images in enumerate(members):
+            line.update()
+            if len(images) < 2 * _LEAST_PART:
+                continue
+            first = _split_in_two(vectors[images])
+            parts = sorted((images[first], images[~first]), key=len)
+            if len(parts[0]) < _LEAST_PART:
+                continue
+            across = float((vectors[parts[0]] @ vectors[parts[1]].T).mean())
+            within = min(_mean_cosine(vectors[each]) for each in parts)
+            if across < limit < within:  # else images of several others, which are far
+                shown = _find_typical(parts, vectors)
+                score = within - across
+                found.append(Finding(TWO_PEOPLE, names[person], "", score, parts[0], shown))
     return found
 
 
@@ -187,11 +190,13 @@ def _nearest_people(
     """The person beside its own that is nearest to each image, and the cosine."""
     means = sums / np.maximum(np.linalg.norm(sums, axis=1, keepdims=True), 1e-6)
     nearest, nearness = np.zeros(len(vectors), int), np.zeros(len(vectors))
-    for row, (vector, owner) in enumerate(zip(vectors, owners, strict=True)):
-        cosines = means @ vector
-        cosines[owner] = -np.inf
-        nearest[row] = cosines.argmax()
-        nearness[row] = cosines[nearest[row]]
+    with progress.Progress(len(vectors), "find strangers", "image") as line:
+        for row, (vector, owner) in enumerate(zip(vectors, owners, strict=True)):
+            cosines = means @ vector
+            cosines[owner] = -np.inf
+            nearest[row] = cosines.argmax()
+            nearness[row] = cosines[nearest[row]]
+            line.update()
     return nearest, nearness
 
 

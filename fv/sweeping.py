@@ -9,6 +9,7 @@ continues. A file of variants holds one variant on a line; the first is the base
 """
 
 import dataclasses
+import itertools
 import os
 import re
 import shlex
@@ -34,8 +35,8 @@ _NAME = re.compile(r"\w[\w.+-]*", re.ASCII)
 _OWN_FLAGS = ("--seed", "--workdir", "--output")
 _MOVABLE = ("--workdir", "--tfrecords")  # the manifest identifies the shards, wherever they are
 _RESUMABLE_CODES = (cli.EXIT_SAVED, cli.EXIT_TEMPORARY)  # of a stage that can continue
-_STARTS = 5  # of such a stage
-_POLL_SECONDS = 2.0  # between looks at a workdir that another process trains in
+_STARTS, _PAUSE_SECONDS = 5, 1.0  # of such a stage; before its second start, doubles with each
+_POLL_SECONDS, _POLLS_PER_LINE = 2.0, 300  # while another process trains in a workdir
 _NOTE = (
     "Mean ± standard deviation over seeds; in parentheses the mean difference to '{}' on the same "
     "seeds ± its standard error. A 95 % interval takes 12.7 of these errors on either side for two "
@@ -59,10 +60,7 @@ class SweepOptions:
         None, "Text file with one variant per line, 'name: --flag=… --flag=…', the baseline first."
     )
     seeds: int = option(3, "Seeds of each variant, from 0 on.", lower=1)
-    evaluate_flags: str = option(
-        "",
-        "Flags of fv.evaluate for every run; by default the test split of --tfrecords is scored.",
-    )
+    evaluate_flags: str = option("", "Flags of fv.evaluate; by default it scores the test split.")
     whiten: bool = option(False, "Whiten every model with fv.whiten and evaluate the result.")
 
 
@@ -86,7 +84,7 @@ def sweep(options: SweepOptions) -> int:
     """
     if files.is_remote(options.output):
         raise UserError(f"--output={options.output} is remote: give a folder of this machine")
-    runs, failures = plan(options), dict[Run, str]()
+    runs, failures, codes = plan(options), dict[Run, str](), set[int]()
     files.make_folder(options.output)
     busy = f"another sweep works in {options.output}: wait for it, or give another --output"
     with files.lock_folder(options.output, busy):
@@ -95,14 +93,15 @@ def sweep(options: SweepOptions) -> int:
             _require_same_settings(run)
         signal.signal(signal.SIGTERM, _raise_stopped)
         for number, run in enumerate(runs, 1):
-            print(f"[{number}/{len(runs)}] {run.training.workdir}", flush=True)
-            if failure := _run_stages(run):
-                failures[run] = failure
-                print(f"[{number}/{len(runs)}] FAILED: {failure}", flush=True)
+            print(f"[{number}/{len(runs)}] {os.path.join(run.training.workdir, LOG)}", flush=True)
+            if failed := _run_stages(run):
+                failures[run], code = failed
+                codes.add(code)
+                print(f"[{number}/{len(runs)}] FAILED: {failures[run]}", flush=True)
             content = _collect(runs, failures)
             ownership.save_json(content, os.path.join(options.output, JSON))
     print(f"\n{_render(content)}\nwrote {os.path.join(options.output, JSON)}")
-    return cli.EXIT_ERROR if failures else 0
+    return min(codes, default=0)  # EXIT_ERROR of one run comes before EXIT_TEMPORARY
 
 
 def plan(options: SweepOptions) -> list[Run]:
@@ -222,29 +221,32 @@ def _read_metrics(run: Run) -> dict | None:
         return None
 
 
-def _run_stages(run: Run) -> str | None:
-    """Runs the stages of a run that are not done; returns why one failed, None if none did."""
+def _run_stages(run: Run) -> tuple[str, int] | None:
+    """Runs the stages that are not done; returns why one failed and the sweep's exit code."""
     log = os.path.join(run.training.workdir, LOG)
     os.makedirs(run.training.workdir, exist_ok=True)
     _wait_for_lock(run.training.workdir)
     for stage, command in run.commands.items():
         code, starts = cli.EXIT_SAVED, 0
         while code in _RESUMABLE_CODES and starts < _STARTS and not _is_done(run, stage):
+            time.sleep(_PAUSE_SECONDS * (2**starts // 2))
             code, starts = _run_command(command, log), starts + 1
         if not _is_done(run, stage):
             said = files.read_bytes(log).decode(errors="replace").strip().rpartition("\n")[2]
-            return f"fv.{stage} left with exit code {code}: {said} ({log})"
+            failure = f"fv.{stage} left with exit code {code}: {said} ({log})"
+            return failure, cli.EXIT_TEMPORARY if code in _RESUMABLE_CODES else cli.EXIT_ERROR
     return None
 
 
 def _wait_for_lock(folder: str) -> None:
     """Waits for a training process that a killed sweep left behind, whose steps count."""
-    while True:
+    for poll in itertools.count():
         try:
             with files.lock_folder(folder, f"another process trains in {folder}: waits for it"):
                 return
         except UserError as error:
-            print(error, flush=True)
+            if poll % _POLLS_PER_LINE == 0:
+                print(error, flush=True)
             time.sleep(_POLL_SECONDS)
 
 

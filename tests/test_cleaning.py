@@ -14,6 +14,7 @@ from fv.conversion.options import ConvertOptions
 from fv.embedding_files import Embeddings
 from fv.errors import TemporaryError, UserError
 from tests import samples
+from tests.evaluation.making import record_progress
 from tools import clean
 
 IMAGES = 6  # of each of 40 people
@@ -40,6 +41,13 @@ def test_an_image_far_from_its_person_is_found_with_the_person_it_shows():
     (found,) = cleaning.find_doubts(make({3: "person_005"}))
     assert (found.kind, found.identity, found.other) == (FAR, "person_005", "person_000")
     assert found.images.tolist() == [3] and found.shown[0] == 3
+
+
+def test_the_progress_counts_far_images_and_people(monkeypatch):
+    shown = record_progress(monkeypatch)
+    cleaning.find_doubts(make({3: "person_005"}))
+    assert [line.total for line in shown] == [40, 1, 40]  # people, far images, people
+    assert all(line.n == line.total for line in shown)
 
 
 def test_a_folder_of_two_people_gives_the_images_of_the_smaller_part():

@@ -5,6 +5,7 @@ import pytest
 from absl import flags
 
 from fv import options
+from fv.training import feeding
 from fv.training.options import TrainOptions
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -33,6 +34,15 @@ def test_every_flagfile_states_purpose_and_expectation_and_resolves(name, monkey
     assert any(line.startswith("# Expected: ") for line in header[1:])
     assert any(line.startswith("# Override: ") for line in header[2:])
     assert isinstance(resolved(name), TrainOptions)
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_a_run_accepts_the_flags_of_every_flagfile(name, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    chosen = resolved(name)
+    for part in (chosen.input, chosen.teaching, chosen.compute):
+        part.check()
+    feeding.check_flags(chosen)
 
 
 def test_derived_flagfiles_state_their_differences_only(monkeypatch):

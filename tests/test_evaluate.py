@@ -227,10 +227,13 @@ def test_flip_makes_an_image_and_its_mirror_image_one(trained):
     np.testing.assert_allclose(np.linalg.norm(embeddings, axis=1), 1, atol=1e-5)
 
 
-def test_a_list_takes_its_threshold_from_shards_and_flips(k_fold, options):
+def test_a_list_takes_its_threshold_from_shards_and_flips(k_fold, options, tmp_path, capsys):
+    workdir = str(shutil.copytree(options.workdir, tmp_path / "run"))
     chosen = dataclasses.replace(k_fold, threshold_tfrecords=options.tfrecords, flip=True)
-    evaluate(chosen)
-    figures = figures_of(k_fold.output)
+    evaluate(dataclasses.replace(chosen, workdir=workdir, output=None))
+    report = pathlib.Path(capsys.readouterr().out.splitlines()[-1].removeprefix("report: "))
+    assert report == tmp_path / "run" / "pairs-flip" / "report.html" and report.exists()
+    figures = figures_of(report.parent)
     assert (
         figures["threshold_split"] == "val"
         and "folds" not in figures

@@ -1,6 +1,7 @@
 """Encoders in ONNX files embed images, or say why they cannot."""
 
 import logging
+import sys
 
 import numpy as np
 import onnx
@@ -10,6 +11,7 @@ from onnx import TensorProto
 from fv import onnx_encoder
 from fv.errors import UserError
 from fv.onnx_encoder import OnnxEncoder
+from tools import face_api_to_onnx
 
 
 @pytest.mark.parametrize("kind", [TensorProto.UINT8, TensorProto.FLOAT, TensorProto.FLOAT16])
@@ -47,6 +49,13 @@ def test_an_onnx_file_that_runs_on_the_cpu_is_warned_of_once(tmp_path, monkeypat
         for _ in range(2):
             OnnxEncoder(path)
     assert len(caplog.messages) == 1 and "install onnxruntime-gpu" in caplog.messages[0]
+
+
+def test_face_api_without_the_extra_names_it(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tf2onnx", None)
+    chosen = face_api_to_onnx.Options(str(tmp_path), str(tmp_path / "out.onnx"))
+    with pytest.raises(UserError, match=r"out\.onnx needs tf2onnx: pip install 'fv\[onnx\]'"):
+        face_api_to_onnx.main(chosen)
 
 
 def _write_flattening_onnx(path: str, kind: int, shape: list) -> None:

@@ -321,16 +321,24 @@ def test_a_failing_run_is_reported_and_the_others_continue(use_scripts, tmp_path
 
 
 @pytest.mark.parametrize("code", [cli.EXIT_SAVED, cli.EXIT_TEMPORARY])
-def test_a_stage_that_can_continue_is_started_again(use_scripts, tmp_path, code):
+def test_a_stage_that_can_continue_is_started_again(use_scripts, monkeypatch, tmp_path, code):
+    monkeypatch.setattr(sweeping, "_PAUSE_SECONDS", 0.01)
     script = LEAVE_ONCE.replace("CODE", str(code)) + TRAIN
     use_scripts(lambda run: replace_commands(run, train=script))
     assert sweep(make_options(tmp_path, variants=None, seeds=1)) == 0
 
 
-def test_a_stage_that_never_finishes_fails(use_scripts, tmp_path, capsys):
+def test_a_stage_that_never_finishes_ends_temporarily_after_pauses(
+    use_scripts, monkeypatch, tmp_path, capsys
+):
+    pauses = []
+    monkeypatch.setattr(sweeping.time, "sleep", pauses.append)
     use_scripts(lambda run: replace_commands(run, train="import sys; sys.exit(75)"))
-    assert sweep(make_options(tmp_path, variants=None, seeds=1)) == cli.EXIT_ERROR
-    assert "fv.train left with exit code 75" in capsys.readouterr().out
+    options = make_options(tmp_path, variants=None, seeds=1)
+    assert sweep(options) == cli.EXIT_TEMPORARY and pauses == [0, 1, 2, 4, 8]
+    printed = capsys.readouterr().out
+    assert "fv.train left with exit code 75" in printed
+    assert printed.startswith(f"[1/1] {options.output}/baseline/seed_0/sweep.log\n")
 
 
 def test_sigterm_reaches_the_child_and_the_next_start_continues(use_scripts, tmp_path):
@@ -377,6 +385,7 @@ def test_a_training_run_that_a_killed_sweep_left_is_waited_for(
     held.wait()
     assert sweep(options) == 0 and count_trainings(options) == ["once "]
     other.join()
+    assert "".join([*said, capsys.readouterr().out]).count("another process trains") == 1
 
 
 def test_a_second_sweep_in_the_same_folder_is_refused(use_scripts, tmp_path):

@@ -1,5 +1,6 @@
 """Writes the face recognition network of an npm package as an ONNX file, for fv.train and fv.embed.
 
+pip install 'fv[onnx]'
 npm pack @vladmandic/face-api && tar xzf vladmandic-face-api-*.tgz
 python tools/face_api_to_onnx.py --model=package/model --output=face_api.onnx
 
@@ -50,8 +51,10 @@ def main(options: Options) -> None:
     table = list_boxes(options.faces) if options.faces and options.boxes else None
     if bool(options.faces) != bool(options.boxes):
         raise UserError("--faces and --boxes belong together: give both or none")
-    import tf2onnx  # the extra onnx
-
+    try:
+        import tf2onnx  # an extra
+    except ImportError as error:
+        raise UserError(f"{options.output} needs tf2onnx: pip install 'fv[onnx]'") from error
     network = _build(read_weights(options.model))
     with quiet_tensorflow.hold_back_stderr():
         model, _ = tf2onnx.convert.from_function(

@@ -49,7 +49,7 @@ class ConvertOptions:
     pairs_file: str | None = option(
         None,
         "List of pairs in LFW's format, with lines 'path path label', or CFP's folder "
-        "Protocol/Split/FP; its pairs are converted instead of sampled ones.",
+        "Protocol/Split/FP or FF; its pairs are converted instead of sampled ones.",
     )
     pairs_csv: str | None = option(
         None,

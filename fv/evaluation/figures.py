@@ -4,12 +4,12 @@ The intervals resample people, because pairs that share a person are not indepen
 """
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent import futures
 
 import numpy as np
 
-from fv import calibration, metrics, workers
+from fv import calibration, metrics, progress, workers
 from fv.evaluation.protocols import Decisions
 
 METHOD = "vertex bootstrap over people, percentile intervals"
@@ -36,26 +36,30 @@ def measure(
       seed: of the samples.
     """
     samples = 0 if people is None else samples
-
-    def measure_one(one: Decisions) -> dict:
-        found = metrics.evaluate(one.similarities, one.labels, one.threshold)
-        # by each pair's own threshold, which differs between folds
-        found |= dict(accuracy=one.accuracy, accuracy_standard_error=one.standard_error)
-        if len(one.folds) > 1:
-            found["folds"] = [dataclasses.asdict(fold) for fold in one.folds]
-        if samples and people is not None:
-            found["intervals"] = bootstrap_intervals(
-                one.similarities, one.labels, one.correct, people, metrics.FARS, samples, seed
-            )
-        return found
-
+    measured = [_measure_one(one) for one in (decisions, *baselines.values())]
+    if samples and people is not None:
+        with progress.Progress(samples * len(measured), "bootstrap", "sample") as line:
+            for found, one in zip(measured, (decisions, *baselines.values()), strict=True):
+                pairs = (one.similarities, one.labels, one.correct, people)
+                found["intervals"] = bootstrap_intervals(
+                    *pairs, metrics.FARS, samples, seed, line.update
+                )
     probabilities = decisions.probabilities, decisions.labels
-    return measure_one(decisions) | dict(
+    return measured[0] | dict(
         bootstrap=dict(method=METHOD, confidence=CONFIDENCE, samples=samples, seed=seed),
         probability=calibration.measure(*probabilities)
         | {"reliability": calibration.reliability(*probabilities)},
-        baselines={name: measure_one(baseline) for name, baseline in baselines.items()},
+        baselines=dict(zip(baselines, measured[1:], strict=True)),
     )
+
+
+def _measure_one(one: Decisions) -> dict:
+    found = metrics.evaluate(one.similarities, one.labels, one.threshold)
+    # by each pair's own threshold, which differs between folds
+    found |= dict(accuracy=one.accuracy, accuracy_standard_error=one.standard_error)
+    if len(one.folds) > 1:
+        found["folds"] = [dataclasses.asdict(fold) for fold in one.folds]
+    return found
 
 
 def note_similarities(decisions: Decisions, baselines: Mapping[str, Decisions]) -> list[str]:
@@ -85,6 +89,7 @@ def bootstrap_intervals(
     fars: Sequence[float],
     samples: int,
     seed: int,
+    after_sample: Callable[[], object] = lambda: None,
 ) -> dict[str, Interval | dict[str, Interval | None] | None]:
     """Percentile intervals of accuracy, AUC, EER and TAR at each FAR, for fixed thresholds.
 
@@ -103,6 +108,7 @@ def bootstrap_intervals(
       fars: where TAR is measured.
       samples: how many are drawn.
       seed: of the samples.
+      after_sample: called after each of them.
 
     Returns:
       (lower, upper) of `accuracy`, `auc`, `eer` and, by FAR as text, `tar_at_far`; None for what
@@ -115,8 +121,11 @@ def bootstrap_intervals(
         drawn = np.random.default_rng((seed, sample)).integers(pairs.people, size=pairs.people)
         return pairs.measure(np.bincount(drawn, minlength=pairs.people).astype(np.int32), fars)
 
+    rows = []
     with futures.ThreadPoolExecutor(workers.available_cores()) as pool:
-        rows = list(pool.map(measure_sample, range(samples)))
+        for row in pool.map(measure_sample, range(samples)):
+            rows.append(row)
+            after_sample()
     columns = np.array(rows, np.float64).reshape(-1, 3 + len(fars)).T
     accuracy, auc, eer, *tars = map(_percentiles, columns)
     by_far = {str(float(far)): interval for far, interval in zip(fars, tars, strict=True)}

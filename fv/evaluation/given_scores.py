@@ -74,7 +74,7 @@ def evaluate_scores(options: EvaluateOptions) -> None:
     with ownership.staged(folder, report.OF_SCORES) as staging:
         files.save_json(content, os.path.join(staging, workdir.METRICS))
         report.draw_plots(staging, decisions, content)
-    print(figures.render_table(content))
+    print(f"{figures.render_table(content)}\nfigures: {os.path.join(folder, workdir.METRICS)}")
 
 
 def read(path: str) -> ScoreTable:

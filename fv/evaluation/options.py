@@ -18,8 +18,9 @@ class EvaluateOptions:
     checkpoint: str = checkpoint_flag()
     output: str | None = option(
         None,
-        "Folder for the results. By default the workdir for a split of shards, else a folder in "
-        "the workdir named after the pairs.",
+        "Folder for the results. By default the workdir for a split of shards; a folder in the "
+        "workdir, named after the pairs, for a list, --threshold_pairs, --folds or --flip; beside "
+        "--scores=FILE.csv, the folder FILE. With --compare by default the first run.",
     )
     tfrecords: str | None = option(None, "Folder of shards that tools/make_tfrecords.py wrote.")
     split: str = option("test", "Split of the shards to score.", choices=manifest.SPLITS)
@@ -41,7 +42,7 @@ class EvaluateOptions:
     pairs_file: str | None = option(
         None,
         "Pairs in LFW's format (pairs.txt, pairsDevTest.txt) or with lines 'path path label', "
-        "CFP's folder Protocol/Split/FP, or AgeDB's .mat file, instead of shards.",
+        "CFP's folder Protocol/Split/FP or FF, or AgeDB's .mat file, instead of shards.",
     )
     pairs_csv: str | None = option(
         None, "CSV of pairs with the columns image_a, image_b, label, instead of shards."

@@ -126,28 +126,33 @@ def score_pairs(pairs: PairSet, features: ImageFeatures, model: Siamese) -> dict
       Similarities by name, floating [n], higher is more alike; `MODEL`'s are float32 in [0, 1].
     """
 
-    def compare(
-        values: np.ndarray, similarity: Callable[[np.ndarray, np.ndarray], np.ndarray]
-    ) -> np.ndarray:
-        parts = [slice(at, at + _PAIRS_AT_ONCE) for at in range(0, len(pairs), _PAIRS_AT_ONCE)]
-        return np.concatenate(
-            [similarity(values[pairs.first[part]], values[pairs.second[part]]) for part in parts]
+    scorers: dict[str, tuple[np.ndarray, Callable[[np.ndarray, np.ndarray], np.ndarray]]]
+    scorers = {MODEL: (features.embeddings, _with_arrays(model.head.similarity))}
+    if features.untrained is not None and features.greys is not None:
+        histograms = np.stack(
+            [np.bincount(grey.ravel(), minlength=_GREY_LEVELS) for grey in features.greys]
         )
+        cumulated = (histograms.cumsum(axis=1) / GREY_SIDE**2).astype(np.float32)
+        scorers |= {
+            "untrained network": (features.untrained, _with_arrays(heads.cosine_similarity)),
+            "SSIM": (features.greys, ssim),
+            "raw-pixel L2": (features.greys, lambda a, b: -pixel_distance(a, b)),
+            # the sum of differences is a distance in grey levels
+            "EMD of grey histograms": (cumulated, lambda a, b: -np.abs(a - b).sum(axis=1)),
+        }
+    parts = [slice(at, at + _PAIRS_AT_ONCE) for at in range(0, len(pairs), _PAIRS_AT_ONCE)]
+    with progress.Progress(len(pairs) * len(scorers), f"score {pairs.name}", "pair") as line:
 
-    scored = {MODEL: compare(features.embeddings, _with_arrays(model.head.similarity))}
-    if features.untrained is None or features.greys is None:
-        return scored
-    histograms = np.stack(
-        [np.bincount(grey.ravel(), minlength=_GREY_LEVELS) for grey in features.greys]
-    )
-    cumulated = (histograms.cumsum(axis=1) / GREY_SIDE**2).astype(np.float32)
-    return scored | {
-        "untrained network": compare(features.untrained, _with_arrays(heads.cosine_similarity)),
-        "SSIM": compare(features.greys, ssim),
-        "raw-pixel L2": compare(features.greys, lambda a, b: -pixel_distance(a, b)),
-        # the sum of differences is a distance in grey levels
-        "EMD of grey histograms": compare(cumulated, lambda a, b: -np.abs(a - b).sum(axis=1)),
-    }
+        def compare(
+            values: np.ndarray, similarity: Callable[[np.ndarray, np.ndarray], np.ndarray]
+        ) -> np.ndarray:
+            found = []
+            for part in parts:
+                found.append(similarity(values[pairs.first[part]], values[pairs.second[part]]))
+                line.update(len(found[-1]))
+            return np.concatenate(found)
+
+        return {name: compare(*scorer) for name, scorer in scorers.items()}
 
 
 def _with_arrays(

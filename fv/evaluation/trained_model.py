@@ -86,7 +86,7 @@ def evaluate_model(options: EvaluateOptions) -> None:
             file.write(fv_options.to_flagfile(options))
         _write_scores(os.path.join(staging, workdir.SCORES), scored, of_model)
         report.write_report(staging, scored, features.embeddings, of_model, content)
-    print(figures.render_table(content))
+    print(f"{figures.render_table(content)}\nreport: {os.path.join(output, report.FILE_NAME)}")
 
 
 def _output_folder(options: EvaluateOptions, workdir: str, pairs: EvaluationPairs) -> str:

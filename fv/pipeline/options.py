@@ -22,8 +22,8 @@ class InputOptions:
     decoder: str = option(
         "auto",
         "Decoder of JPEGs: TensorFlow's kernels, or simplejpeg and OpenCV in processes of their "
-        "own (host). auto takes host if crop_fraction is at least 0.7 or another flag needs it, "
-        "else tensorflow, which decodes only the crop.",
+        "own (host). auto takes host if crop_fraction times the largest scale is at least 0.7 or "
+        "another flag needs it, else tensorflow, which decodes only the crop.",
         choices=DECODERS,
     )
     load_size: int | None = option(

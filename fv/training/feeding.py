@@ -52,19 +52,11 @@ def training_source(options: TrainOptions, held: Manifest) -> PairSource:
     """The training pairs, at the side with which they leave the host.
 
     Raises:
-      UserError: the data set has no training split, crops would reach beyond the images, or a head
-        needs impostor pairs that the flags leave out.
+      UserError: the data set has no training split, or as `check_flags`.
     """
-    _check_heads(options)
+    check_flags(options)
     reach = options.augmentation.reach
     kept = options.model.crop_fraction * reach
-    if kept > 1.0:
-        room = math.floor(_ROOM_DIGITS / options.model.crop_fraction) / _ROOM_DIGITS
-        left = f"--crop_fraction={options.model.crop_fraction} leaves room for {room:g}"
-        raise UserError(
-            f"--scale={options.augmentation.scale[0]},{reach} reaches beyond the images: {left}, "
-            "lower one of them"
-        )
     side = shards.choose_load_size(
         options.input.load_size, held, round(options.model.image_size * reach), kept
     )
@@ -73,6 +65,38 @@ def training_source(options: TrainOptions, held: Manifest) -> PairSource:
         return source
     paths = teachers.read_paths(options.tfrecords, source.split)
     return dataclasses.replace(source, paths=paths)
+
+
+def check_flags(options: TrainOptions) -> None:
+    """Checks the flags that decide which pairs are read, and how much of each image.
+
+    Raises:
+      UserError: crops would reach beyond the images, or a head needs impostor pairs that the flags
+        leave out.
+    """
+    _check_heads(options)
+    reach = options.augmentation.reach
+    if options.model.crop_fraction * reach > 1.0:
+        room = math.floor(_ROOM_DIGITS / options.model.crop_fraction) / _ROOM_DIGITS
+        left = f"--crop_fraction={options.model.crop_fraction} leaves room for {room:g}"
+        raise UserError(
+            f"--scale={options.augmentation.scale[0]},{reach} reaches beyond the images: {left}, "
+            "lower one of them"
+        )
+
+
+def _check_heads(options: TrainOptions) -> None:
+    if not options.input.genuine_pairs_flag:
+        return
+    for flag, head, other in (
+        ("head", options.model.head, "softmax"),
+        ("second_head", options.model.second_head, "none"),
+    ):
+        if head in _PAIR_HEADS:
+            raise UserError(
+                f"{options.input.genuine_pairs_flag} shows genuine pairs alone, from which "
+                f"--{flag}={head} learns nothing: give --{flag}={other}"
+            )
 
 
 def training_batches(
@@ -130,20 +154,6 @@ def _share(context: tf.distribute.InputContext, options: TrainOptions) -> dict[s
         "worker": context.input_pipeline_id,
         "workers": context.num_input_pipelines,
     }
-
-
-def _check_heads(options: TrainOptions) -> None:
-    if not options.input.genuine_pairs_flag:
-        return
-    for flag, head, other in (
-        ("head", options.model.head, "softmax"),
-        ("second_head", options.model.second_head, "none"),
-    ):
-        if head in _PAIR_HEADS:
-            raise UserError(
-                f"{options.input.genuine_pairs_flag} shows genuine pairs alone, from which "
-                f"--{flag}={head} learns nothing: give --{flag}={other}"
-            )
 
 
 @dataclasses.dataclass

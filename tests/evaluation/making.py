@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from fv import progress
 from fv.evaluation.pairs import Images, PairSet
 
 PEOPLE = 12
@@ -32,3 +33,15 @@ def pair_set(folds: int = 3, pairs: int = 240, seed: int = 0) -> PairSet:
 def scores(labels: np.ndarray, seed: int = 0) -> np.ndarray:
     """Overlapping similarities, float32 [n]."""
     return np.random.default_rng(seed).normal(0.4 + 0.2 * labels, 0.15).astype(np.float32)
+
+
+def record_progress(monkeypatch) -> list[progress.Progress]:
+    """The progress lines that are shown from now on."""
+    shown, original = [], progress.Progress
+
+    def show(*given, **flags) -> progress.Progress:
+        shown.append(original(*given, **flags))
+        return shown[-1]
+
+    monkeypatch.setattr(progress, "Progress", show)
+    return shown

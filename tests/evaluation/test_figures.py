@@ -3,8 +3,8 @@ import pytest
 from sklearn import metrics as sklearn_metrics
 
 from fv import metrics
-from fv.evaluation import figures
-from tests.evaluation.making import pair_set, scores
+from fv.evaluation import figures, protocols
+from tests.evaluation.making import pair_set, record_progress, scores
 
 FARS = (0.1, 0.01)
 
@@ -50,6 +50,16 @@ def test_intervals_hold_the_figures_and_repeat_by_the_seed():
     assert found != figures.bootstrap_intervals(
         similarities, labels, correct, people, FARS, samples=200, seed=2
     )
+
+
+def test_the_progress_counts_the_samples_of_every_scorer(monkeypatch):
+    similarities, labels, _, people = sample()
+    decisions = protocols.hold_out(similarities, labels, similarities, labels)
+    shown = record_progress(monkeypatch)
+    found = figures.measure(decisions, {"other": decisions}, people, samples=20, seed=0)
+    assert found["intervals"] == found["baselines"]["other"]["intervals"]
+    assert [(line.n, line.total) for line in shown] == [(40, 40)]
+    assert "intervals" not in figures.measure(decisions, {}, None, samples=20, seed=0)
 
 
 def test_people_who_differ_widen_the_interval():

@@ -55,7 +55,9 @@ def test_given_scores_have_figures_and_plots(options, tmp_path, capsys):
         (tmp_path / "some" / f"{name}.png").exists()
         for name in ("roc", "det", "histogram", "reliability")
     )
-    assert "some.csv: 120 genuine and 120 impostor pairs\n" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "some.csv: 120 genuine and 120 impostor pairs\n" in said
+    assert said.endswith(f"\nfigures: {tmp_path}/some/metrics.json\n")
 
 
 def test_people_whose_names_are_written_in_two_ways_are_noted(options, tmp_path):

@@ -11,7 +11,7 @@ from fv.evaluation.scores import GREY_SIDE, ImageFeatures
 from fv.faces.renderer import render_jpeg
 from fv.model import siamese
 from tests.conftest import TINY
-from tests.evaluation.making import pair_set
+from tests.evaluation.making import pair_set, record_progress
 
 PEOPLE, IMAGES, SIZE, SEED = 60, 4, 56, 8
 PAIRS = 800
@@ -83,6 +83,14 @@ def test_the_model_compares_embeddings_by_its_head(compared):
     pairs, features, similarities = compared
     cosine = np.sum(features.embeddings[pairs.first] * features.embeddings[pairs.second], axis=1)
     np.testing.assert_allclose(similarities["fv"], (1 + cosine) / 2, atol=1e-6)
+
+
+def test_the_progress_counts_the_pairs_of_every_scorer(compared, monkeypatch):
+    pairs, features, similarities = compared
+    shown = record_progress(monkeypatch)
+    scores.score_pairs(pairs, features, siamese.build_siamese(TINY, identities=2))
+    assert [line.n for line in shown] == [len(pairs) * len(similarities)]
+    assert shown[0].total == shown[0].n
 
 
 def test_every_baseline_finds_an_image_most_like_itself(compared):

@@ -120,6 +120,6 @@ def test_terminal_figures_and_report_show_the_input_verdict(trained, tmp_path, c
     )
     said = trained_model.input_verdict(trained.workdir)
     assert "of the training time was spent waiting for input: " in said
-    assert capsys.readouterr().out.splitlines()[-1] == said
+    assert capsys.readouterr().out.endswith(f"\n{said}\nreport: {tmp_path}/report.html\n")
     assert json.loads((tmp_path / "metrics.json").read_text())["run"]["training_input"] == said
     assert said.partition(":")[0] in (tmp_path / "report.html").read_text()
