@@ -9,19 +9,21 @@ killed continues with the same command.
 from fv import quiet_tensorflow  # noqa: F401  TensorFlow first, without its noise
 
 # isort: split
+import contextlib
 import dataclasses
 import hashlib
 import io
 import os
 import sys
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
 
 from fv import (
     cli,
+    detection,
     embedding,
     embedding_files,
     encoders,
@@ -96,7 +98,17 @@ def embed(options: EmbedOptions) -> None:
     """
     _check(options)
     encoder = load_encoder(options)
-    left_out = write(options, encoder, *find_images(options, encoder))
+    folder, kept = _kept(options)
+    files.make_folder(kept)
+    busy = f"another run writes {options.output}: wait for it, or give another --output"
+    try:
+        with files.lock_folder(kept, busy):  # before images are unpacked there
+            left_out = write(options, encoder, *find_images(options, encoder))
+        ownership.remove_private(folder, os.path.basename(kept))
+    finally:
+        with contextlib.suppress(OSError):  # it holds finished blocks
+            os.rmdir(kept)
+        ownership.remove_leftovers(folder)
     _report(options, encoder, left_out)
 
 
@@ -115,38 +127,50 @@ def write(
     Returns:
       The reason by the path of each image that is left out.
     """
-    folder, kept = _kept(options)
+    kept = _kept(options)[1]
     files.make_folder(kept)
+    faces = options.faces
     flags: list = [encoder.digest, dataclasses.replace(options, output="")]
-    flags += [files.sha256(path) for path in filter(None, [options.faces.face_points])]
+    flags += [files.sha256(path) for path in filter(None, [faces.face_points])]
+    if faces.detector:
+        flags.append(detection.require(faces.detector, faces.detector_model))
     finished: list[str] = []
 
     def read_finished() -> Iterator[dict[str, np.ndarray]]:
         for path in finished:
-            block = dict(np.load(io.BytesIO(files.read_bytes(path))))
-            left_out.update(zip(block.pop("left_out"), block.pop("reasons"), strict=True))
+            block = _read_block(path)
+            del block["left_out"], block["reasons"]
             if len(block["path"]):
                 yield block
 
     left_out: dict[str, str] = dict(zip(odd["path"], odd["reason"], strict=True))
-    busy = f"another run writes {options.output}: wait for it, or give another --output"
-    with files.lock_folder(kept, busy), progress.Progress(total, "embed", "image") as line:
+    embedded = 0
+    with progress.Progress(total, "embed", "image") as line:
         for number, block in enumerate(blocks):
             described = (*flags, block.paths, block.identities, block.stamp)
             key = hashlib.sha256(repr(described).encode()).hexdigest()
             finished.append(os.path.join(kept, f"{number:06d}-{key[:32]}.npz"))
-            if not files.exists(finished[-1]):
-                columns: Any = embed_block(encoder, block, options.batch_size, options.dtype)
+            if files.exists(finished[-1]):
+                columns = _read_block(finished[-1])
+            else:
+                columns = embed_block(encoder, block, options.batch_size, options.dtype)
                 with files.atomic_open(finished[-1], "wb") as file:
-                    np.savez(file, **columns)
+                    np.savez(file, **cast("Any", columns))
+            left_out.update(zip(columns["left_out"], columns["reasons"], strict=True))
+            embedded += len(columns["path"])
             line.update(len(block.paths))
-        if next(read_finished(), None) is None:
-            first = ": ".join(next(iter(left_out.items())))
-            raise UserError(f"none of the {total:,} images can be embedded, the first: {first}")
-        embedding_files.write(options.output, read_finished)
-    ownership.remove_private(folder, os.path.basename(kept))
-    ownership.remove_leftovers(folder)
+    if not embedded:
+        first = ": ".join(next(iter(left_out.items())))
+        raise UserError(f"none of the {total:,} images can be embedded, the first: {first}")
+    # First, so that a file is never without its list.
+    _write_left_out(options, left_out)
+    embedding_files.write(options.output, read_finished)
     return left_out
+
+
+def _read_block(path: str) -> dict[str, np.ndarray]:
+    """Reads the columns of a finished block."""
+    return dict(np.load(io.BytesIO(files.read_bytes(path))))
 
 
 def embed_block(
@@ -163,18 +187,23 @@ def embed_block(
     parts.append((none.astype(int), np.zeros((0, model.embedding_size), none.dtype), none, none))
     found, vectors, brightness, sharpness = map(np.concatenate, zip(*parts, strict=True))
     paths, identities = (np.array(each, str)[found] for each in (block.paths, block.identities))
-    embedding.require_finite(vectors, paths)
+    vectors = vectors.astype(dtype)
+    lengths = np.linalg.norm(vectors.astype(np.float32), axis=1)
+    good = np.isfinite(lengths) & (lengths > 0)  # a foreign network may give anything
+    broken |= dict.fromkeys(found[~good].tolist(), "its embedding is zero or not finite")
     sizes = np.array([block.sizes[number] for number in found], np.int32).reshape(-1, 2)
-    return {
+    columns = {
         "path": paths,
         "identity": identities,
-        "embedding": vectors.astype(dtype),
+        "embedding": vectors,
         "width": sizes[:, 0],
         "height": sizes[:, 1],
         "brightness": brightness,
         "sharpness": sharpness,
-        "left_out": np.array([block.paths[number] for number in broken], str),
-        "reasons": np.array(list(broken.values()), str),
+    }
+    return {name: values[good] for name, values in columns.items()} | {
+        "left_out": np.array([block.paths[number] for number in sorted(broken)], str),
+        "reasons": np.array([broken[number] for number in sorted(broken)], str),
     }
 
 
@@ -212,9 +241,11 @@ def find_images(
         size = size or encoder.record.options.image_size
     images = options.images or ""
     if verification_sets.is_verification_set(images):
+        digest = files.sha256(images)
         held_images = verification_sets.load(images)
-        catalog = verification_sets.unpack(held_images, _make_scratch(options))
+        catalog = verification_sets.unpack(held_images, _make_scratch(options, digest))
     else:
+        digest = ""
         catalog = sources.find_images(
             images, options.labels, options.identity_level, merge_names=False
         )
@@ -222,7 +253,8 @@ def find_images(
     chosen = EvaluateOptions(encoder.source, **given)
     chosen = pair_sources.with_training_crop(chosen, preprocessing)
     rules, boxes = pair_sources.choose_storage(chosen, preprocessing)
-    return image_blocks.read_source(catalog, images, _make_scratch(options), rules, boxes)
+    scratch = _make_scratch(options, digest)
+    return image_blocks.read_source(catalog, images, scratch, rules, boxes, digest=digest)
 
 
 def _kept(options: EmbedOptions) -> tuple[str, str]:
@@ -237,9 +269,20 @@ def _left_out_file(options: EmbedOptions) -> tuple[str, str]:
     return folder or ".", name
 
 
-def _make_scratch(options: EmbedOptions) -> str:
-    """The folder for copies of images that cannot be read by themselves."""
-    name = hashlib.sha256(f"{options.images} {options.labels}".encode()).hexdigest()[:16]
+def _write_left_out(options: EmbedOptions, left_out: dict[str, str]) -> None:
+    folder, name = _left_out_file(options)
+    if left_out:
+        reasons = {"path": list(left_out), "reason": list(left_out.values())}
+        with ownership.staged(folder, [name]) as staging:
+            tables.write(os.path.join(staging, name), pd.DataFrame(reasons))
+    else:
+        ownership.remove(folder, [name])  # of an earlier run
+
+
+def _make_scratch(options: EmbedOptions, digest: str) -> str:
+    """The folder for copies of images that cannot be read by themselves; `digest` of their file."""
+    source = f"{options.images} {options.labels} {digest}".encode(errors="surrogateescape")
+    name = hashlib.sha256(source).hexdigest()[:16]
     folder = os.path.join(_kept(options)[1], f"unpacked-{name}")
     files.make_folder(folder)
     return folder
@@ -272,15 +315,9 @@ def _check(options: EmbedOptions) -> None:
 def _report(options: EmbedOptions, encoder: Encoder, left_out: dict[str, str]) -> None:
     size = encoder.record.options.embedding_size
     print(f"wrote {options.output}: embeddings of {size} numbers by {encoder.source}")
-    folder, name = _left_out_file(options)
     if left_out:
-        reasons = {"path": list(left_out), "reason": list(left_out.values())}
-        with ownership.staged(folder, [name]) as staging:
-            tables.write(os.path.join(staging, name), pd.DataFrame(reasons))
-        first = ": ".join(next(iter(left_out.items())))
+        name, first = _left_out_file(options)[1], ": ".join(next(iter(left_out.items())))
         print(f"{len(left_out):,} left out ({name}), the first: {first}", file=sys.stderr)
-    else:
-        ownership.remove(folder, [name])  # of an earlier run
 
 
 def run() -> None:

@@ -123,35 +123,42 @@ def load_batches(
       numbers: indices of those that are wanted, in the order of the batches.
       options: of the model whose input they become.
       batch_size: images in a batch; fewer in the last one, and where images are broken.
-      broken: receives, by index, why an image cannot be used.
+      broken: receives, by index, why an image cannot be used; in the order of the indices of each
+        batch, before this is yielded.
     """
 
-    def read(number: int) -> bytes | None:
+    def read(number: int) -> bytes | str:
         try:
             return images.read(number)
         except BadImage as error:
-            broken[number] = str(error)
-            return None
+            return str(error)
 
     def decode(encoded: list[bytes]) -> tuple[tf.Tensor, tf.Tensor]:
         return _decode(tf.constant(encoded, tf.string), options.image_size, options.crop_fraction)
 
-    def decodes(number: int, encoded: bytes) -> bool:
+    def decodes(encoded: bytes) -> bool:
         try:
             decode([encoded])
         except tf.errors.InvalidArgumentError:
-            broken[number] = "no whole JPEG"
-        return number not in broken
+            return False
+        return True
 
-    def load(wanted: Sequence[int]) -> Batch | None:
-        read_now = zip(wanted, pool.map(read, wanted), strict=True)
-        sound = {number: data for number, data in read_now if data is not None}
+    def load(wanted: Sequence[int]) -> tuple[Batch | None, dict[int, str]]:
+        sound, reasons = dict[int, bytes](), dict[int, str]()
+        for number, data in zip(wanted, pool.map(read, wanted), strict=True):
+            if isinstance(data, str):
+                reasons[number] = data
+            else:
+                sound[number] = data
         try:
             decoded = decode(list(sound.values())) if sound else None
         except tf.errors.InvalidArgumentError:  # one is broken: find out which
-            sound = {number: data for number, data in sound.items() if decodes(number, data)}
+            torn = [number for number, data in sound.items() if not decodes(data)]
+            reasons |= dict.fromkeys(torn, "no whole JPEG")
+            sound = {number: data for number, data in sound.items() if number not in reasons}
             decoded = decode(list(sound.values())) if sound else None
-        return decoded and Batch(np.fromiter(sound, np.int64), decoded[0], decoded[1].numpy())
+        batch = decoded and Batch(np.fromiter(sound, np.int64), decoded[0], decoded[1].numpy())
+        return batch, reasons
 
     starts = range(0, len(numbers), batch_size)
     rest = (numbers[start : start + batch_size] for start in starts)
@@ -162,8 +169,9 @@ def load_batches(
         )
         try:
             while pending:
-                batch = pending.popleft().result()
+                batch, reasons = pending.popleft().result()
                 pending.extend(ahead.submit(load, wanted) for wanted in itertools.islice(rest, 1))
+                broken.update(sorted(reasons.items()))
                 if batch is not None:
                     yield batch
         finally:

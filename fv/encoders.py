@@ -1,6 +1,7 @@
 """Encoders from a workdir, an export or an ONNX file, each as one function of pixels."""
 
 import os
+import re
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -16,6 +17,8 @@ from fv.onnx_encoder import OnnxEncoder
 from fv.preprocessing import Preprocessing
 
 _CHANNELS = 3
+# The protobuf entry of an ONNX tensor that lies in another file: key, and length of the file's name
+_LOCATION = re.compile(rb"\x0a\x08location\x12([\x80-\xff]?[\x00-\x7f])", re.DOTALL)
 _SAVED = ("saved_model.pb", "variables/variables.data-00000-of-00001")  # decide an embedding
 
 
@@ -84,9 +87,23 @@ def load_onnx(path: str) -> Encoder:
     network = OnnxEncoder(path)
     version = os.path.dirname(os.path.dirname(os.path.abspath(path)))
     card_path = os.path.join(version, initial_weights.CARD)
-    card = files.load_json(card_path) if files.exists(card_path) else {"model": {}}
+    card = files.load_json(card_path) if files.exists(card_path) else {}
+    if "fv" not in card or not isinstance(card.get("model"), dict):  # another program's
+        card = {"model": {}}
     held = _describe(card, network.image_size, network.embedding_size, path)
-    return Encoder(lambda pixels: network(pixels.numpy()), held, path, files.sha256(path))
+    return Encoder(lambda pixels: network(pixels.numpy()), held, path, _digest_onnx(path))
+
+
+def _digest_onnx(path: str) -> str:
+    """A digest of an ONNX file and of the files beside it that hold its larger weights."""
+    data, named = files.read_bytes(path), set[str]()
+    for match in _LOCATION.finditer(data):
+        low, *high = match[1]
+        length = low & 127 | sum(high) << 7
+        name = data[match.end() : match.end() + length].decode(errors="surrogateescape")
+        named.add(os.path.join(os.path.dirname(path), name))
+    external = sorted(filter(os.path.isfile, named))
+    return "".join(files.sha256(each) for each in (path, *external))
 
 
 def _describe(card: dict, side: int, size: int, source: str) -> ModelRecord:

@@ -4,6 +4,7 @@ import contextlib
 import functools
 import hashlib
 import os
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
@@ -40,7 +41,13 @@ class Block(NamedTuple):
 
 
 def read_source(
-    catalog: Catalog, source: str, scratch: str, rules: storage.StorageRules, boxes: pairs.FindBoxes
+    catalog: Catalog,
+    source: str,
+    scratch: str,
+    rules: storage.StorageRules,
+    boxes: pairs.FindBoxes,
+    *,
+    digest: str = "",
 ) -> tuple[int, pd.DataFrame, Iterator[Block]]:
     """Lists the images of a data source, as the converter does.
 
@@ -50,6 +57,8 @@ def read_source(
       scratch: folder for copies of images that cannot be read by themselves.
       rules: how images are prepared.
       boxes: the part of each image, or a function that finds these for some images.
+      digest: of the file from which all images were unpacked; by default, size and time of each
+        image's file stand for it.
 
     Returns:
       The number of images; unusable files, with columns `path` and `reason`; the images.
@@ -61,12 +70,16 @@ def read_source(
         sources.require_identities(catalog, source)
     with workers.pool(workers.available_cores()) as run:
         unpacked = sources.unpack(catalog.images, scratch, run)
-    blocks = _read_images(catalog, unpacked, rules, boxes)
+    blocks = _read_images(catalog, unpacked, rules, boxes, digest)
     return len(catalog.images), catalog.unusable, blocks
 
 
 def _read_images(
-    catalog: Catalog, unpacked: pd.DataFrame, rules: storage.StorageRules, boxes: pairs.FindBoxes
+    catalog: Catalog,
+    unpacked: pd.DataFrame,
+    rules: storage.StorageRules,
+    boxes: pairs.FindBoxes,
+    digest: str,
 ) -> Iterator[Block]:
     for start in range(0, len(unpacked), IMAGES_PER_BLOCK):
         rows = slice(start, start + IMAGES_PER_BLOCK)
@@ -76,16 +89,29 @@ def _read_images(
         # Before they were unpacked, which each run does.
         held = datasets.list_places(catalog.images.iloc[rows])
         stamp_of = functools.cache(_stamp)  # one file may hold all images of the block
-        stamp: list = [rules]
-        stamp += [(*p[1:], stamp_of(p.file or os.path.join(catalog.root, p.path))) for p in held]
+        stamp: list = [rules, digest]
+        if not digest:
+            origins = ((p, p.file or os.path.join(catalog.root, p.path)) for p in held)
+            stamp += [(*place[1:], stamp_of(path)) for place, path in origins]
         if isinstance(boxes, Mapping):
             stamp += [np.asarray(boxes.get(path, ()), float).tolist() for path in paths]
         sizes: dict[int, tuple[int, int]] = {}
         find = boxes if callable(boxes) else lambda places: boxes
         # A detector runs when the first image of the block is read.
-        find_parts = functools.cache(functools.partial(find, places))
+        find_parts = _run_once(functools.partial(find, places))
         read = functools.partial(_read_image, catalog.root, places, rules, find_parts, sizes)
         yield Block(paths, identities, read, sizes, stamp)
+
+
+def _run_once(find: Callable[[], pairs.Boxes | None]) -> Callable[[], pairs.Boxes | None]:
+    """A function whose first call finds the parts; threads that call it meanwhile wait."""
+    cached, lock = functools.cache(find), threading.Lock()
+
+    def find_parts() -> pairs.Boxes | None:
+        with lock:  # functools.cache has none while it runs the function
+            return cached()
+
+    return find_parts
 
 
 def _read_image(

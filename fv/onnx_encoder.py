@@ -97,7 +97,8 @@ class OnnxEncoder:
     def __call__(self, pixels: np.ndarray) -> np.ndarray:
         """Embeds pixels, uint8 or float [n, side, side, 3], to unit length: float32 [n, d]."""
         if self._type == np.uint8:
-            pixels = pixels if pixels.dtype == np.uint8 else np.rint(pixels)
+            # Augmented pixels may lie beyond the range of uint8, whose cast wraps around.
+            pixels = pixels if pixels.dtype == np.uint8 else np.clip(np.rint(pixels), 0, 255)
         else:
             pixels = (pixels.astype(np.float32) - _GREY) / _GREY
         if self._channels_first:

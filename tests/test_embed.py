@@ -1,22 +1,28 @@
 import csv
 import dataclasses
+import os
 import pathlib
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from concurrent import futures
+from unittest import mock
 
 import numpy as np
+import pandas as pd
 import pytest
 
+from fv import detection, embedding_files, encoders, files, image_blocks, onnx_encoder
 from fv import embed as embed_module
-from fv import embedding_files, image_blocks, onnx_encoder
-from fv.conversion import verification_sets
+from fv.conversion import sources, storage, verification_sets
 from fv.conversion.faces import FaceOptions
 from fv.embed import EmbedOptions, embed
 from fv.errors import UserError
-from fv.evaluation import pair_sources, scores
+from fv.evaluation import pair_sources, pairs, scores
 from fv.model import checkpoint_files, model_record
+from fv.preprocessing import Preprocessing
 from tests import samples
 from tests.conversion import making
 
@@ -65,8 +71,6 @@ def test_shards_are_embedded_as_fv_evaluate_embeds_them(trained, shards, tmp_pat
 
 
 def test_a_folder_gives_the_same_columns_in_both_formats(trained, faces, tmp_path, small_blocks):
-    import pandas as pd
-
     for name in ("a.parquet", "a.npz"):
         embed(EmbedOptions(str(tmp_path / name), images=faces, workdir=trained.workdir))
     table, arrays = pd.read_parquet(tmp_path / "a.parquet"), np.load(tmp_path / "a.npz")
@@ -178,8 +182,7 @@ def test_every_data_source_gives_the_embeddings_of_folders(
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(embedding_files, "write", interrupt)
         embed(options)
-    if format != "bin":  # whose images are new files in each run
-        monkeypatch.setattr(embed_module, "embed_block", interrupt)
+    monkeypatch.setattr(embed_module, "embed_block", interrupt)
     embed(options)
     found, expected = embedding_files.read(output), embedding_files.read(whole)
     np.testing.assert_allclose(found.vectors, expected.vectors, atol=1e-6)
@@ -191,6 +194,95 @@ def test_every_data_source_gives_the_embeddings_of_folders(
 
 def interrupt(*_):
     raise KeyboardInterrupt
+
+
+def test_a_verification_set_that_is_replaced_is_not_mixed_with_the_first(
+    faces, tmp_path, small_blocks, monkeypatch
+):
+    onnx, output = write_onnx(tmp_path / "net.onnx", 16), str(tmp_path / "a.npz")
+    encoded = [path.read_bytes() for path in sorted(pathlib.Path(faces).glob("*/*.jpg"))]
+    options = EmbedOptions(output, images=str(tmp_path / "a.bin"), onnx=onnx)
+    verification_sets.write(options.images, encoded[:6], [True] * 3)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(embedding_files, "write", interrupt)
+        embed(options)
+    verification_sets.write(options.images, encoded[6:], [True] * 3)
+    embed(options)
+    assert len(embedding_files.read(output).paths) == 6
+
+
+def test_a_second_run_is_refused_before_it_unpacks_images(faces, tmp_path, monkeypatch):
+    onnx, output = write_onnx(tmp_path / "net.onnx", 16), str(tmp_path / "a.npz")
+    images, _ = write_source(tmp_path, faces, "bin")
+    options = EmbedOptions(output, images=images, onnx=onnx)
+    kept = embed_module._kept(options)[1]
+    files.make_folder(kept)
+    monkeypatch.setattr(verification_sets, "unpack", interrupt)
+    with files.lock_folder(kept, ""), pytest.raises(UserError, match="another run writes"):
+        embed(options)
+
+
+def test_images_of_zero_or_nan_embeddings_are_listed_before_the_file(faces, tmp_path, monkeypatch):
+    encoder = encoders.load_onnx(write_onnx(tmp_path / "net.onnx", 16))
+
+    def embed_badly(pixels) -> np.ndarray:
+        vectors = np.ones((len(pixels), 3), np.float32)
+        vectors[1], vectors[3, 0] = 0.0, np.nan
+        return vectors
+
+    bad = encoder._replace(embed=embed_badly)
+    monkeypatch.setattr(embed_module, "load_encoder", lambda options: bad)
+    output = str(tmp_path / "a.npz")
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(embedding_files, "write", interrupt)
+        embed(EmbedOptions(output, images=faces, onnx="unread"))
+    with open(tmp_path / "a-left_out.csv") as file:
+        rows = [(row["path"], row["reason"]) for row in csv.DictReader(file)]
+    reason = "its embedding is zero or not finite"
+    assert rows == [("person_000/0001.jpg", reason), ("person_001/0000.jpg", reason)]
+    embed(EmbedOptions(output, images=faces, onnx="unread"))
+    assert len(embedding_files.read(output).paths) == 10
+
+
+def test_another_detector_embeds_finished_blocks_again(tmp_path, monkeypatch):
+    none = pd.DataFrame({"path": [], "reason": []})
+    found = (1, none, [image_blocks.Block(["a.jpg"], ["a"], interrupt, {}, 0)])
+    column = {"path": np.array(["a.jpg"]), "embedding": np.ones((1, 2))}
+    empty = {"left_out": np.array([], str), "reasons": np.array([], str)}
+    done = []
+    monkeypatch.setattr(embed_module, "load_encoder", lambda _: mock.Mock(digest="d"))
+    monkeypatch.setattr(embed_module, "find_images", lambda *_: found)
+    monkeypatch.setattr(embed_module, "embed_block", lambda *_: done.append(1) or column | empty)
+    monkeypatch.setattr(embedding_files, "write", interrupt)
+    chosen = FaceOptions(detector="yunet", detector_model="m.onnx")
+    for name, expected in (("yunet a", 1), ("yunet a", 1), ("yunet b", 2)):
+        monkeypatch.setattr(detection, "require", lambda *_, name=name: name)
+        with pytest.raises(KeyboardInterrupt):
+            embed(EmbedOptions(str(tmp_path / "a.npz"), images="x", onnx="y", faces=chosen))
+        assert len(done) == expected
+
+
+def test_a_folder_whose_name_is_not_utf_8_is_embedded(faces, tmp_path):
+    images = os.path.join(tmp_path, os.fsdecode(b"im\xff"))
+    shutil.copytree(faces, images)
+    onnx, output = write_onnx(tmp_path / "net.onnx", 16), str(tmp_path / "a.npz")
+    embed(EmbedOptions(output, images=images, onnx=onnx))
+    assert len(embedding_files.read(output).paths) == 12
+
+
+def test_threads_find_the_faces_of_a_block_once(faces, tmp_path):
+    calls = []
+
+    def find(places) -> None:
+        calls.append(len(places))
+        time.sleep(0.1)
+
+    catalog = sources.find_images(faces, None, None, merge_names=False)
+    rules = pairs.storage_rules(storage.parse_crop("none"), None, 95)
+    _, _, blocks = image_blocks.read_source(catalog, faces, str(tmp_path), rules, find)
+    with futures.ThreadPoolExecutor(4) as pool:
+        assert len(list(pool.map(next(blocks).read, range(12)))) == 12
+    assert calls == [12]
 
 
 def test_an_export_embeds_as_its_workdir(trained, exported, faces, tmp_path):
@@ -210,6 +302,31 @@ def test_a_foreign_onnx_file_gets_rgb_pixels_from_minus_one_to_one(tmp_path):
     pixels[0] = (255, 0, 0)
     expected = np.array([[1, -1, -1], [-1, -1, -1]]) / np.sqrt(3)
     np.testing.assert_allclose(network(pixels), expected, atol=1e-6)
+
+
+def test_the_digest_of_an_onnx_file_covers_its_external_data(tmp_path):
+    import onnx
+    from onnx import numpy_helper
+
+    path = tmp_path / "net.onnx"
+    model = onnx.load(write_onnx(path, 16))
+    weights = numpy_helper.from_array(np.full(300, 2.0, np.float32), "unused")
+    model.graph.initializer.append(weights)
+    where = dict(save_as_external_data=True, location="weights.data", size_threshold=0)
+    onnx.save(model, path, **where)
+    first = encoders.load_onnx(str(path)).digest
+    (tmp_path / "weights.data").write_bytes(bytes(1200))
+    second = encoders.load_onnx(str(path)).digest
+    assert first != second and encoders.load_onnx(str(path)).digest == second
+
+
+def test_another_programs_model_card_says_nothing_of_a_foreign_onnx_file(tmp_path):
+    (tmp_path / "1").mkdir()
+    path = write_onnx(tmp_path / "1" / "net.onnx", 16)
+    for card in ({"model": "resnet"}, {"name": "x"}, {"model": {"image_size": 99}}):
+        files.save_json(card, str(tmp_path / "model_card.json"))
+        record = encoders.load_onnx(path).record
+        assert record.options.image_size == 16 and record.preprocessing == Preprocessing()
 
 
 def test_a_foreign_onnx_file_embeds_aligned_faces(faces, tmp_path):

@@ -1,4 +1,5 @@
 import dataclasses
+import threading
 from collections.abc import Callable
 
 import numpy as np
@@ -100,6 +101,24 @@ def test_broken_images_are_named_and_the_others_decoded():
     assert numbers == [number for number in range(COUNT) if number not in broken]
     assert {side for batch in batches for side in batch.sides.tolist()} == {samples.SIDE}
     assert all(len(batch.pixels) == len(batch.numbers) for batch in batches)
+
+
+def test_broken_images_come_in_order_whichever_thread_is_first():
+    second = threading.Event()
+
+    def read(number: int) -> bytes:
+        if number == 1:
+            second.wait(5)
+            raise BadImage("slow")
+        if number == 2:
+            second.set()
+            raise BadImage("fast")
+        return images.read(number)
+
+    images, broken = make_images({0: b"no image"}), dict[int, str]()
+    chosen = dataclasses.replace(images, read=read)
+    list(embedding.load_batches(chosen, range(COUNT), TINY, 4, broken))
+    assert list(broken.items()) == [(0, "no whole JPEG"), (1, "slow"), (2, "fast")]
 
 
 def test_an_image_that_cannot_be_embedded_is_one_line(encoder):

@@ -25,6 +25,14 @@ def test_an_onnx_file_with_a_fixed_batch_embeds_any_number_of_images(kind, tmp_p
     np.testing.assert_allclose(OnnxEncoder(path)(pixels), expected, atol=1e-4)
 
 
+def test_pixels_beyond_the_range_of_uint8_become_its_nearest_values(tmp_path):
+    path = str(tmp_path / "a.onnx")
+    _write_flattening_onnx(path, TensorProto.UINT8, ["n", 1, 1, 3])
+    pixels = np.array([100.0, -5.0, 260.0], np.float32).reshape(1, 1, 1, 3)
+    expected = np.array([[100, 0, 255]]) / np.hypot(100, 255)
+    np.testing.assert_allclose(OnnxEncoder(path)(pixels), expected, atol=1e-6)
+
+
 def test_an_onnx_file_that_embeds_no_images_is_refused(tmp_path):
     path = str(tmp_path / "a.onnx")
     for kind, shape, message in (

@@ -11,6 +11,7 @@ import io
 import os
 import re
 import zipfile
+import zlib
 from collections.abc import Sequence
 
 import h5py
@@ -39,6 +40,18 @@ _WORDS = re.compile(r"(?<=[a-z])(?=[A-Z])")
 _KERAS_WEIGHTS = "model.weights.h5"  # file in a .keras file
 _MODEL_GROUP = "model_weights"  # group of an .h5 file that contains more than weights
 _OPTIMIZER_GROUP = "optimizer"
+
+# What h5py and zipfile raise on a damaged file, or one of another layout.
+_DAMAGED = (
+    AttributeError,
+    KeyError,
+    OSError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 
 Arrays = dict[str, list[np.ndarray]]  # weights by layer
 Variables = dict[str, list[tf.Variable]]  # likewise
@@ -223,6 +236,7 @@ def _of_export(where: str, options: ModelOptions) -> Source:
         card = files.load_json(os.path.join(where, CARD))
         held = fv_options.from_record(ModelOptions, card["model"])
         preprocessing = Preprocessing.from_json(card["preprocessing"], f"{where}/{CARD}")
+        external = tuple(card.get("external_teachers", ()))
         _require_backbone(where, held, options)
         model = siamese.build_siamese(held, identities=1)
         scoring = model.head.scoring.variables if model.head.scoring else []
@@ -237,14 +251,14 @@ def _of_export(where: str, options: ModelOptions) -> Source:
     references = {variable.ref() for variable in exported}
     layers = weights_by_layer(model).items()
     kept = {name: weights for name, weights in layers if weights[0].ref() in references}
-    record = ModelRecord(held, 1, "", preprocessing=preprocessing)
+    record = ModelRecord(held, 1, "", preprocessing=preprocessing, external_teachers=external)
     return Source("export", _values(kept), record, _last_backbone_layer(model))
 
 
 def _of_file(where: str, options: ModelOptions) -> Source:
     try:
         layers, by_class = _read_weights_file(where)
-    except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
+    except _DAMAGED as error:
         errors.raise_if_temporary(error)
         wrong = f"--init_weights={where} is no weights file of tf_keras, or damaged"
         raise UserError(f"{wrong} ({errors.describe(error)})") from error
@@ -265,7 +279,7 @@ def _read_weights_file(path: str) -> tuple[Arrays, bool]:
     Layers inside a layer are on the same level as the others.
 
     Raises:
-      OSError, KeyError: it is no such file, or cut short.
+      One of `_DAMAGED`: it is no such file, or cut short.
     """
     file: str | io.BytesIO = path
     if zipfile.is_zipfile(path):
@@ -278,7 +292,7 @@ def _read_weights_file(path: str) -> tuple[Arrays, bool]:
         if path[-1] != "vars" or len(path) == 1 or path[0] == _OPTIMIZER_GROUP:
             return
         if isinstance(held, h5py.Group) and len(held):
-            layers[path[-2]] = [held[number][()] for number in sorted(held, key=int)]
+            layers[path[-2]] = [_read_array(held[number]) for number in sorted(held, key=int)]
 
     with h5py.File(file) as root:
         named = root.get(_MODEL_GROUP, root)
@@ -288,8 +302,16 @@ def _read_weights_file(path: str) -> tuple[Arrays, bool]:
         for group in map(_text, named.attrs["layer_names"]):
             # LAYER/kernel:0 and so on, also of layers inside a layer
             for name in map(_text, named[group].attrs["weight_names"]):
-                layers.setdefault(name.rpartition("/")[0], []).append(named[group][name][()])
+                weights = _read_array(named[group][name])
+                layers.setdefault(name.rpartition("/")[0], []).append(weights)
     return layers, False
+
+
+def _read_array(held: h5py.Dataset) -> np.ndarray:
+    values = np.asarray(held[()])
+    if values.dtype.kind not in "biuf":
+        raise TypeError(f"{held.name} holds no numbers")
+    return values
 
 
 def _text(name: str | bytes) -> str:

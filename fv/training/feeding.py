@@ -63,7 +63,8 @@ def training_source(options: TrainOptions, held: Manifest) -> PairSource:
     source = PairSource.of(options.tfrecords, held, "train", side, kept)
     if options.teaching.teacher_embeddings is None:
         return source
-    paths = teachers.read_paths(options.tfrecords, source.split)
+    skips = options.input.max_bad_records > 0
+    paths = teachers.read_paths(options.tfrecords, source.split, skip_damaged=skips)
     return dataclasses.replace(source, paths=paths)
 
 

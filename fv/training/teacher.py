@@ -9,14 +9,14 @@ An external teacher's embeddings may have another length; a fixed matrix gives t
 
 import dataclasses
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
 import tensorflow as tf
 from absl import logging
 
-from fv import embedding_files, manifest, progress, record, workdir
+from fv import embedding_files, errors, manifest, progress, record, workdir
 from fv.errors import UserError
 from fv.model import checkpoint_files, model_record
 from fv.model.model_record import ModelRecord
@@ -24,7 +24,7 @@ from fv.model.options import ModelOptions
 from fv.model.siamese import Siamese
 from fv.onnx_encoder import OnnxEncoder
 from fv.pipeline import augment
-from fv.pipeline.shards import PairSource
+from fv.pipeline.shards import FrameReader, PairSource, ShardIndex
 from fv.preprocessing import Preprocessing
 from fv.training.options import TeacherOptions
 
@@ -219,20 +219,53 @@ def load_external(options: TeacherOptions, paths: Mapping[str, int]) -> External
     return ExternalTeacher(options.teacher_weight, None, table, owners, name)
 
 
-def read_paths(folder: str, split: manifest.Split) -> dict[str, int]:
+def read_paths(folder: str, split: manifest.Split, *, skip_damaged: bool = False) -> dict[str, int]:
     """Reads the path of each image of a split, with the index of its identity.
 
+    Args:
+      folder: where the shards are.
+      split: the split.
+      skip_damaged: pass over damaged records, which the decoder counts and names.
+
     Raises:
-      UserError: a record is damaged.
+      UserError: a record is damaged; with `skip_damaged`, all are.
     """
     indices = {name: index for index, name in enumerate(split.identities)}
     found: dict[str, int] = {}
+    pairs = _list_sound_images(folder, split) if skip_damaged else _list_images(folder, split)
     with progress.Progress(split.pairs, "read paths", "pair") as line:
-        for _, pair in manifest.list_images(folder, split.shards):
-            for image in pair:
-                found[image.path] = indices.get(image.identity, record.NO_IDENTITY)
+        for pair in pairs:
+            for path, identity in pair:
+                found[path] = indices.get(identity, record.NO_IDENTITY)
             line.update()
+    if skip_damaged and not found:
+        return read_paths(folder, split)  # says what is damaged
     return found
+
+
+def _list_images(folder: str, split: manifest.Split) -> Iterator[list[tuple[str, str]]]:
+    """Yields the path and the identity of both images of each record."""
+    for _, pair in manifest.list_images(folder, split.shards):
+        yield [(image.path, image.identity) for image in pair]
+
+
+def _list_sound_images(folder: str, split: manifest.Split) -> Iterator[list[tuple[str, str]]]:
+    """As `_list_images`, without damaged records."""
+    frames = FrameReader()
+    for shard in split.shards:
+        path = os.path.join(folder, shard.name)
+        index = ShardIndex(path)
+        for number in range(shard.records):
+            try:
+                begin, end, lost = index.span(number)
+                if not lost:
+                    pair = record.parse_pair(frames.read(path, begin, end))
+                    names = [name.decode(errors="replace") for name in pair.names]
+                    yield [(names[2], names[0]), (names[3], names[1])]
+            except record.DamagedRecordError:
+                continue
+            except OSError as error:
+                errors.raise_if_temporary(error)
 
 
 def load_trained(

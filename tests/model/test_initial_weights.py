@@ -1,12 +1,14 @@
 import dataclasses
 import shutil
+from collections.abc import Callable
 
+import h5py
 import numpy as np
 import pytest
 import tensorflow as tf
 import tf_keras
 
-from fv import addons, workdir
+from fv import addons, files, workdir
 from fv.errors import UserError
 from fv.model import backbones, checkpoint_files, initial_weights, model_record, siamese
 from fv.model.initial_weights import FirstWeights
@@ -115,6 +117,15 @@ def test_an_export_gives_its_encoder(trained, exported):
     assert_same(model.encoder.get_weights(), restore(trained.workdir).encoder.get_weights())
 
 
+def test_the_external_teachers_of_an_export_are_taken_over(exported, tmp_path):
+    folder = shutil.copytree(exported, tmp_path / "1")
+    card = files.load_json(str(folder / initial_weights.CARD))
+    files.save_json(card | {"external_teachers": ["a.npz"]}, str(folder / initial_weights.CARD))
+    _, record = new_model()
+    source = initial_weights.find_weights(str(folder), record.options)
+    assert FirstWeights(source, record).record.external_teachers == ("a.npz",)
+
+
 @pytest.mark.parametrize(
     "name",
     [
@@ -184,6 +195,22 @@ def test_a_path_without_weights_is_refused_in_one_line(tmp_path):
         assert "\n" not in str(raised.value)
     with pytest.raises(UserError, match="tiny has no ImageNet weights"):
         initial_weights.find_weights("imagenet", TINY)
+
+
+def test_weights_files_of_another_layout_are_refused_in_one_line(tmp_path):
+    path = tmp_path / "odd.h5"
+
+    def refuse(write: Callable[[h5py.File], object]) -> None:
+        with h5py.File(path, "w") as root:
+            write(root)
+        with pytest.raises(UserError, match="no weights file of tf_keras") as raised:
+            initial_weights.find_weights(str(path), TINY)
+        assert "\n" not in str(raised.value)
+
+    refuse(lambda root: root.create_group("layers/conv2d/vars/0"))
+    refuse(lambda root: root.create_dataset("layers/conv2d/vars/0", data="text"))
+    refuse(lambda root: root.attrs.__setitem__("layer_names", 3))
+    refuse(lambda root: root.attrs.__setitem__("layer_names", [3]))
 
 
 # Names of layers

@@ -183,6 +183,30 @@ def test_a_run_with_an_external_teacher_says_so_in_its_record(trained, shards, t
     assert note.startswith("The model imitated all.npz. The people that this teacher")
 
 
+def test_paths_of_damaged_records_are_passed_over_where_these_may_be_skipped(
+    trained, shards, tmp_path
+):
+    folder = shutil.copytree(shards, tmp_path / "broken")
+    split = manifest.load(str(shards)).split("train")
+    whole = teachers.read_paths(str(shards), split)
+    shard = folder / split.shards[0].name
+    data = bytearray(shard.read_bytes())
+    data[100] ^= 1  # of the first record
+    shard.write_bytes(data)
+    _, *sound = teachers._list_images(str(shards), split)
+    options = dataclasses.replace(
+        trained,
+        tfrecords=str(folder),
+        teaching=TeacherOptions(teacher_embeddings="unread"),
+        input=dataclasses.replace(trained.input, max_bad_records=3),
+    )
+    found = feeding.training_source(options, manifest.read(str(folder))).paths
+    assert found == {path: whole[path] for pair in sound for path, _ in pair}
+    shutil.rmtree(folder)
+    with pytest.raises(UserError, match="are damaged"):
+        teachers.read_paths(str(folder), split, skip_damaged=True)
+
+
 def test_an_onnx_teacher_embeds_the_augmented_pixels(tmp_path):
     network = onnx_encoder.OnnxEncoder(write_onnx(tmp_path / "net.onnx", 16))
     batch = {"identities": tf.zeros((4, 2), tf.int32)}
