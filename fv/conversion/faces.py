@@ -168,8 +168,9 @@ def find_faces(
       TemporaryError: an image could not be read, and this may pass.
     """
     if chosen.face_points:
-        read = read_faces(chosen, margin)
-        return dataclasses.replace(read, by_path={path: read.by_path.get(path) for path in paths})
+        all_faces = read_faces(chosen, margin)
+        by_path = {path: all_faces.by_path.get(path) for path in paths}
+        return dataclasses.replace(all_faces, by_path=by_path)
     made = describe(chosen, margin)
     if made is None:
         return None
