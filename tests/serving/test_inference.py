@@ -19,7 +19,7 @@ SPEC = tf.TensorSpec([None, SIDE], tf.float32)
     "name",
     [name if name in FAST else pytest.param(name, marks=pytest.mark.slow) for name in BACKBONES],
 )
-@pytest.mark.parametrize("regions", [None, "0:0:1:1:75,0.1:0.2:0.9:0.7:120"])
+@pytest.mark.parametrize("regions", [None, "0:0:1:1:75,0.1:0.2:0.9:0.7:128"])
 def test_a_folded_encoder_embeds_as_the_trained_one(name, regions):
     mirror = regions is not None
     options = ModelOptions(backbone=name, image_size=75, regions=regions, mirror=mirror)
