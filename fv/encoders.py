@@ -1,5 +1,6 @@
 """Encoders from a workdir, an export or an ONNX file, each as one function of pixels."""
 
+import hashlib
 import os
 import re
 from collections.abc import Callable
@@ -103,7 +104,7 @@ def _digest_onnx(path: str) -> str:
         name = data[match.end() : match.end() + length].decode(errors="surrogateescape")
         named.add(os.path.join(os.path.dirname(path), name))
     external = sorted(filter(os.path.isfile, named))
-    return "".join(files.sha256(each) for each in (path, *external))
+    return hashlib.sha256(data).hexdigest() + "".join(map(files.sha256, external))
 
 
 def _describe(card: dict, side: int, size: int, source: str) -> ModelRecord:

@@ -81,10 +81,15 @@ def _errno(error: Exception) -> int | None:
     """The errno of an OSError, or of TensorFlow's error that quotes the system."""
     if isinstance(error, OSError):
         return error.errno
-    # Commands that do without TensorFlow must not load it here.
+    return errno_in_message(str(error)) if _is_tensorflow_error(error, "OpError") else None
+
+
+def _is_tensorflow_error(error: Exception, *names: str) -> bool:
+    """Whether an error is of one of these classes of tf.errors; does not load TensorFlow."""
     tf_errors = getattr(sys.modules.get("tensorflow"), "errors", None)
-    is_quoting = tf_errors is not None and isinstance(error, tf_errors.OpError)
-    return errno_in_message(str(error)) if is_quoting else None
+    return tf_errors is not None and isinstance(
+        error, tuple(getattr(tf_errors, name) for name in names)
+    )
 
 
 def is_temporary(error: Exception) -> bool:
@@ -94,9 +99,7 @@ def is_temporary(error: Exception) -> bool:
     # Most failures of a disk have no class of their own in TensorFlow, which quotes the system.
     if _errno(error) in _TEMPORARY or isinstance(error, _TEMPORARY_OS_ERRORS):
         return True
-    tf_errors = getattr(sys.modules.get("tensorflow"), "errors", None)
-    kinds = [getattr(tf_errors, name) for name in _TEMPORARY_TENSORFLOW_ERRORS if tf_errors]
-    return isinstance(error, tuple(kinds))
+    return _is_tensorflow_error(error, *_TEMPORARY_TENSORFLOW_ERRORS)
 
 
 def quotes_temporary(message: str) -> bool:

@@ -79,6 +79,11 @@ def is_folder(path: str) -> bool:
     return _remote().is_folder(path) if is_remote(path) else stat.S_ISDIR(_mode(path) or 0)
 
 
+def is_file(path: str) -> bool:
+    """Whether a regular file exists on a local disk; raises OSError as `exists`."""
+    return stat.S_ISREG(_mode(path) or 0)
+
+
 def _mode(path: str) -> int | None:
     """The mode of a local file or folder, None if there is none.
 

@@ -5,7 +5,6 @@ Each sound image gets a digest of its file's bytes and a perceptual hash of its 
 """
 
 import dataclasses
-import errno
 import functools
 import hashlib
 import itertools
@@ -17,7 +16,7 @@ import google_crc32c
 import numpy as np
 import pandas as pd
 
-from fv import errors, files, progress, workers
+from fv import files, progress, workers
 from fv.conversion import datasets, sources, storage
 from fv.conversion.datasets import Place
 from fv.conversion.image_files import BadImage
@@ -146,8 +145,7 @@ def check_task(
             if not files.exists(holder):
                 lost = f"--images={holder} has vanished"
                 raise UserError(f"{lost}: mount it again and run the same command") from error
-            # A bad sector fails with EIO for ever.
-            if errors.is_temporary(error) and error.errno != errno.EIO:
+            if sources.may_pass(error):
                 path = place.file or os.path.join(root, place.path)
                 raise OSError(error.errno, error.strerror, path) from error
             reasons[number] = f"cannot be read: {error.strerror}"

@@ -6,7 +6,6 @@ kept in OUTPUT/.fv/faces until the data set is finished, and `FILE` beside the s
 
 import contextlib
 import dataclasses
-import errno
 import functools
 import hashlib
 import io
@@ -21,7 +20,7 @@ from fv import alignment, detection, errors, face_files, files, ownership, progr
 from fv.alignment import Alignment, Face
 from fv.conversion import image_files, sources, storage
 from fv.conversion.datasets import Place
-from fv.errors import UserError
+from fv.errors import TemporaryError, UserError
 from fv.options import option
 
 FILE = "faces.csv"
@@ -207,10 +206,9 @@ def detect_task(
         try:
             data, _ = sources.read_image(root, place, max_pixels)
         except OSError as error:
-            # A bad sector fails with EIO for ever; the check of the images says why.
-            if error.errno != errno.EIO:
-                errors.raise_if_temporary(error)
-        except image_files.BadImage:  # as above
+            if sources.may_pass(error):
+                raise TemporaryError(errors.describe(error)) from error
+        except image_files.BadImage:  # the check of the images says why
             pass
         digest.update(hashlib.sha256(data).digest())
         encoded.append(data)

@@ -5,6 +5,7 @@ by a comma, a tab or blanks. A first line that names columns may stand before th
 """
 
 import csv
+import errno
 import io
 import itertools
 import os
@@ -13,7 +14,7 @@ from collections.abc import Iterator, Sequence
 
 import pandas as pd
 
-from fv import files, tables, workers
+from fv import errors, files, tables, workers
 from fv.conversion import datasets, folders, identities, parquet, recordio, tar_shards
 from fv.conversion.datasets import Catalog, Place
 from fv.conversion.image_files import BadImage
@@ -143,6 +144,11 @@ def unpack(images: pd.DataFrame, scratch: str, run: workers.Map) -> pd.DataFrame
     if "file" in images and _kind(images["file"].cat.categories[0]) == parquet.SUFFIX:
         return parquet.unpack(images, scratch, run)
     return images
+
+
+def may_pass(error: OSError) -> bool:
+    """Whether another try to read an image may succeed; a bad sector fails with EIO for ever."""
+    return errors.is_temporary(error) and error.errno != errno.EIO
 
 
 def read_image(root: str, place: Place, max_pixels: int) -> tuple[bytes, int | None]:

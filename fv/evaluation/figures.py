@@ -36,10 +36,11 @@ def measure(
       seed: of the samples.
     """
     samples = 0 if people is None else samples
-    measured = [_measure_one(one) for one in (decisions, *baselines.values())]
+    scored = (decisions, *baselines.values())
+    measured = [_measure_one(one) for one in scored]
     if samples and people is not None:
         with progress.Progress(samples * len(measured), "bootstrap", "sample") as line:
-            for found, one in zip(measured, (decisions, *baselines.values()), strict=True):
+            for found, one in zip(measured, scored, strict=True):
                 pairs = (one.similarities, one.labels, one.correct, people)
                 found["intervals"] = bootstrap_intervals(
                     *pairs, metrics.FARS, samples, seed, line.update

@@ -9,7 +9,7 @@ from typing import TypeGuard
 import numpy as np
 from PIL import Image
 
-from fv import detection, errors, face_files
+from fv import detection, errors, face_files, files
 from fv.alignment import Alignment, Face
 from fv.conversion import image_files, storage
 from fv.errors import UserError
@@ -89,12 +89,9 @@ def is_batch(images: ImageSource | Batch) -> TypeGuard[Batch]:
 
 def _read(path: str) -> bytes:
     try:
-        os.stat(path)  # `isfile` hides a failing network disk
-        if os.path.isfile(path):
+        if files.is_file(path):
             with open(path, "rb") as file:
                 return file.read()
-    except (FileNotFoundError, NotADirectoryError, ValueError):  # a path with a zero byte
-        pass
     except OSError as error:
         errors.raise_if_temporary(error)
         raise UserError(f"{path} cannot be read: {error.strerror}") from error

@@ -167,7 +167,7 @@ def _find_changes(folder: str, *, hidden: bool = False) -> Iterator[tuple[str, s
         path = os.path.join(folder, name)
         if name not in listed:
             yield name, _ADDED
-        elif not files.exists(path) or files.is_folder(path):
+        elif not files.is_file(path):
             yield name, _REMOVED
         elif files.sha256(path) != listed[name]:
             yield name, _CHANGED
