@@ -306,8 +306,7 @@ def _check(options: EmbedOptions) -> None:
         if sum(value is not None for value in values) != 1:
             raise UserError(f"give one of {flags}")
     embedding_files.require_format(options.output)
-    if files.exists(options.output):
-        raise UserError(f"--output={options.output} exists: remove it, or give another name")
+    ownership.require_new(options.output, "output")
     folder, name = _left_out_file(options)
     ownership.claim(folder, [name])
 

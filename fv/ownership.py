@@ -246,6 +246,16 @@ def require_not_read(written: str | None, flag: str, inputs: Iterable[str]) -> N
                 )
 
 
+def require_new(path: str | None, flag: str) -> None:
+    """Checks that an output does not exist yet.
+
+    Raises:
+      UserError: it exists; the message names the flag.
+    """
+    if path and files.exists(path):
+        raise UserError(f"--{flag}={path} exists: remove it, or give another name")
+
+
 def _digests(folder: str, names: Iterable[str]) -> dict[str, str]:
     return {name: files.sha256(os.path.join(folder, name)) for name in names}
 

@@ -103,8 +103,7 @@ def _require_new(options: Options) -> None:
     inputs = [*_find_inputs(options.model), *filter(None, [options.faces])]
     for flag, path in (("output", options.output), ("boxes", options.boxes)):
         ownership.require_not_read(path, flag, inputs)
-        if path and files.exists(path):
-            raise UserError(f"--{flag}={path} exists: remove it, or give another name")
+        ownership.require_new(path, flag)
     if options.boxes and os.path.realpath(options.boxes) == os.path.realpath(options.output):
         raise UserError(f"--boxes={options.boxes} is --output, too: give another name")
 

@@ -8,7 +8,7 @@ Sound JPEG files are stored unchanged unless they are cut or made smaller.
 import dataclasses
 import itertools
 
-from fv import cli, files, progress
+from fv import cli, ownership, progress
 from fv.conversion import storage, verification_sets
 from fv.conversion.image_files import BadImage
 from fv.errors import UserError
@@ -42,8 +42,7 @@ def main(options: Options) -> None:
         raise UserError("give --pairs_file or --pairs_csv: one of them has to list the pairs")
     if not verification_sets.is_verification_set(options.output):
         raise UserError(f"--output={options.output} is not a .bin file: give a name ending in .bin")
-    if files.exists(options.output):
-        raise UserError(f"--output={options.output} exists: remove it, or give another name")
+    ownership.require_new(options.output, "output")
     crop = storage.parse_crop(options.crop)
     found = pairs.read_listed_pairs(
         listed,
