@@ -41,6 +41,13 @@ class Options:
     model: str = required(f"folder that holds {_NAME}.bin and its manifest")
     output: str = required("ONNX file to write")
     faces: str | None = option(None, "File of face points, as the converter's faces.csv.")
+    image_size: int = option(_SIDE, "Side of the images that the ONNX file takes.", lower=2)
+    square: tuple[float, float, float] = option(
+        (0.0, 0.0, 1.0),
+        "LEFT,TOP,SIDE: where the network's square lies in these images, over their side.",
+        lower=(0.0, 0.0, 0.01),
+        upper=(1.0, 1.0, 1.0),
+    )
     boxes: str | None = option(None, "CSV of squares to write, for --crop; needs --faces.")
 
 
@@ -55,7 +62,7 @@ def main(options: Options) -> None:
         import tf2onnx  # an extra
     except ImportError as error:
         raise UserError(f"{options.output} needs tf2onnx: pip install 'fv[onnx]'") from error
-    network = _build(read_weights(options.model))
+    network = _build(read_weights(options.model), options.image_size, options.square)
     with quiet_tensorflow.hold_back_stderr():
         model, _ = tf2onnx.convert.from_function(
             network, input_signature=network.input_signature, opset=_OPSET
@@ -121,9 +128,14 @@ def list_boxes(path: str) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["path", "left", "top", "width", "height"])
 
 
-def _build(weights: dict[str, np.ndarray]):
-    """The network as a function uint8 [n, 150, 150, 3] → float32 [n, 128]."""
+def _build(weights: dict[str, np.ndarray], image_size: int, square: tuple[float, float, float]):
+    """The network as a function uint8 [n, image_size, image_size, 3] → float32 [n, 128].
+
+    It cuts the square (left, top, side; shares of `image_size`) out and resizes it.
+    """
     import tensorflow as tf
+
+    left, top, side = (round(share * image_size) for share in square)
 
     def convolve(x, name: str, stride: int = 1, padding: str = "SAME"):
         x = tf.nn.conv2d(x, weights[f"{name}/conv/filters"], stride, padding)
@@ -144,11 +156,14 @@ def _build(weights: dict[str, np.ndarray]):
         return tf.nn.relu(tf.pad(pooled, [[0, 0], [0, 0], [0, 0], [0, channels]]) + inner)
 
     @tf.function(
-        input_signature=[tf.TensorSpec([None, _SIDE, _SIDE, 3], tf.uint8, "image")],
+        input_signature=[tf.TensorSpec([None, image_size, image_size, 3], tf.uint8, "image")],
         autograph=False,
     )
     def embed(image):
-        x = (tf.cast(image, tf.float32) - tf.constant(_MEAN)) / 255.0
+        x = tf.cast(image[:, top : top + side, left : left + side], tf.float32)
+        if side != _SIDE:
+            x = tf.image.resize(x, (_SIDE, _SIDE))
+        x = (x - tf.constant(_MEAN)) / 255.0
         x = tf.nn.relu(convolve(x, "conv32_down", 2, "VALID"))
         x = tf.nn.max_pool2d(x, 3, 2, "VALID")
         for channels, blocks in _STAGES:

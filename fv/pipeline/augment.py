@@ -99,6 +99,34 @@ def draw_randomness(
     )
 
 
+def draw_mixing(pairs: int, seed: int, step: tf.Tensor) -> tf.Tensor:
+    """As `draw_randomness`, for `mix_pairs`: float32 [pairs of the global batch, 3] in [0, 1)."""
+    seeds = tf.stack([seed, tf.cast(step, tf.int32)])
+    return tf.random.stateless_uniform(
+        (pairs, 3), tf.random.experimental.stateless_fold_in(seeds, 1)
+    )
+
+
+def mix_pairs(images: tf.Tensor, draws: tf.Tensor, share: float) -> tuple[tf.Tensor, tf.Tensor]:
+    """Blends both images of some pairs with those of the next pair, the last with the first.
+
+    Source: Zhang et al., mixup: Beyond Empirical Risk Minimization, 2018, with uniform weights.
+
+    Args:
+      images: uint8 or float [n, 2, side, side, 3].
+      draws: float32 [n, 3] in [0, 1), rows of what `draw_mixing` returned: whether a pair is
+        blended, and the weight of each of its images.
+      share: of the pairs that are blended, [0, 1].
+
+    Returns:
+      The images, float32, and which pairs are blended, bool [n].
+    """
+    images, mixed = tf.cast(images, tf.float32), draws[:, 0] < share
+    weights = tf.where(mixed[:, tf.newaxis], draws[:, 1:], 1.0)
+    others = tf.roll(images, shift=-1, axis=0)
+    return others + tf.reshape(weights, (-1, 2, 1, 1, 1)) * (images - others), mixed
+
+
 def resize(images: tf.Tensor, side: int) -> tf.Tensor:
     """Resizes pairs of images, uint8 [n, 2, any side, any side, 3], to `side`.
 

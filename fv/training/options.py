@@ -189,6 +189,14 @@ class TeacherOptions:
         "Weight of the distillation loss, 1 − cosine to the teacher's embedding.",
         lower=0.0,
     )
+    teacher_mixup: float = option(
+        0.0,
+        "Share of the pairs whose images are blended with those of another pair, in [0, 1]. The "
+        "teacher embeds the blended images (--teacher or --teacher_onnx); the head's loss leaves "
+        "these pairs out.",
+        lower=0.0,
+        upper=1.0,
+    )
 
     @property
     def external(self) -> str | None:
@@ -196,9 +204,14 @@ class TeacherOptions:
         return self.teacher_embeddings or self.teacher_onnx
 
     def check(self) -> None:
-        """Raises UserError where two teachers are given."""
+        """Raises UserError where two teachers are given, or one that cannot embed mixed images."""
         if sum(map(bool, (self.teacher, self.teacher_embeddings, self.teacher_onnx))) > 1:
             raise UserError("--teacher, --teacher_embeddings and --teacher_onnx: give one of them")
+        if self.teacher_mixup and not (self.teacher or self.teacher_onnx):
+            raise UserError(
+                f"--teacher_mixup={self.teacher_mixup:g} needs a teacher that embeds the blended "
+                "images: give --teacher or --teacher_onnx"
+            )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -101,6 +101,7 @@ def _train(
         seed=options.seed,
         averages=learner.averages,
         teacher=learner.teacher,
+        teacher_mixup=options.teaching.teacher_mixup,
         xla=options.compute.xla,
     )
     damaged = DamagedRecords(options.tfrecords, options.input.max_bad_records)

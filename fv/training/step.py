@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import tensorflow as tf
 
+from fv import record
 from fv.errors import UserError
 from fv.model import backbones, siamese
 from fv.model.siamese import Siamese
@@ -46,6 +47,7 @@ class TrainStep:
         seed: int,
         averages: Averages | None = None,
         teacher: AnyTeacher | None = None,
+        teacher_mixup: float = 0.0,
         xla: bool = False,
     ):
         """Args:
@@ -57,6 +59,7 @@ class TrainStep:
         seed: of augmentation, dropout and sampled classes.
         averages: of the weights, updated with each step.
         teacher: whose embeddings the model imitates.
+        teacher_mixup: share of the pairs that are blended with others.
         xla: compile the forward and backward pass.
 
         Raises:
@@ -67,6 +70,7 @@ class TrainStep:
         self._strategy, self._model, self._updater = strategy, model, updater
         self._augmentation, self._averages, self._teacher = augmentation, averages, teacher
         self._global_batch_size, self._seed, self._xla = global_batch_size, seed, xla
+        self._mixup = teacher_mixup
         self._parts = updater.options.accumulate_steps
         self._frozen_steps = updater.options.freeze_backbone_steps
         replicas = strategy.num_replicas_in_sync
@@ -196,9 +200,12 @@ class TrainStep:
         # Augmentation stays outside of XLA, which has no kernel for TensorFlow's resampling ops.
         images = self._augment(batch["images"], step, part)
         seed_and_step = tf.stack([self._seed, tf.cast(step, tf.int32)])
-        identities, taught = batch["identities"], None
+        identities, taught, mixed = batch["identities"], None, tf.zeros_like(batch["valid"])
         if self._teacher:
+            if self._mixup:
+                images, mixed = self._mix(images, step, part)
             identities, taught = self._teacher.teach(batch, images)
+            identities = tf.where(mixed[:, tf.newaxis], record.NO_IDENTITY, identities)
             taught = tf.stop_gradient(taught)
         differentiate = self._differentiate
         if self._xla:
@@ -209,6 +216,7 @@ class TrainStep:
             identities,
             batch["valid"],
             taught,
+            mixed,
             seed_and_step,
             self._first_row(part),
         )
@@ -227,8 +235,17 @@ class TrainStep:
         augmented = augment.augment(flat, rows, self._augmentation, side)
         return tf.reshape(augmented, (-1, images.shape[1], *augmented.shape[1:]))
 
+    def _mix(
+        self, images: tf.Tensor, step: tf.Tensor, part: tf.Tensor | int
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """As `augment.mix_pairs`, of this replica's pairs."""
+        draws = augment.draw_mixing(self._global_batch_size, self._seed, step)
+        pairs = self._images // _IMAGES_PER_PAIR
+        first = self._first_row(part) // _IMAGES_PER_PAIR
+        return augment.mix_pairs(images, tf.slice(draws, (first, 0), (pairs, 3)), self._mixup)
+
     def _differentiate(
-        self, images, label, identities, valid, taught, seed_and_step, first_row
+        self, images, label, identities, valid, taught, mixed, seed_and_step, first_row
     ) -> tuple[tf.Tensor, list[tf.Tensor]]:
         with (
             tf.GradientTape() as tape,
@@ -236,6 +253,7 @@ class TrainStep:
         ):
             embeddings = self._model.embed_pairs(images, training=True)
             pair_losses = self._model.head.pair_losses(embeddings, label, identities, seed_and_step)
+            pair_losses = tf.where(mixed, 0.0, pair_losses)
             if self._teacher:
                 pair_losses += self._teacher.pair_losses(embeddings, taught)
             pair_losses = tf.where(valid, pair_losses, 0.0)  # False for a skipped record

@@ -212,3 +212,20 @@ def test_crops_that_reach_beyond_are_on_average_what_evaluation_sees():
     draws[:, 0] = 1.0
     widest = augment.augment(tf.constant(ramp), tf.constant(draws), options, 51).numpy()
     np.testing.assert_allclose(widest, ramp, atol=1e-3)
+
+
+def test_pairs_are_blended_with_the_next_and_others_stay():
+    images = np.random.default_rng(0).integers(0, 256, (3, 2, 4, 4, 3), dtype=np.uint8)
+    draws = np.array([[0.4, 0.0, 1.0], [0.6, 0.1, 0.2], [0.1, 0.25, 0.5]], np.float32)
+    found, mixed = augment.mix_pairs(images, draws, 0.5)
+    np.testing.assert_array_equal(mixed, [True, False, True])
+    last = [0.25 * images[2, 0] + 0.75 * images[0, 0], 0.5 * images[2, 1] + 0.5 * images[0, 1]]
+    expected = np.stack([[images[1, 0], images[0, 1]], images[1], last])
+    np.testing.assert_allclose(found, expected, atol=1e-3)
+
+
+def test_draws_of_blending_are_those_of_the_step_and_none_of_the_augmentation():
+    one, again, other = (augment.draw_mixing(4, 0, tf.constant(step)) for step in (3, 3, 4))
+    np.testing.assert_array_equal(one, again)
+    assert not np.intersect1d(one, other).size
+    assert not np.intersect1d(one, augment.draw_randomness(AugmentOptions(), 8, 0, 3)).size

@@ -216,12 +216,50 @@ def test_an_onnx_teacher_embeds_the_augmented_pixels(tmp_path):
     np.testing.assert_allclose(taught.numpy().reshape(-1, 3), expected, atol=1e-5)
 
 
+class Recorder(ExternalTeacher):
+    """A teacher that keeps the images it embeds."""
+
+    def teach(self, batch, images):
+        self.images = tf.cast(images, tf.float32)
+        return batch["identities"], tf.reduce_mean(self.images, axis=(2, 3))
+
+
+@pytest.mark.parametrize("head", ["softmax", "n_pairs", "sigmoid"])
+def test_blended_pairs_are_taught_and_leave_the_heads_loss(shards, head):
+    held = dataclasses.replace(TINY, head=head, second_head="none")
+    gradients = {}
+    for share, weight in ((1.0, 0.0), (1.0, 1.0), (0.0, 0.0)):
+        made = trainer(shards, model=held)
+        teacher = made.step._teacher = Recorder(weight)
+        made.step._mixup = share
+        batch = next(made.batches)
+        loss, found = made.step._compute_gradients(batch, tf.constant(0), 0)
+        assert np.isfinite(loss)
+        gradients[share, weight] = [np.zeros(1) if g is None else np.asarray(g) for g in found]
+        blended = np.any(teacher.images != tf.cast(batch["images"], tf.float32))
+        assert blended == bool(share)
+    sizes = {key: sum(np.abs(each).sum() for each in found) for key, found in gradients.items()}
+    assert sizes[1.0, 0.0] == 0.0
+    assert np.isfinite(sizes[1.0, 1.0]) and sizes[1.0, 1.0] > 0.0
+    assert np.isfinite(sizes[0.0, 0.0]) and sizes[0.0, 0.0] > 0.0
+
+
+def test_a_run_with_blended_pairs_trains(trained, tmp_path):
+    teaching = TeacherOptions(trained.workdir, teacher_mixup=0.5)
+    workdir = str(tmp_path / "student")
+    train(dataclasses.replace(trained, workdir=workdir, steps=2, teaching=teaching))
+    assert model_record.load(workdir)
+
+
 def test_teachers_that_cannot_be_used_are_refused(trained, shards, tmp_path):
     path = write_embeddings(tmp_path / "all.npz", ["other/1.jpg"])
     held = manifest.load(str(shards))
     both = TeacherOptions(trained.workdir, teacher_embeddings=path)
     with pytest.raises(UserError, match="--teacher_onnx: give one of them"):
         train(dataclasses.replace(trained, teaching=both))
+    alone = TeacherOptions(teacher_embeddings=path, teacher_mixup=0.5)
+    with pytest.raises(UserError, match="--teacher_mixup=0.5 needs a teacher that embeds"):
+        train(dataclasses.replace(trained, teaching=alone))
     with pytest.raises(UserError, match=r"all\.npz has no embedding of a training image, such as"):
         teachers.load_external(
             TeacherOptions(teacher_embeddings=path),
