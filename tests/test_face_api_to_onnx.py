@@ -83,3 +83,20 @@ def test_a_manifest_that_is_cut_short_is_refused(folder):
     (folder / "model" / MANIFEST).write_text('[{"weights": [')
     with pytest.raises(UserError, match="damaged or cut short"):
         face_api_to_onnx.read_weights("model")
+
+
+def test_the_square_is_cut_out_and_resized():
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 200, 200, 3), dtype=np.uint8)
+    whole = face_api_to_onnx.cut_square(pixels, (40, 20, 150))
+    np.testing.assert_array_equal(whole, pixels[:, 20:170, 40:190])
+    ramp = np.broadcast_to(np.arange(200, dtype=np.uint8)[:, None], (1, 200, 200))
+    half = face_api_to_onnx.cut_square(np.stack([ramp] * 3, axis=-1), (10, 60, 75))
+    # A pixel of the result is half a pixel of the image.
+    np.testing.assert_allclose(half[0, 1:-1, 0, 0], 60 + (np.arange(1, 149) - 0.5) / 2, atol=1e-3)
+
+
+def test_a_square_beyond_the_images_is_refused_and_nothing_is_written(folder):
+    options = Options("model", "new.onnx", image_size=96, square=(0.5, 0.0, 0.75))
+    with pytest.raises(UserError, match=r"--square=0.5,0,0.75 exceeds the images"):
+        face_api_to_onnx.main(options)
+    assert not (folder / "new.onnx").exists()

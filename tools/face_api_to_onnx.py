@@ -12,6 +12,11 @@ such as the converter's faces.csv, the tool also writes these squares as a CSV f
 
 python tools/face_api_to_onnx.py … --faces=tfrecords/lfw/faces.csv --boxes=boxes.csv
 python -m fv.embed --images=lfw --onnx=face_api.onnx --crop=boxes.csv --store_size=150 …
+
+As --teacher_onnx it takes the training images. The square of faces that the converter aligned with
+--align_margin=0.4, and that are trained with --crop_fraction=0.6 at 96 pixels:
+
+python tools/face_api_to_onnx.py … --image_size=96 --square=0.125,0.25,0.75
 """
 
 import dataclasses
@@ -41,6 +46,7 @@ class Options:
     model: str = required(f"folder that holds {_NAME}.bin and its manifest")
     output: str = required("ONNX file to write")
     faces: str | None = option(None, "File of face points, as the converter's faces.csv.")
+    boxes: str | None = option(None, "CSV of squares to write, for --crop; needs --faces.")
     image_size: int = option(_SIDE, "Side of the images that the ONNX file takes.", lower=2)
     square: tuple[float, float, float] = option(
         (0.0, 0.0, 1.0),
@@ -48,12 +54,12 @@ class Options:
         lower=(0.0, 0.0, 0.01),
         upper=(1.0, 1.0, 1.0),
     )
-    boxes: str | None = option(None, "CSV of squares to write, for --crop; needs --faces.")
 
 
 def main(options: Options) -> None:
     """Writes the ONNX file and the CSV of squares."""
     _require_new(options)
+    square = _find_square(options)
     # Before the network is written: a mistake in the list leaves no file behind.
     table = list_boxes(options.faces) if options.faces and options.boxes else None
     if bool(options.faces) != bool(options.boxes):
@@ -62,7 +68,7 @@ def main(options: Options) -> None:
         import tf2onnx  # an extra
     except ImportError as error:
         raise UserError(f"{options.output} needs tf2onnx: pip install 'fv[onnx]'") from error
-    network = _build(read_weights(options.model), options.image_size, options.square)
+    network = _build(read_weights(options.model), options.image_size, square)
     with quiet_tensorflow.hold_back_stderr():
         model, _ = tf2onnx.convert.from_function(
             network, input_signature=network.input_signature, opset=_OPSET
@@ -128,14 +134,41 @@ def list_boxes(path: str) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["path", "left", "top", "width", "height"])
 
 
-def _build(weights: dict[str, np.ndarray], image_size: int, square: tuple[float, float, float]):
-    """The network as a function uint8 [n, image_size, image_size, 3] → float32 [n, 128].
+def _find_square(options: Options) -> tuple[int, int, int]:
+    """Left, top and side of --square in pixels.
 
-    It cuts the square (left, top, side; shares of `image_size`) out and resizes it.
+    Raises:
+      UserError: it exceeds the images.
+    """
+    left, top, side = (round(share * options.image_size) for share in options.square)
+    if side < 1 or max(left, top) + side > options.image_size:
+        given = ",".join(f"{share:g}" for share in options.square)
+        raise UserError(
+            f"--square={given} exceeds the images: LEFT + SIDE and TOP + SIDE are at most 1"
+        )
+    return left, top, side
+
+
+def cut_square(images, square: tuple[int, int, int]):
+    """Cuts a square out of images and resizes it to what the network takes.
+
+    Args:
+      images: uint8 [n, side, side, 3].
+      square: left, top and side in pixels.
+
+    Returns:
+      float32 [n, 150, 150, 3].
     """
     import tensorflow as tf
 
-    left, top, side = (round(share * image_size) for share in square)
+    left, top, side = square
+    cut = tf.cast(images[:, top : top + side, left : left + side], tf.float32)
+    return cut if side == _SIDE else tf.image.resize(cut, (_SIDE, _SIDE))
+
+
+def _build(weights: dict[str, np.ndarray], image_size: int, square: tuple[int, int, int]):
+    """The network as a function uint8 [n, image_size, image_size, 3] → float32 [n, 128]."""
+    import tensorflow as tf
 
     def convolve(x, name: str, stride: int = 1, padding: str = "SAME"):
         x = tf.nn.conv2d(x, weights[f"{name}/conv/filters"], stride, padding)
@@ -160,10 +193,7 @@ def _build(weights: dict[str, np.ndarray], image_size: int, square: tuple[float,
         autograph=False,
     )
     def embed(image):
-        x = tf.cast(image[:, top : top + side, left : left + side], tf.float32)
-        if side != _SIDE:
-            x = tf.image.resize(x, (_SIDE, _SIDE))
-        x = (x - tf.constant(_MEAN)) / 255.0
+        x = (cut_square(image, square) - tf.constant(_MEAN)) / 255.0
         x = tf.nn.relu(convolve(x, "conv32_down", 2, "VALID"))
         x = tf.nn.max_pool2d(x, 3, 2, "VALID")
         for channels, blocks in _STAGES:
