@@ -103,7 +103,7 @@ def _digest_onnx(path: str) -> str:
         length = low & 127 | sum(high) << 7
         name = data[match.end() : match.end() + length].decode(errors="surrogateescape")
         named.add(os.path.join(os.path.dirname(path), name))
-    external = sorted(filter(os.path.isfile, named))
+    external = sorted(filter(files.is_file, named))
     return hashlib.sha256(data).hexdigest() + "".join(map(files.sha256, external))
 
 

@@ -74,6 +74,11 @@ def exists(path: str) -> bool:
     return _remote().exists(path) if is_remote(path) else _mode(path) is not None
 
 
+def is_taken(path: str) -> bool:
+    """Whether there is anything at a path, a broken link included; raises OSError as `exists`."""
+    return _remote().exists(path) if is_remote(path) else _mode(path, follow=False) is not None
+
+
 def is_folder(path: str) -> bool:
     """Whether a folder exists; raises OSError as `exists`."""
     return _remote().is_folder(path) if is_remote(path) else stat.S_ISDIR(_mode(path) or 0)
@@ -84,13 +89,13 @@ def is_file(path: str) -> bool:
     return stat.S_ISREG(_mode(path) or 0)
 
 
-def _mode(path: str) -> int | None:
+def _mode(path: str, follow: bool = True) -> int | None:
     """The mode of a local file or folder, None if there is none.
 
     os.path.exists is False for every error, so a network disk that fails would look empty.
     """
     try:
-        return os.stat(path).st_mode
+        return os.stat(path, follow_symlinks=follow).st_mode
     except (FileNotFoundError, NotADirectoryError, ValueError):  # ValueError: a zero byte
         return None
     except OSError as error:
@@ -198,7 +203,7 @@ def lock_folder(folder: str, busy: str) -> Iterator[None]:
         yield
         return
     path = os.path.join(folder, LOCK_NAME)
-    if os.path.exists(path) and os.path.getsize(path):
+    if exists(path) and os.path.getsize(path):
         raise UserError(f"{path} is not a lock of fv, which is empty: rename it")
     # A soft lock would outlive a killed process.
     lock = filelock.FileLock(path, timeout=0, fallback_to_soft=False)

@@ -45,7 +45,9 @@ def claim(
     names = list(names)
     refuse_foreign(find_foreign(folder, names, recognise), folder)
     written = _load(folder)
-    new = [name for name in names if name not in written and _exists(os.path.join(folder, name))]
+    new = [
+        name for name in names if name not in written and files.is_taken(os.path.join(folder, name))
+    ]
     if new:
         record_digests(folder, _digests(folder, new))
 
@@ -64,7 +66,8 @@ def find_foreign(
     return [
         name
         for name in names
-        if _exists(os.path.join(folder, name)) and not (is_recognised(name) or owns(folder, name))
+        if files.is_taken(os.path.join(folder, name))
+        and not (is_recognised(name) or owns(folder, name))
     ]
 
 
@@ -125,7 +128,7 @@ def remove(folder: str, names: Iterable[str]) -> None:
     Raises:
       UserError: one of them is not fv's; none is removed.
     """
-    found = [name for name in names if _exists(os.path.join(folder, name))]
+    found = [name for name in names if files.is_taken(os.path.join(folder, name))]
     refuse_foreign([name for name in found if not owns(folder, name)], folder)
     for name in found:
         files.remove(os.path.join(folder, name))
@@ -238,9 +241,9 @@ def require_not_read(written: str | None, flag: str, inputs: Iterable[str]) -> N
     Raises:
       UserError: it would; the message names the flag.
     """
-    if written and os.path.exists(written):
+    if written and files.exists(written):
         for path in inputs:
-            if os.path.exists(path) and os.path.samefile(written, path):
+            if files.exists(path) and os.path.samefile(written, path):
                 raise UserError(
                     f"--{flag}={written} is a file that this command reads: give another name"
                 )
@@ -262,7 +265,7 @@ def _digests(folder: str, names: Iterable[str]) -> dict[str, str]:
 
 def _load(folder: str) -> dict[str, list[str]]:
     path = os.path.join(folder, PRIVATE)
-    if not _exists(path):
+    if not files.is_taken(path):
         return {}
     try:
         return dict(json.loads(files.read_bytes(os.path.join(path, RECORD)))[_KEY])
@@ -304,11 +307,6 @@ def _make_temporary_name() -> str:
 
 def _names(folder: str) -> list[str]:
     return [name.rstrip("/") for name in files.names(folder)]
-
-
-def _exists(path: str) -> bool:
-    """Whether there is anything at a path, a broken link included."""
-    return files.exists(path) if files.is_remote(path) else os.path.lexists(path)
 
 
 def _is_running(process: int) -> bool:

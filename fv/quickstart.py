@@ -144,7 +144,7 @@ class _Quickstart:
           UserError: it was made with other options.
         """
         path, text = self._path("quickstart.flags"), fv_options.to_flagfile(self._options)
-        if not os.path.exists(path):
+        if not files.exists(path):
             os.makedirs(self._options.output, exist_ok=True)
             with files.atomic_open(path) as file:
                 file.write(text)
@@ -209,7 +209,7 @@ class _Quickstart:
           rate: pairs a second of the small network's training.
           answering: seconds of the small network's export and verdict.
         """
-        if os.path.exists(f"{self._main}.flags"):
+        if files.exists(f"{self._main}.flags"):
             return 0, f" with {self._main}.flags"
         steps, rate = self._options.steps, rate * _SPEEDS[self._backbone]
         if self._gpu and steps is None:
@@ -225,7 +225,7 @@ class _Quickstart:
     def _train(self, folder: str, network: Network, steps: int) -> float:
         """Trains by FOLDER.flags, which is written unless it exists; returns pairs a second."""
         flagfile = f"{folder}.flags"
-        if not os.path.exists(flagfile):
+        if not files.exists(flagfile):
             crop, gpu, seed = self._crop, bool(self._gpu), self._options.seed
             flags = recipe.flags(self._data, network, crop=crop, steps=steps, gpu=gpu, seed=seed)
             lines = [f"--{name}={fv_options.to_text(value)}\n" for name, value in flags.items()]
@@ -270,7 +270,7 @@ class _Quickstart:
 
     def _image_file(self, path: str, encoded: bytes, name: str) -> str:
         file_path = os.path.join(self._options.images, path)
-        if self._faces.face_points or not os.path.isfile(file_path):
+        if self._faces.face_points or not files.is_file(file_path):
             file_path = self._path(name)
             with files.atomic_open(file_path, "wb") as file:
                 file.write(encoded)
@@ -334,7 +334,7 @@ def finder_flags(chosen: FaceOptions) -> list[str]:
 
 def _is_newer(path: str, other: str) -> bool:
     """Whether a file exists and is not older than another."""
-    return os.path.exists(path) and os.stat(path).st_mtime_ns >= os.stat(other).st_mtime_ns
+    return files.exists(path) and os.stat(path).st_mtime_ns >= os.stat(other).st_mtime_ns
 
 
 @contextlib.contextmanager

@@ -30,7 +30,7 @@ def _keep_freed_memory() -> None:
     """
     if any(name in os.environ for name in _USER_SETTINGS):
         return
-    if any(map(os.path.exists, _ACCELERATORS)):
+    if any(map(os.path.exists, _ACCELERATORS)):  # noqa: TID251  fv is not imported yet
         return
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt:

@@ -123,15 +123,21 @@ def test_a_disk_without_locks_is_used_with_a_warning(tmp_path, monkeypatch, caps
     assert os.listdir(tmp_path) == []
 
 
-@pytest.mark.parametrize("ask", [files.exists, files.is_folder])
+@pytest.mark.parametrize("ask", [files.exists, files.is_folder, files.is_taken])
 def test_a_disk_that_fails_is_not_an_empty_one(tmp_path, monkeypatch, ask):
     assert ask(str(tmp_path)) and not ask(str(tmp_path / "no"))
     (tmp_path / "a").write_text("")
     assert not ask(str(tmp_path / "a" / "b")) and not ask(200 * "long," * 20)
 
-    def fail(path):
+    def fail(path, **_):
         raise OSError(errno.ESTALE, os.strerror(errno.ESTALE), path)
 
     monkeypatch.setattr(os, "stat", fail)
     with pytest.raises(OSError, match="Stale file handle"):
         ask(str(tmp_path))
+
+
+def test_a_broken_link_is_there_and_is_no_file(tmp_path):
+    (tmp_path / "link").symlink_to("nothing")
+    path = str(tmp_path / "link")
+    assert files.is_taken(path) and not files.exists(path) and not files.is_file(path)

@@ -75,7 +75,7 @@ def _print_row(*cells: str) -> None:
 def _require_png(path: str) -> None:
     if not path.lower().endswith(".png"):
         raise UserError(f"--sheet={path} is not a PNG file: give a name that ends in .png")
-    if not os.path.isdir(os.path.dirname(path) or "."):
+    if not files.is_folder(os.path.dirname(path) or "."):
         raise UserError(f"--sheet={path} is in a folder that does not exist: make it first")
 
 

@@ -280,9 +280,9 @@ def _walk(root: str, folder: str = "", inherited: str | None = _IMAGE) -> Iterat
 def _check_entry(root: str, path: str, entry: os.DirEntry) -> str | None:
     """The verdict on an entry that is no folder, without opening it."""
     if entry.is_symlink():
-        if not (datasets.is_image_name(path) or os.path.isdir(entry.path)):
+        if not (datasets.is_image_name(path) or files.is_folder(entry.path)):
             return _PASSED_OVER
-        if not os.path.exists(entry.path):
+        if not files.exists(entry.path):
             return f"{LINK} to nothing: remove it, or restore what it points to"
         if not os.path.realpath(entry.path).startswith(root + os.sep):
             return f"{LINK} that leaves the images folder: {COPY}"

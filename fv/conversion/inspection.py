@@ -100,7 +100,7 @@ class ImageWriter(contextlib.AbstractContextManager):
         self._is_tar = suffix == _TAR
         self._target = stem if self._is_tar else target.rstrip("/")
         parent, start = os.path.split(self._target)
-        names = os.listdir(parent or ".") if os.path.isdir(parent or ".") else []
+        names = os.listdir(parent or ".") if files.is_folder(parent or ".") else []
         there = [n for n in names if n.startswith(f"{start}-") and n.endswith(_TAR)]
         if there if self._is_tar else start in names:
             raise UserError(

@@ -75,7 +75,7 @@ def _is_comparison(path: str) -> bool:
 
 def _load(run: str) -> dict:
     path = os.path.join(run, workdir.METRICS)
-    if not os.path.exists(path):
+    if not files.exists(path):
         raise UserError(f"{run} holds no {workdir.METRICS}: run fv.evaluate first")
     content = files.load_json(path)
     missing = [name for name in _NEEDED if name not in content]

@@ -41,7 +41,7 @@ def claim_outputs(folder: str, names: Sequence[str], options: EvaluateOptions) -
       UserError: a file of that name is not fv's, was changed, or is read by this evaluation; or the
         folder is a file.
     """
-    if os.path.isfile(folder):
+    if files.is_file(folder):
         raise UserError(f"{folder} is a file, no folder for an evaluation: give --output")
     read = (options.pairs_list, options.threshold_pairs, options.scores, options.threshold_scores)
     for name in names:

@@ -143,7 +143,7 @@ def check_contact_sheet(path: str, output: str) -> None:
         )
     if not path.lower().endswith(SHEET_EXTENSIONS):
         raise UserError(f"--contact_sheet={path} must end in {', '.join(SHEET_EXTENSIONS)}")
-    if not os.path.isdir(os.path.dirname(path) or "."):
+    if not files.is_folder(os.path.dirname(path) or "."):
         raise UserError(f"--contact_sheet={path} is in a folder that does not exist: make it first")
 
 
@@ -155,7 +155,7 @@ def _claim(options: FacesOptions) -> None:
     if options.photographs:
         asked["image_size"] = WIDTH
     os.makedirs(output, exist_ok=True)
-    if os.path.exists(path):
+    if files.exists(path):
         _require_same(path, asked)
     elif any(not name.startswith((RECORD, ownership.PRIVATE)) for name in os.listdir(output)):
         raise UserError(f"{output} holds files that make_faces did not write: use an empty folder")
@@ -182,7 +182,7 @@ def _missing(options: FacesOptions) -> Iterator[tuple[int, int]]:
     for person in range(options.identities):
         os.makedirs(os.path.dirname(image_path(options.output, person, 0)), exist_ok=True)
         for image in range(options.images_per_identity):
-            if not os.path.lexists(image_path(options.output, person, image)):
+            if not files.is_taken(image_path(options.output, person, image)):
                 yield person, image
 
 

@@ -168,7 +168,7 @@ def find_weights(where: str, options: ModelOptions) -> Source:
     Raises:
       UserError: there is nothing of the kind, or it is of another backbone.
     """
-    if options.regions and (where == IMAGENET or os.path.isfile(where)):
+    if options.regions and (where == IMAGENET or files.is_file(where)):
         raise UserError(f"--init_weights={where} is of one network: leave --regions out")
     if where == IMAGENET:
         return Source("ImageNet", _values(_layer_weights(_build_plain(options, IMAGENET))))
@@ -178,7 +178,7 @@ def find_weights(where: str, options: ModelOptions) -> Source:
         return _of_workdir(folder, which, options)
     if files.exists(os.path.join(where, CARD)):
         return _of_export(where, options)
-    if os.path.isfile(where):
+    if files.is_file(where):
         return _of_file(where, options)
     raise UserError(
         f"--init_weights={where} is no workdir of fv.train, no version folder of fv.export and no "

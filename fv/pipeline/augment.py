@@ -108,7 +108,7 @@ def draw_mixing(pairs: int, seed: int, step: tf.Tensor) -> tf.Tensor:
 
 
 def mix_pairs(images: tf.Tensor, draws: tf.Tensor, share: float) -> tuple[tf.Tensor, tf.Tensor]:
-    """Blends both images of some pairs with those of the next pair, the last with the first.
+    """Blends both images of some pairs with those of the next pair, and the last with the first.
 
     Source: Zhang et al., mixup: Beyond Empirical Risk Minimization, 2018, with uniform weights.
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from fv import metrics, ownership, progress, quiet_tensorflow, record, tables
+from fv import files, metrics, ownership, progress, quiet_tensorflow, record, tables
 from fv.errors import UserError
 from fv.serving.verifier import Verdict, Verifier
 
@@ -30,7 +30,7 @@ def choose_output(pairs_csv: str, output: str | None) -> str:
     output = f"{os.path.splitext(pairs_csv)[0]}-verdicts.csv"
     answers = (*ANSWERS, ERROR)
     asked = [name for name in tables.read_names(pairs_csv) if name not in answers]
-    if os.path.lexists(output) and tables.read_names(output) != [*asked, *answers]:
+    if files.is_taken(output) and tables.read_names(output) != [*asked, *answers]:
         raise UserError(
             f"{output} is there and is no table of verdicts on {pairs_csv}: give another --output"
         )
@@ -57,7 +57,7 @@ def verify_table(verifier: Verifier, path: str, output: str) -> dict:
     Raises:
       UserError: there is no such file, column or row, a label is none, or no image can be used.
     """
-    if not os.path.isfile(path):
+    if not files.is_file(path):
         raise UserError(f"{path} is no file: give a CSV with the columns {IMAGE_A} and {IMAGE_B}")
     rows = tables.read(path, (IMAGE_A, IMAGE_B))
     read = (IMAGE_A, IMAGE_B, LABEL) if LABEL in rows else (IMAGE_A, IMAGE_B)
@@ -128,7 +128,7 @@ def _find(texts: Sequence[str], path: str) -> list[str]:
     found = []
     for text in texts:
         listed, bare = os.path.join(folder, text), os.path.join(folder, text.strip())
-        found.append(bare if listed != bare and not os.path.exists(listed) else listed)
+        found.append(bare if listed != bare and not files.exists(listed) else listed)
     return found
 
 

@@ -43,7 +43,7 @@ def new_version(output: str) -> Iterator[str]:
                 os.rename(temporary, version)
                 return
             except OSError:
-                if not os.path.exists(version):  # else another export has just taken the number
+                if not files.exists(version):  # else another export has just taken the number
                     raise
 
 
@@ -120,7 +120,7 @@ def remove_oldest(output: str, keep: int) -> None:
 def _is_export(folder: str) -> bool:
     """Whether fv.export made a folder, even if somebody changed it later."""
     card = os.path.join(folder, contract.CARD)
-    if os.path.islink(folder) or not (os.path.isfile(card) and has_checksums(folder)):
+    if os.path.islink(folder) or not (files.is_file(card) and has_checksums(folder)):
         return False
     try:
         return files.load_json(card).keys() >= contract.CARD_KEYS
