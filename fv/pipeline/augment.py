@@ -113,7 +113,7 @@ def mix_pairs(images: tf.Tensor, draws: tf.Tensor, share: float) -> tuple[tf.Ten
     Source: Zhang et al., mixup: Beyond Empirical Risk Minimization, 2018, with uniform weights.
 
     Args:
-      images: uint8 or float [n, 2, side, side, 3].
+      images: uint8 or float [n, 2, side, side, 3], of one replica.
       draws: float32 [n, 3] in [0, 1), rows of what `draw_mixing` returned: whether a pair is
         blended, and the weight of each of its images.
       share: of the pairs that are blended, [0, 1].

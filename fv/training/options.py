@@ -204,7 +204,7 @@ class TeacherOptions:
         return self.teacher_embeddings or self.teacher_onnx
 
     def check(self) -> None:
-        """Raises UserError where two teachers are given, or one that cannot embed mixed images."""
+        """Raises UserError for two teachers, or for one that cannot embed blended images."""
         if sum(map(bool, (self.teacher, self.teacher_embeddings, self.teacher_onnx))) > 1:
             raise UserError("--teacher, --teacher_embeddings and --teacher_onnx: give one of them")
         if self.teacher_mixup and not (self.teacher or self.teacher_onnx):
