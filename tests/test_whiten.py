@@ -95,24 +95,25 @@ def test_the_new_folder_is_a_workdir_that_says_how_and_on_whom_it_was_trained(op
     assert (pathlib.Path(options.output) / workdir.METRICS).exists()
 
 
-def test_a_killed_run_leaves_no_workdir_and_is_run_again(options, tmp_path, monkeypatch):
+@pytest.fixture
+def again(options, tmp_path, monkeypatch) -> whiten.WhitenOptions:
+    """The options of a run that was killed before it wrote model.json."""
     again = dataclasses.replace(options, output=str(tmp_path / "again"))
     with monkeypatch.context() as patched:
         patched.setattr(whiten.files, "save_json", _killed)
         with pytest.raises(KeyboardInterrupt):
             whiten.whiten(again)
+    return again
+
+
+def test_a_killed_run_leaves_no_workdir_and_is_run_again(options, again):
     with pytest.raises(UserError, match="holds no model.json"):
         model_record.load(again.output)
     whiten.whiten(again)
     assert model_record.load(again.output) == model_record.load(options.workdir)
 
 
-def test_a_repeated_run_loads_the_checkpoint_of_its_own_step(options, tmp_path, monkeypatch):
-    again = dataclasses.replace(options, output=str(tmp_path / "again"))
-    with monkeypatch.context() as patched:
-        patched.setattr(whiten.files, "save_json", _killed)
-        with pytest.raises(KeyboardInterrupt):
-            whiten.whiten(again)
+def test_a_repeated_run_loads_the_checkpoint_of_its_own_step(options, again, monkeypatch):
     checkpoints = pathlib.Path(again.output) / workdir.CHECKPOINTS
     (checkpoints / "mine.txt").write_text("mine")
     load_model = checkpoint_files.load_model
